@@ -8,7 +8,7 @@ from deployments.sync.plan import CLIENT_RETRIES, build_plan
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
-from tasks.errors import PatchError
+from tasks.domain.errors import PatchError
 
 
 @flow(name="refresh-schedules", persist_result=False)

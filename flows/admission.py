@@ -17,15 +17,16 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.errors import Frozen, PolicyRefused, RecordsUnavailable
-from tasks.model import RunInfo, RunReport
-from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.errors import Frozen, PolicyRefused, RecordsUnavailable
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.retry import retry
+from tasks.domain.states import NotificationEvent
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.retry import retry
 from tasks.rules.policy.deployed import DeployedPolicy
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.timing.admission import (
@@ -35,7 +36,6 @@ from tasks.rules.timing.admission import (
     check_admission,
     compute_last_start,
 )
-from tasks.states import NotificationEvent
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.ports.audit import RecordedAct, build_entry, read_os_actor, record_end
-from tasks.errors import FleetpatchError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup.manifest import BackupManifest

@@ -12,12 +12,12 @@ from typing import Final
 
 from flows.ports.ports import Ports
 from inventory.machine import Machine
-from tasks.errors import FleetpatchError, TransportError
+from tasks.domain.errors import FleetpatchError, TransportError
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step
+from tasks.machines.transport.broker.signing import read_public_key
 from tasks.records.queries.run_states import read_run_states
 from tasks.records.storage.database import Database
-from tasks.states import UNFINISHED_RUN_STATES, OperationState, Step
 from tasks.steps.machine.cleaning import Remains, read_remains, remove_remains
-from tasks.transport.broker.signing import read_public_key
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,12 @@ from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.secret_store import SecretStore
 from inventory.user_certificates import CertificateIssuer
-from tasks.errors import CannotRun, CredentialError, RecordsError
-from tasks.managers.registry import find_manager
-from tasks.model import RunReport
-from tasks.protocols.clock import Clock, SystemClock
-from tasks.protocols.transport import Transport
+from tasks.domain.errors import CannotRun, CredentialError, RecordsError
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.protocols.transport import Transport
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.records.approvals import SqlApprovals
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
@@ -39,7 +40,6 @@ from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.progress import RolloutProgress
-from tasks.transport.lockout_guard import LockoutGuard
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _open_secret_sources() -> SecretSources:
 
 @functools.cache
 def _open_secret_store() -> SecretStore:
-    from tasks.secret_stores.vault import open_vault  # noqa: PLC0415 - loads an HTTP client that most runs do not need
+    from tasks.machines.secret_stores.vault import open_vault  # noqa: PLC0415 - loads an HTTP client that most runs do not need
 
     return open_vault(os.environ)
 
@@ -134,7 +134,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
     clock, logins = SystemClock(), LockoutGuard()
 
     def connect(machine: Machine) -> Transport:
-        from tasks.transport.session_factory import build_session  # noqa: PLC0415 - loads paramiko: not for readers
+        from tasks.machines.transport.session_factory import build_session  # noqa: PLC0415 - loads paramiko: not for readers
 
         return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)
 

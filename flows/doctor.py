@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from flows.ports.ports import Ports
 from inventory.errors import InventoryError
 from inventory.machine import Machine, PrivilegeMethod
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     BrokenPackages,
     CannotRun,
@@ -28,11 +28,11 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
+from tasks.domain.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
+from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK, SETTINGS_CHECK, describe_blocking_findings
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
 from tasks.rules.machine_checks.precheck import check_clock, check_machine_state
-from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

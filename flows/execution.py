@@ -19,15 +19,15 @@ from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import Frozen, PolicyRefused, RunBegun, SealBroken, SealKeyMissing
-from tasks.model import RunReport
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import Frozen, PolicyRefused, RunBegun, SealBroken, SealKeyMissing
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import OperationState
 from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.reporting.report_directory import require_writable_directory
-from tasks.states import OperationState
+from tasks.reports.report_directory import require_writable_directory
 from tasks.steps.context.stop_token import StopToken
 
 RunnerFactory = Callable[[RunRequest, Ports], Runner]

@@ -26,16 +26,16 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import FleetPatchFailed, LeaseHeld, RunBegun
-from tasks.model import RunInfo, RunReport
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import FleetPatchFailed, LeaseHeld, RunBegun
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.reporting.formatting import format_count
+from tasks.reports.formatting import format_count
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failure
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 _RENAME_SECONDS: Final = 5.0
 

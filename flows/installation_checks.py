@@ -17,9 +17,10 @@ from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, r
 from inventory.files.private_keys import KeyFileError
 from inventory.loader import find_inventory
 from inventory.name_lists import format_count, join_first_names
-from tasks.errors import RecordsError, SealBroken
-from tasks.model import Finding
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import RecordsError, SealBroken
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import FindingLevel
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
@@ -29,12 +30,11 @@ from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.rules.policy.deployed import describe_difference
-from tasks.states import FindingLevel
 
 _NEWEST = 2000
 """Of the audit log doctor checks so many entries. `fleetpatch audit verify` checks all."""
 _MAX_DELAY = timedelta(minutes=5)
-PACKAGE_NAMES = ("flows", "tasks", "deployments", "inventory")
+PACKAGE_NAMES = ("fleetpatch", "flows", "tasks", "deployments", "inventory")
 
 
 DISTRIBUTION_NAME = "fleetpatch"

@@ -8,10 +8,10 @@ from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports, ReportErrorHandler, RolloutReader, log_report_error
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import PatchError
-from tasks.model import Outcome, RunReport, Wave
-from tasks.reporting.report_directory import find_report_directory
-from tasks.states import Step
+from tasks.domain.errors import PatchError
+from tasks.domain.model import Outcome, RunReport, Wave
+from tasks.domain.states import Step
+from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import execute_step
@@ -58,7 +58,7 @@ class LocalRunner:
         """Write the report files. If that fails, the error is reported and the run does not fail."""
         if self._directory is None:
             return
-        from tasks.reporting.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
+        from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
 
         try:
             self.written_files = write_report(

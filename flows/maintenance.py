@@ -13,15 +13,15 @@ from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowRequest
 from flows.request.base import ReportFormat
-from tasks.model import RunReport
-from tasks.protocols.clock import SystemClock
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
-from tasks.reporting.formatting import format_count
-from tasks.reporting.report_directory import find_report_directory
-from tasks.reporting.writer import write_report
+from tasks.reports.formatting import format_count
+from tasks.reports.report_directory import find_report_directory
+from tasks.reports.writer import write_report
 from tasks.rules.retention import MIN_RETENTION_DAYS
 
 MAX_RUNS = 1000  # runs that report_fleet reads to find those of the last days

@@ -20,10 +20,10 @@ from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.recovery.reconciliation import recover_if_abandoned
 from flows.request.patch_request import PatchRequest
-from tasks.model import RunInfo, RunReport
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import UNFINISHED_RUN_STATES
 
 
 @flow(

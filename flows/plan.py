@@ -6,7 +6,7 @@ from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.request.plan_request import PlanRequest
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
 
 
 @flow(name="plan-fleet", persist_result=False)

@@ -19,16 +19,16 @@ from typing import Any, Final
 from flows.ports.ports import Ports
 from inventory.files.paths import ensure_private_directory
 from inventory.machine import Machine
-from tasks.errors import CannotRun, FleetpatchError, RequestError
-from tasks.managers.registry import find_family_manager
-from tasks.model import Facts, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import PackageManager
-from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.errors import CannotRun, FleetpatchError, RequestError
+from tasks.domain.model import Facts, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import PackageManager
+from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.states import Classification
+from tasks.machines.managers.registry import find_family_manager
+from tasks.machines.transport.recording import Recording, RecordingTransport, describe_recording
 from tasks.rules.recording.machine_names import list_known_names
 from tasks.rules.recording.replacement import STAND_IN, Replaced, replace_names
-from tasks.states import Classification
-from tasks.transport.recording import Recording, RecordingTransport, describe_recording
 
 logger = logging.getLogger(__name__)
 

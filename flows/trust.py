@@ -8,12 +8,12 @@ from typing import Final
 from flows.composition import read_credential
 from flows.ports.audit import Actor, AuditAppender, record_act
 from inventory.machine import Inventory, Machine, TransportKind
-from tasks.errors import RequestError
-from tasks.protocols.clock import Clock, SystemClock
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.ssh.connection import SshSettings
-from tasks.transport.ssh.host_key_trust import HostKeyState, ShownHostKey, learn_host_key, show_host_key
-from tasks.transport.ssh.jump_hosts import JumpHostPool, find_route
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.ssh.connection import SshSettings
+from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey, learn_host_key, show_host_key
+from tasks.machines.transport.ssh.jump_hosts import JumpHostPool, find_route
 
 TRUST_ACT: Final = "trust host key"
 """The act in the audit log, one for each key."""

@@ -1,4 +1,4 @@
-"""The base class of all errors, and the errors of the inventory. tasks/errors.py shows the whole tree."""
+"""The base class of all errors, and the errors of the inventory. tasks/domain/errors.py shows the whole tree."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -15,15 +15,15 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from inventory.errors import FleetpatchError
-from tasks.model import RunReport
-from tasks.reporting.export.markdown import (
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState, Step
+from tasks.reports.export.markdown import (
     build_machine_rows,
     build_update_table,
     limit_table,
     render_markdown_report,
     render_summary,
 )
-from tasks.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import evaluate_step, execute_step

@@ -14,7 +14,7 @@ from inventory.errors import InventoryError
 from inventory.files.problems import ProblemCollector
 from inventory.files.text_files import read_text_file
 from inventory.scope import Scope
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
 
 
 def import_azure_files(files: Sequence[Path], scope: str | None) -> AzureImport:

@@ -15,9 +15,9 @@ from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.name_lists import format_count, join_first_names
 from inventory.scope import Scope
+from tasks.domain.states import NotificationEvent
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.time_format import format_duration
-from tasks.states import NotificationEvent
 
 _MAX_NAMES = 5
 _REBOOT_RESERVE_MINUTES: float = PatchRequest.model_fields["reboot_reserve_minutes"].default

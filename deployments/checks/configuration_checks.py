@@ -14,11 +14,11 @@ from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, PatchOwner
 from inventory.name_lists import format_count
 from inventory.scope import Scope
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.runs.failure_budget import OutcomeClass, OutcomeTally, check_failures
 from tasks.rules.runs.waves import count_canaries
-from tasks.states import RebootPolicy
 
 _LAST_RUN_PREFIX = "last:"
 

@@ -20,10 +20,10 @@ from flows.request.automatic_request import AutomaticRequest
 from inventory.credential_references import ReferenceKind
 from inventory.credentials import resolve_credential
 from inventory.errors import CredentialError
-from tasks.model import Hook
+from tasks.domain.model import Hook
+from tasks.domain.states import HookKind
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.child_environment import DEFAULT_PATH
-from tasks.states import HookKind
 
 _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has it."
 

@@ -12,7 +12,7 @@ from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
 from deployments.preview.zone_schedules import build_zone_schedules
 from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.name_lists import join_first_names
-from tasks.reporting.formatting import format_count
+from tasks.reports.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import to_wall_time

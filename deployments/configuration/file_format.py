@@ -19,9 +19,9 @@ from flows.request.base import CheckedPath, StrictModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
 from inventory.schema.value_types import NameList, build_validation_error
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import RebootPolicy
 from tasks.rules.recurrence.parser import parse_recurrence
-from tasks.states import RebootPolicy
 
 _NAME_PATTERN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _TAG_PATTERN = re.compile(r"[\w.:/=@+-]{1,80}")

@@ -30,7 +30,7 @@ from inventory.files.problems import LocatedData, ProblemCollector, SourceLocati
 from inventory.files.text_files import read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 _FILE_KEYS = frozenset(FileForm.model_fields)
 

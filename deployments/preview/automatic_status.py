@@ -7,8 +7,8 @@ from datetime import datetime
 from flows.automatic.fleet_view import build_fleet_view, read_snapshot
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
-from tasks.feeds.risk_feeds import RiskFeeds, load_risk_feeds
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
+from tasks.records.feeds.risk_feeds import RiskFeeds, load_risk_feeds
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.model import AutomaticPolicy, Decision, FleetView, RunPlan, Waiting

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.queries.fleet.learned_durations import LearnedDurations, read_learned_durations
 from tasks.records.setup import open_records

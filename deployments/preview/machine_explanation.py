@@ -6,7 +6,7 @@ from datetime import datetime
 
 from deployments.preview.automatic_status import AutomaticStatus
 from inventory.files.problems import did_you_mean
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.model import MachineView, PendingUpdate, RunPlan, Waiting

@@ -7,15 +7,15 @@ from statistics import fmean
 from deployments.preview.zone_schedules import ZoneSchedule
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine, PatchOwner
-from tasks.errors import RequestError
-from tasks.managers.registry import find_typical_work
+from tasks.domain.errors import RequestError
+from tasks.domain.states import RebootPolicy
+from tasks.machines.managers.registry import find_typical_work
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
 from tasks.rules.runs.waves import build_waves
 from tasks.rules.timing.window_capacity import PatchWork, SetLimit, Turn, WindowCapacity, estimate_capacity
 from tasks.rules.updates.duration_prediction import learn_rates, predict_typical_durations
-from tasks.states import RebootPolicy
 
 _REBOOT_MEASURE = "reboot_seconds"
 

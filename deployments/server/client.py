@@ -14,7 +14,7 @@ from flows.prefect_api.api_client import limit_retries
 from flows.prefect_api.connection import supply_login
 from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 REQUEST_TIMEOUT_SECONDS: Final = 15.0
 

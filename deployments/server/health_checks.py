@@ -18,8 +18,8 @@ from deployments.server.snapshot import (
     WorkerInfo,
 )
 from inventory.name_lists import format_count, join_first_names
-from tasks.model import Finding
-from tasks.states import FindingLevel
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
 
 ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
 

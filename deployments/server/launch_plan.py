@@ -31,7 +31,7 @@ from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.credentials import resolve_own_secret
 from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 from inventory.files.private_keys import find_key_path
-from tasks.errors import CannotRun, RequestError
+from tasks.domain.errors import CannotRun, RequestError
 
 HIDDEN_VALUE = "(hidden)"
 MIN_PASSWORD_CHARACTERS = 12

@@ -31,12 +31,12 @@ from deployments.server.snapshot import (
 from flows.prefect_api.pagination import read_all_pages
 from flows.recovery.finalizer import find_run_of_flow_run
 from flows.recovery.orphaned_flow_runs import RUN_FLOW_NAMES
-from tasks.errors import RecordsError
-from tasks.model import Finding
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Finding
+from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import UNFINISHED_RUN_STATES, FindingLevel
 
 logger = logging.getLogger(__name__)
 

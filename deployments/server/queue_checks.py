@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.server.snapshot import DeploymentInfo, ServerSnapshot, WorkQueueInfo
 from inventory.name_lists import join_first_names
-from tasks.model import Finding
-from tasks.states import FindingLevel
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
 
 
 def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:

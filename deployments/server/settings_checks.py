@@ -6,8 +6,8 @@ from typing import Final
 
 from deployments.server.snapshot import ServerSnapshot
 from flows.prefect_api.server_settings import names_all_origins
-from tasks.model import Finding
-from tasks.states import FindingLevel
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
 
 MIN_BATCH_SIZE: Final = 20  # Prefect's default is 1; fleetpatch sets 200
 

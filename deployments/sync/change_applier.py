@@ -32,7 +32,7 @@ from deployments.sync.model import (
     WaitingRun,
     WorkPool,
 )
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 _WAITING_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING})
 

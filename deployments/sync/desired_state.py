@@ -24,7 +24,7 @@ from flows.patch import patch_fleet
 from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.calendar.description import describe_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.prefect_schedule import (

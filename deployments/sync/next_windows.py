@@ -17,7 +17,7 @@ from flows.patch import patch_fleet
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from inventory.scope import Scope
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, has_window_left, iterate_occurrences
 from tasks.rules.timing.admission import compute_last_start

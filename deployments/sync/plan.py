@@ -34,8 +34,8 @@ from deployments.sync.pauses import keep_pauses
 from flows.prefect_api.tags import DEFAULT_FLEET, MANAGED_TAG, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
-from tasks.errors import RequestError
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
 
 CLIENT_RETRIES = 5

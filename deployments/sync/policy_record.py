@@ -1,7 +1,7 @@
 """Records which policy holds for a fleet, so that no process begins a run without it."""
 
 from flows.ports.audit import read_os_actor
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.audit.deployed_policies import is_deployed, record_deployed_policy
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
 from tasks.records.approvals import Approval
 from tasks.steps.context.stop_token import StopToken
 

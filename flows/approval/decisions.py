@@ -12,17 +12,17 @@ from datetime import datetime
 from flows.approval.answer_source import MAX_NAME_LENGTH, MAX_REMARK_LENGTH
 from flows.approval.wording import describe_approval, find_approval_objection, format_moment, format_person
 from flows.engine.resume_state import parse_recorded_request
-from tasks.errors import RecordsError, RecordsUnavailable, RequestError
-from tasks.model import MachinePlan, RunInfo
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError
+from tasks.domain.model import MachinePlan, RunInfo
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.column_types import replace_unstorable
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import UNFINISHED_RUN_STATES
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,14 @@ from flows.engine.resume_state import parse_recorded_request
 from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
 from flows.ports.ports import GateDecision, Notifier, Ports
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import MachinePlan, RunInfo, RunReport, Window
-from tasks.protocols.clock import Clock
-from tasks.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import MachinePlan, RunInfo, RunReport, Window
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.states import NotificationEvent, RebootPolicy, Step
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.audit.entry import AuditResult
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import (
     ApprovedUpdates,
     build_approve_command,
@@ -46,7 +47,6 @@ from tasks.rules.runs.approval import (
     restrict_to_approved,
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
-from tasks.states import NotificationEvent, RebootPolicy, Step
 from tasks.steps.context.stop_token import StopToken
 from tasks.steps.start_checks import has_work
 

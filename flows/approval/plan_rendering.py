@@ -8,20 +8,20 @@ from pydantic import ValidationError
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.name_lists import join_first_names
-from tasks.model import MachinePlan, RunReport, Update, UpdateResult
-from tasks.reporting.descriptions import (
+from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
+from tasks.domain.states import URGENT_CLASSIFICATIONS
+from tasks.reports.descriptions import (
     describe_cves,
     describe_prediction,
     describe_prediction_basis,
     describe_reboots,
     describe_slowest_machine,
 )
-from tasks.reporting.export.markdown import TableValue, escape_markdown, limit_markdown
-from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_scope
+from tasks.reports.export.markdown import TableValue, escape_markdown, limit_markdown
+from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_scope
 from tasks.rules.runs.approval import build_approve_command
 from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window
-from tasks.states import URGENT_CLASSIFICATIONS
 
 MAX_GROUPS = 20
 MAX_UPDATES = 100

@@ -48,7 +48,7 @@ from flows.ports.web_links import build_approval_url, read_web_url
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_api.pagination import read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
-from tasks.reporting.export.markdown import escape_markdown, limit_table
+from tasks.reports.export.markdown import escape_markdown, limit_table
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from flows.engine.rollout_admission import find_opted_out
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
 from inventory.name_lists import join_first_names
-from tasks.errors import PatchError, RequestError
+from tasks.domain.errors import PatchError, RequestError
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import AutomaticRun, AutomaticRunStatus, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates

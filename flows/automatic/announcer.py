@@ -6,9 +6,9 @@ from flows.notify.messages import Message, sanitize_text
 from flows.notify.notifier import AppriseNotifier
 from flows.request.policies import NotifyRequest
 from inventory.credentials import Credential
-from tasks.reporting.formatting import format_count
+from tasks.domain.states import NotificationEvent
+from tasks.reports.formatting import format_count
 from tasks.rules.automatic.model import Tell
-from tasks.states import NotificationEvent
 
 MAX_LINES = 30
 _MAX_LINE_LENGTH = 400

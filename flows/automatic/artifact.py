@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 
 from flows.request.automatic_request import AutomaticRequest
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
-from tasks.reporting.export.rollout_markdown import compute_done_percent, render_rollout
+from tasks.reports.export.rollout_markdown import compute_done_percent, render_rollout
 from tasks.rules.automatic.model import Decision, FleetView
 from tasks.rules.automatic.next_runs import find_next_runs
 from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout

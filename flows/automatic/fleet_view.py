@@ -13,6 +13,7 @@ from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
+from tasks.domain.states import OperationState
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import AutomaticRunStatus, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
@@ -40,7 +41,6 @@ from tasks.rules.automatic.model import (
     Try,
 )
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import OperationState
 
 RECENT_TURNS = timedelta(days=2)
 """Turns of rollouts that ended in this time are read completely."""

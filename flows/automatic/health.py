@@ -4,8 +4,8 @@ An assessment reads a machine and does not run its probes. So what is known is: 
 its services have failed, and how the validation of its last patch run ended (with its probes).
 """
 
-from tasks.model import Assessment, Outcome
-from tasks.states import OperationState, Step
+from tasks.domain.model import Assessment, Outcome
+from tasks.domain.states import OperationState, Step
 
 
 def judge_health(*, answers: bool, assessment: Assessment | None, outcome: Outcome | None) -> bool | None:

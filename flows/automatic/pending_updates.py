@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.model import Assessment, PackageState, Selection, Update
+from tasks.domain.model import Assessment, PackageState, Selection, Update
+from tasks.domain.states import Classification, Severity
 from tasks.rules.automatic.model import AutomaticPolicy, UpdateKey
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, Severity
 
 
 @dataclass(frozen=True, slots=True)

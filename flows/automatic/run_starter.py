@@ -17,7 +17,7 @@ from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_starter import build_automatic_key
 from flows.recovery.fleet_deployments import find_fleet_deployment
 from flows.request.base import StrictModel
-from tasks.errors import PatchError, RequestError
+from tasks.domain.errors import PatchError, RequestError
 from tasks.records.fleets import find_fleet
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"

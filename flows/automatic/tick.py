@@ -21,11 +21,11 @@ from flows.request.policies import FreezeRequest
 from inventory.credentials import Credential
 from inventory.errors import InventoryError
 from inventory.loader import find_inventory, load_inventory
-from tasks.errors import RecordsError, RequestError
-from tasks.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.protocols.clock import Clock
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.sightings import SqlSightings
+from tasks.records.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.model import AutomaticPolicy, Decision, FleetView, Tell

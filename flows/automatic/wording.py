@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from inventory.name_lists import join_first_names
-from tasks.model import Window
-from tasks.reporting.formatting import format_count
+from tasks.domain.model import Window
+from tasks.reports.formatting import format_count
 from tasks.rules.automatic.model import (
     Action,
     AssessMachines,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from inventory.machine import Inventory
 from inventory.scope import Scope
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.queries.compliance import read_compliance_data, read_machines_of_month
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.compliance.figures import KINDS, build_document, find_until

@@ -13,11 +13,11 @@ from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from inventory.loader import find_inventory, load_inventory
-from tasks.errors import ReportError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import ReportError
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.setup import open_records
-from tasks.reporting.compliance.files import write_compliance_files
-from tasks.reporting.report_directory import find_report_directory
+from tasks.reports.compliance.files import write_compliance_files
+from tasks.reports.report_directory import find_report_directory
 from tasks.rules.compliance.model import Month
 
 

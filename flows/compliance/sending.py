@@ -6,10 +6,10 @@ from pathlib import Path
 from flows.notify.messages import Message, sanitize_text
 from flows.notify.notifier import AppriseNotifier, CredentialReader
 from flows.request.policies import NotifyRequest
-from tasks.reporting.compliance.sections import build_tiles
-from tasks.reporting.formatting import format_scope
+from tasks.domain.states import NotificationEvent
+from tasks.reports.compliance.sections import build_tiles
+from tasks.reports.formatting import format_scope
 from tasks.rules.compliance.model import ComplianceDocument
-from tasks.states import NotificationEvent
 
 SEND_SECONDS = 60.0
 """How long sending may take: attachments are larger than messages."""

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from inventory.name_lists import join_first_names
-from tasks.errors import RecordsError
-from tasks.model import Outcome, RunInfo
-from tasks.protocols.leases import Leases, StopRequest
-from tasks.reporting.formatting import format_count
-from tasks.states import OperationState, UpdateState
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.protocols.leases import Leases, StopRequest
+from tasks.domain.states import OperationState, UpdateState
+from tasks.reports.formatting import format_count
 
 if TYPE_CHECKING:
     from flows.ports.ports import Ports

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.model import Outcome, Wave
+from tasks.domain.model import Outcome, Wave
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
     OutcomeClass,

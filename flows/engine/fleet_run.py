@@ -22,18 +22,18 @@ from flows.ports.unavailable_transport import connect_or_explain
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
-from tasks.errors import InternalError, RecordsError
-from tasks.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
-from tasks.protocols.clock import Deadline
-from tasks.protocols.records import JournalMark
-from tasks.protocols.transport import Transport
-from tasks.reporting.formatting import format_count
+from tasks.domain.errors import InternalError, RecordsError
+from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.protocols.transport import Transport
+from tasks.domain.states import NotificationEvent, OperationState
+from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
 from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
-from tasks.states import NotificationEvent, OperationState
 from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_instances import MachineInstances

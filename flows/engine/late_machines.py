@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from tasks.errors import RecordsError
-from tasks.model import ErrorInfo
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import ErrorInfo
+from tasks.domain.states import Step
 from tasks.rules.runs.power import restore_power_cycle
-from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import run_steps

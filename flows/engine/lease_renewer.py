@@ -9,8 +9,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from tasks.errors import RecordsError
-from tasks.protocols.leases import LeaseHolder, Leases
+from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.leases import LeaseHolder, Leases
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)

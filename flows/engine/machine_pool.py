@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from flows.ports.ports import Runner
+from tasks.domain.states import Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
-from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken
 from tasks.steps.pipeline import run_steps

@@ -9,7 +9,7 @@ from typing import Final
 
 from inventory.machine import Inventory, Machine
 from inventory.machine_sets import MachineSet
-from tasks.errors import FleetpatchError
+from tasks.domain.errors import FleetpatchError
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.set_member import ask_role, build_member_context, check_member

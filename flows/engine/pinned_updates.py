@@ -5,12 +5,12 @@ from typing import Final
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
-from tasks.model import PinnedUpdates, RunInfo, RunReport
+from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
+from tasks.domain.model import PinnedUpdates, RunInfo, RunReport
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.queries.history import History
-from tasks.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 
 LAST_RUN_PREFIX = "last:"
 MAX_RUNS_SEARCHED = 1000

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from tasks.errors import FleetpatchError
-from tasks.protocols.clock import Clock
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.progress_store import ProgressRow, ProgressStore
-from tasks.states import OperationState, Step
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.progress_store import ProgressRow, ProgressStore
+from tasks.domain.states import OperationState, Step
 from tasks.steps.context.progress_listener import ProgressListener
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
-from tasks.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
-from tasks.protocols.records import JournalEntry
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
-from tasks.states import UNFINISHED_RUN_STATES
 
 
 @dataclass(frozen=True, slots=True)

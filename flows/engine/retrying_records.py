@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flows.ports.audit import AuditAppender
-from tasks.errors import RecordsUnavailable
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.domain.retry import retry
 from tasks.records.audit.entry import AuditEntry
-from tasks.retry import retry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.progress_listener import ProgressListener
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.model import RunInfo, Window
-from tasks.reporting.formatting import format_count
+from tasks.domain.model import RunInfo, Window
+from tasks.domain.states import OperationState
+from tasks.reports.formatting import format_count
 from tasks.rules.timing.maintenance_window import build_window as open_window
-from tasks.states import OperationState
 
 _MAX_NAMES_LENGTH: Final = 1500
 """Characters of a scope that names machines. Lists of runs show it, and automatic patching names hundreds."""

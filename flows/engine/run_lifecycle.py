@@ -10,14 +10,14 @@ from flows.engine.set_plan import describe_sets, read_left_slots
 from flows.ports.ports import GateDecision, Ports
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, RecordsError
-from tasks.model import Hook, HookResult, RunReport, Wave
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.model import Hook, HookResult, RunReport, Wave
+from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.states import HookPoint, NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
 from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.timing.admission import describe_freeze
-from tasks.states import HookPoint, NotificationEvent, OperationState
 from tasks.steps.context.journal import UNLOCK_ACT
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext

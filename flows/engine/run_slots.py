@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from flows.ports.ports import Ports
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.protocols.clock import Deadline
-from tasks.protocols.set_slots import SetSlot, SlotRule
-from tasks.retry import retry
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.retry import retry
 from tasks.steps.context.run_context import RunContext
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
 from inventory.machine_sets import MachineSet
 from inventory.name_lists import format_count, join_first_names
-from tasks.errors import RecordsError
-from tasks.model import Wave
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Wave
+from tasks.domain.protocols.set_slots import SetSlot
 from tasks.rules.runs.set_capacity import describe_left_drained
 from tasks.rules.runs.waves import WavePolicy, build_waves
 from tasks.steps.context.run_context import RunContext

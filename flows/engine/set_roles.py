@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flows.engine.member_questions import MemberQuestions
 from inventory.machine_sets import MachineSet
-from tasks.errors import FleetpatchError, RecordsError
+from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.rules.runs.set_capacity import Refusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
 

@@ -17,15 +17,15 @@ from flows.engine.run_slots import RunSlots
 from flows.engine.set_roles import SetRoles
 from flows.ports.ports import Ports
 from inventory.machine_sets import MachineSet
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import FindingLevel, HookPoint, Step
 from tasks.rules.runs.hooks import is_blocking_failure
 from tasks.rules.runs.set_capacity import Refusal, SetSituation, WaitsFor, check_capacity, find_domain, select_slots
 from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.runs.slot_decisions import describe_left
-from tasks.states import FindingLevel, HookPoint, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.hooks import run_undrains

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Final
 
 from flows.ports.caller import Caller
-from tasks.errors import FleetpatchError
-from tasks.protocols.clock import SystemClock
-from tasks.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.states import Step
 from tasks.records.setup import open_records
-from tasks.states import Step
 
 logger = logging.getLogger(__name__)
 

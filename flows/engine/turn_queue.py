@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flows.engine.set_turns import SetTurns, is_out_of_service
-from tasks.model import Outcome
-from tasks.protocols.clock import Clock
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import OperationState
 from tasks.rules.runs.set_capacity import Refusal, WaitsFor
-from tasks.states import OperationState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken

@@ -13,10 +13,10 @@ from flows.engine.set_turns import SetTurns
 from flows.engine.turn_queue import MachineActions, TurnQueue
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RecordsError
-from tasks.model import Outcome, Wave
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Outcome, Wave
+from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.failure_budget import is_unreachable
-from tasks.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint

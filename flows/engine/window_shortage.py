@@ -5,8 +5,8 @@ from datetime import datetime
 
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
-from tasks.managers.registry import find_typical_work
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.machines.managers.registry import find_typical_work
 from tasks.rules.timing.time_fit import describe_shortage
 
 

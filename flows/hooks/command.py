@@ -13,10 +13,10 @@ from typing import BinaryIO
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline
 from flows.hooks.trusted_code import find_program_problem
-from tasks.model import Hook
+from tasks.domain.model import Hook
 from tasks.records.fleets import find_fleet
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.json_document import render_json_lines
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.json_document import render_json_lines
 from tasks.rules.child_environment import build_hook_environment
 
 MAX_OUTPUT_BYTES = 4000

@@ -14,7 +14,7 @@ from prefect.states import Cancelling
 
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted, run_in_thread
-from tasks.model import Hook
+from tasks.domain.model import Hook
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from flows.hooks.http_call import run_http_hook
 from flows.hooks.trusted_code import find_module_problem
 from flows.ports.audit import AuditAppender, append_nowhere, read_os_actor, record_act
 from flows.ports.ports import HookCaller
-from tasks.errors import RecordsError, RequestError
-from tasks.model import Hook, HookResult, RunReport
-from tasks.protocols.clock import Clock, Deadline
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.model import Hook, HookResult, RunReport
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.states import HookKind
 from tasks.records.audit.entry import AuditResult
 from tasks.rules.runs.hooks import BEFORE_PLACES
-from tasks.states import HookKind
 from tasks.steps.context.stop_token import StopToken
 from tasks.steps.hooks import redact_hook
 

@@ -9,11 +9,11 @@ Azure's ``Microsoft.Maintenance.PreMaintenanceEvent`` and ``PostMaintenanceEvent
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.model import Hook, RunReport, Wave, Window
-from tasks.protocols.clock import Deadline
+from tasks.domain.model import Hook, RunReport, Wave, Window
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import HookPoint, OperationState
 from tasks.rules.runs.hooks import BEFORE_PLACES
 from tasks.rules.runs.outcome import determine_run_state
-from tasks.states import HookPoint, OperationState
 from tasks.steps.hooks import build_hook_key
 
 JsonObject = dict[str, object]

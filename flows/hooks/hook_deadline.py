@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tasks.errors import DeadlineExceeded
-from tasks.protocols.clock import Clock, Deadline
+from tasks.domain.errors import DeadlineExceeded
+from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.steps.context.stop_token import StopToken
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
-from tasks.model import Hook
+from tasks.domain.model import Hook
 from tasks.steps.machine.http_client import build_http_request, describe_http_error
 
 MAX_RESPONSE_BYTES = 64 * 1024

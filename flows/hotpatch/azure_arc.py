@@ -16,9 +16,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from flows.hotpatch.licence_provider import Licence, LicenceError
 from inventory.machine import Machine
-from tasks.errors import RequestError
-from tasks.protocols.clock import Clock, Deadline
-from tasks.retry import retry
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.retry import retry
 from tasks.rules.hotpatch.status import HotpatchAction
 
 API_VERSION: Final = "2024-07-10"

@@ -12,7 +12,7 @@ from inventory.files.located_yaml import parse_yaml
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
 from inventory.schema.validation import validate_mapping
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
 
 BASELINES_VARIABLE: Final = "FLEETPATCH_HOTPATCH_BASELINES"

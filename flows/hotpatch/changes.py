@@ -15,12 +15,13 @@ from flows.hotpatch.licence_provider import Licence, LicenceProvider
 from flows.hotpatch.machine_order import MachineOrder
 from flows.ports.ports import Ports
 from inventory.machine import Machine
-from tasks.errors import FleetpatchError, InternalError, ScriptFailed
-from tasks.managers.enrolment_commands import find_commands
-from tasks.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
-from tasks.model import Finding, HotpatchEnrolment, RunInfo
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.errors import FleetpatchError, InternalError, ScriptFailed
+from tasks.domain.model import Finding, HotpatchEnrolment, RunInfo
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import HotpatchStatus, OperationState, Step
+from tasks.machines.managers.enrolment_commands import find_commands
+from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 from tasks.rules.hotpatch.change_plan import ChangePlan, plan_change
 from tasks.rules.hotpatch.status import (
@@ -29,7 +30,6 @@ from tasks.rules.hotpatch.status import (
     find_first_day,
     find_hotpatch_status,
 )
-from tasks.states import HotpatchStatus, OperationState, Step
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inventory.machine import Machine
-from tasks.errors import PatchError
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import PatchError
+from tasks.domain.protocols.clock import Deadline
 from tasks.rules.hotpatch.status import HotpatchAction
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from flows.engine.run_info import build_run_id
-from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, LockLost, ManagerBusy, ScriptFailed
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, LockLost, ManagerBusy, ScriptFailed
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptRecord
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.package_job import submit_job
 from tasks.steps.jobs.watch import watch_job

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from tasks.model import Assessment, HotpatchEnrolment
+from tasks.domain.model import Assessment, HotpatchEnrolment
+from tasks.domain.states import HotpatchStatus
 from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
 from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status
-from tasks.states import HotpatchStatus
 
 WINDOWS_PROVIDER = "hotpatch"
 _RECEIVING = frozenset({HotpatchStatus.ENABLED, HotpatchStatus.PENDING})

@@ -27,7 +27,7 @@ from flows.notify.webhook import send_webhook
 from inventory.credentials import Secret
 from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError
-from tasks.errors import CredentialError, FleetpatchError
+from tasks.domain.errors import CredentialError, FleetpatchError
 from tasks.records.audit.entry import CUT_ACT, AuditEntry, is_sealed_by
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.audit.log import SqlAuditLog, parse_cut

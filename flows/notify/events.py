@@ -14,12 +14,12 @@ from typing import Final
 
 from flows.notify.messages import Message
 from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
-from tasks.model import Outcome, RunReport
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.states import NotificationEvent, OperationState, RebootState
 from tasks.records.audit.entry import AuditEntry
-from tasks.reporting.formatting import format_iso_utc
-from tasks.reporting.sanitizing import sanitize
+from tasks.reports.formatting import format_iso_utc
+from tasks.reports.sanitizing import sanitize
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import NotificationEvent, OperationState, RebootState
 
 MACHINE_FAILED: Final = "machine_failed"
 MACHINE_REBOOTED: Final = "machine_rebooted"

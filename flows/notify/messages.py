@@ -7,14 +7,14 @@ from pathlib import Path
 
 from flows.ports.web_links import build_approval_url, build_prefect_url, build_run_url
 from inventory.name_lists import join_first_names
-from tasks.model import Outcome, RunReport
-from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
-from tasks.reporting.formatting import format_count, format_scope
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.states import NotificationEvent, OperationState, RebootState, UpdateState
+from tasks.reports.descriptions import describe_cves, describe_reboots, describe_slowest_machine
+from tasks.reports.formatting import format_count, format_scope
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import compute_plan_figures
 from tasks.rules.timing.maintenance_window import describe_window
-from tasks.states import NotificationEvent, OperationState, RebootState, UpdateState
 
 MAX_NAMES = 10
 _MAX_REASON_LENGTH = 160  # characters of a machine's own text

@@ -17,9 +17,9 @@ from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest
 from inventory.credential_references import parse_reference
 from inventory.credentials import Credential
-from tasks.errors import CredentialError, FleetpatchError
-from tasks.model import RunReport
-from tasks.states import NotificationEvent
+from tasks.domain.errors import CredentialError, FleetpatchError
+from tasks.domain.model import RunReport
+from tasks.domain.states import NotificationEvent
 
 CredentialReader = Callable[[str], Credential]
 

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from flows.notify.events import MACHINE_FAILED, Event, render_cef
-from tasks.errors import CredentialError
+from tasks.domain.errors import CredentialError
 
 TIMEOUT_SECONDS: Final = 5.0
 _FACILITY: Final = 16  # local0

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flows.notify.events import Event, render_json
-from tasks.errors import CredentialError
+from tasks.domain.errors import CredentialError
 
 DEADLINE_SECONDS: Final = 12.0
 """How long one event is tried, so that the end of a run does not wait for it in vain."""

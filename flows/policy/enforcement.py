@@ -18,9 +18,9 @@ from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
-from tasks.errors import PolicyRefused
-from tasks.model import Window
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import PolicyRefused
+from tasks.domain.model import Window
+from tasks.domain.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.policy.decision import check_enrolment, check_role_scope, decide_run, describe_refusal
 from tasks.rules.policy.deployed import DeployedPolicy, describe_difference

@@ -24,8 +24,8 @@ from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import list_directory_names, read_text_file
 from inventory.machine import Machine
 from inventory.scope import Scope
-from tasks.errors import Frozen
-from tasks.model import Window
+from tasks.domain.errors import Frozen
+from tasks.domain.model import Window
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.timing.admission import describe_freeze
 

@@ -8,8 +8,8 @@ from flows.freezes.freeze_form import FreezeForm
 from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes
 from flows.request.base import CheckedPath, StrictModel, validate_scope
 from inventory.schema.value_types import build_validation_error
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.policy.model import ANY_LOGIN, ROLE_PREFIX, RiskyOption
-from tasks.states import Classification, RebootPolicy
 
 _DESCRIBING_KEYS = frozenset({"name", "scope", "ask", "description"})
 _MAX_NAME_LENGTH = 200

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows.ports.caller import Caller, read_login_name
-from tasks.errors import FleetpatchError, PolicyRefused, RecordsError
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
+from tasks.domain.protocols.clock import Clock
 from tasks.records.audit.entry import AuditEntry, AuditResult
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
 

@@ -8,23 +8,23 @@ from typing import Protocol
 from flows.ports.audit import AuditAppender, append_nowhere
 from flows.ports.progress import RunProgress, UnrecordedProgress
 from inventory.machine import Inventory, Machine
-from tasks.errors import FleetpatchError
-from tasks.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.leases import Leases
-from tasks.protocols.package_manager import PackageManager
-from tasks.protocols.records import Records
-from tasks.protocols.set_slots import SetSlots
-from tasks.protocols.transport import Transport
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.leases import Leases
+from tasks.domain.protocols.package_manager import PackageManager
+from tasks.domain.protocols.records import Records
+from tasks.domain.protocols.set_slots import SetSlots
+from tasks.domain.protocols.transport import Transport
+from tasks.domain.states import NotificationEvent, Step
+from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.policy.deployed import DeployedPolicy
-from tasks.states import NotificationEvent, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken
-from tasks.transport.wake_on_lan import send_magic_packet
 
 logger = logging.getLogger(__name__)
 

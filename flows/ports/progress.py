@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from tasks.model import Wave
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.model import Wave
+from tasks.domain.protocols.leases import LeaseHolder
 
 
 class RunProgress(Protocol):

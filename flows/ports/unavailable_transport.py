@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from inventory.machine import Machine
-from tasks.errors import FleetpatchError
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, Script, Transport
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, Script, Transport
 
 
 class UnavailableTransport:

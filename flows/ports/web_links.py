@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from tasks.errors import RequestError
-from tasks.model import RunInfo
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunInfo
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, serves_fleet
 from flows.request.policies import FreezeRequest
-from tasks.errors import RequestError
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Clock
 from tasks.records.fleets import find_fleet
 from tasks.rules.calendar.freezes import Freeze
 

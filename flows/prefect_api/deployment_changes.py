@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.request.patch_request import PatchRequest
-from tasks.protocols.clock import Clock, Deadline, SystemClock
-from tasks.retry import retry
+from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.retry import retry
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
 
 RETRY_TIMEOUT_SECONDS = 62.0  # for all attempts; the last one begins after a minute

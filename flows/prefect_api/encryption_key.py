@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from inventory.files.private_keys import ensure_key, find_key_path, read_key
 from inventory.name_lists import join_first_names
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 KEY_NAME: Final = "prefect-encryption"
 PREVIOUS_KEY_NAME: Final = "prefect-encryption-previous"

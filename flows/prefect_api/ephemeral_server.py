@@ -19,7 +19,7 @@ from flows.prefect_api.server_settings import (
     UI_ENABLED_VARIABLE,
 )
 from inventory.files.storage_faults import build_storage_error, find_storage_fault, find_temporary_folder
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 10.0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from flows.prefect_api.tags import FLEET_TAG_PREFIX
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.fleets import FLEET_VARIABLE, find_environment_fleet, use_fleet
 
 

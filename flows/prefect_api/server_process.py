@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from flows.prefect_api.port_listeners import describe_other_user
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 HOSTS_VARIABLE: Final = "FLEETPATCH_SERVER_HOSTS"
 """Names and addresses by which the server may be asked, separated by commas; IPv6 addresses in brackets."""

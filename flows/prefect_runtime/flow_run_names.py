@@ -10,10 +10,10 @@ from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.run_info import describe_machines
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.request import AssessRequest, PatchRequest, RunRequest
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
-from tasks.reporting.formatting import format_scope, load_zone_or_utc
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.reports.formatting import format_scope, load_zone_or_utc
+from tasks.reports.sanitizing import sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
 

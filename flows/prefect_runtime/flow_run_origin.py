@@ -10,7 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_datetime
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
 """A flow run that starts this much later than it was created has a chosen start time. Less may be a clock difference.

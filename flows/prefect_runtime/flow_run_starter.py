@@ -21,15 +21,15 @@ from flows.engine.retrying_records import RETRY_INTERVAL
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.request import AssessRequest, PatchRequest
-from tasks.errors import RecordsUnavailable, RequestError
-from tasks.protocols.clock import Deadline, SystemClock
+from tasks.domain.errors import RecordsUnavailable, RequestError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.retry import retry
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.retry import retry
 from tasks.rules.runs.approval import AUTOMATIC_STARTER, RECONCILE_STARTER, UNKNOWN_STARTER
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.pagination import read_all_pages
-from tasks.model import RunInfo
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 
 logger = logging.getLogger(__name__)
 

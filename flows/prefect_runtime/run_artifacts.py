@@ -17,11 +17,11 @@ from flows.approval.plan_rendering import render_plan_markdown
 from flows.ports.web_links import build_run_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from inventory.name_lists import join_first_names
-from tasks.model import Outcome, RunInfo, RunReport, Wave
-from tasks.reporting.export.markdown import escape_markdown, limit_markdown
-from tasks.reporting.formatting import format_count
+from tasks.domain.model import Outcome, RunInfo, RunReport, Wave
+from tasks.domain.states import OperationState
+from tasks.reports.export.markdown import escape_markdown, limit_markdown
+from tasks.reports.formatting import format_count
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import OperationState
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from prefect.exceptions import CancelledRun
 from prefect.logging import get_logger, get_run_logger
 
 from flows.ports.caller import Caller
-from tasks.errors import FleetpatchError, FleetPatchFailed, InternalError
-from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.states import OperationState, Step
+from tasks.domain.errors import FleetpatchError, FleetPatchFailed, InternalError
+from tasks.domain.states import OperationState, Step
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.steps.context.progress_listener import ProgressListener
 
 

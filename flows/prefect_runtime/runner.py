@@ -35,8 +35,9 @@ from flows.prefect_runtime.step_delivery import StepDelivery
 from flows.prefect_runtime.wave_subflow import WaveSubflow
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, InternalError, RecordsError
-from tasks.model import Outcome, RunReport, Wave
+from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
+from tasks.domain.model import Outcome, RunReport, Wave
+from tasks.domain.states import OperationState, Step
 from tasks.prefect_tasks import (
     OpaqueMachineState,
     OpaqueReport,
@@ -47,11 +48,10 @@ from tasks.prefect_tasks import (
     reboot_machine,
     validate_machine,
 )
-from tasks.reporting.formatting import format_count
-from tasks.reporting.report_directory import find_report_directory
-from tasks.reporting.writer import write_report
+from tasks.reports.formatting import format_count
+from tasks.reports.report_directory import find_report_directory
+from tasks.reports.writer import write_report
 from tasks.rules.runs.outcome import determine_run_state
-from tasks.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import execute_step

@@ -19,7 +19,7 @@ from prefect.tasks import Task
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_runtime.api_health import ApiMonitor
 from flows.prefect_runtime.flow_run_states import read_wave_flow_runs
-from tasks.model import Wave
+from tasks.domain.model import Wave
 
 
 class WaveSubflow:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.engine.suspension import Suspension, find_suspension
-from tasks.model import RunInfo
-from tasks.protocols.clock import Clock, SystemClock
-from tasks.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.steps.context.stop_token import StopToken
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller, find_starter_name
-from tasks.errors import FleetpatchError, RequestError
-from tasks.model import RunInfo
-from tasks.protocols.leases import LeaseStatus, StopRequest
+from tasks.domain.errors import FleetpatchError, RequestError
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.leases import LeaseStatus, StopRequest
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
-from tasks.errors import LeaseHeld, RecordsError, RequestError
-from tasks.model import RunInfo
-from tasks.protocols.leases import LeaseStatus
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.errors import LeaseHeld, RecordsError, RequestError
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import Step
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import Step
 from tasks.steps.context.journal import UNLOCK_ACT
 from tasks.steps.machine.lock_removal import LockStatus, build_busy_error, read_lock_status, remove_lock
 

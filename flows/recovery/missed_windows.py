@@ -37,9 +37,10 @@ from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
 from flows.request.patch_request import PatchRequest
-from tasks.errors import CredentialError, FleetpatchError, RecordsError, RequestError
-from tasks.model import RunInfo, RunReport, Window
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.domain.errors import CredentialError, FleetpatchError, RecordsError, RequestError
+from tasks.domain.model import RunInfo, RunReport, Window
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.states import NotificationEvent
 from tasks.records.fleet_stamp import read_separation_time
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -50,7 +51,6 @@ from tasks.rules.calendar.prefect_schedule import iterate_prefect_starts
 from tasks.rules.timing.admission import WindowClaim, WindowStatus, compute_last_start
 from tasks.rules.timing.maintenance_window import build_window as window_at
 from tasks.rules.timing.missed_windows import FlowRunState, MissedWindow, ScheduledRun, find_missed_window
-from tasks.states import NotificationEvent
 
 PATCH_FLOW_NAME = "patch-fleet"
 LOOKBACK_PERIOD = timedelta(days=7)

@@ -24,9 +24,9 @@ from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_runtime.flow_run_states import end_flow_run
 from flows.recovery.finalizer import find_run_of_flow_run
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.setup import open_records
-from tasks.states import UNFINISHED_RUN_STATES
 
 RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet")
 """The flows whose runs are in the records."""

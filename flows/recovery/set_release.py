@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from flows.ports.caller import Caller, find_starter_name
-from tasks.errors import RecordsError, RequestError
-from tasks.protocols.clock import Clock
-from tasks.protocols.leases import Leases
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.leases import Leases
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.states import Step
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Step
 from tasks.steps.context.journal import SET_RELEASE_ACT
 
 

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from flows.request.base import CheckedPath, ScopeRequest, StrictModel
 from flows.request.policies import FreezeRequest, NotifyRequest
 from inventory.schema.value_types import build_validation_error
+from tasks.domain.states import Classification
 from tasks.rules.automatic.model import AutomaticPolicy, RiskRule
-from tasks.states import Classification
 
 AUTOMATIC_CONFIGURATION = "automatic"
 """Stands for automatic patching where other runs have the name of their configuration. No configuration has this name.

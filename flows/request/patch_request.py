@@ -10,14 +10,14 @@ from pydantic import Field, StringConstraints
 from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from inventory.schema.value_types import MachineName
-from tasks.errors import RequestError
-from tasks.model import PinnedUpdates, Selection, Window
+from tasks.domain.errors import RequestError
+from tasks.domain.model import PinnedUpdates, Selection, Window
+from tasks.domain.states import Classification, RebootPolicy, Severity
 from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
 from tasks.rules.timing.maintenance_window import build_window
-from tasks.states import Classification, RebootPolicy, Severity
 from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
 if TYPE_CHECKING:

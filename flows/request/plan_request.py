@@ -4,7 +4,7 @@ from pydantic import Field
 
 from flows.request.base import ScopeRequest
 from flows.request.patch_request import Mask, PatchRequest, UpdatesRequest, WindowRequest
-from tasks.states import Classification
+from tasks.domain.states import Classification
 
 
 class PlanRequest(ScopeRequest):

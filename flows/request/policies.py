@@ -7,10 +7,10 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
 from flows.request.base import StrictModel
-from tasks.model import Hook
+from tasks.domain.model import Hook
+from tasks.domain.states import HookKind, HookMode, HookPoint
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.runs.hooks import check_hook_target
-from tasks.states import HookKind, HookMode, HookPoint
 
 HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")

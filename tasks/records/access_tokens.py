@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, delete, insert, select, update
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.page_tables import access_tokens, web_sessions
 from tasks.records.storage.database import Database
@@ -33,7 +33,7 @@ class AccessToken:
 
     Attributes:
         name: who it is, in records and in the audit log.
-        roles: what it may do: words of ``deployments.web.access.roles.Role``.
+        roles: what it may do: words of ``fleetpatch.access.roles.Role``.
         created_by: who made it: the account of the operating system.
         expires_at: the end of its use; None: it has none.
         used_at: its last use, exact to a minute; None: never.

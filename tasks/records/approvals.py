@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from tasks.errors import SealBroken
-from tasks.protocols.clock import Clock
+from tasks.domain.errors import SealBroken
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
-from tasks.states import OperationState
 
 _APPROVALS, _RUNS = schema.approvals, schema.runs
 _UNFINISHED_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value, OperationState.UNKNOWN.value)

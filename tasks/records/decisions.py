@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, insert, select, text
 
 from inventory.files.private_keys import KeyFileError
-from tasks.errors import RecordsError, SealBroken, SealKeyMissing
+from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import schema
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.seals import DECISION_KEY, Seals

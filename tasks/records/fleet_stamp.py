@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Boolean, Column, Connection, Table, insert, select
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.schema import metadata
 from tasks.records.storage.column_types import KeyType, UtcDateTime
 from tasks.records.storage.database import Database

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 
 DEFAULT_FLEET: Final = "default"
 """The fleet of all who name none. Its tables are where those of earlier versions are."""

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
-from tasks.errors import LeaseHeld, RequestError, SealBroken
-from tasks.protocols.clock import Clock, SystemClock
-from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
-from tasks.protocols.records import build_lease_lost_error
+from tasks.domain.errors import LeaseHeld, RequestError, SealBroken
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
+from tasks.domain.protocols.records import build_lease_lost_error
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 _STOPPABLE_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
 _STOPPED = "stopped"

@@ -9,12 +9,12 @@ from functools import cache
 
 from sqlalchemy import Connection, TextClause, Update, bindparam, select
 
-from tasks.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
-from tasks.model import Update as PendingUpdate
+from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
+from tasks.domain.model import Update as PendingUpdate
+from tasks.domain.states import Classification, Compliance, FindingLevel
 from tasks.records import page_tables as tables
 from tasks.records import schema, statements
 from tasks.records.encoding.rows import RowValues
-from tasks.states import Classification, Compliance, FindingLevel
 
 _UNKNOWN_STATE: RowValues = {
     "answered_at": None,

@@ -7,8 +7,8 @@ unusual run does not change the mean much.
 import math
 from collections.abc import Sequence
 
-from tasks.model import Outcome, TransactionResult
-from tasks.states import RebootState
+from tasks.domain.model import Outcome, TransactionResult
+from tasks.domain.states import RebootState
 
 NEWEST_SAMPLE_WEIGHT = 0.3
 """Weight of the newest sample. After five runs on new hardware, 5/6 of the mean come from the new hardware."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, text
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.schema import held_updates, missing_fixes, opt_outs, retention, set_slots
 from tasks.records.storage.database import Database

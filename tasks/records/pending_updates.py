@@ -8,7 +8,7 @@ from functools import cache
 
 from sqlalchemy import Connection, Select, bindparam, insert, select
 
-from tasks.model import Assessment
+from tasks.domain.model import Assessment
 from tasks.records import schema, statements
 from tasks.records.encoding import rows
 from tasks.records.storage.column_types import to_index_key

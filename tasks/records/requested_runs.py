@@ -9,8 +9,8 @@ from typing import Final
 
 from sqlalchemy import select, update
 
-from tasks.errors import RequestError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.page_tables import requested_runs
 from tasks.records.seals import DECISION_KEY, Seals

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
-from tasks.model import READ_ONLY_RUN_KINDS
+from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_tables, schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.sql_records import SqlRecords

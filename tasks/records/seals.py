@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Column, RowMapping, Table
 
 from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
-from tasks.errors import RecordsError, SealBroken, SealKeyMissing
+from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import page_tables, schema
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.column_types import KeyType, TextType, replace_unstorable, to_index_key

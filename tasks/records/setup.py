@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, String, column, inspect, select, table, text
 from sqlalchemy.engine import URL
 
-from tasks.errors import RecordsError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.fleet_stamp import require_own_stamp, stamp_tables
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.records.new_fleet import InheritedRows, ensure_schema, read_inherited_rows, write_inherited_rows

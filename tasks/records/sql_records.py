@@ -10,9 +10,9 @@ from typing import Self, cast
 
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, text
 
-from tasks.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalEntry
+from tasks.domain.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry
 from tasks.records import schema, statements
 from tasks.records.encoding import rows
 from tasks.records.encoding.codec import decode, encode

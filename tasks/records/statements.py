@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records import schema
 from tasks.records.storage.column_types import UtcDateTime
 

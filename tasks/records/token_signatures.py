@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.fleets import DEFAULT_FLEET
 
 SIGNING_KEY: Final = "token-signing"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Stores the browsers that are logged in at the pages, and the links that log in once.
 
 No cookie and no code is stored, only their SHA-256 digests. The pages seal what they store: see
-``deployments.web.access.sessions``. All threads of a process may share an object.
+``fleetpatch.access.sessions``. All threads of a process may share an object.
 """
 
 from dataclasses import dataclass

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from tasks.managers.registry import find_kernel_removal
-from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
+from tasks.domain.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
+from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes, prevents_installation
@@ -22,7 +23,6 @@ from tasks.rules.updates.new_packages import describe_new_packages, find_new_pac
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.server_products import describe_server_products
 from tasks.rules.updates.simulation import filter_by_simulation
-from tasks.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.errors import RecordsError
-from tasks.model import (
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import (
     ErrorInfo,
     Facts,
     Finding,
@@ -22,9 +22,9 @@ from tasks.model import (
     StepRecord,
     ValidationResult,
 )
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
-from tasks.states import OperationState, Step
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

@@ -8,14 +8,14 @@ import logging
 from dataclasses import replace
 
 from inventory.name_lists import join_first_names
-from tasks.errors import FleetpatchError, RecordsError
-from tasks.model import Finding, MachinePlan, PackageState, Update
+from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.model import Finding, MachinePlan, PackageState, Update
+from tasks.domain.states import RebootPolicy, UpdateState, YesNoUnknown
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.approval import is_approval_required
 from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
 from tasks.rules.updates.transaction_planning import plan_transactions
-from tasks.states import RebootPolicy, UpdateState, YesNoUnknown
 from tasks.steps.assess import plan_updates
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

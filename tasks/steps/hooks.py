@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.errors import FleetpatchError, RecordsError, WindowClosed
-from tasks.model import ErrorInfo, Finding, Hook, HookResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.errors import FleetpatchError, RecordsError, WindowClosed
+from tasks.domain.model import ErrorInfo, Finding, Hook, HookResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import FindingLevel, HookKind, HookPoint, OperationState, Step
 from tasks.rules.runs.hooks import BEFORE_PLACES, MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
 from tasks.rules.runs.set_hooks import find_forgotten_drains
 from tasks.rules.url_redaction import redact_url_path, redact_url_secrets
-from tasks.states import FindingLevel, HookKind, HookPoint, OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext

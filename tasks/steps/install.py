@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from inventory.name_lists import format_count
-from tasks.errors import BrokenPackages, FleetpatchError, LockLost
-from tasks.model import Finding, TransactionResult, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind as Kind
-from tasks.protocols.package_manager import Transaction
+from tasks.domain.errors import BrokenPackages, FleetpatchError, LockLost
+from tasks.domain.model import Finding, TransactionResult, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.machine_checks.packages import (
     PACKAGES_CHECK,
     check_package_problems,
@@ -23,7 +24,6 @@ from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.follow_up import join_installs, join_plans
 from tasks.rules.updates.transaction_planning import plan_transactions as divide
-from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.assess import replan_updates
 from tasks.steps.checkpoint import record_new_plan, restore_new_plan
 from tasks.steps.context.machine_context import MachineContext

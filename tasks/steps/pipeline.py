@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.errors import FleetpatchError, InternalError, RecordsError
-from tasks.model import Assessment, ErrorInfo, StepRecord
+from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
+from tasks.domain.model import Assessment, ErrorInfo, StepRecord
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.assess import assess, plan_updates
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
 from tasks.steps.context import journal

@@ -9,11 +9,18 @@ from dataclasses import replace
 from datetime import datetime
 
 from inventory.machine import WakeSettings
-from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, RecordsError, TransportError, Unreachable
-from tasks.model import ErrorInfo
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    FleetpatchError,
+    RecordsError,
+    TransportError,
+    Unreachable,
+)
+from tasks.domain.model import ErrorInfo
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import HookPoint, OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, PowerCycle, find_reason_to_stay_on
-from tasks.states import HookPoint, OperationState, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.model import Finding, PackageState
-from tasks.protocols.clock import Deadline
+from tasks.domain.model import Finding, PackageState
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.same_machine import check_same_machine
-from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

@@ -7,20 +7,20 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.errors import (
+from tasks.domain.errors import (
     FleetpatchError,
     ProtocolViolation,
     ScriptFailed,
     TransportError,
 )
-from tasks.model import Finding, PackageState, RebootNeed, RebootResult
-from tasks.protocols.transport import ScriptRecord
+from tasks.domain.model import Finding, PackageState, RebootNeed, RebootResult
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.transaction_errors import find_boot_danger
-from tasks.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

@@ -3,8 +3,17 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.model import Facts, Finding, Outcome, UpdateResult
-from tasks.reporting.formatting import format_count
+from tasks.domain.model import Facts, Finding, Outcome, UpdateResult
+from tasks.domain.states import (
+    FindingLevel,
+    HookPoint,
+    OperationState,
+    RebootPolicy,
+    RebootState,
+    UpdateState,
+    YesNoUnknown,
+)
+from tasks.reports.formatting import format_count
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import (
     PENDING_REBOOT_CHECK,
@@ -20,7 +29,6 @@ from tasks.rules.runs.outcome import determine_outcome_state
 from tasks.rules.runs.power import describe_power_cycle
 from tasks.rules.runs.reboot_decision import describe_wait
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
-from tasks.states import FindingLevel, HookPoint, OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.other_patchers import explain_left_out

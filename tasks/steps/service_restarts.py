@@ -4,10 +4,11 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.errors import ManagerBusy, ScriptFailed
-from tasks.model import Finding, PackageState, RestartResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.domain.errors import ManagerBusy, ScriptFailed
+from tasks.domain.model import Finding, PackageState, RestartResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.domain.states import FindingLevel, Step
 from tasks.rules.machine_checks.service_restarts import (
     SERVICE_RESTART_CHECK,
     build_protected_unit_masks,
@@ -15,7 +16,6 @@ from tasks.rules.machine_checks.service_restarts import (
     join_first_services,
 )
 from tasks.rules.timing.time_fit import check_time_fit
-from tasks.states import FindingLevel, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks

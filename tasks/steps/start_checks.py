@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from tasks.model import MachinePlan, PackageState
+from tasks.domain.model import MachinePlan, PackageState
+from tasks.domain.states import RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.service_restarts import find_restartable_services
 from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off
 from tasks.rules.timing.time_fit import check_time_fit
-from tasks.states import RebootPolicy, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions

@@ -5,17 +5,17 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
 
-from tasks.errors import FleetpatchError, RecordsError, TransportError
-from tasks.model import Finding, ValidationResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Transaction
+from tasks.domain.errors import FleetpatchError, RecordsError, TransportError
+from tasks.domain.model import Finding, ValidationResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Transaction
+from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.rules.updates.unused_kernels import KernelChoice, choose_unused_kernels
-from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import SubmittedJob, run_job

@@ -3,9 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.errors import DeadlineExceeded, ManagerError, RepositoryError, ScriptFailed
-from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import DeadlineExceeded, ManagerError, RepositoryError, ScriptFailed
+from tasks.domain.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import (
+    INSTALLED_UPDATE_STATES,
+    PRESENT_UPDATE_STATES,
+    FindingLevel,
+    RebootState,
+    Step,
+    YesNoUnknown,
+)
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
@@ -20,7 +28,6 @@ from tasks.rules.machine_checks.versions import (
     mark_lost,
 )
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
-from tasks.states import INSTALLED_UPDATE_STATES, PRESENT_UPDATE_STATES, FindingLevel, RebootState, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.auto_updaters import list_paused_units

@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from inventory.machine import WakeSettings
-from tasks.errors import FleetpatchError, RecordsError, Unreachable
-from tasks.model import ErrorInfo, Hook
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import FleetpatchError, RecordsError, Unreachable
+from tasks.domain.model import ErrorInfo, Hook
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import HookKind, HookPoint, Step
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.runs.power import POWER_ON_ACT, PowerCycle, has_booted_since
-from tasks.states import HookKind, HookPoint, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.power import read_power

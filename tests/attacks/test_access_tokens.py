@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deployments.cli.views.web_access import build_tokens_json, print_tokens
-from deployments.web.access.token_admin import DEFAULT_DAYS, create_access_token, remove_access_token
-from deployments.web.access.token_secrets import create_token, digest_secret
+from fleetpatch.access.token_admin import DEFAULT_DAYS, create_access_token, remove_access_token
+from fleetpatch.access.token_secrets import create_token, digest_secret
+from fleetpatch.cli.views.web_access import build_tokens_json, print_tokens
 from inventory.files.private_keys import FOLDER_VARIABLE
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
 from tasks.records.setup import open_records
 
@@ -154,7 +154,7 @@ def test_the_command_shows_which_token_is_not_valid(
     assert [token.is_signed for token in tokens] == [False, True]
     assert [each["is_signed"] for each in build_tokens_json(tokens, NOW)] == [False, True]
     # a console of its own: at 120 columns, the words of a cell stand in two lines
-    monkeypatch.setattr("deployments.cli.views.web_access.get_stdout_console", lambda: Console(width=200))
+    monkeypatch.setattr("fleetpatch.cli.views.web_access.get_stdout_console", lambda: Console(width=200))
     print_tokens(tokens, NOW)
     shown = " ".join(capsys.readouterr().out.split())
     assert "its signature doesn't fit" in shown

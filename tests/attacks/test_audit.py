@@ -14,14 +14,14 @@ from sqlalchemy import delete, insert, select, update
 from flows.installation_checks import check_installation
 from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
 from inventory.credentials import Secret
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import FindingLevel
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.page_tables import audit_log
 from tasks.records.sql_records import SqlRecords
-from tasks.states import FindingLevel
 from tests.contract.records_subjects import BOTH, opened
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -11,15 +11,15 @@ from cryptography.hazmat.primitives import serialization
 
 from inventory.files.private_keys import ensure_key
 from inventory.machine import PrivilegeMethod
-from tasks.errors import PrivilegeError
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script
-from tasks.transport import privilege_escalation
-from tasks.transport.broker import signing
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import Escalation, PrivilegeEscalator
-from tasks.transport.script_library import load_script
+from tasks.domain.errors import PrivilegeError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport import privilege_escalation
+from tasks.machines.transport.broker import signing
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import Escalation, PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 
 SHELLS = (("dash",), ("bash", "--posix"), ("busybox", "sh"))
 SCRIPT = b"echo ran; id -u\n"

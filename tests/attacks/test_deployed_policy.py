@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from deployments.sync.policy_record import is_policy_recorded, record_policy
-from deployments.web.fleet.policy_difference import PolicyDifference
-from flows.cli.main import main
+from fleetpatch.cli.main import main
+from fleetpatch.machines.policy_difference import PolicyDifference
 from flows.installation_checks import check_installation
 from flows.policy.policy_file import load_policy
+from tasks.domain.states import FindingLevel
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.deployed_policies import DEPLOY_POLICY_ACT, read_deployed_policies, record_deployed_policy
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.rules.policy.model import Policy, PolicyFile
-from tasks.states import FindingLevel
 from tests.contract.policy_doors import RULES, Stage, begin_flow, build_stage, call_local_engine, enter_by_resume
 
 POLICY = "policy: {rules: [{name: production, scope: env=prod, ask: the platform team, forbid: [repair]}]}\n"

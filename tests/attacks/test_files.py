@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tasks.states import HookKind
+from tasks.domain.states import HookKind
 from tests.contract.hooks.calls import call
 from tests.support.command import run_command
 from tests.support.ssh_server import Server, new_key

@@ -8,9 +8,9 @@ import pytest
 from fastapi import Request
 from playwright.sync_api import expect
 
-from deployments.web.acts.patch_form import FIELDS, SENT
-from deployments.web.pages.login import clean_target, mark_target
-from deployments.web.pages.patch import _list_linked
+from fleetpatch.acts.patch_form import FIELDS, SENT
+from fleetpatch.pages.login import clean_target, mark_target
+from fleetpatch.pages.patch import _list_linked
 from tests.contract.web.test_browser_acts import Desk, desk  # noqa: F401 - a fixture
 from tests.support.browser import browser  # noqa: F401 - a fixture
 

@@ -10,10 +10,10 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.policy.enforcement import build_demands
 from flows.request.policies import HooksRequest
-from tasks.model import Hook, HookResult, RunReport
-from tasks.protocols.clock import Deadline
+from tasks.domain.model import Hook, HookResult, RunReport
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import OperationState
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import OperationState
 from tests.support.fleet import SimFleet
 from tests.unit.engine.hook_stage import RUN, Owner, asked_for, every_place, hook, small_fleet
 

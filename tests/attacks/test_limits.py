@@ -12,15 +12,16 @@ from sqlalchemy import func, select
 
 from flows.automatic.missing_fixes import compute_missing_fixes
 from flows.automatic.pending_updates import PendingRow
-from tasks.errors import ReportTooLarge
-from tasks.managers.apt import assessment as apt
-from tasks.managers.rpm.dnf import assessment as dnf
-from tasks.managers.rpm.dnf5.manager import Dnf5Manager
-from tasks.managers.rpm.zypper import assessment as zypper
-from tasks.managers.windows_update import assessment as windows
-from tasks.model import PackageState
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.errors import ReportTooLarge
+from tasks.domain.model import PackageState
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Classification, Compliance, OperationState, Severity
+from tasks.machines.managers.apt import assessment as apt
+from tasks.machines.managers.rpm.dnf import assessment as dnf
+from tasks.machines.managers.rpm.dnf5.manager import Dnf5Manager
+from tasks.machines.managers.rpm.zypper import assessment as zypper
+from tasks.machines.managers.windows_update import assessment as windows
 from tasks.records import schema
 from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.machine_checks.report_limits import (
@@ -32,7 +33,6 @@ from tasks.rules.machine_checks.report_limits import (
     drop_impossible_dates,
     require_within_limits,
 )
-from tasks.states import Classification, Compliance, OperationState, Severity
 from tasks.steps.jobs import watch
 from tests.contract.cli.conftest import security
 from tests.support import builders as make

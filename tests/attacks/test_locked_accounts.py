@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deployments.web.access.limiter import MAX_FAILURES, MAX_TRIES, TRY_SECONDS, NameLimiter
+from fleetpatch.access.limiter import MAX_FAILURES, MAX_TRIES, TRY_SECONDS, NameLimiter
 from tests.support.web_site import serve_site
 
 

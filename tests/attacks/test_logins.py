@@ -20,9 +20,9 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, expect
 
-from deployments.web.access.providers.person import LoginRefused
-from deployments.web.access.roles import Role
-from deployments.web.access.token_secrets import digest_secret
+from fleetpatch.access.providers.person import LoginRefused
+from fleetpatch.access.roles import Role
+from fleetpatch.access.token_secrets import digest_secret
 from tests.contract.web.test_oidc import Desk, serve_desk
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.fake_clock import FakeClock

@@ -7,7 +7,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from deployments.web.access.providers.person import LoginRefused
+from fleetpatch.access.providers.person import LoginRefused
 from tests.contract.web.test_oidc import Desk, serve_desk
 from tests.support.oidc_provider import CLIENT
 

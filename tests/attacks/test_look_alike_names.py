@@ -2,9 +2,9 @@
 
 import pytest
 
-from deployments.web.access.providers.login_file import LoginFile, RolesEntry
-from deployments.web.access.providers.logins import Logins
-from deployments.web.access.providers.person import LoginRefused, Person
+from fleetpatch.access.providers.login_file import LoginFile, RolesEntry
+from fleetpatch.access.providers.logins import Logins
+from fleetpatch.access.providers.person import LoginRefused, Person
 from flows.approval.wording import find_approval_objection
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest

@@ -7,13 +7,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from deployments.web.access.token_admin import create_access_token
-from deployments.web.access.token_secrets import digest_secret
+from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.access.token_secrets import digest_secret
 from flows.approval.decisions import approve_run
 from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
 from flows.recovery.cancellation import record_stop_request
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
+from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import SqlApprovals
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, grant_pages_role
@@ -25,7 +26,6 @@ from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import FindingLevel, OperationState
 from tests.support import builders, postgres
 
 pytestmark = pytest.mark.postgres

@@ -9,20 +9,20 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.web.access.login_links import create_login_link
-from deployments.web.access.roles import Role
-from deployments.web.access.token_admin import create_access_token
-from deployments.web.acts import run_acts
-from deployments.web.acts.flow_runs import FlowRunStatus
-from deployments.web.pages import acts as pages_acts
-from flows.cli.main import main
+from fleetpatch.access.login_links import create_login_link
+from fleetpatch.access.roles import Role
+from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.acts import run_acts
+from fleetpatch.acts.flow_runs import FlowRunStatus
+from fleetpatch.cli.main import main
+from fleetpatch.pages import acts as pages_acts
 from flows.policy import policy_file
 from flows.ports.caller import Caller
 from flows.request import PatchRequest
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import OperationState
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.contract.policy_doors import RULES, Stage, build_stage, call_local_engine, enter_by_python
 from tests.contract.web.test_acts import Prefect
 from tests.support.web_login import log_in

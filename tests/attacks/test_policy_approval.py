@@ -14,10 +14,10 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request import PatchRequest
 from flows.request.policies import HookRequest, HooksRequest
-from tasks.model import PackageState, RebootNeed, RunReport
-from tasks.protocols.clock import SystemClock
+from tasks.domain.model import PackageState, RebootNeed, RunReport
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import HookKind, RebootPolicy, YesNoUnknown
 from tasks.rules.runs.approval import UNKNOWN_STARTER, compute_plan_digest
-from tasks.states import HookKind, RebootPolicy, YesNoUnknown
 from tasks.steps.start_checks import has_work
 from tests.contract.policy_doors import Stage, build_stage, call_local_engine
 from tests.support.builders import make_assessment, make_package_state, make_plan, make_run

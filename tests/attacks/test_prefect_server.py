@@ -105,7 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     (home / "prefect.db").chmod(0o644)  # as a server with the usual umask has left it
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.command", "server", "--port", str(port)],
+            [sys.executable, "-m", "fleetpatch.cli.command", "server", "--port", str(port)],
             env={**without_ours(), **TABLES_ARE_THERE, "XDG_DATA_HOME": str(folder / "data"), "PYTHONPATH": PYTHONPATH},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-import deployments.command  # noqa: F401 - it adds these verbs
-from deployments.web.access.token_admin import create_access_token, remove_access_token
-from deployments.web.access.token_secrets import digest_secret
+import fleetpatch.cli.command  # noqa: F401 - it adds these verbs
+from fleetpatch.access.token_admin import create_access_token, remove_access_token
+from fleetpatch.access.token_secrets import digest_secret
+from fleetpatch.cli.main import main
 from flows.automatic.fleet_view import build_fleet_view
-from flows.cli.main import main
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.installation_checks import check_installation
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from inventory.files.private_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
-from tasks.errors import SealBroken
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.errors import SealBroken
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
@@ -28,7 +29,6 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
-from tasks.states import FindingLevel, OperationState
 from tests.support import builders
 
 RUN = "20261125-220000-aaaaaa"

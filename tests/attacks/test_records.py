@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import deployments.command  # noqa: F401 - it adds these verbs
+import fleetpatch.cli.command  # noqa: F401 - it adds these verbs
+from fleetpatch.cli.main import main
+from fleetpatch.cli.runtime.run_session import _record_detach
 from flows.approval.decisions import approve_run, reject_run
 from flows.automatic.fleet_view import build_fleet_view
-from flows.cli.main import main
-from flows.cli.runtime.run_session import _record_detach
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.resume_state import read_resume_state
 from flows.execution import execute
@@ -27,9 +27,10 @@ from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
 from inventory.files.private_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
-from tasks.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
-from tasks.model import RunReport, Window
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
+from tasks.domain.model import RunReport, Window
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import OperationState, Step
 from tasks.records.approvals import SqlApprovals
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.history import History
@@ -38,7 +39,6 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout, RolloutState
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
-from tasks.states import OperationState, Step
 from tests.support import builders
 
 RUN = "20261125-220000-aaaaaa"

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deployments.web.access.providers import logins as under_test
-from deployments.web.access.providers.login_file import LoginFile
-from deployments.web.access.providers.logins import LDAP, Logins
-from deployments.web.access.providers.person import LoginRefused, ProviderAway
+from fleetpatch.access.providers import logins as under_test
+from fleetpatch.access.providers.login_file import LoginFile
+from fleetpatch.access.providers.logins import LDAP, Logins
+from fleetpatch.access.providers.person import LoginRefused, ProviderAway
 from tests.support.fake_clock import FakeClock
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.web.live import hub, streams
-from deployments.web.live.hub import LiveHub, Part, TooManyStreams
-from deployments.web.live.streams import EventStream
+from fleetpatch.live import hub, streams
+from fleetpatch.live.hub import LiveHub, Part, TooManyStreams
+from fleetpatch.live.streams import EventStream
 from tests.contract.web.test_live import wait_until
 from tests.support.web_site import Site, serve_site
 

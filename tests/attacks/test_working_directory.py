@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from flows.cli.main import main
+from fleetpatch.cli.main import main
 from flows.prefect_api.server_process import build_command, open_listener
 from flows.prefect_api.settings_files import require_trusted_settings
 from flows.recovery.finalizer import start_finalizer

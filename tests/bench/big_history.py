@@ -16,11 +16,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, text
 
-from tasks.model import Assessment, MachinePlan, Outcome, PackageState, Update, UpdateResult
+from tasks.domain.model import Assessment, MachinePlan, Outcome, PackageState, Update, UpdateResult
+from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records import schema
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Classification, OperationState, UpdateState
 from tests.support import builders as make
 
 PENDING = 30  # updates of a machine

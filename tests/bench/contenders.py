@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.managers.apt.manager import ASSESS_SCRIPT
-from tasks.protocols.transport import Script
-from tasks.transport.framing import build_frame_mark, build_script_stdin
-from tasks.transport.script_library import compose_script
+from tasks.domain.protocols.transport import Script
+from tasks.machines.managers.apt.manager import ASSESS_SCRIPT
+from tasks.machines.transport.framing import build_frame_mark, build_script_stdin
+from tasks.machines.transport.script_library import compose_script
 from tests.lab.fleet import LabHost
 
 PARALLEL = 50

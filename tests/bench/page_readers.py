@@ -24,7 +24,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deployments.web.fleet.fleet_reader import WAIT_SECONDS
+from fleetpatch.machines.fleet_reader import WAIT_SECONDS
 from tasks.records.setup import open_records
 from tests.bench.page_history import NOW
 from tests.bench.pages import build, make_assessments, require_readable_files

@@ -21,12 +21,12 @@ from unittest import mock
 
 from sqlalchemy import Connection, bindparam, exists, select
 
-from deployments.web.fleet.fleet_reader import WAIT_SECONDS
-from tasks.model import Assessment, UpdateResult
+from fleetpatch.machines.fleet_reader import WAIT_SECONDS
+from tasks.domain.model import Assessment, UpdateResult
+from tasks.domain.states import Classification, OperationState, UpdateState, YesNoUnknown
 from tasks.records import schema, sql_records
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Classification, OperationState, UpdateState, YesNoUnknown
 from tests.bench.page_history import NOW, copy_history, inventory, list_configurations, names
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock

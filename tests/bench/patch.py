@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flows.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from tests.bench import assess, contenders
 from tests.bench.assess import Cost, about, measure
 from tests.bench.contenders import FLEETPATCH, PARALLEL, Contender

@@ -17,16 +17,16 @@ from sqlalchemy import insert, select
 
 from flows.compliance.document import make_compliance_document
 from inventory.machine import Inventory
-from tasks.model import Update
+from tasks.domain.model import Update
+from tasks.domain.states import Classification
 from tasks.records import page_tables, schema
 from tasks.records.encoding import rows
 from tasks.records.queries.tables import QueryTables
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.reporting.compliance.files import render_compliance_files
-from tasks.reporting.query.engine import open_query
+from tasks.reports.compliance.files import render_compliance_files
+from tasks.reports.query.engine import open_query
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, Month
-from tasks.states import Classification
 from tests.ci import tree
 from tests.support import builders as make
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from flows.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from tests.bench.assess import Cost, measure
 from tests.bench.contenders import FLEETPATCH, Contender
 from tests.lab.windows.certificates import Authority

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.ci import tree
 
-ROOMS = ("inventory", "tasks", "flows", "deployments")
+ROOMS = ("inventory", "tasks", "flows", "deployments", "fleetpatch")
 
 
 @dataclass(frozen=True)

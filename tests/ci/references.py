@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 import grimp
 
-ROOMS = ("deployments", "flows", "inventory", "tasks", "tests")
+ROOMS = ("deployments", "fleetpatch", "flows", "inventory", "tasks", "tests")
 REFERRING = {".py", ".sh", ".ps1", ".j2", ".js", ".css", ".cs", ".yml", ".service", ""}
 """Suffixes of files that use what they name. Documents and recorded answers name things without using them."""
 SCRIPTS = {".sh", ".ps1"}

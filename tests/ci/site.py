@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
-ROOMS = ("flows", "tasks", "deployments", "inventory")
+ROOMS = ("fleetpatch", "flows", "tasks", "deployments", "inventory")
 TOP_PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 API = "reference/api"
 # Entry points and data: no program imports them.

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from inventory.credentials import resolve_credential
 from inventory.loader import find_inventory, load_inventory
-from tasks.managers.registry import find_manager
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script, Transport
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobPhase, Script, Transport
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.transport.session_factory import build_session
 from tasks.steps.machine.facts import read_facts
-from tasks.transport.session_factory import build_session
 
 SECONDS = 1500.0
 POLL_SECONDS = 1.0
@@ -23,7 +23,7 @@ POLL_SECONDS = 1.0
 def search_as_system(transport: Transport, deadline: Deadline) -> tuple[set[str], list[str]]:
     """Return the ids of the updates that a job finds, and what is wrong with the job."""
     clock = SystemClock()
-    job = Job(f"search-{uuid4().hex[:12]}", Script("wua_assess", package="tasks.managers.windows_update"))
+    job = Job(f"search-{uuid4().hex[:12]}", Script("wua_assess", package="tasks.machines.managers.windows_update"))
     status = transport.start_job(job, deadline=deadline)
     records = list(status.events)
     while status.phase is JobPhase.RUNNING and not deadline.has_passed(clock):

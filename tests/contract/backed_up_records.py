@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.protocols.leases import LeaseHolder
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup.restoring import Restored, plan_restore, require_restorable, restore_records

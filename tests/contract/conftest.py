@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.machines.transport.ssh import connection as connecting
 from tasks.records.sql_records import SqlRecords
-from tasks.transport.ssh import connection as connecting
 from tests.contract.records_subjects import BOTH, Place, opened, place_of
 from tests.contract.ssh_world import World
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.image.bootc.tool import BOOTC
-from tasks.managers.image.manager import ImageManager, ImageTool
-from tasks.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
-from tasks.protocols.transport import SHARED_SCRIPTS
-from tasks.transport import script_library
+from tasks.domain.protocols.transport import SHARED_SCRIPTS
+from tasks.machines.managers.image.bootc.tool import BOOTC
+from tasks.machines.managers.image.manager import ImageManager, ImageTool
+from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
+from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
+from tasks.machines.transport import script_library
 from tests.unit.managers.recordings import section
 
 FAMILIES: Mapping[str, tuple[ImageTool, Mapping[str, str]]] = {

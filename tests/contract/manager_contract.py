@@ -7,10 +7,10 @@ Such a module imports all of it, and has the fixtures ``subject`` (a machine of 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import Update
-from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
-from tasks.states import Classification, YesNoUnknown
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import JobKind, PackageManager, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.domain.states import Classification, YesNoUnknown
 from tests.contract.manager_subjects import Subject, patiently
 from tests.lab.fleet import LabHost
 

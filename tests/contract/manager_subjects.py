@@ -11,16 +11,16 @@ from math import inf
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.managers.apt.manager import AptManager
-from tasks.managers.registry import MANAGER_TYPES
-from tasks.model import Update
-from tasks.protocols.clock import Clock, Deadline, SystemClock
-from tasks.protocols.package_manager import PackageManager
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.domain.model import Update
+from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.protocols.package_manager import PackageManager
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.machines.managers.apt.manager import AptManager
+from tasks.machines.managers.registry import MANAGER_TYPES
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld

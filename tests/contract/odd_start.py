@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from deployments.command import main
+from fleetpatch.cli.command import main
 
 STRANGER = 54321
 

@@ -12,10 +12,10 @@ import pytest
 from prefect.client.schemas.objects import State
 
 import flows.execution
+from fleetpatch.cli.main import main
 from flows import flow_execution
 from flows.approval.gate import add_approval_gate
 from flows.automatic.requests import build_patch_request
-from flows.cli.main import main
 from flows.execution import execute
 from flows.flow_execution import begin_in_flow
 from flows.local_run import LocalRunner, execute_locally
@@ -26,7 +26,8 @@ from flows.request import PatchRequest
 from flows.request.automatic_request import AutomaticRequest
 from inventory.errors import FleetpatchError
 from inventory.loader import load_inventory
-from tasks.model import RunInfo, RunReport
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.states import Classification, OperationState
 from tasks.records.approvals import SqlApprovals
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
@@ -34,7 +35,6 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import RunPlan
 from tasks.rules.timing.maintenance_window import build_window
-from tasks.states import Classification, OperationState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 

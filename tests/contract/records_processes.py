@@ -9,16 +9,16 @@ from multiprocessing.synchronize import Barrier
 
 from sqlalchemy import Connection as Database
 
-from tasks.errors import LeaseHeld
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.errors import LeaseHeld
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import OperationState
 from tasks.records import setup
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.support import builders as make
 
 TOGETHER_SECONDS = 120.0

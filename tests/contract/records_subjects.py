@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.protocols.leases import LeaseHolder
 from tasks.records.leases import SqlLeases
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

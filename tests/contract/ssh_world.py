@@ -8,13 +8,13 @@ from typing import Any
 
 from inventory.credentials import Credential, resolve_credential
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine, PrivilegeMethod
-from tasks.errors import FleetpatchError
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
-from tasks.transport.ssh.jump_hosts import JumpHostPool
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
+from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.transport_subjects import scripts
 from tests.support.ssh_server import Server, new_key
 

@@ -8,11 +8,11 @@ from zlib import crc32
 
 import pytest
 
-from tasks.managers.apt.auto_updaters import UPDATERS_SCRIPT
-from tasks.protocols.transport import ScriptRecord
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import compose_script, load_script_parameters
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.script_library import compose_script, load_script_parameters
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 in_every_shell = pytest.mark.parametrize("machine", SHELLS, indirect=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog

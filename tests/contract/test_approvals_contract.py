@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import OperationState
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.retention import prune_history
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_clock import START, FakeClock

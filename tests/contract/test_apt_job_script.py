@@ -13,8 +13,8 @@ import pytest
 from tests.ci.tree import TOP
 from tests.contract.jumping_clock import put_jumping_clock
 
-POSIX_SCRIPTS = TOP / "tasks/scripts/posix"
-APT_SCRIPTS = TOP / "tasks/managers/apt/scripts"
+POSIX_SCRIPTS = TOP / "tasks/machines/scripts/posix"
+APT_SCRIPTS = TOP / "tasks/machines/managers/apt/scripts"
 NOTHING: Mapping[str, str] = {}
 HELD = "Could not get lock /var/cache/apt/archives/lock. It is held by process 1 (somebody)"
 UNABLE = "Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?"

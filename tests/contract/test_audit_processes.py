@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import delete, update
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log

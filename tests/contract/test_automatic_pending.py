@@ -6,14 +6,14 @@ from typing import Any
 
 from flows.automatic.fleet_view import FleetSnapshot, read_snapshot
 from inventory.machine import Inventory, Machine, PatchOwner
-from tasks.model import Assessment, ErrorInfo, Update, UpdateResult
+from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
+from tasks.domain.states import Classification, OperationState, Severity, UpdateState
 from tasks.records.automatic.newest_assessments import read_newest_assessments
 from tasks.records.automatic.sightings import SqlSightings
 from tasks.records.automatic.tries import read_rollout_results
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
-from tasks.states import Classification, OperationState, Severity, UpdateState
 from tests.support.builders import make_assessment, make_outcome, make_package_state, make_run, make_update
 
 NOW = datetime(2026, 11, 21, 22, 0, tzinfo=UTC)

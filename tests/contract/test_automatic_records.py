@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
@@ -21,7 +22,6 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import HeldUpdate, Phase, Rollout, RolloutState, RunPlan
-from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, new_database
 from tests.support.builders import make_run
 

@@ -15,8 +15,9 @@ from flows.automatic.announcer import Announcer
 from flows.automatic.tick import TICK_LEASE
 from flows.engine.lease_renewer import build_holder
 from flows.notify.messages import Message
-from tasks.errors import LeaseHeld, PatchError, RequestError
-from tasks.model import UpdateResult
+from tasks.domain.errors import LeaseHeld, PatchError, RequestError
+from tasks.domain.model import UpdateResult
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
@@ -24,7 +25,6 @@ from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import CreateRollout, RolloutState, StartRun
-from tasks.states import OperationState, UpdateState
 from tests.contract.records_subjects import new_database
 from tests.support.automatic_fleet import INVENTORY, AutomaticFleet, FakeStarter, Killed
 from tests.support.builders import make_outcome, make_run, make_update

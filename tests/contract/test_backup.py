@@ -64,7 +64,7 @@ class Controller:
         words = ["server", "--port", str(self.port), *(["--database", self.prefect] if self.prefect else [])]
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "deployments.command", *words],
+                [sys.executable, "-m", "fleetpatch.cli.command", *words],
                 env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
@@ -97,7 +97,7 @@ class Controller:
 
     def show_newest(self) -> str:
         """Return the id of the newest run, as `fleetpatch show` has it."""
-        command = [sys.executable, "-m", "deployments.command", "show", "last", "--json"]
+        command = [sys.executable, "-m", "fleetpatch.cli.command", "show", "last", "--json"]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
         )

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inventory.machine import PrivilegeMethod
-from tasks.errors import ManagerBusy, ScriptFailed
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptParameter, ScriptRecord
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_host import ScriptHost
+from tasks.domain.errors import ManagerBusy, ScriptFailed
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_host import ScriptHost
 from tests.contract.transport_subjects import scripts
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import load_script
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobPhase, Script
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()

@@ -21,10 +21,11 @@ from flows.compliance.sending import build_compliance_message, send_compliance_d
 from flows.notify.notifier import send_with_apprise
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import OperationState
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.reporting.compliance.files import (
+from tasks.reports.compliance.files import (
     TABLE_TYPES,
     build_compliance_frames,
     build_file_name,
@@ -32,9 +33,8 @@ from tasks.reporting.compliance.files import (
     render_compliance_html,
     write_compliance_files,
 )
-from tasks.reporting.compliance.sections import build_sections, build_tiles
+from tasks.reports.compliance.sections import build_sections, build_tiles
 from tasks.rules.compliance.model import ComplianceDocument, Month, SlaDays
-from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, opened
 from tests.support.browser import CHROMIUM
 from tests.support.builders import (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.setup import open_records
 from tests.ci import tree
 from tests.support import builders as make

@@ -83,7 +83,7 @@ class Place:
 
     def command_as_process(self, *words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "deployments.command", *self.words, *words],
+            [sys.executable, "-m", "fleetpatch.cli.command", *self.words, *words],
             env=self.server.environment(),
             cwd=TOP,
             capture_output=True,
@@ -335,7 +335,7 @@ def is_there(process: int) -> bool:
 
 
 def serving(place: Place, log: Path) -> "subprocess.Popen[bytes]":
-    words = ("-m", "deployments.command", "deploy", str(place.folder / "configurations"), "--yes", "--serve")
+    words = ("-m", "fleetpatch.cli.command", "deploy", str(place.folder / "configurations"), "--yes", "--serve")
     started = place.server.run(*words, log=log, **dict.fromkeys(TELEMETRY_OFF, ""))
     until(lambda: "started!" in log.read_text())
     return started

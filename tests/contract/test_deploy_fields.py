@@ -21,7 +21,7 @@ from deployments.sync.change_applier import cancel_waiting_run, put_deployment
 from deployments.sync.model import Change, ChangeAction, WaitingRun
 from deployments.sync.plan import SyncPlan, build_plan
 from flows.prefect_api import pagination
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tests.contract.offered_fields import POOL, Offered, Row, Seen, harmless, seen_together, undecided
 from tests.support.fake_clock import FakeClock
 from tests.support.prefect_server import prefect_server

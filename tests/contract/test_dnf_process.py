@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 
 PROGRAM = """#!{python}
 import os, sys
@@ -51,7 +51,9 @@ def execute(place: Path, commands: str, *, shell: str = "sh") -> str:
     """Return what these commands print, after those of the script. The working directory has another dnf."""
     (place / "dnf").mkdir(exist_ok=True)
     (place / "dnf" / "__init__.py").write_text("raise SystemExit('from the working directory')")
-    parts = [load_script(name, "tasks.managers.rpm.dnf") for name in ("limited", "tool_history", "dnf_process")]
+    parts = [
+        load_script(name, "tasks.machines.managers.rpm.dnf") for name in ("limited", "tool_history", "dnf_process")
+    ]
     text = "\n".join(["fp_newline='\n'", *parts, "fp_start_dnf", commands])
     done = subprocess.run([shell, "-c", text], cwd=place, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr

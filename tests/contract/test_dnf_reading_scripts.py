@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.managers.rpm.dnf.holds import parse_holds
-from tasks.managers.rpm.dnf.output_parsers import parse_advisories
-from tasks.managers.rpm.dnf.simulation import parse_simulation
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script, ScriptParameter, ScriptResult
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import compose_script, load_script
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult
+from tasks.machines.managers.rpm.dnf.holds import parse_holds
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_advisories
+from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import compose_script, load_script
 from tests.support.builders import make_update
 
 CLOCK = SystemClock()
@@ -110,7 +110,7 @@ class Machine:
     def run(self, name: str, *packages: str, package: str = "dnf", wait: str = "0") -> ScriptResult:
         """Run a script."""
         params: dict[str, ScriptParameter] = {"packages": packages, "lock_wait_seconds": wait}
-        script = Script(name, params, package=f"tasks.managers.rpm.{package}")
+        script = Script(name, params, package=f"tasks.machines.managers.rpm.{package}")
         return self.transport.run_script(script, deadline=Deadline.after(CLOCK, 60))
 
 
@@ -228,9 +228,9 @@ def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> No
     file = machine.place / "lab-0123456789abcdef/repodata/1-updateinfo.xml.gz"
     file.write_bytes(gzip.compress(f"<updates>{packages}</updates>".encode()))
     machine.tool("rpm", "#!/bin/sh\necho bash\n")
-    sources = sourced('fp_advisory_sources "$1"', "tasks.managers.rpm.dnf", str(machine.place))
+    sources = sourced('fp_advisory_sources "$1"', "tasks.machines.managers.rpm.dnf", str(machine.place))
     assert sorted(sources.splitlines()) == ["lab\ttrue", "my-repo\tfalse"]
-    suggested = sourced('fp_reboot_suggested "$1"', "tasks.managers.rpm.dnf", str(machine.place))
+    suggested = sourced('fp_reboot_suggested "$1"', "tasks.machines.managers.rpm.dnf", str(machine.place))
     assert suggested == "bash\t0\t2\t1\tnoarch\n", "other is not installed"
 
     index = machine.place / "my-repo-0123456789abcdef/repodata/repomd.xml"
@@ -239,7 +239,7 @@ def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> No
     empty.mkdir()
     own = 'sort() { command -p sort "$@"; }; awk() { command -p awk "$@"; }'
     script = f'{own}; PATH=$2; fp_lacking_unpackers "$1"'
-    lacking = sourced(script, "tasks.managers.rpm.dnf", str(machine.place), str(empty))
+    lacking = sourced(script, "tasks.machines.managers.rpm.dnf", str(machine.place), str(empty))
     assert lacking == "gzip\nzstd\n"
 
 
@@ -254,7 +254,7 @@ def test_a_reboot_that_an_advisory_suggests_as_a_whole_is_not_taken_for_one_of_t
     <update><id>X</id>{marked}<references/><pkglist>{row.format("kernel-core", marked)}</pkglist></update></updates>"""
     (machine.place / "updateinfo.xml").write_text(text)
     words = 'fp_find_reboot_suggestions <"$1"'
-    suggested = sourced(words, "tasks.managers.rpm.dnf", str(machine.place / "updateinfo.xml"))
+    suggested = sourced(words, "tasks.machines.managers.rpm.dnf", str(machine.place / "updateinfo.xml"))
     assert suggested == "kernel-core\t0\t2\t1\tnoarch\n"
 
 
@@ -293,7 +293,7 @@ def test_advisories_about_replacements_are_told(machine: Machine) -> None:
     )
     (folder / "u.xml").write_text(UPDATEINFO)
     words = "transaction=$2 cache_folder=$1; replacements; echo; other_advisories"
-    names, text = sourced(words, "tasks.managers.rpm.dnf", str(machine.place), REPLACING).split("\n\n")
+    names, text = sourced(words, "tasks.machines.managers.rpm.dnf", str(machine.place), REPLACING).split("\n\n")
     assert names.split() == ["changed.x86_64", "new.noarch"]
     (advisory,) = parse_advisories(text)
     assert (advisory.id, advisory.kind, advisory.severity, advisory.cves) == (
@@ -311,6 +311,6 @@ def test_advisories_about_replacements_are_told(machine: Machine) -> None:
 def test_exclusions_of_several_lines_are_read(machine: Machine) -> None:
     file = machine.place / "dnf.conf"
     file.write_text("[main]\nexclude=\n  bash\n\tglibc*\n# excludepkgs=no\ngpgcheck=1\nincludepkgs = a b\nexclude=\n")
-    text = sourced('fp_exclusions "$1" "$1.not-there"', "tasks.managers.rpm.dnf", str(file))
+    text = sourced('fp_exclusions "$1" "$1.not-there"', "tasks.machines.managers.rpm.dnf", str(file))
     assert parse_holds(text).excluded == ("bash", "glibc*")
     assert [line.removeprefix(f"{file}:") for line in text.splitlines()][1:] == ["includepkgs=a b"]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import load_script
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobPhase, Script
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 
 CLOCK = SystemClock()
 SHELLS = ("sh", "bash", "mksh", "busybox")
@@ -85,16 +85,18 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PosixShell:
     """This machine, by a login with proxies, and with another /etc/environment."""
     (tmp_path / "environment").write_text(FILE)
 
-    def load(name: str, package: str = "tasks.scripts.posix") -> str:
+    def load(name: str, package: str = "tasks.machines.scripts.posix") -> str:
         return SHOW if name == "show" else load_script(name, package)
 
-    monkeypatch.setattr("tasks.transport.local_channel.build_child_environment", lambda _: {**os.environ, **LOGIN})
+    monkeypatch.setattr(
+        "tasks.machines.transport.local_channel.build_child_environment", lambda _: {**os.environ, **LOGIN}
+    )
     environment = load_script("environment").replace(
         "/etc/environment", shlex.quote(str(tmp_path / "environment")).strip("'")
     )
     real = load_script
     monkeypatch.setattr(
-        "tasks.transport.framing.load_script",
+        "tasks.machines.transport.framing.load_script",
         lambda name, *more: environment if name == "environment" else real(name, *more),
     )
     return PosixShell(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.fleet import updates, windows
 from tasks.records.queries.fleet.decided_approvals import read_decided_approvals
@@ -13,7 +14,6 @@ from tasks.records.queries.fleet.learned_durations import SAMPLES, read_learned_
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import OperationState, UpdateState
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_clock import START, FakeClock

@@ -13,7 +13,8 @@ from flows.automatic.health import judge_health
 from flows.request.policies import FreezeRequest
 from inventory.machine import Inventory, Machine, PatchOwner, WakeSettings
 from inventory.machine_sets import MachineSet
-from tasks.model import Assessment, ErrorInfo, Outcome, Services, StepRecord
+from tasks.domain.model import Assessment, ErrorInfo, Outcome, Services, StepRecord
+from tasks.domain.states import OperationState, Step
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
@@ -22,7 +23,6 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import ActiveRun, AutomaticPolicy, FleetView, MachineView, Rollout, RunPlan
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import OperationState, Step
 from tests.contract.records_subjects import new_database
 from tests.support.builders import make_assessment, make_facts, make_outcome, make_package_state, make_run, make_update
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.protocols.records import Records
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.protocols.records import Records
+from tasks.domain.states import OperationState
 from tasks.records import sql_records
 from tasks.records.leases import SqlLeases
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.contract.records_subjects import ANNE, BERT, Place, opened
 from tests.support import builders as make
 

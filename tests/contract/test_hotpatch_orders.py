@@ -6,19 +6,19 @@ import pytest
 
 from flows.hotpatch.machine_order import MachineOrder
 from inventory.machine import Machine, PrivilegeMethod
-from tasks.errors import LockLost, ManagerBusy
-from tasks.model import RunInfo
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Script
-from tasks.states import OperationState
+from tasks.domain.errors import LockLost, ManagerBusy
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
+from tasks.domain.states import OperationState
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import load_script
 from tests.support.builders import make_assessment, make_facts
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_records import FakeRecords
@@ -32,7 +32,7 @@ class Here:
 
     def __init__(self, place: Path, manager: str) -> None:
         self.place = place
-        self.package = f"tasks.managers.{manager}"
+        self.package = f"tasks.machines.managers.{manager}"
         self.shell = PosixShell(
             LocalShellChannel(CLOCK),
             machine="here",

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import Inventory, Machine, PrivilegeMethod, TransportKind
-from tasks.model import Selection, Update, Window
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.domain.model import Selection, Update, Window
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, UpdateState, YesNoUnknown
+from tasks.machines.transport.session_factory import build_session
 from tasks.rules.runs.outcome import determine_outcome_state
-from tasks.states import Classification, FindingLevel, OperationState, RebootState, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
@@ -26,7 +27,6 @@ from tasks.steps.install import install
 from tasks.steps.pipeline import assess_and_plan
 from tasks.steps.precheck import precheck
 from tasks.steps.validate import validate
-from tasks.transport.session_factory import build_session
 from tests.contract.image_host import FAMILIES, ImageHost
 from tests.support.builders import make_reboot_result, make_run
 from tests.support.fake_records import FakeRecords

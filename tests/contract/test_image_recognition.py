@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.errors import UnsupportedSystem
-from tasks.managers.registry import find_manager
-from tasks.model import Facts
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS
+from tasks.domain.errors import UnsupportedSystem
+from tasks.domain.model import Facts
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 from tasks.steps.machine.facts import read_facts
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import load_script
 
 CLOCK = SystemClock()
 

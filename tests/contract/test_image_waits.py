@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import Inventory
-from tasks.protocols.transport import Transport
-from tasks.transport.session_factory import build_session
+from tasks.domain.protocols.transport import Transport
+from tasks.machines.transport.session_factory import build_session
 from tests.contract.image_host import ImageHost
 from tests.contract.test_image_managers import CLOCK, MACHINE, run_job
 

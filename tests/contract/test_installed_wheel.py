@@ -13,7 +13,7 @@ from deployments.sync.builtin_deployments import build_builtin_deployments
 from tests.support.wheel import build_wheel
 
 UV = (sys.executable, "-m", "uv")
-NAMES = ("flows", "tasks", "deployments", "inventory")
+NAMES = ("fleetpatch", "flows", "tasks", "deployments", "inventory")
 
 
 class Installation:

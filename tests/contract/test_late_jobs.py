@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.errors import DeadlineExceeded, ScriptFailed
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.domain.errors import DeadlineExceeded, ScriptFailed
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()

@@ -7,14 +7,14 @@ import sys
 import pytest
 
 STEPS = {
-    "deployments.command tasks.records.queries.names": (
+    "fleetpatch.cli.command tasks.records.queries.names": (
         *("prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml", "dateutil", "httpx"),
     ),
-    "flows.recovery flows.approval tasks.records tasks.reporting flows.request flows.hooks": (
+    "flows.recovery flows.approval tasks.records tasks.reports flows.request flows.hooks": (
         *("prefect", "sqlalchemy", "pandas", "paramiko"),
     ),
-    "tasks.reporting.writer tasks.reporting.export.markdown tasks.reporting.html.renderer": ("pandas", "pyarrow"),
-    "flows.cli.views.fleet_status flows.cli.views.runs flows.cli.views.recovery": (
+    "tasks.reports.writer tasks.reports.export.markdown tasks.reports.html.renderer": ("pandas", "pyarrow"),
+    "fleetpatch.cli.views.fleet_status fleetpatch.cli.views.runs fleetpatch.cli.views.recovery": (
         *("prefect", "paramiko", "alembic", "pandas"),
     ),
     "flows.engine.fleet_run flows.local_run": ("prefect",),

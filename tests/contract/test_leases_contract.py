@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.errors import LeaseHeld, PatchError, RequestError
-from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus, StopRequest
+from tasks.domain.errors import LeaseHeld, PatchError, RequestError
+from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus, StopRequest
+from tasks.domain.states import OperationState
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.contract.records_subjects import ANNE, BERT, Place
 from tests.support import builders as make
 from tests.support.fake_clock import START

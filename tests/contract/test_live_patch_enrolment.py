@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.enrolment_commands import find_commands
-from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
-from tasks.managers.script_output import parse_sections
-from tasks.model import HotpatchEnrolment
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.model import HotpatchEnrolment
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.enrolment_commands import find_commands
+from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
+from tasks.machines.managers.script_output import parse_sections
+from tasks.machines.transport.script_library import load_script
 from tasks.rules.hotpatch.change_plan import plan_change
 from tasks.rules.hotpatch.status import HotpatchAction
-from tasks.states import FindingLevel
-from tasks.transport.script_library import load_script
 
-PACKAGE = "tasks.managers.apt"
+PACKAGE = "tasks.machines.managers.apt"
 ENROLL, UNENROLL, ENABLE, DISABLE = HotpatchAction
 PRODUCT = "sle-module-live-patching/15.6/x86_64"
 PRO = """#!/bin/sh

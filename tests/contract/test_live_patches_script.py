@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.live_patches import parse_live_patches
-from tasks.managers.script_output import parse_sections
-from tasks.model import LivePatching
-from tasks.protocols.transport import ScriptResult
-from tasks.transport.script_library import load_script
+from tasks.domain.model import LivePatching
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.live_patches import parse_live_patches
+from tasks.machines.managers.script_output import parse_sections
+from tasks.machines.transport.script_library import load_script
 
 RUNNING, NEXT, NEWEST, OTHER = "5.14.0-427.13.1", "5.14.0-427.16.1", "5.14.0-427.18.1", "5.14.0-503.1.1"
 ENTRIES = {
@@ -72,7 +72,7 @@ class Machine:
 
     def assess(self, container: str = "false") -> tuple[dict[str, Any], ...]:
         """Run the script."""
-        script = load_script("live_patches", "tasks.managers.apt")
+        script = load_script("live_patches", "tasks.machines.managers.apt")
         for known in ("/sys/", "/snap/"):
             script = script.replace(known, f"{self.place}{known}")
         script = script.replace("timeout -k 5 20", "timeout -k 1 1")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.protocols.package_manager import JobKind
-from tasks.protocols.transport import Job, JobPhase
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.protocols.transport import Job, JobPhase
 from tests.contract.machine_contract import *  # noqa: F403  # pytest finds the tests here
 from tests.contract.manager_contract import of_kind, pending, transaction, versions
 from tests.contract.manager_subjects import RealMachine, patiently

@@ -9,8 +9,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.server.client import ServerUnavailable, open_server_client
-from flows.cli.runtime.prefect_server import _require_prefect_server, print_elapsed_time
-from tasks.errors import CannotRun
+from fleetpatch.cli.runtime.prefect_server import _require_prefect_server, print_elapsed_time
+from tasks.domain.errors import CannotRun
 
 ANSWERS = [
     (200, "text/html", b"<html><body>Welcome!</body></html>"),
@@ -109,7 +109,7 @@ def test_a_wait_for_prefect_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> No
         if len(said) == 2:
             twice.set()
 
-    monkeypatch.setattr("flows.cli.runtime.prefect_server.print_to_stderr", hear)
+    monkeypatch.setattr("fleetpatch.cli.runtime.prefect_server.print_to_stderr", hear)
     with print_elapsed_time("waiting", interval_seconds=0.01):
         assert twice.wait(30)
     so_far = len(said)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from fleetpatch.cli.main import main
 from flows.approval.decisions import find_waiting_runs
-from flows.cli.main import main
 from flows.recovery.abandoned_runs import find_abandoned_runs
 from flows.request.patch_request import PatchRequest
-from tasks.model import Hook, HookResult
+from tasks.domain.model import Hook, HookResult
+from tasks.domain.states import HookKind, HookPoint, OperationState, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.reporting.writer import FORMATS, write_report
-from tasks.states import HookKind, HookPoint, OperationState, UpdateState
+from tasks.reports.writer import FORMATS, write_report
 from tests.ci import tree
 from tests.contract.older_release import (
     FAILED_RUN,

@@ -15,7 +15,7 @@ from deployments.sync.desired_state import build_desired_state
 from deployments.sync.diff import find_changes
 from deployments.sync.model import ChangeAction, DeploymentSet
 from deployments.sync.plan import SyncPlan, require_names_not_taken
-from flows.cli.runtime.request_parsing import load_request_file
+from fleetpatch.cli.runtime.request_parsing import load_request_file
 from flows.prefect_api.tags import DISABLED_TAG, build_fleet_tag
 from flows.request.patch_request import PatchRequest
 from inventory.loader import load_inventory

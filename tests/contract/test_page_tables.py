@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from tasks.domain.states import Classification, OperationState, YesNoUnknown
 from tasks.records import page_tables, schema
 from tasks.records.queries.fleet.machine_history import find_occupation, read_machine_runs, read_missing_since
 from tasks.records.queries.fleet.machine_states import (
@@ -26,7 +27,6 @@ from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Classification, OperationState, YesNoUnknown
 from tests.ci import tree
 from tests.contract.older_release import fill_records
 from tests.contract.records_subjects import BOTH, empty_database, opened

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.acts import run_acts
-from flows.cli.main import main
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import run_acts
+from fleetpatch.cli.main import main
 from flows.request import PatchRequest
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt.manager import AptManager
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import compose_script, load_script
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.machines.managers.apt.manager import AptManager
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.script_library import compose_script, load_script
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, RELEASED = "9999999999", "1000000000", "0"

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script
-from tasks.transport.powershell_host import PowerShellHost
-from tasks.transport.script_library import compose_script, load_windows_script
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.powershell_host import PowerShellHost
+from tasks.machines.transport.script_library import compose_script, load_windows_script
 from tests.contract.windows.warm_machine import WarmChannel, WarmMachine
 from tests.support.local_powershell import LocalPowerShell, require_pwsh
 

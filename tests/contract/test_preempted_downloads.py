@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import LockLost
-from tasks.protocols.package_manager import Transaction
-from tasks.protocols.transport import JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.domain.errors import LockLost
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.protocols.transport import JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.steps.jobs.job_result import build_job_result
 from tasks.steps.jobs.watch import EndedJob
 from tests.contract.test_claims import CLOCK, EXTRA, LATER, Machine, soon

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.protocols.transport import ScriptParameter
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
+from tasks.domain.protocols.transport import ScriptParameter
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
 
 TOOLS = {
     "mawk": ("mawk", "/bin/sh"),

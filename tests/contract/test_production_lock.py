@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from tests.ci import lock_files, tree
 from tests.support.environment import without_ours
 
-ROOMS = ("inventory", "tasks", "flows", "deployments")
+ROOMS = ("inventory", "tasks", "flows", "deployments", "fleetpatch")
 OURS_OR_PYTHONS = {*ROOMS, *sys.stdlib_module_names, "_typeshed"}
 """Modules that need no package. The last one is imported for type checkers only."""
 TOOLS = {"ansible-core", "bandit", "detect-secrets", "hatchling", "hypothesis", "mkdocs", "mypy", "pip", "playwright",
@@ -128,7 +128,7 @@ def test_the_command_works_with_production_alone(production: Path, tmp_path: Pat
     }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(production), "-m", "deployments.command", *words]
+        command = [str(production), "-m", "fleetpatch.cli.command", *words]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     shown = run("--help")

@@ -17,12 +17,12 @@ FORMER = {  # as the documents of the version before the renaming gave them
     "flows.approval": "approve_run reject_run waiting_runs",
     "flows.recovery": "cancel_run left_runs reconcile_runs resume_run",
     "flows.hooks.event": "HookEvent",
-    "tasks.errors": "FleetPatchFailed",
+    "tasks.domain.errors": "FleetPatchFailed",
     "tasks.records.history": "History",
     "tasks.records.opening": "open_records",
     "tasks.records.retention": "forget",
-    "tasks.reporting.frames": "frames",
-    "tasks.reporting.write": "write_report",
+    "tasks.reports.frames": "frames",
+    "tasks.reports.write": "write_report",
     "inventory.schema": "json_schema",
 }
 
@@ -49,7 +49,7 @@ def test_documented_name_can_be_imported(where: str, name: str) -> None:
 def test_the_page_lists_all_that_packages_export() -> None:
     packages = ("flows.request", "flows.approval", "flows.recovery", "flows.hooks", "flows.ports")
     former = {"left_runs", "waiting_runs"}
-    for package in (*packages, "tasks.records", "tasks.reporting"):
+    for package in (*packages, "tasks.records", "tasks.reports"):
         exported = set(import_module(package).__all__) - former
         assert exported == {name for where, name in _listed() if where == package}
 

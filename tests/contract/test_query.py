@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from inventory.machine import Inventory
+from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records.queries.tables import QueryTables
 from tasks.records.sql_records import SqlRecords
-from tasks.reporting.query.engine import open_query
-from tasks.states import Classification, OperationState, UpdateState
+from tasks.reports.query.engine import open_query
 from tests.ci import tree
 from tests.contract.records_subjects import BOTH, opened
 from tests.support.builders import (

@@ -8,8 +8,8 @@ from deployments.configuration.inventories import load_inventories
 from deployments.configuration.loader import load_configurations
 from deployments.sync.next_windows import find_next_windows
 from inventory.loader import load_inventory
+from tasks.domain.states import OperationState
 from tasks.rules.calendar.schedule import iterate_occurrences
-from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

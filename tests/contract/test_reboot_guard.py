@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tests.contract.test_reboot_script import BOOT, LATER, ME, ROOT, Machine, machine
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
+from tasks.domain.states import OperationState
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.backup.making import back_up_records
@@ -19,7 +20,6 @@ from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import find_other_fleets
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.contract.backed_up_records import ME, MOMENT, append_entry, decide, read_run_ids, restore, save_run
 from tests.contract.records_processes import hold_open, write_for_ever
 from tests.contract.records_subjects import BOTH, empty_database, new_database

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.main import main
-from tasks.errors import FleetpatchError, RecordsError
+from fleetpatch.cli.main import main
+from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup import making

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.contract.records_processes import MACHINES, REPORTS, store_in_reports, store_one_by_one
 from tests.contract.records_subjects import BOTH, new_database
 from tests.support import builders as make

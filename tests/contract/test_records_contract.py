@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import JobOutput, RebootNeed
-from tasks.protocols.records import JournalMark, Records
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import JobOutput, RebootNeed
+from tasks.domain.protocols.records import JournalMark, Records
+from tasks.domain.states import OperationState, Step, UpdateState, YesNoUnknown
 from tasks.records.measures import compute_measures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState, Step, UpdateState, YesNoUnknown
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_records import FakeHistory, FakeRecords

@@ -15,8 +15,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, insert, text
 
-from tasks.errors import RecordsError
-from tasks.protocols.leases import LeaseHolder, LeaselessRun
+from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun
+from tasks.domain.states import OperationState
 from tasks.records import page_tables, schema, setup
 from tasks.records.encoding import rows
 from tasks.records.encoding.codec import encode
@@ -25,7 +26,6 @@ from tasks.records.setup import open_records, run_migrations
 from tasks.records.sql_records import RunPlans
 from tasks.records.storage.database import Database, enable_wal
 from tasks.records.storage.url import find_records_url
-from tasks.states import OperationState
 from tests.contract.records_processes import open_and_append
 from tests.contract.records_subjects import BOTH, empty_database
 from tests.support import builders as make

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 from sqlalchemy import event, text
 
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalEntry
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import Database
-from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.postgres import Server, fresh_database, own_server
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tasks.errors import LeaseHeld
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.errors import LeaseHeld
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.contract.records_processes import hold_lease, race_for_leases, read_run_ids
 from tests.contract.records_subjects import BOTH, new_database
 from tests.support import builders as make

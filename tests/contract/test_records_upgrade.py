@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import text
 
 from flows.engine.resume_state import read_resume_state
-from tasks.errors import SealBroken
+from tasks.domain.errors import SealBroken
+from tasks.domain.states import OperationState
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
@@ -25,7 +26,6 @@ from tasks.records.storage.database import Database
 from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import Retention
 from tasks.rules.updates.counts import count_pending, count_results
-from tasks.states import OperationState
 from tests.ci import tree
 from tests.contract.older_release import fill_records
 from tests.contract.records_processes import migrate_and_die

@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     shutil.copytree(tree.TOP / ROOM, checkout / ROOM, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(tree.TOP / name, checkout / name)
-    for room in ("tasks", "flows", "deployments"):
+    for room in ("tasks", "flows", "deployments", "fleetpatch"):
         (checkout / room).mkdir()
         (checkout / room / "__init__.py").touch()
     _git(checkout, "init", "-q")

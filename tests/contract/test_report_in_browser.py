@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tasks.model import RunReport
-from tasks.reporting.html.renderer import render_html
+from tasks.domain.model import RunReport
+from tasks.reports.html.renderer import render_html
 from tasks.rules.automatic.model import RolloutState
 from tasks.rules.automatic.progress import RolloutProgress
 from tests.support.browser import browser

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.reporting.html.renderer import MAX_PAGE_BYTES, render_html
-from tasks.reporting.writer import write_report
+from tasks.reports.html.renderer import MAX_PAGE_BYTES, render_html
+from tasks.reports.writer import write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.machines import LOG
 from tests.unit.reporting.test_html import Page, harmless

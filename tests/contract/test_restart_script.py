@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
-from tasks.managers.apt.reboot_need import find_services_to_restart
-from tasks.protocols.transport import Script, ScriptParameter, ScriptRecord
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
+from tasks.machines.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.machines.managers.apt.reboot_need import find_services_to_restart
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.script_library import compose_script
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import compose_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 SYSTEMCTL = """#!/bin/sh

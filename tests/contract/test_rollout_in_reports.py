@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.reporting.writer import write_report
+from tasks.reports.writer import write_report
 from tasks.rules.automatic.model import Phase, Rollout, RunPlan
 from tasks.rules.automatic.progress import MachineStage, PhaseStage
-from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, new_database
 from tests.support.builders import make_outcome, make_run
 

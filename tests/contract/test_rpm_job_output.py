@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.rpm.dnf.output_parsers import parse_transaction
-from tasks.transport.script_library import load_script
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_transaction
+from tasks.machines.transport.script_library import load_script
 
 YUM = """Resolving Dependencies
 --> Running transaction check
@@ -84,7 +84,7 @@ YUM_KEEPS = """---> Package httpd.x86_64 2.2.15-69.el6 will be upgraded
 
 def call(place: Path, tool: str, command: str, text: str) -> str:
     """What a function of a tool's script prints of a text."""
-    package = f"tasks.managers.rpm.{tool}"
+    package = f"tasks.machines.managers.rpm.{tool}"
     script = "\n".join([load_script("yum_family", package), load_script("package_tool", package), command])
     environment = {"PATH": os.environ["PATH"], "FP_JOB_DIR": str(place), "LC_ALL": "C"}
     done = subprocess.run(
@@ -111,7 +111,7 @@ def test_progress_is_read(tmp_path: Path, tool: str, text: str, progress: str) -
 
 
 def test_what_yum_skips_is_not_what_it_would_install(tmp_path: Path) -> None:
-    package = "tasks.managers.rpm.yum"
+    package = "tasks.machines.managers.rpm.yum"
     functions = [load_script("dnf_family", package), load_script("package_queries", package)]
     command = 'ask() { cat "$FP_JOB_DIR/said"; }\nsimulate update; printf "%s\\n" "$transaction"'
     (tmp_path / "said").write_text(YUM_SKIPS)

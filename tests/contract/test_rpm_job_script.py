@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tasks.protocols.transport import Script
-from tasks.transport.script_library import compose_script, load_script
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.script_library import compose_script, load_script
 from tests.contract.jumping_clock import put_jumping_clock
 
 # "rpm -q …" prints what is installed, from the file "installed"; the script needs nothing else of rpm
@@ -76,7 +76,7 @@ def run(place: Path, tool: str = "dnf", seconds: int = 60, **more: object) -> li
     params |= {"tx_0_packages": ["a-2-1.noarch"], "tx_0_names": ["a"], "tx_0_present": ["a"]}
     params |= {"tx_0_latest_start": str(int(time.time()) + seconds), **more}
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
-    job = compose_script(Script("rpm_job", package=f"tasks.managers.rpm.{tool}"))
+    job = compose_script(Script("rpm_job", package=f"tasks.machines.managers.rpm.{tool}"))
     lines = [f'echo "$$ 1 boot 0" >"{place}/meta"', f'exec 3>>"{place}/events" >>"{place}/log" 2>&1']
     (place / "script").write_text("\n".join([*lines, load_script("prelude"), job]))
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}

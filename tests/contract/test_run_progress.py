@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.progress_store import ProgressRow
 from tasks.records.page_tables import run_progress
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.sql_records import SqlRecords

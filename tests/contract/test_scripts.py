@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
-from tasks.model import Facts
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.domain.errors import JobLost, ManagerBusy, ProtocolViolation, ScriptFailed
+from tasks.domain.model import Facts
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import (
+    SHARED_SCRIPTS,
+    Job,
+    JobPhase,
+    JobStatus,
+    Script,
+    ScriptRecord,
+    ScriptResult,
+)
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tasks.steps.machine.facts import read_facts
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport

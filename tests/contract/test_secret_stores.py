@@ -17,8 +17,8 @@ from inventory.credentials import CredentialKind, SecretSources, resolve_credent
 from inventory.errors import CredentialError, SecretStoreUnavailable
 from inventory.secret_store import SecretStore
 from inventory.user_certificates import CertificateIssuer
-from tasks.protocols.clock import SystemClock
-from tasks.secret_stores.vault import open_vault
+from tasks.domain.protocols.clock import SystemClock
+from tasks.machines.secret_stores.vault import open_vault
 from tests.contract.ssh_world import GREET, World, soon
 from tests.support.certificate import write_certificate
 from tests.support.fake_secret_store import FakeSecretStore

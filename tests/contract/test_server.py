@@ -41,7 +41,7 @@ from tests.support.prefect_tables import put_tables
 
 START_SECONDS = END_SECONDS = 240.0  # what others do on the same cores makes it slow
 PASSWORD = "fleet:cd40b5f1ab9e8e7c0a3e"  # pragma: allowlist secret
-COMMAND = (sys.executable, "-m", "deployments.command")
+COMMAND = (sys.executable, "-m", "fleetpatch.cli.command")
 DOCTOR = ("doctor", "--server", "--json")
 
 pytestmark = pytest.mark.slow

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.set_slots import SetSlot, SetSlots, SlotRule
+from tasks.domain.protocols.set_slots import SetSlot, SetSlots, SlotRule
+from tasks.domain.states import OperationState
 from tasks.records.retention import prune_history
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.contract.records_processes import race_for_slots
 from tests.contract.records_subjects import BOTH, new_database, opened
 from tests.support import builders as make

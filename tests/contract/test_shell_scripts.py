@@ -21,7 +21,7 @@ def _bash(path: Path) -> bool:
 
 def test_shell_scripts_parse_in_the_shell_that_runs_them() -> None:
     scripts = _shell_scripts()
-    assert {"tests/lab/lab.sh", ".ci/run", "tasks/scripts/posix/prelude.sh"} <= {tree.name(p) for p in scripts}
+    assert {"tests/lab/lab.sh", ".ci/run", "tasks/machines/scripts/posix/prelude.sh"} <= {tree.name(p) for p in scripts}
     for path in scripts:
         done = subprocess.run(
             ["bash" if _bash(path) else "sh", "-n", str(path)], capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ import pytest
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.host_keys import HostKeyStore
 from inventory.machine import HostKeyPolicy
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     CredentialError,
@@ -17,8 +17,8 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.transport.ssh.algorithms import RestrictedTransport
-from tasks.transport.ssh.private_keys import load_private_key
+from tasks.machines.transport.ssh.algorithms import RestrictedTransport
+from tasks.machines.transport.ssh.private_keys import load_private_key
 from tests.contract.ssh_world import CLOCK, GREET, soon
 from tests.support.ssh_server import PASSWORD, new_key
 
@@ -91,7 +91,7 @@ def test_a_command_that_is_never_answered_ends_at_the_deadline(world):
     ],
 )
 def test_a_server_that_falls_silent_is_waited_for_once_and_says_where(world, monkeypatch, switches, words, limit):
-    monkeypatch.setattr(f"tasks.transport.ssh.{limit}", 1.0)
+    monkeypatch.setattr(f"tasks.machines.transport.ssh.{limit}", 1.0)
     monkeypatch.setenv("PATCH_PASSWORD", PASSWORD)
     server = world.server(**switches)
     began = CLOCK.now()

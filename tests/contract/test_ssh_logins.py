@@ -15,8 +15,8 @@ from paramiko.agent import AgentKey
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from inventory.machine import Machine
-from tasks.errors import AuthenticationFailed, CredentialError, Unreachable
-from tasks.transport.lockout_guard import LockoutGuard
+from tasks.domain.errors import AuthenticationFailed, CredentialError, Unreachable
+from tasks.machines.transport.lockout_guard import LockoutGuard
 from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import PASSWORD, Server, new_key
 
@@ -214,7 +214,7 @@ LINES: list[socket.socket] = []
 
 @pytest.mark.parametrize("fault", [frozen, full])
 def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, monkeypatch, fault: Callable[..., None]):
-    monkeypatch.setattr("tasks.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.machines.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
     fault(agent)
     began = time.monotonic()
     sessions = [world.session(world.server(), name=f"m{n}", credential="agent") for n in range(5)]
@@ -225,7 +225,7 @@ def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, mon
 
 
 def test_an_agent_that_falls_silent_when_it_has_to_sign_is_told_as_that(world, agent, monkeypatch):
-    monkeypatch.setattr("tasks.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.machines.transport.ssh.authentication.AGENT_TIMEOUT_SECONDS", 1.0)
     with_keys(agent, world, right=0, count=1)
     server = world.server()
     sign = AgentKey.sign_ssh_data

@@ -23,7 +23,7 @@ from tests.ci.tree import TOP
 from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, PYTHONPATH
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
-COMMAND = ("-m", "deployments.command")
+COMMAND = ("-m", "fleetpatch.cli.command")
 PROGRAM = """
 from flows.prefect_api.connection import connect_prefect, stop_ephemeral_servers
 from flows.patch import patch_fleet
@@ -50,12 +50,12 @@ sys.addaudithook(watch)
 """
 PROCESSES = {
     "tasks/records/backup/postgres_tools.py": "PostgreSQL's own programs",
-    "tasks/transport/ssh/host_key_trust.py": "OpenSSH's own programs",
-    "tasks/transport/local_channel.py": "a shell on this machine: a machine's script",
+    "tasks/machines/transport/ssh/host_key_trust.py": "OpenSSH's own programs",
+    "tasks/machines/transport/local_channel.py": "a shell on this machine: a machine's script",
     "flows/hooks/command.py": "the owner's program",
     "flows/prefect_api/ephemeral_server.py": "flows.prefect_api.application",
     "flows/recovery/finalizer.py": "flows.recovery.finalizer",
-    "deployments/cli/commands/prefect.py": "deployments.worker.prefect_command",
+    "fleetpatch/cli/commands/prefect.py": "deployments.worker.prefect_command",
     "deployments/server/launch_plan.py": "flows.prefect_api.application",
     "deployments/worker/worker_process.py": "deployments.worker.bound_worker",
 }
@@ -63,7 +63,7 @@ PROCESSES = {
 _STARTS = re.compile(
     r"subprocess\.\w+|os\.(exec|spawn|posix_spawn|fork|system|popen)\w*|asyncio\.create_subprocess_\w+"
 )
-_PACKAGES = ("inventory", "tasks", "flows", "deployments")
+_PACKAGES = ("inventory", "tasks", "flows", "deployments", "fleetpatch")
 
 
 @pytest.mark.parametrize(

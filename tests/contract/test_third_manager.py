@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import Check, CheckKind, Inventory, Machine, PrivilegeMethod, TransportKind
-from tasks.model import Window
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.domain.model import Window
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, PackageManager, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
+from tasks.machines.transport.session_factory import build_session
 from tasks.records.measures import compute_measures
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks, find_restartable_services
-from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
@@ -26,7 +27,6 @@ from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
 from tasks.steps.pipeline import assess_and_plan
 from tasks.steps.precheck import precheck
-from tasks.transport.session_factory import build_session
 from tests.support.builders import make_outcome, make_run, make_transaction
 from tests.support.fake_records import FakeRecords
 from tests.support.parcel import ParcelHome, ParcelManager

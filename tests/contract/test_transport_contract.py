@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod, TransportKind
-from tasks.errors import DeadlineExceeded, ManagerBusy, RequestError
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
-from tasks.transport.session_factory import build_session
+from tasks.domain.errors import DeadlineExceeded, ManagerBusy, RequestError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
+from tasks.machines.transport.session_factory import build_session
 from tests.contract.transport_subjects import Subject, fake_machine, scripts
 from tests.lab.fleet import Lab, LabHost
 from tests.support.fake_clock import FakeClock

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli.app import app
-from flows.cli.commands import doctor
-from flows.cli.runtime import host_key_questions
+from fleetpatch.cli.app import app
+from fleetpatch.cli.commands import doctor
+from fleetpatch.cli.runtime import host_key_questions
 from flows.ports.audit import Actor
 from flows.trust import TRUST_ACT, trust_host_keys
 from inventory.host_keys import HostKeyStore
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
-from tasks.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
 from tests.contract.ssh_world import GREET, World, soon
 from tests.support.ssh_server import new_key
 

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from flows.recovery.abandoned_runs import find_abandoned_runs
-from tasks.errors import RecordsError, RunNotFound, SealBroken
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.audit.deployed_policies import read_deployed_policies, record_deployed_policy
 from tasks.records.audit.entry import AuditEntry, AuditResult
@@ -34,7 +35,6 @@ from tasks.records.storage.database import Database, enable_wal
 from tasks.records.storage.url import find_records_url
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.policy.model import PolicyFile
-from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, empty_database, new_database
 from tests.support import builders as make
 from tests.support.automatic_fleet import AutomaticFleet

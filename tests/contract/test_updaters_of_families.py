@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.image.manager import ImageManager
-from tasks.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.managers.rpm.auto_updaters import YUM_CRON_UNIT, build_rpm_updaters_script
+from tasks.machines.managers.image.manager import ImageManager
+from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
+from tasks.machines.managers.rpm.auto_updaters import YUM_CRON_UNIT, build_rpm_updaters_script
 from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
 
 DAILY = "apt-daily.timer"
@@ -20,7 +20,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 @in_every_shell
 @pytest.mark.parametrize("running", [False, True])
 def test_a_service_that_others_start_is_masked_and_never_stopped_nor_started(machine: Machine, running: bool) -> None:
-    machine.script = build_rpm_updaters_script("tasks.managers.rpm.dnf")
+    machine.script = build_rpm_updaters_script("tasks.machines.managers.rpm.dnf")
     kit = machine.unit("packagekit.service", active="active" if running else "inactive", enabled="static")
     machine.unit("dnf-automatic.timer")
     told = [("paused", "dnf-automatic.timer"), ("paused", "packagekit.service")]
@@ -36,7 +36,7 @@ def test_a_service_that_others_start_is_masked_and_never_stopped_nor_started(mac
 
 @in_every_shell
 def test_a_service_that_runs_no_program_rests_as_a_timer_does(machine: Machine) -> None:
-    machine.script = build_rpm_updaters_script("tasks.managers.rpm.yum")
+    machine.script = build_rpm_updaters_script("tasks.machines.managers.rpm.yum")
     machine.unit(YUM_CRON_UNIT)
     assert machine.said("pause") == [("paused", YUM_CRON_UNIT)]
     assert (machine.masked(YUM_CRON_UNIT), machine.active(YUM_CRON_UNIT)) == (True, "inactive")
@@ -60,13 +60,13 @@ def test_an_agent_rests_and_the_daemon_that_it_asks_goes_on(machine: Machine) ->
 
 
 def test_what_can_not_be_masked_is_told(machine: Machine) -> None:
-    machine.script = build_rpm_updaters_script("tasks.managers.rpm.dnf")
+    machine.script = build_rpm_updaters_script("tasks.machines.managers.rpm.dnf")
     (machine.unit("packagekit.service", active="inactive", enabled="static") / "stuck").touch()
     assert machine.said("pause") == [("failed", "packagekit.service")]
 
 
 def test_another_name_of_a_timer_is_left_to_its_own_name(machine: Machine) -> None:
-    machine.script = build_rpm_updaters_script("tasks.managers.rpm.dnf")
+    machine.script = build_rpm_updaters_script("tasks.machines.managers.rpm.dnf")
     (machine.unit("dnf-automatic.timer") / "id").write_text("dnf5-automatic.timer\n")
     machine.unit("dnf5-automatic.timer")
     assert machine.said("pause") == [("paused", "dnf5-automatic.timer")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 from tests.contract.test_rpm_job_script import INSTALLED, REFUSED, TOOLS, calls, installed, kinds, run, says
 
 # each kind of call has a file that is executed: simulate, download, renew, test, install, again
@@ -218,7 +218,7 @@ def test_after_a_repair_yum_forgets_the_interrupted_transaction(tmp_path: Path) 
     (tmp_path / "rpm-twice").touch()
     (tmp_path / "transaction-all.2").touch()  # begun later
     os.utime(tmp_path / "transaction-all.2", (2**31, 2**31))
-    text = load_script("package_tool", "tasks.managers.rpm.yum").replace("/var/lib/yum", str(tmp_path))
+    text = load_script("package_tool", "tasks.machines.managers.rpm.yum").replace("/var/lib/yum", str(tmp_path))
     script = f'yum() {{ :; }}; FP_JOB_DIR="{tmp_path}"; {text}\ntool_install_again a'
     subprocess.run(["sh", "-c", script], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

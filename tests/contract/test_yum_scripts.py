@@ -6,12 +6,12 @@ from shutil import rmtree
 
 import pytest
 
-from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
-from tasks.managers.registry import find_manager
-from tasks.managers.rpm import manager
-from tasks.model import PackageState, Update
-from tasks.protocols.package_manager import SimulationResult
-from tasks.states import Classification, YesNoUnknown
+from tasks.domain.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.managers.rpm import manager
 from tests.contract.yum_machine import DATA, YumMachine
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, wanted

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 from tests.contract.test_rpm_job_script import run, says
 from tests.contract.test_zypper_scripts import run as execute
 from tests.contract.test_zypper_scripts import run_job
@@ -139,7 +139,7 @@ def test_rpms_lock_between_two_packages_is_waited_for(tmp_path: Path) -> None:
 
 def load_parts(folder: Path, *names: str) -> str:
     """Return scripts that read a folder's file in place of zypper's own."""
-    scripts = (load_script(name, "tasks.managers.rpm.zypper") for name in ("limited", "tool_history", *names))
+    scripts = (load_script(name, "tasks.machines.managers.rpm.zypper") for name in ("limited", "tool_history", *names))
     return "\n".join(scripts).replace("/var/log/zypp", str(folder))
 
 

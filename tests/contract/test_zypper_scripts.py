@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 
-PACKAGE = "tasks.managers.rpm.zypper"
+PACKAGE = "tasks.machines.managers.rpm.zypper"
 COLOUR = "\x1b[22;27;39;49m"
 CONFLICT = """Checking for file conflicts: [....error]
 Detected 1 file conflict:

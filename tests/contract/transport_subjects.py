@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tasks.protocols.clock import Clock
-from tasks.protocols.transport import SHARED_SCRIPTS, ScriptResult, Transport
-from tasks.transport.script_library import load_script
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, ScriptResult, Transport
+from tasks.machines.transport.script_library import load_script
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 
 SCRIPTS = {

@@ -8,16 +8,16 @@ from shutil import which
 import pytest
 
 from inventory.machine import PrivilegeMethod
-from tasks.managers.rpm.yum.manager import YumManager
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import SimulationResult
-from tasks.protocols.transport import SHARED_SCRIPTS
-from tasks.transport import script_library
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.posix_shell import PosixShell
-from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import load_script
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.protocols.transport import SHARED_SCRIPTS
+from tasks.machines.managers.rpm.yum.manager import YumManager
+from tasks.machines.transport import script_library
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.script_library import load_script
 
 DATA = Path(__file__).parents[1] / "data/yum"
 CLOCK = SystemClock()

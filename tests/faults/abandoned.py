@@ -28,8 +28,8 @@ from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import find_finalize_reason
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
-from tasks.model import RunReport
-from tasks.states import Classification, OperationState
+from tasks.domain.model import RunReport
+from tasks.domain.states import Classification, OperationState
 from tests.faults.controller import Controller, ControllerClock, LeasesLine, Steps
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from flows.request.patch_request import PatchRequest
-from tasks.model import Outcome, RunInfo, Wave
-from tasks.states import OperationState, Step
+from tasks.domain.model import Outcome, RunInfo, Wave
+from tasks.domain.states import OperationState, Step
 from tests.faults.world import World
 
 HEARD_WITHIN = timedelta(seconds=0.1)  # an outcome that is written is counted when its answer is back

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from flows.engine.lease_renewer import LeaseRenewer
-from tasks.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.protocols.clock import Deadline
-from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus
-from tasks.protocols.records import JournalEntry, Records
-from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
-from tasks.states import Step
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus
+from tasks.domain.protocols.records import JournalEntry, Records
+from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
+from tasks.domain.states import Step
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.hub import START, Flag, Hub, Task

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Limits
-from tasks.states import Classification, RebootPolicy, Step
+from tasks.domain.states import Classification, RebootPolicy, Step
 from tests.faults.abandoned import Many
 from tests.faults.checks import outcome_is_true
 from tests.faults.kinds import FROM_THE_START, STRIKES, WITH_AN_ORDER, strike

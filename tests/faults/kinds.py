@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
-from tasks.errors import ManagerBusy
+from tasks.domain.errors import ManagerBusy
 from tasks.rules.calendar.freezes import Freeze
 from tests.faults.controller import Controller
 from tests.faults.machine import FaultyMachine

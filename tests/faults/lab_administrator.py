@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tasks.states import OperationState, RebootState
+from tasks.domain.states import OperationState, RebootState
 from tests.faults.controllers import Broken
 from tests.faults.stage import Stage
 from tests.lab.engine import configured_times

@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.faults.controllers import BEFORE, LAST, RUN, Broken
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_hard_cases import hard_cases, stopped

@@ -27,12 +27,12 @@ from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, LeaseHeld
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
-from tasks.states import Step
+from tasks.domain.errors import FleetpatchError, LeaseHeld
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
+from tasks.domain.states import Step
+from tasks.machines.transport.session import Session
 from tasks.steps.context.progress_listener import LoggingListener
-from tasks.transport.session import Session
 
 LEASE_SECONDS = 30.0  # on cores that others use, a renewal that is due each second may be late
 PATIENCE = 8 * LEASE_SECONDS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import BEFORE, LAST, Broken
 from tests.faults.stage import Stage, later

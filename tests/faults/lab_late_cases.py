@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tasks.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, UpdateState
 from tests.faults.controllers import LAST, Broken
 from tests.faults.lab_hard_cases import OTHER_CLOCK
 from tests.faults.stage import Stage

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, ScriptFailed
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Job, ScriptRecord
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, ScriptFailed
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import Job, ScriptRecord
 
 PATIENCE, LOCK_WAIT = 40.0, 20.0
 NEVER = "it did not begin within 40 seconds when it was handed over, so it never begins"

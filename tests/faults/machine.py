@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import inf
 
-from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.domain.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
 from tasks.steps.machine.lock_holder import split_lock_holder
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs

@@ -16,14 +16,14 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.wave_sequence import WaveSequence
-from tasks.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
-from tasks.model import Finding, RebootResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind as Kind
-from tasks.protocols.package_manager import Transaction
-from tasks.protocols.transport import Script
+from tasks.domain.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
+from tasks.domain.model import Finding, RebootResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.timing.time_fit import TimeFit
-from tasks.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, validate
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext

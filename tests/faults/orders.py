@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.protocols.transport import Job
+from tasks.domain.protocols.transport import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import tasks.steps.machine.machine_lock
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
 from tests.faults.breaks import replace_attribute
 from tests.faults.controller import Controller, Steps, current_hub
 

@@ -19,12 +19,12 @@ from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.errors import FleetpatchError
-from tasks.model import Outcome, RunReport
-from tasks.protocols.records import JournalMark
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached

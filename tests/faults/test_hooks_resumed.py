@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flows.ports.ports import GateDecision
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import NotificationEvent, OperationState, Step, UpdateState
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState
 from tasks.steps.context.journal import UNLOCK_ACT
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life

@@ -8,9 +8,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
-from tasks.model import RunReport
-from tasks.states import OperationState, UpdateState
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fleet import SimFleet
 from tests.support.mortal import Killed, Life
 from tests.support.sim_machine import SimMachine

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.model import Outcome
-from tasks.states import OperationState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, UpdateState
 from tests.faults.checks import after, outcome_is_true
 from tests.faults.simulated import RIVAL, RUN, SIX_HOURS
 from tests.faults.world import World, engine_in_virtual_time

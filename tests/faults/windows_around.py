@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from tasks.states import RebootState, UpdateState
+from tasks.domain.states import RebootState, UpdateState
 from tests.faults.controllers import Broken
 from tests.faults.lab_cases import ANY, BAD
 from tests.faults.windows_case import WindowsCase, all_is_done, expect, state_of, while_installing

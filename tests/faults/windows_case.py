@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.faults.controllers import RUN, Broken
 from tests.faults.lab_cases import GOOD
 from tests.faults.windows_stage import BOOTS, PLAIN, SLOW, WindowsStage, scenario

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import BEFORE, RUN, Broken, NotReached
 from tests.faults.lab_cases import ANY, BAD, GOOD, stop_between_writes

@@ -12,12 +12,12 @@ from unittest.mock import patch
 
 from flows.execution import execute
 from flows.local_run import LocalRunner
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.model import Outcome, RunReport
-from tasks.protocols.records import JournalMark
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import OperationState, RebootState, UpdateState
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached
 from tests.lab.windows.fault_schedule import ALWAYS, Fault, What

@@ -16,11 +16,11 @@ from typing import Any
 
 import flows.composition
 import flows.execution
-from flows.cli.main import main
+from fleetpatch.cli.main import main
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.domain.states import Classification
 from tasks.records.setup import open_records
-from tasks.states import Classification
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

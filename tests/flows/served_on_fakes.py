@@ -29,7 +29,7 @@ from flows.engine.progress_recorder import ProgressRecorder
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.approvals import SqlApprovals
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records

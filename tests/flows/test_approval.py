@@ -30,13 +30,13 @@ from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
-from tasks.errors import FleetPatchFailed
-from tasks.model import RunReport
+from tasks.domain.errors import FleetPatchFailed
+from tasks.domain.model import RunReport
+from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import Classification, OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.flows.prefect_view import artifacts
 from tests.support import builders as make

@@ -8,9 +8,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from flows.approval.decisions import reject_run
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import UpdateState
 from tasks.records.approvals import ApprovalDecision
-from tasks.states import UpdateState
 from tests.flows.prefect_view import artifacts
 from tests.flows.test_approval import Stage, fill_in, stage, state_of
 from tests.support.fleet import outcome_of

@@ -27,14 +27,14 @@ from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from flows.request.policies import FreezeRequest
-from tasks.errors import PatchError, RequestError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import PatchError, RequestError
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import Classification, OperationState
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import Phase, Rollout
-from tasks.states import Classification, OperationState
 from tests.flows.served import Served
 from tests.support.automatic_fleet import INVENTORY, NAMES
 from tests.support.builders import make_assessment, make_package_state, make_update

@@ -10,7 +10,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.patch import patch_fleet
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, InventoryError, ReportError, RequestError
+from tasks.domain.errors import FleetpatchError, InventoryError, ReportError, RequestError
 from tests.flows.served import put_forms
 
 FORMS: list[Mapping[str, Any]] = [
@@ -104,7 +104,7 @@ def test_the_flow_refuses_it_before_any_machine_is_asked(
     def reach(*_: object, **__: object) -> None:
         raise AssertionError("a machine was asked")
 
-    monkeypatch.setattr("tasks.transport.session_factory.build_session", reach)
+    monkeypatch.setattr("tasks.machines.transport.session_factory.build_session", reach)
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     (tmp_path / "fleet.yaml").write_text("machines: [{name: web, address: 192.0.2.1}]\n")

@@ -24,11 +24,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectNotFound
 
-from tasks.model import Outcome, RunInfo, RunReport
+from tasks.domain.model import Outcome, RunInfo, RunReport
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.browser import browser
 from tests.support.fleet import SimFleet, outcome_of

@@ -16,11 +16,11 @@ from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
 from flows.recovery import finalizer
 from flows.recovery.abandoned_runs import find_abandoned_runs
-from tasks.model import RunInfo, RunReport
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import OperationState, Step
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState, Step
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, mortal_machine, mortal_records

@@ -14,9 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
@@ -109,7 +109,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Syn
         (place / "fleet.yaml").write_text("machines: [{name: other, address: 192.0.2.1}]\n")  # each run names its own
         configuration = place / "configurations.yaml"
         configuration.write_text(NO_WINDOW.format(inventory=place / "fleet.yaml"))
-        words = ("-m", "deployments.command", "deploy", str(configuration), "--yes", "--serve")
+        words = ("-m", "fleetpatch.cli.command", "deploy", str(configuration), "--yes", "--serve")
         server.run(*words, log=place / "serve.log", **ours)
         yield records, client
 

@@ -16,9 +16,9 @@ from deployments.server.health_checks import check_zombie_runs
 from deployments.server.probe import probe_server
 from flows.prefect_runtime.flow_run_states import read_wave_flow_runs
 from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs
+from tasks.domain.states import FindingLevel
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import FindingLevel
 from tests.lab.killing import began, wait_for
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
@@ -223,9 +223,9 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
 
 
 def test_what_is_loaded_for_help_and_without_prefect() -> None:
-    modules = "flows.cli.runtime.run_session, flows.cli.views.run_result, flows.composition"
+    modules = "fleetpatch.cli.runtime.run_session, fleetpatch.cli.views.run_result, flows.composition"
     say = "print(*sorted(sys.modules))"
-    code = f"import sys, flows.cli.main; {say}; import {modules}; {say}"
+    code = f"import sys, fleetpatch.cli.main; {say}; import {modules}; {say}"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for_help, for_plans = (line.split() for line in said.splitlines())
     heavy = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml"}

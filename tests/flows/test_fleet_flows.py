@@ -14,9 +14,16 @@ from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import runner
 from flows.request.assess_request import AssessRequest
-from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
-from tasks.model import RunReport
-from tasks.states import Classification, OperationState, RebootState, Step, UpdateState
+from tasks.domain.errors import (
+    ConnectionLost,
+    FleetpatchError,
+    FleetPatchFailed,
+    ManagerBusy,
+    ProtocolViolation,
+    Unreachable,
+)
+from tasks.domain.model import RunReport
+from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

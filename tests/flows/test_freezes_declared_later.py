@@ -18,9 +18,9 @@ from flows.prefect_api.declared_freezes import RETRY_INTERVAL, DeclaredFreezes
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_fleet_tag
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import FreezeRequest
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import OperationState
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import OperationState
 from tests.flows.served import Served
 from tests.flows.test_windowed import message, within
 from tests.support.fake_clock import FakeClock

@@ -17,11 +17,11 @@ from flows.hooks.deployment import HOOK_FLOW_RUN_TAG, run_deployment_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted
 from flows.patch import patch_fleet
-from tasks.errors import FleetPatchFailed
-from tasks.model import Hook, RunReport
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import ScriptRecord
-from tasks.states import HookKind, HookPoint, OperationState
+from tasks.domain.errors import FleetPatchFailed
+from tasks.domain.model import Hook, RunReport
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.states import HookKind, HookPoint, OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_report
 from tests.support.fake_packages import FakePackage

@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Pending, Running, Suspended
 
 from deployments.sync import automations
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -242,7 +242,7 @@ def test_workers_of_two_users_of_one_host_begin_whatever_a_third_put_into_its_te
     third = 65532
     workers = {
         65533: ("deployments.worker.bound_worker", str(os.getpid()), "fleetpatch", "second"),
-        65534: ("deployments.command", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process"),
+        65534: ("fleetpatch.cli.command", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process"),
     }
     site.configure("users", datetime.now(UTC) + timedelta(hours=3))
     site.deploy()

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitStrategy, Concurrency
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
 from sqlalchemy import update
 
-from deployments.web.prefect_watcher import PrefectWatcher
+from fleetpatch.web.prefect_watcher import PrefectWatcher
 from flows.admission import RefusedRun, admit_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Notifier
@@ -24,12 +24,12 @@ from flows.reconcile import reconcile_fleet
 from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import NotifyRequest
+from tasks.domain.states import NotificationEvent, OperationState
 from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import NotificationEvent, OperationState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock

@@ -21,9 +21,9 @@ from flows.patch import patch_fleet
 from flows.prefect_runtime import api_health, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
 from flows.prefect_runtime.wave_subflow import WaveSubflow, patch_wave
-from tasks.errors import CannotRun, FleetPatchFailed
-from tasks.model import RunReport
-from tasks.states import OperationState, Step
+from tasks.domain.errors import CannotRun, FleetPatchFailed
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState, Step
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

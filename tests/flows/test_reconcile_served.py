@@ -17,12 +17,12 @@ from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_f
 from flows.reconcile import RESUME_DEPLOYMENT, _find_resume_deployment, reconcile_fleet
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
 from flows.recovery.resume_flow_run import STARTUP_GRACE, start_resume_flow_run
-from tasks.errors import PatchError
-from tasks.model import RunInfo, RunReport
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.errors import PatchError
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import OperationState
 from tasks.records.fleets import use_fleet
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.support.builders import make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]

@@ -15,8 +15,8 @@ from prefect.states import Pending
 
 from flows.prefect_api.deployment_changes import ActiveSchedule, find_outdated_reason, read_outdated_reason
 from flows.request.patch_request import PatchRequest, WindowRequest
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
-from tasks.states import RebootPolicy
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet

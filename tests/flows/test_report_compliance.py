@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flows.compliance.flow import report_compliance
-from tasks.errors import ReportError, RequestError
+from tasks.domain.errors import ReportError, RequestError
 from tasks.records.setup import open_records
 from tasks.rules.compliance.model import Month
 from tests.support import builders as make

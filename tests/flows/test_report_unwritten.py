@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
+from fleetpatch.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
 from tests.contract.cli.conftest import Stage, fresh_consoles, security, stage
 from tests.contract.cli.test_report_unwritten import assert_told, full_disk
 

@@ -31,12 +31,12 @@ from flows.reconcile import reconcile_fleet
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import NotificationEvent, OperationState
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.reporting.writer import write_report
-from tasks.states import NotificationEvent, OperationState
+from tasks.reports.writer import write_report
 from tasks.steps.context.stop_token import StopToken
 from tests.flows.prefect_view import short_wave_name
 from tests.flows.served import Served

@@ -22,11 +22,11 @@ from prefect.client.schemas.objects import State
 from sqlalchemy import update
 
 from flows.prefect_api.tags import build_deployment_name, build_fleet_tag
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
 from tests.contract.records_subjects import new_database
 from tests.flows import served_on_fakes
 from tests.flows.served_on_fakes import HERE, NAMES, PLACE, fleet, machines_at

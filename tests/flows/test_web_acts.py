@@ -14,14 +14,14 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
-from deployments.web.access.roles import Role
-from deployments.web.acts import flow_runs, run_acts
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import flow_runs, run_acts
 from flows.prefect_runtime.flow_run_starter import REQUEST_KEY_PREFIX
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
-from tasks.states import UNFINISHED_RUN_STATES
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
 from tests.support.prefect_server import PrefectServer, prefect_server

@@ -22,9 +22,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import UNFINISHED_RUN_STATES
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
 from tests.support.prefect_server import PrefectServer, prefect_server

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 
-from deployments.web.acts import flow_runs
+from fleetpatch.acts import flow_runs
 from flows.plan import plan_fleet
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.web_site import serve_site

@@ -21,14 +21,14 @@ from flows.ports.ports import Notifier
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest
-from tasks.errors import RecordsUnavailable
-from tasks.model import RunReport
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.model import RunReport
+from tasks.domain.states import NotificationEvent, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import NotificationEvent, OperationState
 from tests.flows.served import Served
 from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet

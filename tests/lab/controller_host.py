@@ -23,7 +23,7 @@ _OPEN_TREE, _MOVE_MOUNT = 428, 429  # system calls, on every architecture
 _CLONE_RECURSIVE, _EMPTY_PATH, _HERE, _NEW_MOUNTS = 0x8001, 4, -100, 0x20000
 _PROGRAM = """#!/opt/fleetpatch/bin/python
 import sys
-from deployments.command import main
+from fleetpatch.cli.command import main
 sys.exit(main())
 """
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.support.web_process import WebProcess
 

@@ -13,8 +13,8 @@ from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.states import Step
+from tasks.domain.model import Outcome, RunReport, UpdateResult
+from tasks.domain.states import Step
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
 from tests.lab.fleet import LabHost

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.contract.manager_subjects import patiently
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of

@@ -22,8 +22,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.runtime.run_lookup import find_unfinished_acts
-from tasks.states import OperationState
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.domain.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import Controllers, boots, configured, set_slow

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.cli.runtime.run_lookup import find_unfinished_acts
-from tasks.model import RunReport
-from tasks.protocols.leases import LeaseStatus
-from tasks.protocols.records import JournalEntry, JournalMark
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -21,7 +21,7 @@ from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import ForkedProcess, start_forked
 
 Seen = Callable[[tuple[JournalEntry, ...]], object]
-COMMAND = "flows.cli.main"
+COMMAND = "fleetpatch.cli.main"
 SHORT_LEASES = "tests.lab.short_leases"
 MASKS = ("lab-plain", "lab-slow", "lab-reboot", "lab-conffile", "lab-dep-*", "lab-sec")
 REQUEST: dict[str, Any] = {

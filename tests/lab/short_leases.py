@@ -5,7 +5,7 @@ python -m tests.lab.short_leases WORDS…
 
 import sys
 
-from flows.cli.main import main
+from fleetpatch.cli.main import main
 from flows.engine import lease_renewer
 
 LEASE_SECONDS = 15.0  # a process that lives renews it each second: on cores that others use, that is late at times

@@ -2,7 +2,7 @@
 
 import sys
 
-from flows.cli.main import main
+from fleetpatch.cli.main import main
 from tests.lab.spill import SPY
 
 if __name__ == "__main__":

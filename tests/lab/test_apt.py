@@ -11,13 +11,13 @@ from itertools import count
 
 import pytest
 
-from tasks.errors import RepositoryError
-from tasks.managers.apt.manager import AptManager
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus
-from tasks.states import Classification
+from tasks.domain.errors import RepositoryError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus
+from tasks.domain.states import Classification
+from tasks.machines.managers.apt.manager import AptManager
 from tests.contract.manager_subjects import Subject, apt_subject, patiently
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import hold, is_held, let_go

@@ -22,15 +22,15 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.assess_request import AssessRequest
 from flows.request.automatic_request import AutomaticRequest
-from tasks.errors import LeaseHeld, PatchError
-from tasks.protocols.clock import SystemClock
+from tasks.domain.errors import LeaseHeld, PatchError
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import OperationState
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.automatic.tries import find_rollout_id
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import Rollout, RolloutState
-from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.security_repository import SecurityRepository

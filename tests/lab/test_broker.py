@@ -8,11 +8,11 @@ import pytest
 
 from inventory.credentials import resolve_credential
 from inventory.machine import HostKeySettings, Inventory, PrivilegeMethod
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script
-from tasks.transport.broker.signing import build_installer
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.broker.signing import build_installer
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
 from tests.lab.fleet import LabError, LabHost
 from tests.lab.test_ssh import CLOCK, machine_of
 

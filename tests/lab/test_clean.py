@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState
-from tasks.transport.broker.signing import build_installer
+from tasks.domain.states import OperationState
+from tasks.machines.transport.broker.signing import build_installer
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, Told, began, hold, let_go, set_slow

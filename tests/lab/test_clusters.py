@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import RunReport
-from tasks.states import OperationState
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tests.lab.clusters import (
     Customers,
     PostgresCluster,

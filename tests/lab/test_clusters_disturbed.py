@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.run_lookup import find_unfinished_acts
-from tasks.protocols.records import JournalEntry
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tasks.steps.hooks import HOOK_ACT
 from tests.lab.clusters import (
     PostgresCluster,

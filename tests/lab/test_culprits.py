@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from flows.request.patch_request import UpdatesRequest
-from tasks.managers.apt.manager import AptManager
-from tasks.managers.rpm.manager import RpmManager
-from tasks.model import Outcome, UpdateResult
-from tasks.protocols.package_manager import SimulationResult
-from tasks.states import UpdateState
+from tasks.domain.model import Outcome, UpdateResult
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.states import UpdateState
+from tasks.machines.managers.apt.manager import AptManager
+from tasks.machines.managers.rpm.manager import RpmManager
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.packages import DEBIAN, DebRepository, RpmRepository

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import LabHost
 

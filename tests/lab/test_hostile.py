@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import FleetpatchError
-from tasks.model import Outcome, RunReport
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, Script
-from tasks.reporting.writer import write_report
-from tasks.states import OperationState, UpdateState
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, Script
+from tasks.domain.states import OperationState, UpdateState
+from tasks.reports.writer import write_report
 from tests.contract.manager_subjects import lab_transport
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from tests.ci.tree import TOP
 from tests.lab.fleet import SCRIPT, BootHosts, Lab, LabError, LabHost
 from tests.lab.mirror import bookworm, read_sources
@@ -89,7 +89,7 @@ def _inventory_names_every_host_and_pins_its_key(lab: Lab, one: LabHost, two: La
 
 def _doctor_says_of_fresh_hosts_what_the_tutorial_shows(lab: Lab, folder: Path) -> None:
     (folder / "fleet.yaml").write_text(lab.inventory_text())
-    command = [sys.executable, "-m", "deployments.command", "doctor", "*", "--inventory", str(folder / "fleet.yaml")]
+    command = [sys.executable, "-m", "fleetpatch.cli.command", "doctor", "*", "--inventory", str(folder / "fleet.yaml")]
     environment = {**os.environ, "HOME": str(folder), "COLUMNS": "80", "PYTHONPATH": str(TOP)}
     environment["FLEETPATCH_RECORDS_URL"] = f"sqlite:///{folder}/records.db"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState, Step
+from tasks.domain.states import OperationState, Step
 from tests.lab.engine import Fleet, Telling, outcome_of
 from tests.lab.fleet import BootHosts, Flavour
 

@@ -26,10 +26,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from flows.reconcile import RESUME_DEPLOYMENT
 from flows.recovery.abandoned_runs import find_abandoned_runs
-from tasks.model import RunReport
-from tasks.protocols.records import JournalEntry
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.flows.prefect_view import Seen, artifacts, look
 from tests.lab.engine import Fleet

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from tasks.model import Outcome
-from tasks.reporting import write_report
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, RebootState, UpdateState
+from tasks.reports import write_report
 from tests.lab.engine import Fleet, outcome_of, read_installations, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.windows.patching import WindowsFleet, count, cumulative, judge, kb, offer, states

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.proxy import REPOSITORY, Proxy, point_to

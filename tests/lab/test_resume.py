@@ -11,8 +11,8 @@ from typing import Protocol
 import pytest
 
 from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS
-from tasks.protocols.leases import LeaseStatus
-from tasks.states import OperationState
+from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.kill_and_resume import carry_out, faults_of

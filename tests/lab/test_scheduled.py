@@ -18,13 +18,13 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
-from tasks.model import RunReport
-from tasks.protocols.records import JournalMark
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowStatus
-from tasks.states import OperationState
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet, configured_times
 from tests.lab.fleet import LabHost
@@ -71,7 +71,7 @@ class Planned:
     def deploy(self) -> None:
         """As a person does."""
         done = subprocess.run(
-            [sys.executable, "-m", "deployments.command", "deploy", str(self.folder), "--yes"],
+            [sys.executable, "-m", "fleetpatch.cli.command", "deploy", str(self.folder), "--yes"],
             env=self.environment(),
             cwd=TOP,
             capture_output=True,
@@ -84,7 +84,14 @@ class Planned:
         """Start a worker: ``fleetpatch deploy --serve``, with nothing left to deploy."""
         log = self.fleet.place / f"worker-{len(self.workers)}.log"
         worker = self.server.run(
-            "-m", "deployments.command", "deploy", str(self.folder), "--yes", "--serve", log=log, **self.surroundings()
+            "-m",
+            "fleetpatch.cli.command",
+            "deploy",
+            str(self.folder),
+            "--yes",
+            "--serve",
+            log=log,
+            **self.surroundings(),
         )
         self.workers.append(worker)
         return worker

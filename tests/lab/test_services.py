@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
-from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.machine import package_state
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import LabHost

@@ -11,7 +11,7 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -21,12 +21,12 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Job, JobPhase, Script
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
+from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 from tasks.steps.machine.facts import read_facts
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
-from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.transport_subjects import scripts
 from tests.lab.fleet import Lab, LabError, LabHost
 

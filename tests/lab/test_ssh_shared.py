@@ -10,13 +10,13 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod
-from tasks.errors import AuthenticationFailed, FleetpatchError, Unreachable
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
-from tasks.transport.ssh import connection as connecting
-from tasks.transport.ssh import jump_hosts
-from tasks.transport.ssh.jump_hosts import JumpHostPool
+from tasks.domain.errors import AuthenticationFailed, FleetpatchError, Unreachable
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
+from tasks.machines.transport.ssh import connection as connecting
+from tasks.machines.transport.ssh import jump_hosts
+from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.ssh_world import GREET, outcomes, soon
 from tests.contract.transport_subjects import scripts
 from tests.lab.fleet import LabHost

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import BootHosts, LabHost
 from tests.lab.killing import hold, let_go

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState
 from tests.lab.engine import Fleet, Telling, outcome_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 

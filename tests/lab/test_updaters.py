@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt.manager import AptManager
-from tasks.managers.rpm.auto_updaters import build_rpm_updaters_script
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
+from tasks.machines.managers.apt.manager import AptManager
+from tasks.machines.managers.rpm.auto_updaters import build_rpm_updaters_script
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, began, its_lease_is_over, set_slow
@@ -73,7 +73,7 @@ def test_a_real_systemd_has_the_units_of_other_systems_rest_too(
     host.sh("systemctl daemon-reload; systemctl start packagekit", root=True)
     switch_on(host, "dnf-automatic.timer", "yum-cron.service")
     started = host.sh("systemctl show -p MainPID --value packagekit")
-    monkeypatch.setattr(AptManager, "updaters_script", build_rpm_updaters_script("tasks.managers.apt"))
+    monkeypatch.setattr(AptManager, "updaters_script", build_rpm_updaters_script("tasks.machines.managers.apt"))
     set_slow([host], 3)
     shown = f"systemctl show -p ActiveState,UnitFileState --value {' '.join(list(UNITS)[1:])}; ls /run/yum-cron || :"
     seen: list[str] = []

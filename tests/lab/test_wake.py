@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import FindingLevel, OperationState
 from tasks.rules.runs.power import POWER_CHECK
-from tasks.states import FindingLevel, OperationState
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import SCRIPT, LabHost
 

@@ -12,13 +12,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows.approval.decisions import approve_run, find_waiting_runs
-from tasks.errors import RecordsError, RunNotFound
-from tasks.model import Outcome, RunInfo
+from tasks.domain.errors import RecordsError, RunNotFound
+from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import OperationState
 from tests.lab.fleet import LabHost
 from tests.lab.test_scheduled import Planned, planned, whole_minute
 

@@ -11,8 +11,8 @@ from flows.ports.caller import Caller
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import StrictModel
 from inventory.credentials import Credential, CredentialKind, Secret
-from tasks.errors import PatchError, RequestError
-from tasks.model import Update
+from tasks.domain.errors import PatchError, RequestError
+from tasks.domain.model import Update
 from tasks.records.sql_records import SqlRecords
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.builders import make_assessment, make_package_state

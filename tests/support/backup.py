@@ -60,7 +60,7 @@ class BackupCommands:
         tools = self.folder / "tools"
         tools.mkdir(exist_ok=True)
         command = tools / "fleetpatch"
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m deployments.command "$@"\n')
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m fleetpatch.cli.command "$@"\n')
         command.chmod(0o755)
         environment = {
             **os.environ,

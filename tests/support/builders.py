@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inventory.machine import Machine
-from tasks.model import (
+from tasks.domain.model import (
     Assessment,
     Disk,
     DurationPrediction,
@@ -37,8 +37,8 @@ from tasks.model import (
     Wave,
     Window,
 )
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import (
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import (
     Classification,
     FindingLevel,
     OperationState,

@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import tasks.errors
-from tasks.errors import FleetpatchError, JobLost, ScriptFailed
-from tasks.managers.registry import find_manager
-from tasks.model import Facts, PackageState
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptResult
+import tasks.domain.errors
+from tasks.domain.errors import FleetpatchError, JobLost, ScriptFailed
+from tasks.domain.model import Facts, PackageState
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptResult
+from tasks.machines.managers.registry import find_manager
 from tasks.steps.machine.facts import parse_findings, read_facts
 from tasks.steps.machine.package_state import query_packages
 from tests.support.fake_clock import FakeClock
@@ -66,7 +66,7 @@ def _read_answer(folder: Path, described: Mapping[str, Any]) -> Answer:
 
 
 def _build_error(described: Mapping[str, str]) -> FleetpatchError:
-    kind = getattr(tasks.errors, described["kind"], None)
+    kind = getattr(tasks.domain.errors, described["kind"], None)
     if kind is ScriptFailed:
         return ScriptFailed(described["message"], exit_code=-1, hint=described["hint"])
     if not (isinstance(kind, type) and issubclass(kind, FleetpatchError)):

@@ -8,8 +8,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
 
-from deployments.command import main
-from flows.cli.runtime.output import get_stderr_console, get_stdout_console
+from fleetpatch.cli.command import main
+from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
 
 
 def run_command(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> CompletedProcess[str]:

@@ -8,8 +8,8 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from tasks.protocols.package_manager import JobKind
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tests.support.fake_packages import Shelf
 from tests.support.fake_transport import SimulatedJob
 

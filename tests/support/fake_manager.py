@@ -17,10 +17,10 @@ from math import inf
 from threading import RLock
 from typing import Any, cast
 
-from tasks.errors import FleetpatchError, ListsUnread
-from tasks.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, Update
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import (
+from tasks.domain.errors import FleetpatchError, ListsUnread
+from tasks.domain.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, Update
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     InstalledKernels,
     JobKind,
@@ -28,8 +28,16 @@ from tasks.protocols.package_manager import (
     SimulationResult,
     Transaction,
 )
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
-from tasks.states import YesNoUnknown
+from tasks.domain.protocols.transport import (
+    SHARED_SCRIPTS,
+    Job,
+    JobPhase,
+    Script,
+    ScriptRecord,
+    ScriptResult,
+    Transport,
+)
+from tasks.domain.states import YesNoUnknown
 from tests.support.fake_jobs import Coming, JobRun, names_in
 from tests.support.fake_packages import FakePackage, Shelf, lab_packages
 from tests.support.fake_services import FakeServices

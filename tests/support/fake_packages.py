@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tasks.model import UnfinishedPackage, Update
-from tasks.protocols.package_manager import InstalledKernels, JobKind, SimulationResult
-from tasks.states import Classification
+from tasks.domain.model import UnfinishedPackage, Update
+from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, SimulationResult
+from tasks.domain.states import Classification
 
 
 @dataclass

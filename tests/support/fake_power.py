@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.steps.machine.lock_holder import split_lock_holder
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalEntry, build_lease_lost_error
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
 from tasks.records.queries.history import find_machines_without_outcome
 from tasks.records.queries.run_summary import build_waves

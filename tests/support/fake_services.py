@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tasks.protocols.clock import Clock
-from tasks.protocols.transport import Job, JobPhase, ScriptRecord, ScriptResult
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.transport import Job, JobPhase, ScriptRecord, ScriptResult
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 
 SECONDS = 4.0

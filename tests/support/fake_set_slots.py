@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from tasks.errors import RecordsUnavailable
-from tasks.protocols.clock import Clock
-from tasks.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.rules.runs.slot_decisions import build_stored_slot, check_slot, find_taken_over
-from tasks.states import UNFINISHED_RUN_STATES
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_records import FakeRecords
 

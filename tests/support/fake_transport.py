@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, RequestError
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
-from tasks.transport.job_records import MAX_LOG_BYTES
-from tasks.transport.script_host import require_valid_job_id
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, RequestError
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
+from tasks.machines.transport.job_records import MAX_LOG_BYTES
+from tasks.machines.transport.script_host import require_valid_job_id
 
 Answer = ScriptResult | ScriptRecord | Iterable[ScriptRecord]
 Handler = Callable[[Script], Answer]
@@ -172,7 +172,7 @@ class FakeTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is up; a Session asks (see tasks/transport/session.py)."""
+        """Whether the connection is up; a Session asks (see tasks/machines/transport/session.py)."""
         return self._is_open
 
     def connect(self) -> "FakeTransport":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tasks.protocols.transport import ScriptRecord
+from tasks.domain.protocols.transport import ScriptRecord
 
 
 @dataclass

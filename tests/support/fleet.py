@@ -21,9 +21,9 @@ from flows.ports.ports import Ports, Runner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from inventory.machine import Inventory, Machine
-from tasks.errors import FleetpatchError
-from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.protocols.transport import Transport
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import Outcome, RunReport, UpdateResult
+from tasks.domain.protocols.transport import Transport
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import FakeClock

@@ -22,17 +22,17 @@ from typing import Final
 PRELOADED: Final = (
     "pytest",  # what runs the tests is loaded by multiprocessing in any case
     "pandas",
-    "flows.cli.app",
-    "flows.cli.commands.patch",
-    "flows.cli.commands.recovery",
+    "fleetpatch.cli.app",
+    "fleetpatch.cli.commands.patch",
+    "fleetpatch.cli.commands.recovery",
     "flows.execution",
     "flows.local_run",
     "tasks.records.setup",
-    "tasks.reporting.export.data_frames",
-    "tasks.reporting.html.renderer",
-    "tasks.reporting.writer",
-    "tasks.transport.session_factory",
-    "tasks.transport.ssh.connection",
+    "tasks.reports.export.data_frames",
+    "tasks.reports.html.renderer",
+    "tasks.reports.writer",
+    "tasks.machines.transport.session_factory",
+    "tasks.machines.transport.ssh.connection",
 )
 """Modules that processes need: none that starts a thread or opens a connection when it is loaded."""
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from inventory.errors import FleetpatchError, InventoryError
-from tasks.errors import InternalError
+from tasks.domain.errors import InternalError
 
 MOST_SHOWN = 4000
 """Characters of one fault; more than that nobody reads."""

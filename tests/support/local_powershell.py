@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from tasks.errors import DeadlineExceeded
-from tasks.protocols.clock import Clock, Deadline
-from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.domain.errors import DeadlineExceeded
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 
 
 def require_pwsh() -> str:

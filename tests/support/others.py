@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from tasks.states import Step
+from tasks.domain.states import Step
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.sim_machine import SimMachine
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.protocols.transport import ScriptRecord
+from tasks.domain.protocols.transport import ScriptRecord
 from tests.support.fake_manager import FakeManager, PackageWorld
 
 HOLDER = f"apt-get (pid 80) holds {FakeManager().lock_files[0]}"

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from deployments.preview.automatic_status import AutomaticStatus
 from flows.request.automatic_request import AutomaticRequest, RiskRuleRequest
-from tasks.feeds.risk_feeds import FeedProblem, RiskFeeds
+from tasks.domain.states import Classification, OperationState
 from tasks.records.automatic.opt_outs import OptOut
+from tasks.records.feeds.risk_feeds import FeedProblem, RiskFeeds
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.model import (
     ActiveRun,
@@ -23,7 +24,6 @@ from tasks.rules.automatic.model import (
 )
 from tasks.rules.automatic.next_runs import find_next_runs
 from tasks.rules.automatic.progress import RolloutProgress, measure_rollout
-from tasks.states import Classification, OperationState
 
 NOW = datetime(2026, 11, 23, 22, 40, tzinfo=UTC)
 BEGIN = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)

@@ -10,8 +10,8 @@ from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Check, CheckKind, Inventory
 from inventory.machine_sets import MachineSet, SetAction, SetActionKind
-from tasks.model import RunReport
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from tasks.errors import FleetpatchError, Unreachable
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobStatus, Script, ScriptRecord
+from tasks.domain.errors import FleetpatchError, Unreachable
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptRecord
 from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
 from tasks.steps.machine.lock_holder import split_lock_holder
 from tests.support.fake_clock import FakeClock

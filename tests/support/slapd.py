@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ldap3 import NONE, Connection, Server
 
-from deployments.web.certificate import build_own_certificate
+from fleetpatch.web.certificate import build_own_certificate
 from tests.support.free_port import free_port
 
 SLAPD: Final = Path("/usr/sbin/slapd")

@@ -2,9 +2,9 @@
 
 from typing import Any, NoReturn
 
-from tasks.errors import RequestError
-from tasks.model import Hook, RunReport
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Hook, RunReport
+from tasks.domain.protocols.clock import Deadline
 from tests.support.fake_set_slots import FakeSetSlots
 
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from inventory.loader import load_inventory
-from tasks.model import Assessment, JobOutput, RunReport
+from tasks.domain.model import Assessment, JobOutput, RunReport
+from tasks.domain.states import OperationState
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.automatic.model import Phase, Rollout
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import OperationState
 from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_files import write_files

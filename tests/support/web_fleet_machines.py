@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from inventory.machine import Machine, OsFamily
-from tasks.model import (
+from tasks.domain.model import (
     Assessment,
     ErrorInfo,
     Facts,
@@ -18,7 +18,7 @@ from tasks.model import (
     RepositoryProblem,
     Update,
 )
-from tasks.states import Classification, FindingLevel, YesNoUnknown
+from tasks.domain.states import Classification, FindingLevel, YesNoUnknown
 from tests.support.builders import make_facts, make_update
 from tests.unit.reporting.machines import updates
 

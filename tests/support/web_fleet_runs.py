@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from flows.approval.gate import APPROVAL_ACT
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from flows.request.policies import ApprovalRequest
-from tasks.model import (
+from tasks.domain.model import (
     Hook,
     HookResult,
     MachinePlan,
@@ -19,14 +19,14 @@ from tasks.model import (
     Wave,
     Window,
 )
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import HookKind, HookMode, HookPoint, OperationState, RebootState, Step
 from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
 from tasks.records.page_tables import run_progress
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import collect_planned_updates, compute_report_digest
-from tasks.states import HookKind, HookMode, HookPoint, OperationState, RebootState, Step
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_machines import BIDI, HOSTILE_MACHINES, XSS, XSS_ATTRIBUTE
 from tests.unit.reporting import samples

@@ -1,8 +1,8 @@
 """Logins of tests at the pages: real tokens, real links, real sessions."""
 
-from deployments.web.access.login_links import create_login_link
-from deployments.web.access.roles import Role
-from deployments.web.access.token_admin import create_access_token
+from fleetpatch.access.login_links import create_login_link
+from fleetpatch.access.roles import Role
+from fleetpatch.access.token_admin import create_access_token
 from tests.support.web_site import Browser, Site
 
 

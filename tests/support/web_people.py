@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from deployments.web.access.identity import Identity
-from deployments.web.access.middleware import AccessMiddleware
-from deployments.web.access.roles import Role
+from fleetpatch.access.identity import Identity
+from fleetpatch.access.middleware import AccessMiddleware
+from fleetpatch.access.roles import Role
 
 _HEADER = "x-test-person"
 

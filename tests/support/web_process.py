@@ -47,7 +47,7 @@ class WebProcess:
         Raises:
             RuntimeError: it came to its end, or did not answer in time; with the end of its log.
         """
-        command = [sys.executable, "-m", "deployments.command", "web", "--port", str(self.port), *self.options]
+        command = [sys.executable, "-m", "fleetpatch.cli.command", "web", "--port", str(self.port), *self.options]
         around = {**without_ours(), "PYTHONPATH": PYTHONPATH, **self.environment}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C on the demonstration does not end it

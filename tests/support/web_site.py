@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 
-from deployments.web.context import WebContext, build_context
-from deployments.web.listening import open_listener
-from deployments.web.server import add_certificate, build_server
-from deployments.web.settings import WebSettings
+from fleetpatch.web.context import WebContext, build_context
+from fleetpatch.web.listening import open_listener
+from fleetpatch.web.server import add_certificate, build_server
+from fleetpatch.web.settings import WebSettings
 from inventory.files.private_keys import find_key_path
-from tasks.protocols.clock import Clock
+from tasks.domain.protocols.clock import Clock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tests.support.empty_records import make_empty_records

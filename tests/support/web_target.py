@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount
 
-from deployments.web.access.roles import Role
+from fleetpatch.access.roles import Role
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_fleet import SampleFleet

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.errors import DeadlineExceeded
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import DeadlineExceeded
+from tasks.domain.protocols.clock import Deadline
 from tests.support.fake_clock import FakeClock
 
 

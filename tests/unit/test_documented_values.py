@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from deployments.web.fleet import standing
-from deployments.web.fleet.snapshot import MachineRow
+from fleetpatch.machines import standing
+from fleetpatch.machines.snapshot import MachineRow
 from flows.request.policies import OccasionName
 from inventory.loader import load_inventory
 from inventory.machine import (
@@ -25,9 +25,9 @@ from inventory.machine import (
 from inventory.machine_sets import SetActionKind
 from inventory.schema.entries import WakeEntry, WinrmEntry
 from inventory.schema.set_entries import SetEntry
-from tasks.compliance import MAX_ANSWER_AGE
+from tasks.domain.compliance import MAX_ANSWER_AGE
+from tasks.domain.states import Compliance
 from tasks.rules.child_environment import PASSED_VARIABLES
-from tasks.states import Compliance
 from tests.ci import tree
 from tests.support.builders import make_machine
 

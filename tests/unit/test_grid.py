@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.runtime import table as grid_module
-from flows.cli.runtime.output import render_count, to_safe_text
-from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime import table as grid_module
+from fleetpatch.cli.runtime.output import render_count, to_safe_text
+from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 
 WORDS = st.text("ab☃日[]x ", max_size=9)
 

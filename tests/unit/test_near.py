@@ -186,7 +186,7 @@ def test_as_many_processes_run_as_for_all_tests():
 
 @pytest.mark.slow
 def test_a_script_of_this_checkout_is_near_to_its_own_test(monkeypatch, capsys):
-    script = "tasks/managers/apt/scripts/apt_job.sh"
+    script = "tasks/machines/managers/apt/scripts/apt_job.sh"
     monkeypatch.setattr(near, "find_change", lambda since: ("HEAD", [script]))
     assert near.main(["--list", "--seconds", "10000"]) == 0
     assert re.search(r"^   1 +[\d.]+ s  tests/contract/test_apt_job_script\.py$", capsys.readouterr().out, re.MULTILINE)

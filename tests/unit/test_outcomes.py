@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
-from tasks.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, judge_compliance
-from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from tasks.domain.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, judge_compliance
+from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
+from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.rules.runs.outcome import determine_outcome_state
-from tasks.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.ci import tree
 from tests.support.builders import make_failed_assessment, make_report, make_run
 from tests.unit.rules.examples import a_result, an_update

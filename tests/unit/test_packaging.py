@@ -16,9 +16,9 @@ import pytest
 from tests.ci import tree
 from tests.support.wheel import build_wheel
 
-ROOMS = ("inventory", "tasks", "flows", "deployments")
+ROOMS = ("inventory", "tasks", "flows", "deployments", "fleetpatch")
 LONGEST_FILE = 400
-DATA = ("tests/data/", "deployments/web/static/vendor/")  # as long, and as they end, as recorded or published
+DATA = ("tests/data/", "fleetpatch/pages/static/vendor/")  # as long, and as they end, as recorded or published
 LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
 GENERATED = (*LOCKS, "tests/bench/requirements.txt")
 CODE = (".py", ".sh", ".ps1", ".psm1")
@@ -52,7 +52,7 @@ def test_no_file_in_flows_shadows_a_package() -> None:
     assert not (mine - {"__init__"}) & taken
 
 
-def test_the_four_packages_are_one_installation() -> None:
+def test_the_five_packages_are_one_installation() -> None:
     # With a namesake of another project on the path, half of the program would be somebody else's.
     parents = {Path(str(import_module(room).__file__)).resolve().parent.parent for room in ROOMS}
     assert parents == {tree.TOP}
@@ -85,7 +85,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def test_the_wheel_holds_everything_the_packages_need(wheel: set[str]) -> None:
     # Scripts, templates and migrations are data, which is easily forgotten: a checkout works, an installation doesn't.
     needed = {tree.name(p) for p in tree.files() if tree.name(p).split("/")[0] in ROOMS}
-    assert "tasks/scripts/posix/prelude.sh" in needed
+    assert "tasks/machines/scripts/posix/prelude.sh" in needed
     assert needed - wheel == set()
     assert {f"{room}/py.typed" for room in ROOMS} <= wheel
 
@@ -150,7 +150,9 @@ def test_a_file_is_executable_exactly_when_it_is_started_by_name() -> None:
     wrong = []
     for path in _written():
         shebang = path.read_bytes().startswith(b"#!")
-        travels = tree.name(path).startswith(("tasks/scripts/", "tasks/managers/", "tests/support/parcel/"))
+        travels = tree.name(path).startswith(
+            ("tasks/machines/scripts/", "tasks/machines/managers/", "tests/support/parcel/")
+        )
         if os.access(path, os.X_OK) and path.stat().st_mode & 0o111 and (travels or not shebang):
             wrong.append(f"{tree.name(path)} is executable")
         if shebang and not travels and not path.stat().st_mode & 0o111:
@@ -202,7 +204,7 @@ def test_the_forbidden_words_are_recognised() -> None:
 
 # ---------------------------------------------------------------- systems and package managers
 
-BELOW_THE_SEAM = ("tasks/managers/", "tasks/scripts/", "tasks/transport/")
+BELOW_THE_SEAM = ("tasks/machines/managers/", "tasks/machines/scripts/", "tasks/machines/transport/")
 """What knows systems and package managers. Everything else must not: then a new one changes nothing else."""
 
 FOREIGN_WORDS = re.compile(
@@ -224,13 +226,13 @@ ALLOWED_WORDS = {
     "inventory/formats/ansible/mapping/ignored_configuration.py": ("sudo",),
     "inventory/formats/ansible/mapping/machine_mapper.py": ("sudo", "doas"),
     "flows/ports/audit.py": ("sudo",),  # its variable names who uses it, on the controller
-    "tasks/assessment.py": ("inodes",),  # names of fields in stored records
-    "tasks/model.py": ("conffiles",),
+    "tasks/domain/assessment.py": ("inodes",),  # names of fields in stored records
+    "tasks/domain/model.py": ("conffiles",),
     "tasks/steps/jobs/job_result.py": ("conffile",),  # jobs that an earlier version began
-    "tasks/reporting/data/rows.py": ("conffiles",),  # a column of reports
-    "tasks/reporting/data/tables.py": ("conffiles",),
-    "tasks/reporting/export/json_document.py": ("conffiles",),
-    "tasks/reporting/query/azure_views.py": ("dnf", "yum", "zypper"),  # Azure's words for the service that was used
+    "tasks/reports/data/rows.py": ("conffiles",),  # a column of reports
+    "tasks/reports/data/tables.py": ("conffiles",),
+    "tasks/reports/export/json_document.py": ("conffiles",),
+    "tasks/reports/query/azure_views.py": ("dnf", "yum", "zypper"),  # Azure's words for the service that was used
     "tasks/rules/recording/patterns.py": ("debian", "ubuntu"),  # public servers, which name no machine
     "tasks/rules/recording/replacement.py": ("debian", "ubuntu"),  # words that name no machine
     "tasks/rules/machine_checks/services.py": ("pam",),  # how Linux tells services from programs of users
@@ -263,7 +265,7 @@ def test_the_foreign_words_are_recognised() -> None:
     assert [text for text in good if _find_foreign_words(text)] == []
 
 
-_OUR_MODULE = r"(?=(?:prefect|flows|tasks|deployments)\b)"
+_OUR_MODULE = r"(?=(?:prefect|fleetpatch|flows|tasks|deployments)\b)"
 _MODULE_STARTS = re.compile(
     r"""(?:(?<!"-P", )"-m", "|(?<!-P, )-m, |python3? -m )""" + _OUR_MODULE,
 )
@@ -281,7 +283,11 @@ def test_no_program_of_ours_searches_modules_in_the_current_folder() -> None:
 
 
 def test_module_starts_are_recognised() -> None:
-    bad = ('(sys.executable, "-m", "prefect")', "python -m deployments.command", "[python, -m, deployments.command]")
+    bad = (
+        '(sys.executable, "-m", "prefect")',
+        "python -m fleetpatch.cli.command",
+        "[python, -m, fleetpatch.cli.command]",
+    )
     good = ('"-P", "-m", "prefect"', "python -P -m flows.x", "[python, -P, -m, flows.x]", "python -m venv x")
     assert [text for text in bad if not _MODULE_STARTS.search(text)] == []
     assert [text for text in good if _MODULE_STARTS.search(text)] == []

@@ -14,12 +14,12 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
-from deployments.web.acts import flow_runs
+from fleetpatch.acts import flow_runs
 from flows.prefect_api import declared_freezes
 from flows.prefect_api.tags import build_fleet_tag
 from flows.prefect_runtime import flow_run_states, step_delivery
 from flows.prefect_runtime.step_delivery import MANY_STEPS, StepDelivery
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 from tests.support.fake_clock import FakeClock
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.ci.references import COMMON, References, name_module
 
-APT = "tasks/managers/apt/scripts/apt_job.sh"
+APT = "tasks/machines/managers/apt/scripts/apt_job.sh"
 
 
 def _refer(texts: dict[str, str], *others: str, imports: tuple[tuple[str, str], ...] = ()) -> References:
@@ -12,16 +12,16 @@ def _refer(texts: dict[str, str], *others: str, imports: tuple[tuple[str, str], 
 
 
 @pytest.mark.parametrize(
-    ("file", "module"), [("tasks/model.py", "tasks.model"), ("tasks/rules/__init__.py", "tasks.rules")]
+    ("file", "module"), [("tasks/domain/model.py", "tasks.domain.model"), ("tasks/rules/__init__.py", "tasks.rules")]
 )
 def test_a_module_has_the_name_that_imports_use(file, module):
     assert name_module(file) == module
 
 
 def test_an_import_refers_to_a_module():
-    texts = {"tasks/model.py": "", "flows/patch.py": ""}
-    references = _refer(texts, imports=(("flows.patch", "tasks.model"), ("flows.patch", "prefect")))
-    assert references.find_referrers("tasks/model.py") == {"flows/patch.py"}
+    texts = {"tasks/domain/model.py": "", "flows/patch.py": ""}
+    references = _refer(texts, imports=(("flows.patch", "tasks.domain.model"), ("flows.patch", "prefect")))
+    assert references.find_referrers("tasks/domain/model.py") == {"flows/patch.py"}
     assert references.find_referrers("flows/patch.py") == set()
 
 
@@ -77,31 +77,31 @@ def test_code_that_nothing_imports_is_loaded_by_its_folder():
 def test_a_script_is_named_by_code_and_required_by_scripts():
     texts = {
         APT: "# Requires: job_common, lock\nlock()",
-        "tasks/scripts/posix/job_common.sh": "# apt_job begins with this, and with a lock",
-        "tasks/scripts/posix/lock.sh": "",
-        "tasks/scripts/windows/claim.ps1": "# Requires: lock",
-        "tasks/managers/apt/manager.py": 'Script("apt_job")',
-        "tasks/scripts.py": "brings the lock = None",
+        "tasks/machines/scripts/posix/job_common.sh": "# apt_job begins with this, and with a lock",
+        "tasks/machines/scripts/posix/lock.sh": "",
+        "tasks/machines/scripts/windows/claim.ps1": "# Requires: lock",
+        "tasks/machines/managers/apt/manager.py": 'Script("apt_job")',
+        "tasks/machines/scripts.py": "brings the lock = None",
         "tasks/locks.py": 'Script("lock")',
     }
     references = _refer(texts)
-    assert references.find_referrers(APT) == {"tasks/managers/apt/manager.py"}
-    assert references.find_referrers("tasks/scripts/posix/job_common.sh") == {APT}
-    assert references.find_referrers("tasks/scripts/posix/lock.sh") == {APT, "tasks/locks.py"}
+    assert references.find_referrers(APT) == {"tasks/machines/managers/apt/manager.py"}
+    assert references.find_referrers("tasks/machines/scripts/posix/job_common.sh") == {APT}
+    assert references.find_referrers("tasks/machines/scripts/posix/lock.sh") == {APT, "tasks/locks.py"}
 
 
 def test_a_template_is_named_by_templates_and_code():
     texts = {
-        "deployments/web/templates/parts.html.j2": "",
-        "deployments/web/templates/run.html.j2": '{% from "parts.html.j2" import head %}',
-        "deployments/web/pages/run.py": 'render("run.html.j2")',
-        "deployments/web/pages/other.py": 'render("overrun.html.j2")',
+        "fleetpatch/pages/templates/parts.html.j2": "",
+        "fleetpatch/pages/templates/run.html.j2": '{% from "parts.html.j2" import head %}',
+        "fleetpatch/pages/run.py": 'render("run.html.j2")',
+        "fleetpatch/pages/other.py": 'render("overrun.html.j2")',
     }
     references = _refer(texts)
-    assert references.find_referrers("deployments/web/templates/parts.html.j2") == {
-        "deployments/web/templates/run.html.j2"
+    assert references.find_referrers("fleetpatch/pages/templates/parts.html.j2") == {
+        "fleetpatch/pages/templates/run.html.j2"
     }
-    assert references.find_referrers("deployments/web/templates/run.html.j2") == {"deployments/web/pages/run.py"}
+    assert references.find_referrers("fleetpatch/pages/templates/run.html.j2") == {"fleetpatch/pages/run.py"}
 
 
 def test_a_name_that_several_files_have_counts_with_its_folder():

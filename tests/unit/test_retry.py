@@ -5,9 +5,9 @@ from datetime import datetime
 import pytest
 from tenacity import wait_exponential
 
-from tasks.errors import RecordsUnavailable, RequestError
-from tasks.protocols.clock import Deadline
-from tasks.retry import retry
+from tasks.domain.errors import RecordsUnavailable, RequestError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.retry import retry
 from tests.support.fake_clock import FakeClock
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from flows.prefect_runtime import run_artifacts
 from flows.prefect_runtime.run_artifacts import PROGRESS_KEY, LiveArtifact, RunArtifacts, render_progress
-from tasks.model import Outcome, RunReport
-from tasks.reporting.export.markdown import MAX_CHARACTERS
-from tasks.states import OperationState
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.states import OperationState
+from tasks.reports.export.markdown import MAX_CHARACTERS
 from tests.support import builders as make
 
 WAVES = tuple(make.make_wave(number=number, machines=(f"m{number}a", f"m{number}b")) for number in (1, 2, 3))

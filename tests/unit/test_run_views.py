@@ -2,15 +2,15 @@
 
 import pytest
 
-from flows.cli.views.explanation import print_explanations
-from flows.cli.views.fleet_status import print_missing_by_machine, print_missing_by_update
-from flows.cli.views.machine import _print_updates, print_machine
-from flows.cli.views.plan import print_machine_plan
-from flows.cli.views.runs import _print_problems
-from tasks.model import RunReport
+from fleetpatch.cli.views.explanation import print_explanations
+from fleetpatch.cli.views.fleet_status import print_missing_by_machine, print_missing_by_update
+from fleetpatch.cli.views.machine import _print_updates, print_machine
+from fleetpatch.cli.views.plan import print_machine_plan
+from fleetpatch.cli.views.runs import _print_problems
+from tasks.domain.model import RunReport
+from tasks.domain.states import FindingLevel
 from tasks.records.queries.explanations import explain_outcome
-from tasks.reporting.data.rows import FindingRow
-from tasks.states import FindingLevel
+from tasks.reports.data.rows import FindingRow
 from tests.support.builders import (
     MACHINE,
     make_facts,

@@ -9,24 +9,24 @@ from typing import cast
 
 import pytest
 
-from deployments.web.runs.run_page import build_rows
-from deployments.web.runs.run_state import MachineLine
+from fleetpatch.cli.runtime import output
+from fleetpatch.cli.views.approval import build_approval_json, print_plan_for_approval
+from fleetpatch.cli.views.plan import print_plan
+from fleetpatch.cli.views.runs import print_patch_run
+from fleetpatch.runs.run_page import build_rows
+from fleetpatch.runs.run_state import MachineLine
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
-from flows.cli.runtime import output
-from flows.cli.views.approval import build_approval_json, print_plan_for_approval
-from flows.cli.views.plan import print_plan
-from flows.cli.views.runs import print_patch_run
 from flows.notify.messages import build_message
-from tasks.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
+from tasks.domain.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
+from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
 from tasks.records.queries.fleet.run_machines import MachineDetails
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
-from tasks.reporting.export.json_document import build_document
-from tasks.reporting.export.markdown import build_machine_rows, build_update_table, render_summary
-from tasks.reporting.formatting import NO_FIGURE
-from tasks.reporting.html.renderer import render_html
+from tasks.reports.data.tables import build_tables
+from tasks.reports.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
+from tasks.reports.export.json_document import build_document
+from tasks.reports.export.markdown import build_machine_rows, build_update_table, render_summary
+from tasks.reports.formatting import NO_FIGURE
+from tasks.reports.html.renderer import render_html
 from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explain_reboot, predict_reboot
-from tasks.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from inventory.credentials import Credential, CredentialKind
-from tasks.errors import AuthenticationFailed
-from tasks.transport.lockout_guard import LoginAttempt
-from tasks.transport.ssh import authentication
+from tasks.domain.errors import AuthenticationFailed
+from tasks.machines.transport.lockout_guard import LoginAttempt
+from tasks.machines.transport.ssh import authentication
 
 
 def _hang_up(listener: socket.socket) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
 from flows.freezes.icalendar.components import CalendarProperty, build_line_error, shorten_value
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.recurrence.expansion import iterate_wall_times
 from tasks.rules.recurrence.model import Frequency, RecurrenceRule
 from tasks.rules.recurrence.rrule import parse_rrule

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.audit.deployed_policies import keep_deployed_policies
 from tasks.records.audit.entry import CUT_ACT, AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog

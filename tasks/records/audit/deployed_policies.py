@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import inspect
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.fleets import DEFAULT_FLEET

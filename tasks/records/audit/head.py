@@ -17,7 +17,7 @@ from typing import Final
 
 from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError, find_key_folder
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.storage.database import Database
 
 NUMBER_LIMIT: Final = 2**53

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select, text
 
 from inventory.files.private_keys import KeyFileError, ensure_key
-from tasks.errors import RecordsError, RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, AuditEntry, AuditResult, is_sealed_by, seal_entry
 from tasks.records.audit.head import NUMBER_LIMIT, AuditHead, advance_head, find_head_path, read_head
 from tasks.records.page_tables import audit_log

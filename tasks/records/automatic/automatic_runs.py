@@ -6,13 +6,13 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, or_, select, update
 
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import RunPlan
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 _RUNS, _OF_RUN = schema.automatic_runs, schema.runs
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, Row, TableValuedAlias, Text, bindparam, cast, func, select
 
-from tasks.assessment import Assessment
+from tasks.domain.assessment import Assessment
 from tasks.records import schema
 from tasks.records.encoding.rows import DocumentReader
 from tasks.records.storage.column_types import to_index_key

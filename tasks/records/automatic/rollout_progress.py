@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.automatic.tries import build_try, find_rollout_id, read_rollout_results
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.progress import RolloutProgress, measure_recorded_rollout
-from tasks.states import OperationState
 
 
 def read_rollout_progress(database: Database, report: RunReport, now: datetime) -> RolloutProgress | None:

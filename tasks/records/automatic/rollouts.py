@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from tasks.errors import SealBroken, SealKeyMissing
+from tasks.domain.errors import SealBroken, SealKeyMissing
 from tasks.records import schema
 from tasks.records.decisions import Decision, DecisionKind, SqlDecisions
 from tasks.records.encoding.codec import decode, encode

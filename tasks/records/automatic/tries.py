@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, or_, select
 
-from tasks.errors import Unreachable
-from tasks.model import Outcome, RunInfo, UpdateResult
-from tasks.records import schema
-from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
-from tasks.records.encoding.codec import decode
-from tasks.records.encoding.rows import DocumentReader
-from tasks.records.storage.database import Database
-from tasks.rules.automatic.model import Rollout, Try
-from tasks.states import (
+from tasks.domain.errors import Unreachable
+from tasks.domain.model import Outcome, RunInfo, UpdateResult
+from tasks.domain.states import (
     FAILED_UPDATE_STATES,
     SUCCESSFUL_UPDATE_STATES,
     UNFINISHED_RUN_STATES,
     OperationState,
     UpdateState,
 )
+from tasks.records import schema
+from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
+from tasks.records.encoding.codec import decode
+from tasks.records.encoding.rows import DocumentReader
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.model import Rollout, Try
 
 ROLLOUT_PREFIX = "rollout:"
 """Begins the name of a rollout in a request's ``updates.as_in_run``."""

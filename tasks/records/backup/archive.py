@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.backup.manifest import BackupManifest
 
 _MANIFEST: Final = "manifest.json"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from inventory.files.private_keys import create_key_file, find_key_folder, read_key
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.backup.archive import (
     build_taken_error,
     make_private_folder,

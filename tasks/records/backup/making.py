@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
 from inventory.errors import FleetpatchError
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.audit.head import AuditHead
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy.engine import URL
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.storage.database import Database
 from tasks.records.storage.url import redact_url
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from inventory.files.paths import ensure_private_directory
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.backup.archive import make_private_folder, read_backup
 from tasks.records.backup.carrying import Carried, carry_chains, end_logins
 from tasks.records.backup.making import check_sqlite_file, read_schema

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from tasks.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.records.fleets import build_slug
 from tasks.records.storage.database import APPLICATION_NAME, Database
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.backup.archive import publish_file, sync_folder
 from tasks.records.storage.database import Database
 

@@ -4,8 +4,8 @@ fleetpatch has its own encoder, because pydantic's serializer fails on lone surr
 infinity as null. pydantic decodes: it checks every value against the type hints of the model.
 
 Guarantees:
-- ``decode(type(item), encode(item)) == item`` for every type in tasks/model.py and for journal entries. Datetimes are
-  the same instant, in UTC. Untyped data (a run's request, an entry's detail) becomes JSON data: tuples become lists,
+- ``decode(type(item), encode(item)) == item`` for every type in tasks/domain/model.py and for journal entries.
+  Datetimes are the same instant, in UTC. Untyped data (a run's request, an entry's detail) becomes JSON data: tuples become lists,
   keys become strings.
 - Documents are plain ASCII: NULs and lone surrogates are escaped, so every database can store them. (Two surrogates
   that form a pair become one character.)
@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 
 T = TypeVar("T")
 

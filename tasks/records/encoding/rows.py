@@ -10,12 +10,12 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tasks.errors import RecordsError
-from tasks.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Update, UpdateResult
-from tasks.protocols.records import JournalEntry
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Update, UpdateResult
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import UpdateState
 from tasks.records.encoding.codec import decode, encode
 from tasks.rules.updates.counts import count_results
-from tasks.states import UpdateState
 
 RowValues = dict[str, Any]
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, case, func, select
 
+from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_tables, schema
 from tasks.records.encoding.rows import decompress_text
 from tasks.records.retention import read_retention
@@ -28,7 +29,6 @@ from tasks.rules.compliance.model import (
     RunFigure,
     Sight,
 )
-from tasks.states import Classification, OperationState, RebootState, UpdateState
 
 _KINDS: Final[Mapping[str, str]] = {
     Classification.CRITICAL.value: "critical",

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from tasks.model import Assessment, Outcome, Update, UpdateResult
+from tasks.domain.model import Assessment, Outcome, Update, UpdateResult
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.selection import has_matching_name
-from tasks.states import UpdateState
 
 AVAILABLE_REASON = "a newer version is available"
 """The reason of a pending update that nothing is known to block."""

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
-from tasks.errors import RecordsError, RunNotFound
-from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
-from tasks.protocols.records import JournalEntry
+from tasks.domain.errors import RecordsError, RunNotFound
+from tasks.domain.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
+from tasks.domain.protocols.records import JournalEntry
 from tasks.records import page_tables, schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader, decompress_text

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.storage.default_place import find_sqlite_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text, true
 
 from inventory.files.problems import did_you_mean
-from tasks.errors import RunNotFound
+from tasks.domain.errors import RunNotFound
 from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.fleets import DEFAULT_FLEET, REPLACED_PREFIX, build_file_path
 from tasks.records.schema import VERSION_TABLE, runs

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.storage.database import Database
-from tasks.states import OperationState
 
 
 def read_run_states(database: Database, runs: Sequence[str]) -> Mapping[str, OperationState]:

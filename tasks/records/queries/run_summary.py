@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select, union
 
-from tasks.model import Assessment, Outcome, RunInfo, RunReport, Wave
+from tasks.domain.model import Assessment, Outcome, RunInfo, RunReport, Wave
+from tasks.domain.states import Compliance, UpdateState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.sql_records import RunPlans
 from tasks.rules.updates.counts import UpdateCounts, count_pending, count_results
-from tasks.states import Compliance, UpdateState
 
 
 @dataclass(frozen=True, slots=True)

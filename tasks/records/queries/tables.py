@@ -8,11 +8,11 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory, Machine
-from tasks.compliance import is_answer_current, judge_present_compliance
-from tasks.protocols.tables import TABLES, Batch
+from tasks.domain.compliance import is_answer_current, judge_present_compliance
+from tasks.domain.protocols.tables import TABLES, Batch
+from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records import page_tables, schema
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Compliance, YesNoUnknown
 
 BATCH_ROWS: Final = 20_000
 
@@ -64,7 +64,7 @@ class QueryTables:
         """Return the rows of a table, in batches.
 
         Args:
-            name: a key of ``tasks.protocols.tables.TABLES``.
+            name: a key of ``tasks.domain.protocols.tables.TABLES``.
 
         Raises:
             RecordsError: the records can't be read.

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.protocols.clock import Deadline, SystemClock
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.retry import retry
 from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name, build_slug
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
-from tasks.retry import retry
 
 APPLICATION_NAME = "fleetpatch"
 """The beginning of the name of a session in PostgreSQL; the fleet follows. It says who uses which records."""

@@ -7,7 +7,7 @@ from typing import Final
 from platformdirs import user_data_path
 
 from inventory.files.paths import expand_home, find_user_directory
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 
 URL_VARIABLE: Final = "FLEETPATCH_RECORDS_URL"
 _SQLITE_PREFIX: Final = "sqlite:///"

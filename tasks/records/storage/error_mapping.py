@@ -15,7 +15,7 @@ from inventory.files.storage_faults import (
     find_storage_fault,
     find_temporary_folder,
 )
-from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records.storage.sqlite_file import RECORDS_ALTERNATIVE
 
 

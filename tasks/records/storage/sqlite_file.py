@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inventory.files.paths import ensure_private_directory
 from inventory.files.storage_faults import build_storage_error, find_storage_fault
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 
 _FILE_KINDS = {
     stat.S_IFDIR: "a directory",

@@ -7,7 +7,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from inventory.files.paths import expand_home
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.storage.default_place import URL_VARIABLE, find_default_file
 
 _URL_EXAMPLES = (

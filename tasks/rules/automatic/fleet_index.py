@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import Classification
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.model import (
     ActiveRun,
@@ -21,7 +22,6 @@ from tasks.rules.automatic.model import (
     UpdateKey,
 )
 from tasks.rules.automatic.off_peak import find_next_off_peak, find_off_peak
-from tasks.states import Classification
 
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """What is dated so much later than now was made while the controller's clock was wrong, and is ignored."""

@@ -7,6 +7,7 @@ machines that are off stay off, and that nothing new is published.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from tasks.domain.states import OperationState
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import Steps, decide_steps
 from tasks.rules.automatic.fleet_index import FleetIndex
@@ -22,7 +23,6 @@ from tasks.rules.automatic.model import (
     UpdateKey,
 )
 from tasks.rules.automatic.rollout import find_next_creation
-from tasks.states import OperationState
 
 _LONGEST_STEP, _SHORTEST_STEP = timedelta(hours=2), timedelta(minutes=30)
 

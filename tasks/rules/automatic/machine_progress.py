@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from tasks.domain.states import OperationState
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
 from tasks.rules.automatic.model import MachineView, Phase, Rollout
-from tasks.states import OperationState
 
 PATIENCE = timedelta(days=7)
 """So long a phase waits for machines that can't be patched: their set is unhealthy, or another run has them."""

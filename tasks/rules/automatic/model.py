@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
 
+from tasks.domain.states import Classification, OperationState, Severity
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import Classification, OperationState, Severity
 
 UpdateKey = tuple[str, str]
 """Name and version of an update."""

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
 
 _DAY = timedelta(days=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.automatic.fleet_index import FleetIndex, has_run
 from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, Progress, find_progress
 from tasks.rules.automatic.model import MachineView, Phase, Rollout, RunPlan, Waiting

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tasks.errors import RequestError
-from tasks.model import Window
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Window
 from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import Occurrence
 

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 
 def to_wall_time(moment: datetime, zone: str) -> datetime:

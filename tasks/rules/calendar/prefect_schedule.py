@@ -16,7 +16,7 @@ from enum import StrEnum
 from dateutil.rrule import rrulestr
 from dateutil.tz import gettz
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
 from tasks.rules.calendar.schedule import Occurrence, Schedule, iterate_occurrences

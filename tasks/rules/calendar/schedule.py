@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
 from tasks.rules.recurrence.expansion import iterate_wall_times
 from tasks.rules.recurrence.model import CronUnion, EveryHours, Once, Recurrence, RecurrenceRule

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
+from tasks.domain.states import Compliance
 from tasks.rules.compliance.fixes import find_fixes
 from tasks.rules.compliance.model import (
     ComplianceData,
@@ -19,7 +20,6 @@ from tasks.rules.compliance.model import (
     SlaFigure,
     WeekFigure,
 )
-from tasks.states import Compliance
 
 KINDS = ("critical", "security")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from tasks.model import Finding, HotpatchEnrolment
+from tasks.domain.model import Finding, HotpatchEnrolment
+from tasks.domain.states import FindingLevel
 from tasks.rules.hotpatch.status import HotpatchAction
-from tasks.states import FindingLevel
 
 VBS: Final = "vbs"
 TABLE_SIZE: Final = "table_size"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
-from tasks.model import HotpatchEnrolment
-from tasks.states import HotpatchStatus
+from tasks.domain.model import HotpatchEnrolment
+from tasks.domain.states import HotpatchStatus
 
 
 class HotpatchAction(StrEnum):

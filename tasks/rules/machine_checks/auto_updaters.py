@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from inventory.name_lists import join_first_names
-from tasks.model import Finding, PackageState
+from tasks.domain.model import Finding, PackageState
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.model import Disk, Facts, Finding, Update
+from tasks.domain.model import Disk, Facts, Finding, Update
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 
 _MIB_BYTES = 1024**2

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tasks.model import Finding
-from tasks.states import FindingLevel
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
 
 PRIVILEGE_CHECK = "privilege"
 """The check of the rights of the login."""

@@ -1,7 +1,7 @@
 """Describes the live patches of a machine. Pure."""
 
 from inventory.name_lists import join_first_names
-from tasks.model import LivePatching
+from tasks.domain.model import LivePatching
 
 _MAX_NAMES_SHOWN = 3
 

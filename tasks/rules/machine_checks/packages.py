@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from inventory.name_lists import join_first_names
-from tasks.assessment import TRY_AGAIN
-from tasks.model import Finding, PackageState, RepositoryProblem, Update
+from tasks.domain.assessment import TRY_AGAIN
+from tasks.domain.model import Finding, PackageState, RepositoryProblem, Update
+from tasks.domain.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy, check_auto_updaters
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
-from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 
 PACKAGES_CHECK = "packages"
 """The check of the package manager's state."""

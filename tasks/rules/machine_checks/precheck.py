@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
+from tasks.domain.model import Facts, Finding, PackageState, RebootNeed, Update
+from tasks.domain.states import FindingLevel, YesNoUnknown
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.machine_checks.disk import check_disk_space
@@ -15,7 +16,6 @@ from tasks.rules.machine_checks.packages import (
     check_packages,
     check_vendor_changes,
 )
-from tasks.states import FindingLevel, YesNoUnknown
 
 NEXT_BOOT_CHECK: Final = "next boot"
 """The check whether a kernel that the next boot may choose has its files."""

@@ -3,8 +3,8 @@
 A machine may be hostile or broken. Without limits it could fill the records, slow down all pages, and let its own
 updates hide those of all other machines. A part of its report would look like an answer, and a machine whose updates
 are known in part must not count as compliant. So all of it is refused: the machine's state is Failed, its compliance
-NotAssessed, and no run changes it. The transport limits the bytes of an answer (tasks/transport/output_decoder.py);
-these are limits of what it means.
+NotAssessed, and no run changes it. The transport limits the bytes of an answer
+(tasks/machines/transport/output_decoder.py). These are limits of what it means.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.errors import ReportTooLarge
-from tasks.model import Facts, PackageState
-from tasks.protocols.package_manager import SimulationResult
+from tasks.domain.errors import ReportTooLarge
+from tasks.domain.model import Facts, PackageState
+from tasks.domain.protocols.package_manager import SimulationResult
 
 MAX_UPDATES: Final = 10_000
 """Pending updates. A full desktop between two releases has about 4,000; one with all of TeX, debug and development

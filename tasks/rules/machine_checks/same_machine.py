@@ -9,7 +9,7 @@ that can't be read says nothing.
 import hashlib
 from typing import Final
 
-from tasks.model import Finding
+from tasks.domain.model import Finding
 from tasks.rules.machine_checks.findings import build_blocker, build_warning
 
 SAME_MACHINE_CHECK: Final = "same machine"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from inventory.name_lists import format_count, join_first_names
-from tasks.model import Finding, PackageState
+from tasks.domain.model import Finding, PackageState
 from tasks.rules.machine_checks.findings import build_warning
 
 SERVICE_RESTART_CHECK = "services-to-restart"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from inventory.name_lists import join_first_names
-from tasks.model import Finding, Listener, Services
+from tasks.domain.model import Finding, Listener, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.rules.machine_checks.service_starts import ServiceStatus, check_service_starts
 from tasks.rules.machine_checks.units import UnitStatus, check_units, find_failed_service_units, has_ended_by_itself

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from inventory.name_lists import join_first_names
-from tasks.model import Finding, Services
+from tasks.domain.model import Finding, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_warning
 
 UNITS_CHECK: Final = "services"

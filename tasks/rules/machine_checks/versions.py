@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import Finding, InstallResult, Update, UpdateResult
+from tasks.domain.model import Finding, InstallResult, Update, UpdateResult
+from tasks.domain.states import INSTALLED_UPDATE_STATES, UpdateState
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding
-from tasks.states import INSTALLED_UPDATE_STATES, UpdateState
 
 _CHECK = "versions"
 _MAX_NAMES = 10

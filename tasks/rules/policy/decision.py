@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.policy.login_names import fold_ascii
 from tasks.rules.policy.model import (
@@ -25,7 +26,6 @@ from tasks.rules.policy.model import (
     Starter,
 )
 from tasks.rules.timing.admission import describe_freeze
-from tasks.states import Classification, RebootPolicy
 
 
 def decide_run(

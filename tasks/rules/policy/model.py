@@ -7,9 +7,9 @@ from enum import StrEnum
 
 from inventory.machine import Machine
 from inventory.scope import Scope
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.calendar.freezes import Freeze, build_freeze
-from tasks.states import Classification, RebootPolicy
 
 ANY_LOGIN = "*"
 """In a list of approvers: anybody whose name a login proves."""

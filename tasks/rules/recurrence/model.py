@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 DAY_CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Literal
 
 from inventory.name_lists import join_first_names
-from tasks.model import MachinePlan, RunInfo, RunReport, Update, UpdateResult
-from tasks.states import UpdateState
+from tasks.domain.model import MachinePlan, RunInfo, RunReport, Update, UpdateResult
+from tasks.domain.states import UpdateState
 
 ChangePolicy = Literal["refuse", "trim"]
 ApprovedUpdates = Mapping[str, Mapping[str, str]]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from inventory.name_lists import format_count
-from tasks.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
-from tasks.model import ErrorInfo, Outcome
-from tasks.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
+from tasks.domain.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
+from tasks.domain.model import ErrorInfo, Outcome
+from tasks.domain.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
 
 DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
 DEFAULT_UNREACHABLE_PERCENT = 50.0  # above this, the cause is probably the controller (network, login)

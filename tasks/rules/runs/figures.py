@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inventory.name_lists import join_first_names
-from tasks.model import MachinePlan, Outcome, Update
-from tasks.states import URGENT_CLASSIFICATIONS, YesNoUnknown
+from tasks.domain.model import MachinePlan, Outcome, Update
+from tasks.domain.states import URGENT_CLASSIFICATIONS, YesNoUnknown
 
 _MAX_NAMES = 5
 REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "possible"}

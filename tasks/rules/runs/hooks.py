@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from inventory.action_targets import find_action_target_fault
 from inventory.machine_sets import SetActionKind
-from tasks.model import Finding, HookResult
-from tasks.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
+from tasks.domain.model import Finding, HookResult
+from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 
 BEFORE_PLACES = frozenset({HookPoint.BEFORE_RUN, HookPoint.BEFORE_WAVE, HookPoint.BEFORE_MACHINE})
 """The points before a run, a wave or a machine."""

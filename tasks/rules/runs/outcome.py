@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from inventory.name_lists import join_first_names
-from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, Update, UpdateResult, ValidationResult
-from tasks.rules.calendar.time_format import format_duration
-from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
-from tasks.states import (
+from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, Update, UpdateResult, ValidationResult
+from tasks.domain.states import (
     PRESENT_UPDATE_STATES,
     SUBSCRIPTION_REQUIRED,
     URGENT_CLASSIFICATIONS,
@@ -17,6 +15,8 @@ from tasks.states import (
     RebootState,
     UpdateState,
 )
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 
 _MAX_NAMES_SHOWN = 3
 _REBOOT_REPORTED_STATES = frozenset({RebootState.COMPLETED, RebootState.REQUIRED, RebootState.STARTED})

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tasks.model import Finding, HookResult, Outcome
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.model import Finding, HookResult, Outcome
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.calendar.time_format import format_duration
-from tasks.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState
 
 POWER_ON_ACT = "power_on"
 """The act of journal entries about powering a machine on. Its end says whether this run really did it."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from inventory.machine import Machine
 from inventory.machine_sets import MachineSet
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.protocols.set_slots import SetSlot
 
 _MAX_NAMED = 3
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from inventory.machine_sets import MachineSet, SetAction
-from tasks.model import Finding, Hook
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import FindingLevel, HookKind, HookMode, HookPoint
+from tasks.domain.model import Finding, Hook
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint
 
 _DRAIN_KEY = re.compile(rf"{HookPoint.BEFORE_MACHINE}/set ([^/]+): drain/(.+)")
 

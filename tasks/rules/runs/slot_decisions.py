@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tasks.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 
 
 def check_slot(wanted: SetSlot, present: Sequence[SetSlot], may_take: Callable[[str], SlotRule]) -> str:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from inventory.machine import Machine, TransportKind
 from inventory.machine_sets import MachineSet
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 _Graph = dict[str, list[str]]  # no sets of names: their order changes from process to process
 KnownRoles = Mapping[str, Mapping[str, str]]

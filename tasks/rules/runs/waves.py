@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from inventory.machine import Machine
 from inventory.machine_sets import MachineSet
-from tasks.errors import RequestError
-from tasks.model import Wave
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Wave
 from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
 from tasks.rules.runs.wave_levels import KnownRoles, compute_wave_levels, find_members_of_later_roles
 

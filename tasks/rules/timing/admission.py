@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
 from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off, describe_window
-from tasks.states import RebootPolicy
 
 
 class WindowStatus(StrEnum):

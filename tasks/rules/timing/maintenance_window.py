@@ -6,8 +6,9 @@ windows and cut-offs are in UTC, and only the display uses their zone.
 
 from datetime import UTC, datetime, timedelta
 
-from tasks.errors import RequestError
-from tasks.model import Window
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.local_time import get_time_zone, localize_time
 from tasks.rules.calendar.time_format import (
     format_duration,
@@ -15,7 +16,6 @@ from tasks.rules.calendar.time_format import (
     format_time_with_zone,
     format_zone_abbreviation,
 )
-from tasks.states import RebootPolicy
 
 _MAX_WINDOW_MINUTES = 31 * 24 * 60
 _EARLIEST_START = datetime(1970, 1, 2, tzinfo=UTC)  # valid in every time zone and for the clock of every machine

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.rules.timing.maintenance_window import describe_window
 

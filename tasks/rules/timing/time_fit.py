@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
-from tasks.states import RebootPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tasks.model import Assessment, Update, UpdateResult
-from tasks.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState
+from tasks.domain.model import Assessment, Update, UpdateResult
+from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState
 
 
 @dataclass(frozen=True, slots=True)

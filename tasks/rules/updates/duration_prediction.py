@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
 
-from tasks.model import DurationPrediction, RebootNeed, Update
-from tasks.protocols.package_manager import Rates
-from tasks.states import RebootPolicy, YesNoUnknown
+from tasks.domain.model import DurationPrediction, RebootNeed, Update
+from tasks.domain.protocols.package_manager import Rates
+from tasks.domain.states import RebootPolicy, YesNoUnknown
 
 _DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a server
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from inventory.name_lists import join_first_names
-from tasks.model import (
+from tasks.domain.model import (
     DurationPrediction,
     ErrorInfo,
     Finding,
@@ -18,8 +18,8 @@ from tasks.model import (
     Selection,
     Update,
 )
+from tasks.domain.states import FindingLevel
 from tasks.rules.updates.selection import select_updates
-from tasks.states import FindingLevel
 
 FOLLOW_UP_CHECK: Final = "newly offered"
 """The check of findings about updates that are offered only since the installation."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from tasks.model import Update
-from tasks.states import URGENT_CLASSIFICATIONS, Classification
+from tasks.domain.model import Update
+from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
 
 
 def must_install_last(update: Update) -> bool:

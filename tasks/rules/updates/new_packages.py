@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from inventory.name_lists import join_first_names
-from tasks.model import PackageState, Update, UpdateResult
-from tasks.states import Classification, UpdateState
+from tasks.domain.model import PackageState, Update, UpdateResult
+from tasks.domain.states import Classification, UpdateState
 
 _REASON = "a new package that a chosen update needs"
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from inventory.name_lists import join_first_names
-from tasks.model import PackageState, Selection, Update, UpdateResult
-from tasks.protocols.package_manager import SimulationResult
+from tasks.domain.model import PackageState, Selection, Update, UpdateResult
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
-from tasks.states import UpdateState
 
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9+._\-]*[A-Za-z0-9+])?")
 _ARCH_INDEPENDENT = frozenset({"noarch", "all"})

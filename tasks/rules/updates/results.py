@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.domain.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.domain.states import Classification, UpdateState
 from tasks.rules.updates.transaction_errors import find_messages_about, find_setup_error
-from tasks.states import Classification, UpdateState
 
 _JOB_ENDED_REASON = "the job ended before its turn came"
 _INSTALLED_BY_OTHERS_REASON = "it was installed by others"

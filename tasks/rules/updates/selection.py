@@ -5,10 +5,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from inventory.name_lists import join_first_names
-from tasks.assessment import TRY_AGAIN
-from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
+from tasks.domain.assessment import TRY_AGAIN
+from tasks.domain.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
+from tasks.domain.states import Classification, Severity, UpdateState
 from tasks.rules.calendar.time_format import format_time_with_zone
-from tasks.states import Classification, Severity, UpdateState
 
 _WILDCARDS = frozenset("*?[")
 

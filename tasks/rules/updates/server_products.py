@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from inventory.name_lists import join_first_names
-from tasks.model import Update
+from tasks.domain.model import Update
 
 _PRODUCTS: Final = (
     ("SQL Server", re.compile(r"\bSQL Server\b(?! Management Studio)", re.IGNORECASE)),

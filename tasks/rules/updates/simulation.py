@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inventory.name_lists import join_first_names
-from tasks.model import PackageState, Selection, Update, UpdateResult
-from tasks.protocols.package_manager import SimulationResult
+from tasks.domain.model import PackageState, Selection, Update, UpdateResult
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.installation_order import group_updates, rank_urgency
 from tasks.rules.updates.objections import Objections, find_objections
-from tasks.states import UpdateState
 
 _NOT_CHECKED_REASON = "not checked: the time was over before all updates were found that prevent the installation"
 

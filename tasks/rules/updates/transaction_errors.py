@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from inventory.name_lists import join_first_names
-from tasks.model import TransactionResult, Update, UpdateResult
-from tasks.states import PRESENT_UPDATE_STATES, UpdateState
+from tasks.domain.model import TransactionResult, Update, UpdateResult
+from tasks.domain.states import PRESENT_UPDATE_STATES, UpdateState
 
 _WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
 """The text of a job for an update that waits for another update (see PackageManager)."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from tasks.model import Update, UpdateResult
-from tasks.protocols.package_manager import Rates, Transaction
+from tasks.domain.model import Update, UpdateResult
+from tasks.domain.protocols.package_manager import Rates, Transaction
+from tasks.domain.states import UpdateState
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.duration_prediction import estimate_download_bytes
 from tasks.rules.updates.installation_order import group_updates, is_urgent, rank_place, rank_urgency
-from tasks.states import UpdateState
 
 _MAX_TRANSACTION_TIME_SHARE = 1 / 3
 """Share of the remaining time that one transaction may take: a prediction may be wrong by a factor of 3."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from inventory.files.problems import did_you_mean
-from tasks.assessment import Update
-from tasks.model import MachinePlan, Selection
+from tasks.domain.assessment import Update
+from tasks.domain.model import MachinePlan, Selection
 from tasks.rules.updates.selection import has_matching_name
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tasks.protocols.package_manager import InstalledKernels, KernelPackage
+from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
 
 KEPT_KERNELS = 2
 """Of each flavour: the newest, and one fallback."""

@@ -3,8 +3,8 @@
 import hashlib
 import re
 
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import Step
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
 
 MACHINE_CHANGING_ACTS = frozenset({"stage", "install", "repair", "remove", "reboot", "restart"})

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from tasks.model import (
+from tasks.domain.model import (
     Facts,
     Finding,
     Hook,
     MachinePlan,
     PackageState,
 )
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
-from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.rules.updates.duration_prediction import learn_rates
 from tasks.steps.context.machine_state import MachineState

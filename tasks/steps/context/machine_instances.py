@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 
-from tasks.model import Facts
+from tasks.domain.model import Facts
 
 
 class MachineInstances:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from inventory.machine import Machine
-from tasks.model import (
+from tasks.domain.model import (
     Assessment,
     ErrorInfo,
     Facts,
@@ -17,8 +17,8 @@ from tasks.model import (
     StepRecord,
     ValidationResult,
 )
+from tasks.domain.states import OperationState
 from tasks.rules.runs.power import PowerCycle
-from tasks.states import OperationState
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.model import Hook, RebootNeed, Selection, Window
+from tasks.domain.model import Hook, RebootNeed, Selection, Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.runs.reboot_decision import LivePatchPolicy
-from tasks.states import RebootPolicy
 
 DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0
 

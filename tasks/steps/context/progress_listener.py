@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from tasks.states import Step
+from tasks.domain.states import Step
 
 logger = logging.getLogger(__name__)
 

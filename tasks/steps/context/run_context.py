@@ -5,18 +5,18 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from inventory.machine import Machine
-from tasks.errors import RequestError
-from tasks.model import (
+from tasks.domain.errors import RequestError
+from tasks.domain.model import (
     Facts,
     Hook,
     HookResult,
     RunInfo,
     Window,
 )
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import PackageManager
-from tasks.protocols.records import Records
-from tasks.protocols.transport import Transport
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.package_manager import PackageManager
+from tasks.domain.protocols.records import Records
+from tasks.domain.protocols.transport import Transport
 from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener

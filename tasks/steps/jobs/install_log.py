@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from tasks.model import (
+from tasks.domain.model import (
     TransactionResult,
     UnfinishedPackage,
 )
-from tasks.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import SubmittedJob
 

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tasks.errors import FleetpatchError
-from tasks.model import (
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import (
     ErrorInfo,
     InstallResult,
     PackageState,
     Update,
     UpdateResult,
 )
+from tasks.domain.states import Step, UpdateState
 from tasks.rules.machine_checks.packages import check_errors, check_kept_files
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.updates.results import add_repair_results, build_update_results, mark_changed_dependencies, to_update
 from tasks.rules.updates.transaction_errors import find_unattributed_errors
-from tasks.states import Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.jobs.install_log import InstallLog

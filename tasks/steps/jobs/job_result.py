@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tasks.model import TransactionResult
-from tasks.protocols.package_manager import FailureCause, Transaction
-from tasks.protocols.transport import JobPhase, ScriptRecord
+from tasks.domain.model import TransactionResult
+from tasks.domain.protocols.package_manager import FailureCause, Transaction
+from tasks.domain.protocols.transport import JobPhase, ScriptRecord
 from tasks.steps.jobs.watch import EndedJob
 from tasks.steps.machine.lock_holder import split_lock_holder
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
-from tasks.model import JobOutput, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind as Kind
-from tasks.protocols.package_manager import Transaction
-from tasks.protocols.transport import Job, JobStatus, ScriptRecord
+from tasks.domain.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
+from tasks.domain.model import JobOutput, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.protocols.transport import Job, JobStatus, ScriptRecord
+from tasks.domain.states import Step
 from tasks.rules.updates.selection import get_exclude_name_masks
-from tasks.states import Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.job_result import JobResult, build_job_result, parse_number

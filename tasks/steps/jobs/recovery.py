@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from tasks.errors import RecordsError
-from tasks.model import Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind as Kind
-from tasks.protocols.package_manager import Transaction
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.protocols.transport import JobPhase
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.transport import JobPhase
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.watch import POLL_TIMEOUT_SECONDS, forward_stop

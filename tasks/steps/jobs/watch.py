@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.errors import (
+from tasks.domain.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FleetpatchError,
@@ -13,8 +13,8 @@ from tasks.errors import (
     HostKeyUnknown,
     JobLost,
 )
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import JobPhase, JobStatus, Script, ScriptRecord
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import JobPhase, JobStatus, Script, ScriptRecord
 from tasks.rules.machine_checks.report_limits import require_count
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, is_transient

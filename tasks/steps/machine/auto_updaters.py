@@ -7,12 +7,12 @@ lock expires: if a run never ends, the machine is without its own updates at mos
 import logging
 from dataclasses import replace
 
-from tasks.errors import FleetpatchError, RecordsError, ScriptFailed, UnsupportedSystem
-from tasks.model import ErrorInfo, Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.errors import FleetpatchError, RecordsError, ScriptFailed, UnsupportedSystem
+from tasks.domain.model import ErrorInfo, Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import FindingLevel, Step
 from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
-from tasks.states import FindingLevel, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import with_lock_token

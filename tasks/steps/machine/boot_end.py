@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from tasks.model import Facts
-from tasks.states import Step
+from tasks.domain.model import Facts
+from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.start_checks import check_may_start

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
 from tasks.steps.machine.lock_holder import split_lock_holder
 
 SCRIPT_SECONDS: Final = 180.0
-_PACKAGE: Final = "tasks.managers.windows_update"
+_PACKAGE: Final = "tasks.machines.managers.windows_update"
 """The package with the script for Windows; that for other systems is in the package around it."""
 
 

@@ -10,11 +10,11 @@ from urllib.request import HTTPRedirectHandler
 
 from inventory.machine import Check, CheckKind, CheckLevel
 from inventory.network_targets import parse_tcp_target
-from tasks.errors import TransportError
-from tasks.model import Finding
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import TransportError
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import FindingLevel
 from tasks.rules.url_redaction import redact_url
-from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.http_client import HTTP_OPENER, build_http_request, describe_http_error
 

@@ -7,17 +7,17 @@ from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
-from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
-from tasks.model import Disk, Facts, Finding, Services
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.domain.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
+from tasks.domain.model import Disk, Facts, Finding, Services
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
 from tasks.rules.machine_checks.same_machine import build_instance_id
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 from tasks.rules.machine_checks.uptime import find_uptime
-from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 
 _MAX_EPOCH_SECONDS = 1e11

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from tasks.errors import DeadlineExceeded, ScriptFailed
-from tasks.model import Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script
-from tasks.states import FindingLevel, Step
+from tasks.domain.errors import DeadlineExceeded, ScriptFailed
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import FindingLevel, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import parse_findings
 

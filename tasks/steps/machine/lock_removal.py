@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
 from tasks.steps.machine.lock_holder import split_lock_holder
 
 SCRIPT_TIMEOUT_SECONDS = 60.0

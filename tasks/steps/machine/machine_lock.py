@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
-from tasks.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
-from tasks.model import Facts, Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.records import JournalMark
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, InternalError, JobLost, RecordsError
+from tasks.domain.model import Facts, Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import FindingLevel, Step, UpdateState
 from tasks.rules.machine_checks.same_machine import SAME_MACHINE_REMEDY, describe_same_machine
-from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tasks.model import PackageState
+from tasks.domain.model import PackageState
+from tasks.domain.states import FindingLevel, OperationState
 from tasks.rules.machine_checks.auto_updaters import check_auto_updaters, describe_left_out
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.states import FindingLevel, OperationState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.package_state import read_package_state_with_retry

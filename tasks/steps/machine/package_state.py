@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.compliance import find_ended_support, merge_problems
-from tasks.model import Assessment, Facts, PackageState, Update
-from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, PackageManager, SimulationResult
-from tasks.protocols.transport import Transport
+from tasks.domain.compliance import find_ended_support, merge_problems
+from tasks.domain.model import Assessment, Facts, PackageState, Update
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, PackageManager, SimulationResult
+from tasks.domain.protocols.transport import Transport
+from tasks.domain.states import Step
 from tasks.rules.machine_checks.report_limits import drop_impossible_dates, require_within_limits
 from tasks.rules.runs.reboot_decision import date_reboot_need
-from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import retry_transient
 

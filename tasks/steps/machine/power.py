@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import ScriptParameter, ScriptResult
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import ScriptParameter, ScriptResult
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.lock_holder import build_lock_holder
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     DeadlineExceeded,
     FleetpatchError,
@@ -14,10 +14,10 @@ from tasks.errors import (
     ScriptFailed,
     TransportError,
 )
-from tasks.model import RebootResult
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import RebootState, Step
+from tasks.domain.model import RebootResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import RebootState, Step
 from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness

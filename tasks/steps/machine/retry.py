@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks.errors import DeadlineExceeded, FleetpatchError
-from tasks.protocols.clock import Deadline
-from tasks.retry import retry
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.retry import retry
 from tasks.steps.context.machine_context import MachineContext
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.transport import Script, ScriptResult
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.rules.machine_checks.service_starts import ServiceStatus
 from tasks.steps.context.machine_context import MachineContext
 

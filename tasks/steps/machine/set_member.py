@@ -7,13 +7,13 @@ from typing import Final
 from inventory.addresses import DEFAULT_PORTS, WINRM_PORTS
 from inventory.machine import Check, CheckKind, Machine, TransportKind
 from inventory.machine_sets import SetRole
-from tasks.errors import FleetpatchError, RequestError
-from tasks.model import Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.records import JournalMark
+from tasks.domain.errors import FleetpatchError, RequestError
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import FindingLevel, HookPoint, RebootState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.set_hooks import build_hook_name
-from tasks.states import FindingLevel, HookPoint, RebootState
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from inventory.name_lists import format_count
-from tasks.errors import ProtocolViolation
-from tasks.protocols.transport import Script
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.transport import Script
 from tasks.rules.machine_checks.units import UnitStatus
 from tasks.steps.context.machine_context import MachineContext
 

@@ -11,13 +11,13 @@ import pytest
 
 import flows.composition
 import flows.execution
-from flows.cli.main import main
-from flows.cli.runtime.output import get_stderr_console, get_stdout_console
+from fleetpatch.cli.main import main
+from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery.abandoned_runs import find_abandoned_runs
+from tasks.domain.states import Classification
 from tasks.records.setup import open_records
-from tasks.states import Classification
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flows.cli.request_options import PATCH_OPTIONS
-from flows.cli.runtime.request_parsing import build_patch_request, build_request, merge_trees, remove_unset_values
+from fleetpatch.cli.request_options import PATCH_OPTIONS
+from fleetpatch.cli.runtime.request_parsing import build_patch_request, build_request, merge_trees, remove_unset_values
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
-from tasks.states import Classification, RebootPolicy
+from tasks.domain.errors import RequestError
+from tasks.domain.states import Classification, RebootPolicy
 
 
 def _options(**changes: Any) -> dict[str, Any]:

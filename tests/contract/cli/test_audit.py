@@ -12,12 +12,12 @@ import pytest
 import typer.main
 from sqlalchemy import delete, update
 
-import deployments.command
-from flows.cli.app import app
-from flows.cli.runtime.acting_command import ActingCommand
+import fleetpatch.cli.command
+from fleetpatch.cli.app import app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
-from tasks.errors import PolicyRefused
+from tasks.domain.errors import PolicyRefused
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
@@ -71,7 +71,7 @@ def walk(command: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def test_every_command_is_recorded_or_changes_nothing() -> None:
     """A new command that acts must be an ActingCommand, or stand in one of the lists above."""
-    assert callable(deployments.command.main)
+    assert callable(fleetpatch.cli.command.main)
     commands = walk(typer.main.get_command(app))
     acting = {name for name, command in commands.items() if isinstance(command, ActingCommand)}
     others = READING | RECORDED_ELSEWHERE | NOT_RECORDED

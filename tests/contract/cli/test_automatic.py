@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-import deployments.command  # noqa: F401 - it adds these verbs
+import fleetpatch.cli.command  # noqa: F401 - it adds these verbs
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.setup import open_records
@@ -21,7 +21,7 @@ def fleet(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Two assessed machines, and a folder with a policy."""
     monkeypatch.delenv("FLEETPATCH_CONFIGURATIONS", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(stage.folder / "own"))
-    monkeypatch.setattr("tasks.protocols.clock.SystemClock.now", lambda _self: stage.fleet.clock.now())
+    monkeypatch.setattr("tasks.domain.protocols.clock.SystemClock.now", lambda _self: stage.fleet.clock.now())
     stage.defaults["owner"] = "managed"
     stage.add("web", security("openssl"), FakePackage("vim"))
     stage.add("db", security("openssl"))

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from fleetpatch.cli.main import main
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.views.clean import build_clean_json, print_results, to_exit_code
 from flows.cleaning import CleanOrder, CleanState, clean_machines, look_at_machines
-from flows.cli.main import main
-from flows.cli.runtime.exit_codes import ExitCode
-from flows.cli.views.clean import build_clean_json, print_results, to_exit_code
 from inventory.machine import Machine, PatchOwner
-from tasks.errors import ProtocolViolation, Unreachable
-from tasks.protocols.transport import Script, ScriptRecord, ScriptResult
+from tasks.domain.errors import ProtocolViolation, Unreachable
+from tasks.domain.protocols.transport import Script, ScriptRecord, ScriptResult
+from tasks.domain.states import OperationState
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import deployments.command  # noqa: F401 - adds its verbs
+import fleetpatch.cli.command  # noqa: F401 - adds its verbs
 from tests.ci import tree
 from tests.contract.cli.conftest import Stage, security
 
-COMMAND = "import sys; from deployments.command import main; sys.exit(main())"
+COMMAND = "import sys; from fleetpatch.cli.command import main; sys.exit(main())"
 
 
 def _offer(stage: Stage, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.errors import describe_error
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.errors import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
-from tasks.errors import (
+from tasks.domain.errors import (
     CannotRun,
     CredentialError,
     FleetPatchFailed,
@@ -18,8 +18,8 @@ from tasks.errors import (
     Unreachable,
     WindowClosed,
 )
-from tasks.model import Outcome
-from tasks.states import OperationState as S
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState as S
 from tests.ci.tree import TOP
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_outcome, make_report, make_run

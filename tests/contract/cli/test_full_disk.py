@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.errors import describe_error
-from flows.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.errors import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError
 from inventory.files.storage_faults import find_storage_fault
 from inventory.host_keys import HostKeyStore
 from tasks.records.setup import open_records
-from tasks.reporting.report_directory import require_writable_directory
+from tasks.reports.report_directory import require_writable_directory
 from tests.support.ssh_server import new_key
 
 Disk = Callable[[str], Path]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import typer
 
-import deployments.command  # noqa: F401 - adds its verbs
-from flows.cli.app import app
-from flows.cli.examples import EXAMPLES
+import fleetpatch.cli.command  # noqa: F401 - adds its verbs
+from fleetpatch.cli.app import app
+from fleetpatch.cli.examples import EXAMPLES
 from tests.contract.cli.conftest import Stage
 
 ROOT: Any = typer.main.get_command(app)

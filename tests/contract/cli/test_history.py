@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.protocols.leases import LeaseHolder
 from tasks.records import page_tables
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, apply_retention, prune_history, read_retention, save_retention

@@ -13,10 +13,10 @@ import pytest
 from flows.hotpatch.azure_arc import API_VERSION
 from flows.hotpatch.licence_provider import Licence, LicenceError
 from inventory.machine import Machine, PatchOwner
-from tasks.errors import ConnectionLost
-from tasks.model import Finding, HotpatchEnrolment, PackageState
-from tasks.protocols.transport import Job, Script, ScriptRecord
-from tasks.states import FindingLevel
+from tasks.domain.errors import ConnectionLost
+from tasks.domain.model import Finding, HotpatchEnrolment, PackageState
+from tasks.domain.protocols.transport import Job, Script, ScriptRecord
+from tasks.domain.states import FindingLevel
 from tests.contract.cli.conftest import Said, Stage
 from tests.support.fake_transport import SimulatedJob
 from tests.support.sim_machine import SimMachine

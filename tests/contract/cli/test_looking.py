@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import LivePatching, RepositoryProblem
-from tasks.reporting.formatting import NO_FIGURE
+from tasks.domain.model import LivePatching, RepositoryProblem
+from tasks.reports.formatting import NO_FIGURE
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 

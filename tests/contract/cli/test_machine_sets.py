@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
-from tasks.reporting.formatting import NO_FIGURE
-from tasks.states import OperationState
+from tasks.reports.formatting import NO_FIGURE
 from tests.contract.cli.conftest import Stage
 from tests.support.builders import make_run
 

@@ -3,8 +3,8 @@
 import pytest
 
 from inventory.machine import Check, CheckKind, CheckLevel
-from tasks.errors import ConnectionLost
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.errors import ConnectionLost
+from tasks.domain.protocols.transport import Script, ScriptRecord
 from tests.contract.cli.conftest import Said, Stage, security
 from tests.support.sim_machine import SimMachine
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ManagerBusy
+from tasks.domain.errors import ManagerBusy
 from tests.contract.cli.conftest import Stage, security
 from tests.support.bundles import Bundle
 

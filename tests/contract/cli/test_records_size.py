@@ -14,7 +14,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
 from tasks.records.encoding import codec
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

@@ -20,7 +20,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def no_room(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/reports")
 
-        monkeypatch.setattr("tasks.reporting.writer._write_file", no_room)
+        monkeypatch.setattr("tasks.reports.writer._write_file", no_room)
 
     return fill
 

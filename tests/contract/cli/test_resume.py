@@ -13,12 +13,12 @@ from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery.reconciliation import wait_for_lease_expiry
-from tasks.model import RunReport
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalMark
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 
@@ -225,7 +225,7 @@ def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.Monkey
         together.wait()  # one after the other, the first would wait for ever
         return execute(run_id, *words)
 
-    monkeypatch.setattr("flows.cli.runtime.run_session.execute", all_begun)
+    monkeypatch.setattr("fleetpatch.cli.runtime.run_session.execute", all_begun)
     told = stage.run("reconcile", "--no-prefect", "--json").json["runs"]
     assert len(told) == 3
     assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told

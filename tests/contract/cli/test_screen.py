@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows.cli.runtime.output import (
+from fleetpatch.cli.runtime.output import (
     ConsoleLogHandler,
     get_stderr_console,
     get_stdout_console,
@@ -21,15 +21,15 @@ from flows.cli.runtime.output import (
     shorten_list,
     to_safe_text,
 )
-from flows.cli.runtime.progress import LineDisplay, LiveDisplay
-from flows.cli.runtime.table import build_table
-from flows.cli.views.doctor import print_findings, print_machine_readiness
-from flows.cli.views.plan import render_size
-from flows.cli.views.runs import print_patch_run
+from fleetpatch.cli.runtime.progress import LineDisplay, LiveDisplay
+from fleetpatch.cli.runtime.table import build_table
+from fleetpatch.cli.views.doctor import print_findings, print_machine_readiness
+from fleetpatch.cli.views.plan import render_size
+from fleetpatch.cli.views.runs import print_patch_run
 from flows.doctor import Readiness
-from tasks.model import Finding
-from tasks.reporting.formatting import NO_FIGURE
-from tasks.states import FindingLevel, OperationState, Step
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel, OperationState, Step
+from tasks.reports.formatting import NO_FIGURE
 from tests.support.builders import make_failed_outcome, make_outcome, make_report, make_update, make_update_result
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J[bold red]x[/] \u202eevil\r\nsecond"

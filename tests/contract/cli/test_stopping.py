@@ -2,9 +2,9 @@
 
 import signal
 
-from flows.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
-from flows.cli.runtime.run_lookup import find_unfinished_acts
-from tasks.protocols.records import JournalMark
+from fleetpatch.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.domain.protocols.records import JournalMark
 from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_journal_entry
 

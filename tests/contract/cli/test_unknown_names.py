@@ -2,7 +2,7 @@
 
 import pytest
 
-import deployments.command  # noqa: F401 - adds its verbs
+import fleetpatch.cli.command  # noqa: F401 - adds its verbs
 from tests.contract.cli.conftest import Said, Stage, security
 
 

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.errors import ScriptFailed
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.records import JournalMark
+from tasks.domain.errors import ScriptFailed
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tests.contract.cli.conftest import Said, Stage
 from tests.contract.test_claims import CLOCK, LATER, PAST, Machine
 from tests.support.builders import make_run

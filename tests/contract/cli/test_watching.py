@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from rich.console import Console
 
-from flows.cli.runtime import progress
-from flows.cli.runtime.progress import LineDisplay, LiveDisplay, build_display, describe_time_left
-from tasks.states import OperationState, Step
+from fleetpatch.cli.runtime import progress
+from fleetpatch.cli.runtime.progress import LineDisplay, LiveDisplay, build_display, describe_time_left
+from tasks.domain.states import OperationState, Step
 from tests.support.builders import START, make_window
 
 

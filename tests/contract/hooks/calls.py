@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from flows.hooks.dispatch import build_hook_dispatcher
-from tasks.errors import RecordsError
-from tasks.model import Hook, HookResult
-from tasks.protocols.clock import Clock, SystemClock
-from tasks.states import HookKind, HookPoint
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Hook, HookResult
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.states import HookKind, HookPoint
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.context.stop_token import StopToken

@@ -11,11 +11,11 @@ import pytest
 
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.hooks.event import HookEvent, build_event
-from tasks.errors import RecordsError, RequestError
-from tasks.model import Hook, HookResult
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.model import Hook, HookResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import HookKind, HookPoint, OperationState
 from tasks.records.audit.entry import AuditEntry
-from tasks.states import HookKind, HookPoint, OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, WaitingClock, call
 from tests.support.builders import make_outcome

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.transport import ScriptRecord
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import load_script
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.script_library import load_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 

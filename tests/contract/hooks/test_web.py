@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flows.hooks import http_call
-from tasks.errors import RecordsError
-from tasks.model import HookResult
-from tasks.states import HookKind
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import HookResult
+from tasks.domain.states import HookKind
 from tasks.steps.context.stop_token import StopToken
 from tests.contract.hooks.calls import REPORT, Stops, WaitingClock, call
 from tests.support.fake_records import FakeRecords

@@ -16,12 +16,12 @@ import httpx
 import pytest
 from sqlalchemy import Connection
 
-from deployments.web.access.audit import record_act
-from deployments.web.access.identity import Identity
-from deployments.web.access.roles import Role
-from deployments.web.access.sessions import BOUND_SESSION_LENGTH, SESSION_LENGTH
-from deployments.web.access.token_admin import create_access_token
-from tasks.errors import RecordsUnavailable
+from fleetpatch.access.audit import record_act
+from fleetpatch.access.identity import Identity
+from fleetpatch.access.roles import Role
+from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, SESSION_LENGTH
+from fleetpatch.access.token_admin import create_access_token
+from tasks.domain.errors import RecordsUnavailable
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog

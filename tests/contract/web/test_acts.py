@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.acts import run_acts
-from deployments.web.fleet import fleet_reader
-from tasks.errors import CannotRun, RequestError
-from tasks.states import OperationState
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import run_acts
+from fleetpatch.machines import fleet_reader
+from tasks.domain.errors import CannotRun, RequestError
+from tasks.domain.states import OperationState
 from tests.support.builders import make_failed_assessment, make_run
 from tests.support.web_people import admit_people, person
 from tests.support.web_site import Site, serve_site

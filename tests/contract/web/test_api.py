@@ -7,8 +7,8 @@ import httpx
 import jsonschema
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.acts import run_acts
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import run_acts
 from tasks.records.requested_runs import SqlRequestedRuns
 from tests.contract.web.test_acts import BOB, Prefect
 from tests.support.fake_clock import FakeClock

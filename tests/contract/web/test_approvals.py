@@ -12,15 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.plans import plan_reader
+from fleetpatch.access.roles import Role
+from fleetpatch.plans import plan_reader
 from flows.approval.gate import ApprovalGate
 from flows.ports.ports import GateDecision
-from tasks.model import RunReport
-from tasks.protocols.clock import SystemClock
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
-from tasks.states import OperationState, UpdateState
 from tests.support import builders as make
 from tests.support.fleet import outcome_of
 from tests.support.web_people import admit_people, person
@@ -296,7 +296,7 @@ def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage, monkeypatch: py
     stage.site.records.save(report)
     approvals = SqlApprovals(stage.site.records.database, stage.scene.clock)
     view = History(stage.site.records).read_report(RUN)
-    from deployments.web.plans.plan_view import build_plan_view
+    from fleetpatch.plans.plan_view import build_plan_view
 
     approvals.request_approval(RUN, build_plan_view(view).digest, 3600)
     found: set[str] = set()
@@ -320,7 +320,7 @@ def _report(run: Any, update: Any, note: str = "") -> RunReport:
 
 
 def _save_waiting(scene: Scene, run: Any, update: Any, note: str = "") -> str:
-    from deployments.web.plans.plan_view import build_plan_view
+    from fleetpatch.plans.plan_view import build_plan_view
 
     report = _report(run, update, note)
     scene.records.save(report)

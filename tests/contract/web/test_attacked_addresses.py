@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deployments.web.pages.login import clean_target
+from fleetpatch.pages.login import clean_target
 from tests.support.web_login import add_link
 from tests.support.web_target import Target
 

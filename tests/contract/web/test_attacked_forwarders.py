@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from deployments.web.access.hosts import is_from_these_pages
-from deployments.web.access.limiter import MAX_FAILURES, FailureLimiter
-from deployments.web.access.network import Peer, parse_address, parse_networks
-from deployments.web.access.roles import parse_roles
-from deployments.web.settings import WebSettings
-from tasks.errors import RequestError
+from fleetpatch.access.hosts import is_from_these_pages
+from fleetpatch.access.limiter import MAX_FAILURES, FailureLimiter
+from fleetpatch.access.network import Peer, parse_address, parse_networks
+from fleetpatch.access.roles import parse_roles
+from fleetpatch.web.settings import WebSettings
+from tasks.domain.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import log_in, read_csrf_token
 from tests.support.web_site import serve_site

@@ -15,11 +15,11 @@ import pytest
 from fastapi import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.web import connections
-from deployments.web.access import middleware
-from deployments.web.access.roles import Role
-from deployments.web.acts.patch_form import parse_form
-from deployments.web.app import build_app
+from fleetpatch.access import middleware
+from fleetpatch.access.roles import Role
+from fleetpatch.acts.patch_form import parse_form
+from fleetpatch.web import connections
+from fleetpatch.web.app import build_app
 from tasks.records.audit.entry import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.web.access.roles import Role
+from fleetpatch.access.roles import Role
+from tasks.domain.states import Classification
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.rules.automatic.model import Phase, Rollout
-from tasks.states import Classification
 from tests.contract.web.test_updates import MANAGED, NOW, assess, cells, row_of, write_fleet
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock

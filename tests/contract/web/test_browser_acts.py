@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from deployments.web.access.login_links import end_sessions
-from deployments.web.access.roles import Role
-from deployments.web.acts import run_acts
+from fleetpatch.access.login_links import end_sessions
+from fleetpatch.access.roles import Role
+from fleetpatch.acts import run_acts
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tests.contract.web.test_acts import Prefect
 from tests.support.browser import browser  # noqa: F401 - a fixture

@@ -11,11 +11,11 @@ import yaml
 from icalendar import Calendar, Component
 
 from deployments.preview import window_overlaps
-from deployments.web.pages import calendar_feed
+from fleetpatch.pages import calendar_feed
+from tasks.domain.states import OperationState
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.calendar.schedule import Occurrence
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

@@ -18,7 +18,7 @@ from icalendar import Calendar
 from deployments.configuration.inventories import load_inventories
 from deployments.configuration.loader import load_configurations
 from deployments.preview.window_calendar import build_calendar
-from deployments.web.access.token_admin import create_access_token
+from fleetpatch.access.token_admin import create_access_token
 from tests.contract.web.test_calendar import is_freeze
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

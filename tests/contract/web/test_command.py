@@ -51,7 +51,7 @@ def serve(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes
         "PYTHONPATH": PYTHONPATH,
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder / 'records.db'}",
     }
-    command = [sys.executable, "-m", "deployments.command", "web", "--port", "0", *options]
+    command = [sys.executable, "-m", "fleetpatch.cli.command", "web", "--port", "0", *options]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
@@ -152,7 +152,7 @@ def keep_keys(folder: Path) -> Iterator[None]:
 def test_at_a_terminal_it_prints_a_link_that_logs_in(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     around = {**without_ours(), "PYTHONPATH": PYTHONPATH, "FLEETPATCH_RECORDS_URL": f"sqlite:///{tmp_path}/records.db"}
-    command = [sys.executable, "-m", "deployments.command", "web", "--port", "0"]
+    command = [sys.executable, "-m", "fleetpatch.cli.command", "web", "--port", "0"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=around, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=slave
     )

@@ -93,7 +93,7 @@ def test_wrong_downloads_are_refused(site: Site, words: dict[str, str]) -> None:
 
 
 def test_a_document_is_computed_once_in_some_minutes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    import deployments.web.pages.compliance as page
+    import fleetpatch.pages.compliance as page
 
     made: list[str] = []
     make = page._make_document

@@ -16,17 +16,17 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from deployments.web.access.token_admin import create_access_token
-from flows.cli.views.fleet_status import build_machine_status_json
+from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.cli.views.fleet_status import build_machine_status_json
 from flows.compliance.document import make_compliance_document
 from flows.hotpatch.overview import HotpatchRow
 from inventory.loader import load_inventory
-from tasks.model import Assessment
+from tasks.domain.model import Assessment
+from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.records.queries.history import History
 from tasks.records.queries.tables import QueryTables
-from tasks.reporting.query.engine import open_query
+from tasks.reports.query.engine import open_query
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, Month
-from tasks.states import Classification, UpdateState, YesNoUnknown
 from tests.contract.web.test_true_figures import read_row, read_tiles
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock

@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from deployments.web.fleet import fleet_reader
-from deployments.web.fleet.machine_list import FACETS, MachineFilters, count_facets, filter_entries, list_entries
-from deployments.web.fleet.totals import count_fleet
-from tasks.model import Assessment
-from tasks.states import Classification, Compliance, OperationState, YesNoUnknown
+from fleetpatch.machines import fleet_reader
+from fleetpatch.machines.machine_list import FACETS, MachineFilters, count_facets, filter_entries, list_entries
+from fleetpatch.machines.totals import count_fleet
+from tasks.domain.model import Assessment
+from tasks.domain.states import Classification, Compliance, OperationState, YesNoUnknown
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_runs import save_live_run

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from deployments.web.access.token_admin import create_access_token
-from deployments.web.fleet import fleet_reader
-from deployments.web.fleet.fleet_reader import WAIT_SECONDS, FleetReader
-from deployments.web.fleet.totals import count_fleet
-from deployments.web.settings import WebSettings
-from tasks.errors import RecordsUnavailable
+from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.machines import fleet_reader
+from fleetpatch.machines.fleet_reader import WAIT_SECONDS, FleetReader
+from fleetpatch.machines.totals import count_fleet
+from fleetpatch.web.settings import WebSettings
+from tasks.domain.errors import RecordsUnavailable
 from tasks.records.queries.fleet.machine_states import ChangeMarker, read_change_marker
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import Database

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from ldap3 import MODIFY_ADD, MODIFY_DELETE
 
-from deployments.web.access.limiter import MAX_TRIES
-from deployments.web.access.providers.ldap import LdapProvider
-from deployments.web.access.providers.login_file import LdapEntry, read_login_file
-from deployments.web.access.providers.person import LoginRefused, ProviderAway
+from fleetpatch.access.limiter import MAX_TRIES
+from fleetpatch.access.providers.ldap import LdapProvider
+from fleetpatch.access.providers.login_file import LdapEntry, read_login_file
+from fleetpatch.access.providers.person import LoginRefused, ProviderAway
 from inventory.errors import InvalidInventory
 from tests.support.fake_clock import FakeClock
 from tests.support.slapd import BASE, PASSWORD, LdapServer, run_slapd

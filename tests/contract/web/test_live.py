@@ -14,18 +14,18 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from deployments.web import server as web_server
-from deployments.web.live import hub, overview, streams
-from deployments.web.live import run as live_run
-from tasks.errors import RecordsUnavailable
-from tasks.model import RunInfo
-from tasks.protocols.clock import SystemClock
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.progress_store import ProgressRow
+from fleetpatch.live import hub, overview, streams
+from fleetpatch.live import run as live_run
+from fleetpatch.web import server as web_server
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.states import OperationState
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.web_process import web_process

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tasks.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import SystemClock
 from tests.contract.web.test_live import RUN, begin_run, end_run, tell, wait_until
 from tests.support.browser import browser_with_windows  # noqa: F401 - a fixture
 from tests.support.browser_tabs import open_tabs

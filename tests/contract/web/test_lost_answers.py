@@ -13,9 +13,9 @@ import httpx
 import pytest
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.web.acts import flow_runs
-from deployments.web.acts.flow_runs import ON_DEMAND
-from tasks.errors import CannotRun
+from fleetpatch.acts import flow_runs
+from fleetpatch.acts.flow_runs import ON_DEMAND
+from tasks.domain.errors import CannotRun
 from tasks.records.audit.log import SqlAuditLog
 from tests.contract.web.test_acts import BOB, INVENTORY, values
 from tests.support.web_people import admit_people

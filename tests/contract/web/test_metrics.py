@@ -13,10 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from deployments.preview import upcoming_windows
-from tasks.assessment import RebootNeed
+from tasks.domain.assessment import RebootNeed
+from tasks.domain.states import OperationState, YesNoUnknown
 from tasks.records.automatic.sightings import SightingChanges, SqlSightings
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.states import OperationState, YesNoUnknown
 from tests.ci import tree
 from tests.support.builders import (
     make_assessment,

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.live.hub import MAX_STREAM_SECONDS
+from fleetpatch.access.roles import Role
+from fleetpatch.live.hub import MAX_STREAM_SECONDS
 from tasks.records.audit.log import SqlAuditLog
 from tests.ci.tree import TOP
 from tests.support.free_port import free_port

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.web.access.roles import Role
-from deployments.web.access.token_secrets import digest_secret
+from fleetpatch.access.roles import Role
+from fleetpatch.access.token_secrets import digest_secret
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.web_sessions import SqlWebSessions, WebSession

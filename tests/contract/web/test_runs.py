@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
-from deployments.web.live.overview import MAX_RUNS, read_live_runs
-from tasks.model import JobOutput, RunReport
-from tasks.protocols.progress_store import ProgressRow
+from fleetpatch.live.overview import MAX_RUNS, read_live_runs
+from tasks.domain.model import JobOutput, RunReport
+from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.states import OperationState
 from tasks.records.run_progress import SqlRunProgress
-from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import SampleFleet, fill_site
@@ -85,7 +85,7 @@ def test_figures_of_a_run_are_in_the_list(sample: Sample) -> None:
 def test_figures_stay_true_when_the_kept_ones_are_too_many(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     path = "/runs?state=Failed&configuration=production-weekly"
     before = sample.read(path)  # its figures are kept now
-    monkeypatch.setattr("deployments.web.pages.runs._MAX_KEPT_FIGURES", 0)
+    monkeypatch.setattr("fleetpatch.pages.runs._MAX_KEPT_FIGURES", 0)
     assert [sample.read(path), sample.read(path)] == [before, before]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from deployments.web.access.roles import Role
+from fleetpatch.access.roles import Role
 from flows.request.patch_request import PatchRequest
 from tasks.records import page_tables, schema
 from tasks.records.queries.history import History

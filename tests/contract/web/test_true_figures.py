@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.model import Outcome, Update
+from tasks.domain.model import Outcome, Update
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.automatic.sightings import SightingChanges, SqlSightings
-from tasks.states import OperationState, UpdateState
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.model import Outcome, RunReport
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.states import Classification, UpdateState
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.rules.automatic.model import HeldUpdate
-from tasks.states import Classification, UpdateState
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

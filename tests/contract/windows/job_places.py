@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import DeadlineExceeded, JobLost, ScriptFailed
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord
-from tasks.transport.powershell_host import PowerShellHost
+from tasks.domain.errors import DeadlineExceeded, JobLost, ScriptFailed
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.machines.transport.powershell_host import PowerShellHost
 from tests.contract.windows.warm_machine import CLOCK, WarmChannel, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
 

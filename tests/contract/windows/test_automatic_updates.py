@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.windows_update.manager import PACKAGE
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script, ScriptRecord
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.machines.managers.windows_update.manager import PACKAGE
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.state import change_state

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ManagerBusy, RequestError
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.domain.errors import ManagerBusy, RequestError
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.steps.machine.lock_removal import read_lock_status, remove_lock
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.cli.main import main
-from tasks.model import Assessment, Facts
+from fleetpatch.cli.main import main
+from tasks.domain.model import Assessment, Facts
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.windows.test_settings import BAD

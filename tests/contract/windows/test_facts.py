@@ -8,17 +8,17 @@ from typing import Literal
 
 import pytest
 
-from tasks.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
-from tasks.managers.registry import MANAGER_COMMANDS
-from tasks.model import Facts
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
+from tasks.domain.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
+from tasks.domain.model import Facts
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.registry import MANAGER_COMMANDS
+from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.machine_checks.disk import check_disk_space
 from tasks.rules.machine_checks.service_starts import ServiceFault, find_missing_services, judge_service
-from tasks.states import FindingLevel
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.service_states import build_states_script, parse_service_states
-from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.lab.windows.state import change_state

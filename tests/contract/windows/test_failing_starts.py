@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import DeadlineExceeded, ScriptFailed
-from tasks.protocols.transport import JobPhase
+from tasks.domain.errors import DeadlineExceeded, ScriptFailed
+from tasks.domain.protocols.transport import JobPhase
 from tests.contract.windows.job_places import Place, cut_start, wait
 from tests.contract.windows.warm_machine import WarmMachine
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ScriptFailed
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, Script, ScriptRecord
-from tasks.transport.script_library import load_windows_script
+from tasks.domain.errors import ScriptFailed
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, Script, ScriptRecord
+from tasks.machines.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
 from tests.lab.windows.scenario import Scenario

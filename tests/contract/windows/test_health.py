@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.errors import DeadlineExceeded
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.model import Finding
-from tasks.protocols.clock import Deadline
-from tasks.states import FindingLevel
+from tasks.domain.errors import DeadlineExceeded
+from tasks.domain.model import Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tasks.steps.machine.facts import parse_findings
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine import KERNEL_POWER, SERVICES, UPDATE_CLIENT, add_event

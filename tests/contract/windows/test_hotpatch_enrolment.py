@@ -8,16 +8,16 @@ import pytest
 
 from flows.hotpatch.changes import ChangeOrder, ChangeState, change_enrolments
 from inventory.machine import Machine, OsFamily
-from tasks.managers.registry import find_manager
-from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.manager import PACKAGE
-from tasks.model import HotpatchEnrolment
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptRecord, Transport
+from tasks.domain.model import HotpatchEnrolment
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptRecord, Transport
+from tasks.domain.states import HotpatchStatus
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.manager import PACKAGE
+from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 from tasks.rules.hotpatch.status import EnrolmentRequest, HotpatchAction
-from tasks.states import HotpatchStatus
-from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.support.fleet import SimFleet

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script
 from tests.contract.windows.job_places import Place, soon
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario

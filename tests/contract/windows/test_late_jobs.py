@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ScriptFailed
-from tasks.protocols.transport import JobPhase
+from tasks.domain.errors import ScriptFailed
+from tasks.domain.protocols.transport import JobPhase
+from tasks.machines.transport.script_library import load_windows_script
 from tasks.steps.jobs.package_job import SUBMIT_TIMEOUT_SECONDS
-from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.job_places import Place, cut_start, wait
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ManagerBusy
-from tasks.protocols.transport import JobPhase
+from tasks.domain.errors import ManagerBusy
+from tasks.domain.protocols.transport import JobPhase
 from tests.contract.windows.job_places import Place, wait
 from tests.contract.windows.update_machine import UpdateMachine, of_kind, offer, one, story
 from tests.contract.windows.warm_machine import WarmMachine

@@ -1,7 +1,7 @@
 """Updates as some catalogues have them: titles of any kind, one article for two, one listed twice, one that is gone."""
 
-from tasks.protocols.package_manager import JobKind
-from tasks.states import OperationState, RebootPolicy, UpdateState
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.states import OperationState, RebootPolicy, UpdateState
 from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one
 from tests.contract.windows.windows_fleet import WindowsFleet, results
 from tests.lab.windows.scenario import Scenario, Update

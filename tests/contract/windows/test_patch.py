@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.contract.windows.update_machine import guid, offer, soon
 from tests.contract.windows.windows_fleet import WindowsFleet, results
 from tests.lab.windows.scenario import SERVICES, Scenario, Service, Update

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.protocols.transport import ScriptRecord
+from tasks.domain.protocols.transport import ScriptRecord
 from tests.contract.windows.test_reboot import LATER, PAST, PENDING, Place
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.state import change_state

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.errors import ManagerBusy
-from tasks.protocols.transport import Job, JobPhase, Script
+from tasks.domain.errors import ManagerBusy
+from tasks.domain.protocols.transport import Job, JobPhase, Script
 from tests.contract.windows.job_places import Place, soon, wait
 from tests.contract.windows.warm_machine import WarmMachine
 

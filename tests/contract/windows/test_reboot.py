@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, Script, ScriptRecord
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, Script, ScriptRecord
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
 from tests.lab.windows.scenario import Scenario

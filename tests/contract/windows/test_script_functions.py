@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.windows_update.manager import PACKAGE
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
-from tasks.transport.script_library import compose_script, load_windows_script
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
+from tasks.machines.managers.windows_update.manager import PACKAGE
+from tasks.machines.transport.script_library import compose_script, load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine import add_event
 from tests.lab.windows.scenario import Scenario

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.errors import UnsupportedSystem
-from tasks.model import Facts, Finding
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script
-from tasks.states import FindingLevel
+from tasks.domain.errors import UnsupportedSystem
+from tasks.domain.model import Facts, Finding
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import FindingLevel
+from tasks.machines.transport.script_library import load_windows_script
 from tasks.steps.machine.facts import read_facts
-from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine_facts import WINRM
 from tests.lab.windows.scenario import SERVICES, Disk, Scenario

@@ -13,14 +13,14 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks.managers.windows_update.manager import PACKAGE
-from tasks.protocols.transport import SHARED_SCRIPTS, Script
-from tasks.transport.powershell_framing import build_command_line, build_job_script, build_script_stdin
-from tasks.transport.script_library import compose_script, load_script_parameters, load_windows_script
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
+from tasks.machines.managers.windows_update.manager import PACKAGE
+from tasks.machines.transport.powershell_framing import build_command_line, build_job_script, build_script_stdin
+from tasks.machines.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tests.support.local_powershell import require_pwsh
 
 TOP = Path(__file__).parents[3]
-FOLDERS = {SHARED_SCRIPTS: "tasks/scripts/windows", PACKAGE: "tasks/managers/windows_update/scripts"}
+FOLDERS = {SHARED_SCRIPTS: "tasks/machines/scripts/windows", PACKAGE: "tasks/machines/managers/windows_update/scripts"}
 WORDS = """
     code of its own: Add-Type DllImport DefineDynamicAssembly DefineDynamicModule DefineType DefineConstructor
         CreateType DefineLiteral DefineEnum DefineField ILGenerator Emit UnverifiableCodeAttribute

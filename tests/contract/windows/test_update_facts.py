@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from tasks.managers.windows_update.manager import PACKAGE
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptResult
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script, ScriptResult
+from tasks.machines.managers.windows_update.manager import PACKAGE
 from tests.contract.windows.update_machine import UpdateMachine, guid
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.errors import ManagerError, RepositoryError
-from tasks.model import Update
-from tasks.protocols.package_manager import JobKind
-from tasks.protocols.transport import JobPhase
-from tasks.states import Classification, YesNoUnknown
+from tasks.domain.errors import ManagerError, RepositoryError
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.protocols.transport import JobPhase
+from tasks.domain.states import Classification, YesNoUnknown
 from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one, story
 from tests.lab.windows.scenario import Scenario, Service
 from tests.lab.windows.state import change_state

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.protocols.package_manager import JobKind
-from tasks.protocols.transport import Script
+from tasks.domain.protocols.package_manager import JobKind
+from tasks.domain.protocols.transport import Script
 from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one, soon
 from tests.lab.windows.state import change_state
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, SimulationResult, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.contract.windows.job_places import read_events, wait_for_exit_code
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario

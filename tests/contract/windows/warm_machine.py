@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ConnectionLost, DeadlineExceeded
-from tasks.protocols.clock import Clock, Deadline, SystemClock
-from tasks.protocols.transport import Script
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.powershell_host import PowerShellHost
-from tasks.transport.script_library import ScriptLoader, load_windows_script
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded
+from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.powershell_host import PowerShellHost
+from tasks.machines.transport.script_library import ScriptLoader, load_windows_script
 from tests.lab.windows.machine import WindowsMachine
 from tests.lab.windows.powershell_process import Call, Logon, find_powershell
 from tests.lab.windows.scenario import Scenario

@@ -8,9 +8,9 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
-from tasks.managers.registry import find_manager
-from tasks.model import Outcome, UpdateResult
-from tasks.protocols.transport import Transport
+from tasks.domain.model import Outcome, UpdateResult
+from tasks.domain.protocols.transport import Transport
+from tasks.machines.managers.registry import find_manager
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine

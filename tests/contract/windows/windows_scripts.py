@@ -1,7 +1,7 @@
 """Scripts of the contract tests for Windows: the same names as those for POSIX shells."""
 
-from tasks.protocols.transport import SHARED_SCRIPTS
-from tasks.transport.script_library import load_windows_script
+from tasks.domain.protocols.transport import SHARED_SCRIPTS
+from tasks.machines.transport.script_library import load_windows_script
 
 _SHUTDOWN = "Invoke-FpProgram -Name shutdown.exe -Arguments '/r', '/t', \"$delay\", '/d', 'p:2:17', '/c', $comment"
 TEXTS = {

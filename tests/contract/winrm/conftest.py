@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.transport.winrm import login as winrm_login
+from tasks.machines.transport.winrm import login as winrm_login
 from tests.contract.winrm.subjects import GUEST, PowerShellTable
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.shells import Quotas

@@ -12,7 +12,7 @@ from spnego._gss import GSSAPIProxy
 
 from inventory.credentials import Credential, CredentialKind
 from inventory.machine import WinrmAuthentication
-from tasks.errors import AuthenticationFailed, ConnectionLost, Unreachable
+from tasks.domain.errors import AuthenticationFailed, ConnectionLost, Unreachable
 from tests.contract.winrm.subjects import ask, machine, session, soon, values
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.fault_schedule import Fault, What

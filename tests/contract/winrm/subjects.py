@@ -16,11 +16,11 @@ from inventory.machine import (
     WinrmScheme,
     WinrmSettings,
 )
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script, ScriptResult
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script, ScriptResult
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.executor import Cancelled, OnOutput, Stdin
 from tests.lab.windows.windows_host import WindowsHost

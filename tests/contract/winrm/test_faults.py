@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from inventory.machine import Machine, TransportKind, WinrmScheme, WinrmSettings
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -17,11 +17,11 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.transport import output_decoder
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.winrm import login as winrm_login
-from tasks.transport.winrm import messages as winrm_messages
-from tasks.transport.winrm.login import LoginBroken
+from tasks.machines.transport import output_decoder
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.winrm import login as winrm_login
+from tasks.machines.transport.winrm import messages as winrm_messages
+from tasks.machines.transport.winrm.login import LoginBroken
 from tests.contract.winrm.subjects import (
     BASIC,
     CLOCK,
@@ -197,7 +197,7 @@ def test_a_machine_that_asks_for_the_login_again_is_sent_a_wrong_password_once(h
     "what", [What.QUOTA_OPERATIONS, What.QUOTA_OPERATIONS_WMI, What.STALE_PROFILE, What.QUOTA_SHELLS]
 )
 def test_a_full_quota_is_waited_for(host, table, what, monkeypatch):
-    monkeypatch.setattr("tasks.transport.winrm.channel.QUOTA_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("tasks.machines.transport.winrm.channel.QUOTA_PAUSE_SECONDS", 0.01)
     with session(machine(host), host.password) as it:
         it.run_script(ask("say"), deadline=soon())
         host.add_faults([Fault("Command", what)])
@@ -243,7 +243,7 @@ def test_what_ends_without_reading_its_input_says_why(host, table):
 
 
 def test_input_that_is_refused_and_no_output_is_the_fault(host, table, monkeypatch):
-    monkeypatch.setattr("tasks.transport.winrm.messages.OPERATION_SECONDS", 1)
+    monkeypatch.setattr("tasks.machines.transport.winrm.messages.OPERATION_SECONDS", 1)
     host.add_faults([Fault("Send", What.PIPE_CLOSED)])
     with session(machine(host), host.password) as it:
         with pytest.raises(TransportError, match="The pipe is being closed"):
@@ -252,7 +252,7 @@ def test_input_that_is_refused_and_no_output_is_the_fault(host, table, monkeypat
 
 
 def test_input_that_a_busy_machine_reads_late_is_read_once(host, table, monkeypatch):
-    monkeypatch.setattr("tasks.transport.winrm.messages.OPERATION_SECONDS", 1)
+    monkeypatch.setattr("tasks.machines.transport.winrm.messages.OPERATION_SECONDS", 1)
     host.add_faults([Fault("Send", What.TIMED_OUT, acts=True), Fault("Receive", What.TIMED_OUT, times=2)])
     with session(machine(host), host.password) as it:
         assert it.run_script(ask("count 1", read_only=False), deadline=soon()).exit_code == 0
@@ -306,7 +306,7 @@ def test_what_only_reads_is_ended_by_the_next_connection(host, table):
 
 
 def test_many_commands_need_several_shells(host, table, monkeypatch):
-    monkeypatch.setattr("tasks.transport.winrm.channel.MAX_COMMANDS_IN_SHELL", 2)
+    monkeypatch.setattr("tasks.machines.transport.winrm.channel.MAX_COMMANDS_IN_SHELL", 2)
     shells: list[object] = []
     with session(machine(host), host.password) as it:
         for _ in range(5):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from inventory.machine import WinrmAuthentication
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     CannotRun,
     CredentialError,
@@ -15,7 +15,7 @@ from tasks.errors import (
     PrivilegeError,
     TransportError,
 )
-from tasks.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.lockout_guard import LockoutGuard
 from tests.contract.winrm.subjects import BASIC, NTLM, ask, machine, session, soon, values
 from tests.lab.windows.fault_schedule import Fault, What
 

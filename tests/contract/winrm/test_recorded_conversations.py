@@ -8,13 +8,13 @@ import json
 
 import pytest
 
-import tasks.errors
+import tasks.domain.errors
 from inventory.credentials import Credential, CredentialKind, Secret
-from tasks.transport.lockout_guard import LockoutGuard
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.winrm.channel import INPUT_CHUNK_BYTES
-from tasks.transport.winrm.connection import connect
-from tasks.transport.winrm.login import WinrmEnvironment
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.winrm.channel import INPUT_CHUNK_BYTES
+from tasks.machines.transport.winrm.connection import connect
+from tasks.machines.transport.winrm.login import WinrmEnvironment
 from tests.contract.winrm.subjects import BASIC, CLOCK, NTLM, machine, soon
 from tests.lab.windows.replay import FILE, Replay, conversations
 
@@ -63,7 +63,7 @@ def test_what_windows_said_is_taken_as_it_was_meant(open_channel, conversation):
     channel, replay = open_channel(conversation)
     streams = Streams()
     if "error" in conversation:
-        with pytest.raises(getattr(tasks.errors, conversation["error"]), match=conversation["says"]) as caught:
+        with pytest.raises(getattr(tasks.domain.errors, conversation["error"]), match=conversation["says"]) as caught:
             channel.execute(LINE, stdin_of(conversation), streams, deadline=soon())
         assert caught.value.hint
         assert not channel.is_open
@@ -80,7 +80,7 @@ def test_what_windows_said_is_taken_as_it_was_meant(open_channel, conversation):
 def test_a_request_that_was_not_recorded_is_seen(open_channel):
     conversation = next(each for each in RECORDED if each["name"] == "a command")
     channel, replay = open_channel({**conversation, "answers": conversation["answers"][:2]})
-    with pytest.raises(tasks.errors.FleetpatchError):
+    with pytest.raises(tasks.domain.errors.FleetpatchError):
         channel.execute(LINE, b"x", Streams(), deadline=soon())
     assert "Receive" in replay.unexpected
 

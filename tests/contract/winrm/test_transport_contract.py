@@ -7,12 +7,12 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import Inventory, Machine, OsFamily, TransportKind, WinrmSettings
-from tasks.errors import DeadlineExceeded, ManagerBusy, RequestError
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script
-from tasks.transport.script_library import load_windows_script
-from tasks.transport.session import Session
-from tasks.transport.session_factory import build_session
+from tasks.domain.errors import DeadlineExceeded, ManagerBusy, RequestError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script
+from tasks.machines.transport.script_library import load_windows_script
+from tasks.machines.transport.session import Session
+from tasks.machines.transport.session_factory import build_session
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.powershell_process import find_powershell
 from tests.lab.windows.served_machine import ServedMachine

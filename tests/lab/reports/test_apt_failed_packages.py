@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt.manager import AptManager
-from tasks.model import Outcome
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.states import Compliance, FindingLevel, OperationState, UpdateState
+from tasks.machines.managers.apt.manager import AptManager
 from tasks.rules.machine_checks.packages import FAILED_SCRIPT_REMEDY, PACKAGES_CHECK, REPAIR_REMEDY
-from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
 from tests.contract.manager_subjects import apt_subject
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import LabHost

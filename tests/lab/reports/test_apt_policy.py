@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.request.patch_request import UpdatesRequest
-from tasks.model import Outcome, UpdateResult
-from tasks.states import Classification, OperationState, UpdateState
+from tasks.domain.model import Outcome, UpdateResult
+from tasks.domain.states import Classification, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import DEBIAN, DEBIAN_SECURITY, DebRepository

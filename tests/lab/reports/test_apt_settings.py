@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import DebRepository

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.packages import DebRepository, RpmRepository

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import OperationState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.packages import RpmRepository

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from flows.request.patch_request import UpdatesRequest
-from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.states import Classification, Compliance, OperationState, RebootState, UpdateState
+from tasks.domain.model import Outcome, RunReport, UpdateResult
+from tasks.domain.states import Classification, Compliance, OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import DEBIAN, DEBIAN_SECURITY, DebRepository

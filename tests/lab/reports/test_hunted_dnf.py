@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flows.request.patch_request import UpdatesRequest
-from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.states import Classification, Compliance, FindingLevel, OperationState, UpdateState
+from tasks.domain.model import Outcome, RunReport, UpdateResult
+from tasks.domain.states import Classification, Compliance, FindingLevel, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import Advisory, RpmRepository

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome, RunReport
-from tasks.states import Classification, Compliance, OperationState, UpdateState
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.states import Classification, Compliance, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Lab, LabHost
 from tests.lab.packages import RpmRepository

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import Classification, UpdateState
+from tasks.domain.states import Classification, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour
 from tests.lab.packages import DebRepository, RpmRepository

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState
 from tasks.steps.unused_kernels import UNUSED_KERNELS_CHECK
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import RpmRepository

@@ -14,12 +14,12 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.model import MachinePlan, Outcome, RunReport, UpdateResult
-from tasks.protocols.package_manager import Rates
-from tasks.protocols.records import JournalMark
+from tasks.domain.model import MachinePlan, Outcome, RunReport, UpdateResult
+from tasks.domain.protocols.package_manager import Rates
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import RebootState, Step, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.lab.windows.certificates import Authority

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from flows.request.patch_request import UpdatesRequest
-from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.support.local_powershell import require_pwsh

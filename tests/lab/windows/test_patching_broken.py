@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.lab.windows.patching import WindowsFleet, count, cumulative, kb, offer, result_of, states
 from tests.lab.windows.running import run
 from tests.lab.windows.scenario import Scenario, Update

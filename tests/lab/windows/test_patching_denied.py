@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.reporting.data.machine_reports import compute_compliance
+from tasks.domain.states import Compliance, OperationState, RebootPolicy, UpdateState
+from tasks.reports.data.machine_reports import compute_compliance
 from tasks.rules.updates.counts import UpdateCounts
-from tasks.states import Compliance, OperationState, RebootPolicy, UpdateState
 from tests.lab.windows.patching import WindowsFleet, count, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.patching import WindowsFleet, offer
 from tests.lab.windows.scenario import Scenario

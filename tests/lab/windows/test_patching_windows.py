@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
+from tasks.domain.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.lab.windows.machine_facts import POLICY, RegistryValues
 from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import Scenario, history_entry

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from tasks.domain.states import Classification
 from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import Classification
 from tests.support.automatic_year.releases import YEAR_START
 
 ZONES = (

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.automatic import attention, decision, phase_progress, phases, rollout, starts
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.machine_progress import Progress

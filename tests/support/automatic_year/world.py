@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from random import Random
 
+from tasks.domain.states import Classification, OperationState
 from tasks.rules.automatic.deadlines import Sighting, find_missing_since
 from tasks.rules.automatic.model import (
     ActiveRun,
@@ -26,7 +27,6 @@ from tasks.rules.automatic.model import (
     Try,
     UpdateKey,
 )
-from tasks.states import Classification, OperationState
 from tests.support.automatic_year.fleet import (
     DAY,
     HOUR,

@@ -11,11 +11,10 @@ from math import floor
 from pathlib import Path
 from typing import Final
 
-from tasks.errors import ProtocolViolation, RequestError
-from tasks.managers.script_output import require_text
-from tasks.model import PackageState, RebootNeed, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import (
+from tasks.domain.errors import ProtocolViolation, RequestError
+from tasks.domain.model import PackageState, RebootNeed, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import (
     LONGEST_POLL_SECONDS,
     InstalledKernels,
     JobKind,
@@ -23,8 +22,9 @@ from tasks.protocols.package_manager import (
     SimulationResult,
     Transaction,
 )
-from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.states import Classification, YesNoUnknown
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.script_output import require_text
 
 SPEC_PATTERN: Final = re.compile(r"@[A-Za-z]+/[A-Za-z]+#[0-9]+")
 LIST_SCRIPT: Final = Script("parcel_list", package=__name__)

@@ -14,13 +14,13 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
-from tasks.errors import RecordsUnavailable
-from tasks.model import RunReport
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.model import RunReport
+from tasks.domain.states import Classification, NotificationEvent
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
-from tasks.states import Classification, NotificationEvent
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage

@@ -8,9 +8,9 @@ import pytest
 from flows.approval.decisions import find_waiting_runs
 from flows.approval.plan_rendering import render_plan_markdown
 from flows.notify.messages import build_message
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import NotificationEvent
 from tasks.records.approvals import ApprovalDecision
-from tasks.states import NotificationEvent
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fleet import outcome_of
 from tests.unit.approval.scene import RUN, Killed, Scene, kill

@@ -13,10 +13,10 @@ from flows.engine.pinned_updates import find_pinned_updates, resolve_pinned_upda
 from flows.local_run import LocalRunner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest
-from tasks.errors import RequestError
-from tasks.model import PinnedUpdates, RunReport, Selection, UpdateResult
+from tasks.domain.errors import RequestError
+from tasks.domain.model import PinnedUpdates, RunReport, Selection, UpdateResult
+from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
-from tasks.states import Classification, OperationState, UpdateState
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -12,12 +12,12 @@ from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS, add_app
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.ports.ports import GateDecision
-from tasks.errors import RequestError
-from tasks.model import RunReport
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunReport
+from tasks.domain.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
 from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import MachinePlan, Update
+from tasks.domain.model import MachinePlan, Update
+from tasks.domain.states import UpdateState
 from tasks.rules.runs.approval import ChangePolicy, collect_planned_updates, compute_plan_digest, restrict_to_approved
-from tasks.states import UpdateState
 from tests.support import builders as make
 
 NAMES = st.text(min_size=1, max_size=8)  # any text at all: machines name their packages

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from inventory.name_lists import join_first_names
-from tasks.model import RunReport, UpdateResult
-from tasks.reporting.export.markdown import MAX_CHARACTERS, limit_table
-from tasks.states import UpdateState, YesNoUnknown
+from tasks.domain.model import RunReport, UpdateResult
+from tasks.domain.states import UpdateState, YesNoUnknown
+from tasks.reports.export.markdown import MAX_CHARACTERS, limit_table
 from tests.support import builders as make
 
 HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) | `x`"

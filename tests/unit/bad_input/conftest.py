@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from flows.cli.app import app
+from fleetpatch.cli.app import app
 from tests.contract.cli.conftest import Said, Stage, fresh_consoles, security, stage
 from tests.support.sim_machine import SimMachine
 
@@ -34,7 +34,7 @@ def built() -> object:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.cli.main.app", built())
+    monkeypatch.setattr("fleetpatch.cli.main.app", built())
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from contextlib import closing
 import pytest
 
 from flows.engine.resume_state import parse_recorded_request
-from tasks.errors import RecordsError, RequestError
-from tasks.protocols.package_manager import JobKind as Kind
-from tasks.protocols.records import JournalMark
-from tasks.states import Step
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import Step
 from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.records.setup import open_records
 from tasks.records.storage.url import find_records_url
 from tests.support.fuzzing import fuzzed

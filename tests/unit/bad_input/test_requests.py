@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.runtime.request_parsing import build_request, load_request_file
+from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.updates.selection import select_updates
 from tests.support.builders import at, make_package_state, make_update
 from tests.unit.bad_input.conftest import Refused

@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inventory.errors import FleetpatchError
-from tasks.errors import ProtocolViolation
-from tasks.managers.apt.assessment import parse_assessment
-from tasks.managers.apt.output_parsers import PackageChange
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.managers.apt.ubuntu_pro import with_pro_updates
-from tasks.model import Outcome, RunReport, Selection
-from tasks.protocols.transport import ScriptResult
-from tasks.reporting.writer import write_report
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.model import Outcome, RunReport, Selection
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import OperationState, UpdateState
+from tasks.machines.managers.apt.assessment import parse_assessment
+from tasks.machines.managers.apt.output_parsers import PackageChange
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.ubuntu_pro import with_pro_updates
+from tasks.machines.transport.framing import build_frame_mark
+from tasks.machines.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
+from tasks.reports.writer import write_report
 from tasks.rules.updates.selection import select_updates
-from tasks.states import OperationState, UpdateState
-from tasks.transport.framing import build_frame_mark
-from tasks.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_package_state, make_update
 from tests.support.fake_transport import SimulatedJob

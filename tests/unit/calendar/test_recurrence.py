@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.recurrence.model import CronUnion, EveryHours, Frequency, Once, RecurrenceRule, Weekday
 from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.calendar import oracle

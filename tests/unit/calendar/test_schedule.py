@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.calendar.local_time import to_wall_time, wall_time_to_utc
 from tasks.rules.calendar.schedule import Schedule, find_open_occurrence, iterate_occurrences
 from tasks.rules.recurrence.parser import parse_recurrence

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.calendar.freezes import Freeze, build_freeze, find_freeze
 from tasks.rules.calendar.prefect_schedule import (
     MAX_RDATES,

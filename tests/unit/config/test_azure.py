@@ -13,8 +13,8 @@ from deployments.azure.import_result import AzureImport
 from deployments.configuration.loader import load_configurations
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.calendar.schedule import iterate_occurrences
-from tasks.states import Classification, RebootPolicy
 from tests.unit.config.folder import TODAY, Folder, wall
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "configurations" / "azure"

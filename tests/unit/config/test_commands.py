@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployments.command import main
-from flows.cli.runtime.output import get_stderr_console, get_stdout_console
+from fleetpatch.cli.command import main
+from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
 from tests.unit.config.folder import NOW
 from tests.unit.config.test_azure import EXAMPLES
 from tests.unit.config.test_coming import SEVERAL
@@ -49,7 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own"))
     for name in ("FLEETPATCH_INVENTORY", "FLEETPATCH_CONFIGURATIONS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("tasks.protocols.clock.SystemClock.now", lambda _self: NOW)
+    monkeypatch.setattr("tasks.domain.protocols.clock.SystemClock.now", lambda _self: NOW)
     (tmp_path / "fleet.yaml").write_text(FLEET)
     (tmp_path / "configurations.yaml").write_text(SEVERAL)
     time.tzset()

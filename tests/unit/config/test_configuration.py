@@ -9,8 +9,8 @@ from flows.request.patch_request import PatchRequest
 from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError
 from inventory.scope import Scope
+from tasks.domain.states import Classification, RebootPolicy, Severity
 from tasks.rules.calendar.schedule import iterate_occurrences
-from tasks.states import Classification, RebootPolicy, Severity
 from tests.unit.config.folder import FLEET, WEEKLY, Folder, wall
 
 FULL = """\

@@ -19,8 +19,8 @@ from flows.freezes.freeze_form import FreezeForm
 from flows.request.automatic_request import OffPeakRequest, PhasesRequest, RiskRuleRequest
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from tasks.domain.states import RebootPolicy
 from tasks.rules.recurrence.parser import parse_recurrence
-from tasks.states import RebootPolicy
 from tests.unit.config.folder import TODAY, Folder
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"

@@ -5,10 +5,10 @@ from datetime import date
 
 import pytest
 
-from deployments.cli.views.calendar import build_calendar_json, print_calendar
 from deployments.preview.hotpatch_forecast import HotpatchForecast, build_forecast
 from deployments.preview.window_calendar import WindowCalendar, build_calendar
-from flows.cli.runtime.output import get_stdout_console
+from fleetpatch.cli.runtime.output import get_stdout_console
+from fleetpatch.cli.views.calendar import build_calendar_json, print_calendar
 from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
 from tests.unit.config.folder import FLEETS, NOW, Folder
 

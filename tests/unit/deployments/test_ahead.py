@@ -13,22 +13,22 @@ from typing import Any, cast
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from deployments.cli.views.deploy import (
-    print_blocking_findings,
-    print_next_windows,
-    print_run_location,
-    report_progress,
-)
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
 from deployments.sync.model import Change, ChangeAction, DeploymentSet
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from deployments.sync.plan import SyncPlan
 from deployments.sync.run_status import RunStatus, find_run_statuses
-from flows.cli.runtime.output import get_stdout_console
+from fleetpatch.cli.runtime.output import get_stdout_console
+from fleetpatch.cli.views.deploy import (
+    print_blocking_findings,
+    print_next_windows,
+    print_run_location,
+    report_progress,
+)
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 FLEET = Inventory(

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from deployments.cli.views.automatic import print_automatic_status
-from deployments.cli.views.automatic_json import build_automatic_json
-from deployments.cli.views.automatic_machine import build_explanation_json, print_explanation
-from deployments.cli.views.compliance import (
+from deployments.preview.machine_explanation import explain_automatic
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
+from fleetpatch.cli.views.automatic import print_automatic_status
+from fleetpatch.cli.views.automatic_json import build_automatic_json
+from fleetpatch.cli.views.automatic_machine import build_explanation_json, print_explanation
+from fleetpatch.cli.views.compliance import (
     ComplianceView,
     build_compliance_json,
     print_compliance,
     to_compliance_exit_code,
 )
-from deployments.preview.machine_explanation import explain_automatic
 from flows.automatic.artifact import measure_shown_rollout, render_decision
-from flows.cli.runtime.exit_codes import ExitCode
-from flows.cli.runtime.output import get_stderr_console, get_stdout_console
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.automatic.forecast import MachineForecast, forecast
 from tasks.rules.automatic.model import Decision, FleetView, Phase, Rollout, RolloutState
 from tasks.rules.automatic.progress import MachineStage, PhaseStage, measure_recorded_rollout, measure_rollout

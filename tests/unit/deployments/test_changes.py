@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deployments.sync.diff import find_changes, is_up_to_date
 from deployments.sync.model import Automation, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec, WorkPool
 from deployments.sync.plan import require_names_not_taken
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 LINE = ScheduleSpec("window", "DTSTART:20260310T220000\nRRULE:FREQ=MONTHLY;BYDAY=2TU", "Europe/Berlin")
 WEB = Deployment("patch-fleet", "web", "flows.patch.patch_fleet", parameters={"request": {"scope": "env=prod"}})

@@ -19,7 +19,7 @@ class Interrupts:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupts())
-import deployments.command
+import fleetpatch.cli.command
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
 
@@ -31,7 +31,7 @@ def load(interrupted_at: str, **more: object) -> subprocess.CompletedProcess[str
     return subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("module", ["flows.cli.main", "typer", "deployments.cli.commands.server"])
+@pytest.mark.parametrize("module", ["fleetpatch.cli.main", "typer", "fleetpatch.cli.commands.server"])
 def test_an_interrupt_while_loading_ends_it_quietly(module: str) -> None:
     ended = load(module)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "error: interrupted\n")

@@ -6,8 +6,8 @@ from typing import Any
 
 from typer.main import get_command
 
-import deployments.command  # noqa: F401 - adds its commands to the app
-from flows.cli.app import app
+import fleetpatch.cli.command  # noqa: F401 - adds its commands to the app
+from fleetpatch.cli.app import app
 from tests.ci import tree
 
 _SUFFIXES = {".py", ".j2", ".md"}

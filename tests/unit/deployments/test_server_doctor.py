@@ -21,9 +21,9 @@ from deployments.server.snapshot import (
     WorkPoolInfo,
     WorkQueueInfo,
 )
-from tasks.model import Finding
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import FindingLevel
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 OLD = NOW - timedelta(days=3)

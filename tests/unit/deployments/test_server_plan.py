@@ -28,7 +28,7 @@ from flows.prefect_api.server_login import find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, SettingTarget
 from inventory.errors import CredentialError
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 HOME = Path("/srv/prefect")
 LOGIN = "u:geheim"

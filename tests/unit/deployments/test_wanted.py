@@ -23,7 +23,7 @@ from deployments.sync.model import Change, ChangeAction, Deployment, DeploymentS
 from deployments.sync.plan import SyncPlan
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FLEET = Inventory((Machine("web-1", "10.0.0.1", environment="prod", zone="Europe/Berlin"),))

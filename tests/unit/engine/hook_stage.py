@@ -11,11 +11,11 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import GateDecision, Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import HooksRequest
-from tasks.errors import FleetpatchError
-from tasks.model import Hook, HookResult, RunReport
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import HookPoint, NotificationEvent
+from tasks.domain.errors import FleetpatchError
+from tasks.domain.model import Hook, HookResult, RunReport
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import HookPoint, NotificationEvent
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory

@@ -1,6 +1,6 @@
 """A repair is told as what it was: done, of these packages, and followed by what follows an installation."""
 
-from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
+from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 

@@ -8,8 +8,8 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
-from tasks.errors import AuthenticationFailed, ConnectionLost, FleetpatchError, ProtocolViolation, RecordsError
-from tasks.states import RebootState
+from tasks.domain.errors import AuthenticationFailed, ConnectionLost, FleetpatchError, ProtocolViolation, RecordsError
+from tasks.domain.states import RebootState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory

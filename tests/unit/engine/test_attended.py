@@ -11,7 +11,7 @@ from prefect._internal.concurrency.cancellation import WatcherThreadCancelScope
 from prefect.exceptions import TerminationSignal
 
 from flows.prefect_runtime.signals import run_with_signals
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
 from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_report
 

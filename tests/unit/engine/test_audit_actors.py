@@ -14,7 +14,7 @@ from flows.ports.audit import find_actor
 from flows.ports.caller import Caller
 from flows.prefect_runtime import flow_run_starter
 from flows.recovery import finalizer
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 

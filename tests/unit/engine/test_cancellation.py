@@ -2,10 +2,10 @@
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
-from tasks.model import RunReport
-from tasks.protocols.leases import StopRequest
-from tasks.states import OperationState
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.leases import StopRequest
+from tasks.domain.states import OperationState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import OperationState, RebootState, Step
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import OperationState, RebootState, Step
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -12,7 +12,7 @@ from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
 from flows.prefect_api.connected_flow import ConnectedFlow
 from flows.reconcile import reconcile_fleet
-from tasks.errors import CannotRun
+from tasks.domain.errors import CannotRun
 
 FLOWS = (
     assess_fleet, patch_automatically, patch_fleet, plan_fleet, prune_records, reconcile_fleet, refresh_schedules,

@@ -12,9 +12,9 @@ from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import find_abandoned_runs
 from flows.recovery.cancellation import cancel_run
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records.setup import open_records
-from tasks.states import OperationState, UpdateState
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage

@@ -8,8 +8,8 @@ import pytest
 
 from flows.local_run import LocalRunner
 from inventory.machine import Check, CheckKind, CheckLevel
-from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener

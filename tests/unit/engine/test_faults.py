@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -16,7 +16,7 @@ from tasks.errors import (
     ScriptFailed,
     Unreachable,
 )
-from tasks.states import OperationState, Step, UpdateState
+from tasks.domain.states import OperationState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine

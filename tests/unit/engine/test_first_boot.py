@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from tasks.protocols.transport import ScriptRecord
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.sim_machine import SimMachine

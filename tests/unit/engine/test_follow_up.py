@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import RepositoryError
-from tasks.model import Outcome, PinnedUpdates
-from tasks.protocols.transport import Script
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.errors import RepositoryError
+from tasks.domain.model import Outcome, PinnedUpdates
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -12,9 +12,9 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import GateDecision, Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import HooksRequest
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import NotificationEvent, OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of

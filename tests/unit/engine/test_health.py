@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.errors import ConnectionLost
-from tasks.model import Finding, Outcome
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
+from tasks.domain.errors import ConnectionLost
+from tasks.domain.model import Finding, Outcome
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -7,9 +7,9 @@ import pytest
 from flows.engine import lease_renewer
 from flows.engine.lease_renewer import LEASE_SECONDS, LeaseRenewer
 from flows.engine.retrying_records import RetryingRecords
-from tasks.errors import RecordsError, RecordsUnavailable, Unreachable
-from tasks.model import RunInfo
-from tasks.protocols.leases import LeaseHolder
+from tasks.domain.errors import RecordsError, RecordsUnavailable, Unreachable
+from tasks.domain.model import RunInfo
+from tasks.domain.protocols.leases import LeaseHolder
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_run

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tasks.model import Outcome
-from tasks.states import FindingLevel, OperationState, UpdateState
+from tasks.domain.model import Outcome
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.unit.engine.hook_stage import Broken, Owner, asked_for, hook, run, small_fleet

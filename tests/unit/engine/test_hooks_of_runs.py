@@ -8,9 +8,9 @@ import pytest
 
 from flows.ports.ports import GateDecision
 from flows.request.patch_request import PatchRequest
-from tasks.errors import EmptyScopeError, RecordsError
-from tasks.model import RunReport
-from tasks.states import HookPoint, NotificationEvent, OperationState
+from tasks.domain.errors import EmptyScopeError, RecordsError
+from tasks.domain.model import RunReport
+from tasks.domain.states import HookPoint, NotificationEvent, OperationState
 from tests.support.fleet import SimFleet, outcome_of
 from tests.unit.engine.hook_stage import Broken, Owner, asked_for, every_place, hook, run, small_fleet
 

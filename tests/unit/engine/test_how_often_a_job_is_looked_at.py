@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.managers.windows_update.manager import WindowsUpdateManager
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

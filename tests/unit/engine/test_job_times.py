@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tasks.protocols.package_manager import Transaction
-from tasks.protocols.transport import JobPhase
+from tasks.domain.protocols.package_manager import Transaction
+from tasks.domain.protocols.transport import JobPhase
 from tasks.steps.jobs.job_result import build_job_result
 from tasks.steps.jobs.watch import EndedJob
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tasks.protocols.transport import JobPhase
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.data_frames import build_frames
-from tasks.reporting.export.json_document import render_json_lines
-from tasks.states import FindingLevel, OperationState
+from tasks.domain.protocols.transport import JobPhase
+from tasks.domain.states import FindingLevel, OperationState
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.data_frames import build_frames
+from tasks.reports.export.json_document import render_json_lines
 from tasks.steps.jobs.job_result import build_job_result
 from tasks.steps.jobs.watch import EndedJob
 from tests.support.fake_packages import FakePackage

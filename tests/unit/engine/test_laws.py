@@ -10,7 +10,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from inventory.machine import Limits, PatchOwner
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -21,10 +21,10 @@ from tasks.errors import (
     RecordsError,
     Unreachable,
 )
-from tasks.model import Outcome, RunReport
-from tasks.protocols.records import JournalMark
+from tasks.domain.model import Outcome, RunReport
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import Classification, OperationState, RebootPolicy, Step, UpdateState
 from tasks.rules.updates.results import REMOVED_REASON
-from tasks.states import Classification, OperationState, RebootPolicy, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 from tests.support.sim_machine import Begun, SimMachine

@@ -11,10 +11,10 @@ from flows.approval.plan_rendering import render_plan_markdown
 from flows.engine.fleet_run import FleetRun
 from flows.engine.run_info import build_run_id
 from flows.local_run import LocalRunner
-from tasks.model import LivePatching, Outcome, PackageState, RebootNeed, RunReport
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.html.renderer import render_html
-from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.domain.model import LivePatching, Outcome, PackageState, RebootNeed, RunReport
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.reports.data.tables import build_tables
+from tasks.reports.html.renderer import render_html
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine

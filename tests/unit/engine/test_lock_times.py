@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.protocols.transport import ScriptResult
 from tasks.steps.machine.lock_removal import LockStatus, read_lock_status
 from tests.support.fake_clock import FakeClock
 

@@ -1,6 +1,6 @@
 """A machine whose next boot lacks files is not rebooted, and is told of it wherever somebody looks."""
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from tasks.managers.apt.manager import AptManager
+from tasks.machines.managers.apt.manager import AptManager
 from tasks.rules.machine_checks.service_restarts import find_restartable_services
 from tasks.rules.updates.installation_order import must_install_last
 from tasks.steps.checkpoint import complete_recorded_state

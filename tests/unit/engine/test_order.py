@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.model import InstallResult, RebootNeed, RebootResult, ValidationResult
-from tasks.states import OperationState, RebootPolicy, RebootState, Step, YesNoUnknown
+from tasks.domain.model import InstallResult, RebootNeed, RebootResult, ValidationResult
+from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.pipeline import find_next_step

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from flows.ports.ports import GateDecision
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
-from tasks.model import Finding, Outcome, RunReport
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Finding, Outcome, RunReport
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
 from tasks.rules.runs.failure_budget import OutcomeClass, classify_outcome
-from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

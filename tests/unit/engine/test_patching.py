@@ -3,8 +3,8 @@
 import pytest
 
 from inventory.machine import Limits, PatchOwner
-from tasks.model import Outcome
-from tasks.states import Classification, OperationState, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.domain.model import Outcome
+from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState, YesNoUnknown
 from tests.support.fake_packages import FakePackage, lab_packages
 from tests.support.fleet import SimFleet, outcome_of, result_of
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.errors import ConnectionLost, LockLost
-from tasks.model import Outcome
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import FindingLevel, OperationState, UpdateState
+from tasks.domain.errors import ConnectionLost, LockLost
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine

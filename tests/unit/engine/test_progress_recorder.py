@@ -10,11 +10,11 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.local_run import LocalRunner
-from tasks.errors import RecordsUnavailable
-from tasks.model import RunReport
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.progress_store import ProgressRow
-from tasks.states import OperationState, Step
+from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.states import OperationState, Step
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks.protocols.transport import Script
-from tasks.states import OperationState, UpdateState
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

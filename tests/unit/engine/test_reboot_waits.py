@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
-from tasks.errors import HostKeyMismatch
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from tasks.domain.errors import HostKeyMismatch
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 
 from inventory.machine import Limits
-from tasks.errors import (
+from tasks.domain.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FleetpatchError,
     HostKeyMismatch,
 )
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.protocols.transport import Script, ScriptRecord
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

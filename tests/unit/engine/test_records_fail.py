@@ -3,10 +3,10 @@
 import pytest
 
 from flows.local_run import LocalRunner
-from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import RunReport
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import OperationState, UpdateState
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.model import Outcome
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK
-from tasks.states import OperationState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.others import At, works

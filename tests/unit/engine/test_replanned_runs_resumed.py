@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.states import OperationState, Step, UpdateState
+from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

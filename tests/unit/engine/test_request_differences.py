@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from fleetpatch.cli.views.patch_request import print_patch_request
 from flows.approval.plan_rendering import render_plan_markdown
-from flows.cli.views.patch_request import print_patch_request
 from flows.request.differences import MAX_ENTRIES, list_differences
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from inventory.machine import Machine

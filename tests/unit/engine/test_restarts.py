@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ConnectionLost, RequestError, ScriptFailed
-from tasks.model import Outcome
-from tasks.protocols.records import JournalMark
+from tasks.domain.errors import ConnectionLost, RequestError, ScriptFailed
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import FindingLevel, HookKind, OperationState, RebootPolicy, UpdateState
 from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
-from tasks.states import FindingLevel, HookKind, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

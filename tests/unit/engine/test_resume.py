@@ -4,8 +4,8 @@ import pytest
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from tasks.errors import RequestError
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.errors import RequestError
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fleet import outcome_of, result_of
 from tests.support.mortal import Killed, Life
 from tests.support.taking_up import RUN, begin, resume, two_machines

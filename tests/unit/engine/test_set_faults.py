@@ -11,10 +11,10 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.member_questions import MemberQuestions
 from flows.local_run import LocalRunner
 from inventory.machine_sets import SetRole
-from tasks.errors import RecordsError
-from tasks.protocols.leases import LeaseHolder
-from tasks.protocols.set_slots import SetSlot
-from tasks.states import OperationState
+from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.states import OperationState
 from tasks.steps.context.machine_context import MachineContext
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock

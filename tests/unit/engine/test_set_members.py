@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from inventory.machine import Check, CheckKind, CheckLevel, Machine, TransportKind, WinrmScheme, WinrmSettings
-from tasks.errors import Unreachable
+from tasks.domain.errors import Unreachable
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine import set_member

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.errors import RecordsError
-from tasks.model import RunReport
-from tasks.protocols.set_slots import SetSlot, SlotRule
-from tasks.states import FindingLevel, OperationState
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import FindingLevel, OperationState
 from tests.support.fleet import outcome_of
 from tests.support.mortal import Killed, Life
 from tests.support.set_fleet import RUN, UNDRAIN, SetFleet

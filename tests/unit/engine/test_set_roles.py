@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine_sets import SetRole
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
 from tests.support.fleet import outcome_of
 from tests.support.set_fleet import SetFleet
 

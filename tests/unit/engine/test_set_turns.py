@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.protocols.set_slots import SetSlot, SlotRule
-from tasks.states import FindingLevel, OperationState
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import FindingLevel, OperationState
 from tests.support import builders as make
 from tests.support.fleet import outcome_of
 from tests.support.set_fleet import RUN, Messages, SetFleet

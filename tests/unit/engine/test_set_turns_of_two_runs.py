@@ -11,10 +11,10 @@ import pytest
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
-from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import START, FakeClock
 from tests.support.set_fleet import Messages, SetFleet

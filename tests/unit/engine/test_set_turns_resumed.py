@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model import RunReport
-from tasks.protocols.records import JournalMark
-from tasks.protocols.set_slots import SetSlot, SlotRule
-from tasks.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tests.support.fleet import outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.set_fleet import RUN, SetFleet

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.protocols.transport import Script
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, find_suspension
-from tasks.model import RunReport
-from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import OperationState, Step, UpdateState
+from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

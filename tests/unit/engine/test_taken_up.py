@@ -8,8 +8,8 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
-from tasks.errors import RequestError
-from tasks.states import OperationState, UpdateState
+from tasks.domain.errors import RequestError
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of, result_of

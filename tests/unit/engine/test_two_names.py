@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.machine import Machine
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.same_machine import build_instance_id
-from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.context.machine_instances import MachineInstances
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -3,7 +3,7 @@
 import pytest
 
 from inventory.errors import FleetpatchError
-from tasks.errors import (
+from tasks.domain.errors import (
     ConnectionLost,
     InternalError,
     JobLost,
@@ -11,9 +11,9 @@ from tasks.errors import (
     RecordsUnavailable,
     TransportError,
 )
-from tasks.model import ErrorInfo
-from tasks.protocols.transport import ScriptRecord
-from tasks.states import OperationState, UpdateState
+from tasks.domain.model import ErrorInfo
+from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 

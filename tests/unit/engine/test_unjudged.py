@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks.model import Outcome, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Transport
-from tasks.states import FindingLevel, OperationState, RebootPolicy
+from tasks.domain.model import Outcome, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Transport
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

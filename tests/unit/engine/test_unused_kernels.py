@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ConnectionLost, RequestError
-from tasks.model import Outcome, Update
-from tasks.protocols.package_manager import InstalledKernels, KernelPackage
-from tasks.protocols.transport import Script
-from tasks.states import Classification, FindingLevel, OperationState, RebootPolicy
+from tasks.domain.errors import ConnectionLost, RequestError
+from tasks.domain.model import Outcome, Update
+from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import Classification, FindingLevel, OperationState, RebootPolicy
 from tasks.steps.unused_kernels import UNUSED_KERNELS_CHECK
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

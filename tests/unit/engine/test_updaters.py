@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows.cli.runtime.run_lookup import find_unfinished_acts
-from tasks.errors import ConnectionLost, RequestError
-from tasks.model import Outcome
-from tasks.protocols.records import JournalMark
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts
+from tasks.domain.errors import ConnectionLost, RequestError
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.records import JournalMark
+from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
-from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

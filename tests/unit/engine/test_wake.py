@@ -14,11 +14,11 @@ from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from inventory.machine import WakeSettings
 from inventory.machine_sets import MachineSet
-from tasks.errors import TransportError
-from tasks.model import Hook, HookResult, Outcome, RunReport
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import TransportError
+from tasks.domain.model import Hook, HookResult, Outcome, RunReport
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.runs.power import POWER_CHECK, POWER_OFF_ACT, POWER_ON_ACT
-from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import START
 from tests.support.fake_packages import FakePackage

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener

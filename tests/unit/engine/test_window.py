@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.machine import Limits
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 

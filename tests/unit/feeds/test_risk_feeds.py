@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.feeds import text_stream
-from tasks.feeds.feed_files import FeedKind
-from tasks.feeds.risk_feeds import RiskFeeds, find_idle_rules, load_risk_feeds
+from tasks.records.feeds import text_stream
+from tasks.records.feeds.feed_files import FeedKind
+from tasks.records.feeds.risk_feeds import RiskFeeds, find_idle_rules, load_risk_feeds
 from tasks.rules.automatic.model import CveRisk, RiskRule
 
 DATA = Path(__file__).parents[2] / "data" / "feeds"
@@ -251,7 +251,7 @@ def test_files_of_real_size_need_little_memory(tmp_path: Path) -> None:
         file.write("]}")
     program = (
         "import resource, sys; from pathlib import Path; from datetime import UTC, datetime\n"
-        "from tasks.feeds.risk_feeds import load_risk_feeds\n"
+        "from tasks.records.feeds.risk_feeds import load_risk_feeds\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "feeds = load_risk_feeds(Path(sys.argv[1]), ['CVE-2020-300000', 'CVE-2006-5983'], 3650,"
         " datetime(2026, 10, 1, tzinfo=UTC))\n"

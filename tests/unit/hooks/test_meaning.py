@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from flows.request.policies import HooksRequest
-from tasks.model import Hook, HookResult
+from tasks.domain.model import Hook, HookResult
+from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 from tasks.rules.runs.hooks import (
     BEFORE_PLACES,
     MACHINE_PLACES,
@@ -20,7 +21,6 @@ from tasks.rules.runs.hooks import (
     is_blocking_failure,
     to_finding,
 )
-from tasks.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 from tasks.steps.hooks import build_hook_key, redact_hook
 from tests.support.builders import make_outcome, make_report
 

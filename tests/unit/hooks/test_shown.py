@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from flows.cli.views.runs import print_patch_run
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.json_document import render_json_lines
-from tasks.reporting.export.markdown import render_summary
-from tasks.reporting.html.renderer import render_html
+from fleetpatch.cli.views.runs import print_patch_run
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.json_document import render_json_lines
+from tasks.reports.export.markdown import render_summary
+from tasks.reports.html.renderer import render_html
 from tests.unit.reporting import samples
 
 REPORT = samples.forty()[0]

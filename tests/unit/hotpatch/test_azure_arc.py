@@ -13,8 +13,8 @@ import pytest
 from flows.hotpatch.azure_arc import API_VERSION, RESOURCE_TAG, AzureArc
 from flows.hotpatch.licence_provider import Licence, LicenceError
 from inventory.machine import Machine
-from tasks.errors import RequestError
-from tasks.protocols.clock import Deadline
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Deadline
 from tasks.rules.hotpatch.status import HotpatchAction
 from tests.support.fake_clock import FakeClock
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.hotpatch.baseline_file import BASELINES_VARIABLE, load_baseline_calendar, read_baseline_file
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 
 GOOD = """

@@ -18,8 +18,8 @@ from inventory.files import file_trust
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted, require_trusted_path
 from inventory.host_keys import HostKeyStore
 from inventory.loader import load_inventory
-from tasks.errors import FeedError
-from tasks.feeds.text_stream import iterate_text
+from tasks.domain.errors import FeedError
+from tasks.records.feeds.text_stream import iterate_text
 
 NOBODY = 65534
 FLEET = "machines: [{name: a}]\n"

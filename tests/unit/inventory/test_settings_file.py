@@ -128,7 +128,9 @@ def test_the_command_shows_what_is_set_and_where_it_comes_from(place: Path) -> N
 def test_the_list_of_settings_is_what_the_program_reads_and_what_the_reference_says() -> None:
     found: set[str] = set()
     for path in (
-        path for part in ("inventory", "tasks", "flows", "deployments") for path in (TOP / part).rglob("*.py")
+        path
+        for part in ("inventory", "tasks", "flows", "deployments", "fleetpatch")
+        for path in (TOP / part).rglob("*.py")
     ):
         if path.name != "setting_names.py":
             constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.protocols.transport import ScriptResult
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import (
+from tasks.domain.errors import (
     DeadlineExceeded,
     ListsUnread,
     ManagerError,
@@ -18,12 +18,12 @@ from tasks.errors import (
     ScriptFailed,
     UnsupportedSystem,
 )
-from tasks.managers.apt.assessment import parse_assessment
-from tasks.managers.apt.manager import AptManager
-from tasks.managers.registry import find_manager
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
+from tasks.machines.managers.apt.assessment import parse_assessment
+from tasks.machines.managers.apt.manager import AptManager
+from tasks.machines.managers.registry import find_manager
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt.output_parsers import AvailableVersion, PackagePolicy, parse_policy, parse_releases
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.managers.apt.version_choice import choose_version
-from tasks.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.states import Classification, UpdateState, YesNoUnknown
+from tasks.machines.managers.apt.output_parsers import AvailableVersion, PackagePolicy, parse_policy, parse_releases
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.version_choice import choose_version
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, UpdateState, YesNoUnknown
 
 RELEASES = """Package files:
  100 /var/lib/dpkg/status

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.apt.auto_updaters import find_auto_updaters
-from tasks.managers.apt.dpkg_state import (
+from tasks.domain.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
+from tasks.machines.managers.apt.auto_updaters import find_auto_updaters
+from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
     find_lasting_lacks,
@@ -16,10 +16,10 @@ from tasks.managers.apt.dpkg_state import (
     parse_packages,
     parse_unpacking_failures,
 )
-from tasks.managers.apt.output_parsers import AptSimulation
-from tasks.managers.apt.package_lists import read_refresh
-from tasks.managers.lock_holders import describe_lock_holders
-from tasks.managers.script_output import ScriptSection
+from tasks.machines.managers.apt.output_parsers import AptSimulation
+from tasks.machines.managers.apt.package_lists import read_refresh
+from tasks.machines.managers.lock_holders import describe_lock_holders
+from tasks.machines.managers.script_output import ScriptSection
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
 

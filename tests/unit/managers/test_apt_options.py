@@ -8,7 +8,7 @@ import pytest
 
 from tests.ci import tree
 
-SCRIPTS = tree.TOP / "tasks/managers/apt/scripts"
+SCRIPTS = tree.TOP / "tasks/machines/managers/apt/scripts"
 PAGE = tree.TOP / "docs/reference/platforms.md"
 OPTION = re.compile(r"-o ([\w:-]+)=(\S+?)'?\s")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt import output_parsers
-from tasks.managers.apt.output_parsers import (
+from tasks.machines.managers.apt import output_parsers
+from tasks.machines.managers.apt.output_parsers import (
     AvailableVersion,
     PackageChange,
     Release,

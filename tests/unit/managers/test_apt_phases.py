@@ -3,11 +3,11 @@
 The transcripts are public, with the mirrors' addresses shortened; the tables of distro-info-data and gzip are made.
 """
 
-from tasks.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.states import Classification, UpdateState, YesNoUnknown
+from tasks.machines.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, UpdateState, YesNoUnknown
 
 RELEASES = """Package files:
  100 /var/lib/dpkg/status

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tasks.managers.apt.output_parsers import parse_simulation_result
-from tasks.model import Update
-from tasks.protocols.package_manager import SimulationResult
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.machines.managers.apt.output_parsers import parse_simulation_result
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
 

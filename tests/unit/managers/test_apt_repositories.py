@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RepositoryError
-from tasks.managers.apt.output_parsers import Release
-from tasks.managers.apt.package_lists import (
+from tasks.domain.errors import RepositoryError
+from tasks.machines.managers.apt.output_parsers import Release
+from tasks.machines.managers.apt.package_lists import (
     find_frozen_archives,
     find_missing_security,
     find_stale_lists,
     read_refresh,
 )
-from tasks.managers.repository_problems import MAX_PROBLEMS
-from tasks.managers.script_output import ScriptSection
+from tasks.machines.managers.repository_problems import MAX_PROBLEMS
+from tasks.machines.managers.script_output import ScriptSection
 from tests.unit.managers.recordings import DATA
 
 RECORDING = (DATA / "repositories" / "apt-2.6.1.txt").read_text(encoding="utf-8")

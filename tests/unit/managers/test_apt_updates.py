@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.managers.apt.publishers import (
+from tasks.domain.model import Update, UpdateResult
+from tasks.domain.states import Classification, OperationState, UpdateState
+from tasks.machines.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.publishers import (
     classify_releases,
     find_distributions_without_security,
     find_security_publishers,
 )
-from tasks.managers.apt.ubuntu_pro import with_pro_updates
-from tasks.model import Update, UpdateResult
+from tasks.machines.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.rules.runs.outcome import determine_outcome_state
-from tasks.states import Classification, OperationState, UpdateState
 
 SECURITY = Release("Debian", "Debian-Security", "12", "oldstable-security", "bookworm-security")
 UPDATES = Release("Debian", "Debian", "12-updates", "stable-updates", "bookworm-updates")

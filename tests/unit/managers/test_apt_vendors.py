@@ -1,11 +1,11 @@
 """Who publishes an update: the newest version of a security origin is known, and a change of vendor is told."""
 
-from tasks.managers.apt.output_parsers import parse_policy, parse_releases
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.model import PackageState, RebootNeed, Selection, Update
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.apt.output_parsers import parse_policy, parse_releases
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
 from tasks.rules.machine_checks.packages import check_vendor_changes
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, YesNoUnknown
 
 RELEASES = """Package files:
  100 /var/lib/dpkg/status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
+from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.registry import find_manager
-from tasks.managers.rpm.auto_updaters import UPDATER_UNITS
-from tasks.managers.rpm.dnf import assessment as dnf4
-from tasks.managers.rpm.dnf.manager import DnfManager
-from tasks.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_severity, parse_transaction
-from tasks.managers.rpm.dnf.simulation import parse_simulation
-from tasks.managers.rpm.dnf5 import manager as dnf5
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import ScriptResult
-from tasks.states import Classification
+from tasks.domain.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Classification
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS
+from tasks.machines.managers.rpm.dnf import assessment as dnf4
+from tasks.machines.managers.rpm.dnf.manager import DnfManager
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_severity, parse_transaction
+from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.managers.rpm.dnf5 import manager as dnf5
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import JSON, Replay, Successive

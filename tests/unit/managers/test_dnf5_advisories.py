@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.rpm.dnf5.advisories import parse_advisories
-from tasks.managers.rpm.dnf5.manager import parse_dnf5_holds
+from tasks.machines.managers.rpm.dnf5.advisories import parse_advisories
+from tasks.machines.managers.rpm.dnf5.manager import parse_dnf5_holds
 from tests.unit.managers.test_apt import JSON
 
 ENTRY: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.managers.rpm.dnf.holds import parse_holds
-from tasks.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.rpm.dnf.holds import parse_holds
+from tasks.machines.managers.rpm.packages import InstalledPackage
 
 LIST = "/etc/dnf/plugins/versionlock.list:"
 

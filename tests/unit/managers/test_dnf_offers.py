@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.rpm.advisories import Advisory, index_advisories
-from tasks.managers.rpm.dnf.holds import Holds
-from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, parse_priorities, parse_transaction
-from tasks.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
-from tasks.managers.rpm.packages import InstalledPackage
-from tasks.model import Selection, Update
+from tasks.domain.model import Selection, Update
+from tasks.domain.states import Classification, UpdateState
+from tasks.machines.managers.rpm.advisories import Advisory, index_advisories
+from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, parse_priorities, parse_transaction
+from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
+from tasks.machines.managers.rpm.packages import InstalledPackage
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, UpdateState
 from tests.support.builders import make_package_state
 
 KEY = ("p", "noarch")

@@ -8,14 +8,19 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.managers.apt.reboot_need import parse_flavour
-from tasks.managers.live_patches import parse_live_patches
-from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, drop_names, redact_text
-from tasks.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
-from tasks.managers.rpm.packages import parse_installed_packages
-from tasks.managers.rpm.repository_problems import find_repository_problems
-from tasks.managers.script_output import ScriptSection
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.apt.reboot_need import parse_flavour
+from tasks.machines.managers.live_patches import parse_live_patches
+from tasks.machines.managers.repository_problems import (
+    MAX_LINE_LENGTH,
+    build_repository_problem,
+    drop_names,
+    redact_text,
+)
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
+from tasks.machines.managers.rpm.packages import parse_installed_packages
+from tasks.machines.managers.rpm.repository_problems import find_repository_problems
+from tasks.machines.managers.script_output import ScriptSection
 
 LONG = 200_000
 BRACKETS = "[|" * (LONG // 2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import (
+from tasks.domain.errors import (
     FleetpatchError,
     ListsUnread,
     ManagerBusy,
@@ -18,18 +18,18 @@ from tasks.errors import (
     RequestError,
     UnsupportedSystem,
 )
-from tasks.managers.image.bootc.tool import BOOTC
-from tasks.managers.image.manager import ImageManager
-from tasks.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.managers.image.state import clean_text, find_identity, format_version
-from tasks.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE, parse_table
-from tasks.managers.registry import find_manager
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import Script, ScriptResult
-from tasks.states import Classification, YesNoUnknown
-from tasks.transport.script_library import compose_script
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.transport import Script, ScriptResult
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.image.bootc.tool import BOOTC
+from tasks.machines.managers.image.manager import ImageManager
+from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
+from tasks.machines.managers.image.state import clean_text, find_identity, format_version
+from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE, parse_table
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.transport.script_library import compose_script
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import recorded
 
@@ -325,7 +325,7 @@ def test_a_job_gets_the_image_and_the_digest_that_was_chosen() -> None:
     update = only(assess("fedora-coreos-43-update"))
     script = MANAGERS["rpm-ostree"].build_job_script(JobKind.INSTALL, [Transaction(2, (update,), 100.9, 1.0, 50.2)])
     assert not script.read_only
-    assert script.package == "tasks.managers.image.rpm_ostree"
+    assert script.package == "tasks.machines.managers.image.rpm_ostree"
     assert script.params["tx_2_image"] == "fedora:fedora/x86_64/coreos/stable"
     assert script.params["tx_2_digest"] == "c3d4c3d4c3d4"
     assert (script.params["tx_2_latest_start"], script.params["tx_2_stop_at"]) == ("100", "50")

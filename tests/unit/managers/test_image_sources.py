@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from tasks.compliance import UNASKED_SOURCE
-from tasks.managers.image.bootc.tool import BOOTC
-from tasks.managers.image.manager import ImageManager, ImageTool
-from tasks.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
-from tasks.protocols.transport import ScriptResult
-from tasks.states import Compliance
+from tasks.domain.compliance import UNASKED_SOURCE
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Compliance
+from tasks.machines.managers.image.bootc.tool import BOOTC
+from tasks.machines.managers.image.manager import ImageManager, ImageTool
+from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
+from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
 from tasks.steps.machine.package_state import keep_repository_problems
 from tests.support.builders import make_assessment
 from tests.unit.managers.test_image import DEADLINE, Replay, change, manager_of, replay

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import ProtocolViolation
-from tasks.managers.apt.reboot_need import find_reboot_need
-from tasks.managers.live_patches import mitigate_reboot, parse_live_patches
-from tasks.managers.script_output import parse_sections
-from tasks.model import LivePatching, RebootNeed
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.model import LivePatching, RebootNeed
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.apt.reboot_need import find_reboot_need
+from tasks.machines.managers.live_patches import mitigate_reboot, parse_live_patches
+from tasks.machines.managers.script_output import parse_sections
 from tasks.records.encoding.codec import decode, encode
 from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.states import YesNoUnknown
 from tests.unit.managers.recordings import DATA, describe, recorded, wanted
 from tests.unit.managers.test_apt_reboot import NEW, OLD
 from tests.unit.managers.test_apt_reboot import record as reboot_record

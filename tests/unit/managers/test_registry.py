@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
+from tasks.machines.managers.registry import MANAGER_COMMANDS, rank_managers
 
 NAMES = tuple(dict.fromkeys(command.split(":")[1] for command in MANAGER_COMMANDS))
 DEBIAN, UBUNTU = ("debian",), ("ubuntu", "debian")

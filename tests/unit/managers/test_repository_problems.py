@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_text
-from tasks.managers.rpm.repository_problems import find_repository_problems
-from tasks.model import RepositoryProblem
+from tasks.domain.model import RepositoryProblem
+from tasks.machines.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_text
+from tasks.machines.managers.rpm.repository_problems import find_repository_problems
 from tasks.steps.machine.package_state import keep_repository_problems
 from tests.support.builders import make_package_state
 from tests.unit.managers.recordings import DATA

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.rpm.advisories import Advisory, AdvisoryView, index_advisories, judge_update
-from tasks.states import Classification
+from tasks.domain.states import Classification
+from tasks.machines.managers.rpm.advisories import Advisory, AdvisoryView, index_advisories, judge_update
 
 KEY = ("a", "x86_64")
 DAY = datetime(2026, 11, 1, tzinfo=UTC)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.managers.rpm.dnf import assessment as dnf4
-from tasks.protocols.transport import ScriptResult
-from tasks.states import Compliance
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Compliance
+from tasks.machines.managers.rpm.dnf import assessment as dnf4
 from tests.support.builders import make_assessment
 from tests.unit.managers.test_dnf import conversation, parse
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.errors import ProtocolViolation
-from tasks.managers.rpm.packages import InstalledPackage
-from tasks.managers.rpm.reboot_need import RebootFacts, find_reboot_need, parse_reboot_facts, replaces_core
-from tasks.model import LivePatching
-from tasks.states import YesNoUnknown
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.model import LivePatching
+from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.rpm.reboot_need import RebootFacts, find_reboot_need, parse_reboot_facts, replaces_core
 
 BOOT = 1_000_000
 EL9 = "5.14.0-427.13.1.el9_4"

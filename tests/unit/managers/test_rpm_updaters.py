@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.rpm.auto_updaters import (
+from tasks.domain.model import RebootNeed
+from tasks.domain.protocols.transport import Script
+from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.rpm.auto_updaters import (
     OFFLINE_UPDATE,
     TIMERS,
     UPDATER_UNITS,
@@ -18,17 +21,14 @@ from tasks.managers.rpm.auto_updaters import (
     find_unpausable_updaters,
     parse_auto_updaters,
 )
-from tasks.managers.rpm.reboot_need import RebootFacts
-from tasks.managers.rpm.system_state import RpmSystem, build_package_state
-from tasks.managers.script_output import parse_sections
-from tasks.model import RebootNeed
-from tasks.protocols.transport import Script
+from tasks.machines.managers.rpm.reboot_need import RebootFacts
+from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state
+from tasks.machines.managers.script_output import parse_sections
+from tasks.machines.transport.script_library import compose_script, load_script
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
-from tasks.states import YesNoUnknown
-from tasks.transport.script_library import compose_script, load_script
 from tests.unit.managers.recordings import recorded
 
-PACKAGE = "tasks.managers.rpm.dnf"
+PACKAGE = "tasks.machines.managers.rpm.dnf"
 NOW = 1795238660  # Sat 2026-11-21 05:24:20 UTC
 
 

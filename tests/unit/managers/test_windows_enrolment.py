@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.model import HotpatchEnrolment
-from tasks.states import FindingLevel
+from tasks.domain.model import HotpatchEnrolment
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.windows_update.assessment import parse_assessment
 from tests.unit.managers.windows_records import ENROLLED, NOW, assessment, history_record, system_record
 
 AZURE_2022 = system_record(edition="ServerTurbine", build="20348")

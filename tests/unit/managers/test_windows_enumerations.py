@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.windows_update.assessment import SUCCEEDED_WITH_ERRORS
-from tasks.managers.windows_update.failing_updates import _FAILED
-from tasks.managers.windows_update.installed_versions import _FINAL_RESULTS
+from tasks.machines.managers.windows_update.assessment import SUCCEEDED_WITH_ERRORS
+from tasks.machines.managers.windows_update.failing_updates import _FAILED
+from tasks.machines.managers.windows_update.installed_versions import _FINAL_RESULTS
 from tests.lab.windows.com_interfaces import find_enumeration
 
 ROOT = Path(__file__).parents[3]
-TASKS = ("tasks/scripts/windows/task_scheduler.ps1", "tasks/managers/windows_update/scripts/updaters.ps1")
-STEPS = "tasks/managers/windows_update/scripts/wua_steps.ps1"
+TASKS = (
+    "tasks/machines/scripts/windows/task_scheduler.ps1",
+    "tasks/machines/managers/windows_update/scripts/updaters.ps1",
+)
+STEPS = "tasks/machines/managers/windows_update/scripts/wua_steps.ps1"
 NUMBERS = [
     (TASKS, r"Principal\.LogonType = (\d+)", "TASK_LOGON_TYPE", {"TASK_LOGON_SERVICE_ACCOUNT"}),
     (TASKS, r"RegisterTaskDefinition\([^\n]*, (\d+)\)", "TASK_LOGON_TYPE", {"TASK_LOGON_SERVICE_ACCOUNT"}),

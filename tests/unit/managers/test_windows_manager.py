@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import (
+from tasks.domain.errors import (
     DeadlineExceeded,
     ManagerBusy,
     ManagerError,
@@ -16,16 +16,16 @@ from tasks.errors import (
     ScriptFailed,
     UnsupportedSystem,
 )
-from tasks.managers.registry import find_manager
-from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.manager import DEFAULT_RATES, WindowsUpdateManager
-from tasks.model import Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptResult
+from tasks.domain.model import Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind, PackageManager, Transaction
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptResult
+from tasks.domain.states import Classification
+from tasks.machines.managers.registry import find_manager
+from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.manager import DEFAULT_RATES, WindowsUpdateManager
+from tasks.machines.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tasks.rules.updates.transaction_planning import plan_transactions
-from tasks.states import Classification
-from tasks.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tests.support.builders import make_facts, make_update
 from tests.support.fake_clock import FakeClock
 from tests.unit.managers.recordings import describe, recorded, wanted

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.failing_updates import MAX_TRIES
-from tasks.model import MachinePlan, PackageState, Selection
+from tasks.domain.model import MachinePlan, PackageState, Selection
+from tasks.domain.states import Classification, UpdateState, YesNoUnknown
+from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.failing_updates import MAX_TRIES
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.duration_prediction import predict_reboot_need
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
-from tasks.states import Classification, UpdateState, YesNoUnknown
 from tests.unit.managers.windows_records import (
     DRIVER,
     ENROLLED,

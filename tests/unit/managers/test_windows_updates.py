@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, ManagerError, RepositoryError
-from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.classifications import UPGRADE_CATEGORY, classify
-from tasks.managers.windows_update.hresults import (
+from tasks.domain.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, ManagerError, RepositoryError
+from tasks.domain.model import PackageState, Selection, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import FailureCause
+from tasks.domain.states import Classification, UpdateState, YesNoUnknown
+from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.classifications import UPGRADE_CATEGORY, classify
+from tasks.machines.managers.windows_update.hresults import (
     ERROR_CODES,
     RetryClass,
     build_job_table,
     explain_code,
     format_code,
 )
-from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.managers.windows_update.records import OfferedUpdate, parse_record
-from tasks.managers.windows_update.superseded_updates import drop_superseded
-from tasks.managers.windows_update.transaction_order import is_cumulative_title, order_updates
-from tasks.model import PackageState, Selection, Update
-from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import FailureCause
+from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
+from tasks.machines.managers.windows_update.records import OfferedUpdate, parse_record
+from tasks.machines.managers.windows_update.superseded_updates import drop_superseded
+from tasks.machines.managers.windows_update.transaction_order import is_cumulative_title, order_updates
 from tasks.rules.updates.selection import select_updates
-from tasks.states import Classification, UpdateState, YesNoUnknown
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
 from tests.unit.managers.windows_records import (

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.registry import MANAGER_TYPES
-from tasks.managers.rpm.zypper.assessment import parse_assessment
-from tasks.managers.rpm.zypper.manager import ZypperManager
-from tasks.managers.rpm.zypper.pending_updates import Repository
-from tasks.model import PackageState, Update
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Transaction
-from tasks.protocols.transport import ScriptResult
-from tasks.states import Classification, YesNoUnknown
+from tasks.domain.errors import ManagerError, ProtocolViolation, RepositoryError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.package_manager import JobKind, Transaction
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.registry import MANAGER_TYPES
+from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
+from tasks.machines.managers.rpm.zypper.manager import ZypperManager
+from tasks.machines.managers.rpm.zypper.pending_updates import Repository
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import Replay

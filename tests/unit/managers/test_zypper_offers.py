@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.rpm.versions import RpmVersion
-from tasks.managers.rpm.zypper.assessment import parse_assessment
-from tasks.managers.rpm.zypper.install_summary import PackageChange
-from tasks.managers.rpm.zypper.offers import Offer, choose_security_version, parse_offers, parse_priorities
-from tasks.states import Classification
+from tasks.domain.states import Classification
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
+from tasks.machines.managers.rpm.zypper.install_summary import PackageChange
+from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_version, parse_offers, parse_priorities
 from tests.unit.managers.recordings import recorded
 
 UPDATES = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 from tests.ci import tree
 
-PACKAGE = "tasks.managers.rpm.zypper"
+PACKAGE = "tasks.machines.managers.rpm.zypper"
 _, _, PAGE = (tree.TOP / "docs/reference/platforms.md").read_text("utf-8").partition("## The machine's zypp.conf")
 NAMES = ("tool_settings", "package_tool", "package_queries", "manager_environment")
 SCRIPTS = "\n".join(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.protocols.transport import ScriptResult
+from tasks.domain.protocols.transport import ScriptResult
 
 SECURITY = "0fa1201d-4330-4fa8-8ae9-b877473b6441"
 UPGRADE = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5"

@@ -21,7 +21,7 @@ from flows.notify.audit_forwarding import (
 )
 from flows.notify.events import build_audit_event, render_cef, render_json
 from inventory.credentials import Secret, resolve_own_secret
-from tasks.errors import CredentialError
+from tasks.domain.errors import CredentialError
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog

@@ -33,9 +33,9 @@ from flows.notify.syslog import render_syslog, send_syslog
 from flows.notify.webhook import send_webhook
 from flows.request.policies import NotifyRequest
 from inventory.credentials import resolve_credential
-from tasks.errors import CredentialError
-from tasks.model import RunReport, Window
-from tasks.states import NotificationEvent
+from tasks.domain.errors import CredentialError
+from tasks.domain.model import RunReport, Window
+from tasks.domain.states import NotificationEvent
 from tests.support import builders as make
 from tests.support.certificate import write_certificate
 

@@ -4,8 +4,8 @@ import pytest
 
 from flows.notify.messages import build_message
 from flows.ports.web_links import parse_web_url, read_web_url
-from tasks.errors import RequestError
-from tasks.states import NotificationEvent
+from tasks.domain.errors import RequestError
+from tasks.domain.states import NotificationEvent
 from tests.support import builders as make
 from tests.unit.notify.test_events import ended
 

@@ -16,7 +16,7 @@ from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.request.policies import NotifyRequest
 from inventory.credentials import Credential, SecretSources, resolve_credential
-from tasks.states import NotificationEvent
+from tasks.domain.states import NotificationEvent
 from tests.support import builders as make
 
 # What Apprise's e-mail plugin imports of the standard library while it is loaded.

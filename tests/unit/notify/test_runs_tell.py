@@ -11,8 +11,8 @@ from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier
 from flows.request.policies import NotifyRequest
 from inventory.credentials import resolve_credential
-from tasks.model import RunReport
-from tasks.states import OperationState
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 

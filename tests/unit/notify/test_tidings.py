@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.notify.messages import MAX_NAMES, build_message
-from tasks.model import Outcome, RunReport, Window
+from tasks.domain.model import Outcome, RunReport, Window
+from tasks.domain.states import NotificationEvent, OperationState, RebootState, YesNoUnknown
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.states import NotificationEvent, OperationState, RebootState, YesNoUnknown
 from tests.support import builders as make
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)

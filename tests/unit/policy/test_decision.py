@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from inventory.machine import Machine, PatchOwner
 from inventory.scope import Scope
-from tasks.model import Window
+from tasks.domain.model import Window
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.policy.decision import decide_run, describe_refusal, is_approver
 from tasks.rules.policy.model import (
     InventoryLimit,
@@ -21,7 +22,6 @@ from tasks.rules.policy.model import (
     RunDemands,
     Starter,
 )
-from tasks.states import Classification, RebootPolicy
 
 NOW = datetime(2026, 12, 20, 12, tzinfo=UTC)
 WINDOW = Window(NOW, NOW + timedelta(hours=2))

@@ -9,8 +9,8 @@ import pytest
 from flows.policy import policy_file
 from flows.policy.policy_file import InvalidPolicy, find_policy_files, load_policy, load_policy_file
 from inventory.errors import InventoryError
+from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.policy.model import RiskyOption
-from tasks.states import Classification, RebootPolicy
 
 TODAY = date(2026, 11, 25)
 WHOLE = """

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records.setup import open_records
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import find_records_url, redact_url

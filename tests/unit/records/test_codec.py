@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks import model
-from tasks.errors import RecordsError
-from tasks.model import Assessment, DurationPrediction, Outcome, RunInfo, RunReport, Selection, Update
-from tasks.protocols.records import JournalEntry
+from tasks.domain import model
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Assessment, DurationPrediction, Outcome, RunInfo, RunReport, Selection, Update
+from tasks.domain.protocols.records import JournalEntry
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.sql_records import RunPlans
 from tests.support import builders as make

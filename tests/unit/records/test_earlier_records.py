@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from inventory.machine import Machine
-from tasks.model import Assessment, Outcome, Services
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.model import Assessment, Outcome, Services
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import FindingLevel, Step
 from tasks.records.encoding.codec import decode, encode
-from tasks.reporting.data.tables import build_tables
+from tasks.reports.data.tables import build_tables
 from tasks.rules.machine_checks.packages import check_concurrent_changes
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services
-from tasks.states import FindingLevel, Step
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint, restore_checkpoint
 from tasks.steps.context.machine_state import MachineState
 from tests.support import builders as make

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flows.automatic.artifact import build_artifact_key
 from flows.prefect_api.flow_run_fleet import use_tagged_fleet
 from flows.prefect_api.tags import add_fleet_tag, build_fleet_tag
-from tasks.errors import RecordsError, RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.fleets import (
     DEFAULT_FLEET,
     FLEET_VARIABLE,

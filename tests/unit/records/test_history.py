@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import RecordsError
+from tasks.domain.errors import RecordsError
+from tasks.domain.states import UpdateState
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, prune_history
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.states import UpdateState
 from tests.support import builders as make
 
 

@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt.manager import DEFAULT_RATES as APT
-from tasks.model import Outcome
-from tasks.protocols.package_manager import Rates
+from tasks.domain.model import Outcome
+from tasks.domain.protocols.package_manager import Rates
+from tasks.domain.states import RebootState
+from tasks.machines.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.records.measures import compute_measures, compute_weighted_mean
 from tasks.rules.updates.duration_prediction import learn_rates
-from tasks.states import RebootState
 from tests.support import builders as make
 from tests.support.fake_manager import FakeManager
 

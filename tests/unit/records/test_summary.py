@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model import RunReport
+from tasks.domain.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import count_pending_updates
 from tasks.records.setup import open_records
-from tasks.reporting.data.rows import MachineRow
-from tasks.reporting.data.tables import build_tables
+from tasks.reports.data.rows import MachineRow
+from tasks.reports.data.tables import build_tables
 from tests.support import builders as make
 from tests.unit.reporting import samples
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from tasks.model import (
+from tasks.domain.model import (
     DurationPrediction,
     ErrorInfo,
     Finding,
@@ -17,7 +17,7 @@ from tasks.model import (
     Update,
     UpdateResult,
 )
-from tasks.states import (
+from tasks.domain.states import (
     Classification,
     FindingLevel,
     OperationState,

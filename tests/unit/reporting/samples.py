@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tasks.model import (
+from tasks.domain.model import (
     Assessment,
     DurationPrediction,
     ErrorInfo,
@@ -24,7 +24,7 @@ from tasks.model import (
     Wave,
     Window,
 )
-from tasks.states import (
+from tasks.domain.states import (
     HookKind,
     HookMode,
     HookPoint,
@@ -229,7 +229,7 @@ def many(machines: int, pending: int) -> RunReport:
 
 def main(directory: Path) -> None:
     """Write every sample as a page."""
-    from tasks.reporting.html.renderer import ALL_DATA_FORMATS, render_html
+    from tasks.reports.html.renderer import ALL_DATA_FORMATS, render_html
 
     directory.mkdir(parents=True, exist_ok=True)
     made = {"three": three(), "forty": forty(), "empty": empty(), "plan": plan(), "assess": assessment()}

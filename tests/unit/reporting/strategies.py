@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from tasks.model import (
+from tasks.domain.model import (
     DurationPrediction,
     ErrorInfo,
     Finding,
@@ -24,7 +24,7 @@ from tasks.model import (
     Wave,
     Window,
 )
-from tasks.states import (
+from tasks.domain.states import (
     Classification,
     FindingLevel,
     HookKind,

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from tasks.reporting.data.machine_reports import compute_compliance
+from tasks.domain.states import Compliance, FindingLevel
+from tasks.reports.data.machine_reports import compute_compliance
 from tasks.rules.updates.counts import UpdateCounts
-from tasks.states import Compliance, FindingLevel
 from tests.support import builders as make
 
 NO_UPDATES = UpdateCounts()

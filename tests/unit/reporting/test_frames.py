@@ -3,10 +3,10 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from hypothesis import given, settings
 
-from tasks.model import RunReport
-from tasks.reporting.data.rows import ROW_TYPES
-from tasks.reporting.export.data_frames import build_frames, find_column_dtypes
-from tasks.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
+from tasks.domain.model import RunReport
+from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
+from tasks.reports.data.rows import ROW_TYPES
+from tasks.reports.export.data_frames import build_frames, find_column_dtypes
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 

@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 
-from tasks.model import LivePatching, RebootNeed, RunReport
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.json_document import render_json_lines
-from tasks.reporting.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
-from tasks.states import UpdateState, YesNoUnknown
+from tasks.domain.model import LivePatching, RebootNeed, RunReport
+from tasks.domain.states import UpdateState, YesNoUnknown
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.json_document import render_json_lines
+from tasks.reports.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
 from tests.support.builders import (
     make_facts,
     make_install_result,

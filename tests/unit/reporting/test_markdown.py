@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from tasks.model import RunReport
-from tasks.reporting.export.markdown import (
+from tasks.domain.model import RunReport
+from tasks.reports.export.markdown import (
     MAX_CHARACTERS,
     build_machine_rows,
     build_update_table,
@@ -14,7 +14,7 @@ from tasks.reporting.export.markdown import (
     render_markdown_report,
     render_summary,
 )
-from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tests.unit.reporting import samples, ugly
 from tests.unit.reporting.strategies import HOSTILE, report, text
 

@@ -10,11 +10,11 @@ from datetime import time
 import pyarrow as pa
 import pytest
 
-from tasks.errors import RequestError
-from tasks.protocols.tables import TABLES, Batch
-from tasks.reporting.query import engine
-from tasks.reporting.query.azure_views import SOURCES, VIEWS
-from tasks.reporting.query.engine import FleetQuery, find_tables, open_query
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.tables import TABLES, Batch
+from tasks.reports.query import engine
+from tasks.reports.query.azure_views import SOURCES, VIEWS
+from tasks.reports.query.engine import FleetQuery, find_tables, open_query
 from tests.ci import tree
 
 

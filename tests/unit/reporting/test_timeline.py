@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from zoneinfo import ZoneInfo
 
-from tasks.reporting.html.timeline import NARROW, WIDE, Timeline, build_timeline
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
+from tasks.reports.html.timeline import NARROW, WIDE, Timeline, build_timeline
 from tests.support.builders import make_outcome
 from tests.unit.reporting import samples
 

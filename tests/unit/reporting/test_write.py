@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from tasks.errors import ReportError
-from tasks.model import RunReport
-from tasks.reporting.data.rows import ROW_TYPES
-from tasks.reporting.data.tables import build_tables
-from tasks.reporting.export.data_frames import build_frames, escape_formula, render_csv, render_parquet
-from tasks.reporting.export.json_document import build_document, render_json_lines
-from tasks.reporting.report_directory import build_report_error
-from tasks.reporting.writer import FORMATS, write_report
+from tasks.domain.errors import ReportError
+from tasks.domain.model import RunReport
+from tasks.reports.data.rows import ROW_TYPES
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.data_frames import build_frames, escape_formula, render_csv, render_parquet
+from tasks.reports.export.json_document import build_document, render_json_lines
+from tasks.reports.report_directory import build_report_error
+from tasks.reports.writer import FORMATS, write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Finding, MachinePlan, Outcome, RunReport, Update, UpdateResult
-from tasks.states import FindingLevel
+from tasks.domain.model import Finding, MachinePlan, Outcome, RunReport, Update, UpdateResult
+from tasks.domain.states import FindingLevel
 from tests.unit.reporting import samples
 
 PACKAGE = "linux-headers-6.1.0-28-cloud-amd64-unsigned-with-a-suffix-of-a-vendor"

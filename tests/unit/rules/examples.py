@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from hypothesis import strategies as st
 
-from tasks.model import PackageState, RebootNeed, Selection, Update, UpdateResult
-from tasks.protocols.package_manager import SimulationResult
-from tasks.states import Classification, Severity, UpdateState, YesNoUnknown
+from tasks.domain.model import PackageState, RebootNeed, Selection, Update, UpdateResult
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.states import Classification, Severity, UpdateState, YesNoUnknown
 
 NOW = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS as APT
-from tasks.managers.rpm.auto_updaters import NON_INSTALLING_UPDATERS as RPM
-from tasks.managers.rpm.auto_updaters import TIMERS, YUM_CRON_UNIT
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS as APT
+from tasks.machines.managers.rpm.auto_updaters import NON_INSTALLING_UPDATERS as RPM
+from tasks.machines.managers.rpm.auto_updaters import TIMERS, YUM_CRON_UNIT
 from tasks.rules.machine_checks.auto_updaters import (
     AUTO_UPDATER_CHECK,
     OthersPolicy,
@@ -13,7 +14,6 @@ from tasks.rules.machine_checks.auto_updaters import (
     find_other_patchers,
 )
 from tasks.rules.machine_checks.precheck import check_machine_state
-from tasks.states import FindingLevel
 from tests.support.builders import make_facts, make_package_state
 
 STATE = make_package_state(

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.registry import find_kernel_removal
-from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
+from tasks.domain.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
+from tasks.domain.states import Classification, FindingLevel, YesNoUnknown
+from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import (
     FAILED_SCRIPT_REMEDY,
@@ -15,7 +16,6 @@ from tasks.rules.machine_checks.packages import (
 )
 from tasks.rules.machine_checks.precheck import check_clock, check_next_boot, find_relevant_settings
 from tasks.rules.machine_checks.services import check_services
-from tasks.states import Classification, FindingLevel, YesNoUnknown
 from tests.unit.rules.examples import a_state, an_update
 
 MIB = 1024**2

@@ -3,8 +3,8 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.compliance import find_ended_support, judge_compliance
-from tasks.states import Compliance
+from tasks.domain.compliance import find_ended_support, judge_compliance
+from tasks.domain.states import Compliance
 
 DAYS = st.dates(date(2000, 1, 1), date(2999, 12, 31))
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.engine.failure_counter import FailureCounter
-from tasks.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
-from tasks.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
+from tasks.domain.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
+from tasks.domain.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
+from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
     OutcomeClass,
@@ -19,7 +20,6 @@ from tasks.rules.runs.failure_budget import (
     compute_share,
 )
 from tasks.rules.runs.waves import WavePolicy
-from tasks.states import OperationState, Step, UpdateState
 from tests.support.builders import at, make_update_result
 
 FAILED, LOST, GOOD = OutcomeClass.FAILED, OutcomeClass.UNREACHABLE, OutcomeClass.PATCHED

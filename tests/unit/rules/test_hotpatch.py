@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Finding, HotpatchEnrolment
+from tasks.domain.model import Finding, HotpatchEnrolment
+from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.rules.hotpatch.baselines import (
     BASELINE_MONTHS,
     Baseline,
@@ -23,7 +24,6 @@ from tasks.rules.hotpatch.status import (
     find_first_day,
     find_hotpatch_status,
 )
-from tasks.states import FindingLevel, HotpatchStatus
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 TODAY = NOW.date()

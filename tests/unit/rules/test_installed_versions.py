@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.domain.states import FindingLevel, UpdateState
 from tasks.rules.machine_checks.versions import (
     check_installed_versions,
     find_lost_updates,
     find_rolled_back_updates,
     mark_lost,
 )
-from tasks.states import FindingLevel, UpdateState
 from tests.support.builders import make_install_result, make_update, make_update_result
 
 RESULT = make_update_result(update=make_update(id="a", name="a", installed="1", available="2"), version_after="2")

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import TypeAdapter
 
-from tasks.model import Services
+from tasks.domain.model import Services
+from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.services import ListeningSocket, check_services, find_service_listeners
-from tasks.states import FindingLevel
 
 NGINX = ListeningSocket("tcp/443", 0, "nginx", "/system.slice/nginx.service")
 SSHD = ListeningSocket("tcp/22", 0, "sshd", "/system.slice/ssh.service")

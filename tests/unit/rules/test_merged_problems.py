@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from tasks.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, merge_problems
+from tasks.domain.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, merge_problems
 
 TODAY = date(2026, 11, 26)
 SLOW = RepositoryProblem("vendor", "too slow", "Look at its server.")

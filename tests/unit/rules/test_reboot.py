@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Assessment, RebootNeed, Window
+from tasks.domain.model import Assessment, RebootNeed, Window
+from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
 from tasks.rules.runs.reboot_decision import LivePatchPolicy, date_reboot_need, decide_reboot
 from tasks.rules.timing.time_fit import TimeFit
-from tasks.states import RebootPolicy, RebootState, YesNoUnknown
 from tests.support.builders import make_facts, make_package_state
 
 FITS, FULL = (

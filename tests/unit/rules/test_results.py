@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import TransactionResult, UpdateResult
+from tasks.domain.model import TransactionResult, UpdateResult
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.results import build_update_results, mark_changed_dependencies
-from tasks.states import UpdateState
 from tests.unit.rules.examples import NOW, a_state, an_update
 
 SSL = an_update()

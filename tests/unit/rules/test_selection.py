@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Selection
+from tasks.domain.model import Selection
+from tasks.domain.states import Classification, Severity, UpdateState
 from tasks.rules.updates.selection import describe_unapplied_limits, find_forbidden_updates, select_updates
-from tasks.states import Classification, Severity, UpdateState
 from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
 
 NOTHING: frozenset[str] = frozenset()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Finding, Services
+from tasks.domain.model import Finding, Services
+from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.service_starts import (
     ServiceFault,
     ServiceStatus,
@@ -15,7 +16,6 @@ from tasks.rules.machine_checks.service_starts import (
     judge_service,
 )
 from tasks.rules.machine_checks.services import check_services, find_late_services
-from tasks.states import FindingLevel
 
 BEFORE = Services(failed=("Broken",), running=("Backup", "Database", "Spooler"))
 ALL_RUN = Services(failed=("Broken",), running=BEFORE.running)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inventory.machine import Machine
 from inventory.machine_sets import MachineSet
-from tasks.protocols.set_slots import SetSlot
+from tasks.domain.protocols.set_slots import SetSlot
 from tasks.rules.runs.set_capacity import (
     Refusal,
     SetSituation,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model import TransactionResult, Update
+from tasks.domain.model import TransactionResult, Update
+from tasks.domain.states import UpdateState
 from tasks.rules.updates.results import build_update_results
 from tasks.rules.updates.transaction_errors import find_boot_danger, find_setup_error, find_unattributed_errors
-from tasks.states import UpdateState
 from tests.unit.rules.examples import NOW, a_state, an_update
 
 SSL, FILE = an_update("openssl"), an_update("file")

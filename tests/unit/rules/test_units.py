@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Services
+from tasks.domain.model import Services
+from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.services import check_services
 from tasks.rules.machine_checks.units import (
     UnitFault,
@@ -14,7 +15,6 @@ from tasks.rules.machine_checks.units import (
     find_starting_units,
     judge_unit,
 )
-from tasks.states import FindingLevel
 from tasks.steps.machine.unit_states import _parse_blocks, build_unit_status
 
 TARGET = ("multi-user.target",)

@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Update
-from tasks.protocols.package_manager import InstalledKernels, KernelPackage
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
+from tasks.domain.states import Classification
 from tasks.rules.updates.unused_kernels import choose_unused_kernels
-from tasks.states import Classification
 
 PARTS = ("image", "modules", "extra")
 FLAVOURS = ("amd64", "cloud", "rt")

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
+from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
+from tasks.domain.states import FindingLevel, OperationState, RebootState, UpdateState
 from tasks.rules.runs.outcome import determine_outcome_state, determine_run_state
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.unit.rules.examples import a_result, an_update
 
 FAILED, WARNED, GOOD = OperationState.FAILED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.SUCCEEDED

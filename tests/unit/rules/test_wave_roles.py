@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from inventory.machine import Machine, TransportKind
 from inventory.machine_sets import MachineSet, SetRole
-from tasks.errors import RequestError
-from tasks.model import Wave
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Wave
 from tasks.rules.runs.waves import WavePolicy, build_waves
 from tests.unit.rules.test_waves import machine, policies
 

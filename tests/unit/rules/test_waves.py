@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine import Machine, TransportKind
-from tasks.errors import RequestError
+from tasks.domain.errors import RequestError
 from tasks.rules.runs.waves import WavePolicy, build_waves
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
-from tasks.model import Window
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
 from tasks.rules.timing.maintenance_window import (
     build_window,
@@ -17,7 +18,6 @@ from tasks.rules.timing.maintenance_window import (
     describe_window,
 )
 from tasks.rules.timing.time_fit import check_time_fit
-from tasks.states import RebootPolicy
 from tests.unit.rules.examples import NOW
 
 BERLIN = "Europe/Berlin"

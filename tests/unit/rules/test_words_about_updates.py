@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
+from tasks.domain.model import PackageState, RebootNeed, TransactionResult, UpdateResult
+from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.rules.machine_checks.packages import check_packages, clear_passed_warnings
 from tasks.rules.updates.results import build_update_results
-from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 from tests.support.builders import START, make_update
 
 NAMES = ("good", "broken", "needs-broken", "broken-too")

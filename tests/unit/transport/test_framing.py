@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import ProtocolViolation, RequestError
-from tasks.transport.framing import build_frame_mark, build_script_stdin, encode_params
-from tasks.transport.output_decoder import (
+from tasks.domain.errors import ProtocolViolation, RequestError
+from tasks.machines.transport.framing import build_frame_mark, build_script_stdin, encode_params
+from tasks.machines.transport.output_decoder import (
     MAX_LINE_BYTES,
     MAX_RECORDS_BYTES,
     UNFRAMED_HEAD_BYTES,
@@ -17,7 +17,7 @@ from tasks.transport.output_decoder import (
     ScriptOutputDecoder,
     replace_invalid_utf8,
 )
-from tasks.transport.script_library import load_script
+from tasks.machines.transport.script_library import load_script
 
 NONCE = "0123456789abcdef0123456789abcdef"
 MARK = build_frame_mark(NONCE).encode()

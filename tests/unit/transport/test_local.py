@@ -2,12 +2,12 @@
 
 import pytest
 
-from tasks.errors import ProtocolViolation
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.transport import output_decoder
-from tasks.transport.framing import generate_nonce
-from tasks.transport.local_channel import LocalShellChannel
-from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.machines.transport import output_decoder
+from tasks.machines.transport.framing import generate_nonce
+from tasks.machines.transport.local_channel import LocalShellChannel
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tests.contract.hooks.test_kinds import SECRETS
 
 CLOCK = SystemClock()

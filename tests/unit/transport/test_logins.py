@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
-from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
-from tasks.protocols.clock import Deadline
-from tasks.transport.lockout_guard import (
+from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
+from tasks.domain.protocols.clock import Deadline
+from tasks.machines.transport.lockout_guard import (
     DOUBT_DELAY,
     LONG_DOUBT_DELAY,
     MAX_REFUSALS_AFTER_SUCCESS,
@@ -25,7 +25,7 @@ from tasks.transport.lockout_guard import (
     LockoutGuard,
     LoginAttempt,
 )
-from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tests.support.fake_clock import FakeClock
 from tests.unit.transport.test_privilege import LOGIN, SOON, ScriptedLine, typed
 

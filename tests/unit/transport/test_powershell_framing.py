@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
-from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import Script
-from tasks.transport.clixml import render_clixml
-from tasks.transport.powershell_framing import (
+from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.domain.protocols.transport import Script
+from tasks.machines.transport.clixml import render_clixml
+from tasks.machines.transport.powershell_framing import (
     LANGUAGE_MODE_EXIT_CODE,
     MAX_COMMAND_LINE_CHARACTERS,
     build_command_line,
@@ -19,8 +19,8 @@ from tasks.transport.powershell_framing import (
     build_script_stdin,
     encode_params,
 )
-from tasks.transport.powershell_host import PowerShellHost
-from tasks.transport.script_library import load_windows_script
+from tasks.machines.transport.powershell_host import PowerShellHost
+from tasks.machines.transport.script_library import load_windows_script
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 items = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\n"))

@@ -8,9 +8,9 @@ import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
-from tasks.errors import PrivilegeError, ProtocolViolation
-from tasks.protocols.clock import Deadline
-from tasks.transport.privilege_escalation import (
+from tasks.domain.errors import PrivilegeError, ProtocolViolation
+from tasks.domain.protocols.clock import Deadline
+from tasks.machines.transport.privilege_escalation import (
     DOAS_COMMAND,
     NO_ESCALATION,
     SHELL_COMMAND,

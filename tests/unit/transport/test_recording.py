@@ -2,10 +2,10 @@
 
 import pytest
 
-from tasks.errors import ConnectionLost, JobLost
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, Script
-from tasks.transport.recording import Recording, RecordingTransport, describe_recording
+from tasks.domain.errors import ConnectionLost, JobLost
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, JobPhase, Script
+from tasks.machines.transport.recording import Recording, RecordingTransport, describe_recording
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport, SimulatedJob
 

@@ -7,10 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import ProtocolViolation
-from tasks.transport.framing import build_frame_mark
-from tasks.transport.job_records import EVENTS, JOB_LOOK, LOG, MAX_LOG_BYTES, find_raw_sections, parse_events, read_log
-from tasks.transport.output_decoder import UNFRAMED_HEAD_BYTES, UNFRAMED_TAIL_BYTES, ScriptOutputDecoder, UnframedOutput
+from tasks.domain.errors import ProtocolViolation
+from tasks.machines.transport.framing import build_frame_mark
+from tasks.machines.transport.job_records import (
+    EVENTS,
+    JOB_LOOK,
+    LOG,
+    MAX_LOG_BYTES,
+    find_raw_sections,
+    parse_events,
+    read_log,
+)
+from tasks.machines.transport.output_decoder import (
+    UNFRAMED_HEAD_BYTES,
+    UNFRAMED_TAIL_BYTES,
+    ScriptOutputDecoder,
+    UnframedOutput,
+)
 
 SECRET = "gEhEim+123"
 LINE = f"E: Failed to fetch http://me:{SECRET}@deb.example/x  401\r\n"

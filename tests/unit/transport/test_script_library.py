@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import RequestError
-from tasks.managers.apt.auto_updaters import UPDATERS_SCRIPT
-from tasks.managers.apt.manager import ASSESS_SCRIPT
-from tasks.managers.registry import MANAGER_TYPES
-from tasks.protocols.transport import Script
-from tasks.transport.script_library import (
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.transport import Script
+from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.machines.managers.apt.manager import ASSESS_SCRIPT
+from tasks.machines.managers.registry import MANAGER_TYPES
+from tasks.machines.transport.script_library import (
     compose_script,
     find_required_scripts,
     load_script,

@@ -3,7 +3,7 @@
 import pytest
 
 from inventory.machine import Inventory, Machine, TransportKind
-from tasks.errors import (
+from tasks.domain.errors import (
     AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
@@ -14,11 +14,11 @@ from tasks.errors import (
     Unreachable,
     UnsupportedSystem,
 )
-from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, Script
-from tasks.transport.session import MAX_ATTEMPTS, Session
-from tasks.transport.session_factory import build_session
-from tasks.transport.ssh.jump_hosts import find_route
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, Script
+from tasks.machines.transport.session import MAX_ATTEMPTS, Session
+from tasks.machines.transport.session_factory import build_session
+from tasks.machines.transport.ssh.jump_hosts import find_route
 from tests.contract.transport_subjects import fake_machine
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
@@ -117,7 +117,7 @@ def test_what_another_try_cannot_mend_is_raised_at_once(setup, kind):
 
 def test_a_transport_that_is_not_there_says_so(monkeypatch):
     machine = Machine("win", "win.example", transport=TransportKind.WINRM)
-    monkeypatch.setattr("tasks.transport.session_factory._OPENER_BUILDERS", {TransportKind.SSH: None})
+    monkeypatch.setattr("tasks.machines.transport.session_factory._OPENER_BUILDERS", {TransportKind.SSH: None})
     with pytest.raises(UnsupportedSystem, match="no transport 'winrm'") as caught:
         build_session(machine, Inventory((machine,)), clock=FakeClock())
     assert caught.value.hint

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from tasks.errors import RequestError, TransportError
-from tasks.transport.wake_on_lan import PACKET_COUNT, build_magic_packet, send_magic_packet
+from tasks.domain.errors import RequestError, TransportError
+from tasks.machines.transport.wake_on_lan import PACKET_COUNT, build_magic_packet, send_magic_packet
 
 MAC = bytes.fromhex("525400123456")
 

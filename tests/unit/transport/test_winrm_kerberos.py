@@ -6,9 +6,9 @@ import pytest
 import requests
 
 from inventory.machine import WinrmAuthentication
-from tasks.errors import AuthenticationFailed, Unreachable
-from tasks.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
-from tasks.transport.winrm.login import _REFUSED_HINTS, _build_kerberos_error
+from tasks.domain.errors import AuthenticationFailed, Unreachable
+from tasks.machines.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
+from tasks.machines.transport.winrm.login import _REFUSED_HINTS, _build_kerberos_error
 
 UNSPECIFIED = ("Unspecified GSS failure.  Minor code may provide more information", 851968)
 

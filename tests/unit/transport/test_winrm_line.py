@@ -10,8 +10,8 @@ import pytest
 import requests
 from winrm.protocol import Protocol
 
-from tasks.transport.winrm.http_line import HttpLine
-from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
+from tasks.machines.transport.winrm.http_line import HttpLine
+from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
 
 Answer = Callable[[socket.socket], None]
 

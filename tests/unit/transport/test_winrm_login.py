@@ -5,10 +5,10 @@ from unittest.mock import Mock
 import pytest
 
 from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthentication, WinrmScheme, WinrmSettings
-from tasks.errors import AuthenticationFailed, TransportError
-from tasks.transport.lockout_guard import LoginAttempt
-from tasks.transport.winrm.login import LoginBroken, _build_broken_login, _build_refusal, find_port
-from tasks.transport.winrm.messages import LoginRefused, MessageLost
+from tasks.domain.errors import AuthenticationFailed, TransportError
+from tasks.machines.transport.lockout_guard import LoginAttempt
+from tasks.machines.transport.winrm.login import LoginBroken, _build_broken_login, _build_refusal, find_port
+from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost
 
 NTLM, CERTIFICATE, BASIC = WinrmAuthentication.NTLM, WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC
 

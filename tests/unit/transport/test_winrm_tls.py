@@ -4,8 +4,8 @@ import ssl
 from pathlib import Path
 
 from inventory.machine import WinrmAuthentication, WinrmSettings
-from tasks.transport.winrm.shown_certificate import describe_certificate
-from tasks.transport.winrm.tls import build_tls_context
+from tasks.machines.transport.winrm.shown_certificate import describe_certificate
+from tasks.machines.transport.winrm.tls import build_tls_context
 from tests.lab.windows.certificates import Authority
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.web.certificate import describe_certificate_end, read_certificate_end
-from tasks.errors import CannotRun
+from fleetpatch.web.certificate import describe_certificate_end, read_certificate_end
+from tasks.domain.errors import CannotRun
 from tests.support.certificate import write_certificate
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)

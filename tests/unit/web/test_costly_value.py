@@ -2,12 +2,12 @@
 
 import pytest
 
-from deployments.web.fleet.costly_value import PAUSE_FACTOR, CostlyValue
+from fleetpatch.machines.costly_value import PAUSE_FACTOR, CostlyValue
 
 
 def test_a_value_that_has_changed_is_due_after_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("deployments.web.fleet.costly_value.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fleetpatch.machines.costly_value.time.monotonic", lambda: now[0])
     value = CostlyValue[str]()
 
     def compute(result: str) -> str:

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from deployments.web.fleet.list_scope import MAX_SCOPE_LENGTH, build_list_scope, build_machine_scope
-from deployments.web.fleet.machine_list import MachineFilters, build_entry
-from deployments.web.fleet.snapshot import MachineRow
+from fleetpatch.machines.list_scope import MAX_SCOPE_LENGTH, build_list_scope, build_machine_scope
+from fleetpatch.machines.machine_list import MachineFilters, build_entry
+from fleetpatch.machines.snapshot import MachineRow
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
 from tests.support.builders import make_machine

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from deployments.web.listening import open_listener
-from deployments.web.settings import WebSettings
-from tasks.errors import CannotRun
+from fleetpatch.web.listening import open_listener
+from fleetpatch.web.settings import WebSettings
+from tasks.domain.errors import CannotRun
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")

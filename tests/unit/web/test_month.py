@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deployments.preview.freeze_list import CalendarFreeze
-from deployments.web.windows.month import FOLDED_ENTRIES, SHOWN_ENTRIES, build_month, build_weeks, parse_month
-from deployments.web.windows.window_list import CalendarWindow, WindowKind
+from fleetpatch.windows.month import FOLDED_ENTRIES, SHOWN_ENTRIES, build_month, build_weeks, parse_month
+from fleetpatch.windows.window_list import CalendarWindow, WindowKind
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.web.updates.pending_index import PendingIndex
+from fleetpatch.updates.pending_index import PendingIndex
 from tasks.records.queries.fleet.updates import PendingUpdateRow
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

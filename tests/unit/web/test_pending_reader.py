@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.web.updates import pending_reader
-from deployments.web.updates.pending_reader import PendingReader
-from tasks.errors import RecordsUnavailable
+from fleetpatch.updates import pending_reader
+from fleetpatch.updates.pending_reader import PendingReader
+from tasks.domain.errors import RecordsUnavailable
 from tasks.records.setup import open_records
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployments.web.runs.machine_page import LOG_CHARACTERS, LOG_LINES, cut_log
-from tasks.reporting.log_files import sanitize_log
+from fleetpatch.runs.machine_page import LOG_CHARACTERS, LOG_LINES, cut_log
+from tasks.reports.log_files import sanitize_log
 
 
 def number_lines(count: int, line: str = "{}") -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.web.fleet.sources import SourceReader
-from deployments.web.settings import WebSettings
+from fleetpatch.machines.sources import SourceReader
+from fleetpatch.web.settings import WebSettings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FLEET = "machines: [{name: web-1, address: 192.0.2.1}]"

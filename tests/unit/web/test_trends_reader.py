@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deployments.web.fleet import trends
-from deployments.web.fleet.trends import TrendsReader
+from fleetpatch.machines import trends
+from fleetpatch.machines.trends import TrendsReader
 from tasks.records.queries.fleet.trends import DayTotals
 
 TODAY = date(2026, 11, 23)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
-from tasks.model import Window
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Window
+from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.freezes import Freeze, build_freeze
 from tasks.rules.timing.admission import (
     AdmissionRefusal,
@@ -17,7 +18,6 @@ from tasks.rules.timing.admission import (
     check_admission,
     compute_last_start,
 )
-from tasks.states import RebootPolicy
 
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
 NIGHT = Window(START, START + timedelta(hours=2), "Europe/Berlin")  # 01:00 to 03:00 there

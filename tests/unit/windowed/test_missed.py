@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Window
+from tasks.domain.model import Window
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.rules.timing.missed_windows import (
     MISSED_WINDOW_GRACE_PERIOD,

@@ -3,7 +3,7 @@
 import pytest
 
 from inventory.machine import PatchOwner
-from tasks.states import OperationState
+from tasks.domain.states import OperationState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 

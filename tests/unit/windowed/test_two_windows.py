@@ -1,6 +1,6 @@
 """A machine in two windows at once is patched by one of them; the other leaves it alone, and nothing has failed."""
 
-from tasks.states import OperationState, UpdateState
+from tasks.domain.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 

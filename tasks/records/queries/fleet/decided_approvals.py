@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import func, or_, select
 
-from tasks.model import RunInfo
+from tasks.domain.model import RunInfo
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.records.encoding.codec import decode
 from tasks.records.schema import approvals, runs

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
-from tasks.model import READ_ONLY_RUN_KINDS
+from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.page_tables import run_progress

@@ -7,16 +7,16 @@ from datetime import datetime
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
-from tasks.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
-from tasks.protocols.progress_store import ProgressRow
-from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.domain.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
+from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader
 from tasks.records.page_tables import run_progress
 from tasks.records.sql_records import RunPlans
 from tasks.records.storage.database import Database
-from tasks.states import OperationState
 
 _CHECKPOINT_ACT = "step"  # as in tasks/steps/checkpoint.py, whose layer is above this one
 _STEPS = TypeAdapter(tuple[StepRecord, ...])

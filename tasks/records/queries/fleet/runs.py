@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Text, case, cast, exists, func, or_, select
 
+from tasks.domain.states import OperationState, RebootState
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.storage.column_types import replace_unstorable
 from tasks.records.storage.database import Database
-from tasks.states import OperationState, RebootState
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Date, Integer, Select, func, literal, select
 
+from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records.page_tables import machine_days
 from tasks.records.storage.database import Database
-from tasks.states import Compliance, YesNoUnknown
 
 CARRIED_DAYS = 7
 """For how many days after its day an answer counts, if there is no newer one. Azure's assessments count as long."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Select, and_, func, select
 
+from tasks.domain.states import UpdateState
 from tasks.records import schema
 from tasks.records.page_tables import update_cves
 from tasks.records.storage.database import Database
-from tasks.states import UpdateState
 
 _PENDING, _RESULTS, _RUNS = schema.assessment_updates, schema.update_results, schema.runs
 _CHUNK = 500  # numbers in one query

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.schema import occurrences, runs
 from tasks.records.storage.database import Database
-from tasks.states import UNFINISHED_RUN_STATES
 
 _UNFINISHED = tuple(state.value for state in UNFINISHED_RUN_STATES)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.domain.states import OperationState
 from tasks.rules.automatic.model import (
     ActiveRun,
     ChangeRollout,
@@ -13,7 +14,6 @@ from tasks.rules.automatic.model import (
     RolloutState,
     Tell,
 )
-from tasks.states import OperationState
 from tests.unit.rules.automatic.test_decision import DAY, NIGHT, POLICY, act, machine, plans, rollout, tried, update
 
 TWO = (Phase(1, ("a",)), Phase(2, ("b",)))

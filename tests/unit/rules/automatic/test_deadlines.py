@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.domain.states import Classification
 from tasks.rules.automatic.deadlines import Sighting, compute_due, find_missing_since
 from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule
-from tasks.states import Classification
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tasks.domain.states import Classification, OperationState
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.forecast import forecast
 from tasks.rules.automatic.model import (
@@ -28,7 +29,6 @@ from tasks.rules.automatic.model import (
     Try,
 )
 from tasks.rules.calendar.freezes import Freeze
-from tasks.states import Classification, OperationState
 from tests.support.automatic_year.fleet import Setting
 from tests.support.automatic_year.simulation import simulate
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.domain.states import OperationState
 from tasks.rules.automatic.model import ChangeRollout, FleetView, HoldUpdate, Phase, RolloutState
-from tasks.states import OperationState
 from tests.unit.rules.automatic.test_decision import DAY, HOUR, NIGHT, act, machine, plans, rollout, tried, why
 
 ENDED = Phase(1, ("a",), NIGHT - 9 * DAY, NIGHT - 8 * DAY)

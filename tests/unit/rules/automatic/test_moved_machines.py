@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.domain.states import OperationState
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.model import ActiveRun, ChangeRollout, FleetView, Phase, RolloutState, RunPlan, StartRun
 from tasks.rules.automatic.progress import MachineStage, measure_rollout
-from tasks.states import OperationState
 from tests.unit.rules.automatic.test_decision import DAY, HOUR, NIGHT, POLICY, act, machine, plans, rollout, tried
 
 PHASES = (Phase(1, ("a",), NIGHT - 4 * DAY), Phase(2, ("b",)))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import RequestError
-from tasks.reporting.formatting import format_share
+from tasks.domain.errors import RequestError
+from tasks.reports.formatting import format_share
 from tasks.rules.compliance.figures import (
     build_document,
     compute_days,

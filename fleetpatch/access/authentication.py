@@ -1,0 +1,200 @@
+"""Finds out who makes a request: by a token, a session, or what a trusted proxy says."""
+
+import base64
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from fastapi import HTTPException, Request
+
+from fleetpatch.access.audit import record_refusal
+from fleetpatch.access.cookies import read_browser, read_session
+from fleetpatch.access.identity import STRANGER, Identity
+from fleetpatch.access.network import Peer
+from fleetpatch.access.providers.person import LoginRefused
+from fleetpatch.access.roles import Grants, Role, parse_grants
+from fleetpatch.access.sessions import LINK_SOURCE
+from fleetpatch.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
+from fleetpatch.web.context import WebContext, get_context
+from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
+from tasks.records.web_sessions import WebSession
+
+FEED_PATH: Final = "/calendar.ics"
+"""Calendar programs can't send a bearer token: for this path HTTP Basic has the token's name and the token."""
+MAX_NAME_LENGTH: Final = 200
+
+
+class LoginRequired(Exception):
+    """Credentials that are not valid.
+
+    Attributes:
+        scheme: what the answer asks for: "Bearer" or "Basic".
+    """
+
+    def __init__(self, scheme: str) -> None:
+        super().__init__("The token is not valid, has expired or was removed.")
+        self.scheme = scheme
+
+
+def identify(request: Request, peer: Peer) -> Identity:
+    """Return who makes a request, and what they may do.
+
+    Raises:
+        LoginRequired: the token is not valid.
+        HTTPException: a header with a user from somewhere that is no trusted proxy (403).
+        RecordsError: the records can't be read.
+    """
+    context = get_context(request)
+    scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+    proxied = _find_proxied_user(request, context, peer)
+    if scheme.lower() == "bearer" and (not proxied or is_token(sent.strip())):
+        return _identify_token(request, context, peer, sent.strip())
+    if proxied:
+        return _identify_proxied(request, context, peer, proxied)
+    if scheme.lower() == "basic" and request.url.path == FEED_PATH:
+        return _identify_basic(request, context, peer, sent)
+    return _identify_session(request, context, peer) or identify_stranger(context, peer)
+
+
+def identify_stranger(context: WebContext, peer: Peer) -> Identity:
+    """Return the identity of somebody without a login: on this machine they may look, unless the settings say no.
+
+    Where the public address is another one, a proxy is before these pages: all its visitors come from this machine. And
+    where others may connect, what forwards their connections may run on this machine, without a word about them.
+    """
+    settings = context.settings
+    is_only_here = settings.is_local and not settings.has_public_address
+    if peer.is_local and is_only_here and not settings.requires_login:
+        return Identity("", frozenset({Role.VIEW}), "loopback", address=peer.display)
+    return Identity(STRANGER.name, STRANGER.roles, STRANGER.source, address=peer.display)
+
+
+def _find_proxied_user(request: Request, context: WebContext, peer: Peer) -> str:
+    settings = context.settings
+    found = request.headers.getlist(settings.user_header) if settings.user_header else []
+    roles = request.headers.getlist(settings.roles_header) if settings.roles_header else []
+    if (found or roles) and not peer.is_trusted_proxy:
+        record_refusal(request, "a header with a user from an address that is no trusted proxy", who=",".join(found))
+        raise HTTPException(403, "Only a trusted proxy may say who you are: see fleetpatch web --trusted-proxy.")
+    if len(found) > 1 or len(roles) > 1:
+        record_refusal(request, "more than one header with a user or with roles", who=",".join(found))
+        raise HTTPException(403, "The proxy sends more than one header with a user, or with roles.")
+    name = _decode(found[0]) if found else ""
+    if len(name) > MAX_NAME_LENGTH or not all(character.isprintable() for character in name):
+        raise HTTPException(403, "The user's name from the proxy is too long, or has characters that names don't have.")
+    return name
+
+
+def _decode(header: str) -> str:
+    """Return the text of a header. Names that are not ASCII come as UTF-8 from all current proxies."""
+    try:
+        return header.encode("latin-1").decode().strip()
+    except UnicodeError:
+        return header.strip()
+
+
+def _identify_proxied(request: Request, context: WebContext, peer: Peer, name: str) -> Identity:
+    settings = context.settings
+    sent = request.headers.get(settings.roles_header) if settings.roles_header else None
+    grants = parse_grants(sent.split(",") if sent is not None else settings.proxy_roles)
+    secret = read_browser(request)
+    if not secret:
+        secret = request.state.new_browser_secret = create_secret()
+    csrf_token = derive_csrf_token(context.form_key, secret, name)
+    return Identity(name, grants.roles, "proxy", csrf_token, peer.display, grants.scopes)
+
+
+def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
+    token = find_token(context, sent)
+    if token is None:
+        record_refusal(request, "the bearer token is not valid", act="login")
+        raise LoginRequired("Bearer")
+    grants = _list_grants(token)
+    return Identity(token.name, grants.roles, "token", address=peer.display, scopes=grants.scopes)
+
+
+def _identify_basic(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
+    try:
+        name, _, password = base64.b64decode(sent.strip(), validate=True).decode().partition(":")
+    except ValueError:  # no base64, or no text
+        name, password = "", ""
+    token = find_token(context, password)
+    if token is None or token.name != name:
+        record_refusal(request, "the name and the token are not valid", act="login", who=name)
+        raise LoginRequired("Basic")
+    return Identity(token.name, frozenset({Role.VIEW}), "token", address=peer.display)
+
+
+def find_token(context: WebContext, text: str) -> AccessToken | None:
+    """Return the access token of a text, if it is valid now."""
+    if not is_token(text):
+        return None
+    now = context.clock.now()
+    return _note_use(context, SqlAccessTokens(context.records.database).find_by_token(digest_secret(text), now), now)
+
+
+def _identify_session(request: Request, context: WebContext, peer: Peer) -> Identity | None:
+    secret = read_session(request)
+    session = context.sessions.find(secret) if secret else None
+    session = _check_source(request, session) if session is not None else None
+    if session is None:
+        return None
+    if is_use(request):
+        session = context.sessions.note_use(session)
+    grants = parse_grants(session.roles)
+    return Identity(
+        session.name,
+        grants.roles,
+        "session",
+        derive_csrf_token(context.form_key, secret, session.name),
+        peer.display,
+        grants.scopes,
+        is_bound=not context.settings.is_secure,
+        ends_at=context.sessions.find_end(session),
+    )
+
+
+def _check_source(request: Request, session: WebSession) -> WebSession | None:
+    """Return a session with what it allows now; None: its login is valid no longer.
+
+    Raises:
+        ProviderAway: nobody could say so for too long.
+    """
+    context = get_context(request)
+    if session.source == TOKEN_SOURCE:
+        now = context.clock.now()
+        tokens = SqlAccessTokens(context.records.database)
+        token = _note_use(context, tokens.find_by_token(session.subject, now), now)
+        return replace(session, roles=token.roles) if token is not None and token.name == session.name else None
+    if session.source == LINK_SOURCE:
+        return session
+    if context.logins is None:
+        return None
+    try:
+        return context.logins.check_session(context.sessions, session)
+    except LoginRefused as error:
+        record_refusal(request, error.message, act="login", who=session.name)
+        return None
+
+
+def is_use(request: Request) -> bool:
+    """Return whether a person does something with this request: opens a page or sends a form.
+
+    What an open page asks for by itself is no use of a session: its live parts, its streams, and how long it lasts.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        return True
+    wanted = request.headers.get("sec-fetch-dest")
+    if wanted is not None:
+        return wanted == "document"
+    return "hx-request" not in request.headers and not request.url.path.startswith(("/live/", "/session"))
+
+
+def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> AccessToken | None:
+    if token is not None:
+        context.token_uses.note(token.name, token.used_at, now)
+    return token
+
+
+def _list_grants(token: AccessToken) -> Grants:
+    return parse_grants(token.roles)

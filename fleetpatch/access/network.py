@@ -1,0 +1,101 @@
+"""Says from where a request comes, and whether its proxy is trusted."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from starlette.datastructures import Headers
+
+from tasks.domain.errors import RequestError
+
+Address = IPv4Address | IPv6Address
+_FORWARDED: Final = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"}
+)
+_FORWARDED_PREFIX: Final = "x-forwarded-"
+_WITH_PORT: Final = re.compile(r"([0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return networks.
+
+    Raises:
+        RequestError: a text is no network.
+    """
+    return tuple(map(_parse_network, texts))
+
+
+def _parse_network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text.strip())
+    except ValueError as error:
+        raise RequestError(
+            f"--trusted-proxy {text!r} is not a network: {error}", hint="Give one as 10.0.0.5 or 10.0.0.0/24."
+        ) from error
+    if network.prefixlen == 0:
+        raise RequestError(
+            f"--trusted-proxy {text!r} is everybody: everybody could say who they are",
+            hint="Give the proxy's address, for example 10.0.0.5.",
+        )
+    return network
+
+
+def parse_address(text: str) -> Address | None:
+    """Return an IP address; None if it is none. IPv4 addresses that IPv6 sockets show are IPv4 addresses."""
+    try:
+        found = ip_address(text.strip().strip("[]").split("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def _parse_forwarded(text: str) -> Address | None:
+    """Return an address that a proxy names. Some add the port."""
+    with_port = _WITH_PORT.fullmatch(text)
+    return parse_address(with_port[1] if with_port else text)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where a request comes from.
+
+    Attributes:
+        address: the address at the other end of the connection; None if it is unknown.
+        headers: the request's.
+        trusted: the networks of trusted proxies.
+    """
+
+    address: Address | None
+    headers: Headers
+    trusted: tuple[IPv4Network | IPv6Network, ...]
+
+    @cached_property
+    def is_trusted_proxy(self) -> bool:
+        """Whether its headers about users and addresses are believed."""
+        return self.address is not None and any(self.address in each for each in self.trusted)
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether somebody on this machine asks, and not a proxy here for somebody elsewhere."""
+        is_loopback = self.address is not None and self.address.is_loopback
+        is_forwarded = any(name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) for name in self.headers)
+        return is_loopback and not self.is_trusted_proxy and not is_forwarded
+
+    @cached_property
+    def display(self) -> str:
+        """The address for the audit log: what a trusted proxy says, else the other end of the connection."""
+        found = self.address
+        if self.is_trusted_proxy:
+            # The last one is what the proxy saw, the others are what it was told. Some proxies add a header of their
+            # own behind the visitor's, and a chain of trusted ones adds each other.
+            for text in reversed(",".join(self.headers.getlist("x-forwarded-for")).split(",")):
+                named = _parse_forwarded(text.strip())
+                if named is None:
+                    break
+                found = named
+                if not any(named in each for each in self.trusted):
+                    break
+        return str(found) if found is not None else ""

@@ -1,0 +1,105 @@
+"""Makes access tokens for the command."""
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from fleetpatch.access.roles import Role, parse_limited_role
+from fleetpatch.access.token_secrets import create_token, digest_secret
+from flows.ports.audit import build_entry, find_actor
+from flows.ports.caller import current_caller, find_starter_name
+from inventory.errors import InventoryError
+from inventory.files.problems import did_you_mean
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.records.access_tokens import AccessToken, SqlAccessTokens
+from tasks.records.audit.entry import AuditResult
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.sql_records import SqlRecords
+
+_MAX_ROLES_LENGTH: Final = 255
+DEFAULT_DAYS: Final = 90.0
+"""How long a token is valid, in days, unless said otherwise."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def create_access_token(
+    records: SqlRecords, name: str, roles: Iterable[str], days: float = DEFAULT_DAYS, clock: Clock | None = None
+) -> tuple[AccessToken, str]:
+    """Store a new access token, and return it with its text. The text is stored nowhere.
+
+    Args:
+        records: open records.
+        name: who it is for: letters, digits and ".", "_", "@", "-".
+        roles: words of ``Role``; ``run@env=stage`` and ``approve@…`` are limited to machines.
+        days: how long it is valid, in days.
+        clock: the present time.
+
+    Raises:
+        RequestError: the name is not valid or taken, or a role does not exist.
+        RecordsError: the records can't be written, or this process can't sign tokens.
+    """
+    check_name(name)
+    kept = list_roles(roles)
+    now, text = (clock or SystemClock()).now(), create_token()
+    expires_at = now + timedelta(days=days)
+    token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
+    SqlAccessTokens(records.database).add(token, digest_secret(text))
+    record_command(records, clock, "add token", name, f"roles {', '.join(kept)}")
+    return token, text
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't be the name of a person or a program.
+
+    Raises:
+        RequestError: it can't.
+    """
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} can't be the name of a login",
+            hint='Use 1 to 64 letters, digits and ".", "_", "@", "-", beginning with a letter or a digit.',
+        )
+
+
+def list_roles(roles: Iterable[str]) -> tuple[str, ...]:
+    """Return the roles of a login. Every login may look.
+
+    Raises:
+        RequestError: a role does not exist, or none is given.
+    """
+    wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
+    try:
+        given = [parse_limited_role(word) for word in wanted]
+    except InventoryError as error:
+        raise RequestError(error.message, hint=error.hint) from error
+    if not given:
+        raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
+    kept = (Role.VIEW.value, *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in given))
+    kept = tuple(dict.fromkeys(kept))
+    if len(",".join(kept)) > _MAX_ROLES_LENGTH:
+        raise RequestError(
+            "these roles are too long", hint=f"They have room for {_MAX_ROLES_LENGTH} characters: use a tag or a group."
+        )
+    return kept
+
+
+def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = None) -> None:
+    """End an access token, and the sessions of its browsers, at once.
+
+    Raises:
+        RequestError: there is none with this name.
+        RecordsError: the records can't be written.
+    """
+    if not SqlAccessTokens(records.database).remove(name):
+        near = did_you_mean(name, [each.name for each in SqlAccessTokens(records.database).list_tokens()])
+        raise RequestError(f"there is no access token {name!r}", hint=f"{near}`fleetpatch web token list` shows all.")
+    record_command(records, clock, "remove token", name, "")
+
+
+def record_command(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
+    """Record in the audit log what the command has done with logins."""
+    actor = find_actor(current_caller())
+    entry = build_entry(actor, clock or SystemClock(), act, name, detail, AuditResult.DONE)
+    SqlAuditLog(records.database).append(entry)

@@ -1,0 +1,109 @@
+"""Says early what the policy and the scope of a role forbid, so that people learn it before a run is started.
+
+The engine decides by the same functions when the run begins (``flows.execution``), whatever these pages have seen.
+"""
+
+from collections.abc import Iterable
+
+from fastapi import Request
+
+from fleetpatch.access.identity import get_identity
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
+from fleetpatch.web.context import get_context
+from flows.engine.machine_selection import select_machines
+from flows.policy.enforcement import build_refusal, build_starter, enforce_policy
+from flows.policy.policy_file import load_policy
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from inventory.errors import EmptyScopeError, InventoryError
+from tasks.domain.errors import CannotRun
+from tasks.domain.model import RunInfo
+from tasks.rules.policy.decision import check_role_scope
+from tasks.rules.policy.model import Policy
+
+
+def check_request(request: Request, wanted: AssessRequest | PatchRequest) -> None:
+    """Refuse a request that the policy or the person's role forbids now.
+
+    Raises:
+        PolicyRefused: it does, with the rule.
+        InventoryError: the policy can't be read: no run begins.
+    """
+    context, identity = get_context(request), get_identity(request)
+    now = context.clock.now()
+
+    def read_policy() -> Policy:
+        return load_policy(now.date(), context.settings.configurations)
+
+    inventory = context.fleet.read(ACT_WAIT_SECONDS).inventory
+    if inventory is None:  # the run reads its own, and asks the policy then
+        return
+    starter = build_starter(identity.name, identity.scopes.get(Role.RUN, ""))
+    try:
+        own = context.settings.configurations
+        enforce_policy(wanted, inventory, starter, now, read_policy=read_policy, configurations=own)
+    except EmptyScopeError:
+        return  # the form and the API say that in their own words
+
+
+def require_machines_of_run(request: Request, role: Role, run: RunInfo) -> None:
+    """Refuse an act on a run with a machine outside of the scope of the person's role.
+
+    Raises:
+        CannotRun: the role is limited, and the inventory can't be read here.
+        PolicyRefused: a machine is outside, or in no inventory any more.
+    """
+    scope = get_identity(request).scopes.get(role, "")
+    if not scope:
+        return
+    context = get_context(request)
+    inventory = context.fleet.read(ACT_WAIT_SECONDS).inventory
+    if inventory is None:
+        raise CannotRun("the inventory can't be read here", hint="Your role is limited to machines of it.")
+    report = context.history.read_report(run.id)
+    _require_machines(
+        request,
+        role,
+        {
+            *(plan.machine for plan in report.plans),
+            *(name for wave in report.waves for name in wave.machines),
+            *(outcome.machine for outcome in report.outcomes),
+        },
+    )
+
+
+def require_machines_of_request(request: Request, role: Role, wanted: AssessRequest | PatchRequest) -> None:
+    """Refuse an act on a request that selects a machine outside of the scope of the person's role.
+
+    Raises:
+        CannotRun: the role is limited, and the machines of the request are not known here.
+        PolicyRefused: a machine is outside.
+    """
+    if not get_identity(request).scopes.get(role, ""):
+        return
+    context = get_context(request)
+    inventory, own = context.fleet.read(ACT_WAIT_SECONDS).inventory, context.settings.inventory
+    if inventory is None or (wanted.inventory is not None and (own is None or wanted.inventory != own.absolute())):
+        raise CannotRun("the inventory can't be read here", hint="Your role is limited to machines of it.")
+    try:
+        machines = select_machines(wanted, inventory)
+    except InventoryError as error:
+        raise CannotRun(error.message, hint="Ask somebody whose role is not limited.") from error
+    _require_machines(request, role, [machine.name for machine in machines])
+
+
+def _require_machines(request: Request, role: Role, names: Iterable[str]) -> None:
+    identity, context = get_identity(request), get_context(request)
+    inventory = context.fleet.read().inventory
+    known = {machine.name: machine for machine in inventory.machines} if inventory is not None else {}
+    starter = build_starter(identity.name, identity.scopes[role])
+    missing = sorted(name for name in names if name not in known)
+    machines = [known[name] for name in names if name in known]
+    if missing or not machines:
+        raise CannotRun(
+            f"it can't be said whether your role may touch {', '.join(missing[:5]) or 'this run'}",
+            hint="It is in no inventory here. Ask somebody whose role is not limited.",
+        )
+    if refusals := check_role_scope(starter, machines, role.value):
+        raise build_refusal(refusals)

@@ -1,0 +1,165 @@
+"""The API's routes that do something. Each needs its role, and is in the audit log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Request
+
+from fleetpatch.access.identity import get_identity
+from fleetpatch.access.roles import Role
+from fleetpatch.acts.decisions import approve_plan, get_shared_clock, reject_plan
+from fleetpatch.acts.run_acts import MAX_KEY_LENGTH, request_cancel, start_assessment, start_patch, start_resume
+from fleetpatch.acts.scope_preview import preview_scope
+from fleetpatch.api import models
+from fleetpatch.api.access import allow_act
+from fleetpatch.api.problems import describe_problems
+from fleetpatch.api.run_reading import build_approval
+from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
+from fleetpatch.pages.acts import find_exact_run
+from fleetpatch.web.context import get_context
+from flows.request.assess_request import AssessRequest
+from flows.request.base import StrictModel
+from flows.request.patch_request import PatchRequest
+from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
+from tasks.domain.model import RunInfo
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+
+router = APIRouter(responses=describe_problems(404, 408, 409, 413, 415))
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="Unique for each wanted run. The same key again starts nothing, and gives the same answer.",
+    ),
+]
+NOT_BY_TOKEN: Final = ("configuration", "hooks", "inventory", "notify", "outside_window", "report_directory")
+"""What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
+files that administrators write. The runs of a configuration are started by its schedule.
+"""
+RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
+
+
+@router.post("/assess", status_code=202, dependencies=RUN, tags=["Acts"])
+def assess(request: Request, wanted: AssessRequest, idempotency_key: Key) -> models.StartedRun:
+    """Assess machines now."""
+    _check_fields(wanted)
+    _check_scope(request, wanted)
+    return _describe_started(request, start_assessment(request, wanted, idempotency_key))
+
+
+@router.post("/plan", status_code=202, dependencies=RUN, tags=["Acts"])
+def plan(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models.StartedRun:
+    """Plan a patch run. Nothing is changed, whatever `dry_run` says."""
+    dry = wanted.model_copy(update={"dry_run": True})
+    _check(request, dry)
+    return _describe_started(request, start_patch(request, dry, idempotency_key))
+
+
+@router.post("/patch", status_code=202, dependencies=RUN, tags=["Acts"])
+def patch(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models.StartedRun:
+    """Patch machines inside a window that opens now, or at its start."""
+    _check(request, wanted)
+    return _describe_started(request, start_patch(request, wanted, idempotency_key))
+
+
+@router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])
+def cancel(request: Request, run_id: str, body: models.CancelBody | None = None) -> models.Cancelled:
+    """Ask a run to begin nothing more; nothing is killed. Asked again: the first request, or 409 if it is over."""
+    run = find_exact_run(get_context(request), run_id)
+    with _report_conflict():
+        asked = request_cancel(request, run, body.reason.strip() if body is not None else "")
+    return models.Cancelled(
+        maintenance_run_id=run.id,
+        stop_requested_by=asked.stop_request.who,
+        stop_reason=asked.stop_request.reason,
+        stop_requested_date_time=asked.stop_request.at,
+        executed=asked.has_active_holder,
+        executed_by=str(asked.lease.holder) if asked.lease is not None and asked.has_active_holder else None,
+    )
+
+
+@router.post("/runs/{run_id}/resume", status_code=202, dependencies=RUN, tags=["Acts"])
+def resume(request: Request, run_id: str) -> models.StartedRun:
+    """Resume a run that no process executes. Asked twice by a person, it is resumed once; 409 if a process has it."""
+    run = find_exact_run(get_context(request), run_id)
+    with _report_conflict():
+        return _describe_started(request, start_resume(request, run), run.id)
+
+
+@router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
+def approve(request: Request, run_id: str, decision: models.Consent) -> models.Approval:
+    """Approve exactly the plan of the digest. Who started the run may not. Sent again, it gives the same answer."""
+    run = find_exact_run(get_context(request), run_id)
+    made = _find_own_decision(request, run, ApprovalDecision.APPROVED, decision)
+    with _report_conflict():
+        return build_approval(made or approve_plan(request, run, decision.plan, decision.remark))
+
+
+@router.post("/approvals/{run_id}/reject", dependencies=APPROVE, tags=["Approvals"])
+def reject(request: Request, run_id: str, decision: models.Rejection) -> models.Approval:
+    """Reject a plan, so that its run begins nothing. Sent again, it gives the same answer."""
+    run = find_exact_run(get_context(request), run_id)
+    made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
+    with _report_conflict():
+        return build_approval(made or reject_plan(request, run, decision.plan, decision.remark))
+
+
+def _find_own_decision(
+    request: Request, run: RunInfo, wanted: ApprovalDecision, decision: models.Rejection
+) -> Approval | None:
+    """Return the decision if this very person made it before: the answer to the first request may be lost."""
+    context = get_context(request)
+    found = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
+    if found is None or (found.decision, found.who) != (wanted, get_identity(request).name):
+        return None
+    return found if found.digest.startswith(decision.plan) else None
+
+
+class StateConflict(FleetpatchError):
+    """What was asked for is not possible in the present state of the run."""
+
+
+@contextmanager
+def _report_conflict() -> Iterator[None]:
+    """Report a refusal by the state of a run as 409: the request itself is valid."""
+    try:
+        yield
+    except PolicyRefused:
+        raise
+    except RequestError as error:
+        raise StateConflict(error.message, hint=error.hint) from error
+
+
+def _check_fields(wanted: StrictModel) -> None:
+    refused = sorted(wanted.model_fields_set & set(NOT_BY_TOKEN))
+    if refused:
+        raise RequestError(
+            f"{', '.join(refused)}: this can't be set through the API", hint="Leave it out, or use a configuration."
+        )
+
+
+def _check(request: Request, wanted: PatchRequest) -> None:
+    _check_fields(wanted)
+    now = get_context(request).clock.now()
+    if wanted.window.to_window(now).end <= now:
+        raise RequestError("this window is over", hint="Leave the start out for a window that opens now.")
+    _check_scope(request, wanted)
+
+
+def _check_scope(request: Request, wanted: AssessRequest | PatchRequest) -> None:
+    snapshot = get_context(request).fleet.read(ACT_WAIT_SECONDS)
+    preview = preview_scope(snapshot, wanted.scope, wanted.only_machines)
+    if preview.error and snapshot.inventory is not None:
+        raise RequestError(f"scope: {preview.error}", hint=preview.hint)
+
+
+def _describe_started(request: Request, flow_run_id: str, run_id: str = "") -> models.StartedRun:
+    run = get_context(request).history.find_run_by_flow_run(flow_run_id)
+    return models.StartedRun(
+        flow_run_id=flow_run_id,
+        maintenance_run_id=run_id or (run.id if run is not None else None),
+        status=f"/api/v1/flow-runs/{flow_run_id}",
+    )

@@ -1,0 +1,242 @@
+"""The API's routes that read the fleet: overview, machines, updates, CVEs and windows."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import AwareDatetime
+
+from fleetpatch.api import models
+from fleetpatch.api.access import READ
+from fleetpatch.api.problems import describe_problems
+from fleetpatch.machines.machine_list import MachineEntry, build_entry, filter_entries, sort_entries
+from fleetpatch.machines.totals import count_fleet
+from fleetpatch.pages.machine import explain_pending, read_details
+from fleetpatch.pages.machines import Filters
+from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
+from fleetpatch.updates.automatic_state import read_automatic_state
+from fleetpatch.updates.list_filter import UpdateFilter, UpdateRow, list_updates, select_scope
+from fleetpatch.web.context import get_context
+from fleetpatch.windows.window_list import list_windows
+from tasks.domain.errors import RequestError
+from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
+from tasks.records.queries.fleet.windows import read_window_results
+
+router = APIRouter(dependencies=list(READ), responses=describe_problems())
+MAX_NUMBER: Final = 1_000_000
+Number = Annotated[int, Query(ge=1, le=MAX_NUMBER, description="The number of the part, from 1.")]
+Item = TypeVar("Item")
+MAX_DAYS: Final = 400
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset; write + as %2B in an address.")]
+_CVE: Final = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
+
+
+def build_part(request: Request, items: Sequence[Item], page: int) -> models.Part[Item]:
+    """Return one part of a list."""
+    part = build_page(request, items, page, PAGE_SIZE)
+    return describe_part(part, part.items, page)
+
+
+def describe_part(part: Page[Any], items: Sequence[Item], page: int) -> models.Part[Item]:
+    """Return a part for a program. Behind the end nothing comes, so that counting up ``page`` ends."""
+    found = list(items) if page == part.number else []
+    return models.Part(items=found, page=page, total=part.total, next=part.next_url or None)
+
+
+@router.get("/overview", tags=["Fleet"])
+def read_overview(request: Request) -> models.Overview:
+    """The fleet in numbers, what runs, and what comes next."""
+    context = get_context(request)
+    snapshot = context.fleet.read()
+    totals = count_fleet(snapshot)
+    return models.Overview(
+        machines=totals.machines,
+        compliant=totals.compliant,
+        non_compliant=totals.non_compliant,
+        not_assessed=totals.not_assessed,
+        critical_patch_count=totals.critical,
+        security_patch_count=totals.security,
+        other_patch_count=totals.other,
+        reboot_required=totals.reboot,
+        services_to_restart=totals.services,
+        unreachable=totals.unreachable,
+        runs_in_progress=[each.id for each in context.history.read_unfinished_runs()],
+        waiting_approvals=count_waiting_approvals(context.records.database, context.clock.now()),
+        next_windows=[
+            models.Window(
+                configuration=each.zone_schedule.configuration.name,
+                start_date_time=each.window.start,
+                end_date_time=each.window.end,
+                time_zone=each.zone_schedule.schedule.zone,
+            )
+            for each in snapshot.upcoming
+        ],
+        problems=list(snapshot.problems),
+    )
+
+
+@router.get("/machines", tags=["Fleet"])
+def list_machines(request: Request, filters: Filters, sort: str = "", page: Number = 1) -> models.Part[models.Machine]:
+    """The machines of the inventory, with the filters of the page of machines."""
+    entries = sort_entries(filter_entries(get_context(request).fleet.read(), filters), sort)
+    part = build_part(request, entries, page)
+    items = [models.Machine(**_describe_machine(each)) for each in part.items]
+    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+
+
+@router.get("/machines/{name}", tags=["Fleet"], responses=describe_problems(404))
+def read_machine(request: Request, name: str) -> models.MachineDetails:
+    """A machine of the inventory, and what it lacks."""
+    context = get_context(request)
+    snapshot = context.fleet.read()
+    row = snapshot.rows.get(name)
+    if row is None:
+        raise HTTPException(404, f"there is no machine {name!r} in the inventory")
+    automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
+    patches = [
+        models.MissingPatch(
+            patch_name=each.update.name,
+            patch_title=each.update.title or None,
+            version_before=each.update.installed,
+            version=each.update.available,
+            classifications=[each.update.classification.value],
+            severity=each.update.severity or "",
+            cves=None if each.update.cves is None else list(each.update.cves),
+            since_date_time=each.since,
+            reason=each.reason,
+            maintenance_run_id=each.run_id or None,
+        )
+        for each in explain_pending(snapshot, automatic, row, read_details(context, name))
+    ]
+    return models.MachineDetails(**_describe_machine(build_entry(row, snapshot.at)), patches=patches)
+
+
+@router.get("/updates", tags=["Fleet"])
+def list_missing_updates(
+    request: Request, filters: Annotated[UpdateFilter, Depends()], page: Number = 1
+) -> models.Part[models.PatchSummary]:
+    """The updates that machines of the inventory lack, by name."""
+    context = get_context(request)
+    fleet = context.fleet.read()
+    with context.pending.open() as index:
+        rows: list[UpdateRow] = list_updates(index, select_scope(index, fleet, filters), filters)
+    part = build_part(request, sorted(rows, key=lambda row: row.name), page)
+    items = [
+        models.PatchSummary(
+            patch_name=each.name,
+            patch_title=each.title,
+            kb_id=each.kb,
+            version=each.version,
+            classifications=[each.classification],
+            severity=each.severity,
+            machines=each.machines,
+            cve_count=each.cves,
+            since_date_time=each.since,
+            published_date_time=each.published,
+            withheld=each.withheld,
+        )
+        for each in part.items
+    ]
+    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+
+
+@router.get("/cves/{cve}", tags=["Fleet"])
+def read_cve(request: Request, cve: str) -> models.Cve:
+    """The machines that lack a fix of a CVE. None: no known update of it is missing."""
+    context = get_context(request)
+    fleet, cve = context.fleet.read(), cve.upper()
+    patches: list[str] = []
+    with context.pending.open() as index:
+        if cve not in index.cves and not _CVE.fullmatch(cve):
+            raise RequestError(f"{cve!r} is no CVE", hint="It is written like this: CVE-2026-12345.")
+        mine = select_scope(index, fleet, UpdateFilter())
+        lacking = 0
+        for name, version in index.cves.get(cve, ()):
+            update = index.updates.get(name)
+            bits = update.versions.get(version, 0) & mine if update is not None else 0
+            if bits:
+                patches.append(name)
+                lacking |= bits
+        machines = sorted(index.list_machines(lacking))
+    return models.Cve(cve=cve, patches=sorted(set(patches)), machines=machines)
+
+
+@router.get("/windows", tags=["Fleet"])
+def list_calendar(
+    request: Request, since: Moment = None, until: Moment = None, page: Number = 1
+) -> models.Part[models.CalendarEntry]:
+    """The windows that open between two times, at most 400 days apart: from now on, for 31 days, if none is given."""
+    context = get_context(request)
+    now = context.clock.now()
+    since = since or now
+    if not EARLIEST <= since <= LATEST:
+        raise RequestError(f"since: {since.isoformat()} is too far away", hint="Correct the year.")
+    until = until or since + timedelta(days=31)
+    if not since < until <= since + timedelta(days=MAX_DAYS):
+        raise RequestError(
+            f"until: {until.isoformat()} is not within {MAX_DAYS} days after since, {since.isoformat()}",
+            hint="Without since, the list begins now.",
+        )
+    results = read_window_results(context.records.database, since, until)
+    fleet = context.fleet.read()
+    windows = list_windows(fleet.zone_schedules, results, since, until, now, fleet.disabled_schedules)
+    part = build_part(request, windows, page)
+    items = [
+        models.CalendarEntry(
+            configuration=each.configuration,
+            start_date_time=each.start,
+            end_date_time=each.end,
+            time_zone=each.zone,
+            status=each.kind.value,
+            machines=each.machines,
+            reason=each.reason,
+            maintenance_run_id=each.run_id or None,
+            run_status=each.run_state or None,
+            overlaps=list(each.overlaps),
+        )
+        for each in part.items
+    ]
+    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+
+
+def _describe_machine(entry: MachineEntry) -> dict[str, Any]:
+    machine, state, last, window = entry.row.machine, entry.row.state, entry.row.last_run, entry.row.next_window
+    has_answered = state is not None and state.answered_at is not None
+    return {
+        "machine_name": machine.name,
+        "address": machine.address,
+        "environment": machine.environment,
+        "location": machine.location,
+        "availability_zone": machine.availability_zone,
+        "groups": list(machine.groups),
+        "tags": dict(machine.tags),
+        "owner": machine.owner.value,
+        "compliance_state": entry.compliance.value,
+        "last_known_compliance_state": state.compliance if state is not None and has_answered else None,
+        "os_name": (state.os_name if state is not None else "") or entry.os,
+        "critical_and_security_patch_count": entry.urgent if has_answered else None,
+        "other_patch_count": state.other if state is not None and has_answered else None,
+        "services_to_restart_count": state.services_to_restart if state is not None and has_answered else None,
+        "reboot_required": entry.reboot.value,
+        "readiness": entry.readiness.word,
+        "readiness_reason": entry.readiness.reason,
+        "patch_mode": entry.mode,
+        "configurations": list(entry.row.configurations),
+        "assessed_date_time": state.answered_at if state is not None else None,
+        "last_try_date_time": state.at if state is not None else None,
+        "error": (state.error_message or None) if state is not None else None,
+        "last_run": None
+        if last is None
+        else models.LastRun(maintenance_run_id=last.run_id, kind=last.kind, status=last.state, start_date_time=last.at),
+        "next_window": None
+        if window is None
+        else models.Window(
+            configuration=window.configuration,
+            start_date_time=window.start,
+            end_date_time=window.end,
+            time_zone=window.zone,
+        ),
+    }

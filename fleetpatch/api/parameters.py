@@ -1,0 +1,50 @@
+"""Checks the parameters of an address by the OpenAPI document, so that the document is true."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from fastapi import Request
+
+from fleetpatch.machines.machine_list import SHOWN, SORT_KEYS
+from fleetpatch.machines.standing import NOT_READY, READY, UNKNOWN
+from inventory.machine import PatchOwner
+from tasks.domain.errors import RequestError
+from tasks.domain.states import Classification, Compliance, Severity, YesNoUnknown
+
+WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
+    "/machines": {
+        "compliance": Compliance,
+        "owner": PatchOwner,
+        "reboot": YesNoUnknown,
+        "readiness": (READY, NOT_READY, UNKNOWN),
+        "show": SHOWN,
+        "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
+    },
+    "/updates": {"classification": Classification, "severity": Severity},
+}
+"""The words of filters, by path and parameter. "" is no filter."""
+
+
+def describe_words(document: dict[str, Any]) -> None:
+    """Write the words of the filters into the OpenAPI document."""
+    for path, words in WORDS.items():
+        for parameter in document["paths"][path]["get"]["parameters"]:
+            if parameter["name"] in words:
+                parameter["schema"]["enum"] = ["", *map(str, words[parameter["name"]])]
+
+
+def check_parameters(request: Request) -> None:
+    """Refuse parameters and words that the document has not: a misspelled filter would select everything, or nothing.
+
+    Raises:
+        RequestError: the name or the word is unknown.
+    """
+    route = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+    schemas = {each["name"]: each["schema"] for each in route.get("parameters", ()) if each["in"] == "query"}
+    for name, value in request.query_params.multi_items():
+        if name not in schemas:
+            known = f"The parameters are: {', '.join(schemas)}." if schemas else "It has no parameters."
+            raise RequestError(f"the parameter {name!r} is unknown", hint=known)
+        words = schemas[name].get("enum")
+        if words is not None and value not in words:
+            raise RequestError(f"{name}: {value!r} is unknown", hint=f"One of: {', '.join(filter(None, words))}.")

@@ -1,0 +1,162 @@
+"""The API's routes that read runs, approvals and the audit log."""
+
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request
+
+from fleetpatch.acts.decisions import get_shared_clock
+from fleetpatch.acts.flow_runs import read_flow_run
+from fleetpatch.api import models
+from fleetpatch.api.access import READ
+from fleetpatch.api.fleet_reading import Number, describe_part
+from fleetpatch.api.problems import describe_problems
+from fleetpatch.pages.acts import find_exact_run
+from fleetpatch.pages.paging import PAGE_SIZE, build_part
+from fleetpatch.web.context import get_context
+from tasks.domain.model import RunInfo
+from tasks.records.approvals import Approval, SqlApprovals
+from tasks.records.queries.fleet.run_steps import read_audit_rows, read_run_steps
+from tasks.records.queries.fleet.runs import RunFilter, count_runs
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.json_document import build_document
+
+RUNS_IN_PART: Final = 100
+MAX_RUNS_IN_PART: Final = 1000
+Limit = Annotated[int, Query(ge=1, le=MAX_RUNS_IN_PART, description="How many runs a part has.")]
+Kind = Annotated[
+    Literal["patch", "stage", "assess", "plan"] | None, Query(description="Only runs of this kind; left out: all.")
+]
+
+router = APIRouter(dependencies=list(READ), responses=describe_problems(404))
+
+
+def build_run(run: RunInfo) -> models.Run:
+    """Return a run as the API shows it."""
+    return models.Run(
+        maintenance_run_id=run.id,
+        kind=run.kind,
+        status=run.state.value,
+        scope=run.scope,
+        started_by=run.started_by,
+        start_date_time=run.started_at,
+        end_date_time=run.ended_at,
+        flow_run_id=run.flow_run_id or "",
+        message=run.message,
+    )
+
+
+def build_approval(approval: Approval) -> models.Approval:
+    """Return an approval as the API shows it."""
+    return models.Approval(
+        maintenance_run_id=approval.run_id,
+        approval=approval.decision.value or "waiting",
+        plan=approval.digest,
+        asked_date_time=approval.asked_at,
+        expires_date_time=approval.expires_at,
+        decided_by=approval.who or None,
+        decided_date_time=approval.decided_at,
+        remark=approval.remark,
+    )
+
+
+@router.get("/runs", tags=["Runs"])
+def list_runs(
+    request: Request, kind: Kind = None, limit: Limit = RUNS_IN_PART, page: Number = 1
+) -> models.Part[models.Run]:
+    """The runs, newest first. If a run begins between two parts, one may come twice; none is left out."""
+    context = get_context(request)
+    part = build_part(
+        request,
+        lambda offset, count: context.history.read_runs(count, kind=kind, offset=offset),
+        page,
+        total=count_runs(context.records.database, RunFilter(kinds=(kind,) if kind else ())),
+        size=limit,
+    )
+    return describe_part(part, [build_run(each) for each in part.items], page)
+
+
+@router.get("/runs/{run_id}", tags=["Runs"])
+def read_report(request: Request, run_id: str) -> models.Report:
+    """The whole report of a run: waves, hooks and machines with their updates, steps and findings."""
+    context = get_context(request)
+    run = find_exact_run(context, run_id)
+    return models.Report(**build_document(build_tables(context.history.read_report(run.id))))
+
+
+@router.get("/runs/{run_id}/progress", tags=["Runs"])
+def read_progress(request: Request, run_id: str) -> models.Progress:
+    """What the machines of a run do now. Empty for a run that is over."""
+    context = get_context(request)
+    run = find_exact_run(context, run_id)
+    lease = context.records.leases.find_lease(run.id)
+    is_held = lease is not None and lease.is_held
+    return models.Progress(
+        run=build_run(run),
+        executed=is_held,
+        executed_by=str(lease.holder) if lease is not None and is_held else None,
+        stop_requested_by=lease.stop.who if lease is not None and lease.stop is not None else None,
+        machines=[
+            models.MachineProgress(
+                machine_name=each.machine,
+                step=each.step,
+                status=each.state,
+                fraction=each.fraction,
+                message=each.message,
+                since_date_time=each.since,
+                date_time=each.at,
+            )
+            for each in read_run_steps(context.records.database, run.id)
+        ],
+    )
+
+
+@router.get("/flow-runs/{flow_run_id}", tags=["Runs"])
+def read_started(request: Request, flow_run_id: str) -> models.FlowRun:
+    """How a run that was asked for here comes to its worker."""
+    run = get_context(request).history.find_run_by_flow_run(flow_run_id)
+    status = read_flow_run(flow_run_id)
+    if status is None:
+        raise HTTPException(404, "nothing was started here with this id")
+    return models.FlowRun(
+        flow_run_id=flow_run_id,
+        maintenance_run_id=run.id if run is not None else None,
+        state=status.state,
+        message=status.message,
+        is_over=status.is_over,
+    )
+
+
+@router.get("/approvals", tags=["Approvals"])
+def list_approvals(request: Request) -> list[models.Approval]:
+    """The plans that wait for a decision."""
+    context = get_context(request)
+    found = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
+    return [build_approval(each) for each in found]
+
+
+@router.get("/audit", tags=["Audit"])
+def list_audit(request: Request, page: Number = 1) -> models.Part[models.AuditEntry]:
+    """The audit log, the newest first."""
+    database = get_context(request).records.database
+    total = read_audit_rows(database, 0, 0)[1]
+    part = build_part(
+        request, lambda offset, limit: read_audit_rows(database, offset, limit)[0], page, total=total, size=PAGE_SIZE
+    )
+    items = [
+        models.AuditEntry(
+            number=each.number,
+            date_time=each.at,
+            who=each.who,
+            source=each.source,
+            claimed=each.claimed,
+            address=each.address,
+            act=each.act,
+            subject=each.subject,
+            detail=each.detail,
+            result=each.result,
+            message=each.message,
+            seal=each.seal,
+        )
+        for each in part.items
+    ]
+    return describe_part(part, items, page)

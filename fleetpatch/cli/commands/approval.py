@@ -1,0 +1,140 @@
+"""approve, reject and approvals: a person decides about runs that wait for approval."""
+
+from typing import Annotated
+
+import typer
+
+from fleetpatch.cli.app import JsonOption, RecordsOption, RunArgument, app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.completion import complete_run
+from fleetpatch.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunReport
+from tasks.rules.runs.approval import build_approve_command, compute_report_digest
+
+PANEL = "Patch"
+ApproverOption = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Default: your login name.")]
+RemarkOption = Annotated[str, typer.Option("--remark", metavar="TEXT", help="Your remark. The report shows it.")]
+PlanDigestOption = Annotated[
+    str,
+    typer.Option(
+        "--plan",
+        metavar="DIGEST",
+        help="Decide only about this plan; `approvals` shows its digest. Without it: show the plan and ask.",
+    ),
+]
+
+
+@app.command("approve", cls=ActingCommand, rich_help_panel=PANEL)
+def approve(
+    run: RunArgument,
+    name: ApproverOption = "",
+    remark: RemarkOption = "",
+    plan: PlanDigestOption = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve a run that waits for approval. It installs what its plan shows, and nothing else."""
+    _decide_approval(run, name, remark, plan, records, approves=True, as_json=as_json)
+
+
+@app.command("reject", cls=ActingCommand, rich_help_panel=PANEL)
+def reject(
+    run: RunArgument,
+    name: ApproverOption = "",
+    remark: RemarkOption = "",
+    plan: PlanDigestOption = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reject a run that waits for approval. It ends without a change."""
+    _decide_approval(run, name, remark, plan, records, approves=False, as_json=as_json)
+
+
+@app.command("approvals", rich_help_panel=PANEL)
+def list_approvals(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN]",
+            help="Show the whole plan of this run. Without it: list the runs that wait.",
+            autocompletion=complete_run,
+        ),
+    ] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs that wait for approval, or show the plan and the decision of one run."""
+    from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report
+    from fleetpatch.cli.views.approval import (
+        build_approval_json,
+        build_waiting_run_json,
+        print_plan_for_approval,
+        print_waiting_runs,
+    )
+    from flows.approval.decisions import find_waiting_runs, read_approval
+
+    history = open_history(records)
+    if not run:
+        found = find_waiting_runs(records)
+        if as_json:
+            print_json({"approvals": [build_waiting_run_json(each) for each in found]})
+        else:
+            print_waiting_runs(found)
+        return
+    report = read_full_report(history, find_run(history, run).id)
+    approval = read_approval(report.run.id, records)
+    if as_json:
+        print_json(build_approval_json(report, approval))
+    else:
+        print_plan_for_approval(report, approval)
+
+
+def _decide_approval(
+    run: str, name: str, remark: str, plan: str, records: str | None, *, approves: bool, as_json: bool
+) -> None:
+    from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_open_run_leases
+    from fleetpatch.cli.views.approval import build_decision_json, print_decision
+    from flows.approval.decisions import approve_run, reject_run
+    from flows.ports.caller import read_login_name
+
+    history = open_history(records)
+    found = find_run(history, run)
+    login = read_login_name()
+    if approves and not plan:
+        plan_digest = _confirm_plan(read_full_report(history, found.id), records, as_json=as_json)
+        if plan_digest is None:
+            get_stderr_console().print("Nothing was done.")
+            return
+        plan = plan_digest
+    record_decision = approve_run if approves else reject_run
+    approval = record_decision(found.id, name or login, remark, plan=plan, login=login, records_url=records)
+    lease = read_open_run_leases([found], records).get(found.id)
+    if as_json:
+        print_json(build_decision_json(approval, lease))
+    else:
+        print_decision(approval, found, lease)
+
+
+def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> str | None:
+    """Show the plan of a waiting run, ask for approval, and return the digest of that plan; None: no.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    from fleetpatch.cli.views.approval import print_plan_for_approval
+    from flows.approval.decisions import read_approval
+    from tasks.records.approvals import ApprovalDecision
+
+    approval = read_approval(report.run.id, records)
+    if approval is None or approval.decision is not ApprovalDecision.WAITING:
+        return ""  # the decision reports that the run does not wait
+    plan_digest = compute_report_digest(report)
+    if as_json or not can_ask():
+        approve_command = build_approve_command(report.run.id, plan_digest)
+        raise RequestError(
+            f"run {report.run.id}: there is no terminal to show its plan; name the plan that you approve",
+            hint=f"Read the plan (fleetpatch approvals {report.run.id}), then: {approve_command}",
+        )
+    print_plan_for_approval(report, approval)
+    return plan_digest if ask("Approve this plan?") else None

@@ -1,0 +1,179 @@
+"""audit: show the audit log, check its chain, remove old entries."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from fleetpatch.cli.app import JsonOption, RecordsOption, app
+from fleetpatch.cli.runtime.completion import complete_names
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
+from inventory.files.problems import did_you_mean
+from inventory.name_lists import format_count
+from tasks.domain.errors import RequestError
+
+audit_app = typer.Typer(
+    no_args_is_help=True, help="Who did what: show the audit log, and check that nobody changed it."
+)
+app.add_typer(audit_app, name="audit", rich_help_panel="Look")
+
+
+@audit_app.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many entries, newest first.")] = 100,
+    who: Annotated[
+        str,
+        typer.Option(
+            "--who",
+            metavar="NAME",
+            help="Only what this proven name did.",
+            autocompletion=complete_names("actors"),
+        ),
+    ] = "",
+    act: Annotated[
+        str,
+        typer.Option(
+            "--act",
+            metavar="ACT",
+            help="Only these acts: patch, approve, login …",
+        ),
+    ] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what people and programs did, newest first."""
+    from fleetpatch.cli.views.audit import build_audit_json, print_audit
+    from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        log = SqlAuditLog(database.database)
+        entries = log.read(limit, who=who, act=act)
+        if not entries:
+            for option, name, known in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
+                _require_known(option, name, known)
+    if as_json:
+        print_json(build_audit_json(entries))
+    else:
+        print_audit(entries)
+
+
+def _require_known(option: str, name: str, known: Sequence[str]) -> None:
+    """Raise an error for a name that the log does not have: an empty list would look like innocence.
+
+    Raises:
+        RequestError: it has not.
+    """
+    if name and name not in known:
+        listed = f"It has {', '.join(shorten_list(known, 10))}." if known else "It is empty."
+        raise RequestError(f"{option}: the audit log has no {name!r}", hint=f"{did_you_mean(name, known)}{listed}")
+
+
+@audit_app.command("verify")
+def verify(
+    head: Annotated[
+        str,
+        typer.Option(
+            "--head", metavar="NUMBER:SEAL", help="An entry that must be there, as your syslog server has it."
+        ),
+    ] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no entry was changed, added, removed or cut off. Exit code 0 only if that is certain."""
+    from fleetpatch.cli.views.audit import build_verification_json, print_verification, to_exit_code
+    from tasks.records.audit.head import parse_head
+    from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.audit.verification import verify_log
+    from tasks.records.setup import open_records
+
+    expected = parse_head(head) if head else None
+    with open_records(records) as database:
+        found = verify_log(SqlAuditLog(database.database), expected)
+    if as_json:
+        print_json(build_verification_json(found))
+    else:
+        print_verification(found)
+    raise typer.Exit(int(to_exit_code(found.state)))
+
+
+@audit_app.command("cut")
+def cut(
+    through: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The newest entry that is removed.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why. The log keeps it.")],
+    accept_faults: Annotated[
+        bool, typer.Option("--accept-faults", help="Also if the log is broken. The log keeps what was wrong.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove the oldest entries, up to a number. The log keeps who did it, when and why, and begins behind them."""
+    from fleetpatch.cli.views.audit import build_audit_json
+    from flows.ports.audit import read_os_actor
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.audit.cutting import cut_log
+    from tasks.records.setup import open_records
+
+    if not yes:
+        _confirm(through)
+    with open_records(records) as database:
+        actor = read_os_actor()
+        entry, removed = cut_log(
+            database.database,
+            through,
+            SystemClock().now(),
+            (actor.who, actor.source, actor.claimed, actor.address),
+            reason,
+            accept_faults=accept_faults,
+        )
+    if as_json:
+        print_json({"removed": removed, "entry": build_audit_json([entry])[0]})
+    else:
+        print_to_stderr(f"{format_count(removed, 'entry', ('is', 'are'))} removed. Entry {entry.number} records it.")
+
+
+@audit_app.command("send")
+def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
+    """Send entries that your syslog server or webhook does not have yet. Exit code 1: some are left."""
+    from flows.composition import read_own_secret
+    from flows.notify.audit_forwarding import SYSLOG_VARIABLE, WEBHOOK_VARIABLE, read_targets, send_pending
+    from tasks.records.setup import open_records
+    from tasks.reports.formatting import format_iso_utc
+
+    targets = read_targets()
+    if not targets:
+        raise RequestError(
+            "the audit log is sent nowhere", hint=f"Set {SYSLOG_VARIABLE} or {WEBHOOK_VARIABLE} for all programs."
+        )
+    with open_records(records) as database:
+        left = send_pending(database.database, targets, read_own_secret)
+    if as_json:
+        names = ("receiver", "count", "message", "fault")
+        documents = [{name: getattr(each, name) for name in names} for each in left]
+        oldest = [{"oldest": format_iso_utc(each.oldest_at) if each.oldest_at else None} for each in left]
+        print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
+    else:
+        for each in left:
+            counted = format_count(each.count, "entry", ("is", "are"))
+            words = f"{counted} not sent: {each.message or 'another program is sending'}"
+            print_to_stderr(f"{each.receiver}: {words if each.count or each.fault else 'all is sent'}")
+    is_left = any(each.count or each.fault for each in left)
+    raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))
+
+
+def _confirm(through: int) -> None:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+        Exit: the answer is no.
+    """
+    if not can_ask():
+        raise RequestError(
+            "removing entries of the audit log needs a confirmation, and there is no terminal", hint="Add --yes."
+        )
+    if not ask(f"Remove all entries of the audit log up to {through}?"):
+        print_to_stderr("Nothing was done.")
+        raise typer.Exit(0)

@@ -1,0 +1,82 @@
+"""machines clean: remove what fleetpatch has left on machines."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, ScopeArgument
+from fleetpatch.cli.commands.fleet_status import machines_app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from flows.ports.caller import Caller
+from inventory.name_lists import format_count
+from tasks.domain.errors import RequestError
+
+if TYPE_CHECKING:
+    from flows.cleaning import CleanResult
+
+
+@machines_app.command("clean", cls=ActingCommand)
+def clean(
+    scope: ScopeArgument,
+    unknown_runs: Annotated[
+        bool,
+        typer.Option("--unknown-runs", help="Also where runs were that these records do not know, after you asked."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=200, help="How many machines at a time.")] = 20,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what fleetpatch has left on machines: jobs, locks, notes, the broker. Shows it first, and asks."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.progress import build_display
+    from fleetpatch.cli.views.clean import build_clean_json, print_results, to_exit_code
+    from flows.cleaning import CleanOrder, CleanState, clean_machines, look_at_machines
+    from flows.composition import open_ports
+    from flows.request.assess_request import AssessRequest
+    from tasks.records.setup import open_records
+
+    machines = load_machines_in_scope(inventory, scope)[1]
+    request = AssessRequest(scope=scope, inventory=inventory)
+
+    def act(work: "Callable[..., tuple[CleanResult, ...]]", names: Sequence[str]) -> "tuple[CleanResult, ...]":
+        with (
+            build_display(names, None, "clean") as listener,
+            open_records(records) as database,
+            open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+        ):
+            return work(machines, ports, CleanOrder(database.database, unknown_runs, at_once))
+
+    results = act(look_at_machines, [machine.name for machine in machines])
+    planned = {each.machine: each for each in results if each.state is CleanState.TO_BE_CLEANED}
+    if not as_json:
+        print_results(results)
+    if planned and not dry_run:
+        if not (yes or _confirm(len(planned))):
+            print_to_stderr("Nothing was done.")
+            return
+        seen = {each.machine: each for each in results}
+        results = act(partial(clean_machines, seen), list(planned))
+        if not as_json:
+            print_results([each for each in results if each.machine in planned])
+    if as_json:
+        print_json(build_clean_json(results, dry_run=dry_run))
+    raise typer.Exit(int(to_exit_code(results)))
+
+
+def _confirm(count: int) -> bool:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    if not can_ask():
+        raise RequestError(
+            "machines clean needs a confirmation, and there is no terminal", hint="Add --yes, or --dry-run."
+        )
+    return ask(f"Remove that from {format_count(count, 'machine')}?")

@@ -1,0 +1,143 @@
+"""config check, schema and import-azure: check configurations, print their schema, import Azure's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from fleetpatch.cli.runtime.completion import complete_scope
+
+if TYPE_CHECKING:
+    from deployments.azure.import_result import AzureImport
+
+config_app = typer.Typer(
+    help="Check maintenance configurations, print their JSON Schema, import Azure's.", no_args_is_help=True
+)
+app.add_typer(config_app, name="config", rich_help_panel="Schedule")
+
+PathArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        parser=parse_path,
+        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", parser=parse_path, help="Write it there. Default: stdout."),
+]
+
+
+@config_app.command("check")
+def check_config(
+    path: PathArgument = None,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all faults and warnings of configurations. Changes nothing."""
+    from deployments.checks.capacity_checks import check_capacity
+    from deployments.checks.configuration_checks import check_configurations
+    from deployments.checks.controller_checks import check_controller
+    from deployments.checks.policy_checks import check_policy
+    from deployments.configuration.inventories import load_inventories
+    from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
+    from deployments.preview.learned_durations import read_learned
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.output import print_json, print_to_stderr, to_safe_text
+    from fleetpatch.cli.views.config import (
+        build_check_json,
+        build_faulty_check_json,
+        print_check_result,
+        to_check_exit_code,
+    )
+    from fleetpatch.cli.views.inventory import print_problems
+    from tasks.domain.protocols.clock import SystemClock
+
+    now = SystemClock().now()
+    place = find_configurations(path)
+    try:
+        configurations = load_configurations(place, now.date())
+    except InvalidConfigurations as faulty:
+        if as_json:
+            print_json(build_faulty_check_json(place, faulty.problems))
+        else:
+            print_problems(place, faulty.problems)
+        raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
+    inventories = load_inventories(configurations, inventory)
+    learned, remark = read_learned(records)
+    if remark:
+        print_to_stderr(to_safe_text(remark))
+    findings = (
+        *check_configurations(configurations, inventories, now),
+        *check_capacity(configurations, inventories, learned),
+        *check_policy(configurations, inventories, now),
+        *check_controller(configurations),
+    )
+    if as_json:
+        print_json(build_check_json(configurations, inventories, findings, now))
+    else:
+        print_check_result(configurations, inventories, findings, now)
+    if code := to_check_exit_code(inventories, findings, inventory):
+        raise typer.Exit(int(code))
+
+
+@config_app.command("schema")
+def print_config_schema(
+    output: OutputOption = None,
+    policy: Annotated[bool, typer.Option("--policy", help="The schema of policy.yaml instead.")] = False,
+) -> None:
+    """Print the JSON Schema of configurations, for editors."""
+    import json
+
+    from deployments.configuration.file_format import build_json_schema
+    from fleetpatch.cli.runtime.output import print_json, print_to_stderr
+    from flows.policy.policy_form import build_policy_schema
+
+    schema = build_policy_schema() if policy else build_json_schema()
+    if output is None:
+        print_json(schema)
+        return
+    output.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
+    print_to_stderr(f"written to {output}")
+
+
+@config_app.command("import-azure")
+def import_azure_config(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE.json…", parser=parse_path, help="What `az maintenance configuration show -o json` printed."
+        ),
+    ],
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="Which machines. Azure has this in its assignments.",
+            autocompletion=complete_scope,
+        ),
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Convert Azure's maintenance configurations, and list what can't be imported."""
+    from deployments.azure.file_import import import_azure_files, render_configurations
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, to_safe_text
+
+    azure_import: AzureImport = import_azure_files(files, scope)
+    for line in azure_import.notes:
+        print_to_stderr(to_safe_text(line))
+    if not azure_import.configurations:
+        raise typer.Exit(int(ExitCode.BAD_INPUT))
+    text = render_configurations(azure_import, output)
+    if output is None:
+        print_to_stdout(text.rstrip("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")
+        print_to_stderr(f"written to {output}; read it, and run `fleetpatch config check {output}`")
+    if azure_import.notes:
+        raise typer.Exit(int(ExitCode.WARNINGS))

@@ -1,0 +1,151 @@
+"""deploy: write maintenance configurations to Prefect, and undo manual changes there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, app, parse_path
+from fleetpatch.cli.runtime.acting_command import DeployingCommand
+from fleetpatch.cli.runtime.completion import complete_fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deployments.sync.model import Change
+
+ConfigurationsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        parser=parse_path,
+        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+
+
+@app.command("deploy", cls=DeployingCommand, rich_help_panel="Schedule")
+def deploy(
+    path: ConfigurationsArgument = None,
+    inventory: InventoryOption = None,
+    fleet: Annotated[
+        str,
+        typer.Option(
+            "--fleet",
+            metavar="NAME",
+            envvar="FLEETPATCH_FLEET",
+            autocompletion=complete_fleet,
+            help="Names this set of configurations on its Prefect server, and its records.",
+        ),
+    ] = "default",
+    pool: Annotated[
+        str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers execute the runs.")
+    ] = "fleetpatch",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only show what differs; exit code 3 if something does.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Make the changes without asking.")] = False,
+    unpause: Annotated[
+        bool, typer.Option("--unpause", help="With --yes: also lift pauses that a person set in Prefect.")
+    ] = False,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration has any more.")] = (
+        True
+    ),
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all that deploy made for this fleet; needs no configurations.")
+    ] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Then run a worker on this machine until stopped.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write maintenance configurations to Prefect: deployments, schedules, work pool, automations."""
+    from prefect.settings import get_current_settings
+
+    from deployments.refresh_schedules import refresh_schedules
+    from deployments.server.client import open_server_client
+    from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
+    from deployments.sync.policy_record import is_policy_recorded, record_policy
+    from deployments.sync.run_status import find_run_statuses
+    from deployments.worker.worker_process import run_worker
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.output import print_json
+    from fleetpatch.cli.views import deploy as view
+    from flows.policy.policy_file import load_policy
+    from tasks.domain.protocols.clock import SystemClock
+
+    if remove:
+        _remove(require_fleet_name(fleet), pool, check=check, yes=yes, as_json=as_json)
+        return
+    with open_server_client(CLIENT_RETRIES) as client:
+        plan = build_plan(
+            client,
+            path,
+            inventory,
+            fleet=require_fleet_name(fleet),
+            pool=pool,
+            refresh_flow=refresh_schedules,
+            prune=prune,
+            lifts_pauses=check or unpause or not yes,
+        )
+        blocking_findings = plan.find_blocking_findings()
+        policy = load_policy(plan.now.date(), plan.configurations.source_path)
+        is_recorded = is_policy_recorded(fleet, policy)
+        if as_json:
+            print_json(view.build_plan_json(plan, blocking_findings, is_policy_recorded=is_recorded))
+        else:
+            view.print_changes(plan.changes)
+            view.print_kept_pauses(plan.kept_pauses)
+            view.print_blocking_findings(blocking_findings)
+        if check:
+            view.print_remarks(plan, is_policy_recorded=is_recorded)
+            is_good = plan.is_up_to_date and is_recorded and not blocking_findings and not plan.is_over
+            raise typer.Exit(int(ExitCode.SUCCESS if is_good else ExitCode.WARNINGS))
+        if not plan.is_up_to_date:
+            plan.require_no_blocking_findings(blocking_findings)
+            if not yes:
+                view.confirm_changes(_count_changes(plan.changes))
+            with view.report_progress(_count_changes(plan.changes)) as report_change:
+                plan.apply(client, report_change)
+        if record_policy(fleet, policy):
+            view.print_recorded_policy(policy)
+        if not as_json:
+            now = SystemClock().now()
+            next_windows = plan.find_next_windows(now)
+            view.print_next_windows(plan, next_windows, find_run_statuses(client, next_windows, SystemClock().now), now)
+            view.print_run_location(pool, get_current_settings().ui_url, serve=serve)
+    if serve:
+        code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
+        view.print_worker_stopped()
+        raise typer.Exit(code)
+    raise typer.Exit(int(ExitCode.WARNINGS if plan.is_over else ExitCode.SUCCESS))
+
+
+def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> None:
+    """Remove all that deploy made for a fleet, after a question."""
+    from deployments.server.client import open_server_client
+    from deployments.sync.plan import CLIENT_RETRIES
+    from deployments.sync.removal import plan_removal
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.output import print_json
+    from fleetpatch.cli.views import deploy as view
+
+    with open_server_client(CLIENT_RETRIES) as client:
+        plan = plan_removal(client, fleet, pool)
+        if as_json:
+            print_json({"up_to_date": not plan.changes, "changes": view.build_changes_json(plan.changes)})
+        else:
+            view.print_removals(plan.changes, fleet)
+        if check:
+            raise typer.Exit(int(ExitCode.WARNINGS if plan.changes else ExitCode.SUCCESS))
+        if plan.changes:
+            if not yes:
+                view.confirm_changes(len(plan.changes))
+            with view.report_progress(len(plan.changes)) as report_change:
+                plan.apply(client, report_change)
+    if not as_json:
+        view.print_kept_objects(pool)
+
+
+def _count_changes(changes: "Sequence[Change]") -> int:
+    from deployments.sync.model import ChangeAction
+
+    return sum(change.action is not ChangeAction.KEEP for change in changes)

@@ -1,0 +1,179 @@
+"""doctor: check whether machines and fleetpatch itself are ready."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app, parse_path
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.host_key_questions import run_trust
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json
+from flows.ports.caller import Caller
+from tasks.domain.errors import CannotRun, RequestError
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
+
+if TYPE_CHECKING:
+    from flows.doctor import Readiness
+    from flows.recording import RecordedBundle
+
+ServerChecker: TypeAlias = Callable[[str | None], tuple[Finding, ...]]
+"""Checks the Prefect server, given the URL of the records."""
+
+_REGISTERED_SERVER_CHECKERS: list[ServerChecker] = []
+
+
+def register_server_checker(checker: ServerChecker) -> None:
+    """Set the function that checks the server. This package does not import the code of the server."""
+    _REGISTERED_SERVER_CHECKERS[:] = [checker]
+
+
+@app.command("doctor", rich_help_panel="Look")
+def run_doctor(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", help="Refresh the package lists of the machines first. Shows broken repositories."),
+    ] = False,
+    only_here: Annotated[bool, typer.Option("--here", help="Check only fleetpatch itself, and no machine.")] = False,
+    server: Annotated[
+        bool,
+        typer.Option("--server", help="Check fleetpatch itself and the Prefect server, its schedules and workers."),
+    ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FOLDER",
+            parser=parse_path,
+            help="Write what the one machine answers to a new folder, without its names, for a report of a fault.",
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Show the unknown host keys, ask, and learn those that you trust. No login."),
+    ] = False,
+    trust_all: Annotated[
+        bool, typer.Option("--trust-all", help="Learn all unknown host keys, and do not ask. Never a changed one.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check whether machines are ready, with the remedy for each problem. Changes at most package lists.
+
+    With --trust and --trust-all it checks nothing else.
+    """
+    if trust or trust_all:
+        if only_here or server or refresh or record is not None:
+            raise RequestError("--trust goes with no other option of doctor", hint="Leave the others out.")
+        raise typer.Exit(
+            int(run_trust(scope, inventory, records, at_once=at_once, is_asked=not trust_all, as_json=as_json))
+        )
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.doctor import (
+        build_doctor_json,
+        print_findings,
+        print_installation_findings,
+        print_machine_readiness,
+        print_recording,
+        to_doctor_exit_code,
+    )
+    from flows.doctor import Readiness, find_worst_level
+    from flows.installation_checks import check_installation
+
+    _require_recordable(record, inventory, scope, asks_machines=not (only_here or server))
+    own_findings = check_installation(records)
+    if not as_json:
+        print_installation_findings(own_findings)
+    server_findings = _check_server(records) if server else ()
+    if not as_json:
+        print_findings(server_findings)
+    readiness: tuple[Readiness, ...] = ()
+    bundle: RecordedBundle | None = None
+    if not only_here and not server and find_worst_level(own_findings) is not FindingLevel.BLOCK:
+        names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
+        check = functools.partial(_check_machine_readiness, scope, inventory, records, at_once=at_once)
+        readiness, bundle = check(names, refresh=refresh, record=record)
+        if not as_json:
+            print_machine_readiness(readiness)
+            unread_machines = [each.machine for each in readiness if each.has_unread_lists and record is None]
+            if unread_machines and _confirm_reading_package_lists(len(unread_machines)):
+                read_again, _ = check(unread_machines, refresh=True)
+                print_machine_readiness(read_again)
+                readiness = (*(each for each in readiness if not each.has_unread_lists), *read_again)
+    if as_json:
+        print_json(build_doctor_json(own_findings, readiness, server_findings, bundle))
+    elif record is not None:
+        print_recording(bundle)
+    code = to_doctor_exit_code((*own_findings, *server_findings), readiness)
+    is_unrecorded = record is not None and bundle is None
+    raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_unrecorded and code is not ExitCode.CANNOT_RUN else code))
+
+
+def _require_recordable(folder: Path | None, inventory: Path | None, scope: str, *, asks_machines: bool) -> None:
+    """Check before anything is asked that one machine can be recorded there, if one is to be.
+
+    Raises:
+        RequestError: it can't.
+    """
+    if folder is None:
+        return
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.recording import require_new_folder
+
+    if not asks_machines:
+        raise RequestError(
+            "--record records a machine, and --here and --server ask none", hint="Leave one of them out."
+        )
+    count = len(load_machines_in_scope(inventory, scope)[1])
+    if count != 1:
+        raise RequestError(f"--record records one machine, and the scope has {count}", hint="Name the machine.")
+    require_new_folder(folder)
+
+
+def _confirm_reading_package_lists(count: int) -> bool:
+    """Ask at the terminal whether machines may read their package lists now; False without a terminal."""
+    whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
+    return can_ask() and ask(f"{whom} never read. Read them now? Nothing else changes.")
+
+
+def _check_server(records: str | None) -> tuple[Finding, ...]:
+    if not _REGISTERED_SERVER_CHECKERS:
+        raise CannotRun("this program cannot check a Prefect server", hint="Use the command `fleetpatch`.")
+    return _REGISTERED_SERVER_CHECKERS[0](records)
+
+
+def _check_machine_readiness(
+    scope: str,
+    inventory: Path | None,
+    records: str | None,
+    names: Sequence[str],
+    *,
+    at_once: int,
+    refresh: bool,
+    record: Path | None = None,
+) -> "tuple[tuple[Readiness, ...], RecordedBundle | None]":
+    """Return whether machines are ready, and what was recorded, if the one machine is to be recorded to a folder."""
+    from fleetpatch.cli.runtime.progress import build_display
+    from flows.composition import open_ports
+    from flows.doctor import check_machines
+    from flows.recording import MachineRecorder
+    from flows.request.assess_request import AssessRequest
+    from inventory.scope import Scope
+
+    request = AssessRequest(scope=scope, inventory=inventory)
+    with (
+        build_display(names, None, "doctor") as listener,
+        open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+    ):
+        machines = [each for each in Scope.parse(scope).select_machines(ports.inventory) if each.name in set(names)]
+        if record is None:
+            return check_machines(machines, ports, at_once=at_once, refresh=refresh), None
+        recorder = MachineRecorder(machines[0], ports)
+        readiness = check_machines(machines, recorder.ports, at_once=1, refresh=refresh)
+        return readiness, recorder.record_rest(record)

@@ -1,0 +1,259 @@
+"""hotpatch status, enroll, unenroll, enable and disable: the enrolment for hotpatches and live patches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
+from flows.ports.caller import Caller
+from inventory.credential_references import PASSWORD_FORMS
+from inventory.name_lists import format_count
+from tasks.domain.errors import RequestError
+
+if TYPE_CHECKING:
+    from flows.hotpatch.changes import ChangeResult
+    from flows.hotpatch.licence_provider import LicenceProvider
+    from flows.hotpatch.overview import HotpatchRow
+    from inventory.machine import Machine
+    from tasks.domain.protocols.clock import Clock
+    from tasks.rules.hotpatch.status import EnrolmentRequest, HotpatchAction
+
+hotpatch_app = typer.Typer(
+    help="Show and change the enrolment for hotpatches (Windows) and live patches (Linux).", no_args_is_help=True
+)
+app.add_typer(hotpatch_app, name="hotpatch", rich_help_panel="Patch")
+
+DEFAULT_TOKEN = "env:AZURE_ACCESS_TOKEN"  # noqa: S105 - a reference, not a secret
+_MAX_NAMES = 5
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before machines are changed.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
+ArcOption = Annotated[
+    str | None,
+    typer.Option(
+        "--arc",
+        metavar="GROUP",
+        help="Ask Azure Arc for licences of Windows Server 2025: /subscriptions/ID/resourceGroups/NAME.",
+    ),
+]
+TokenOption = Annotated[
+    str,
+    typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}."),
+]
+AtOnceOption = Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")]
+
+
+@hotpatch_app.command("status")
+def show_status(
+    scope: ScopeArgument = ALL_MACHINES,
+    arc: ArcOption = None,
+    arc_token: TokenOption = DEFAULT_TOKEN,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the enrolment of machines, with what they lack, from the last assessment. Contacts no machine."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.hotpatch import build_status_json, print_statuses
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from tasks.domain.protocols.clock import SystemClock
+
+    clock = SystemClock()
+    calendar = load_baseline_calendar()
+    machines = load_machines_in_scope(inventory, scope)[1]
+    rows = _read_rows(machines, records, clock)
+    if arc is not None:
+        rows = _add_licences(rows, machines, _open_arc(arc, arc_token, clock), clock)
+    stale = calendar.describe_age(clock.now().date())
+    if as_json:
+        print_json(build_status_json(rows, stale))
+    else:
+        print_statuses(rows, stale)
+
+
+_CHANGES = {
+    "enroll": "Enrol machines, so that they receive hotpatches or live patches.",
+    "unenroll": "End the enrolment of machines. Windows can be enrolled again, with effect from the next baseline on.",
+    "enable": "Let enrolled machines receive hotpatches or live patches again.",
+    "disable": "Keep the enrolment of machines, but let them receive no hotpatches or live patches.",
+}
+"""The verbs that change machines, with their help."""
+
+
+def _add_change_command(verb: str, description: str) -> None:
+    @hotpatch_app.command(verb, cls=ActingCommand, help=description)
+    def change(
+        scope: ScopeArgument,
+        yes: YesOption = False,
+        dry_run: DryRunOption = False,
+        arc: ArcOption = None,
+        arc_token: TokenOption = DEFAULT_TOKEN,
+        at_once: AtOnceOption = 20,
+        inventory: InventoryOption = None,
+        records: RecordsOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        _change(verb, scope, inventory, records, (arc, arc_token), at_once, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
+for _verb, _description in _CHANGES.items():
+    _add_change_command(_verb, _description)
+
+
+def _change(
+    verb: str,
+    scope: str,
+    inventory: Path | None,
+    records: str | None,
+    arc: tuple[str | None, str],
+    at_once: int,
+    *,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.hotpatch import build_change_json, print_changes, to_exit_code
+    from tasks.rules.hotpatch.status import HotpatchAction
+
+    names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
+    if not (yes or dry_run) and not _confirm(verb, names):
+        print_to_stderr("Nothing was done.")
+        return
+
+    results = _run_changes(HotpatchAction(verb), scope, names, inventory, records, arc, at_once, dry_run=dry_run)
+    if as_json:
+        print_json(build_change_json(verb, results, dry_run=dry_run))
+    else:
+        print_changes(results)
+    raise typer.Exit(int(to_exit_code(results)))
+
+
+def _run_changes(
+    action: "HotpatchAction",
+    scope: str,
+    names: Sequence[str],
+    inventory: Path | None,
+    records: str | None,
+    arc: tuple[str | None, str],
+    at_once: int,
+    *,
+    dry_run: bool,
+) -> "tuple[ChangeResult, ...]":
+    from fleetpatch.cli.runtime.progress import build_display
+    from flows.composition import open_ports
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from flows.hotpatch.changes import ChangeOrder, change_enrolments
+    from flows.policy.enforcement import enforce_enrolment_policy
+    from flows.ports.caller import find_starter_name
+    from flows.request.assess_request import AssessRequest
+    from inventory.scope import Scope
+    from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+    from tasks.records.setup import open_records
+
+    calendar = load_baseline_calendar()
+    request = AssessRequest(scope=scope, inventory=inventory)
+    with (
+        build_display(names, None, "hotpatch") as listener,
+        open_records(records) as database,
+        open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+    ):
+        order = ChangeOrder(
+            action=action,
+            by=find_starter_name(Caller()),
+            store=SqlHotpatchEnrolments(database.database),
+            calendar=calendar,
+            provider=None if arc[0] is None else _open_arc(arc[0], arc[1], ports.clock),
+            dry_run=dry_run,
+            at_once=at_once,
+        )
+        in_scope = Scope.parse(scope).select_machines(ports.inventory)
+        machines = [machine for machine in in_scope if machine.name in set(names)]
+        if not dry_run:
+            enforce_enrolment_policy(machines, ports.inventory, ports.clock.now(), ports.read_deployed_policies())
+        return change_enrolments(machines, ports, order)
+
+
+def _confirm(verb: str, names: Sequence[str]) -> bool:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    if not can_ask():
+        raise RequestError(
+            f"hotpatch {verb} changes machines and needs a confirmation, and there is no terminal",
+            hint="Add --yes, or --dry-run.",
+        )
+    whom = ", ".join(shorten_list(names, _MAX_NAMES))
+    return ask(f"{verb.capitalize()} {format_count(len(names), 'machine')} ({whom})?")
+
+
+def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":
+    """Return Azure Arc. The token is read for each request, and never kept."""
+    from flows.composition import read_own_secret
+    from flows.hotpatch.azure_arc import AzureArc
+
+    def read_token() -> str:
+        return read_own_secret(token).reveal().strip()
+
+    return AzureArc(group, read_token, clock)
+
+
+def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock") -> "list[HotpatchRow]":
+    from fleetpatch.cli.runtime.run_lookup import open_history
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from flows.hotpatch.overview import build_overview
+
+    names = [machine.name for machine in machines]
+    latest = open_history(records).read_latest_assessments(names, answered=True)
+    requests, today = read_requests(names, records), clock.now().date()
+    overview = build_overview(names, latest, requests, load_baseline_calendar(), today)
+    return [overview[name] for name in names]
+
+
+def read_requests(names: Sequence[str], records: str | None) -> "Mapping[str, EnrolmentRequest]":
+    """Return what people last asked for on each of these machines."""
+    from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        return SqlHotpatchEnrolments(database.database).read_requests(names)
+
+
+def _add_licences(
+    rows: "Sequence[HotpatchRow]", machines: "Sequence[Machine]", provider: "LicenceProvider", clock: "Clock"
+) -> "list[HotpatchRow]":
+    """Return the rows with what a licence provider says of the machines that get their licence from it."""
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from flows.hotpatch.changes import PROVIDER_SECONDS, apply_licence, read_licences
+    from flows.hotpatch.licence_provider import Licence
+    from flows.hotpatch.overview import build_row
+    from tasks.domain.protocols.clock import Deadline
+    from tasks.domain.states import HotpatchStatus
+
+    through_provider = {each.machine for each in rows if each.enrolment and each.enrolment.means == "arc"}
+    asked = [machine for machine in machines if machine.name in through_provider]
+    licences = read_licences(asked, provider, lambda: Deadline.after(clock, PROVIDER_SECONDS))
+    calendar, today = load_baseline_calendar(), clock.now().date()
+
+    def add(row: "HotpatchRow") -> "HotpatchRow":
+        licence = licences.get(row.machine)
+        if licence is None:
+            return row
+        if not isinstance(licence, Licence):
+            return replace(row, provider_words=f"not known: {licence.message}")
+        enrolment, words = apply_licence(row.enrolment, licence), licence.state or "no licence"
+        known = build_row(row.machine, enrolment, row.request, calendar, today, words)
+        if licence.is_changing:
+            return replace(known, status=HotpatchStatus.PENDING)
+        # somebody may have cancelled it in the portal
+        is_canceled = licence.is_canceled and known.status is HotpatchStatus.NOT_ENROLLED
+        return replace(known, status=HotpatchStatus.CANCELED) if is_canceled else known
+
+    return [add(row) for row in rows]

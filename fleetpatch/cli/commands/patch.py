@@ -1,0 +1,158 @@
+"""plan and patch: show what a run would do, and do it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from shlex import quote
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import typer
+from typer.core import TyperCommand
+
+from fleetpatch.cli.app import app
+from fleetpatch.cli.runtime.output import ask, can_ask, get_stderr_console, print_to_stderr
+from inventory.files.problems import did_you_mean
+from inventory.machine import Machine
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.reports.formatting import format_count
+from tasks.rules.calendar.time_format import format_duration
+
+if TYPE_CHECKING:
+    from flows.request.patch_request import PatchRequest
+    from inventory.machine_sets import MachineSet
+
+_LONG_WAIT = timedelta(hours=1)
+PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
+
+_DETAILS_FLAG = typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine.")
+_PLAN_FLAGS: Mapping[str, Any] = {
+    "as_flow": typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it."),
+    "details": _DETAILS_FLAG,
+}
+_PATCH_FLAGS: Mapping[str, Any] = {
+    "dry_run": typer.Option(
+        "--dry-run", rich_help_panel="Policies", help="Show what would be done, and change nothing."
+    ),
+    "yes": typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins."),
+    "no_prefect": typer.Option(
+        "--no-prefect",
+        rich_help_panel="Run",
+        help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
+    ),
+    "plain": typer.Option("--plain", hidden=True),  # the former name of --no-prefect
+    "details": _DETAILS_FLAG,
+}
+
+
+class LazyCommand(TyperCommand):
+    """A verb whose callback builds the command when it is used, so that the help of other verbs is quick."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - those of Typer's own base
+        """Return the context of the command itself."""
+        build_command: Any = self.callback
+        return build_command().make_context(*arguments, **settings)
+
+
+def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
+    """Give a verb the options of a patch request and flags of its own. It receives them as one map."""
+
+    def register(verb: PatchVerb) -> PatchVerb:
+        @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
+        @cache
+        def build_command() -> Any:  # noqa: ANN401 - of Typer's
+            from fleetpatch.cli.request_options import build_patch_command
+
+            return build_patch_command(name, verb, flags)
+
+        return verb
+
+    return register
+
+
+@_register_patch_verb("plan", _PLAN_FLAGS)
+def plan(options: dict[str, Any]) -> None:
+    """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
+    _run_patch({**options, "dry_run": True}, as_flow=bool(options["as_flow"]))
+
+
+@_register_patch_verb("patch", _PATCH_FLAGS)
+def patch(options: dict[str, Any]) -> None:
+    """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
+    _run_patch(options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
+
+
+def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.request_parsing import build_patch_request
+    from fleetpatch.cli.runtime.run_session import run_request_in_session
+    from fleetpatch.cli.views.run_result import print_result
+    from flows.policy.enforcement import build_starter, enforce_policy
+    from flows.ports.caller import read_login_name
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.reports.report_directory import find_report_directory
+
+    request = build_patch_request(options)
+    inventory, machines = load_machines_in_scope(request.inventory, request.scope)
+    _require_in_scope(options["only"] or (), machines, request.scope)
+    # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
+    enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
+    if not request.dry_run:
+        _tell_long_wait(request.window.to_window(SystemClock().now()).start - SystemClock().now())
+    if not request.dry_run and not yes:
+        _confirm_patch(request, machines, inventory.sets, options["records"])
+    if not request.dry_run:
+        request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
+    result = run_request_in_session(
+        request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
+    )
+    print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
+    raise typer.Exit(int(result.exit_code))
+
+
+def _tell_long_wait(wait: timedelta) -> None:
+    """Say that the command stays until the window opens, if that is far off."""
+    if wait > _LONG_WAIT:
+        print_to_stderr(
+            f"The window opens in {format_duration(wait.total_seconds())}. Until then this command waits, and it "
+            "must not be closed. A configuration with this window runs without a terminal: `fleetpatch deploy`."
+        )
+
+
+def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: str) -> None:
+    """Raise an error for a name of ``--only`` that is not in the scope. In a request file it may be older, and is none.
+
+    Raises:
+        RequestError: there is such a name.
+    """
+    known = {machine.name for machine in machines}
+    for name in names:
+        if name not in known:
+            hint = f"{did_you_mean(name, known)}To see its machines: fleetpatch inventory list {quote(scope)}"
+            raise RequestError(f"--only: no machine {name!r} is in the scope {scope!r}", hint=hint)
+
+
+def _confirm_patch(
+    request: "PatchRequest", machines: Sequence[Machine], sets: "Sequence[MachineSet]", records: str | None
+) -> None:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    from fleetpatch.cli.runtime.run_lookup import open_history
+    from fleetpatch.cli.views.patch_request import print_patch_request
+    from tasks.domain.protocols.clock import SystemClock
+
+    if not can_ask():
+        raise RequestError(
+            f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
+            hint="Add --yes, or see what would be done: fleetpatch plan.",
+        )
+    try:
+        assessments = open_history(records).read_latest_assessments([each.name for each in machines], answered=True)
+    except RecordsError:  # the question has no numbers then; the run says what is wrong with the records
+        assessments = None
+    print_patch_request(request, machines, SystemClock().now(), sets, assessments)
+    if not ask("Patch them?"):
+        get_stderr_console().print("Nothing was done.")
+        raise typer.Exit(0)

@@ -1,0 +1,99 @@
+"""query: ask the records in SQL. Reads only."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from fleetpatch.cli.commands.automatic import ConfigurationsOption
+from fleetpatch.cli.runtime.output import print_to_stderr
+
+if TYPE_CHECKING:
+    from inventory.machine import Inventory
+
+DEFAULT_DAYS = 30.0
+"""As many days as Azure keeps installations."""
+
+
+@app.command("query", rich_help_panel="Look back")
+def query_records(
+    sql: Annotated[
+        str,
+        typer.Argument(metavar="SQL", help='One statement, e.g. "SELECT * FROM machines". "SHOW TABLES" lists all.'),
+    ],
+    days: Annotated[
+        float, typer.Option("--days", min=1, max=36600, help="How old runs, windows and days may be, in days.")
+    ] = DEFAULT_DAYS,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout, and nothing else.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", parser=parse_path, help="Write a Parquet file.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=86400, help="How long it may take.")] = 120.0,
+    config: ConfigurationsOption = None,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the records in SQL: tables like those of Azure Resource Graph, and plain ones. Reads only."""
+    from fleetpatch.cli.views.query import print_answer_csv, print_answer_json, print_answer_table, write_parquet
+    from tasks.domain.errors import RequestError
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.queries.tables import QueryTables
+    from tasks.records.setup import open_records
+    from tasks.reports.query.engine import find_tables, open_query
+
+    if as_json + as_csv + (parquet is not None) > 1:
+        raise RequestError("--json, --csv and --parquet exclude each other")
+    named = find_tables(sql)
+    found = _load_inventory(inventory) if "machines" in named else None
+    assignments = _read_assignments(config, inventory) if "assignments" in named else ()
+    now = SystemClock().now()
+    since = now - timedelta(days=days)
+    with open_records(records) as database:
+        tables = QueryTables(database, since, found, assignments, now=now)
+        with open_query(tables, seconds) as query:
+            answer = query.ask(sql)
+    if parquet is not None:
+        write_parquet(answer, parquet)
+    elif as_json:
+        print_answer_json(answer)
+    elif as_csv:
+        print_answer_csv(answer)
+    else:
+        print_answer_table(answer)
+
+
+def _load_inventory(path: Path | None) -> "Inventory | None":
+    """Return the inventory. Without one, machines have no environment, location and tags."""
+    from inventory.errors import FleetpatchError
+    from inventory.loader import find_inventory, load_inventory
+
+    try:
+        return load_inventory(find_inventory(path))
+    except FleetpatchError as error:
+        if path is not None:
+            raise
+        print_to_stderr(f"without the inventory: {error.message}")
+        return None
+
+
+def _read_assignments(config: Path | None, inventory: Path | None) -> Sequence[tuple[str, str]]:
+    """Return which configurations select which machines; nothing without configurations."""
+    from deployments.configuration.inventories import load_inventories
+    from deployments.configuration.loader import find_configurations, load_configurations
+    from deployments.preview.zone_schedules import build_zone_schedules
+    from inventory.errors import FleetpatchError
+    from tasks.domain.protocols.clock import SystemClock
+
+    try:
+        configurations = load_configurations(find_configurations(config), SystemClock().now().date())
+        schedules = build_zone_schedules(configurations, load_inventories(configurations, inventory))
+    except FleetpatchError as error:
+        if config is not None:
+            raise
+        print_to_stderr(f"without configurations: {error.message}")
+        return ()
+    return sorted({(name, each.configuration.name) for each in schedules for name in each.machines})

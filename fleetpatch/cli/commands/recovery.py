@@ -1,0 +1,215 @@
+"""resume, cancel and reconcile: continue, finalize or stop runs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import JsonOption, NoPrefectOption, OldNoPrefectOption, RecordsOption, RunArgument, app
+from fleetpatch.cli.runtime.acting_command import ActingCommand
+from fleetpatch.cli.runtime.output import print_json, print_to_stderr
+from flows.ports.caller import Caller
+from inventory.errors import FleetpatchError
+from tasks.domain.errors import RequestError
+from tasks.domain.model import RunInfo
+
+if TYPE_CHECKING:
+    from fleetpatch.cli.runtime.run_session import RunResult
+    from tasks.records.queries.history import History
+
+PANEL = "Patch"
+
+
+@app.command("resume", cls=ActingCommand, rich_help_panel=PANEL)
+def resume(
+    run: RunArgument,
+    finalize: Annotated[
+        bool,
+        typer.Option(
+            "--finalize", help="Begin nothing more. Wait for jobs that run, and record each machine's result."
+        ),
+    ] = False,
+    settle: Annotated[bool, typer.Option("--settle", hidden=True)] = False,  # the former name of --finalize
+    no_prefect: NoPrefectOption = False,
+    plain: OldNoPrefectOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a run whose process died, within its own window. Nothing is done twice."""
+    from fleetpatch.cli.runtime.run_lookup import find_run, open_history
+    from fleetpatch.cli.views.run_result import print_result
+    from flows.engine.resume_state import require_resumable
+
+    history = open_history(records)
+    found = require_resumable(find_run(history, run))
+    finalize_reason = "it was resumed with --finalize" if finalize or settle else ""
+    as_flow = not (no_prefect or plain)
+    result = _recover_run(
+        history,
+        found,
+        finalize_reason=finalize_reason,
+        ends_without_key=bool(finalize_reason),
+        as_flow=as_flow,
+        records=records,
+    )
+    print_result(result, _find_report_root(found), as_json=as_json)
+    raise typer.Exit(int(result.exit_code))
+
+
+@app.command("cancel", cls=ActingCommand, rich_help_panel=PANEL)
+def cancel(
+    run: RunArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="The reason. The report shows it.")
+    ] = "cancelled",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run is over, and show its result.")] = False,
+    now: Annotated[bool, typer.Option("--now", hidden=True)] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a run to begin nothing more. Running transactions end by themselves. Nothing is killed."""
+    from fleetpatch.cli.runtime.run_lookup import find_run, open_history
+    from fleetpatch.cli.runtime.run_session import wait_for_run_end
+    from fleetpatch.cli.views.recovery import build_cancel_request_json, print_cancel_request
+    from fleetpatch.cli.views.run_result import print_result
+    from flows.recovery.cancellation import cancel_run
+
+    if now:
+        raise RequestError(
+            "there is no --now: a killed package transaction leaves a machine half patched",
+            hint="A cancelled run ends after its current transactions. --wait waits for that.",
+        )
+    history = open_history(records)
+    found = find_run(history, run)
+    cancel_request = cancel_run(found.id, reason, Caller(records_url=records))
+    if not as_json:
+        print_cancel_request(cancel_request, wait=wait)
+    if not wait:
+        if as_json:
+            print_json(build_cancel_request_json(cancel_request))
+        return
+    result = wait_for_run_end(history, cancel_request, records) or _recover_run(
+        history, found, finalize_reason=reason, as_flow=False, records=records
+    )
+    print_result(result, _find_report_root(found), as_json=as_json)
+    raise typer.Exit(int(result.exit_code))
+
+
+@app.command("reconcile", cls=ActingCommand, rich_help_panel=PANEL)
+def reconcile(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List these runs, and do nothing.")] = False,
+    no_prefect: NoPrefectOption = False,
+    plain: OldNoPrefectOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Resume every run without a live process while its window is open. Finalize it when the window is over.
+
+    A run that is suspended in Prefect stays suspended until its window is over.
+
+    All these runs are recovered at the same time.
+    """
+    from fleetpatch.cli.runtime.run_lookup import open_history
+    from fleetpatch.cli.runtime.run_session import recover_runs_in_session
+    from fleetpatch.cli.views.recovery import (
+        build_abandoned_run_json,
+        print_abandoned_runs,
+        print_missing_history,
+        print_recovery_result,
+        to_recovery_exit_code,
+    )
+    from flows.recovery.abandoned_runs import find_abandoned_runs
+
+    abandoned_runs, as_flow = find_abandoned_runs(records), not (no_prefect or plain)
+    corrected = _correct_prefect(records, dry_run=dry_run) if as_flow else ()
+    if not as_json:
+        print_abandoned_runs(abandoned_runs)
+        if not abandoned_runs:
+            print_missing_history(open_history(records))
+    due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
+    if dry_run or not due:
+        if as_json:
+            unchanged = [build_abandoned_run_json(each, None) for each in abandoned_runs]
+            print_json({"runs": unchanged, "correctedFlowRuns": corrected, "exitCode": 0})
+        return
+    names = dict.fromkeys(name for left in due for name in _find_machine_names(open_history(records), left.run))
+    results = recover_runs_in_session(due, list(names), as_flow=as_flow, records=records)
+    for left, result in results:
+        print_recovery_result(left, result)
+    code = max(to_recovery_exit_code(result) for _, result in results)
+    if as_json:
+        waiting_documents = [build_abandoned_run_json(left, None) for left in abandoned_runs if left.wait_reason]
+        documents = [build_abandoned_run_json(left, result) for left, result in results]
+        print_json({"runs": [*documents, *waiting_documents], "correctedFlowRuns": corrected, "exitCode": code})
+    raise typer.Exit(code)
+
+
+def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
+    """End flow runs in Prefect whose runs are over, and say so. Return their ids; none without a server."""
+    if not os.environ.get("PREFECT_API_URL"):  # a server for one run only has no other flow runs
+        return ()
+    from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+    from flows.prefect_api.connection import supply_login
+    from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
+    from tasks.domain.protocols.clock import SystemClock
+
+    supply_login()
+    act, done = (find_orphaned_flow_runs, "would be corrected") if dry_run else (end_orphaned_flow_runs, "corrected")
+    try:
+        with open_fail_fast_client() as client:
+            orphaned = act(client, records, SystemClock().now())
+    except NO_ANSWER_ERRORS:
+        print_to_stderr("Prefect can't be reached: whether it shows runs as Running that are over was not checked.")
+        return ()
+    for each in orphaned:
+        print_to_stderr(f"{each.description}: {done} in Prefect")
+    return [str(each.flow_run.id) for each in orphaned]
+
+
+def _recover_run(
+    history: "History",
+    run: RunInfo,
+    *,
+    finalize_reason: str,
+    ends_without_key: bool = False,
+    as_flow: bool,
+    records: str | None,
+) -> "RunResult":
+    from fleetpatch.cli.runtime.run_session import resume_run_in_session
+    from flows.recovery.reconciliation import wait_for_lease_expiry
+    from tasks.records.setup import open_records
+
+    with open_records(records) as records_database:
+        wait_for_lease_expiry(records_database.leases, run.id, print_message=print_to_stderr)
+    return resume_run_in_session(
+        run,
+        _find_machine_names(history, run),
+        finalize_reason=finalize_reason,
+        ends_without_key=ends_without_key,
+        as_flow=as_flow,
+        records=records,
+    )
+
+
+def _find_machine_names(history: "History", run: RunInfo) -> Sequence[str]:
+    """Return the names of a run's machines, for the display; none where they are not known."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from flows.engine.resume_state import parse_recorded_request
+
+    try:
+        names = [name for wave in history.read_report(run.id).waves for name in wave.machines]
+        if names:
+            return names
+        request = parse_recorded_request(run)  # it has no waves yet
+        return [machine.name for machine in load_machines_in_scope(request.inventory, request.scope)[1]]
+    except FleetpatchError:  # resuming the run reports the error
+        return ()
+
+
+def _find_report_root(run: RunInfo) -> Path:
+    from flows.engine.resume_state import parse_recorded_request
+    from tasks.reports.report_directory import find_report_directory
+
+    return find_report_directory(parse_recorded_request(run).report_directory)

@@ -1,0 +1,212 @@
+"""runs, show and why: show the records."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetpatch.cli.app import JsonOption, MachineArgument, RecordsOption, RunArgument, app
+from fleetpatch.cli.runtime.completion import complete_machine, complete_update
+from fleetpatch.cli.runtime.output import print_json, print_to_stdout, to_safe_text
+from inventory.files.problems import did_you_mean
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Assessment, RunInfo
+from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.reports.formatting import format_count
+from tasks.reports.sanitizing import sanitize_to_one_line
+
+if TYPE_CHECKING:
+    from tasks.records.queries.history import History
+
+PANEL = "Look back"
+_MASK_CHARACTERS = frozenset("*?[=")
+"""With one of them, a name of an update is a mask: it may match nothing."""
+KINDS = ("patch", "stage", "plan", "assess")
+
+
+@app.command("runs", rich_help_panel=PANEL)
+def list_runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs.")] = 20,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="Only runs of this kind: patch, stage, plan or assess.",
+            autocompletion=lambda: list(KINDS),
+        ),
+    ] = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the latest runs, newest first."""
+    from fleetpatch.cli.runtime.run_lookup import open_history, read_open_run_leases
+    from fleetpatch.cli.views.recovery import build_lease_holder_json, print_lease_holders
+    from fleetpatch.cli.views.runs import build_run_json, print_runs
+    from tasks.records.queries.other_fleets import describe_other_fleets
+
+    if kind not in {None, *KINDS}:
+        raise typer.BadParameter(f"--kind is one of {', '.join(KINDS)}")
+    history = open_history(records)
+    found = history.read_runs(limit, kind=kind)
+    other_fleets = "" if found else describe_other_fleets(history.database)
+    leases = read_open_run_leases(found, records)
+    if as_json:
+        more = {run_id: build_lease_holder_json(lease) for run_id, lease in leases.items()}
+        runs = [build_run_json(run) | more.get(run.id, {}) for run in found]
+        print_json({"runs": runs} | ({"otherFleets": other_fleets} if other_fleets else {}))
+    else:
+        print_runs(found, other_fleets)
+        print_lease_holders(leases, records)
+
+
+@app.command("show", rich_help_panel=PANEL)
+def show_run(
+    run: RunArgument = "last",
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            "--machine",
+            "-m",
+            metavar="NAME",
+            help="Show everything about one machine of the run.",
+            autocompletion=complete_machine,
+        ),
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show the output of the package manager.")] = False,
+    journal: Annotated[bool, typer.Option("--journal", help="Show the journal: each act that began or ended.")] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the result of a run, or of one machine in it."""
+    from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
+    from fleetpatch.cli.views.machine import print_machine
+    from fleetpatch.cli.views.plan import print_plan
+    from fleetpatch.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
+
+    history = open_history(records)
+    found = find_run(history, run)
+    if machine is not None:
+        _require_machine_in_run(history, found.id, machine)
+    if as_json:
+        print_json(
+            build_show_json(history, read_full_report(history, found.id, machine), machine, log=log, journal=journal)
+        )
+        return
+    if not (log or journal):
+        if machine is not None:
+            print_machine(read_full_report(history, found.id, machine), machine)
+        elif found.kind == "plan":
+            print_plan(read_full_report(history, found.id))
+        else:
+            print_run_summary(read_full_summary(history, found.id))
+        if machine is None:
+            _print_approval(found, records)
+            _print_unfinished_acts(history, found, records)
+    if journal:
+        print_journal(history.read_journal(found.id, machine))
+    if log:
+        print_job_logs(history, found.id, machine)
+
+
+@app.command("why", rich_help_panel=PANEL)
+def explain_update(
+    machine: MachineArgument,
+    update: Annotated[
+        str,
+        typer.Argument(
+            metavar="UPDATE",
+            help='Name of an update, or a mask such as "linux-*".',
+            autocompletion=complete_update,
+        ),
+    ] = "*",
+    runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to search.")] = 5,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why an update was installed on a machine, or why not."""
+    from fleetpatch.cli.runtime.run_lookup import open_history, read_open_run_leases
+    from fleetpatch.cli.views.explanation import build_why_json, print_explanations
+
+    history = open_history(records)
+    found = history.explain_updates(machine, update, runs=runs)
+    latest = history.read_latest_assessments([machine]).get(machine)
+    open_leases = read_open_run_leases(history.read_unfinished_runs(), records)
+    leases = {run: lease for run, lease in open_leases.items() if machine in history.read_machine_names(run)}
+    if not found:
+        _require_known_update(history, machine, update, latest, runs)
+    if as_json:
+        print_json(build_why_json(machine, found, latest) | {"openMaintenanceRunIds": list(leases)})
+        return
+    print_explanations(machine, update, found, latest, runs=runs)
+    _print_holders(leases, records)
+
+
+def _require_known_update(history: "History", machine: str, update: str, latest: Assessment | None, runs: int) -> None:
+    """Raise an error if a machine, or an update that is named in full, is not in the records: a typing error, mostly.
+
+    Raises:
+        RequestError: it is not.
+    """
+    known = {each.update.name for each in history.explain_updates(machine, runs=runs)}
+    if latest is None and not known and machine not in (machines := history.read_known_machines()):
+        hint = f"{did_you_mean(machine, machines)}To assess it: fleetpatch assess name={machine}"
+        raise RequestError(f"the records have no machine {machine!r}", hint=hint)
+    packages = latest.packages if latest is not None else None
+    if packages is None or _MASK_CHARACTERS & set(update) or any(update in text for text in packages.problems):
+        return
+    assert latest is not None  # noqa: S101 - for the type checker
+    raise RequestError(
+        f"no update {update!r} is known on {machine}: none is pending since {latest.at:%Y-%m-%d %H:%M} UTC, "
+        f"and none is in its latest {format_count(runs, 'run')}",
+        hint=f"{did_you_mean(update, known)}What is up to date has no update. "
+        f"All that is known: fleetpatch why {sanitize_to_one_line(machine)}",
+    )
+
+
+def _require_machine_in_run(history: "History", run_id: str, machine: str) -> None:
+    known = history.read_machine_names(run_id)
+    if machine not in known:
+        raise RequestError(
+            f"run {run_id} has no machine {machine!r}",
+            hint=f"{did_you_mean(machine, known)}It has {', '.join(known[:10]) or 'none yet'}.",
+        )
+
+
+def _print_approval(run: RunInfo, records: str | None) -> None:
+    """Print the approval of a run: who decided, or that it waits."""
+    from fleetpatch.cli.views.approval import print_approval_status
+    from flows.approval.decisions import read_approval
+    from tasks.records.approvals import ApprovalDecision
+
+    approval = read_approval(run.id, records) if run.kind == "patch" else None
+    if approval is not None:
+        print_to_stdout("")
+        print_approval_status(run, approval)
+        if approval.decision is ApprovalDecision.WAITING:
+            print_to_stdout(f"To see its plan: fleetpatch approvals {run.id}")
+
+
+def _print_unfinished_acts(history: "History", run: RunInfo, records: str | None) -> None:
+    """Print the open acts of an unfinished run, and the process that executes it."""
+    from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts, read_open_run_leases
+
+    if run.state not in UNFINISHED_RUN_STATES:
+        return
+    unfinished = find_unfinished_acts(history.read_journal(run.id))
+    if unfinished:
+        print_to_stdout("", "Begun, and no end is recorded (jobs on machines keep running):")
+        for entry in unfinished:
+            print_to_stdout(
+                to_safe_text(f"  {entry.machine}  {entry.act}  {entry.key}  since {entry.at:%Y-%m-%d %H:%M:%S} UTC")
+            )
+    _print_holders(read_open_run_leases([run], records), records)
+
+
+def _print_holders(leases: Mapping[str, LeaseStatus | None], records: str | None) -> None:
+    from fleetpatch.cli.views.recovery import print_lease_holders
+
+    if leases:
+        print_to_stdout("")
+        print_lease_holders(leases, records)

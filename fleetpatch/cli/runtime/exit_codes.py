@@ -1,0 +1,60 @@
+"""The exit codes of the command, and the exit code of a run."""
+
+from enum import IntEnum
+
+from flows.engine.cancellation import describe_undone
+from tasks.domain.model import RunReport
+from tasks.domain.states import OperationState
+from tasks.rules.runs.hooks import determine_state_with_hooks
+
+
+class ExitCode(IntEnum):
+    """The command's exit codes. They are documented in docs/reference/command.md and don't change."""
+
+    SUCCESS = 0
+    MACHINE_FAILED = 1  # the report is complete
+    BAD_INPUT = 2  # inventory, scope or request is not valid; nothing was done
+    WARNINGS = 3
+    NOTHING_ATTEMPTED = 4  # nothing was attempted: the window was closed, or too short
+    CANNOT_RUN = 5  # fleetpatch itself cannot run: records, environment
+    NO_STORAGE = 6  # a disk of the controller is full or read-only: nothing can be written
+    INTERRUPTED = 130
+
+
+def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
+    """Return the exit code of a run that is over.
+
+    Args:
+        report: the whole report.
+        was_stopped: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that, and
+            for every run that is Cancelled.
+        has_report_error: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
+    """
+    code = _to_run_exit_code(report, was_stopped=was_stopped)
+    return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
+
+
+def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
+    was_stopped = was_stopped or report.run.state is OperationState.CANCELLED
+    hooks_state = determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped)
+    if hooks_state is OperationState.FAILED:
+        return ExitCode.MACHINE_FAILED
+    code = _to_outcomes_exit_code(report)
+    if code is ExitCode.SUCCESS and hooks_state is OperationState.COMPLETED_WITH_WARNINGS:
+        code = ExitCode.WARNINGS
+    is_cut_off = was_stopped and (hooks_state is not OperationState.SUCCEEDED or describe_undone(report.outcomes))
+    return ExitCode.INTERRUPTED if is_cut_off and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
+
+
+def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
+    attempted = [outcome for outcome in report.outcomes if not (outcome.wave is None and not outcome.steps)]
+    states = {outcome.state for outcome in attempted or report.outcomes}
+    if states & {OperationState.FAILED, OperationState.UNKNOWN}:
+        return ExitCode.MACHINE_FAILED
+    if report.run.kind == "plan":  # NotStarted: nothing would begin
+        return ExitCode.NOTHING_ATTEMPTED if report.run.state is OperationState.NOT_STARTED else ExitCode.SUCCESS
+    if states <= {OperationState.SUCCEEDED}:
+        return ExitCode.SUCCESS
+    if states == {OperationState.NOT_STARTED}:
+        return ExitCode.NOTHING_ATTEMPTED
+    return ExitCode.WARNINGS

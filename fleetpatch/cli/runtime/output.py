@@ -1,0 +1,266 @@
+"""What the command writes and asks: results go to stdout, all else to stderr. Text from machines is sanitized."""
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from tasks.domain.states import FindingLevel
+from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
+
+_ANSWERS: ContextVar[list[bool] | None] = ContextVar("fleetpatch_answers", default=None)
+MIN_WIDTH = 40  # COLUMNS=0 would show nothing
+NON_TERMINAL_WIDTH = 200  # for files and pipes, which have no width
+
+_STYLES_BY_STATE: Mapping[str, str] = {
+    "Succeeded": "green",
+    "Compliant": "green",
+    "Installed": "green",
+    "Completed": "green",
+    "good": "green",
+    "ready": "green",
+    "CompletedWithWarnings": "yellow",
+    "Cancelled": "yellow",
+    "NotStarted": "yellow",
+    "NotAttempted": "yellow",
+    "Blocked": "yellow",
+    "SetupFailed": "red",
+    "Required": "yellow",
+    "Started": "yellow",
+    "InProgress": "cyan",
+    "warn": "yellow",
+    "Failed": "bold red",
+    "NonCompliant": "red",
+    "block": "bold red",
+    "not ready": "bold red",
+    "Unknown": "magenta",
+    "NotAssessed": "magenta",
+    "Excluded": "dim",
+    "NotSelected": "dim",
+    "NotNeeded": "dim",
+}
+
+
+class ErrorTolerantStream(io.TextIOBase):
+    """Writes to the current stdout or stderr. Tolerated errors end the output, and nothing else.
+
+    A lost output (`| head`, a closed terminal, a full disk) does not end the run. A run reports its progress from many
+    threads: none of them may fail because the reader is gone.
+
+    Args:
+        name: "stdout" or "stderr".
+        tolerated_error: the class of errors that mean that the reader is gone.
+    """
+
+    def __init__(self, name: str, tolerated_error: type[OSError]) -> None:
+        self._name = name
+        self._tolerated_error = tolerated_error
+
+    @property
+    def _stream(self) -> TextIO:
+        stream = getattr(sys, self._name)
+        if stream is None:  # closed before the start (>&-)
+            return _open_devnull()
+        proxied: TextIO = getattr(stream, "rich_proxied_file", stream)  # rich replaces it while it draws
+        return proxied
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute in the base class
+        """The encoding that rich draws for."""
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write, as long as there is a reader."""
+        try:
+            return self._stream.write(text)
+        except self._tolerated_error:
+            self._redirect_to_devnull()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, as long as there is a reader."""
+        try:
+            self._stream.flush()
+        except self._tolerated_error:
+            self._redirect_to_devnull()
+
+    def _redirect_to_devnull(self) -> None:
+        """Discard the rest: Python writes it once more at exit."""
+        with suppress(OSError, ValueError):
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._stream.fileno())
+            os.close(devnull)
+
+
+@cache
+def _open_devnull() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+@cache
+def get_stdout_console() -> Console:
+    """The console of results."""
+    return _build_console(ErrorTolerantStream("stdout", BrokenPipeError))
+
+
+@cache
+def get_stderr_console() -> Console:
+    """The console of everything else: progress, questions, errors."""
+    return _build_console(ErrorTolerantStream("stderr", OSError))
+
+
+def _build_console(stream: ErrorTolerantStream) -> Console:
+    console = Console(file=cast("IO[str]", stream), highlight=False, soft_wrap=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = NON_TERMINAL_WIDTH
+    console.width = max(MIN_WIDTH, console.width)
+    return console
+
+
+def escape_unencodable_output() -> None:
+    """Write characters that stdout or stderr cannot encode (LANG=C, for example) as escapes, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def to_safe_text(text: str, style: str = "", limit: int | None = None) -> Text:
+    """Return text from a machine on one line, without anything that a terminal or rich interprets."""
+    return Text(sanitize_to_one_line(text, limit), style=style)
+
+
+def to_safe_lines(text: str) -> Text:
+    """Return several lines from a machine, without anything that a terminal or rich interprets."""
+    return Text(sanitize(text))
+
+
+def render_state(name: str, *, short: bool = False) -> Text:
+    """Return a state in its colour. ``short`` is for narrow columns."""
+    shown = "Warnings" if short and name == "CompletedWithWarnings" else name
+    return Text(shown, style=_STYLES_BY_STATE.get(name, ""))
+
+
+def render_count(value: int, style: str = "") -> Text:
+    """Return a count; zero is dim."""
+    return Text(str(value), style=style if value else "dim", justify="right")
+
+
+def print_to_stdout(*lines: RenderableType) -> None:
+    """Print results. A text stays on one line, however long it is: people copy commands, keys and paths from it."""
+    for line in lines:
+        _print_whole(get_stdout_console(), line)
+
+
+def print_to_stderr(line: RenderableType) -> None:
+    """Print something that is not a result. A text stays on one line."""
+    _print_whole(get_stderr_console(), line)
+
+
+def print_unwrapped(line: str) -> None:
+    """Print a result with text from elsewhere."""
+    print_to_stdout(to_safe_text(line))
+
+
+def _print_whole(console: Console, line: RenderableType) -> None:
+    """Print a text without line ends of ours: the terminal wraps it. Tables and the like fit its width."""
+    shown = Text(line) if isinstance(line, str) else line
+    console.print(shown, soft_wrap=isinstance(shown, Text))
+
+
+def print_error(message: str, hint: str) -> None:
+    """Print an error, and its remedy if there is one."""
+    get_stderr_console().print("error:", to_safe_lines(message), style="bold red", soft_wrap=True)
+    if hint:
+        get_stderr_console().print("hint:", to_safe_lines(hint), soft_wrap=True)
+
+
+def can_ask() -> bool:
+    """Whether there is a terminal, so that a person can answer."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str) -> bool:
+    """Ask the person at the terminal. Return whether the answer is yes."""
+    get_stderr_console().print(Text.assemble(to_safe_text(question), " [y/N] "), end="", soft_wrap=True)
+    is_yes = sys.stdin.readline().strip().lower() in {"y", "yes"}
+    answers = _ANSWERS.get()
+    if answers is not None:
+        answers.append(is_yes)
+    return is_yes
+
+
+@contextmanager
+def collect_answers() -> Iterator[Sequence[bool]]:
+    """Give the answers that a person gives to ``ask`` in the block."""
+    answers: list[bool] = []
+    token = _ANSWERS.set(answers)
+    try:
+        yield answers
+    finally:
+        _ANSWERS.reset(token)
+
+
+def print_json(document: object) -> None:
+    """Print the one document of --json. It is ASCII, so that no terminal interprets text from machines."""
+    stream = get_stdout_console().file
+    stream.write(json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
+    stream.flush()
+
+
+def shorten_list(texts: Iterable[str], limit: int) -> Sequence[str]:
+    """Return the first texts, and the number of further ones."""
+    all_texts = list(texts)
+    more = [f"… and {len(all_texts) - limit} more"] if len(all_texts) > limit else []
+    return [*all_texts[:limit], *more]
+
+
+class ConsoleLogHandler(logging.Handler):
+    """Prints log records on the console of the progress display, so that they do not break it.
+
+    A command may read its inventory several times: each warning about it is printed once.
+    """
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._printed_about_inventory: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print warnings and errors. Prefect's own go to its server."""
+        if record.name.startswith("inventory."):
+            if record.getMessage() in self._printed_about_inventory:
+                return
+            self._printed_about_inventory.add(record.getMessage())
+        if not record.name.startswith(("prefect", "httpx", "uvicorn")):
+            style = "red" if record.levelno >= logging.ERROR else "yellow"
+            print_to_stderr(Text.assemble((f"{record.levelname.lower()}: ", style), to_safe_text(record.getMessage())))
+
+
+def configure_logging() -> None:
+    """Send all warnings to stderr, and replace other handlers."""
+    logging.basicConfig(level=logging.WARNING, handlers=[ConsoleLogHandler(logging.WARNING)], force=True)
+
+
+_FINDING_MARKS = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
+
+
+def render_finding_mark(level: FindingLevel) -> Text:
+    """Return a finding's mark in its colour."""
+    return Text(_FINDING_MARKS[level], style=render_state(level).style)

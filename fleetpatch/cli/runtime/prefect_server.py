@@ -1,0 +1,112 @@
+"""Prefect in the command: without its log on the terminal, and with an ephemeral server where none is configured."""
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from fleetpatch.cli.runtime.output import configure_logging, print_to_stderr
+from flows.prefect_api.connection import begin_connection, stop_ephemeral_servers
+from flows.prefect_api.server_health import find_server_fault
+from tasks.domain.errors import CannotRun
+
+QUIET_PREFECT_SETTINGS: Final = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not to the terminal
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}
+WAIT_MESSAGE_SECONDS = 4.0
+
+
+def ensure_prefect_server() -> None:
+    """Load Prefect, and make sure that its server answers. Settings of the user's environment win.
+
+    Raises:
+        CannotRun: the configured server does not answer, or refuses the password, or the ephemeral server does not
+            start.
+        KeyFileError: the file of the server's password can't be read, or others than its owner can read it.
+    """
+    for name, value in QUIET_PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    atexit.register(stop_ephemeral_servers)  # before Prefect registers anything: its last messages still need a server
+    try:
+        from prefect.context import get_settings_context
+
+        url = get_settings_context().settings.api.url
+    except ValueError as error:  # pydantic's error about the settings
+        error_lines = [line.strip() for line in str(error).splitlines()]
+        raise CannotRun(
+            f"Prefect cannot read its settings: {'; '.join(error_lines[1:3])[:300]}",
+            hint="Correct PREFECT_API_URL and the other settings of Prefect, in the environment and in its profile.",
+        ) from error
+
+    if url:
+        _require_prefect_server(str(url))
+    else:
+        print_to_stderr("No Prefect server is configured. Starting one for this run (10 to 20 seconds) …")
+    server = begin_connection()
+    with print_elapsed_time("waiting for Prefect"):
+        import flows.patch  # noqa: F401 - loads while the server starts
+
+        if server is not None:
+            server.wait_until_healthy()
+        else:
+            _require_login(str(url))
+    configure_logging()  # Prefect has changed the logging
+
+
+@contextmanager
+def print_elapsed_time(activity: str, interval_seconds: float = WAIT_MESSAGE_SECONDS) -> Iterator[None]:
+    """Print now and then how long the block has taken.
+
+    Args:
+        activity: what the block does.
+        interval_seconds: time between two lines.
+    """
+    finished, started_at = threading.Event(), time.monotonic()
+
+    def print_until_finished() -> None:
+        while not finished.wait(interval_seconds):
+            print_to_stderr(f"… still {activity} ({time.monotonic() - started_at:.0f} s)")
+
+    printer = threading.Thread(target=print_until_finished, name="still", daemon=True)
+    printer.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        printer.join()
+
+
+def _require_prefect_server(url: str) -> None:
+    fault = find_server_fault(url)
+    if fault:
+        raise CannotRun(
+            f"the Prefect server at {_redact_url(url)} {fault}",
+            hint="Start it (fleetpatch server), correct PREFECT_API_URL, or use --no-prefect to patch without Prefect.",
+        )
+
+
+def _require_login(url: str) -> None:
+    """Check that the server accepts the password of Prefect's client, before a run begins."""
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+    from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
+
+    try:
+        with open_fail_fast_client() as client:
+            client.request("GET", "/admin/version")
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code in {401, 403}:
+            raise CannotRun(describe_refused_login(_redact_url(url)), hint=LOGIN_HINT) from error
+    except NO_ANSWER_ERRORS:
+        return  # the run waits for it, or goes on without it
+
+
+def _redact_url(url: str) -> str:
+    """Return a URL without its name and password."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"

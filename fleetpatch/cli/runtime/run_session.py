@@ -1,0 +1,365 @@
+"""Executes runs in a thread, and handles signals and the display in the main thread."""
+
+import contextvars
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import NoReturn, TypeVar
+
+from fleetpatch.cli.runtime import prefect_server
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
+from fleetpatch.cli.runtime.output import print_to_stderr
+from fleetpatch.cli.runtime.progress import build_display
+from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts, read_full_report
+from flows.engine.run_info import build_run_id
+from flows.execution import execute
+from flows.local_run import build_reporting_runner, execute_locally
+from flows.ports.caller import Caller, use_caller
+from flows.prefect_api.connection import stop_ephemeral_servers
+from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.cancellation import CancelRequest, record_stop_request
+from flows.recovery.reconciliation import ReconcileResult, recover_runs
+from flows.request import PatchRequest, RunRequest
+from inventory.errors import FleetpatchError
+from tasks.domain.errors import FleetPatchFailed, RecordsError, RequestError
+from tasks.domain.model import RunInfo, RunReport, Window
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import OperationState
+from tasks.records.queries.history import History, find_machines_without_outcome
+from tasks.records.setup import open_records
+from tasks.reports.formatting import format_count
+from tasks.steps.context.stop_token import StopToken
+
+POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
+_RECORD_DETACH_SECONDS = 3.0
+
+T = TypeVar("T")
+
+
+class _DetachRequested(BaseException):
+    """A second Ctrl-C: unwinds the display, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that is over.
+
+    Attributes:
+        exit_code: the exit code of the command.
+        was_interrupted: whether a signal to this process stopped it.
+        report_error: why its report could not be written; None when it was, or when there is none.
+    """
+
+    report: RunReport
+    exit_code: ExitCode
+    was_interrupted: bool = False
+    report_error: FleetpatchError | None = None
+
+
+def run_request_in_session(
+    request: RunRequest, machine_names: Sequence[str], *, as_flow: bool, records: str | None
+) -> RunResult:
+    """Execute a request, show its progress on stderr, and handle Ctrl-C and SIGTERM.
+
+    Args:
+        request: the request.
+        machine_names: of the machines in its scope, for the display.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: the run could not be executed. Failed machines are no error: the report shows them.
+    """
+    now = SystemClock().now()
+    window = request.window.to_window(now) if isinstance(request, PatchRequest) and not request.dry_run else None
+    runs = _SessionRuns((build_run_id(now),), machine_names, window, must_record_stop=window is not None)
+    return _run_single_in_session(
+        runs, lambda caller: _execute_request(request, caller, as_flow=as_flow), as_flow=as_flow, records=records
+    )
+
+
+def resume_run_in_session(
+    run: RunInfo,
+    machine_names: Sequence[str],
+    *,
+    finalize_reason: str = "",
+    ends_without_key: bool = False,
+    as_flow: bool,
+    records: str | None,
+) -> RunResult:
+    """Resume or finalize a run without a live process, in the same way.
+
+    Args:
+        run: the run.
+        machine_names: of its machines, for the display.
+        finalize_reason: why nothing more is begun; "" when the run is resumed.
+        ends_without_key: whether the run ends without a look at any machine if the key of its seal is missing.
+        as_flow: as a Prefect flow; otherwise without Prefect.
+        records: URL of the records.
+
+    Raises:
+        FleetpatchError: it could not be resumed: another process executes it, for example.
+    """
+    runs = _SessionRuns(
+        (run.id,), machine_names, run.window, must_record_stop=True, is_finalize_only=bool(finalize_reason)
+    )
+
+    def resume(caller: Caller) -> RunReport:
+        caller = replace(caller, ends_without_key=ends_without_key)
+        with use_caller(caller):
+            return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
+
+    return _run_single_in_session(runs, resume, as_flow=as_flow, records=records)
+
+
+def recover_runs_in_session(
+    abandoned_runs: Sequence[AbandonedRun], machine_names: Sequence[str], *, as_flow: bool, records: str | None
+) -> Sequence[tuple[AbandonedRun, RunResult | FleetpatchError]]:
+    """Resume or finalize runs without a live process, all at the same time, in the same way.
+
+    Args:
+        abandoned_runs: the runs.
+        machine_names: of their machines, for the display.
+        as_flow: each as a Prefect flow of its own; otherwise without Prefect.
+        records: URL of the records.
+    """
+
+    def recover_one(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
+        with use_caller(caller):
+            abandoned_run.signal_stop(caller.stop_token)
+            return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
+
+    runs = _SessionRuns(
+        tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
+    )  # each run records its own stop request
+    results, was_interrupted, report_errors = _run_in_session(
+        runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
+    )
+    return [
+        (
+            each.abandoned_run,
+            _build_recovery_result(each, was_interrupted, report_errors.get(each.abandoned_run.run.id)),
+        )
+        for each in results
+    ]
+
+
+def _build_recovery_result(
+    recovery: ReconcileResult, was_interrupted: bool, report_error: FleetpatchError | None
+) -> RunResult | FleetpatchError:
+    if recovery.report is None:
+        return recovery.error or RequestError("the run ended without a report")
+    was_stopped = was_interrupted and not recovery.abandoned_run.finalize_reason
+    return _build_run_result(recovery.report, was_stopped, was_interrupted, report_error)
+
+
+def _build_run_result(
+    report: RunReport, was_stopped: bool, was_interrupted: bool, report_error: FleetpatchError | None
+) -> RunResult:
+    code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
+    return RunResult(report, code, was_interrupted, report_error)
+
+
+def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
+    if finalize_reason:
+        caller.stop_token.request_stop(finalize_reason)
+    if not as_flow:
+        return execute(run_id, caller, build_reporting_runner)
+    from flows.patch import resume_fleet
+
+    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)))
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionRuns:
+    """What the display shows of one or several runs, and whether a stop request is recorded for the next attempt."""
+
+    run_ids: Sequence[str]
+    machine_names: Sequence[str]
+    window: Window | None
+    must_record_stop: bool
+    is_finalize_only: bool = False
+
+
+def _run_single_in_session(
+    runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
+) -> RunResult:
+    stop_token = StopToken()
+    report, was_interrupted, report_errors = _run_in_session(
+        runs, body, as_flow=as_flow, records=records, stop_token=stop_token
+    )
+    was_stopped = stop_token.is_stopping and not runs.is_finalize_only
+    return _build_run_result(report, was_stopped, was_interrupted, report_errors.get(report.run.id))
+
+
+def _run_in_session(
+    runs: _SessionRuns,
+    body: Callable[[Caller], T],
+    *,
+    as_flow: bool,
+    records: str | None,
+    stop_token: StopToken | None = None,
+) -> tuple[T, bool, Mapping[str, FleetpatchError]]:
+    """Execute the body in a thread, and show its progress. An error of the body is raised here.
+
+    Returns:
+        Its result, whether a signal to this process stopped it, and the runs whose reports could not be written.
+    """
+    if as_flow:
+        prefect_server.ensure_prefect_server()
+    stop_token, result = stop_token or StopToken(), Future[T]()
+    report_errors: dict[str, FleetpatchError] = {}
+    single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
+    try:
+        with build_display(
+            runs.machine_names, runs.window, f"run {single_run_id}" if single_run_id else f"{len(runs.run_ids)} runs"
+        ) as listener:
+            caller = Caller(
+                listener=listener,
+                stop_token=stop_token,
+                records_url=records,
+                run_id=single_run_id,
+                report_errors=report_errors,
+            )
+            with InterruptHandler(stop_token) as interrupts, use_caller(caller):
+                _wait_for_thread(_start_thread(functools.partial(body, caller), result), interrupts, runs, caller)
+    except _DetachRequested:
+        _detach(runs.run_ids, records)
+    return result.result(), bool(interrupts.stop_reason), report_errors
+
+
+def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> RunReport:
+    if not as_flow:
+        return execute_locally(request, caller)
+    if isinstance(request, PatchRequest):
+        from flows.patch import patch_fleet
+
+        return _call_flow(functools.partial(patch_fleet, request))
+    from flows.assess import assess_fleet
+
+    return _call_flow(functools.partial(assess_fleet, request))
+
+
+def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
+    """Return the report of a flow, also if a machine failed, and whether or not Prefect receives it.
+
+    Raises:
+        RequestError: the flow ended in a state without a report.
+    """
+    from flows.prefect_api.flow_end import FlowEnd, use_flow_end, wait_while_server_answers
+
+    end, result = FlowEnd(), Future[RunReport | None]()
+    try:
+        with use_flow_end(end):
+            calling = _start_thread(flow, result)
+        while calling.is_alive() and not end.ended.wait(POLL_SECONDS):
+            pass
+        is_over = wait_while_server_answers(lambda: not calling.is_alive())
+        report = result.result() if is_over else end.get_result()
+    except FleetPatchFailed as failure:
+        return failure.report
+    if report is None:
+        raise RequestError("the run ended without a report")
+    return report
+
+
+def _start_thread(body: Callable[[], T], result: Future[T]) -> threading.Thread:
+    def run_body() -> None:
+        try:
+            result.set_result(body())
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it again
+            result.set_exception(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run_body,), name="run", daemon=True)
+    thread.start()
+    return thread
+
+
+def _wait_for_thread(
+    thread: threading.Thread, interrupts: InterruptHandler, runs: _SessionRuns, caller: Caller
+) -> None:
+    is_stop_printed = False
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        if interrupts.stop_reason and not is_stop_printed:
+            is_stop_printed = True
+            print_stopping(interrupts.stop_reason, runs.run_ids, _read_running_acts(runs.run_ids, caller.records_url))
+            for run_id in runs.run_ids if runs.must_record_stop else ():  # the next attempt reads it
+                record_stop = functools.partial(record_stop_request, run_id, caller, interrupts.stop_reason)
+                threading.Thread(target=record_stop, name="note", daemon=True).start()
+        if interrupts.is_detach_requested:
+            raise _DetachRequested
+
+
+def _read_running_acts(run_ids: Sequence[str], records: str | None) -> list[JournalEntry] | None:
+    try:
+        with open_records(records) as records_database:
+            return [
+                entry
+                for run_id in run_ids
+                for entry in find_unfinished_acts(records_database.read_entries(run_id, require_seals=False))
+            ]
+    except RecordsError:
+        return None
+
+
+def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
+    """End this process now, without waiting for its threads. Jobs on machines keep running."""
+    print_detached(run_ids, _read_running_acts(run_ids, records))
+    recording = threading.Thread(target=_record_detach, args=(run_ids, records), daemon=True)
+    recording.start()
+    recording.join(_RECORD_DETACH_SECONDS)
+    stop_ephemeral_servers()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
+    """Record that no process executes these runs any more. A run that is over meanwhile keeps its state."""
+    try:
+        with open_records(records) as records_database:
+            for run_id in run_ids:
+                run = History(records_database, require_seals=True).find_run(run_id)  # it is sealed again
+                if run.state is OperationState.IN_PROGRESS:
+                    message = "detached by a second Ctrl-C; jobs on machines kept running"
+                    ended_at = SystemClock().now()
+                    records_database.save(
+                        replace(run, state=OperationState.UNKNOWN, message=message, ended_at=ended_at)
+                    )
+    except RecordsError:
+        return  # the command printed how to see the run
+
+
+RUN_POLL_SECONDS = 1.0
+
+
+WAIT_MESSAGE_SECONDS = 10.0
+
+
+def wait_for_run_end(history: History, cancel_request: CancelRequest, records: str | None) -> RunResult | None:
+    """Wait until a run of another process is over; None when no process executes it."""
+    run_id, printed_at = cancel_request.run.id, 0.0
+    with open_records(records) as records_database:
+        while True:
+            lease = records_database.leases.find_lease(run_id)
+            if (
+                history.find_run(run_id).state is not OperationState.IN_PROGRESS
+            ):  # read after the lease, which is released last
+                report = read_full_report(history, run_id)
+                return RunResult(report, to_exit_code(report))
+            if lease is None or not lease.is_held:
+                return None
+            if time.monotonic() - printed_at >= WAIT_MESSAGE_SECONDS:
+                printed_at = time.monotonic()
+                open_machines = find_machines_without_outcome(history.read_report(run_id))
+                print_to_stderr(f"waiting for {format_count(len(open_machines), 'machine')}")
+            time.sleep(RUN_POLL_SECONDS)

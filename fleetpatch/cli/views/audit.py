@@ -1,0 +1,105 @@
+"""Shows the audit log and the result of its check: as tables or JSON."""
+
+from collections.abc import Mapping, Sequence
+
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stderr, print_unwrapped, to_safe_text
+from fleetpatch.cli.runtime.table import build_table
+from inventory.name_lists import format_count
+from tasks.records.audit.entry import AuditEntry
+from tasks.records.audit.verification import AuditState, AuditVerification
+from tasks.reports.formatting import format_details, format_iso_utc, format_second_utc
+
+
+def print_audit(entries: Sequence[AuditEntry]) -> None:
+    """Print a table of audit entries."""
+    if not entries:
+        print_to_stderr("The audit log has no such entry.")
+        return
+    table = build_table("NUMBER", "WHEN", "WHO", "BY", "CLAIMED", "FROM", "ACT", "OF", "RESULT", "WHY")
+    for entry in entries:
+        about = f"{entry.subject} {format_details(entry.detail)}".strip()
+        names = (str(entry.number), format_second_utc(entry.at), entry.who, entry.source, entry.claimed)
+        table.add_row(*map(to_safe_text, (*names, entry.address, entry.act, about, str(entry.result), entry.message)))
+    get_stdout_console().print(table)
+
+
+def build_audit_json(entries: Sequence[AuditEntry]) -> Sequence[Mapping[str, object]]:
+    """Return audit entries as JSON data."""
+    return [
+        {
+            "number": entry.number,
+            "at": format_iso_utc(entry.at),
+            "who": entry.who,
+            "source": entry.source,
+            "claimed": entry.claimed,
+            "address": entry.address,
+            "act": entry.act,
+            "subject": entry.subject,
+            "detail": entry.detail,
+            "result": str(entry.result),
+            "message": entry.message,
+            "previous": entry.previous,
+            "key_id": entry.key_id,
+            "seal": entry.seal,
+        }
+        for entry in entries
+    ]
+
+
+_WORDS = {
+    AuditState.INTACT: "The audit log is intact.",
+    AuditState.END_UNKNOWN: "The chain is intact. Whether its newest entries are gone is not known: this computer has "
+    "never written to this log. Give the last entry that another one knows: --head NUMBER:SEAL.",
+    AuditState.EMPTY: "The audit log is empty.",
+    AuditState.BROKEN: "The audit log is BROKEN.",
+    AuditState.CUT_SHORT: "The audit log is CUT SHORT.",
+    AuditState.KEY_MISSING: "The audit log can't be checked: its key is missing.",
+    AuditState.UNREADABLE: "The audit log can't be checked.",
+}
+
+
+_EXIT_CODES = {
+    AuditState.INTACT: ExitCode.SUCCESS,
+    AuditState.END_UNKNOWN: ExitCode.WARNINGS,
+    AuditState.EMPTY: ExitCode.WARNINGS,
+    AuditState.BROKEN: ExitCode.MACHINE_FAILED,
+    AuditState.CUT_SHORT: ExitCode.MACHINE_FAILED,
+    AuditState.KEY_MISSING: ExitCode.CANNOT_RUN,
+    AuditState.UNREADABLE: ExitCode.CANNOT_RUN,
+}
+
+
+def to_exit_code(state: AuditState) -> ExitCode:
+    """Return the exit code of a check."""
+    return _EXIT_CODES[state]
+
+
+def print_verification(found: AuditVerification) -> None:
+    """Print the result of a check."""
+    print_unwrapped(_WORDS[found.state])
+    if found.message:
+        print_unwrapped(found.message)
+    for fault in found.faults:
+        print_unwrapped(f"entry {fault.number} {fault.text}")
+    if found.fault_count > len(found.faults):
+        print_unwrapped(f"and {found.fault_count - len(found.faults)} more faults")
+    if found.last is not None:
+        print_unwrapped(f"{format_count(found.entries, 'entry')}: {found.first} to {found.last.number}")
+        print_unwrapped(f"head: {found.last.number}:{found.last.seal}")
+    for cut in found.cuts:
+        print_unwrapped(f"cut at {format_second_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")
+
+
+def build_verification_json(found: AuditVerification) -> Mapping[str, object]:
+    """Return the result of a check as JSON data."""
+    return {
+        "state": found.state.value,
+        "message": found.message,
+        "entries": found.entries,
+        "first": found.first,
+        "head": {"number": found.last.number, "seal": found.last.seal} if found.last is not None else None,
+        "faults": [{"number": fault.number, "text": fault.text} for fault in found.faults],
+        "faultCount": found.fault_count,
+        "cuts": build_audit_json(found.cuts),
+    }

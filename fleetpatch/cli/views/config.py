@@ -1,0 +1,230 @@
+"""Prints configurations and findings, or returns them as JSON."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.text import Text
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from deployments.preview.over_configurations import find_known_zones, is_all_over, is_over, list_over
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
+from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from fleetpatch.cli.views.inventory import build_problems_json
+from flows.freezes.time_zones import MACHINE_ZONE
+from inventory.errors import InventoryError
+from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.calendar.description import describe_schedule
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.schedule import iterate_occurrences
+
+_ENABLED = "enabled"
+_ALL_FROZEN = "none: a freeze"
+"""The state of a configuration whose windows open."""
+ALL_OVER = "All windows are over: nothing here will ever be patched by a schedule. Give one a later window."
+OVER = "over, its last window has ended: it patches nothing any more"
+_MAX_FROZEN_WINDOWS = 200
+"""Maximum number of windows that are searched for one without a freeze."""
+
+
+def to_check_exit_code(
+    inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
+) -> ExitCode:
+    """Return the exit code of a check. A missing inventory is an error only if the user named it."""
+    if any(each.severity is FindingSeverity.BLOCKS for each in findings):
+        return ExitCode.BAD_INPUT
+    named = [path for path in inventories.errors if path is not None or inventory is not None]
+    if named:
+        return ExitCode.BAD_INPUT
+    return ExitCode.WARNINGS if findings or inventories.errors else ExitCode.SUCCESS
+
+
+def build_faulty_check_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
+    """Return the result of a check of files with problems as JSON data."""
+    return {
+        "source": str(place),
+        "valid": False,
+        "problems": build_problems_json(problems),
+        "configurations": [],
+        "automatic": None,
+        "findings": [],
+    }
+
+
+def build_check_json(
+    configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
+) -> dict[str, object]:
+    """Return the result of a check as JSON data."""
+    return {
+        "source": str(configurations.source_path),
+        "valid": not any(each.severity is FindingSeverity.BLOCKS for each in findings),
+        "problems": [],
+        "configurations": [
+            _build_configuration_json(one, inventories, now) for one in configurations.all_configurations
+        ],
+        "automatic": _build_automatic_json(configurations, inventories),
+        "findings": [
+            {
+                "configuration": each.configuration,
+                "severity": each.severity.value,
+                "key": each.key,
+                "message": each.message,
+                "hint": each.remedy,
+            }
+            for each in findings
+        ],
+        "inventoryFaults": [
+            {"inventory": str(path) if path else None, "message": error.message, "hint": error.hint}
+            for path, error in inventories.errors.items()
+        ],
+    }
+
+
+def _build_configuration_json(
+    configuration: Configuration, inventories: Inventories, now: datetime
+) -> dict[str, object]:
+    return {
+        "name": configuration.name,
+        "file": str(configuration.source_location.file),
+        "line": configuration.source_location.line,
+        "enabled": configuration.is_enabled,
+        "state": _find_state(configuration, inventories, now),
+        "scope": configuration.scope,
+        "inventory": str(configuration.inventory_path) if configuration.inventory_path else None,
+        "machineCount": count_machines(configuration, inventories),
+        "when": describe_windows(configuration, inventories),
+        "zone": configuration.zone,
+        "windowMinutes": configuration.window_minutes,
+        "leadMinutes": configuration.lead_minutes,
+        "nextWindowStart": format_iso_utc(find_next_window(configuration, inventories, now)),
+    }
+
+
+def _build_automatic_json(configurations: Configurations, inventories: Inventories) -> dict[str, object] | None:
+    automatic = configurations.automatic_configuration
+    if automatic is None:
+        return None
+    request = automatic.request
+    return {
+        "file": str(automatic.source_location.file),
+        "line": automatic.source_location.line,
+        "enabled": request.enabled,
+        "scope": request.scope,
+        "inventory": str(request.inventory) if request.inventory else None,
+        "machineCount": count_managed_machines(request, inventories.by_path.get(request.inventory)),
+        "when": describe_off_peak(request),
+        "windowMinutes": request.off_peak.window_minutes,
+    }
+
+
+def print_check_result(
+    configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
+) -> None:
+    """Print a table of configurations, and the findings below it."""
+    grid = build_table(
+        build_unwrapped_column("configuration"),
+        "when",
+        build_unwrapped_column("machines"),
+        build_unwrapped_column("next window"),
+    )
+    for one in configurations.all_configurations:
+        count = count_machines(one, inventories)
+        opens, state = find_next_window(one, inventories, now), _find_state(one, inventories, now)
+        name = to_safe_text(one.name, style="" if one.is_enabled else "dim")
+        grid.add_row(
+            name,
+            to_safe_text(describe_windows(one, inventories)),
+            Text(NO_FIGURE if count is None else str(count), justify="right"),
+            Text(state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else _ALL_FROZEN),
+        )
+    if (request := configurations.automatic) is not None:
+        managed = count_managed_machines(request, inventories.by_path.get(request.inventory))
+        grid.add_row(
+            to_safe_text(AUTOMATIC_NAME, style="" if request.enabled else "dim"),
+            to_safe_text(describe_off_peak(request)),
+            Text(NO_FIGURE if managed is None else str(managed), justify="right"),
+            Text(NO_FIGURE if request.enabled else "disabled"),
+        )
+    print_to_stdout(grid, "")
+    for finding in findings:
+        print_finding(finding)
+    for path, error in inventories.errors.items():
+        what = f"the inventory {path}" if path else "no inventory"
+        print_to_stdout(
+            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps are not checked"))
+        )
+        print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
+    _print_check_summary(configurations, findings, inventories)
+    if is_all_over(configurations, list_over(configurations, inventories, now)):
+        print_warning(ALL_OVER)
+
+
+def print_warning(text: str) -> None:
+    """Print one line with the mark of warnings."""
+    print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(text)))
+
+
+def _find_state(configuration: Configuration, inventories: Inventories, now: datetime) -> str:
+    if not configuration.is_enabled:
+        return "disabled"
+    return "over" if is_over(configuration, inventories, now) else _ENABLED
+
+
+def print_finding(finding: ConfigurationFinding) -> None:
+    """Print a finding and its remedy."""
+    blocks = finding.severity is FindingSeverity.BLOCKS
+    mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
+    name = to_safe_text(finding.configuration, style="bold")
+    print_to_stdout(Text.assemble(mark, name, ": ", to_safe_text(f"{finding.key}: {finding.message}")))
+    print_to_stdout(Text.assemble("    ", to_safe_lines(finding.remedy)))
+
+
+def _print_check_summary(
+    configurations: Configurations, findings: Sequence[ConfigurationFinding], inventories: Inventories
+) -> None:
+    blocked = sum(finding.severity is FindingSeverity.BLOCKS for finding in findings)
+    warned = len(findings) - blocked + len(inventories.errors)
+    parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
+    mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
+    automatic = ["automatic patching"] if configurations.automatic is not None else []
+    count = len(configurations.all_configurations)
+    found = [format_count(count, "configuration")] if count or not automatic else []
+    counts = ": " + ", ".join((*found, *automatic, *parts))
+    if findings or inventories.errors:
+        print_to_stdout("")
+    print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))
+
+
+def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:
+    """Return the number of machines of a configuration, or None without an inventory."""
+    if inventories.get_inventory(configuration) is None:
+        return None
+    try:
+        return len(inventories.select_machines(configuration))
+    except InventoryError:
+        return 0
+
+
+def describe_windows(configuration: Configuration, inventories: Inventories) -> str:
+    """Return a sentence about when the windows open."""
+    zone = find_known_zones(configuration, inventories)[0]
+    words = describe_schedule(configuration.build_schedule(zone))
+    return words.replace(f" {zone}", " in each machine's own zone", 1) if configuration.zone == MACHINE_ZONE else words
+
+
+def find_next_window(configuration: Configuration, inventories: Inventories, now: datetime) -> datetime | None:
+    """Return the start of the next window without a freeze. With several zones, return the earliest."""
+    found = []
+    for zone in find_known_zones(configuration, inventories):
+        freezes = configuration.build_freezes(zone)
+        windows = iterate_occurrences(configuration.build_schedule(zone), now, limit=_MAX_FROZEN_WINDOWS)
+        opens = next((each.start for each in windows if find_freeze(each, freezes) is None), None)
+        found += [opens.astimezone(get_time_zone(zone))] if opens is not None else []
+    return min(found, default=None)

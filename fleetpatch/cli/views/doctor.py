@@ -1,0 +1,219 @@
+"""Prints readiness: a mark for each check of each machine, then each problem and its remedy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Column
+from rich.text import Text
+
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, shorten_list, to_safe_text
+from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, Readiness, find_worst_level
+from flows.recording import RecordedBundle
+from tasks.domain.model import Finding
+from tasks.domain.states import FindingLevel
+from tasks.reports.formatting import NO_FIGURE, format_count
+from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.rules.machine_checks.findings import SETTINGS_CHECK
+from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
+
+MAX_NAMES = 6
+_CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
+    "reach": ("reach",),
+    "key": ("host key",),
+    "login": ("login",),
+    "root": ("privilege",),
+    "facts": ("facts", SETTINGS_CHECK),
+    "clock": ("clock",),
+    "disk": ("disk",),
+    "pkgs": ("packages", "repositories", PACKAGE_LOCK_CHECK, PACKAGE_LISTS_CHECK),
+    "boot": ("pending-reboot",),
+    "auto": ("auto-updater",),
+    "held": ("held",),
+}
+_READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.BLOCK: "not ready"}
+
+
+def render_readiness(level: FindingLevel) -> Text:
+    """Return in a word whether a machine is ready."""
+    return Text("ready", style="yellow") if level is FindingLevel.WARN else render_state(_READINESS_LABELS[level])
+
+
+def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Readiness]) -> ExitCode:
+    """Return the exit code of the worst finding."""
+    if find_worst_level(own_findings) is FindingLevel.BLOCK:
+        return ExitCode.CANNOT_RUN
+    levels = {each.level for each in machines} | {find_worst_level(own_findings)}
+    if FindingLevel.BLOCK in levels:
+        return ExitCode.MACHINE_FAILED
+    return ExitCode.WARNINGS if FindingLevel.WARN in levels else ExitCode.SUCCESS
+
+
+def build_doctor_json(
+    own_findings: Sequence[Finding],
+    machines: Sequence[Readiness],
+    server: Sequence[Finding] = (),
+    bundle: RecordedBundle | None = None,
+) -> dict[str, object]:
+    """Return it as JSON data."""
+    recorded = {} if bundle is None else {"recorded": _build_recording_json(bundle)}
+    return {
+        "fleetpatch": [_build_finding_json(each) for each in own_findings],
+        "server": [_build_finding_json(each) for each in server],
+        "machines": [
+            {
+                "machineName": each.machine,
+                "ready": each.level is not FindingLevel.BLOCK,
+                "level": each.level.value,
+                "findings": [_build_finding_json(finding) for finding in each.findings],
+            }
+            for each in machines
+        ],
+        "exitCode": int(to_doctor_exit_code((*own_findings, *server), machines)),
+        **recorded,
+    }
+
+
+def print_installation_findings(findings: Sequence[Finding]) -> None:
+    """Print the findings about fleetpatch itself; one line when all are good."""
+    if find_worst_level(findings) is FindingLevel.GOOD:
+        print_to_stdout(
+            Text.assemble(
+                render_finding_mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are good"
+            )
+        )
+        return
+    print_findings(findings)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print all findings about fleetpatch itself or the Prefect server."""
+    for each in findings:
+        print_to_stdout(
+            Text.assemble(render_finding_mark(each.level), " ", (each.check, "bold"), ": ", to_safe_text(each.message))
+        )
+        if each.remedy and each.level is not FindingLevel.GOOD:
+            print_to_stdout(Text.assemble("    ", to_safe_text(each.remedy, "dim")))
+
+
+def print_machine_readiness(machines: Sequence[Readiness]) -> None:
+    """Print machines as a table of marks, then each warning and fault once, with its machines."""
+    has_custom_checks = any(_find_custom_check_findings(each) for each in machines)
+    shorts = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        build_unwrapped_column(""),
+        *(Column(short, justify="center", no_wrap=True) for short in shorts),
+    )
+    grid.padding = (0, 0, 0, 0)  # a dozen columns with one mark each
+    for each in machines:
+        custom_findings = _find_custom_check_findings(each)
+        marks = (
+            [
+                render_finding_mark(find_worst_level(custom_findings))
+                if custom_findings
+                else Text(NO_FIGURE, style="dim")
+            ]
+            if has_custom_checks
+            else []
+        )
+        grid.add_row(to_safe_text(each.machine), render_readiness(each.level), *_render_check_marks(each), *marks)
+    print_to_stdout("", grid)
+    for (check, level, message, remedy), names in _group_findings(machines).items():
+        whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names, MAX_NAMES))
+        print_to_stdout(
+            "",
+            Text.assemble(
+                render_finding_mark(level), " ", (check, "bold"), ": ", to_safe_text(message), (f"  [{whom}]", "cyan")
+            ),
+        )
+        if remedy:
+            print_to_stdout(Text.assemble("    ", to_safe_text(remedy)))
+    ready = sum(each.level is not FindingLevel.BLOCK for each in machines)
+    warnings = sum(each.level is FindingLevel.WARN for each in machines)
+    warned = f", {warnings} with warnings" if warnings else ""
+    verb = "is" if len(machines) == 1 else "are"
+    print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready{warned}.")
+
+
+def print_recording(bundle: RecordedBundle | None) -> None:
+    """Print what was recorded, and what was replaced in it; None: nothing was."""
+    if bundle is None:
+        print_to_stdout("", "Nothing was recorded: the machine has answered no script.")
+        return
+    replaced = ", ".join(f"{kind} {count}" for kind, count in bundle.replaced.items()) or "nothing"
+    print_to_stdout("", f"Recorded: {format_count(bundle.scripts, 'answer')} in {bundle.folder}")
+    if bundle.failed:
+        print_to_stdout(f"Without an answer: {', '.join(bundle.failed)}; bundle.json says why.")
+    print_to_stdout(f"Replaced (different values): {replaced}. Passwords and tokens are ***.")
+    if bundle.kept:
+        names = ", ".join(sanitize_to_one_line(name) for name in bundle.kept)
+        print_to_stdout(f"Not replaced, as they are common words or too short: {names}")
+    if not bundle.knows_own_names:
+        print_to_stdout("The machine has not said its own names: only those of the inventory are replaced.")
+    print_to_stdout("Read the files before you give them to anybody: a name that nobody knows here is still there.")
+
+
+def _build_recording_json(bundle: RecordedBundle) -> dict[str, object]:
+    return {
+        "folder": str(bundle.folder),
+        "answers": bundle.scripts,
+        "failed": list(bundle.failed),
+        "replaced": dict(bundle.replaced),
+        "kept": list(bundle.kept),
+        "knowsOwnNames": bundle.knows_own_names,
+    }
+
+
+def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
+    """Return the findings of the user's own checks."""
+    return [each for each in machine.findings if each.check.startswith(CUSTOM_CHECK_PREFIX)]
+
+
+def _render_check_marks(machine: Readiness) -> list[Text]:
+    """Return a mark for each check; a dash where it could not run."""
+    findings = machine.findings
+    reached = max((CHECK_NAMES.index(each.check) for each in findings if each.check in CHECK_NAMES), default=-1)
+    blocked = any(each.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for each in findings)
+    complete = not blocked and not machine.has_unread_lists
+    marks = []
+    for checks in _CHECKS_BY_COLUMN.values():
+        check_findings = [each for each in findings if each.check in checks]
+        position = CHECK_NAMES.index(checks[0])
+        if check_findings:
+            marks.append(render_finding_mark(find_worst_level(check_findings)))
+        else:
+            marks.append(
+                render_finding_mark(FindingLevel.GOOD)
+                if complete or position < reached
+                else Text(NO_FIGURE, style="dim")
+            )
+    return marks
+
+
+def _group_findings(machines: Iterable[Readiness]) -> dict[tuple[str, FindingLevel, str, str], list[str]]:
+    """Return warnings and faults, faults first, with the names of their machines."""
+    groups: dict[tuple[str, FindingLevel, str, str], list[str]] = {}
+    for each in machines:
+        for finding in each.findings:
+            if finding.level is not FindingLevel.GOOD:
+                key = (finding.check, finding.level, finding.message, finding.remedy)
+                groups.setdefault(key, []).append(each.machine)
+    return dict(
+        sorted(
+            groups.items(), key=lambda item: (item[0][1] is not FindingLevel.BLOCK, _find_check_position(item[0][0]))
+        )
+    )
+
+
+def _find_check_position(check: str) -> int:
+    return CHECK_NAMES.index(check) if check in CHECK_NAMES else len(CHECK_NAMES)
+
+
+def _build_finding_json(finding: Finding) -> dict[str, object]:
+    return {
+        "check": finding.check,
+        "level": finding.level.value,
+        "message": finding.message,
+        "remedy": finding.remedy,
+    }

@@ -1,0 +1,140 @@
+"""Prints inventories, and builds their JSON."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
+from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from inventory.errors import InventoryError
+from inventory.machine import Inventory, Machine, WakeSettings
+from tasks.reports.formatting import NO_FIGURE, format_count
+
+
+def build_inventory_check_json(
+    path: Path, inventory: Inventory | None, problems: Sequence[InventoryError]
+) -> dict[str, object]:
+    """Return the result of a check as JSON data."""
+    return {
+        "inventory": str(path),
+        "valid": inventory is not None,
+        "machineCount": len(inventory.machines) if inventory else None,
+        "setCount": len(inventory.sets) if inventory else None,
+        "problems": build_problems_json(problems),
+    }
+
+
+def build_problems_json(problems: Sequence[InventoryError]) -> list[dict[str, object]]:
+    """Return the faults of files as JSON data."""
+    return [
+        {
+            "file": str(each.file) if each.file else None,
+            "line": each.line,
+            "key": each.key,
+            "message": each.message,
+            "hint": each.hint,
+        }
+        for each in problems
+    ]
+
+
+def print_problems(path: Path, problems: Sequence[InventoryError]) -> None:
+    """Print every fault with its place and remedy."""
+    for each in problems:
+        print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
+        if each.hint:
+            print_to_stdout(Text.assemble("    ", to_safe_lines(each.hint)))
+    print_to_stdout(
+        "", Text.assemble(to_safe_text(str(path)), (f": {format_count(len(problems), 'fault')}", "bold red"))
+    )
+
+
+def print_valid_inventory(path: Path, inventory: Inventory) -> None:
+    """Print that an inventory is valid, and what it contains."""
+    print_to_stdout(
+        Text.assemble(("✓ ", "green"), to_safe_text(str(path)), f": {format_count(len(inventory.machines), 'machine')}")
+    )
+    environments = Counter(machine.environment or "no environment" for machine in inventory.machines)
+    print_to_stdout(
+        Text.assemble("  ", to_safe_text(", ".join(f"{count} {name}" for name, count in environments.most_common())))
+    )
+    others = sum(not machine.owner.is_patchable for machine in inventory.machines)
+    if others:
+        print_to_stdout(f"  {others} of them: another tool patches, fleetpatch only assesses")
+    if inventory.sets:
+        print_to_stdout(f"  {format_count(len(inventory.sets), 'machine set')}")
+    keys = inventory.host_keys
+    print_to_stdout(
+        Text.assemble("  host keys: ", keys.policy, ", ", to_safe_text(str(keys.known_hosts or "~/.ssh/known_hosts")))
+    )
+
+
+def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine]) -> dict[str, object]:
+    """Return machines as JSON data. It has references to secrets, and no secret."""
+    sets_of: dict[str, list[str]] = {}
+    for each_set in inventory.sets:
+        for name in each_set.members:
+            sets_of.setdefault(name, []).append(each_set.name)
+    return {
+        "inventory": str(inventory.source) if inventory.source else None,
+        "machines": [
+            {
+                "machineName": each.name,
+                "address": each.address,
+                "port": each.port,
+                "transport": each.transport.value,
+                "os": each.os.value,
+                "user": each.user,
+                "credential": each.credential,
+                "privilege": each.privilege.value,
+                "jump": list(each.jump),
+                "zone": each.zone,
+                "environment": each.environment,
+                "location": each.location,
+                "availabilityZone": each.availability_zone,
+                "tags": dict(each.tags),
+                "groups": list(each.groups),
+                "owner": each.owner.value,
+                "sets": sets_of.get(each.name, []),
+                "wake": _build_wake_json(each.wake),
+            }
+            for each in machines
+        ],
+    }
+
+
+def _build_wake_json(wake: WakeSettings | None) -> dict[str, object] | None:
+    """Return how a machine is started. The commands stay away: they may contain what only their owner may read."""
+    if wake is None:
+        return None
+    return {"mac": wake.mac or None, "command": bool(wake.command), "offAgain": wake.off_again, "minutes": wake.minutes}
+
+
+def print_inventory_machines(machines: Sequence[Machine]) -> None:
+    """Print machines as a table."""
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        "address",
+        build_unwrapped_column("via"),
+        build_unwrapped_column("user"),
+        build_unwrapped_column("env"),
+        "groups",
+        "tags",
+        build_unwrapped_column("owner"),
+    )
+    for each in machines:
+        where = f"{each.address}:{each.port}" if each.port else each.address
+        tags = " ".join(f"{key}={value}" for key, value in each.tags.items())
+        grid.add_row(
+            to_safe_text(each.name),
+            to_safe_text(where),
+            each.transport,
+            to_safe_text(each.user or NO_FIGURE),
+            to_safe_text(each.environment or NO_FIGURE),
+            to_safe_text(" ".join(each.groups) or NO_FIGURE),
+            to_safe_text(tags or NO_FIGURE),
+            each.owner,
+        )
+    print_to_stdout(grid, "", format_count(len(machines), "machine"))

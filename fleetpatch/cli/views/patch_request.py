@@ -1,0 +1,109 @@
+"""Prints what a run would do, for the question before it: machines, waves, updates, window, reboots."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from fleetpatch.cli.runtime.output import get_stderr_console, to_safe_text
+from flows.engine.window_shortage import describe_request_shortage
+from flows.request.differences import list_differences
+from flows.request.patch_request import PatchRequest
+from inventory.machine import Machine
+from inventory.machine_sets import MachineSet
+from inventory.name_lists import join_first_names
+from tasks.domain.errors import RequestError
+from tasks.domain.model import Assessment
+from tasks.domain.states import RebootPolicy, YesNoUnknown
+from tasks.reports.formatting import format_count
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.runs.waves import build_waves
+from tasks.rules.timing.maintenance_window import describe_window
+from tasks.rules.updates.duration_prediction import predict_reboot_need
+from tasks.rules.updates.selection import select_updates
+
+MAX_MACHINE_NAMES = 12
+_MAX_WAVES = 8
+
+
+def print_patch_request(
+    request: PatchRequest,
+    machines: Sequence[Machine],
+    now: datetime,
+    sets: Sequence[MachineSet] = (),
+    assessments: Mapping[str, Assessment] | None = None,
+) -> None:
+    """Print what the run will do, before the confirmation.
+
+    Args:
+        request: the request.
+        machines: the machines of its scope.
+        now: the present time.
+        sets: machine sets of the inventory, for the waves.
+        assessments: the newest of each machine, for the numbers; None: they can't be read.
+    """
+    console = get_stderr_console()
+    names = frozenset(request.only_machines)
+    patched = [each for each in machines if each.owner.is_patchable and (not names or each.name in names)]
+    now = now.replace(microsecond=0)
+    window = request.window.to_window(now)
+    if why := describe_request_shortage(request, patched, window, now):
+        console.print(Text(f"Nothing can begin: {why}.", style="bold yellow"), soft_wrap=True)
+    selected = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
+    kinds = ", ".join(str(each) for each in selected) or "none"
+    exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
+    updates, reboots = _count_pending(request, patched, assessments, now)
+    kept = "" if request.reboot is RebootPolicy.NEVER else f", {request.reboot_reserve_minutes:g} min reserved"
+    rows = {
+        "Machines": f"{len(patched)}: {join_first_names([each.name for each in patched], MAX_MACHINE_NAMES)}",
+        "Waves": _describe_waves(request, patched, sets),
+        "Updates": f"{kinds}{exclusions}; {updates}",
+        "Window": describe_window(window),
+        "Reboot": f"{request.reboot}{kept}{reboots}",
+    }
+    for key, value in rows.items():
+        console.print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
+    differences = [each for each in list_differences(request) if each.path != "scope"]
+    if differences:
+        console.print(Text("Not as usual:", "bold"))
+    for each in differences:
+        console.print(Text.assemble("  ", to_safe_text(f"{each.title}: {each.value}")), soft_wrap=True)
+
+
+def _describe_waves(request: PatchRequest, machines: Sequence[Machine], sets: Sequence[MachineSet]) -> str:
+    try:
+        waves = build_waves(machines, request.waves.to_wave_policy(), sets)
+    except RequestError as error:
+        return f"none: {error.message}"
+    sizes = [format_count(len(each.machines), "canary machine" if each.canary else "machine") for each in waves]
+    more = f" and {len(sizes) - _MAX_WAVES} more" if len(sizes) > _MAX_WAVES else ""
+    return f"{len(waves)}: {', then '.join(sizes[:_MAX_WAVES])}{more}; {request.waves.at_once} at once"
+
+
+def _count_pending(
+    request: PatchRequest, machines: Sequence[Machine], assessments: Mapping[str, Assessment] | None, now: datetime
+) -> tuple[str, str]:
+    """Return how many updates and reboots the last assessments let expect, in words."""
+    if assessments is None:
+        return "how many is not known: the records can't be read", ""
+    known = [each for machine in machines if (each := assessments.get(machine.name)) is not None]
+    if not known:
+        return "how many is not known: none was assessed yet. `fleetpatch plan` tells", ""
+    counts = list(_select(request, known))
+    updates, pending = sum(count for count, _ in counts), sum(count > 0 for count, _ in counts)
+    reboots = sum(reboots for count, reboots in counts if count)
+    oldest = format_duration((now - min(each.at for each in known)).total_seconds())
+    unknown = len(machines) - len(known)
+    words = f"{format_count(updates, 'update')} on {format_count(pending, 'machine')} when last assessed, {oldest} ago"
+    words += f"; not known of {format_count(unknown, 'machine')}" if unknown else ""
+    expects = request.reboot is not RebootPolicy.NEVER
+    return words, f"; expected on {format_count(reboots, 'machine')}" if expects else ""
+
+
+def _select(request: PatchRequest, assessments: Sequence[Assessment]) -> Iterator[tuple[int, bool]]:
+    """Yield of each machine the number of its selected updates, and whether a reboot is expected after them."""
+    selection = request.to_patch_options().selection
+    for each in assessments:
+        if each.packages is not None:
+            chosen, _ = select_updates(each.packages, selection)
+            yield len(chosen), predict_reboot_need(chosen, each.packages.reboot) is not YesNoUnknown.NO

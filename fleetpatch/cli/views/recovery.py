@@ -1,0 +1,157 @@
+"""Prints stop requests, abandoned runs and run leases, and builds their JSON."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+
+from fleetpatch.cli.runtime.errors import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import (
+    get_stderr_console,
+    print_to_stderr,
+    print_to_stdout,
+    print_unwrapped,
+    to_safe_text,
+)
+from fleetpatch.cli.runtime.run_session import RunResult
+from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from fleetpatch.cli.views.run_result import print_report_error
+from flows.engine.suspension import find_suspension
+from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.cancellation import CancelRequest
+from inventory.errors import FleetpatchError
+from tasks.domain.errors import LeaseHeld
+from tasks.domain.protocols.leases import LeaseStatus
+from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import describe_other_fleets
+from tasks.records.setup import open_records
+from tasks.reports.formatting import format_iso_utc
+from tasks.reports.sanitizing import sanitize_to_one_line
+
+
+def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
+    """Print the effect of a stop request on the run."""
+    run, lease = cancel_request.run, cancel_request.lease
+    if lease is not None and lease.is_held:
+        print_unwrapped(f"Run {run.id} is running as {lease.holder}. It stops within seconds.")
+        print_unwrapped("Nothing new begins. Jobs on machines end after their current transaction.")
+        if not wait:
+            print_unwrapped(f"To see the result: fleetpatch show {run.id}")
+        return
+    print_unwrapped(f"Run {run.id} has no live process ({_describe_last_holder(lease)}). Nothing more begins.")
+    if not wait:
+        print_unwrapped(f"To record the result: fleetpatch resume {run.id} --finalize")
+
+
+def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object]:
+    """Return it as JSON data."""
+    return {
+        "maintenanceRunId": cancel_request.run.id,
+        "stopRequestedBy": cancel_request.stop_request.who,
+        "stopReason": cancel_request.stop_request.reason,
+        "stopRequestedDateTime": format_iso_utc(cancel_request.stop_request.at),
+        **build_lease_holder_json(cancel_request.lease),
+    }
+
+
+def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
+    """Return the process that executes a run as JSON data."""
+    return {
+        "executed": lease is not None and lease.is_held,
+        "executedBy": str(lease.holder) if lease is not None and lease.is_held else None,
+        "lastExecutedBy": str(lease.holder) if lease is not None and lease.holder is not None else None,
+    }
+
+
+def print_missing_history(history: History) -> None:
+    """Print which other fleets are in the same database, if this one has no run at all."""
+    if not history.read_runs(1) and (others := describe_other_fleets(history.database)):
+        print_to_stdout(others)
+
+
+def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
+    """Print the runs without a live process."""
+    if not abandoned_runs:
+        print_to_stdout(
+            "No run is abandoned. A run whose process died is listed a minute later, when its run lease has expired."
+        )
+        return
+    grid = build_table(
+        build_unwrapped_column("run"),
+        build_unwrapped_column("scope"),
+        build_unwrapped_column("abandoned (UTC)"),
+        "last process",
+        "action",
+    )
+    for abandoned_run in abandoned_runs:
+        grid.add_row(
+            abandoned_run.run.id,
+            to_safe_text(abandoned_run.run.scope, limit=30),
+            f"{abandoned_run.since:%Y-%m-%d %H:%M:%S}",
+            to_safe_text(str(abandoned_run.holder) if abandoned_run.holder is not None else "not known"),
+            to_safe_text(abandoned_run.planned_action),
+        )
+    print_to_stdout(grid)
+
+
+def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | FleetpatchError) -> None:
+    """Print the result of a recovered run in one line."""
+    what = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
+    if isinstance(result, RunResult):
+        print_to_stderr(Text(f"run {abandoned_run.run.id} was {what}: {result.report.run.state}"))
+        print_report_error(result)
+        return
+    error = describe_error(result)
+    get_stderr_console().print(
+        Text(f"run {abandoned_run.run.id} could not be {what}: {sanitize_to_one_line(error.message)}", "bold red"),
+        soft_wrap=True,
+    )
+    if error.hint:
+        get_stderr_console().print(Text(f"hint: {sanitize_to_one_line(error.hint)}"), soft_wrap=True)
+
+
+def to_recovery_exit_code(result: RunResult | FleetpatchError) -> int:
+    """Return the exit code of a recovered run. A run that another process recovered meanwhile counts as success."""
+    if isinstance(result, LeaseHeld):
+        return int(ExitCode.SUCCESS)
+    return int(result.exit_code if isinstance(result, RunResult) else describe_error(result).exit_code)
+
+
+def build_abandoned_run_json(
+    abandoned_run: AbandonedRun, result: RunResult | FleetpatchError | None
+) -> dict[str, object]:
+    """Return an abandoned run, and its result, as JSON data."""
+    document: dict[str, object] = {
+        "maintenanceRunId": abandoned_run.run.id,
+        "scope": abandoned_run.run.scope,
+        "lastExecutedBy": str(abandoned_run.holder) if abandoned_run.holder is not None else None,
+        "abandonedSince": format_iso_utc(abandoned_run.since),
+        "action": "wait" if abandoned_run.wait_reason else "settle" if abandoned_run.finalize_reason else "resume",
+        "reason": abandoned_run.finalize_reason or abandoned_run.wait_reason,
+    }
+    if isinstance(result, RunResult):
+        document |= {"status": result.report.run.state.value, "exitCode": int(result.exit_code)}
+    elif result is not None:
+        document |= describe_error(result).to_json()
+    return document
+
+
+def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str | None) -> None:
+    """Print the process of each unfinished run, or how to resume a run without a live process."""
+    for run_id, lease in leases.items():
+        stop_request = f"; asked to stop: {lease.stop.reason}" if lease is not None and lease.stop else ""
+        if lease is not None and lease.is_held:
+            until = f" until {lease.until:%Y-%m-%d %H:%M:%S} UTC" if lease.until else ""
+            print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
+            continue
+        with open_records(records) as records_database:
+            suspension = find_suspension(records_database.read_entries(run_id, "", require_seals=False))
+        what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
+        state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
+        print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
+
+
+def _describe_last_holder(lease: LeaseStatus | None) -> str:
+    if lease is None or lease.holder is None or lease.until is None:
+        return "its process is not known"
+    return f"last process: {lease.holder}, until {lease.until:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,301 @@
+"""Prints runs, their machines, journals and logs, and builds their JSON."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from itertools import islice
+
+from rich.text import Text
+
+from fleetpatch.cli.runtime.output import (
+    print_to_stdout,
+    render_count,
+    render_state,
+    to_safe_lines,
+    to_safe_text,
+)
+from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from inventory.name_lists import join_first_names
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.states import FindingLevel, OperationState
+from tasks.records.queries.history import History
+from tasks.records.queries.run_summary import RunSummary, count_pending_updates
+from tasks.reports.data.rows import FindingRow, MachineRow, RunRow
+from tasks.reports.data.tables import build_tables
+from tasks.reports.export.json_document import build_document
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    format_count,
+    format_iso_utc,
+    format_known_duration,
+    format_moment,
+    load_zone_or_utc,
+)
+from tasks.reports.log_files import sanitize_log
+from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.rules.runs.hooks import MACHINE_PLACES, is_blocking_failure
+
+
+def build_run_json(run: RunInfo) -> dict[str, object]:
+    """Return a run as JSON data."""
+    return {
+        "maintenanceRunId": run.id,
+        "kind": run.kind,
+        "status": run.state.value,
+        "scope": run.scope,
+        "startedBy": run.started_by,
+        "startDateTime": format_iso_utc(run.started_at),
+        "endDateTime": format_iso_utc(run.ended_at),
+        "flowRunId": run.flow_run_id,
+        "message": run.message,
+    }
+
+
+def print_runs(runs: Sequence[RunInfo], other_fleets: str) -> None:
+    """Print runs as a table; without one, a sentence about other fleets in the same database."""
+    if not runs:
+        print_to_stdout(f"There is no run yet. {other_fleets or 'Start with: fleetpatch assess'}")
+        return
+    grid = build_table(
+        build_unwrapped_column("run"),
+        build_unwrapped_column("kind"),
+        build_unwrapped_column("state"),
+        build_unwrapped_column("started (UTC)"),
+        build_number_column("lasted"),
+        build_unwrapped_column("scope"),
+        "by",
+    )
+    for run in runs:
+        lasted = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
+        grid.add_row(
+            run.id,
+            run.kind,
+            render_state(run.state),
+            f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+            format_known_duration(lasted),
+            to_safe_text(run.scope, limit=40),
+            to_safe_text(run.started_by, limit=20),
+        )
+    print_to_stdout(grid)
+
+
+def build_show_json(
+    history: History, report: RunReport, machine: str | None, *, log: bool, journal: bool
+) -> dict[str, object]:
+    """Return a run (or one machine of it) as JSON data, with its journal and logs on request."""
+    report_json = build_document(build_tables(report))
+    if machine is not None:
+        rows = report_json["machines"]
+        assert isinstance(rows, list)  # noqa: S101 - for the type checker
+        report_json["machines"] = [row for row in rows if row["machineName"] == machine]
+    if journal:
+        report_json["journal"] = [
+            _build_journal_entry_json(each) for each in history.read_journal(report.run.id, machine)
+        ]
+    if log:
+        logs = history.open_job_logs(report.run.id, machine)
+        report_json["logs"] = dict(logs)
+        logs.require_readable()
+    return report_json
+
+
+def print_journal(entries: Sequence[JournalEntry]) -> None:
+    """Print a journal."""
+    if not entries:
+        print_to_stdout("The journal is empty: the run began nothing that changes a machine.")
+        return
+    grid = build_table(
+        build_unwrapped_column("at (UTC)"),
+        build_unwrapped_column("machine"),
+        build_unwrapped_column("step"),
+        build_unwrapped_column("mark"),
+        build_unwrapped_column("act"),
+        "key",
+    )
+    for entry in entries:
+        grid.add_row(
+            f"{entry.at.astimezone(UTC):%H:%M:%S}",
+            to_safe_text(entry.machine),
+            entry.step,
+            entry.mark,
+            to_safe_text(entry.act),
+            to_safe_text(entry.key),
+        )
+    print_to_stdout(grid)
+
+
+def print_job_logs(history: History, run_id: str, machine: str | None) -> None:
+    """Print the sanitized output of package managers, machine by machine."""
+    logs = history.open_job_logs(run_id, machine)
+    for name, text in logs.items():
+        print_to_stdout(Text.assemble("== ", to_safe_text(name, "bold")), to_safe_lines(sanitize_log(text)))
+    if not logs:
+        print_to_stdout("No output is recorded: the run started no job.")
+    logs.require_readable()
+
+
+def _build_journal_entry_json(entry: JournalEntry) -> dict[str, object]:
+    return {
+        "machineName": entry.machine,
+        "step": entry.step.value,
+        "mark": entry.mark.value,
+        "act": entry.act,
+        "key": entry.key,
+        "dateTime": format_iso_utc(entry.at),
+        "detail": entry.detail,
+    }
+
+
+MAX_HOOKS = 12
+MAX_PROBLEMS = 12
+
+
+def print_run_summary(summary: RunSummary) -> None:
+    """Print the summary of a run that is not a plan."""
+    print_report = print_assessments if summary.report.run.kind == "assess" else print_patch_run
+    print_report(summary.report, summary)
+
+
+def print_assessments(report: RunReport, summary: RunSummary | None = None) -> None:
+    """Print what is pending on machines; ``summary`` has the numbers of a report without updates."""
+    report_tables = build_tables(report, summary.results if summary else None)
+    pending = summary.pending if summary else count_pending_updates(report)
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        build_unwrapped_column("compliance"),
+        build_number_column("crit+sec"),
+        build_number_column("other"),
+        build_unwrapped_column("reboot"),
+        build_number_column("restart"),
+        build_number_column("seconds"),
+    )
+    for row in report_tables.machines:
+        found = pending.get(row.machine)
+        grid.add_row(
+            to_safe_text(row.machine),
+            render_state(row.compliance if found else "NotAssessed"),
+            render_count(found.urgent, "red") if found else Text(NO_FIGURE),
+            render_count(found.total - found.urgent) if found else Text(NO_FIGURE),
+            render_state(row.reboot),
+            render_count(row.services_to_restart.count(",") + bool(row.services_to_restart), "yellow")
+            if found
+            else Text(NO_FIGURE),
+            f"{row.seconds:.1f}" if row.seconds is not None else NO_FIGURE,
+        )
+    print_to_stdout(grid)
+    print_machine_reasons(report_tables.machines)
+    _print_problems(report_tables.findings)  # with their remedies
+    _print_totals(report, report_tables.runs[0])
+
+
+def _print_problems(findings: Iterable[FindingRow]) -> None:
+    """Print each warning and blocking problem once, with the machines that it is about, and its remedy."""
+    machines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.level in (FindingLevel.WARN, FindingLevel.BLOCK):
+            machines[finding.message, finding.remedy].append(finding.machine)
+    for (message, remedy), names in islice(machines.items(), MAX_PROBLEMS):
+        print_to_stdout("", Text.assemble(to_safe_text(join_first_names(names), "bold"), ": ", to_safe_text(message)))
+        print_to_stdout(Text.assemble("  hint: ", to_safe_text(remedy)))
+    if len(machines) > MAX_PROBLEMS:
+        print_to_stdout("", f"{len(machines) - MAX_PROBLEMS} more problems are in the report.")
+
+
+def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:
+    """Print the results of machines; ``summary`` has the numbers of a report without updates."""
+    report_tables = build_tables(report, summary.results if summary else None)
+    grid = build_table(
+        build_unwrapped_column("machine"),
+        build_number_column("wave"),
+        build_unwrapped_column("state"),
+        build_number_column("installed"),
+        build_number_column("failed"),
+        build_number_column("not done"),
+        build_number_column("skipped"),
+        build_unwrapped_column("reboot"),
+        build_number_column("took"),
+    )
+    for row in report_tables.machines:
+        grid.add_row(
+            to_safe_text(row.machine),
+            str(row.wave) if row.wave is not None else NO_FIGURE,
+            render_state(row.state, short=True),
+            render_count(row.installed, "green"),
+            render_count(row.failed + row.setup_failed, "bold red"),
+            render_count(row.not_done, "yellow"),
+            render_count(row.excluded + row.not_selected),
+            render_state(row.reboot),
+            format_known_duration(row.worked_seconds),
+        )
+    print_to_stdout(grid)
+    print_machine_reasons(report_tables.machines, report_tables.findings)
+    _print_notes_and_hooks(report)
+    _print_totals(report, report_tables.runs[0])
+
+
+def print_machine_reasons(rows: Iterable[MachineRow], findings: Iterable[FindingRow] = ()) -> None:
+    """Print the reason of each machine that did not succeed, and the remedy."""
+    remedies: dict[str, list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.level == FindingLevel.BLOCK and finding.remedy:
+            remedies[finding.machine].append(finding.remedy)
+    for row in rows:
+        if row.state == OperationState.SUCCEEDED or not row.reason:
+            continue
+        print_to_stdout(
+            "",
+            Text.assemble(
+                to_safe_text(row.machine, "bold"), " ", render_state(row.state), ": ", to_safe_text(row.reason)
+            ),
+        )
+        for hint in [row.error_hint] * bool(row.error_hint) + remedies[row.machine]:
+            print_to_stdout(Text.assemble("  hint: ", to_safe_text(hint)))
+
+
+def _print_notes_and_hooks(report: RunReport) -> None:
+    """Print the notes, the hooks of the run and its waves, and the failed hooks of machines."""
+    for note in report.notes:
+        print_to_stdout("", Text.assemble("note: ", to_safe_text(note)))
+    shown_results = [
+        result for result in report.hooks if not result.succeeded or result.hook.place not in MACHINE_PLACES
+    ]
+    if shown_results:
+        print_to_stdout("")
+    for result in shown_results[:MAX_HOOKS]:
+        how = ("done", "green") if result.succeeded else ("failed", "red" if is_blocking_failure(result) else "yellow")
+        what = to_safe_text(f"hook {result.hook.name} ({result.hook.place.replace('_', ' ')}, {result.subject})")
+        print_to_stdout(
+            Text.assemble(
+                what, " ", how, ": " if result.message else "", to_safe_text(sanitize_to_one_line(result.message))
+            )
+        )
+    if len(shown_results) > MAX_HOOKS:
+        print_to_stdout(
+            Text(f"{format_count(len(shown_results) - MAX_HOOKS, 'more hook')}: see the report", style="dim")
+        )
+
+
+def _print_totals(report: RunReport, row: RunRow) -> None:
+    zone = load_zone_or_utc(report.run.window.zone if report.run.window else "UTC")
+    counts = {
+        "Succeeded": row.machines_succeeded,
+        "CompletedWithWarnings": row.machines_warnings,
+        "Failed": row.machines_failed,
+        "NotStarted": row.machines_not_started,
+        "InProgress": row.machines_in_progress,
+        "Unknown": row.machines_unknown,
+    }
+    count_texts: Sequence[str] = [f"{count} {name}" for name, count in counts.items() if count]
+    began = format_moment(report.run.started_at, zone)
+    duration = format_known_duration(row.seconds)
+    print_to_stdout(
+        "",
+        Text.assemble(
+            (f"Run {row.run_id} ", "bold"),
+            render_state(row.state),
+            f": {format_count(row.machines, 'machine')}, {', '.join(count_texts)}; {began}, {duration}",
+        ),
+    )
+    if report.run.state is OperationState.CANCELLED:
+        print_to_stdout(Text.assemble(to_safe_text(report.run.message), style="yellow"))

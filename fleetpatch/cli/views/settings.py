@@ -1,0 +1,93 @@
+"""Prints settings and where they come from, and builds the JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
+from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from inventory.files.setting_names import ENVIRONMENT_ONLY, SETTINGS, SETTINGS_VARIABLE
+from inventory.files.settings_file import OUR_PREFIX, SettingsFile, has_url_password, is_secret, list_default_places
+
+HIDDEN_VALUE: Final = "(hidden)"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSetting:
+    """A setting that is set.
+
+    Attributes:
+        value: safe to show.
+        source: where it comes from, in words.
+        line: of the file, if it comes from there.
+    """
+
+    name: str
+    value: str
+    source: str
+    line: int | None = None
+
+
+def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -> Sequence[ShownSetting]:
+    """Return the settings that are set: first those that everybody needs, then what else there is by name.
+
+    Args:
+        environ: the environment, with what the file has put into it.
+        file: the settings file.
+    """
+    in_file = file.settings if file is not None else {}
+    known = [name for name in SETTINGS if environ.get(name)]
+    others = {name for name in environ if name.startswith(OUR_PREFIX)} | set(in_file)
+    names = [*known, *sorted(others - set(known) - {SETTINGS_VARIABLE})]
+    return [_build_row(name, environ, file) for name in names if environ.get(name)]
+
+
+def _build_row(name: str, environ: Mapping[str, str], file: SettingsFile | None) -> ShownSetting:
+    value = environ[name]
+    shown = _hide(name, value)
+    setting = file.settings.get(name) if file is not None else None
+    if setting is not None and setting.value == value:
+        return ShownSetting(name, shown, f"line {setting.line}", setting.line)
+    if setting is not None:
+        return ShownSetting(name, shown, f"environment, not line {setting.line}")
+    if name.startswith(OUR_PREFIX) and name not in SETTINGS and name not in ENVIRONMENT_ONLY:
+        return ShownSetting(name, shown, "environment: unknown")
+    return ShownSetting(name, shown, "environment")
+
+
+def _hide(name: str, value: str) -> str:
+    """Return a value that is safe to show."""
+    if not is_secret(name, value):
+        return value
+    if has_url_password(value) and "://" in value and "password=" not in value:
+        scheme, _, rest = value.partition("://")
+        login, _, place = rest.rpartition("@")
+        return f"{scheme}://{login.partition(':')[0]}:{HIDDEN_VALUE}@{place}"
+    return HIDDEN_VALUE
+
+
+def build_settings_json(shown: Sequence[ShownSetting], file: SettingsFile | None) -> dict[str, object]:
+    """Return the settings as JSON data."""
+    return {
+        "file": None if file is None else str(file.path),
+        "settings": [
+            {"name": each.name, "value": each.value, "source": each.source, "line": each.line} for each in shown
+        ],
+    }
+
+
+def print_settings(shown: Sequence[ShownSetting], file: SettingsFile | None) -> None:
+    """Print the settings that are set, and where others can be written."""
+    if file is None:
+        places = " and ".join(str(path) for path in list_default_places())
+        print_to_stderr(f"There is no settings file: neither {SETTINGS_VARIABLE} names one, nor is one in {places}.")
+    else:
+        print_unwrapped(f"settings file: {file.path}")
+        print_to_stdout("")
+    if not shown:
+        print_to_stdout("Nothing is set: all defaults hold. docs/reference/settings.md has the names.")
+        return
+    table = build_table(build_unwrapped_column("setting"), "value", build_unwrapped_column("from"))
+    for each in shown:
+        table.add_row(to_safe_text(each.name), to_safe_text(each.value), to_safe_text(each.source))
+    print_to_stdout(table)

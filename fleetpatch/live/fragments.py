@@ -1,0 +1,16 @@
+"""Renders parts of pages outside of a request."""
+
+from fleetpatch.web.context import WebContext
+from fleetpatch.web.rendering import build_environment
+
+
+def render_fragment(context: WebContext, template: str, **values: object) -> str:
+    """Return a part of a page. It is the same for everybody: no part may depend on who looks at it.
+
+    Args:
+        context: the shared objects.
+        template: the name of the template, in fleetpatch/web/templates.
+        values: the template's values.
+    """
+    found = build_environment().get_template(template)
+    return found.render(settings=context.settings, now=context.clock.now(), **values)

@@ -1,0 +1,92 @@
+"""The routes of server-sent events."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from fleetpatch.access.identity import get_identity, require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.live.hub import ReadPart, TooManyStreams
+from fleetpatch.live.overview import read_part
+from fleetpatch.live.run import RunTopic
+from fleetpatch.runs.run_state import find_line
+from fleetpatch.web.context import get_context
+from tasks.domain.errors import RecordsError
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+_HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
+RETRY_SECONDS: Final = "30"
+SEND_SECONDS: Final = 30.0
+"""How long a browser may take nothing. One that was stopped, or whose computer sleeps, must not keep its place."""
+
+
+class EventStream(StreamingResponse):
+    """A stream that ends if its browser reads nothing for some time. The browser opens another one when it goes on.
+
+    Its place is taken before anything is sent, and given back on every way out: the stream ends, the browser leaves or
+    reads nothing, the server stops, or an error occurs.
+
+    Args:
+        events: what is sent.
+        place: takes the place, and raises TooManyStreams if none is free.
+    """
+
+    def __init__(self, events: AsyncGenerator[str], place: contextlib.AbstractContextManager[None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._events = events
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, or that there are too many streams."""
+        try:
+            with self._place:
+                await self._send_events(scope, receive, send)
+        except TooManyStreams as refusal:
+            await _build_refusal(refusal)(scope, receive, send)
+
+    async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+        async def send_in_time(message: Message) -> None:
+            await asyncio.wait_for(send(message), SEND_SECONDS)
+
+        async with contextlib.aclosing(self._events):
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, send_in_time)
+
+
+@router.get("/live/runs")
+async def stream_runs(request: Request) -> Response:
+    """Send the runs in progress, for the overview."""
+    context = get_context(request)
+    return _answer(request, "runs", lambda: read_part(context), {})
+
+
+@router.get("/live/runs/{run_id}")
+async def stream_run(request: Request, run_id: str, seen: str = "") -> Response:
+    """Send what a run does. ``seen`` is the version of the list of machines that the page has."""
+    context = get_context(request)
+    # Records that can't be read refuse no stream: it says so, and goes on once they can.
+    with contextlib.suppress(RecordsError):
+        if await run_in_threadpool(find_line, context.records.database, run_id) is None:
+            raise HTTPException(404, f"there is no run {run_id!r}")
+    return _answer(request, f"run {run_id}", RunTopic(context, run_id).read, {"machines": seen})
+
+
+def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str]) -> Response:
+    hub, identity = get_context(request).live, get_identity(request)
+    events = hub.stream(topic, read, seen, request.is_disconnected)
+    return EventStream(events, hub.reserve_place(identity.address, identity.name))
+
+
+def _build_refusal(refusal: TooManyStreams) -> Response:
+    """Return the answer to a browser that gets no stream. Its page says that it is not connected, and loads itself."""
+    text = "You follow" if refusal.is_own else "Browsers follow"
+    text += " as many live pages as are allowed at once. This one is loaded again from time to time.\n"
+    return PlainTextResponse(text, 429 if refusal.is_own else 503, {"Retry-After": RETRY_SECONDS})

@@ -1,0 +1,74 @@
+"""Expresses a filtered list of machines as a scope, for links that act on the list. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fleetpatch.machines.machine_list import NO_VALUE, MachineEntry, MachineFilters
+from inventory.errors import InventoryError
+from inventory.machine import Inventory
+from inventory.scope import Scope
+
+MAX_SCOPE_LENGTH: Final = 1500
+"""Characters of a scope in a link. A request may have 2000, but a URL writes some characters as three."""
+
+_KEYS: Final = {"environment": "env", "location": "location", "owner": "owner"}
+"""The filters that a scope has as well, and their keys."""
+
+
+def build_machine_scope(name: str, inventory: Inventory | None) -> str:
+    """Return the scope of one machine; "" if there is none, because its name means something else in a scope."""
+    return find_exact_scope([f"name={name}"], {name}, inventory)
+
+
+def build_list_scope(filters: MachineFilters, entries: Sequence[MachineEntry], inventory: Inventory | None) -> str:
+    """Return a scope that selects exactly the machines of a list.
+
+    The filters are written as terms, so that the link stays short and says what it means. Where a scope has no such
+    term (the state of a machine, a part of its name), the scope names the machines.
+
+    Args:
+        filters: the filters of the list.
+        entries: the machines that they leave.
+        inventory: the machines of the fleet.
+
+    Returns:
+        The scope; "" if no scope that fits a link selects exactly these machines.
+    """
+    if not entries:
+        return ""
+    names = [each.name for each in entries]
+    return find_exact_scope([_write_terms(filters), f"name={'|'.join(names)}"], set(names), inventory)
+
+
+def _write_terms(filters: MachineFilters) -> str:
+    """Return the filters as a scope; "" if one of them is none."""
+    given = filters.given
+    scope = given.pop("scope", "")
+    if not set(given) <= set(_KEYS):
+        return ""
+    terms = [f"!{_KEYS[name]}=*" if value == NO_VALUE else f"{_KEYS[name]}={value}" for name, value in given.items()]
+    try:
+        parts = str(Scope.parse(scope)).split(" or ") if scope else []
+    except InventoryError:
+        return ""
+    if not terms:
+        return " or ".join(parts) or "*"
+    return " or ".join(",".join([part, *terms]) for part in parts) if parts else ",".join(terms)
+
+
+def find_exact_scope(scopes: Sequence[str], names: set[str], inventory: Inventory | None) -> str:
+    """Return the first scope that selects just these machines: a name or a place may contain a mask, or a comma."""
+    if inventory is None:
+        return ""
+    for scope in scopes:
+        if not scope or len(scope) > MAX_SCOPE_LENGTH:
+            continue
+        if scope == "*" and names == {each.name for each in inventory.machines}:
+            return scope  # the list without filters, which is opened most: there is nothing to match
+        try:
+            found = Scope.parse(scope).select_machines(inventory)
+        except InventoryError:
+            continue
+        if {each.name for each in found} == names:
+            return scope
+    return ""

@@ -1,0 +1,172 @@
+"""Reads inventory and configurations when their files have changed, and keeps the last good ones."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
+from deployments.configuration.model import Configurations
+from deployments.preview.automatic_summary import count_managed_machines
+from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
+from fleetpatch.machines.file_stamps import Stamp, read_stamp
+from fleetpatch.web.settings import WebSettings
+from flows.automatic.fleet_view import select_managed_machines
+from flows.request.automatic_request import AutomaticRequest
+from inventory.errors import FleetpatchError
+from inventory.loader import find_inventory, load_inventory
+from inventory.machine import Inventory
+
+logger = logging.getLogger(__name__)
+
+RELOAD_SECONDS: Final = 600.0
+"""After this time all files are read again. Calendars of freezes may lie anywhere, so their stamps are not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class FleetSources:
+    """What the files say.
+
+    Attributes:
+        inventory: None if it could never be read.
+        configurations: None if there are none, or if they could never be read.
+        zone_schedules: the windows of the enabled configurations.
+        disabled_schedules: those of the disabled ones, for their past.
+        managed: how many machines are patched automatically; None: it is not on, or not known.
+        configurations_by_machine: names of the configurations that select a machine.
+        automatic_machines: names of the machines that automatic patching patches; none if it is off.
+        problems: what can't be read now, for the pages.
+    """
+
+    inventory: Inventory | None = None
+    configurations: Configurations | None = None
+    zone_schedules: tuple[ZoneSchedule, ...] = ()
+    configurations_by_machine: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    disabled_schedules: tuple[ZoneSchedule, ...] = ()
+    automatic_machines: frozenset[str] = frozenset()
+    managed: int | None = None
+
+
+class SourceReader:
+    """Reads the files again only if they have changed. Only one thread may use it at a time."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self._stamp: Stamp = frozenset()
+        self._inventory_paths: tuple[Path, ...] = ()
+        self._named_inventories: dict[Path, Inventory] = {}
+        self._read_at = 0.0
+        self._day: date | None = None
+        self._sources = FleetSources()
+
+    def read(self, now: datetime) -> FleetSources:
+        """Return what the files say. It is the same object as long as nothing has changed."""
+        paths = [*self._find_paths(), *self._inventory_paths]
+        stamp = read_stamp(paths)
+        is_old = time.monotonic() - self._read_at > RELOAD_SECONDS
+        if self._day is not None and stamp == self._stamp and self._day == now.date() and not is_old:
+            return self._sources
+        self._sources = self._load(now.date())
+        # The stamp is of before the reading: a change meanwhile is seen the next time.
+        self._stamp = stamp | read_stamp(set(self._inventory_paths) - set(paths))
+        self._day, self._read_at = now.date(), time.monotonic()
+        return self._sources
+
+    def _find_paths(self) -> list[Path]:
+        found = []
+        for find, explicit in (
+            (find_inventory, self._settings.inventory),
+            (find_configurations, self._settings.configurations),
+        ):
+            try:
+                found.append(find(explicit).expanduser())
+            except (FleetpatchError, RuntimeError):
+                continue
+        return found
+
+    def _load(self, today: date) -> FleetSources:
+        problems: list[str] = []
+        inventory = self._load_inventory(problems)
+        configurations = self._load_configurations(today, problems)
+        inventories = self._load_inventories(configurations, inventory, problems)
+        if configurations is None:
+            return FleetSources(inventory, problems=tuple(problems))
+        schedules = build_zone_schedules(configurations, inventories)
+        automatic = configurations.automatic
+        own = inventories.by_path.get(automatic.inventory) if automatic is not None else None
+        return FleetSources(
+            inventory,
+            configurations,
+            schedules,
+            _list_configurations(schedules),
+            tuple(problems),
+            build_disabled_schedules(configurations, inventories),
+            _find_automatic_machines(automatic, own),
+            count_managed_machines(automatic, own) if automatic is not None else None,
+        )
+
+    def _load_inventory(self, problems: list[str]) -> Inventory | None:
+        last = self._sources.inventory
+        try:
+            return load_inventory(find_inventory(self._settings.inventory))
+        except FleetpatchError as error:
+            problems.append(_describe("inventory", error, is_kept=last is not None))
+            return last
+
+    def _load_configurations(self, today: date, problems: list[str]) -> Configurations | None:
+        last = self._sources.configurations
+        try:
+            return load_configurations(find_configurations(self._settings.configurations), today)
+        except FleetpatchError as error:
+            if last is not None or not isinstance(
+                error, NoConfigurations
+            ):  # who has none, and wants none, has no problem
+                problems.append(_describe("configurations", error, is_kept=last is not None))
+            return last
+
+    def _load_inventories(
+        self, configurations: Configurations | None, default: Inventory | None, problems: list[str]
+    ) -> Inventories:
+        """Load the inventories that configurations name. The default one is read already."""
+        loaded = Inventories()
+        if default is not None:
+            loaded.by_path[None] = default
+        named = {one.inventory_path for one in configurations.all_configurations} if configurations else set()
+        named |= {configurations.automatic.inventory} if configurations and configurations.automatic else set()
+        self._inventory_paths = tuple(sorted(path for path in named if path is not None))
+        for path in self._inventory_paths:
+            try:
+                loaded.by_path[path] = load_inventory(path)
+            except FleetpatchError as error:
+                loaded.errors[path] = error
+                last = self._named_inventories.get(path)
+                problems.append(_describe("inventory of a configuration", error, is_kept=last is not None))
+                if last is not None:
+                    loaded.by_path[path] = last
+        self._named_inventories = {path: each for path, each in loaded.by_path.items() if path is not None}
+        return loaded
+
+
+def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
+    """Return an error with its remedy, on lines of its own as in an error of several faults."""
+    kept = "\n    What was read before the fault stays in use." if is_kept else ""
+    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + kept
+
+
+def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inventory | None) -> frozenset[str]:
+    if automatic is None or not automatic.enabled or inventory is None:
+        return frozenset()
+    return frozenset(each.name for each in select_managed_machines(automatic.scope, inventory))
+
+
+def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for each in zone_schedules:
+        for name in each.machines:
+            found.setdefault(name, {})[each.configuration.name] = None
+    return {name: tuple(names) for name, names in found.items()}

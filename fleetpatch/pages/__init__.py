@@ -1,0 +1,47 @@
+"""The pages. Each module has the routes of one page and of its parts."""
+
+from fleetpatch.live import streams
+from fleetpatch.pages import (
+    acts,
+    approvals,
+    audit,
+    calendar,
+    calendar_feed,
+    compliance,
+    health,
+    login,
+    login_oidc,
+    machine,
+    machines,
+    metrics,
+    overview,
+    patch,
+    run,
+    run_machine,
+    runs,
+    runs_comparison,
+    updates,
+)
+
+ROUTERS = (
+    acts.router,
+    approvals.router,
+    audit.router,
+    calendar.router,
+    calendar_feed.router,
+    compliance.router,
+    health.router,
+    login.router,
+    login_oidc.router,
+    machine.router,
+    machines.router,
+    metrics.router,
+    overview.router,
+    patch.router,
+    runs.router,
+    runs_comparison.router,  # before the pages of runs: "compare" is no id
+    run.router,
+    run_machine.router,
+    streams.router,
+    updates.router,
+)

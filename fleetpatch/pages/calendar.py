@@ -1,0 +1,125 @@
+"""The calendar: the windows of one month, their freezes and overlaps, and what became of past ones."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import cache, partial
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from deployments.preview.automatic_summary import describe_off_peak
+from deployments.preview.freeze_list import list_freezes
+from deployments.preview.over_configurations import list_over_schedules
+from deployments.preview.zone_schedules import ZoneSchedule
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.web.context import get_context
+from fleetpatch.web.rendering import render_page
+from fleetpatch.windows.machines_link import find_window_scope
+from fleetpatch.windows.month import CalendarDay, build_month, build_weeks, find_today, parse_month
+from fleetpatch.windows.window_list import list_windows
+from flows.request.policies import FreezeRequest
+from tasks.domain.errors import RequestError
+from tasks.records.queries.fleet.windows import read_window_results
+from tasks.rules.calendar.local_time import get_time_zone
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+MAX_LISTED = 400
+"""With more entries in a month, the list below the grid has only one day."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@router.get("/calendar")
+def show_calendar(
+    request: Request, month: str = "", configuration: str = "", zone: str = "", day: str = ""
+) -> HTMLResponse:
+    """Show the windows of one month."""
+    context = get_context(request)
+    fleet, now = context.fleet.read(), context.clock.now()
+    chosen_zone, problems = choose_zone(zone, context.settings.zone)
+    today = find_today(now, chosen_zone)
+    shown = build_month(parse_month(month, today), chosen_zone)
+    schedules, disabled = (
+        select_schedules(listed, configuration) for listed in (fleet.zone_schedules, fleet.disabled_schedules)
+    )
+    results = read_window_results(context.records.database, shown.since, shown.until)
+    windows = list_windows(schedules, results, shown.since, shown.until, now, disabled)
+    freezes = list_freezes(schedules, shown.since, shown.until, *list_common_freezes(fleet))
+    weeks = build_weeks(shown, windows, freezes, now)
+    days = [each for week in weeks for each in week if each.is_in_month and (each.entries or each.freezes)]
+    listed = _list_days(days, day, today)
+    automatic = fleet.configurations.automatic if fleet.configurations is not None else None
+    return render_page(
+        request,
+        "calendar.html.j2",
+        month=shown,
+        weeks=weeks,
+        days=listed,
+        is_one_day=len(listed) < len(days),
+        other_days=[each.day for each in days],
+        max_listed=MAX_LISTED,
+        zone=chosen_zone,
+        zones=_list_zones(fleet, context.settings.zone, chosen_zone),
+        configuration=configuration,
+        configurations=sorted({each.configuration.name for each in (*fleet.zone_schedules, *fleet.disabled_schedules)}),
+        has_enabled=bool(fleet.zone_schedules),
+        # Kept: a configuration has the same machines in all of its windows, and to compare them takes time.
+        find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
+        disabled=_list_disabled(fleet),
+        over=list_over_schedules(fleet.zone_schedules, now),
+        tight={(each.configuration, each.zone): each for each in fleet.fits if each.message},
+        overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
+        total=sum(len(each.entries) for each in days),
+        today=today,
+        automatic=automatic if automatic is not None and automatic.enabled else None,
+        off_peak=describe_off_peak(automatic) if automatic is not None else "",
+        managed=fleet.managed,
+        problems=[*fleet.problems, *problems],
+    )
+
+
+def list_common_freezes(fleet: FleetSnapshot) -> tuple[Sequence[FreezeRequest], frozenset[str]]:
+    """Return the freezes of the whole fleet, and the zones of its machines."""
+    common = fleet.configurations.common_freezes if fleet.configurations is not None else ()
+    return common, frozenset(row.machine.zone for row in fleet.rows.values())
+
+
+def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:
+    """Return the zone of the calendar, and why it is not the one that was asked for."""
+    for name in filter(None, (asked, default)):
+        try:
+            get_time_zone(name)
+        except RequestError as error:
+            if name == asked:
+                return choose_zone("", default)[0], [error.message]
+        else:
+            return name, []
+    return "UTC", []
+
+
+def select_schedules(schedules: Iterable[ZoneSchedule], configuration: str) -> tuple[ZoneSchedule, ...]:
+    """Return the windows of one configuration; of all without a name."""
+    return tuple(each for each in schedules if not configuration or each.configuration.name == configuration)
+
+
+def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:
+    """Return the days of the list: all of them, or one if there are too many windows."""
+    chosen = [each for each in days if _DAY.fullmatch(day) and each.day.isoformat() == day]
+    if chosen:
+        return chosen
+    if sum(len(each.entries) for each in days) <= MAX_LISTED:
+        return list(days)
+    return [next((each for each in days if each.day >= today), days[0])]
+
+
+def _list_zones(fleet: FleetSnapshot, *others: str) -> list[str]:
+    found = {each.schedule.zone for each in fleet.zone_schedules} | {row.machine.zone for row in fleet.rows.values()}
+    return sorted(found | {"UTC", *others})
+
+
+def _list_disabled(fleet: FleetSnapshot) -> list[str]:
+    if fleet.configurations is None:
+        return []
+    return [each.name for each in fleet.configurations.all_configurations if not each.is_enabled]

@@ -1,0 +1,177 @@
+"""The page of one machine: what it lacks and why, its past, and what comes next."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.list_scope import build_machine_scope
+from fleetpatch.machines.machine_list import MachineEntry, build_entry
+from fleetpatch.machines.pending_updates import PendingUpdate, list_pending_updates
+from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetSnapshot, MachineRow
+from fleetpatch.pages.paging import build_page, build_part
+from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
+from fleetpatch.updates.machine_forecast import explain_waiting
+from fleetpatch.web.context import WebContext, get_context
+from fleetpatch.web.errors import show_message
+from fleetpatch.web.rendering import render_page
+from inventory.files.problems import did_you_mean
+from inventory.machine import PatchOwner
+from tasks.domain.model import Assessment
+from tasks.domain.states import HotpatchStatus
+from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.queries.fleet import machine_history
+from tasks.records.queries.fleet.machine_states import MachineState, read_machine_state
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
+from tasks.rules.hotpatch.status import find_hotpatch_status
+from tasks.rules.machine_checks.packages import get_repair_remedy
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+EXPLAINED_RUNS = 3
+RUNS_SIZE = 50
+WINDOWS_COUNT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ComingWindow:
+    """A window of a machine, and the freeze that cancels it."""
+
+    configuration: str
+    zone: str
+    window: Occurrence
+    freeze: Freeze | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDetails:
+    """What the records know of a machine.
+
+    Attributes:
+        newest: the newest assessment, with an answer or not; None if it was never assessed.
+        answered: the newest assessment with an answer.
+        pending: what it lacks by that answer.
+        hotpatch: the status of its enrolment for hotpatches; None if it can't have them, or does not say enough.
+    """
+
+    state: MachineState | None
+    newest: Assessment | None
+    answered: Assessment | None
+    pending: tuple[PendingUpdate, ...]
+    hotpatch: HotpatchStatus | None
+
+    @property
+    def repair_remedy(self) -> str:
+        """What a person does about broken packages."""
+        packages = self.answered.packages if self.answered is not None else None
+        return get_repair_remedy(packages) if packages is not None and packages.problems else ""
+
+
+@router.get("/machines/{name:path}")
+def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -> Response:
+    """Show a machine. ``page`` is the part of its runs, ``updates`` the part of the updates that it lacks."""
+    context = get_context(request)
+    database, snapshot = context.records.database, context.fleet.read()
+    row = snapshot.rows.get(name)
+    details = read_details(context, name)
+    if row is not None:  # the snapshot may be older than the details: a page shows one state
+        row = replace(row, state=details.state)
+    total = machine_history.count_machine_runs(database, name)
+    if row is None and details.state is None and not total:
+        return _show_unknown(request, context, snapshot, name)
+    history = build_part(
+        request,
+        lambda offset, limit: machine_history.read_machine_runs(database, name, offset, limit),
+        page,
+        total=total,
+        size=RUNS_SIZE,
+    )
+    automatic = read_automatic_state(database, snapshot, context.clock.now())
+    entry: MachineEntry | None = build_entry(row, snapshot.at) if row is not None else None
+    return render_page(
+        request,
+        "machine.html.j2",
+        name=name,
+        entry=entry,
+        scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
+        details=details,
+        pending=build_page(request, explain_pending(snapshot, automatic, row, details), updates, parameter="updates"),
+        history=history,
+        occupation=machine_history.find_occupation(database, name),
+        drained=machine_history.find_drained_sets(database, name),
+        windows=list_windows(snapshot, name, context.clock.now()),
+        is_automatic=row is not None and row.is_automatic,
+        paused=automatic.paused.get(name, ""),
+        problems=snapshot.problems,
+    )
+
+
+def explain_pending(
+    snapshot: FleetSnapshot, automatic: AutomaticState, row: MachineRow | None, details: MachineDetails
+) -> tuple[PendingUpdate, ...]:
+    """Return what a machine lacks, with the reason why each update waits."""
+    packages = details.answered.packages if details.answered is not None else None
+    return explain_waiting(snapshot, automatic, row, details.pending, packages)
+
+
+def read_details(context: WebContext, name: str) -> MachineDetails:
+    """Read what the records know of a machine.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    history, database = context.history, context.records.database
+    newest = history.read_latest_assessments([name]).get(name)
+    answered = newest
+    if newest is None or newest.packages is None:
+        answered = history.read_latest_assessments([name], answered=True).get(name)
+    pending = list_pending_updates(
+        history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, name)
+    )
+    return MachineDetails(
+        state=read_machine_state(database, name),
+        newest=newest,
+        answered=answered,
+        pending=pending,
+        hotpatch=_find_hotpatch(context, name, answered),
+    )
+
+
+def _find_hotpatch(context: WebContext, name: str, answered: Assessment | None) -> HotpatchStatus | None:
+    if answered is None or answered.packages is None:
+        return None
+    request = SqlHotpatchEnrolments(context.records.database).read_requests([name]).get(name)
+    return find_hotpatch_status(answered.packages.hotpatch, request, context.clock.now().date())
+
+
+def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[ComingWindow]:
+    """Return the windows of each configuration that may patch a machine: the next ones, and open ones with time left.
+
+    Those that a freeze cancels are among them, and not those whose run has ended.
+    """
+    row, found = snapshot.rows.get(name), []
+    if row is not None and row.machine.owner is not PatchOwner.FLEETPATCH:
+        return []
+    for each in snapshot.zone_schedules:
+        if name not in each.machines:
+            continue
+        begin = now - timedelta(minutes=each.schedule.minutes)
+        windows = (
+            one for one in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON) if one.end > now
+        )
+        left = (one for one in windows if (each.configuration.name, one.start) not in snapshot.ended)
+        for window in islice(left, WINDOWS_COUNT):
+            freeze = find_freeze(window, each.freezes)
+            found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
+    return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]
+
+
+def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:
+    known = {*snapshot.rows, *machine_history.read_recorded_names(context.records.database)}
+    hint = did_you_mean(name, known) or "The list of machines shows all of the inventory."
+    return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)

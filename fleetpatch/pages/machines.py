@@ -1,0 +1,171 @@
+"""The list of machines: filters, facets and sorting are in the URL."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, Response
+
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.list_scope import build_list_scope
+from fleetpatch.machines.machine_list import (
+    SHOWN,
+    MachineEntry,
+    MachineFilters,
+    count_facets,
+    filter_entries,
+    sort_entries,
+)
+from fleetpatch.pages.paging import build_page
+from fleetpatch.web.context import get_context
+from fleetpatch.web.rendering import render_page
+from inventory.errors import InventoryError
+from tasks.reports.export.data_frames import escape_formula
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+COLUMNS = (
+    ("name", "Name", ""),
+    ("compliance", "Compliance", ""),
+    ("environment", "Environment", ""),
+    ("os", "System", ""),
+    ("urgent", "Critical + security", "number"),
+    ("other", "Other", "number"),
+    ("readiness", "Readiness", ""),
+    ("mode", "Patch mode", ""),
+    ("run", "Last run", ""),
+    ("window", "Next window", ""),
+)
+"""Each column's sort key, its title, and the class of its cells."""
+
+CSV_COLUMNS = (
+    "name", "compliance", "environment", "os", "location", "critical", "security", "other", "reboot", "readiness",
+    "reason", "patchMode", "owner", "assessedAt", "lastRun", "lastRunState", "lastRunAt", "nextWindow",
+    "nextWindowConfiguration", "lastKnownCompliance",
+)  # fmt: skip
+
+FACET_TITLES = {
+    "environment": "Environment",
+    "os": "System",
+    "location": "Location",
+    "owner": "Patched by",
+    "reboot": "Needs a reboot",
+    "readiness": "Readiness",
+}
+VALUE_TITLES = {
+    "compliance": {"NonCompliant": "Not compliant", "NotAssessed": "Not assessed"},
+    "owner": {"fleetpatch": "fleetpatch", "managed": "automatically", "os": "its own updater", "manual": "people"},
+}
+
+
+def read_filters(
+    q: str = "",
+    compliance: str = "",
+    environment: str = "",
+    os: str = "",
+    location: str = "",
+    owner: str = "",
+    reboot: str = "",
+    readiness: str = "",
+    show: str = "",
+    scope: str = "",
+) -> MachineFilters:
+    """Return the filters of a URL."""
+    return MachineFilters(
+        q=q.strip(),
+        compliance=compliance,
+        environment=environment,
+        os=os,
+        location=location,
+        owner=owner,
+        reboot=reboot,
+        readiness=readiness,
+        show=show,
+        scope=scope.strip(),
+    )
+
+
+Filters = Annotated[MachineFilters, Depends(read_filters)]
+
+
+@router.get("/machines")
+def show_machines(request: Request, filters: Filters, sort: str = "", page: int = 1) -> HTMLResponse:
+    """Show a part of the list."""
+    snapshot = get_context(request).fleet.read()
+    entries: Sequence[MachineEntry] = ()
+    error: InventoryError | None = None
+    try:
+        entries = sort_entries(filter_entries(snapshot, filters), sort)
+        facets = count_facets(snapshot, filters)
+    except InventoryError as found:
+        error = found
+        facets = count_facets(snapshot, MachineFilters())
+    return render_page(
+        request,
+        "machines.html.j2",
+        status=400 if error is not None else 200,
+        snapshot=snapshot,
+        page=build_page(request, entries, page),
+        filters=filters,
+        facets=facets,
+        error=error,
+        sort=sort,
+        columns=COLUMNS,
+        facet_titles=FACET_TITLES,
+        value_titles=VALUE_TITLES,
+        shown=SHOWN.get(filters.show),
+        is_patched=any(each.row.machine.owner.is_patchable for each in entries),
+        list_scope=build_list_scope(filters, entries, snapshot.inventory),
+        build_url=lambda **changes: build_url(filters, sort, changes),
+    )
+
+
+def build_url(filters: MachineFilters, sort: str, changes: Mapping[str, str]) -> str:
+    """Return the URL of the list with some filters, or the order, changed. "" removes a filter."""
+    values = {**filters.given, "sort": sort, **changes}
+    query = urlencode({name: value for name, value in values.items() if value})
+    return f"/machines?{query}" if query else "/machines"
+
+
+@router.get("/machines.csv")
+def download_machines(request: Request, filters: Filters, sort: str = "") -> Response:
+    """Return the filtered list as a CSV file.
+
+    Raises:
+        InventoryError: the scope is not valid, or no machine is in it.
+    """
+    entries = sort_entries(filter_entries(get_context(request).fleet.read(), filters), sort)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for line in _iterate_lines(entries):
+        writer.writerow([escape_formula(each) if isinstance(each, str) else each for each in line])
+    headers = {"Content-Disposition": 'attachment; filename="machines.csv"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]]:
+    yield CSV_COLUMNS
+    for one in entries:
+        machine, state, run, window = one.row.machine, one.row.state, one.row.last_run, one.row.next_window
+        answered = state if state is not None and state.answered_at is not None else None
+        yield [
+            machine.name,
+            one.compliance.value,
+            machine.environment,
+            one.os,
+            machine.location,
+            *((answered.critical, answered.security, answered.other) if answered is not None else ("", "", "")),
+            one.reboot.value,
+            one.readiness.word,
+            one.readiness.reason,
+            one.mode,
+            machine.owner.value,
+            answered.answered_at.isoformat() if answered is not None and answered.answered_at is not None else "",
+            *((run.run_id, run.state, run.at.isoformat()) if run is not None else ("", "", "")),
+            *((window.start.isoformat(), window.configuration) if window is not None else ("", "")),
+            answered.compliance if answered is not None else "",
+        ]

@@ -1,0 +1,231 @@
+"""The metrics of the fleet for Prometheus, in its text format or as OpenMetrics.
+
+No metric has a label with values that grow without end: no update, no run, no CVE. Metrics of single machines are given
+only on request (``?machines=1``).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from deployments.preview.upcoming_windows import find_next_window
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.machine_list import MachineEntry, list_entries
+from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.web.context import WebContext, get_context
+from tasks.domain.states import Compliance, OperationState, YesNoUnknown
+from tasks.records.queries.fleet.metric_figures import LastWindow, MetricFigures, read_metric_figures
+from tasks.reports.sanitizing import sanitize_to_one_line
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+Values = Mapping[tuple[str, ...], float]
+"""The values of a metric by the values of its labels."""
+
+OLD_WAIT_SECONDS: Final = 5.0
+"""How long to wait for news if the snapshot is old. Prometheus waits 10 s for an answer by default."""
+_WHATS = ("run", "missed", "frozen", "cancelled")
+_MAX_LABEL_CHARACTERS = 200
+
+
+@router.get("/metrics")
+def show_metrics(
+    request: Request, machines: Annotated[bool, Query(description="also metrics of each machine")] = False
+) -> Response:
+    """Give the metrics of the fleet."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(FleetCollector(get_context(request), with_machines=machines))
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(registry), headers={"content-type": content_type})
+
+
+class FleetCollector(Collector):
+    """Computes the metrics from the snapshot of the fleet and from columns of the records.
+
+    Args:
+        context: the shared objects of the web process.
+        with_machines: whether each machine has its own metrics.
+    """
+
+    def __init__(self, context: WebContext, *, with_machines: bool = False) -> None:
+        self._context = context
+        self._with_machines = with_machines
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        began = time.perf_counter()
+        fleet = self._context.fleet.read(old_wait_seconds=OLD_WAIT_SECONDS)
+        figures = read_metric_figures(self._context.records.database)
+        entries = list_entries(fleet)
+        now = self._context.clock.now()
+        yield InfoMetricFamily("fleetpatch_build", "The version of fleetpatch.", {"version": version("fleetpatch")})
+        yield from _build_machine_counts(entries)
+        yield from _build_update_counts(entries)
+        yield from _build_run_metrics(figures)
+        yield from _build_age_metrics(fleet, now)
+        yield from _build_window_metrics(_select_windows(figures.last_windows, fleet), fleet)
+        if self._with_machines:
+            yield from _build_machine_metrics(entries)
+        yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
+        if (ends_at := self._context.certificate_ends_at) is not None:
+            name, text = "fleetpatch_certificate_end_timestamp_seconds", "When the certificate of the pages ends."
+            yield _gauge(name, text, ends_at.timestamp())
+        seconds = time.perf_counter() - began
+        yield _gauge("fleetpatch_collection_duration_seconds", "How long it took to collect these metrics.", seconds)
+
+
+def _build_machine_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+    counts: Counter[tuple[str, ...]] = Counter()
+    reboot: Counter[tuple[str, ...]] = Counter()
+    restart: Counter[tuple[str, ...]] = Counter()
+    failed: Counter[tuple[str, ...]] = Counter()
+    for entry in entries:
+        environment, answer, state = entry.row.machine.environment, entry.answer, entry.row.state
+        counts[entry.compliance.value, environment, entry.row.machine.os.value] += 1
+        reboot[(environment,)] += entry.reboot is YesNoUnknown.YES
+        restart[(environment,)] += answer is not None and answer.services_to_restart > 0
+        if state is not None and state.error_kind:
+            failed[environment, state.error_kind] += 1
+    yield _family("fleetpatch_machines", "Machines of the inventory.", ("compliance", "environment", "os"), counts)
+    yield _family("fleetpatch_machines_reboot_required", "Machines that need a reboot.", ("environment",), reboot)
+    yield _family(
+        "fleetpatch_machines_service_restart_required",
+        "Machines with services that use replaced files.",
+        ("environment",),
+        restart,
+    )
+    yield _family(
+        "fleetpatch_machines_assessment_failed",
+        "Machines whose newest assessment failed, by the kind of error. Unreachable: no answer.",
+        ("environment", "error"),
+        failed,
+    )
+
+
+def _build_update_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+    pending: Counter[tuple[str, ...]] = Counter()
+    withheld: Counter[tuple[str, ...]] = Counter()
+    for entry in entries:
+        environment, answer = entry.row.machine.environment, entry.answer
+        for word in ("critical", "security", "other"):
+            pending[word, environment] += getattr(answer, word) if answer is not None else 0
+        withheld[(environment,)] += answer.withheld if answer is not None else 0
+    yield _family(
+        "fleetpatch_pending_updates", "Updates that machines lack.", ("classification", "environment"), pending
+    )
+    yield _family(
+        "fleetpatch_withheld_updates", "Pending updates that are held or blocked.", ("environment",), withheld
+    )
+
+
+def _build_run_metrics(figures: MetricFigures) -> Iterator[Metric]:
+    counts: Values = {(kind,): figures.runs_in_progress.get(kind, 0) for kind in ("patch", "assess", "plan", "stage")}
+    yield _family("fleetpatch_runs_in_progress", "Runs that have not ended.", ("kind",), counts)
+    yield _gauge("fleetpatch_approvals_waiting", "Plans that wait for an approval.", figures.approvals_waiting)
+
+
+def _build_age_metrics(fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
+    if fleet.oldest is not None:  # nothing is missing, or nothing is known: zero would be wrong
+        age = max(0.0, (now - fleet.oldest.since).total_seconds())
+        text = "How long fleetpatch has known of the fix that is missing longest."
+        yield _gauge("fleetpatch_oldest_missing_fix_age_seconds", text, age)
+
+
+def _select_windows(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[LastWindow]:
+    """Yield the windows of configurations that exist. What a deleted one missed would stay an alert for ever."""
+    known = fleet.configurations
+    names = {each.name for each in known.all_configurations} if known is not None else None
+    return (each for each in last_windows if names is None or each.configuration in names)
+
+
+def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[Metric]:
+    names = ("configuration",)
+    starts: dict[tuple[str, ...], float] = {}
+    ends: dict[tuple[str, ...], float] = {}
+    states: dict[tuple[str, ...], float] = {}
+    whats: dict[tuple[str, ...], float] = {}
+    for each in last_windows:
+        name = each.configuration
+        starts[(name,)] = each.starts_at.timestamp()
+        whats |= {(name, word): float(word == each.what) for word in _WHATS}
+        if each.state:
+            states |= {(name, word.value): float(word.value == each.state) for word in OperationState}
+        if each.ended_at is not None:
+            ends[(name,)] = each.ended_at.timestamp()
+    text = "1 for what a configuration's last window had: a run, or why it had none."
+    yield _family("fleetpatch_last_window", text, ("configuration", "what"), whats)
+    text = "When a configuration's last window began."
+    yield _family("fleetpatch_last_window_start_timestamp_seconds", text, names, starts)
+    text = "1 for the state of the run of a configuration's last window."
+    yield _family("fleetpatch_last_run_state", text, ("configuration", "state"), states)
+    text = "When the run of a configuration's last window ended."
+    yield _family("fleetpatch_last_run_end_timestamp_seconds", text, names, ends)
+    text = "When a configuration's next window begins."
+    yield _family("fleetpatch_next_window_start_timestamp_seconds", text, names, _find_next_windows(fleet))
+
+
+def _find_next_windows(fleet: FleetSnapshot) -> Values:
+    found: dict[tuple[str, ...], float] = {}
+    for each in fleet.zone_schedules:
+        if (window := find_next_window(each, fleet.at)) is not None:
+            key, start = (each.configuration.name,), window.start.timestamp()
+            found[key] = min(start, found.get(key, start))
+    return found
+
+
+def _build_machine_metrics(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+    names = ("machine", "environment")
+    compliant = GaugeMetricFamily(
+        "fleetpatch_machine_compliant", "1: compliant, 0: not. Absent: not assessed.", labels=names
+    )
+    pending = GaugeMetricFamily(
+        "fleetpatch_machine_pending_updates", "Updates that a machine lacks.", labels=(*names, "classification")
+    )
+    reboot = GaugeMetricFamily("fleetpatch_machine_reboot_required", "Whether it needs a reboot.", labels=names)
+    answered = GaugeMetricFamily(
+        "fleetpatch_machine_last_answer_timestamp_seconds", "When it was assessed last.", labels=names
+    )
+    for entry in entries:
+        state, answer = entry.row.state, entry.answer
+        label = [_clean(entry.name), _clean(entry.row.machine.environment)]
+        if state is not None and state.answered_at is not None:
+            answered.add_metric(label, state.answered_at.timestamp())
+        if answer is None:
+            continue
+        reboot.add_metric(label, float(entry.reboot is YesNoUnknown.YES))
+        if entry.compliance is not Compliance.NOT_ASSESSED:
+            compliant.add_metric(label, float(entry.compliance is Compliance.COMPLIANT))
+        for word in ("critical", "security", "other"):
+            pending.add_metric([*label, word], getattr(answer, word))
+    yield from (compliant, pending, reboot, answered)
+
+
+def _family(name: str, text: str, labels: tuple[str, ...], values: Values) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key in sorted(values):
+        family.add_metric([_clean(each) for each in key], values[key])
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _clean(text: str) -> str:
+    """Return a label's value: one line of valid Unicode, so that no name can break the format."""
+    return sanitize_to_one_line(text, _MAX_LABEL_CHARACTERS).encode("utf-8", "replace").decode("utf-8")

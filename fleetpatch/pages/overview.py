@@ -1,0 +1,138 @@
+"""The overview: the state of the whole fleet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from deployments.preview.over_configurations import list_over_schedules
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.live.overview import read_live_runs
+from fleetpatch.machines.automatic_status import describe_automatic
+from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.machines.totals import count_fleet
+from fleetpatch.web.certificate import describe_certificate_end
+from fleetpatch.web.context import WebContext, get_context
+from fleetpatch.web.rendering import render_page
+from fleetpatch.windows.last_windows import RECORDED, list_last_windows
+from fleetpatch.windows.window_list import CalendarWindow
+from tasks.domain.errors import RecordsError
+from tasks.records.access_tokens import SqlAccessTokens
+from tasks.records.queries.fleet.recent_runs import (
+    RecentRun,
+    count_machines_by_state,
+    count_waiting_approvals,
+    read_recent_runs,
+)
+from tasks.records.queries.fleet.trends import DayTotals
+from tasks.records.queries.fleet.windows import read_last_window_results
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+SPANS = (30, 90, 365)
+RUNS_COUNT = 8
+WINDOWS_COUNT = 8
+RESULTS_COUNT = 100
+"""So many results of windows are read for the last windows."""
+_MAX_POINTS = 92
+"""So many days are drawn at most: of a year each fourth one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrendDay:
+    """The fleet on one day, for the charts."""
+
+    day: date
+    totals: DayTotals
+
+    @property
+    def share(self) -> float | None:
+        """The compliant machines of those that were assessed, from 0 to 1; None if none was."""
+        return self.totals.compliant / self.totals.assessed if self.totals.assessed else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run, and how many machines have each state in it."""
+
+    run: RecentRun
+    machines: Mapping[str, int]
+
+
+@router.get("/")
+def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
+    """Show the overview, with the trends of the last days."""
+    context = get_context(request)
+    snapshot, now = context.fleet.read(), context.clock.now()
+    span = days if days in SPANS else SPANS[0]
+    return render_page(
+        request,
+        "overview.html.j2",
+        snapshot=snapshot,
+        problems=list_problems(context, snapshot),
+        totals=count_fleet(snapshot),
+        oldest=snapshot.oldest,
+        runs=list_runs(context),
+        last_windows=list_windows_before(context, snapshot),
+        automatic=describe_automatic(snapshot, context.records.database),
+        windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
+        over=list_over_schedules(snapshot.zone_schedules, now),
+        live=read_live_runs(context),
+        approvals=count_waiting_approvals(context.records.database, now),
+        span=span,
+        spans=SPANS,
+        trend=choose_days(context.fleet.read_trends(span)),
+    )
+
+
+def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]:
+    """Return what could not be read, what ends soon, and that the workers may have another policy than the pages."""
+    now = context.clock.now()
+    certificate = describe_certificate_end(context.certificate_ends_at, now)
+    try:
+        tokens = SqlAccessTokens(context.records.database).list_tokens()
+        policy = context.policy_difference.read(now)
+    except RecordsError as error:
+        return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate,)), error.message)
+    ending = (
+        f"The access token {token.name} ends on {token.expires_at:%d %b %Y %H:%M} UTC: fleetpatch web token add."
+        for token in tokens
+        if token.ends_soon(now)
+    )
+    return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
+
+
+def list_runs(context: WebContext) -> list[RunLine]:
+    """Return the newest runs. The machines of runs that are over are counted once."""
+    database = context.records.database
+    found = read_recent_runs(database, RUNS_COUNT)
+    known = context.machine_counts
+    missing = [each.run_id for each in found if each.run_id not in known]
+    counted = count_machines_by_state(database, missing) if missing else {}
+    known.update({each.run_id: counted[each.run_id] for each in found if each.is_over and each.run_id in counted})
+    return [RunLine(each, counted.get(each.run_id) or known.get(each.run_id, {})) for each in found]
+
+
+def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:
+    """Return the last windows, and what became of them."""
+    names, now = {each.configuration.name for each in snapshot.zone_schedules}, context.clock.now()
+    if not names:
+        return ()
+    results = read_last_window_results(context.records.database, names, now - RECORDED, RESULTS_COUNT)
+    oldest = context.history.find_oldest_run()
+    known_since = oldest.started_at if oldest is not None else None
+    if known_since is not None and len(results) == RESULTS_COUNT:
+        known_since = max(known_since, results[-1].starts_at)
+    return list_last_windows(snapshot.zone_schedules, results, known_since, now, WINDOWS_COUNT)
+
+
+def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
+    """Return the days that are drawn: not more than a chart can show, and always the newest one."""
+    listed = [TrendDay(day, totals) for day, totals in sorted(trend.items())]
+    first = next((number for number, each in enumerate(listed) if each.totals.assessed), len(listed))
+    known = listed[first:]
+    step = -(-len(known) // _MAX_POINTS) or 1
+    return known[(len(known) - 1) % step :: step] if known else []

@@ -1,0 +1,289 @@
+"""Updates: what the fleet lacks, by update or by CVE, who lacks it, since when, and in which window it will go."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from fleetpatch.access.identity import require_role
+from fleetpatch.access.roles import Role
+from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.pages.paging import build_page
+from fleetpatch.updates.automatic_state import read_automatic_state
+from fleetpatch.updates.list_filter import (
+    CveRow,
+    UpdateFilter,
+    UpdateRow,
+    list_cves,
+    list_systems,
+    list_updates,
+    select_scope,
+)
+from fleetpatch.updates.pending_index import rank_classification, rank_severity
+from fleetpatch.updates.selection_forecast import Forecaster, UpdateForecast
+from fleetpatch.web.context import WebContext, get_context
+from fleetpatch.web.rendering import render_page
+from inventory.errors import InventoryError
+from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.model import PackageState, Update
+from tasks.domain.states import Classification, Severity, UpdateState
+from tasks.records.queries.fleet.updates import (
+    LastResult,
+    PendingUpdateRow,
+    read_held_versions,
+    read_installations,
+    read_last_results,
+    read_machines_lacking,
+    read_versions_with_cve,
+)
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+_CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
+_LATER = datetime.max.replace(tzinfo=UTC)
+_EARLIER = datetime.min.replace(tzinfo=UTC)
+MAX_DETAILED_VERSIONS = 3
+MAX_DETAILED_MACHINES = 50
+_NOT_INSTALLED = frozenset({UpdateState.FAILED.value, UpdateState.EXCLUDED.value, UpdateState.BLOCKED.value})
+
+SortKey = Callable[[Any], Any]
+_UPDATE_SORTS: dict[str, SortKey] = {
+    "urgency": lambda row: (rank_classification(row.classification), rank_severity(row.severity), -row.machines),
+    "name": lambda row: row.name.casefold(),
+    "severity": lambda row: (rank_severity(row.severity), rank_classification(row.classification)),
+    "machines": lambda row: -row.machines,
+    "since": lambda row: row.since or _LATER,
+    "published": lambda row: -((row.published or _EARLIER).timestamp() if row.published else 0),
+    "withheld": lambda row: -row.withheld,
+    "cves": lambda row: -(row.cves or 0),
+}
+_CVE_SORTS: dict[str, SortKey] = {
+    "severity": lambda row: (rank_severity(row.severity), -row.machines),
+    "cve": lambda row: [-int(part) for part in re.findall(r"\d+", row.cve)[:2]],
+    "machines": lambda row: -row.machines,
+    "since": lambda row: row.since or _LATER,
+    "published": _UPDATE_SORTS["published"],
+    "withheld": lambda row: -row.withheld,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LackingRow:
+    """A machine that lacks an update, and what comes next."""
+
+    row: PendingUpdateRow
+    environment: str
+    forecast: UpdateForecast
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Who lacks an update.
+
+    Attributes:
+        rows: machines of the inventory, the longest without it first.
+        elsewhere: number of machines that are in the records and not in the inventory.
+        packages: the newest answers of some of these machines.
+    """
+
+    rows: tuple[LackingRow, ...]
+    elsewhere: int
+    packages: Mapping[str, PackageState]
+
+
+@router.get("/updates")
+def show_updates(
+    request: Request,
+    filters: Annotated[UpdateFilter, Depends()],
+    by: str = "update",
+    sort: str = "",
+    page: int = 1,
+) -> Response:
+    """Show all updates that machines of the inventory lack."""
+    if _CVE.fullmatch(filters.q.strip()):
+        return RedirectResponse(f"/cves/{filters.q.strip().upper()}", 303)
+    context = get_context(request)
+    fleet = context.fleet.read()
+    is_by_cve = by == "cve"
+    sorts = _CVE_SORTS if is_by_cve else _UPDATE_SORTS
+    sort = sort if sort in sorts else next(iter(sorts))
+    rows: list[UpdateRow] | list[CveRow] = []
+    error: InventoryError | None = None
+    with context.pending.open() as index:
+        try:
+            machines = select_scope(index, fleet, filters)
+            rows = list_cves(index, machines, filters) if is_by_cve else list_updates(index, machines, filters)
+        except InventoryError as found:
+            error = found
+    rows.sort(key=sorts[sort])
+    return render_page(
+        request,
+        "updates.html.j2",
+        status=400 if error is not None else 200,
+        filters=filters,
+        by="cve" if is_by_cve else "update",
+        sort=sort,
+        rows=build_page(request, rows, page),
+        problems=fleet.problems,
+        error=error,
+        systems=list_systems(fleet),
+        classifications=[each.value for each in Classification],
+        severities=[each.value for each in Severity],
+    )
+
+
+@router.get("/updates/{name:path}")
+def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
+    """Show who lacks an update, why, and when it will go; and which runs installed it where."""
+    context = get_context(request)
+    fleet = context.fleet.read()
+    lacking = _find_lacking(context, fleet, name, read_machines_lacking(context.records.database, name))
+    installations = read_installations(context.records.database, name)
+    is_known = bool(lacking.rows or lacking.elsewhere or installations)
+    return render_page(
+        request,
+        "update.html.j2",
+        status=200 if is_known else 404,
+        name=name,
+        lacking=build_page(request, lacking.rows, page),
+        elsewhere=lacking.elsewhere,
+        summary=_summarize(lacking.rows),
+        details=_list_details(name, lacking),
+        held=read_held_versions(context.records.database, name),
+        installations=installations,
+        problems=fleet.problems,
+    )
+
+
+@router.get("/cves/{cve}")
+def show_cve(request: Request, cve: str, page: int = 1) -> Response:
+    """Show who lacks a fix of a CVE, by which update."""
+    if cve != cve.upper() and _CVE.fullmatch(cve):
+        return RedirectResponse(f"/cves/{cve.upper()}", 303)
+    context = get_context(request)
+    fleet, database = context.fleet.read(), context.records.database
+    fixes = read_versions_with_cve(database, cve)
+    rows: list[LackingRow] = []
+    elsewhere = 0
+    for name in dict.fromkeys(name for name, _ in fixes):
+        versions = {version for each, version in fixes if each == name}
+        pending = tuple(row for row in read_machines_lacking(database, name) if row.available in versions)
+        lacking = _find_lacking(context, fleet, name, pending)
+        rows += lacking.rows
+        elsewhere += lacking.elsewhere
+    rows.sort(key=lambda each: (each.row.since or _LATER, each.row.machine, each.row.name))
+    return render_page(
+        request,
+        "cve.html.j2",
+        status=200 if fixes else 404,
+        cve=cve,
+        is_cve=bool(_CVE.fullmatch(cve)),
+        fixes=fixes,
+        lacking=build_page(request, rows, page),
+        elsewhere=elsewhere,
+        summary=_summarize(rows),
+        telling=[] if fixes else _list_telling_systems(context, fleet),
+        problems=fleet.problems,
+    )
+
+
+def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str]:
+    """Return the systems whose machines report CVEs, as far as something is pending on them."""
+    with context.pending.open() as index:
+        names = list(index.list_machines(index.select_with_cves()))
+    states = (row.state for name in names if (row := fleet.rows.get(name)) is not None)
+    return sorted({state.os_id for state in states if state is not None and state.os_id})
+
+
+def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]) -> Lacking:
+    if not pending:
+        return Lacking((), 0, {})
+    database = context.records.database
+    automatic = read_automatic_state(database, fleet, context.clock.now())
+    results = read_last_results(database, name)
+    own = [row for row in pending if row.machine in fleet.rows]
+    packages = _read_packages(context, _choose_machines(own, results))
+    forecaster = Forecaster(fleet, automatic, results, packages)
+    rows = [
+        LackingRow(row, machine.machine.environment, forecaster.forecast(row, machine))
+        for row in own
+        if (machine := fleet.rows.get(row.machine)) is not None
+    ]
+    rows.sort(key=lambda each: (each.row.since or _LATER, each.row.machine))
+    return Lacking(tuple(rows), len({each.machine for each in pending} - fleet.rows.keys()), packages)
+
+
+def _choose_machines(pending: Sequence[PendingUpdateRow], results: Mapping[str, LastResult]) -> list[str]:
+    """Return the machines whose whole answer says most: one for each version, and those where it failed before."""
+    by_version: dict[str, str] = {}
+    for row in pending:
+        by_version.setdefault(row.available, row.machine)
+    tried = (row.machine for row in pending if (last := results.get(row.machine)) and last.state in _NOT_INSTALLED)
+    return [
+        *list(by_version.values())[:MAX_DETAILED_VERSIONS],
+        *list(dict.fromkeys(tried))[:MAX_DETAILED_MACHINES],
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSummary:
+    """An update, or the fixes of a CVE, over all machines that lack one.
+
+    Attributes:
+        machines: machines that lack it.
+        withheld: machines that hold it back, or are blocked.
+        planned: machines that get all that they lack of it in a coming window.
+    """
+
+    title: str
+    kb: str
+    classification: str
+    severity: str
+    since: datetime | None
+    published: datetime | None
+    machines: int
+    withheld: int
+    planned: int
+
+
+def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:
+    found = [each.row for each in rows]
+    return UpdateSummary(
+        title=next((each.title for each in found if each.title), ""),
+        kb=next((each.kb for each in found if each.kb), ""),
+        classification=min((each.classification for each in found), key=rank_classification, default=""),
+        severity=min((Severity.rate(each.severity).value for each in found), key=rank_severity, default=""),
+        since=min((each.since for each in found if each.since), default=None),
+        published=min((each.published for each in found if each.published), default=None),
+        machines=len({each.machine for each in found}),
+        withheld=len({each.machine for each in found if each.held or each.blocked}),
+        planned=len({each.machine for each in found} - {each.row.machine for each in rows if not each.forecast.window}),
+    )
+
+
+def _read_packages(context: WebContext, machines: Sequence[str]) -> dict[str, PackageState]:
+    """Return the newest answers of machines."""
+    try:
+        assessments = context.history.read_latest_assessments(machines, answered=True)
+    except RecordsUnavailable:
+        raise
+    except RecordsError as error:  # one document is damaged: all else comes from columns
+        logger.warning("details of updates can't be read: %s", error.message)
+        return {}
+    return {name: each.packages for name, each in assessments.items() if each.packages is not None}
+
+
+def _list_details(name: str, lacking: Lacking) -> list[Update]:
+    """Return the whole update as one machine reports it, for the first versions: its CVEs, notices and reboot."""
+    found: dict[str, Update] = {}
+    for packages in lacking.packages.values():
+        for update in packages.updates:
+            if update.name == name:
+                found.setdefault(update.available, update)
+    return list(found.values())[:MAX_DETAILED_VERSIONS]

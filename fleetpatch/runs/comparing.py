@@ -1,0 +1,101 @@
+"""Compares two runs: what differs, the most important first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from fleetpatch.runs.run_state import MachineLine, RunState
+from tasks.domain.states import OperationState
+from tasks.records.queries.fleet.run_updates import UpdateCounts
+
+_SLOWER_SECONDS: Final = 60.0
+_SLOWER_SHARE: Final = 0.5
+_BAD: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDifference:
+    """A machine in both runs.
+
+    Attributes:
+        left: None: the left run does not have it.
+        right: None: the right run does not have it.
+        what: what differs, in words; () if nothing does.
+        rank: its place in the list.
+    """
+
+    name: str
+    left: MachineLine | None
+    right: MachineLine | None
+    what: tuple[str, ...]
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDifference:
+    """An update with other results in one run than in the other."""
+
+    name: str
+    version: str
+    left: UpdateCounts | None
+    right: UpdateCounts | None
+
+
+def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]:
+    """Return all machines of both runs: those that got worse, then other changes, then those without any. Pure."""
+    lefts, rights = ({each.name: each for each in state.machines} for state in (left, right))
+    found = [_compare_machine(name, lefts.get(name), rights.get(name)) for name in dict.fromkeys((*rights, *lefts))]
+    return sorted(
+        found, key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name)
+    )
+
+
+def _compare_machine(name: str, left: MachineLine | None, right: MachineLine | None) -> MachineDifference:
+    if left is None:
+        return MachineDifference(name, left, right, ("only in the right run",), 4)
+    if right is None:
+        return MachineDifference(name, left, right, ("only in the left run",), 5)
+    what, rank = list(_describe_differences(left, right)), 9
+    if left.state != right.state:
+        what.insert(0, "state")
+        rank = 0 if right.state in _BAD else 1 if left.state in _BAD else 2
+    elif what:
+        rank = 6 if what == ["wave"] else 3
+    return MachineDifference(name, left, right, tuple(what), rank)
+
+
+def _describe_differences(left: MachineLine, right: MachineLine) -> list[str]:
+    before, after = left.result, right.result
+    if before is None or after is None:
+        return []
+    found: list[str] = []
+    if before.updates_installed != after.updates_installed:
+        found.append("installed updates")
+    if before.updates_failed != after.updates_failed:
+        found.append("failed updates")
+    if before.reboot != after.reboot:
+        found.append("reboot")
+    if before.seconds is not None and after.seconds is not None:
+        change = after.seconds - before.seconds
+        if abs(change) >= max(_SLOWER_SECONDS, _SLOWER_SHARE * before.seconds):
+            found.append("slower" if change > 0 else "faster")
+    if left.wave != right.wave:
+        found.append("wave")
+    return found
+
+
+def compare_updates(
+    left: Mapping[tuple[str, str], UpdateCounts], right: Mapping[tuple[str, str], UpdateCounts]
+) -> list[UpdateDifference]:
+    """Return the updates whose results differ: more failures first, then what only one run has. Pure."""
+    found = [
+        UpdateDifference(name, version, left.get((name, version)), right.get((name, version)))
+        for name, version in dict.fromkeys((*right, *left))
+        if left.get((name, version)) != right.get((name, version))
+    ]
+
+    def rank(each: UpdateDifference) -> tuple[int, str]:
+        more = (each.right.failed if each.right else 0) - (each.left.failed if each.left else 0)
+        return (-more, each.name)
+
+    return sorted(found, key=rank)

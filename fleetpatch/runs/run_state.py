@@ -1,0 +1,270 @@
+"""What a run and each of its machines do now, or what became of them: from results, progress, and leases."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.states import OperationState, RebootState, Step
+from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
+from tasks.records.queries.fleet.run_machines import (
+    MachineResult,
+    RunParts,
+    read_assessed_machines,
+    read_machine_results,
+    read_progress,
+    read_run_parts,
+)
+from tasks.records.queries.fleet.runs import RunFigures, RunFilter, RunLine, read_run_lines
+from tasks.records.storage.database import Database
+from tasks.reports.formatting import format_count
+
+PENDING: Final = "Pending"
+"""The word for a machine whose turn has not come."""
+STALE_AFTER: Final = timedelta(seconds=60)
+"""A machine without news for so long is shown with the time of the last news."""
+_BAD: Final = (OperationState.FAILED, OperationState.UNKNOWN)
+_RANKS: Final[Mapping[str, int]] = {
+    OperationState.FAILED: 0,
+    OperationState.UNKNOWN: 1,
+    OperationState.IN_PROGRESS: 2,
+    OperationState.COMPLETED_WITH_WARNINGS: 3,
+    OperationState.NOT_STARTED: 4,
+    PENDING: 5,
+    OperationState.SUCCEEDED: 6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLine:
+    """One machine of a run.
+
+    Attributes:
+        position: its place in the order of the run, from 0.
+        state: its result's state; without a result "InProgress", "Pending" or, if no process works on the run, what is
+            known of it.
+        message: the reason of its result, or what it does.
+        step: the step that it is at, or "".
+        fraction: of the step, from 0 to 1; None: not known.
+        since: when the step began; None: it is at none.
+        news_at: the time of the last news of an unfinished machine.
+        result: None: it has none yet.
+    """
+
+    name: str
+    wave: int | None
+    is_canary: bool
+    position: int
+    state: str
+    message: str
+    step: str = ""
+    fraction: float | None = None
+    since: datetime | None = None
+    news_at: datetime | None = None
+    result: MachineResult | None = None
+
+    @property
+    def rank(self) -> int:
+        """Its place in a list with problems first."""
+        return _RANKS.get(self.state, 4)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a process works on it now."""
+        return self.state == OperationState.IN_PROGRESS
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has a result."""
+        return self.result is not None
+
+    def is_stale(self, now: datetime) -> bool:
+        """Return whether there has been no news of it for long."""
+        return self.is_working and self.news_at is not None and now - self.news_at > STALE_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run with all its machines.
+
+    Attributes:
+        process: who works on it; None: the run is over.
+        parts: waves, hooks and notes; None: not recorded yet.
+        machines: in the order of the run.
+        message: what the run itself does, or its result's message.
+    """
+
+    line: RunLine
+    process: RunProcess | None
+    parts: RunParts | None
+    machines: tuple[MachineLine, ...]
+    message: str
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process works on it."""
+        return self.process is not None and self.process.is_alive
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it is not over, and no process works on it."""
+        return self.process is not None and not self.process.is_alive
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many machines have each state, problems first."""
+        found: dict[str, int] = {}
+        for each in sorted(self.machines, key=lambda machine: machine.rank):
+            found[each.state] = found.get(each.state, 0) + 1
+        return found
+
+    @property
+    def done(self) -> int:
+        """How many machines have a result."""
+        return sum(each.is_done for each in self.machines)
+
+    @property
+    def working(self) -> tuple[MachineLine, ...]:
+        """The machines that are worked on now, longest first."""
+        found = [each for each in self.machines if each.is_working]
+        return tuple(sorted(found, key=lambda each: (each.since is None, each.since, each.position)))
+
+    @property
+    def phase(self) -> str:
+        """What the run does, in a few words."""
+        return _describe_phase(self)
+
+    @property
+    def figures(self) -> RunFigures:
+        """The figures of the machines that have a result."""
+        return count_results([each.result for each in self.machines if each.result is not None])
+
+
+def read_run_state(
+    database: Database, line: RunLine, now: datetime, process: RunProcess | None = None, parts: RunParts | None = None
+) -> RunState:
+    """Return a run with all its machines.
+
+    Args:
+        database: the database of the records.
+        line: the run.
+        now: the present time.
+        process: who works on it, if that is known already.
+        parts: waves, hooks and notes, if they are known already.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    if process is None and not line.is_over:
+        process = read_run_processes(database, now, line.run_id).get(line.run_id)
+    results = read_machine_results(database, line.run_id)
+    if line.is_over and line.kind == "assess" and not results:
+        results = read_assessed_machines(database, line.run_id)
+    progress = {} if line.is_over else read_progress(database, line.run_id)
+    parts = parts or read_run_parts(database, line.run_id)
+    is_alive = process is not None and process.is_alive
+    machines = tuple(_iterate_lines(line, parts, results, progress, is_alive=is_alive))
+    told = progress.get("")
+    message = told.message if told is not None and is_alive and told.message else line.message
+    return RunState(line, process, parts, machines, message)
+
+
+def find_line(database: Database, run_id: str) -> RunLine | None:
+    """Return a run by its complete id.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    found = read_run_lines(database, RunFilter(run_id=run_id), 0, 1)
+    return found[0] if found else None
+
+
+def count_results(results: Sequence[MachineResult]) -> RunFigures:
+    """Return the figures of results. Pure."""
+    states = [each.state for each in results]
+    reboots = [each.reboot for each in results]
+    return RunFigures(
+        machines=len(results),
+        succeeded=states.count(OperationState.SUCCEEDED),
+        warnings=states.count(OperationState.COMPLETED_WITH_WARNINGS),
+        failed=states.count(OperationState.FAILED),
+        not_started=states.count(OperationState.NOT_STARTED),
+        unknown=states.count(OperationState.UNKNOWN) + states.count(OperationState.IN_PROGRESS),
+        installed=sum(each.updates_installed for each in results),
+        updates_failed=sum(each.updates_failed for each in results),
+        reboots=reboots.count(RebootState.COMPLETED),
+        reboots_required=reboots.count(RebootState.REQUIRED) + reboots.count(RebootState.FAILED),
+    )
+
+
+def _iterate_lines(
+    line: RunLine,
+    parts: RunParts | None,
+    results: Mapping[str, MachineResult],
+    progress: Mapping[str, ProgressRow],
+    *,
+    is_alive: bool,
+) -> Iterator[MachineLine]:
+    waves = parts.waves if parts is not None else ()
+    places = {name: (wave.number, wave.canary) for wave in waves for name in wave.machines}
+    names = dict.fromkeys((*places, *progress, *results))
+    names.pop("", None)
+    for position, name in enumerate(names):
+        row, result = progress.get(name), results.get(name)
+        wave, is_canary = places.get(name, (row.wave if row is not None else None, False))
+        if result is not None:
+            wave = wave if wave is not None else result.wave
+            yield MachineLine(name, wave, is_canary, position, result.state, result.reason, result=result)
+        elif line.is_over:
+            why = "planned: a plan changes nothing" if line.kind == "plan" else "it has no result"
+            yield MachineLine(name, wave, is_canary, position, OperationState.NOT_STARTED, why)
+        else:
+            state, message = _describe_unfinished(row, wave, is_alive=is_alive)
+            at_step = row is not None and row.state == OperationState.IN_PROGRESS
+            yield MachineLine(
+                name,
+                wave,
+                is_canary,
+                position,
+                state,
+                message,
+                step=row.step if row is not None else "",
+                fraction=row.fraction if row is not None and at_step else None,
+                since=row.since if row is not None and at_step else None,
+                news_at=row.at if row is not None else None,
+            )
+
+
+def _describe_unfinished(row: ProgressRow | None, wave: int | None, *, is_alive: bool) -> tuple[str, str]:
+    """Return state and words for a machine without a result."""
+    if row is None or row.state == OperationState.NOT_STARTED:
+        waits = f"waits for wave {wave}" if wave is not None else "waits"
+        return (PENDING, waits) if is_alive else (OperationState.NOT_STARTED, "its turn had not come")
+    if row.state == OperationState.IN_PROGRESS:
+        if is_alive:
+            return OperationState.IN_PROGRESS, row.message
+        return OperationState.UNKNOWN, f"it was at {row.step}{': ' if row.message else ''}{row.message}"
+    if row.step == Step.ASSESS:
+        words = row.message or "assessed"
+        if row.state in _BAD:
+            words = f"not assessed: {words}"
+        return (PENDING if is_alive else OperationState.NOT_STARTED), words
+    ended = f"{row.step}: {row.state}{', ' if row.message else ''}{row.message}"
+    return (OperationState.IN_PROGRESS if is_alive else OperationState.UNKNOWN), ended
+
+
+def _describe_phase(state: RunState) -> str:
+    total = len(state.machines)
+    if state.is_abandoned:
+        return "no process works on it"
+    if state.process is None:
+        return "over"
+    if not total:
+        return "selecting machines"
+    if state.done or any(each.is_working and each.step != Step.ASSESS for each in state.machines):
+        return f"{state.done} of {format_count(total, 'machine')} done"
+    if state.parts is not None and state.line.kind != "assess":
+        return f"{format_count(total, 'machine')} planned"
+    assessed = sum(each.step == Step.ASSESS and not each.is_working for each in state.machines)
+    return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"

@@ -1,0 +1,44 @@
+"""What automatic patching does now with updates and machines: its rollout, what it holds, and who is paused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from fleetpatch.machines.snapshot import FleetSnapshot
+from flows.engine.rollout_admission import find_opted_out
+from tasks.records.automatic.opt_outs import SqlOptOuts
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.queries.fleet.updates import read_held_reasons
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.model import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class AutomaticState:
+    """What decides on the updates of machines that automatic patching patches.
+
+    Attributes:
+        rollout: the newest one; None if there was none yet.
+        held: why updates are in no new rollout, by name and version.
+        paused: by whom machines are paused, until when and why, by name.
+    """
+
+    rollout: Rollout | None = None
+    held: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    paused: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_automatic_state(database: Database, fleet: FleetSnapshot, now: datetime) -> AutomaticState:
+    """Return what automatic patching does now. Where it patches no machine, nothing is read.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    machines = [row.machine for row in fleet.rows.values() if row.is_automatic]
+    if not machines:
+        return AutomaticState()
+    return AutomaticState(
+        rollout=SqlRollouts(database).find_newest(),
+        held=read_held_reasons(database),
+        paused=find_opted_out(machines, SqlOptOuts(database).read_active(now)),
+    )

@@ -1,0 +1,187 @@
+"""The filters of the list of updates, and the rows that they select."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleetpatch.machines.machine_list import select_names
+from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.updates.pending_index import (
+    MachineBits,
+    PendingIndex,
+    PendingUpdate,
+    rank_classification,
+    rank_severity,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFilter:
+    """What the URL asks for. "" selects everything."""
+
+    q: str = ""
+    classification: str = ""
+    severity: str = ""
+    os: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """One line of the list by update.
+
+    Attributes:
+        machines: how many machines lack it.
+        other_versions: how many other versions are available to some of them.
+        since: since when the first of them lacks it.
+        cves: number of CVEs that it fixes; None: not known.
+        withheld: on how many machines it is held or blocked.
+    """
+
+    name: str
+    title: str
+    kb: str
+    classification: str
+    severity: str
+    version: str
+    other_versions: int
+    machines: int
+    since: datetime | None
+    published: datetime | None
+    cves: int | None
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
+class CveRow:
+    """One line of the list by CVE.
+
+    Attributes:
+        updates: names of the updates that fix it, for machines that lack them.
+    """
+
+    cve: str
+    updates: tuple[str, ...]
+    severity: str
+    machines: int
+    since: datetime | None
+    published: datetime | None
+    withheld: int
+
+
+def select_scope(index: PendingIndex, fleet: FleetSnapshot, wanted: UpdateFilter) -> MachineBits:
+    """Return the machines of the inventory that the scope and the system select.
+
+    Raises:
+        InventoryError: the scope is not valid, or selects no machine.
+    """
+    if not wanted.scope and not wanted.os and fleet.inventory is None:
+        return (1 << len(index.numbers)) - 1
+    names: Iterable[str] = select_names(fleet, wanted.scope) if wanted.scope else fleet.rows
+    if wanted.os:
+        rows = fleet.rows
+        names = [name for name in names if (state := rows[name].state) is not None and state.os_id == wanted.os]
+    return index.select_machines(names)
+
+
+def list_systems(fleet: FleetSnapshot) -> list[str]:
+    """Return the systems of the fleet, for the filter."""
+    return sorted({row.state.os_id for row in fleet.rows.values() if row.state is not None and row.state.os_id})
+
+
+def list_updates(index: PendingIndex, machines: MachineBits, wanted: UpdateFilter) -> list[UpdateRow]:
+    """Return the updates that some of these machines lack."""
+    return [
+        _build_row(index, update, bits) for update, bits in _iterate_selected(index, machines, wanted, of_text=True)
+    ]
+
+
+def list_cves(index: PendingIndex, machines: MachineBits, wanted: UpdateFilter) -> list[CveRow]:
+    """Return the CVEs for which some of these machines lack a fix."""
+    selected = {update.name: bits for update, bits in _iterate_selected(index, machines, wanted, of_text=False)}
+    text = wanted.q.strip().casefold()
+    found = []
+    for cve, fixes in index.cves.items():
+        row = _build_cve_row(index, cve, fixes, selected)
+        if row is not None and (not text or text in cve.casefold() or any(text in n.casefold() for n in row.updates)):
+            found.append(row)
+    return found
+
+
+def _iterate_selected(
+    index: PendingIndex, machines: MachineBits, wanted: UpdateFilter, *, of_text: bool
+) -> Iterator[tuple[PendingUpdate, MachineBits]]:
+    """Yield each update with the machines that lack it in the selected classification and severity."""
+    text = wanted.q.strip().casefold() if of_text else ""
+    for update in index.updates.values():
+        bits = update.machines & machines
+        if wanted.classification:
+            bits &= update.classifications.get(wanted.classification, 0)
+        if wanted.severity:
+            bits &= update.severities.get(wanted.severity, 0)
+        if bits and (not text or _matches(index, update, bits, text)):
+            yield update, bits
+
+
+def _matches(index: PendingIndex, update: PendingUpdate, bits: MachineBits, text: str) -> bool:
+    if text in update.name.casefold() or text in update.title.casefold() or text in update.kb.casefold():
+        return True
+    if text.startswith("kb") and text[2:] and text[2:] in update.kb.casefold():
+        return True
+    return text.startswith("cve") and any(text in cve.casefold() for cve in index.find_cves(update, bits))
+
+
+def _build_row(index: PendingIndex, update: PendingUpdate, bits: MachineBits) -> UpdateRow:
+    version, others = update.find_version(bits)
+    return UpdateRow(
+        name=update.name,
+        title=update.title,
+        kb=update.kb,
+        classification=_find_first(update.classifications, bits, rank_classification),
+        severity=_find_first(update.severities, bits, rank_severity),
+        version=version,
+        other_versions=others,
+        machines=bits.bit_count(),
+        since=update.find_oldest(bits),
+        published=update.published.get(version),
+        cves=len(index.find_cves(update, bits)) if update.name in index.cves_by_update else None,
+        withheld=(update.withheld & bits).bit_count(),
+    )
+
+
+def _build_cve_row(
+    index: PendingIndex, cve: str, fixes: list[tuple[str, str]], selected: dict[str, MachineBits]
+) -> CveRow | None:
+    """Return the line of a CVE; None if no selected machine lacks a fix of it."""
+    lacking: MachineBits = 0
+    withheld: MachineBits = 0
+    names: dict[str, MachineBits] = {}
+    published: list[datetime] = []
+    for name, version in fixes:
+        allowed = selected.get(name)
+        if allowed is None:
+            continue
+        update = index.updates[name]
+        bits = allowed & update.versions.get(version, 0)
+        if bits:
+            lacking |= bits
+            withheld |= bits & update.withheld
+            names[name] = names.get(name, 0) | bits
+            published += [update.published[version]] if version in update.published else []
+    if not lacking:
+        return None
+    since = [moment for name, bits in names.items() if (moment := index.updates[name].find_oldest(bits))]
+    ranks = [_find_first(index.updates[name].severities, bits, rank_severity) for name, bits in names.items()]
+    return CveRow(
+        cve=cve,
+        updates=tuple(sorted(names)),
+        severity=min(ranks, key=rank_severity),
+        machines=lacking.bit_count(),
+        since=min(since, default=None),
+        published=min(published, default=None),
+        withheld=withheld.bit_count(),
+    )
+
+
+def _find_first(bits_by_key: dict[str, MachineBits], bits: MachineBits, rank: Callable[[str], int]) -> str:
+    return min((key for key, machines in bits_by_key.items() if machines & bits), key=rank, default="")

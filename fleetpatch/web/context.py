@@ -1,0 +1,161 @@
+"""What every page uses: settings, records, and the templates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Final
+
+from fastapi import Request
+
+from fleetpatch.access.limiter import FailureLimiter, NameLimiter
+from fleetpatch.access.providers.login_file import read_login_file
+from fleetpatch.access.providers.logins import Logins, build_logins
+from fleetpatch.access.sessions import (
+    BOUND_SESSION_LENGTH,
+    KEY_NAME,
+    SESSION_LENGTH,
+    SessionLimits,
+    Sessions,
+)
+from fleetpatch.live.hub import LiveHub
+from fleetpatch.machines.fleet_reader import FleetReader
+from fleetpatch.machines.policy_difference import PolicyDifference
+from fleetpatch.plans.plan_reader import PlanReader
+from fleetpatch.updates.pending_reader import PendingReader
+from fleetpatch.web.certificate import read_certificate_end
+from fleetpatch.web.prefect_watcher import PrefectWatcher
+from fleetpatch.web.settings import WebSettings
+from inventory.files.private_keys import ensure_key
+from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.records.access_tokens import SqlAccessTokens
+from tasks.records.queries.fleet.runs import RunFigures
+from tasks.records.queries.history import History
+from tasks.records.sql_records import SqlRecords
+from tasks.records.use_times import UseTimes
+
+MAX_STRANGERS_REFUSALS: Final = 200
+"""How many refused requests of strangers stand in the audit log, a minute, however many addresses they have."""
+
+
+@dataclass
+class WebContext:
+    """The shared objects of a web process. All threads use them.
+
+    Attributes:
+        records: open until the process ends.
+        clock: the present time of pages.
+        certificate_ends_at: when the certificate ends that was read at the start; None without one.
+        logins: the providers that log people in; None: there is none.
+    """
+
+    settings: WebSettings
+    records: SqlRecords
+    clock: Clock
+    certificate_ends_at: datetime | None = None
+    logins: Logins | None = None
+
+    @cached_property
+    def history(self) -> History:
+        """Read access to the records."""
+        return History(self.records)
+
+    @cached_property
+    def machine_counts(self) -> dict[str, Mapping[str, int]]:
+        """How many machines have each state, of runs that are over, by run id."""
+        return {}
+
+    @cached_property
+    def run_figures(self) -> dict[str, RunFigures]:
+        """The figures of runs that are over, by run id."""
+        return {}
+
+    @cached_property
+    def failed_logins(self) -> FailureLimiter:
+        """Counts the logins that failed."""
+        return FailureLimiter()
+
+    @cached_property
+    def failed_oidc(self) -> FailureLimiter:
+        """Counts the answers of the OpenID Connect provider that failed. They hold up no other way to log in."""
+        return FailureLimiter()
+
+    @cached_property
+    def password_tries(self) -> NameLimiter:
+        """Limits the tries of passwords for each name of a directory."""
+        return NameLimiter()
+
+    @cached_property
+    def refusals(self) -> FailureLimiter:
+        """Counts the refused requests of strangers that stand in the audit log."""
+        return FailureLimiter(most=MAX_STRANGERS_REFUSALS)
+
+    @cached_property
+    def token_uses(self) -> UseTimes:
+        """Stores the last use of access tokens."""
+        return UseTimes(SqlAccessTokens(self.records.database).store_use, "tokens")
+
+    @cached_property
+    def form_key(self) -> bytes:
+        """The key that CSRF tokens are made with."""
+        return ensure_key("web-forms")
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The browsers that are logged in."""
+        length = SESSION_LENGTH if self.settings.is_secure else BOUND_SESSION_LENGTH
+        limits = SessionLimits(length, self.settings.idle_length)
+        return Sessions(self.records.database, ensure_key(KEY_NAME), limits, self.clock)
+
+    @cached_property
+    def fleet(self) -> FleetReader:
+        """The machines with their state, and the configurations."""
+        return FleetReader(self.settings, self.records.database, self.clock)
+
+    @cached_property
+    def policy_difference(self) -> PolicyDifference:
+        """Whether the pages have the policy that was deployed."""
+        return PolicyDifference(self.settings.configurations, self.records.database)
+
+    @cached_property
+    def prefect_watcher(self) -> PrefectWatcher:
+        """Looks at Prefect once a minute, without any worker."""
+        return PrefectWatcher(self.records, self.settings.fleet, self.clock)
+
+    @cached_property
+    def plans(self) -> PlanReader:
+        """The plans of runs that wait for approval."""
+        return PlanReader(self.history)
+
+    @cached_property
+    def live(self) -> LiveHub:
+        """The streams of what happens now."""
+        return LiveHub()
+
+    @cached_property
+    def pending(self) -> PendingReader:
+        """The pending updates of the fleet."""
+        return PendingReader(self.records.database, self.clock)
+
+
+def get_context(request: Request) -> WebContext:
+    """Return the shared objects."""
+    context: WebContext = request.app.state.context
+    return context
+
+
+def build_context(settings: WebSettings, records: SqlRecords, clock: Clock | None = None) -> WebContext:
+    """Return the shared objects for records that are open.
+
+    Raises:
+        CannotRun: the certificate can't be read.
+        KeyFileError: a key of the pages can't be read or made.
+        InvalidInventory: the file of logins has faults.
+    """
+    certificate = settings.tls_certificate
+    ends_at = read_certificate_end(certificate) if certificate is not None else None
+    clock = clock or SystemClock()
+    logins = build_logins(read_login_file(settings.logins), clock) if settings.logins is not None else None
+    context = WebContext(settings, records, clock, ends_at, logins)
+    _ = context.form_key, context.sessions  # a fault of a key is said at the start
+    return context

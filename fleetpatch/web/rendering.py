@@ -1,0 +1,157 @@
+"""Renders the templates. Every value is escaped and sanitized, because texts come from machines that may be hostile."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from fleetpatch.access.identity import get_identity
+from fleetpatch.web.context import get_context
+from fleetpatch.web.navigation import PAGES
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    format_age,
+    format_count,
+    format_details,
+    format_known_duration,
+    format_scope,
+    format_share,
+    load_zone_or_utc,
+)
+from tasks.reports.sanitizing import sanitize
+
+
+def render_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Return a page.
+
+    Args:
+        request: the request: the page shows who is logged in, and marks its place in the navigation.
+        template: the name of the template, in fleetpatch/web/templates.
+        status: the HTTP status.
+        values: the template's values.
+    """
+    context = get_context(request)
+    html = (
+        build_environment()
+        .get_template(template)
+        .render(
+            request=request,
+            identity=get_identity(request),
+            settings=context.settings,
+            now=context.clock.now(),
+            login_url=build_login_url(request),
+            navigation=PAGES,
+            **values,
+        )
+    )
+    return HTMLResponse(html, status_code=status)
+
+
+def build_login_url(request: Request) -> str:
+    """Return the address of the login, which leads back to this page."""
+    if getattr(request.state, "hides_address", False):
+        return "/login"
+    if "hx-request" in request.headers:  # a part of a page
+        page = urlsplit(request.headers.get("hx-current-url", ""))
+        wanted = page.path + (f"?{page.query}" if page.query else "")
+    elif request.method in {"GET", "HEAD"}:
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    else:
+        wanted = "/"
+    return "/login" if wanted in {"/", ""} or wanted.startswith("/login") else f"/login?{urlencode({'next': wanted})}"
+
+
+@cache
+def build_environment() -> Environment:
+    """Return the environment of the templates."""
+    environment = Environment(
+        loader=PackageLoader("fleetpatch.pages"),
+        autoescape=True,  # not select_autoescape: it does not know .j2
+        undefined=StrictUndefined,
+        auto_reload=False,  # a template belongs to the code that is loaded, and each look for changes costs time
+        finalize=_sanitize_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "details": format_details,
+        "age": format_age,
+        "count": format_count,
+        "scope": format_scope,
+        "share": format_share,
+        "duration": format_known_duration,
+        "moment": show_moment,
+        "moment_text": format_moment,
+        "day": format_day,
+        "iso_day": format_iso_day,
+        "short_moment": show_short_moment,
+        "time_of_day": show_time_of_day,
+        "hour_and_minute": show_hour_and_minute,
+        "iso": lambda moment: moment.isoformat(timespec="seconds"),
+    }
+    return environment
+
+
+def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as an HTML element that programs can read; a dash without a time."""
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    text = format_moment(moment, zone)
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+def format_moment(moment: datetime, zone: str = "UTC") -> str:
+    """Return a time as "Mon 23 Nov 2026 09:30 CET"."""
+    return f"{moment.astimezone(load_zone_or_utc(zone)):%a %d %b %Y %H:%M %Z}"
+
+
+def format_day(moment: datetime | None, zone: str = "UTC") -> str:
+    """Return the day of a time in a zone as "24 Nov 2026"; a dash without a time."""
+    return NO_FIGURE if moment is None else f"{moment.astimezone(load_zone_or_utc(zone)):%d %b %Y}"
+
+
+def format_iso_day(moment: datetime, zone: str = "UTC") -> str:
+    """Return the day of a time in a zone as "2026-11-24"."""
+    return moment.astimezone(load_zone_or_utc(zone)).date().isoformat()
+
+
+@pass_context
+def show_short_moment(context: Context, moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as ``show_moment`` does, in a form for lists: the year only if it is another one than now.
+
+    The title has all of it.
+    """
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    year = "" if local.year == context["now"].year else f" {local.year}"
+    text, title = f"{local:%d %b}{year} {local:%H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
+
+
+def show_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time with seconds, for lists whose day is known. The title has all of it."""
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    title = f"{local:%a %d %b %Y %H:%M:%S %Z}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        local.isoformat(timespec="milliseconds"), title, f"{local:%H:%M:%S}"
+    )
+
+
+def show_hour_and_minute(moment: datetime, zone: str = "UTC") -> Markup:
+    """Return a time of today or tomorrow as "22:15"."""
+    local = moment.astimezone(load_zone_or_utc(zone))
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), f"{local:%H:%M}")
+
+
+def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes
+    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,33 @@
+"""Expresses the machines of a calendar's entry as a scope, for the link to their list. Pure."""
+
+from collections.abc import Iterable
+
+from deployments.preview.zone_schedules import ZoneSchedule
+from fleetpatch.machines.list_scope import find_exact_scope
+from inventory.machine import Inventory
+
+
+def find_window_scope(
+    schedules: Iterable[ZoneSchedule], inventory: Inventory | None, configuration: str, zones: frozenset[str]
+) -> str:
+    """Return a scope that selects just the machines of windows in the inventory of the pages.
+
+    Args:
+        schedules: the windows of all configurations.
+        inventory: the inventory that lists of machines show.
+        configuration: the name of the configuration of the windows.
+        zones: the time zones of the windows.
+
+    Returns:
+        The scope; "" if there is none, because the machines are in another inventory or not known any more.
+    """
+    mine = [each for each in schedules if each.configuration.name == configuration]
+    chosen = [each for each in mine if each.schedule.zone in zones]
+    if not chosen:
+        return ""
+    found = chosen[0].configuration
+    requests = " or ".join(found.build_request(each.schedule.zone).scope for each in chosen)
+    scope = found.scope if len(chosen) == len(mine) else requests
+    if found.inventory_path is None:
+        return scope
+    return find_exact_scope([scope], {name for each in chosen for name in each.machines}, inventory)

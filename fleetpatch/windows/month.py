@@ -1,0 +1,186 @@
+"""The grid of one month: weeks from Monday, each day with its windows and freezes. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from deployments.preview.freeze_list import CalendarFreeze
+from fleetpatch.windows.window_list import CalendarWindow, WindowKind
+from tasks.rules.calendar.local_time import wall_time_to_utc
+
+DAY = timedelta(days=1)
+SHOWN_ENTRIES = 4
+"""Entries of a day that the grid shows at once; the others are folded."""
+FOLDED_ENTRIES = 16
+_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_YEARS = range(1971, 2999)
+"""The years of calendars: at the ends of Python's dates, zones and lengths of windows lead out of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarEntry:
+    """Windows of one configuration that are shown as one: with each machine's own zone they open one after the other.
+
+    Attributes:
+        start: of the first window, in the zone of the calendar.
+        end: of the last one; None: not known.
+        later_days: how many days after its start it ends.
+        machines: of all windows.
+    """
+
+    windows: tuple[CalendarWindow, ...]
+    configuration: str
+    start: datetime
+    end: datetime | None
+    later_days: int
+    machines: int
+    kind: WindowKind
+    is_void: bool
+    overlaps: tuple[str, ...]
+
+    @property
+    def zones(self) -> frozenset[str]:
+        """The time zones of its windows."""
+        return frozenset(each.zone for each in self.windows)
+
+    @property
+    def first(self) -> CalendarWindow:
+        """The first window."""
+        return self.windows[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarDay:
+    """A day of the grid. ``shown`` and ``folded`` are entries of the grid, ``hidden`` how many it does not have."""
+
+    day: date
+    is_in_month: bool
+    is_today: bool
+    entries: tuple[CalendarEntry, ...]
+    freezes: tuple[CalendarFreeze, ...]
+
+    @property
+    def shown(self) -> tuple[CalendarEntry, ...]:
+        """The entries that are seen at once."""
+        return self.entries if len(self.entries) <= SHOWN_ENTRIES + 1 else self.entries[:SHOWN_ENTRIES]
+
+    @property
+    def folded(self) -> tuple[CalendarEntry, ...]:
+        """The next entries."""
+        return self.entries[len(self.shown) :][:FOLDED_ENTRIES]
+
+    @property
+    def hidden(self) -> int:
+        """Number of entries that only the list has."""
+        return len(self.entries) - len(self.shown) - len(self.folded)
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """The days that a grid shows: whole weeks. ``since`` and ``until`` are its first and last instant, in UTC."""
+
+    first: date
+    zone: str
+    days: tuple[date, ...]
+    since: datetime
+    until: datetime
+
+    @property
+    def previous(self) -> str:
+        """The month before, for URLs."""
+        return f"{self.first - DAY:%Y-%m}"
+
+    @property
+    def next(self) -> str:
+        """The month after, for URLs."""
+        return f"{self.first + 32 * DAY:%Y-%m}"
+
+
+def parse_month(text: str, today: date) -> date:
+    """Return the first day of a month such as "2026-11"; of the present month if it is none."""
+    match = _MONTH.fullmatch(text)
+    if match and int(match[1]) in _YEARS and 1 <= int(match[2]) <= 12:
+        return date(int(match[1]), int(match[2]), 1)
+    return today.replace(day=1)
+
+
+def build_month(first: date, zone: str) -> Month:
+    """Return the days of a month's grid.
+
+    Args:
+        first: the first day of the month.
+        zone: IANA name.
+    """
+    start = first - first.weekday() * DAY
+    last = (first + 32 * DAY).replace(day=1) - DAY
+    end = last + (7 - last.weekday()) * DAY
+    days = tuple(start + number * DAY for number in range((end - start).days))
+    since, until = (wall_time_to_utc(datetime.combine(day, time()), zone)[0] for day in (start, end))
+    return Month(first, zone, days, since, until)
+
+
+def build_weeks(
+    month: Month, windows: Sequence[CalendarWindow], freezes: Iterable[CalendarFreeze], now: datetime
+) -> tuple[tuple[CalendarDay, ...], ...]:
+    """Return the weeks of a grid."""
+    zone = ZoneInfo(month.zone)
+    entries: dict[date, list[CalendarEntry]] = {}
+    for entry in _join_windows(windows, zone):
+        entries.setdefault(entry.start.date(), []).append(entry)
+    frozen = [(_to_days(each, zone), each) for each in freezes]
+    today = now.astimezone(zone).date()
+    days = [
+        CalendarDay(
+            day,
+            is_in_month=day.month == month.first.month,
+            is_today=day == today,
+            entries=tuple(entries.get(day, ())),
+            freezes=tuple(each for (first, last), each in frozen if first <= day <= last),
+        )
+        for day in month.days
+    ]
+    return tuple(tuple(days[start : start + 7]) for start in range(0, len(days), 7))
+
+
+def _to_days(freeze: CalendarFreeze, zone: ZoneInfo) -> tuple[date, date]:
+    last = max(freeze.start, freeze.end - timedelta(microseconds=1))
+    return freeze.start.astimezone(zone).date(), last.astimezone(zone).date()
+
+
+def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[CalendarEntry]:
+    """Join the windows of a configuration in several zones on one day, if they are of one kind."""
+    groups: dict[tuple[object, ...], list[CalendarWindow]] = {}
+    for number, each in enumerate(windows):
+        local = each.start.astimezone(ZoneInfo(each.zone)) if each.zone else None
+        wall = local.replace(tzinfo=None) if local is not None else number
+        day = each.start.astimezone(zone).date()
+        fold = local.fold if local is not None else 0  # the same wall time comes twice when clocks go back
+        key = (each.configuration, day, wall, fold, each.kind, each.run_state, each.reason)
+        groups.setdefault(key, []).append(each)
+    found = [_build_entry(tuple(group), zone) for group in groups.values()]
+    return sorted(found, key=lambda each: (each.start, each.configuration))
+
+
+def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> CalendarEntry:
+    first = windows[0]
+    start = first.start.astimezone(zone)
+    ends = [each.end for each in windows if each.end is not None]
+    end = max(ends).astimezone(zone) if ends else None
+    return CalendarEntry(
+        windows=windows,
+        configuration=first.configuration,
+        start=start,
+        end=end,
+        later_days=(end.date() - start.date()).days if end is not None else 0,
+        machines=sum(each.machines for each in windows),
+        kind=first.kind,
+        is_void=first.is_void,
+        overlaps=tuple(sorted({name for each in windows for name in each.overlaps})),
+    )
+
+
+def find_today(now: datetime, zone: str) -> date:
+    """Return the present day in a zone."""
+    return now.astimezone(UTC).astimezone(ZoneInfo(zone)).date()

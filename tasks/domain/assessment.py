@@ -1,0 +1,385 @@
+"""The data types for what machines report about themselves. tasks/domain/model.py builds on these types."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
+
+from inventory.errors import FleetpatchError
+from tasks.domain.compliance import RepositoryProblem, judge_compliance
+from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
+
+TRY_AGAIN = "to try it again, name it in include, without wildcards"
+"""What helps for an update that is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as the records store it: its class name (``kind``), its text and a hint for the user."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    transient: bool = False
+
+    @classmethod
+    def from_error(cls, error: FleetpatchError) -> Self:
+        """Return the ErrorInfo of an error."""
+        return cls(type(error).__name__, error.message, error.hint, error.transient)
+
+    def is_a(self, *kinds: type[FleetpatchError]) -> bool:
+        """Return whether the error is of one of these classes or of a subclass."""
+        names = {kind.__name__ for kind in kinds}
+        return self.kind in names or any(self.is_a(*kind.__subclasses__()) for kind in kinds if kind.__subclasses__())
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Free space of the file system at ``mount`` (a mount point or a drive).
+
+    Attributes:
+        role: "system", "packages" or "boot": what updates need it for, independent of its path.
+        free_files: how many more files it can hold; None when there is no fixed number.
+    """
+
+    mount: str
+    role: str
+    total_bytes: int
+    free_bytes: int
+    free_files: int | None = field(metadata={"alias": "free_inodes"})  # its name in the records
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A program that listens on "protocol/port", and its systemd unit. Program and unit are "" when unknown."""
+
+    name: str
+    program: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The failed units, and the ports that services listen on, as "protocol/port".
+
+    Attributes:
+        failed: services that the system starts by itself, and that do not run although they did not end by themselves;
+            where systemd is, the failed units of every type.
+        listening: ports of services only, without ephemeral ports and users' own programs.
+        listeners: the same ports with their programs; empty in records of earlier versions.
+        running: services that the system starts by itself, and that run. Empty where the service manager itself says
+            which services have failed: then these need no comparison.
+        ended: services that the system starts by itself, and that ended without an error, or were stopped.
+        late: those of ``failed`` that the system starts only some time after the boot, and has not started yet.
+        late_start_seconds: that time.
+        active_units: the active units of systemd, of every type, that have a file. Read only before the first change
+            and after the last one, and not stored with assessments and outcomes.
+    """
+
+    failed: tuple[str, ...] = ()
+    listening: tuple[str, ...] = ()
+    known: bool = True  # False when the machine can't report its services
+    listeners: tuple[Listener, ...] = ()
+    running: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    late_start_seconds: float = 0.0
+    active_units: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One observation of a check about a machine, and the remedy."""
+
+    check: str
+    level: FindingLevel
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that a machine reports about itself.
+
+    Attributes:
+        managers: names of the machine's package managers, best first.
+        clock_skew_seconds: the machine's clock minus the controller's, corrected by half the round trip.
+        clock_error_seconds: so far ``clock_skew_seconds`` may be wrong in either direction: a slow answer tells little.
+        can_reboot: False in containers that only their host can restart.
+        boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
+            None when the machine does not know its uptime, or when an older version made the query.
+        findings: what about its settings would stop or endanger a run, as the machine itself reports it.
+        machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
+        support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
+    """
+
+    os_id: str
+    os_version: str
+    os_name: str
+    kernel: str
+    arch: str
+    boot_id: str
+    uptime_seconds: float
+    clock_skew_seconds: float
+    privilege: str
+    managers: tuple[str, ...]
+    job_runner: str
+    can_reboot: bool
+    disks: tuple[Disk, ...]
+    services: Services
+    boot_epoch: float | None = None
+    findings: tuple[Finding, ...] = ()
+    machine_id: str = ""
+    instance_id: str = ""
+    boot_work: str = ""
+    clock_error_seconds: float = 0.0
+    support_end: str = ""
+
+    def without_active_units(self) -> Self:
+        """Return the facts without what only the checks of this run compare."""
+        return replace(self, services=replace(self.services, active_units=()))
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One pending update on one machine.
+
+    Attributes:
+        id: unique id on the machine: name and architecture, or a GUID.
+        name: the name that masks match.
+        installed: installed version; None when the update installs a new package.
+        available: the version to install.
+        origins: the origins of newer versions, for display.
+        cves: the CVEs that the update fixes; None when unknown (an empty tuple means none).
+        size_bytes: download size; None when unknown.
+        group: updates of one group must be in one transaction; "" for no group.
+        held: the machine's administrator holds the package. fleetpatch never releases a hold.
+        blocked: why the machine can't install the update now ("UA_ESM_REQUIRED …"), or "".
+        needs_licence: its licence terms must be accepted first. Only a request can allow that.
+        requires_reboot: None when unknown before the installation.
+        changes_boot: the package manager says that it replaces what the machine boots with: a kernel, a boot loader,
+            firmware or a tool that builds boot images. False in records of earlier versions.
+        replaces: older pending updates that this update includes.
+        security_version: the newest version from an origin of security fixes; "" when that is ``available``.
+        vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
+        advisories: the ids of the publisher's notices about the newer versions ("RHSA-2024:1234"), newest first.
+        updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
+        needed_by_classes: it is selected with any of these classifications: their updates may need it first.
+        title: the publisher's title, if the name is not one; masks match it too.
+        optional: why its classification does not select it but only an include mask ("a preview", "a driver"), or "".
+        reboot_reason: why it needs a reboot, may need one or needs none, in words; "" when there is nothing to explain.
+        given_up: how its last tries failed, so that only its own name in an include selects it again; or "".
+        older_versions: the versions in between that are still offered, newest first; () where they are not known.
+        needed_by: the id of the update whose version ``available`` installs this new package as a dependency; or "".
+    """
+
+    id: str
+    name: str
+    arch: str
+    installed: str | None
+    available: str
+    classification: Classification
+    severity: str = ""
+    origins: tuple[str, ...] = ()
+    cves: tuple[str, ...] | None = None
+    size_bytes: int | None = None
+    group: str = ""
+    held: bool = False
+    blocked: str = ""
+    requires_reboot: bool | None = None
+    kb: str = ""
+    published: datetime | None = None
+    replaces: tuple[str, ...] = ()
+    security_version: str = ""
+    vendor_change: str = ""
+    changes_boot: bool = False
+    advisories: tuple[str, ...] = ()
+    updates_manager: bool = False
+    title: str = ""
+    optional: str = ""
+    needs_licence: bool = False
+    reboot_reason: str = ""
+    given_up: str = ""
+    older_versions: tuple[str, ...] = ()
+    needed_by: str = ""
+    needed_by_classes: tuple[Classification, ...] = ()
+
+    @property
+    def remark(self) -> str:
+        """Return what keeps the update from being installed, apart from the selection of a request; or ""."""
+        licence = "its licence terms must be accepted (accept_licences)" if self.needs_licence else ""
+        given_up = f"{self.given_up}; {TRY_AGAIN}" if self.given_up else ""
+        return "held" if self.held else self.blocked or licence or given_up
+
+
+@dataclass(frozen=True, slots=True)
+class RebootNeed:
+    """Whether a machine needs a reboot, and the reasons it gives.
+
+    Attributes:
+        mitigated_by: why the reboot may wait: a live patch has fixed everything in memory that the reboot would fix.
+            "" when none has, or when that is not known.
+        since: when the machine first needed it since its last boot; None when not known, as in records of earlier
+            versions. In the answer of a package manager: when the first of the newer kernels was installed.
+    """
+
+    answer: YesNoUnknown
+    reasons: tuple[str, ...] = ()
+    mitigated_by: str = ""
+    since: datetime | None = None
+
+    @property
+    def explanation(self) -> str:
+        """Return the reasons, and what mitigates them, as one text; "" without reasons."""
+        mitigation = (f"mitigated by {self.mitigated_by}",) if self.mitigated_by else ()
+        return "; ".join((*self.reasons, *mitigation))
+
+
+@dataclass(frozen=True, slots=True)
+class LivePatching:
+    """The live patches of a machine's running kernel: fixes in memory, without a reboot.
+
+    Attributes:
+        provider: the name of the tool, or "livepatch" for the kernel itself.
+        state: the tool's own word for the state, or the kernel's.
+        kernel: release of the kernel that is patched.
+        patches: the loaded live patches.
+        cves: the CVEs that they fix; None when unknown.
+        problem: why the live patches can't be relied on (not applied, support has ended), or "".
+        unfixed_cves: the CVEs that newer installed kernels fix and the live patches do not; None when unknown.
+        assurance: the provider's own statement that the live patches replace the pending reboot, or "".
+    """
+
+    provider: str
+    state: str
+    kernel: str = ""
+    patches: tuple[str, ...] = ()
+    cves: tuple[str, ...] | None = None
+    problem: str = ""
+    unfixed_cves: tuple[str, ...] | None = None
+    assurance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HotpatchEnrolment:
+    """What a machine says of its enrolment for hotpatches (Windows) or live patches (Linux).
+
+    Attributes:
+        provider: "hotpatch", or the name of a provider of live patches.
+        means: how fleetpatch can change it: "registry" (the values that Microsoft documents for Azure Edition),
+            "arc" (a licence of Azure Arc), the name of the vendor's tool, or "" (people have to).
+        enrolled: whether the licence, the subscription or the module is enrolled on it; None when unknown.
+        receives: whether it is set to receive them; None when unknown.
+        product: what is enrolled, as the provider names it: the build of Windows, or SUSE's module.
+        prerequisites: what it has and what it lacks, each with its remedy.
+    """
+
+    provider: str
+    means: str = ""
+    enrolled: bool | None = None
+    receives: bool | None = None
+    product: str = ""
+    prerequisites: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedPackage:
+    """A package that is unpacked but not configured: its installation was interrupted, or failed.
+
+    Attributes:
+        id: the id that an update of this package has.
+        status: status from the package manager, for example "half-configured".
+        failure: how its own script failed, in its words; "" when that is not known, as after an interruption.
+    """
+
+    id: str
+    name: str
+    arch: str
+    version: str
+    status: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """The package state that the package manager reports.
+
+    Attributes:
+        problems: faults (interrupted transactions, unmet dependencies); empty when the state is healthy.
+        repairable: whether a repair may help: it finishes an interrupted transaction, or mends the package database.
+        interrupted: whether an interrupted transaction is among the problems.
+        can_install_others: whether updates of other packages can be installed beside the problems.
+        unfinished: packages among the problems that are only half installed.
+        failed_scripts: installed packages whose last script failed, and whose database does not know it any more.
+        lock_holder: the process that holds the package manager's lock now, or "".
+        auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
+        unpausable_updaters: the names of those among them that no run can pause (jobs of cron, for example).
+        non_installing_updaters: the names of those among them that only read lists, download, notify or wait.
+        updater_units: masks of the services among the system's own updaters. No run restarts them.
+        warnings: for example repositories that could not be read.
+        services_to_restart: services that use files which updates have replaced.
+        at_work: the process that changed packages during the query, so that they were not checked; "" for none.
+        live_patching: what is known of live patches; None when the machine has no tool for them.
+        repository_problems: repositories that were not read, each with its remedy.
+        remarks: what the package manager remarked on repositories that it read all the same.
+        hotpatch: its enrolment for hotpatches or live patches; None when it can't have any, or in older records.
+    """
+
+    manager: str
+    updates: tuple[Update, ...]
+    reboot: RebootNeed
+    held: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    repairable: bool = False
+    lock_holder: str = ""
+    auto_updaters: tuple[tuple[str, float | None], ...] = ()
+    warnings: tuple[str, ...] = ()
+    services_to_restart: tuple[str, ...] = ()
+    unfinished: tuple[UnfinishedPackage, ...] = ()
+    failed_scripts: tuple[str, ...] = ()
+    at_work: str = ""
+    updater_units: tuple[str, ...] = ()
+    live_patching: LivePatching | None = None
+    repository_problems: tuple[RepositoryProblem, ...] = ()
+    unpausable_updaters: tuple[str, ...] = ()
+    non_installing_updaters: tuple[str, ...] = ()
+    hotpatch: HotpatchEnrolment | None = None
+    can_install_others: bool = False
+    remarks: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The pending updates of one machine, or why they are unknown."""
+
+    machine: str
+    at: datetime
+    seconds: float
+    facts: Facts | None = None
+    packages: PackageState | None = None
+    error: ErrorInfo | None = None
+    run_id: str = ""
+
+    @property
+    def urgent_count(self) -> int:
+        """Return the number of critical and security updates."""
+        updates = self.packages.updates if self.packages else ()
+        return sum(update.classification in URGENT_CLASSIFICATIONS for update in updates)
+
+    @property
+    def other_count(self) -> int:
+        """Return the number of all other updates."""
+        return len(self.packages.updates) - self.urgent_count if self.packages else 0
+
+    @property
+    def compliance(self) -> Compliance:
+        """Return Compliant when no critical or security update is pending or hidden, and no package is broken."""
+        if self.packages is None:
+            return Compliance.NOT_ASSESSED
+        return judge_compliance(
+            urgent=self.urgent_count,
+            unclassified=sum(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates),
+            broken=bool(self.packages.problems),
+            problems=self.packages.repository_problems,
+        )

@@ -1,0 +1,122 @@
+"""The judgement whether a machine is compliant, and what may hide fixes from it, on which it depends."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from tasks.domain.errors import READ_LISTS_REMEDY, ReportTooLarge
+from tasks.domain.states import Compliance
+
+MAX_ANSWER_AGE: Final = timedelta(days=7)
+"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryProblem:
+    """A package repository that was not read, or another reason why fixes are not seen, and the remedy.
+
+    Attributes:
+        repository: its name, or "" for all of them.
+        message: why, in the package manager's words.
+        remedy: what to do.
+        hides_fixes: whether it could have security fixes, which are not seen now.
+    """
+
+    repository: str
+    message: str
+    remedy: str
+    hides_fixes: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.repository}: {self.message}" if self.repository else self.message
+
+
+UNASKED_SOURCE: Final = RepositoryProblem(
+    "", "whether there is a newer image is not known: its source was not asked", READ_LISTS_REMEDY
+)
+"""Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
+
+
+_ENDED_SUPPORT_REMEDY: Final = (
+    "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
+)
+
+
+def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if the support of a system has ended. Its publisher makes no more fixes.
+
+    Args:
+        system: its name and version.
+        support_end: the first day without support (os-release(5)), "YYYY-MM-DD"; "" when the system does not tell it.
+        today: the day of the judgement.
+    """
+    if not support_end or today.isoformat() < support_end:
+        return ()
+    message = f"the support of {system} has ended on {support_end} (SUPPORT_END in its os-release)"
+    return (RepositoryProblem("", message, _ENDED_SUPPORT_REMEDY),)
+
+
+def merge_problems(
+    now: Iterable[RepositoryProblem], earlier: Iterable[RepositoryProblem]
+) -> tuple[RepositoryProblem, ...]:
+    """Return the problems of a read without a refresh, with those that only the next refresh can take back.
+
+    Args:
+        now: of this read. Of a repository that stands in both, the refresh told the cause.
+        earlier: of the read before. What it had asked by then does not count as unasked. The end of the system's
+            support is judged anew by each read.
+    """
+    now, earlier = tuple(now), tuple(earlier)
+    told = {each.repository for each in earlier if each.repository}
+    lasting = [each for each in earlier if each != UNASKED_SOURCE and each.remedy != _ENDED_SUPPORT_REMEDY]
+    new = (each for each in now if each.repository not in told and (each != UNASKED_SOURCE or each in earlier))
+    return tuple(dict.fromkeys((*lasting, *new)))
+
+
+def judge_compliance(
+    *, urgent: int, unclassified: int, broken: bool, problems: Iterable[RepositoryProblem]
+) -> Compliance:
+    """Return whether a machine whose package state is known is compliant. All that shows compliance asks here.
+
+    Args:
+        urgent: how many critical and security updates are pending.
+        unclassified: how many pending updates may be security updates.
+        broken: whether packages are broken.
+        problems: the repositories that were not read.
+    """
+    if urgent or broken:
+        return Compliance.NON_COMPLIANT
+    if unclassified or any(problem.hides_fixes for problem in problems):
+        return Compliance.NOT_ASSESSED
+    return Compliance.COMPLIANT
+
+
+def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: str = "") -> bool:
+    """Return whether a machine's newest answer says what the machine is now.
+
+    Args:
+        answered_at: the time of the answer; None: the machine has never answered.
+        now: the present time.
+        error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
+    """
+    was_refused = error_kind == ReportTooLarge.__name__
+    return answered_at is not None and not was_refused and now - answered_at <= MAX_ANSWER_AGE
+
+
+def judge_present_compliance(
+    known: Compliance, answered_at: datetime | None, now: datetime, error_kind: str = ""
+) -> Compliance:
+    """Return whether a machine is compliant now. All that shows the state of machines asks here.
+
+    A try that got no answer does not hide what the machine lacks, and does not say that it still lacks nothing.
+
+    Args:
+        known: by its newest answer.
+        answered_at: the time of that answer; None: the machine has never answered.
+        now: the present time.
+        error_kind: the class of the error of its newest assessment, "" for none.
+    """
+    if not is_answer_current(answered_at, now, error_kind) or (error_kind and known is Compliance.COMPLIANT):
+        return Compliance.NOT_ASSESSED
+    return known

@@ -1,0 +1,325 @@
+"""The tree of errors. Each error has a machine, a hint for the user, and a flag: transient or not.
+
+FleetpatchError                     inventory/errors.py
+├── InventoryError                  bad inventory or scope: file, line, key
+│   ├── InvalidFiles                all faults of files that belong together, found in one pass
+│   │   ├── InvalidInventory
+│   │   └── InvalidConfigurations   deployments/configuration/loader.py
+│   ├── EmptyScopeError             the scope matches no machine
+│   └── HostKeyConflict             a host key that must not be learned
+├── CredentialError                 a credential reference that leads to nothing
+│   └── SecretStoreUnavailable      (transient) the secret store does not answer
+├── CannotRun                       the environment of fleetpatch lacks something
+└── PatchError
+    ├── RequestError                a request that can't be executed as written
+    │   └── PolicyRefused           a rule of the policy, or the scope of a role, forbids it
+    │       └── Frozen              a freeze of the configurations forbids it now
+    ├── TransportError
+    │   ├── Unreachable             (transient) no answer, or no SSH at that address
+    │   ├── ConnectionLost          (transient) the connection was lost; jobs on the machine continue
+    │   ├── AuthenticationFailed    never retried: the account could be locked
+    │   ├── HostKeyMismatch         never retried: the machine is quarantined
+    │   ├── HostKeyUnknown          never retried: the key is not pinned yet
+    │   ├── PrivilegeError          the login user can't get administrator rights
+    │   └── DeadlineExceeded        the deadline has passed
+    ├── ProtocolViolation           the machine's answer is not the expected JSON
+    │   └── ReportTooLarge          the machine reports more than any real machine
+    ├── ScriptFailed                a script ended with an unexpected exit code
+    │   └── LockLost                the machine refused an order: the run no longer has its machine lock
+    ├── ManagerError
+    │   ├── ManagerBusy             (transient) another process holds the package manager's lock
+    │   ├── RepositoryError         (transient) repositories can't be read
+    │   │   └── ListsUnread         the machine has never read its package lists
+    │   ├── BrokenPackages          the package state is interrupted or inconsistent
+    │   └── UnsupportedSystem       the machine has no supported package manager
+    ├── JobLost                     a job's process ended without a result
+    ├── WindowClosed                no time is left in the window
+    ├── RebootFailed                the machine did not go down, or did not come back
+    ├── RecordsError                the records can't be read or written
+    │   ├── RecordsUnavailable      (transient) the database is unreachable, busy or full
+    │   ├── SealBroken              a record was changed in the database: nothing of it is done
+    │   └── SealKeyMissing          a record was sealed with a key that this process doesn't have
+    ├── LeaseHeld                   another process executes this run
+    ├── RunBegun                    another process of the flow run has begun this run already
+    ├── ReportError                 a report can't be written; no partial file remains
+    ├── FeedError                   a file of risk feeds that can't be used
+    ├── InternalError               a fault in fleetpatch itself
+    └── FleetPatchFailed            raised once, at the end of a run; has the complete report
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from inventory.errors import (
+    CredentialError,
+    EmptyScopeError,
+    FleetpatchError,
+    HostKeyConflict,
+    InvalidInventory,
+    InventoryError,
+    SecretStoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from tasks.domain.model import RunReport
+    from tasks.domain.protocols.leases import LeaseHolder
+
+__all__ = [
+    "READ_LISTS_REMEDY",
+    "AuthenticationFailed",
+    "BrokenPackages",
+    "CannotRun",
+    "ConnectionLost",
+    "CredentialError",
+    "DeadlineExceeded",
+    "EmptyScopeError",
+    "FeedError",
+    "FleetPatchFailed",
+    "FleetpatchError",
+    "Frozen",
+    "HostKeyConflict",
+    "HostKeyMismatch",
+    "HostKeyUnknown",
+    "InternalError",
+    "InvalidInventory",
+    "InventoryError",
+    "JobLost",
+    "LeaseHeld",
+    "ListsUnread",
+    "LockLost",
+    "ManagerBusy",
+    "ManagerError",
+    "PatchError",
+    "PolicyRefused",
+    "PrivilegeError",
+    "ProtocolViolation",
+    "RebootFailed",
+    "RecordsError",
+    "RecordsUnavailable",
+    "ReportError",
+    "ReportTooLarge",
+    "RepositoryError",
+    "RequestError",
+    "RunBegun",
+    "ScriptFailed",
+    "SealBroken",
+    "SealKeyMissing",
+    "SecretStoreUnavailable",
+    "TransportError",
+    "Unreachable",
+    "UnsupportedSystem",
+    "WindowClosed",
+]
+
+
+class CannotRun(FleetpatchError):
+    """fleetpatch can't run here: its environment lacks something."""
+
+
+class PatchError(FleetpatchError):
+    """An error during the assessment or the patching of a machine."""
+
+
+class RequestError(PatchError):
+    """A request that can't be executed as written."""
+
+
+class PolicyRefused(RequestError):
+    """A rule of the policy, or the scope of a role, forbids the request. The message names the rule."""
+
+
+class Frozen(PolicyRefused):
+    """A freeze of the fleet's configurations touches the window, or it is not known whether one does."""
+
+
+class TransportError(PatchError):
+    """The connection to the machine failed. The transport converts library errors into these errors."""
+
+
+class Unreachable(TransportError):
+    """The machine's address does not answer, or does not answer with SSH."""
+
+    transient: ClassVar[bool] = True
+
+
+class ConnectionLost(TransportError):
+    """The connection was lost. A job on the machine continues."""
+
+    transient: ClassVar[bool] = True
+
+
+class AuthenticationFailed(TransportError):
+    """The machine refused the login. Never retried: the account could be locked."""
+
+
+class HostKeyMismatch(TransportError):
+    """The machine's host key is not the pinned key. Never retried: the machine is quarantined."""
+
+
+class HostKeyUnknown(TransportError):
+    """The machine's host key is not pinned, and learning is off."""
+
+
+class PrivilegeError(TransportError):
+    """The login user can't get administrator rights."""
+
+
+class DeadlineExceeded(TransportError):
+    """The deadline has passed."""
+
+
+class ProtocolViolation(PatchError):
+    """The machine's answer is not the expected JSON."""
+
+
+class ReportTooLarge(ProtocolViolation):
+    """The machine reports more than any real machine: nothing of its report is taken."""
+
+
+class ScriptFailed(PatchError):
+    """A script ended with an unexpected exit code.
+
+    Attributes:
+        exit_code: exit code of the script, as the machine returned it.
+        output_tail: the end of the script's output, for display.
+    """
+
+    def __init__(
+        self, message: str, *, exit_code: int, output_tail: str = "", machine: str | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, machine=machine, hint=hint)
+        self.exit_code = exit_code
+        self.output_tail = output_tail
+
+
+class LockLost(ScriptFailed):
+    """The machine refused an order: the run, or this attempt at it, no longer has its machine lock. Nothing began.
+
+    Attributes:
+        holder: the id of the other run that has the lock; "" when no other run has it.
+    """
+
+    holder: str = ""
+
+
+class ManagerError(PatchError):
+    """The package manager can't execute the request."""
+
+
+class ManagerBusy(ManagerError):
+    """Another process holds the package manager's lock."""
+
+    transient: ClassVar[bool] = True
+
+
+class RepositoryError(ManagerError):
+    """All or some repositories can't be read."""
+
+    transient: ClassVar[bool] = True
+
+
+READ_LISTS_REMEDY: Final = (
+    "Read the package lists: `fleetpatch assess MACHINE`, or `fleetpatch doctor MACHINE --refresh`."
+)
+
+
+class ListsUnread(RepositoryError):
+    """The machine has never read the package lists of its repositories. Its pending updates are unknown."""
+
+    transient: ClassVar[bool] = False
+
+
+class BrokenPackages(ManagerError):
+    """The package state is interrupted or inconsistent."""
+
+
+class UnsupportedSystem(ManagerError):
+    """The machine has no supported package manager."""
+
+
+class JobLost(PatchError):
+    """A job's process ended without a result. The package database shows what the job did."""
+
+
+class WindowClosed(PatchError):
+    """No time is left in the window."""
+
+
+class RebootFailed(PatchError):
+    """The machine did not go down, or did not come back, within the allowed time."""
+
+
+class RecordsError(PatchError):
+    """The records can't be read or written."""
+
+
+class RecordsUnavailable(RecordsError):
+    """The database is unreachable, busy or full. The write may or may not be stored; repeat it."""
+
+    transient: ClassVar[bool] = True
+
+
+class SealBroken(RecordsError):
+    """A record has no seal, or it doesn't fit: something else than fleetpatch wrote it. Nothing of it is done."""
+
+
+class SealKeyMissing(RecordsError):
+    """A record was sealed with a key that this process doesn't have: another controller wrote it."""
+
+
+class RunNotFound(RecordsError):
+    """No run of the records has this id, or several have it as the beginning of theirs."""
+
+
+class LeaseHeld(PatchError):
+    """Another process executes this run.
+
+    Attributes:
+        run_id: id of the run.
+        holder: the process that has the lease.
+        until: when the lease expires if it is not renewed, by the clock of the records.
+    """
+
+    def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
+        super().__init__(
+            f"run {run_id} is executed by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
+            hint="Stop that run, or wait: if its process died, its lease expires by itself.",
+        )
+        self.run_id = run_id
+        self.holder = holder
+        self.until = until
+
+
+class RunBegun(PatchError):
+    """Another process of the same flow run has begun this run already, and may have ended it."""
+
+
+class ReportError(PatchError):
+    """A report can't be written. No partial file remains."""
+
+
+class FeedError(PatchError):
+    """A file of risk feeds that can't be used.
+
+    Attributes:
+        file: the file.
+        fault: what is wrong with it, as the rest of a sentence that begins with the file.
+    """
+
+    def __init__(self, fault: str, *, file: Path, hint: str = "") -> None:
+        super().__init__(f"{file} {fault}", hint=hint)
+        self.file = file
+        self.fault = fault
+
+
+class InternalError(PatchError):
+    """A fault in fleetpatch itself: an unexpected exception."""
+
+
+class FleetPatchFailed(PatchError):
+    """At least one machine failed. Raised once, at the end of a run; has the complete report."""
+
+    def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.report = report

@@ -1,0 +1,77 @@
+"""The Records protocol: the journal and the history of runs."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
+from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.states import Step
+
+
+class JournalMark(StrEnum):
+    """Whether an entry is written before an act or after it."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One entry of the journal. It is safely stored before its act begins.
+
+    Attributes:
+        act: the act that begins or has ended: "install", "stage", "repair", "remove", "reboot" …
+        key: distinguishes acts of the same kind in one step (the job id; the boot id before a reboot).
+        detail: small JSON facts for people and for the process that resumes the run.
+    """
+
+    run_id: str
+    machine: str
+    step: Step
+    mark: JournalMark
+    act: str
+    key: str
+    at: datetime
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+def build_lease_lost_error() -> RecordsError:
+    """Return the error for a process that writes about a run whose lease it has lost."""
+    return RecordsError(
+        "another process executes this run now, so this process writes nothing more about it",
+        hint="Look at the run: the other process continues it.",
+    )
+
+
+class Records(Protocol):
+    """The store of runs. Every method raises RecordsError when the store can't be reached."""
+
+    def append_entry(self, entry: JournalEntry) -> None:
+        """Store an entry. Return when it would survive a power cut. The same entry sent again is stored once."""
+
+    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+        """Return the journal of a run (or of one machine in it), oldest entry first."""
+
+    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
+        """Store or replace a run, an assessment, an outcome, a job's output, or a complete report with its plans."""
+
+    def read_measure(self, machine: str, measure: str) -> float | None:
+        """Return the exponentially weighted mean of a measure over past runs of this machine.
+
+        Measures: ``install_seconds_per_update``, ``transaction_seconds``, ``download_bytes_per_second``,
+        ``reboot_seconds``. None when there is no value yet.
+        """
+
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """Return a machine's newest assessment that has an answer; None: it has none. Its updates may be missing."""
+
+    def with_lease(self, run_id: str, holder: LeaseHolder) -> "Records":
+        """Return these records, limited to writes while this holder has the lease of the run.
+
+        The store checks the lease and writes in one step. So the next holder finds everything that this holder has
+        written, and this holder can write nothing later, even if its process was paused during a write: then
+        ``append_entry`` and ``save`` raise RecordsError. An expired lease is valid until another holder acquires it.
+        """

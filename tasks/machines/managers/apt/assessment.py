@@ -1,0 +1,216 @@
+"""Turns the answers of apt_assess.sh into a PackageState."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.machines.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
+from tasks.machines.managers.apt.dpkg_state import (
+    DpkgProblems,
+    block_dependent_updates,
+    find_lasting_lacks,
+    find_problems,
+    find_unfinished_packages,
+    is_dpkg_locked,
+    parse_failed_setups,
+    parse_packages,
+    parse_unpacking_failures,
+)
+from tasks.machines.managers.apt.output_parsers import (
+    Release,
+    parse_policy,
+    parse_releases,
+    parse_simulation,
+    parse_stanzas,
+)
+from tasks.machines.managers.apt.package_lists import (
+    find_frozen_archives,
+    find_missing_security,
+    find_stale_lists,
+    read_refresh,
+    require_package_lists,
+)
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.publishers import find_distributions_without_security, find_security_publishers
+from tasks.machines.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
+from tasks.machines.managers.apt.ubuntu_pro import with_pro_updates
+from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
+from tasks.machines.managers.live_patches import parse_live_patches
+from tasks.machines.managers.lock_holders import describe_lock_holders
+from tasks.machines.managers.native_updaters import find_named_updaters
+from tasks.machines.managers.repository_problems import build_repository_error, warn_of_unclassified
+from tasks.machines.managers.script_output import (
+    ScriptSection,
+    parse_sections,
+    require_boolean,
+    require_integer,
+    require_single_record,
+    require_text,
+)
+from tasks.machines.managers.settled_state import JUST_ENDED_PROCESS
+
+_REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
+_REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
+_NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from the script's result.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or malformed.
+        ManagerBusy, RepositoryError, ManagerError: apt could not refresh its lists, or has no repository.
+        ListsUnread: apt has never read its lists.
+    """
+    sections = parse_sections(result, "apt_assess", *_REQUIRED_SECTIONS)
+    state, reboot = (
+        require_single_record(result, "apt_assess", "state"),
+        require_single_record(result, "apt_assess", "reboot"),
+    )
+    unread, remarks = _read_repositories(sections, state)
+    releases = parse_releases(sections["releases"].text)
+    is_never_read = "unread" in state and require_boolean(state, "unread")
+    if unread and not releases and ("update" in sections or not is_never_read):  # why not even one was read
+        raise build_repository_error(unread)
+    require_package_lists(len(releases), unread=is_never_read)
+    may_hide_security = any(each.hides_fixes for each in unread)  # the security repository may be the one
+    missing = () if may_hide_security else find_missing_security(releases.values())
+    packages = parse_packages(sections["odd"].text)
+    native = require_text(state, "native")
+    simulation = parse_simulation(sections["upgrade"].text)
+    if "unmet" in sections:  # the upgrade was simulated without these
+        unmet = parse_simulation(sections["unmet"].text).unmet_dependencies
+        simulation = replace(simulation, unmet_dependencies={**unmet, **simulation.unmet_dependencies})
+    held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
+    stanzas = parse_stanzas(sections["versions"].text)
+    policies = parse_policy(sections["policy"].text)
+    remarks = (
+        *remarks,
+        *(_REMARK_ON_CONTENT.format(each.name, each.installed) for each in policies if each.has_other_content),
+    )
+    updates = build_pending_updates(
+        AptState(
+            native_architecture=native,
+            policies=policies,
+            releases=releases,
+            held=held,
+            stanzas=stanzas,
+            changes=simulation.changes,
+        )
+    )
+    locks = result.find_records("lock")
+    setups = parse_failed_setups(sections["unfinished"].text if "unfinished" in sections else "")
+    failures = parse_unpacking_failures(sections["unpacking"].text if "unpacking" in sections else "")
+    problems = find_problems(
+        packages,
+        sections["audit"].text,
+        simulation,
+        setups,
+        interrupted=require_boolean(state, "interrupted"),
+        failures=failures,
+    )
+    lacking = find_lasting_lacks(simulation.unmet_dependencies, failures)
+    unfinished = find_unfinished_packages(packages, native, setups, lacking)
+    changed = "changed" in state and require_boolean(state, "changed")
+    at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
+    if (
+        problems.messages and at_work
+    ):  # packages that are half changed now belong to a running transaction; they are not broken
+        problems, unfinished = DpkgProblems(), ()
+    was_interrupted = (
+        require_boolean(state, "interrupted")
+        or any(each.needs_reinstall for each in packages)
+        or any(not each.failure for each in unfinished)
+    )
+    updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
+    needrestart = sections["needrestart"].text if "needrestart" in sections else None
+    live = parse_live_patches(result, sections)
+    updaters = _parse_auto_updaters(sections, require_integer(state, "at"))
+    return PackageState(
+        manager="apt",
+        updates=_with_pro_updates(updates, sections, native),
+        reboot=find_reboot_need(reboot, needrestart, live),
+        held=tuple(sorted(held)),
+        problems=problems.messages,
+        repairable=problems.repairable,
+        interrupted=bool(problems.messages) and was_interrupted,
+        can_install_others=problems.can_install_others,
+        lock_holder=describe_lock_holders(locks),
+        auto_updaters=updaters,
+        warnings=()
+        if missing or may_hide_security
+        else _describe_missing_security(releases.values())
+        or warn_of_unclassified(updates, "publishers without a security archive"),
+        services_to_restart=find_services_to_restart(
+            needrestart, sections["outdated"].text if "outdated" in sections else ""
+        ),
+        unfinished=unfinished,
+        at_work=at_work,
+        updater_units=UPDATER_UNITS,
+        non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
+        repository_problems=(*unread, *missing),
+        remarks=remarks,
+        live_patching=live,
+        hotpatch=parse_live_patch_enrolment(result, sections),
+    )
+
+
+def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:
+    """Return a warning for each distribution without its security archive.
+
+    If no publisher has such an archive, return one warning for the machine.
+    """
+    releases = tuple(releases)
+    if lacking := find_distributions_without_security(releases):
+        return tuple(_NO_SECURITY_WARNING.format(f" of {name}") for name in lacking)
+    return () if find_security_publishers(releases) else (_NO_SECURITY_WARNING.format(""),)
+
+
+def _read_repositories(
+    sections: Mapping[str, ScriptSection], state: ScriptRecord
+) -> tuple[tuple[RepositoryProblem, ...], tuple[str, ...]]:
+    """Return the repositories that were not read, and apt's remarks on the others."""
+    texts = {
+        name: sections[name].text if name in sections else "" for name in ("sources", "partial", "lists", "validity")
+    }
+    now = require_integer(state, "at")
+    frozen = find_frozen_archives(texts["sources"], texts["lists"], now)
+    if "update" in sections:
+        unread, remarks = read_refresh(sections["update"], texts["sources"], texts["partial"])
+        return _join_problems(unread, frozen), remarks
+    if "lists" not in sections:
+        return (), ()
+    lists_at = state.get("lists_at")
+    stale = find_stale_lists(
+        texts["sources"],
+        texts["lists"],
+        texts["validity"],
+        lists_at=lists_at if isinstance(lists_at, int) else 0,
+        now=now,
+    )
+    return _join_problems(stale, frozen), ()
+
+
+def _join_problems(
+    unread: tuple[RepositoryProblem, ...], frozen: tuple[RepositoryProblem, ...]
+) -> tuple[RepositoryProblem, ...]:
+    """Return both, without the archives whose problem was told already."""
+    told = tuple(each.repository for each in unread)
+    return (*unread, *(each for each in frozen if not any(name.startswith(each.repository) for name in told)))
+
+
+def _with_pro_updates(
+    updates: tuple[Update, ...], sections: Mapping[str, ScriptSection], native: str
+) -> tuple[Update, ...]:
+    if "pro" not in sections or "installed" not in sections:
+        return updates
+    installed = dict(line.split("\t", 1) for line in sections["installed"].text.splitlines() if "\t" in line)
+    return with_pro_updates(updates, sections["pro"].text, native, installed)
+
+
+def _parse_auto_updaters(sections: Mapping[str, ScriptSection], now: int) -> tuple[tuple[str, float | None], ...]:
+    if "timers" not in sections or "periodic" not in sections:
+        return ()
+    return find_auto_updaters(sections["timers"].text, sections["periodic"].text, now)

@@ -1,0 +1,171 @@
+"""The package manager apt, for Debian, Ubuntu and derivatives. Scripts: scripts/. Parsers: output_parsers.py."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from tasks.domain.errors import ProtocolViolation, RequestError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
+from tasks.domain.protocols.transport import Script, Transport
+from tasks.machines.managers.apt.assessment import parse_assessment
+from tasks.machines.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
+from tasks.machines.managers.apt.output_parsers import parse_simulation_result
+from tasks.machines.managers.boot_packages import is_boot_package
+from tasks.machines.managers.job_parameters import (
+    build_job_parameters,
+    build_package_parameters,
+    build_refresh_parameters,
+)
+from tasks.machines.managers.script_output import parse_sections, require_text
+from tasks.machines.managers.settled_state import read_settled_state
+
+_PACKAGE: Final = "tasks.machines.managers.apt"
+ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
+SIMULATE_SCRIPT: Final = Script("apt_rehearse", package=_PACKAGE)
+INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
+JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
+
+DEFAULT_RATES: Final = Rates(
+    transaction_seconds=15.0,
+    install_seconds_per_update=2.0,
+    download_bytes_per_second=1e6,
+    reboot_seconds=300.0,
+    validate_seconds=30.0,
+)
+"""Azure's agent assumes 90 s per update, because it installs updates one by one; in a batch the time is much shorter.
+Its 5 minutes for a reboot are used here too."""
+
+CHANGE_LOCK_FILES: Final = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+
+LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
+"""How long an assessment waits for another process that reads apt's lists."""
+
+PACKAGE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]*(:[a-z0-9\-]+)?")
+VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
+"""What may be part of a command line. dpkg and apt allow more names than Debian Policy 5.6.1, and vendors use them."""
+
+
+class AptManager:
+    """The PackageManager for Debian, Ubuntu and derivatives."""
+
+    name = "apt"
+    default_rates = DEFAULT_RATES
+    script_package = _PACKAGE
+    updaters_script: Script | None = UPDATERS_SCRIPT
+    health_script: Script | None = None
+    lock_files: tuple[str, ...] = LOCK_FILES
+    change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+    offers_more_later = False
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Read the package state in one call, and again if packages were changed meanwhile.
+
+        Raises:
+            ManagerBusy: another process reads apt's lists all the time.
+            RepositoryError: no repository answers, or none is configured.
+            ManagerError: apt can't work at all.
+        """
+        params = build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}
+        return read_settled_state(
+            lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
+            lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),
+        )
+
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager."""
+        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
+        return replace(packages, updates=updates, updater_units=UPDATER_UNITS)
+
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
+        """See PackageManager."""
+        if not updates:
+            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        params = {
+            "packages": tuple(build_package_spec(update) for update in updates),
+            "keep": tuple(name for name in sorted(keep) if PACKAGE_NAME_PATTERN.fullmatch(name)),
+        }
+        result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
+        sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
+        uris = sections["uris"].text if "uris" in sections else None
+        return parse_simulation_result(sections["simulation"].text, uris, updates)
+
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        """Read from dpkg: update id -> version, for packages that are installed and configured."""
+        if not updates:
+            return {}
+        names = tuple(dict.fromkeys(_require_package_name(update) for update in updates))
+        result = transport.run_script(replace(INSTALLED_SCRIPT, params={"packages": names}), deadline=deadline)
+        sections = parse_sections(result, INSTALLED_SCRIPT.name, "packages")
+        states = result.find_records("state")
+        if not states:
+            raise ProtocolViolation(f"{INSTALLED_SCRIPT.name} did not say the machine's architecture")
+        whole = parse_installed_packages(sections["packages"].text, require_text(states[0], "native"))
+        return {update.id: whole[update.id] for update in updates if update.id in whole}
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
+        return parse_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+        excluded: Sequence[str] = (),
+    ) -> Script:
+        """Return the script of a job that executes the transactions one after the other.
+
+        Raises:
+            RequestError: there is nothing to do, or a package's name or version is not valid.
+        """
+        params = build_job_parameters(kind, transactions) | build_package_parameters(
+            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
+        )
+        return replace(JOB_SCRIPT, params=params)
+
+
+def _require_package_name(update: Update) -> str:
+    if not PACKAGE_NAME_PATTERN.fullmatch(update.name):
+        raise RequestError(f"not a Debian package: {update.name!r}")
+    return update.name
+
+
+def build_package_spec(update: Update) -> str:
+    """Return a package with its exact version, as an argument for apt.
+
+    Raises:
+        RequestError: it is not a Debian package's name and version: apt would read it as an option or a pattern.
+    """
+    if not (PACKAGE_NAME_PATTERN.fullmatch(update.id) and VERSION_PATTERN.fullmatch(update.available)):
+        raise RequestError(f"not a Debian package and version: {update.id!r} {update.available!r}")
+    return f"{update.id}={update.available}"
+
+
+def parse_installed_packages(text: str, native: str) -> Mapping[str, str]:
+    """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
+    whole: dict[str, str] = {}
+    for line in text.splitlines():
+        fields = line.split("\t")
+        if len(fields) == 5 and fields[2:4] == ["ok", "installed"]:
+            name, arch = fields[:2]
+            whole[name if arch in {native, "all"} else f"{name}:{arch}"] = fields[4]
+    return whole

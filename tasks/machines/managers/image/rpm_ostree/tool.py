@@ -1,0 +1,224 @@
+"""rpm-ostree: Fedora CoreOS, Silverblue, IoT and RHEL for Edge. Reads ``rpm-ostree status --json``. Pure.
+
+The fields are those of rpm-ostree's daemon: "deployments" in boot order, and "cached-update", which its last check or
+download has left.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.model import RepositoryProblem
+from tasks.domain.states import Classification
+from tasks.machines.managers.image.manager import ImageTool
+from tasks.machines.managers.image.state import (
+    NEWER_IMAGE,
+    ImageState,
+    ImageUpdate,
+    clean_text,
+    find_exact_image_problem,
+    format_version,
+)
+from tasks.machines.managers.image.state import shorten_digest as shorten
+from tasks.machines.managers.native_updaters import is_active
+from tasks.machines.managers.script_output import ScriptSection
+
+_MAX_ITEMS: Final = 10_000
+_MAX_EPOCH_SECONDS: Final = 10**11
+_SECURITY_ADVISORY: Final = 1  # libdnf's DnfAdvisoryKind
+_SEVERITIES: Final = ("", "Low", "Moderate", "Important", "Critical")  # RpmOstreeAdvisorySeverity
+_NEWER_PACKAGES: Final = "newer local packages"
+_UNKNOWN_DIGESTS: Final = (NEWER_IMAGE, _NEWER_PACKAGES)
+_CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
+_ADVISORY_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._\-]{0,99}")
+
+_LOCKED: Final = "locked: no boot starts it before rpm-ostree finalize-deployment, as an agent such as Zincati calls it"
+
+Names = Annotated[list[str], Field(max_length=_MAX_ITEMS)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="ignore", alias_generator=lambda name: name.replace("_", "-"))
+
+
+class _Deployment(_Record):
+    checksum: str
+    base_checksum: str | None = None
+    version: str | None = None
+    base_version: str | None = None
+    booted: bool = False
+    staged: bool = False
+    finalization_locked: bool = False
+    origin: str | None = None
+    container_image_reference: str | None = None
+    container_image_reference_digest: str | None = None
+    packages: Names = []
+    requested_local_packages: Names = []
+    base_removals: Annotated[list[Any], Field(max_length=_MAX_ITEMS)] = []
+    base_local_replacements: Annotated[list[Any], Field(max_length=_MAX_ITEMS)] = []
+    endoflife: str | None = None
+    unlocked: str = "none"
+
+    @property
+    def image(self) -> str:
+        """The reference that it follows."""
+        return clean_text(self.container_image_reference or self.origin or "")
+
+    @property
+    def base(self) -> str:
+        """The version of its image, without local packages."""
+        label = self.base_version or self.version
+        return format_version(label, self.container_image_reference_digest or self.base_checksum or self.checksum)
+
+    @property
+    def full(self) -> str:
+        """The version of its image, with the checksum that local packages give it on this machine only."""
+        return f"{self.base} with local packages ({shorten(self.checksum)})" if self.base_checksum else self.base
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """What it may have been called before it was built."""
+        return (self.base, *(format_version(self.base_version or self.version, "", why) for why in _UNKNOWN_DIGESTS))
+
+
+class _LayerSizes(_Record):
+    added_size: Annotated[int, Field(ge=0, lt=2**62)] | None = None
+
+
+class _CachedUpdate(_Record):
+    checksum: str
+    version: str | None = None
+    timestamp: Annotated[int, Field(ge=0, lt=_MAX_EPOCH_SECONDS)] | None = None
+    ref_has_new_commit: bool = False
+    deployment: str | None = None
+    manifest_diff: _LayerSizes | None = None
+    advisories: Annotated[
+        list[tuple[str, int, int, list[str], dict[str, list[tuple[str, str]]]]], Field(max_length=_MAX_ITEMS)
+    ] = []
+
+
+class _Driver(_Record):
+    driver_name: str
+    driver_sd_unit: str
+
+
+class _Status(_Record):
+    deployments: Annotated[list[_Deployment], Field(max_length=1000)]
+    cached_update: _CachedUpdate | None = None
+    update_driver: _Driver | None = None
+
+
+def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
+    """Return what ``rpm-ostree status --json`` reports.
+
+    Raises:
+        ProtocolViolation: it is not valid, or no deployment is booted.
+    """
+    try:
+        status = _Status.model_validate_json(sections["status"].text)
+        booted = next(each for each in status.deployments if each.booted)
+    except (KeyError, ValidationError, StopIteration) as error:
+        raise ProtocolViolation(f"the status of rpm-ostree can't be understood: {error!s:.300}") from error
+    staged = next((each for each in status.deployments if each.staged), None)
+    locked = staged if staged and staged.finalization_locked else None
+    coming = booted if staged is None or locked else staged
+    warnings = _find_warnings(status.deployments, booted)
+    driver = status.update_driver
+    if driver and "timers" in sections and is_active(sections["timers"].text, driver.driver_sd_unit):
+        warnings.append(
+            f"{clean_text(driver.driver_name)} drives the updates of this system. While it works, rpm-ostree refuses "
+            f"others. Pause {clean_text(driver.driver_sd_unit)} in the run (native_updaters), or switch it off"
+        )
+    return ImageState(
+        image=coming.image,
+        running=booted.full,
+        next=coming.full,
+        update=_find_update(status.cached_update, staged or booted) or (_offer_locked(locked) if locked else None),
+        other_names=coming.other_names,
+        warnings=tuple(warnings),
+        problems=(*find_exact_image_problem(booted.image), *_find_end_of_life(booted)),
+        was_asked=(status.cached_update or staged) is not None,
+    )
+
+
+def _find_end_of_life(booted: _Deployment) -> tuple[RepositoryProblem, ...]:
+    if not booted.endoflife:
+        return ()
+    message = f"the image has reached its end of life: {clean_text(booted.endoflife)}"
+    return (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
+
+
+def _offer_locked(locked: _Deployment) -> ImageUpdate:
+    """Return a staged deployment that the next boot doesn't start: rpm-ostree has nothing else to stage."""
+    return ImageUpdate(locked.full, blocked=f"it is staged, but {_LOCKED}")
+
+
+def _find_update(cached: _CachedUpdate | None, coming: _Deployment) -> ImageUpdate | None:
+    """Return the update of the last check, unless ``coming`` has it already."""
+    if cached is None or cached.deployment is not None:  # it describes what is staged
+        return None
+    label, size = cached.version or coming.version, None
+    published = datetime.fromtimestamp(cached.timestamp, UTC) if cached.timestamp else None
+    if cached.manifest_diff is not None:  # a container image: its digest is not told before the download
+        if coming.staged:
+            return None
+        version, published, size = format_version(label, ""), None, cached.manifest_diff.added_size
+    elif not cached.ref_has_new_commit:
+        version, published = format_version(label, "", _NEWER_PACKAGES), None
+    elif shorten(cached.checksum) in {shorten(coming.checksum), shorten(coming.base_checksum or "")}:
+        return None
+    else:
+        version = format_version(label, cached.checksum)
+    return _with_advisories(ImageUpdate(version, published=published, size_bytes=size), cached)
+
+
+def _with_advisories(update: ImageUpdate, cached: _CachedUpdate) -> ImageUpdate:
+    security = [each for each in cached.advisories if each[1] == _SECURITY_ADVISORY]
+    if not security:  # rpm-ostree tells no others, and nothing if the repositories are not configured: not known
+        return update
+    worst = max(each[2] if 0 <= each[2] < len(_SEVERITIES) else 0 for each in security)
+    titles = [title for each in security for _, title in each[4].get("cve_references", [])]
+    return replace(
+        update,
+        classification=Classification.CRITICAL if _SEVERITIES[worst] == "Critical" else Classification.SECURITY,
+        severity=_SEVERITIES[worst],
+        advisories=tuple(sorted({each[0] for each in security if _ADVISORY_PATTERN.fullmatch(each[0])}, reverse=True)),
+        cves=tuple(sorted({cve for title in titles for cve in _CVE_PATTERN.findall(title)})),
+    )
+
+
+def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> list[str]:
+    warnings: list[str] = []
+    first = deployments[0]
+    if not (first.booted or first.staged):
+        warnings.append(
+            f"{first.full} is first in the boot order, but {booted.full} is running: the boot fell back to it, or a "
+            "rollback waits for the next boot"
+        )
+    warnings += [
+        f"{each.full} is staged, but {_LOCKED}" for each in deployments if each.staged and each.finalization_locked
+    ]
+    local = [*booted.packages, *booted.requested_local_packages]
+    if local:
+        names = ", ".join(clean_text(name) for name in local[:5])
+        warnings.append(f"packages are layered on the image: {names}{' and more' if len(local) > 5 else ''}")
+    if booted.base_removals or booted.base_local_replacements:
+        warnings.append("packages of the image are overridden locally (rpm-ostree override)")
+    if booted.unlocked not in {"none", ""}:
+        warnings.append(f"the running image is unlocked ({clean_text(booted.unlocked)}): an update drops such changes")
+    return warnings
+
+
+RPM_OSTREE: Final = ImageTool(
+    name="rpm-ostree",
+    package="tasks.machines.managers.image.rpm_ostree",
+    parse_state=parse_state,
+    no_update_codes=(77,),  # RPM_OSTREE_EXIT_UNCHANGED
+    timers=("rpm-ostreed-automatic.timer",),
+    agents=("zincati.service",),
+)

@@ -1,0 +1,93 @@
+"""Reads what live_patch_enrolment.sh reports: whether a machine is enrolled for live patches, and what it lacks. Pure.
+
+How a provider's own words mean the statuses of Azure:
+
+- Ubuntu: attached to Ubuntu Pro is enrolled, and the service livepatch is enabled or not.
+- RHEL: the dnf plugin of kpatch is installed is enrolled, and it installs live patches automatically or not.
+- SUSE Linux Enterprise: the Live Patching module is activated is enrolled, and its pattern is installed or not.
+"""
+
+import json
+from collections.abc import Mapping
+
+from tasks.domain.model import Finding, HotpatchEnrolment
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.domain.states import FindingLevel
+from tasks.machines.managers.script_output import ScriptSection, require_text
+
+SUSE_MODULE = "sle-module-live-patching"
+_SUBSCRIPTION_CHECK = "subscription"
+_SERVICE_CHECK = "service"
+_GOOD, _WARN, _BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
+
+
+def parse_live_patch_enrolment(result: ScriptResult, sections: Mapping[str, ScriptSection]) -> HotpatchEnrolment | None:
+    """Return what a machine says of its enrolment; None without a provider whose means are documented.
+
+    Args:
+        result: of a script that calls ``assess_live_patch_enrolment``.
+        sections: the sections of that result.
+
+    Raises:
+        ProtocolViolation: a record is malformed.
+    """
+    records = result.find_records("live_patch_enrolment")
+    if not records:
+        return None
+    readers = {"livepatch": _read_livepatch, "kpatch": _read_kpatch, "klp": _read_klp}
+    reader = readers.get(require_text(records[0], "provider"))
+    return reader(records[0], sections) if reader else None
+
+
+def _read_livepatch(_: ScriptRecord, sections: Mapping[str, ScriptSection]) -> HotpatchEnrolment:
+    attached = _find_attribute(sections.get("pro_attached"), "is_attached")
+    services = _find_attribute(sections.get("pro_services"), "enabled_services")
+    is_attached = attached if isinstance(attached, bool) else None
+    is_enabled = None
+    if isinstance(services, list):
+        is_enabled = any(isinstance(each, dict) and each.get("name") == "livepatch" for each in services)
+    if is_attached is None:
+        finding = Finding(_SUBSCRIPTION_CHECK, _WARN, "Ubuntu Pro's client did not say whether it is attached")
+    elif is_attached:
+        finding = Finding(_SUBSCRIPTION_CHECK, _GOOD, "it is attached to Ubuntu Pro")
+    else:
+        remedy = "On the machine: pro attach, with the token of your subscription."
+        finding = Finding(_SUBSCRIPTION_CHECK, _BLOCK, "it is not attached to Ubuntu Pro", remedy)
+    return HotpatchEnrolment("livepatch", "pro", is_attached, is_enabled, prerequisites=(finding,))
+
+
+def _find_attribute(section: ScriptSection | None, name: str) -> object:
+    """Return an attribute of an answer of ``pro api``; None when there is none."""
+    try:
+        return json.loads(section.text)["data"]["attributes"][name] if section else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _read_kpatch(record: ScriptRecord, _: Mapping[str, ScriptSection]) -> HotpatchEnrolment:
+    has_plugin, is_automatic = _is_yes(record, "plugin"), _is_yes(record, "automatic")
+    findings = []
+    if has_plugin and is_automatic and not _is_yes(record, "service"):
+        message = "kpatch.service is not enabled: after a boot, live patches are not loaded"
+        findings.append(Finding(_SERVICE_CHECK, _WARN, message, "On the machine: systemctl enable kpatch.service"))
+    return HotpatchEnrolment("kpatch", "dnf", has_plugin, has_plugin and is_automatic, prerequisites=tuple(findings))
+
+
+def _read_klp(record: ScriptRecord, _: Mapping[str, ScriptSection]) -> HotpatchEnrolment:
+    has_module, has_pattern = _is_yes(record, "module"), _is_yes(record, "pattern")
+    version, arch = require_text(record, "version"), require_text(record, "arch")
+    findings = []
+    if _is_before_15(version):
+        message = "on SUSE Linux Enterprise 12, Live Patching needs a registration code of its own"
+        findings.append(Finding(_SUBSCRIPTION_CHECK, _BLOCK, message, "Activate it there with SUSEConnect."))
+    product = f"{SUSE_MODULE}/{version}/{arch}"
+    return HotpatchEnrolment("klp", "suseconnect", has_module, has_module and has_pattern, product, tuple(findings))
+
+
+def _is_yes(record: ScriptRecord, name: str) -> bool:
+    return require_text(record, name) == "yes"
+
+
+def _is_before_15(version: str) -> bool:
+    major = version.partition(".")[0]
+    return not (major.isascii() and major.isdigit()) or int(major) < 15

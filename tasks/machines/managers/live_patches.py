@@ -1,0 +1,266 @@
+"""Reads what live_patches.sh reports, and decides whether live patches mitigate a pending reboot. Pure.
+
+A pending reboot is mitigated only if the new kernel is the only reason for it, the live patches have no problem, and
+one of these is true:
+
+- The provider says so: Ubuntu's Pro client (``yes-kernel-livepatches-applied``), or Ksplice, when its effective kernel
+  is at least as new as each newer installed kernel.
+- The changelogs of the newer installed kernels name CVEs, and the loaded live patches fix all of those. A kernel may
+  fix more than its changelog names.
+
+In every other case it is not mitigated.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from tasks.domain.model import LivePatching, RebootNeed
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.script_output import ScriptSection, require_text
+
+_MAX_NAMES = 500
+_MAX_CVES = 5_000
+_CVE_PATTERN = re.compile(r"\bCVE-[0-9]{4}-[0-9]{4,10}\b", re.IGNORECASE)
+_RELEASE_PATTERN = re.compile(r"([0-9]{1,9}(?:[.-][0-9]{1,9})*)(?:\.([A-Za-z].*))?")
+_KSPLICE_UPDATE_PATTERN = re.compile(r"^[ \t]*\[([a-z0-9]{1,20})\] (.*)$", re.MULTILINE)
+_KSPLICE_EFFECTIVE_PATTERN = re.compile(r"^[ \t]*Effective kernel version is (\S{1,200})[ \t]*$", re.MULTILINE)
+_KSPLICE_DETECTION_TEXT = "known exploit detection"  # such an update reports attacks; it fixes nothing
+_KLP_ACTIVE_PATTERN = re.compile(r"^[ \t]+active: *1 *$", re.MULTILINE)
+_CANONICAL_GOOD_STATES = frozenset({"applied", "nothing-to-apply"})
+_KERNEL_PATCHED_ANSWER = "yes-kernel-livepatches-applied"
+_MAX_EPOCH_SECONDS = 10**11  # in the year 5138: a later time is no time of an installation
+_TIME_OVER_CODES = frozenset({124, 137})  # timeout(1): it ended the tool, or had to kill it
+
+
+@dataclass(frozen=True, slots=True)
+class _OtherKernel:
+    """An installed kernel that is not running. ``relation`` to the running one: "newer", "older" or "unknown"."""
+
+    release: str
+    relation: str
+    cves: frozenset[str]
+
+
+def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSection]) -> LivePatching | None:
+    """Return what is known of live patches; None when there are none and no tool for them is in use.
+
+    Args:
+        result: of a script that calls ``assess_live_patches``.
+        sections: the sections of that result.
+
+    Raises:
+        ProtocolViolation: a record is malformed.
+    """
+    summaries = result.find_records("live_patching")
+    if not summaries:
+        return None
+    kernel = require_text(summaries[0], "kernel")
+    loaded = result.find_records("live_patch")
+    active = tuple(require_text(each, "name") for each in loaded if _is_active(each))[:_MAX_NAMES]
+    unsettled = [require_text(each, "name") for each in loaded if require_text(each, "transition") == "1"]
+    others = [_parse_other_kernel(each) for each in result.find_records("other_kernel")]
+    if "canonical_livepatch" in sections:
+        pro_section = sections.get("pro_reboot_required")
+        live = _read_canonical(sections["canonical_livepatch"], pro_section.text if pro_section else "", active)
+    elif "ksplice" in sections:
+        live = _read_ksplice(sections["ksplice"], others)
+    elif "klp" in sections:
+        live = _read_klp(sections["klp"], active)
+    else:
+        live = _read_kpatch(result.find_records("live_patch_package"), active, kernel)
+    if unsettled and not live.problem:
+        live = replace(live, state="in transition", problem=f"{unsettled[0]} is not in use everywhere yet")
+    unfixed = _find_unfixed_cves(live.cves, others)
+    return replace(live, kernel=kernel, cves=None if live.cves is None else live.cves[:_MAX_CVES], unfixed_cves=unfixed)
+
+
+def mitigate_reboot(need: RebootNeed, live: LivePatching | None, *, only_kernel: bool) -> RebootNeed:
+    """Return a reboot need with ``mitigated_by``, if live patches mitigate it as the module docstring describes.
+
+    Args:
+        need: the machine's reboot need.
+        live: the machine's live patches, if any.
+        only_kernel: whether a newer kernel is the only reason for the reboot.
+    """
+    if need.answer is not YesNoUnknown.YES or not only_kernel or live is None or live.problem:
+        return need
+    if live.assurance:
+        return replace(need, mitigated_by=f"{live.provider}: {live.assurance}")
+    if live.patches and live.unfixed_cves == ():
+        names = ", ".join(live.patches[-3:])
+        return replace(
+            need, mitigated_by=f"{live.provider}: {names} fixes all CVEs that the newer kernel's changelog names"
+        )
+    return need
+
+
+def date_newer_kernel(installed: Iterable[int | None]) -> datetime | None:
+    """Return when the first of the newer kernels was installed; None when that is not known of any.
+
+    Args:
+        installed: for each kernel that is newer than the running one, seconds since 1970, or None.
+    """
+    known = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
+    return datetime.fromtimestamp(min(known), UTC) if known else None
+
+
+def _is_active(record: ScriptRecord) -> bool:
+    return require_text(record, "enabled") == "1" and require_text(record, "transition") == "0"
+
+
+def _find_cves(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name.upper() for text in texts for name in _CVE_PATTERN.findall(text)}))
+
+
+def _parse_other_kernel(record: ScriptRecord) -> _OtherKernel:
+    cves = frozenset(_find_cves([require_text(record, "cves")]))
+    return _OtherKernel(require_text(record, "release"), require_text(record, "relation"), cves)
+
+
+def _find_unfixed_cves(fixed: Sequence[str] | None, others: Sequence[_OtherKernel]) -> tuple[str, ...] | None:
+    """Return the CVEs that newer kernels fix and ``fixed`` lacks.
+
+    None when these are not known: no newer kernel, one that is neither newer nor older, or one whose changelog names
+    no CVE (not every distribution does).
+    """
+    newer = [each for each in others if each.relation != "older"]
+    if fixed is None or not newer or any(each.relation != "newer" or not each.cves for each in newer):
+        return None
+    return tuple(sorted(frozenset[str]().union(*(each.cves for each in newer)) - frozenset(fixed)))[:_MAX_CVES]
+
+
+def _describe_failure(section: ScriptSection, tool: str) -> str:
+    """Return why a tool gave no usable answer, in one line."""
+    if section.exit_code in _TIME_OVER_CODES:
+        return f"{tool} gave no answer in time"
+    words = " ".join((section.stderr or section.text).split())[:200]
+    return f"{tool} could not tell its status (exit code {section.exit_code}{f': {words}' if words else ''})"
+
+
+def _read_canonical(section: ScriptSection, pro_answer: str, active: tuple[str, ...]) -> LivePatching:
+    tool = "canonical-livepatch"
+    status = _parse_canonical_status(section.text)
+    if status is None:
+        if "not enabled" in f"{section.text} {section.stderr}".lower():
+            return LivePatching(tool, "not enabled", patches=active)
+        return LivePatching(tool, "unknown", patches=active, problem=_describe_failure(section, tool))
+    problems = [
+        "" if status.state in _CANONICAL_GOOD_STATES else f"its state is {status.state}",
+        "" if status.check == "checked" else f"its last check: {status.check}",
+        "" if status.support in {"supported", ""} else f"its support of this kernel: {status.support}",
+    ]
+    problem = "; ".join(filter(None, problems))
+    # "nothing-to-apply" is no assurance: perhaps there is no live patch for this kernel
+    is_patched = not problem and status.state == "applied" and _find_pro_answer(pro_answer) == _KERNEL_PATCHED_ANSWER
+    return LivePatching(
+        tool,
+        status.state,
+        patches=active,
+        cves=status.cves,
+        problem=problem,
+        assurance="the Ubuntu Pro client says that the running kernel has its live patches" if is_patched else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _CanonicalStatus:
+    """What canonical-livepatch says of the running kernel. ``support`` is "" in older versions."""
+
+    state: str
+    check: str
+    support: str
+    cves: tuple[str, ...]
+
+
+def _parse_canonical_status(text: str) -> _CanonicalStatus | None:
+    """Return the status of the running kernel; None when the text has none."""
+    try:
+        status = next(each for each in json.loads(text)["Status"] if each["Running"] is True)
+        patch = status["Livepatch"]
+        fixed = [str(each["Name"])[:50] for each in patch.get("Fixes") or () if each["Patched"] is True]
+        state, check = (str(patch[key])[:50] or "unknown" for key in ("State", "CheckState"))
+        support = str(status.get("Supported") or "")[:50]
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
+        return None
+    return _CanonicalStatus(state, check, support, _find_cves(fixed))
+
+
+def _find_pro_answer(text: str) -> object:
+    try:
+        return json.loads(text)["data"]["attributes"]["reboot_required"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _read_ksplice(section: ScriptSection, others: Sequence[_OtherKernel]) -> LivePatching:
+    effective = _KSPLICE_EFFECTIVE_PATTERN.search(section.text)
+    if section.exit_code != 0 or effective is None:
+        return LivePatching("ksplice", "unknown", problem=_describe_failure(section, "ksplice"))
+    updates = _KSPLICE_UPDATE_PATTERN.findall(section.text)
+    fixes = [words for _, words in updates if not words.lower().startswith(_KSPLICE_DETECTION_TEXT)]
+    waiting = [each for each in others if each.relation != "older"]
+    is_current = bool(waiting) and all(_is_at_least(effective[1], each.release) for each in waiting)
+    return LivePatching(
+        "ksplice",
+        f"effective kernel {effective[1]}",
+        patches=tuple(name for name, _ in updates)[:_MAX_NAMES],
+        cves=_find_cves(fixes),
+        assurance=f"the effective kernel is {effective[1]}" if updates and is_current else "",
+    )
+
+
+def _is_at_least(release: str, other: str) -> bool:
+    """Return whether a kernel release is as new as another of the same build ("el9uek"); False if not comparable."""
+    mine, theirs = _RELEASE_PATTERN.fullmatch(release), _RELEASE_PATTERN.fullmatch(other)
+    if mine is None or theirs is None or _strip_arch(mine[2]) != _strip_arch(theirs[2]):
+        return False
+    return _split_numbers(mine[1]) >= _split_numbers(theirs[1])
+
+
+def _strip_arch(build: str | None) -> str:
+    return re.sub(r"\.(x86_64|aarch64)$", "", build or "")
+
+
+def _split_numbers(release: str) -> list[list[int]]:
+    return [[int(number) for number in part.split(".")] for part in release.split("-")]
+
+
+def _read_klp(section: ScriptSection, active: tuple[str, ...]) -> LivePatching:
+    if section.exit_code != 0:
+        return LivePatching("klp", "unknown", patches=active, problem=_describe_failure(section, "klp"))
+    blocks = {block.split("\n", 1)[0].strip(): block for block in re.split(r"\n(?=\S)", section.text.strip())}
+    blocks = {name: block for name, block in blocks.items() if _KLP_ACTIVE_PATTERN.search(block)}
+    known = bool(active) and all(name in blocks for name in active)
+    cves = _find_cves(blocks[name] for name in active) if known else None
+    return LivePatching("klp", "active" if active else "no live patch", patches=active, cves=cves)
+
+
+def _read_kpatch(packages: Sequence[ScriptRecord], active: tuple[str, ...], kernel: str) -> LivePatching:
+    """Return the state of kpatch, or of live patches from an unknown source if kpatch has none."""
+    known = {_name_module(each): each for each in packages}
+    stem = "kpatch-patch-" + kernel.partition(".el")[0].replace(".", "_")
+    wanted = [
+        module
+        for module, each in known.items()
+        if require_text(each, "name") == stem and require_text(each, "version") != "0"
+    ]
+    lacking = [module for module in wanted if module not in active]
+    is_known = bool(active) and all(name in known for name in active)
+    return LivePatching(
+        "kpatch" if packages or any(name.startswith("kpatch") for name in active) else "livepatch",
+        "enabled" if active else "not loaded" if lacking else "no live patch",
+        patches=active,
+        cves=_find_cves(require_text(known[name], "cves") for name in active) if is_known else None,
+        problem=f"{lacking[0]} is installed, but not loaded" if lacking else "",
+    )
+
+
+def _name_module(package: ScriptRecord) -> str:
+    """Return the kernel's name of a package's live patch: kpatch_5_14_0_427_13_1_1_3 of kpatch-patch-…-1-3.el9_4."""
+    kernel = require_text(package, "name").removeprefix("kpatch-patch-")
+    release = require_text(package, "release").partition(".")[0]
+    return f"kpatch-{kernel}-{require_text(package, 'version')}-{release}".replace("-", "_")

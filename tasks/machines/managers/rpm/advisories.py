@@ -1,0 +1,169 @@
+"""Advisories: a publisher's notices about newer versions, and what they say about an update. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from tasks.domain.states import Classification
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.rules.machine_checks.report_limits import MAX_ALL_ITEMS, require_count
+
+SECURITY: Final = "security"
+_SEVERITIES: Final = ("critical", "important", "moderate", "low")
+"""Severities of security advisories, the worst first. SUSE and Fedora write them in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advisory:
+    """One notice of a publisher.
+
+    Attributes:
+        kind: "security", "bugfix", "enhancement", …, as the publisher writes it, in lower case.
+        severity: as the publisher writes it; "" for none.
+        published: when it was published, or last changed if only that is known; None when unknown.
+        packages: (name, architecture) -> the versions that it is about, "[EPOCH:]VERSION-RELEASE".
+        knows_epochs: whether ``packages`` has epochs; if not, each version has the epoch of the update.
+    """
+
+    id: str
+    kind: str
+    severity: str = ""
+    cves: tuple[str, ...] = ()
+    published: datetime | None = None
+    packages: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    knows_epochs: bool = True
+
+    @property
+    def is_security(self) -> bool:
+        """Whether it is about a security fault."""
+        return self.kind == SECURITY
+
+
+AdvisoryIndex = Mapping[tuple[str, str], Sequence[Advisory]]
+"""(name, architecture) -> the advisories about that package."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryView:
+    """What the advisories together say about one update.
+
+    Attributes:
+        ids: their ids, the newest first.
+        published: of the advisory about the version to install; None when there is none.
+        security_versions: the versions with security fixes.
+        is_known: whether there is any advisory about the update.
+    """
+
+    classification: Classification
+    ids: tuple[str, ...] = ()
+    severity: str = ""
+    cves: tuple[str, ...] = ()
+    published: datetime | None = None
+    security_versions: frozenset[str] = frozenset()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is any advisory about the update."""
+        return bool(self.ids)
+
+
+def group_versions(packages: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Return the versions of each package: (name, architecture) -> versions, from name, architecture and version."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, arch, version in packages:
+        found.setdefault((name, arch), []).append(version)
+    return {key: tuple(versions) for key, versions in found.items()}
+
+
+def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
+    """Require that updates together do not name more CVEs than any real machine's.
+
+    A short answer may name many: each package of an advisory names all CVEs of it.
+
+    Args:
+        advisories: those of each update.
+
+    Raises:
+        ReportTooLarge: they do.
+    """
+    count = sum(len(advisory.cves) for own in advisories for advisory in own)
+    require_count(count, MAX_ALL_ITEMS, "CVEs of all updates together")
+
+
+def index_advisories(advisories: Iterable[Advisory]) -> AdvisoryIndex:
+    """Return the advisories of each package."""
+    index: dict[tuple[str, str], list[Advisory]] = {}
+    for advisory in advisories:
+        for key in advisory.packages:
+            index.setdefault(key, []).append(advisory)
+    return index
+
+
+def judge_update(
+    index: AdvisoryIndex,
+    key: tuple[str, str],
+    *,
+    installed: str | None,
+    available: str,
+    repository_has_advisories: bool,
+) -> AdvisoryView:
+    """Return what the advisories about versions after ``installed``, up to ``available``, say.
+
+    Updates are cumulative: a security fix in a version between the two counts. Without any advisory, the update is
+    "Other" if its repository publishes advisories, and "Unclassified" if it does not.
+
+    Args:
+        index: all advisories.
+        key: name and architecture.
+        installed: None for a new package: then only advisories about ``available`` count.
+        available: the version to install.
+        repository_has_advisories: whether the repository that offers it has any.
+    """
+    found = [(advisory, _find_versions(advisory, key, installed, available)) for advisory in index.get(key, ())]
+    found = [(advisory, versions) for advisory, versions in found if versions]
+    if not found:
+        return AdvisoryView(Classification.OTHER if repository_has_advisories else Classification.UNCLASSIFIED)
+    found.sort(key=lambda pair: max(RpmVersion(each) for each in pair[1]), reverse=True)
+    about = [advisory for advisory, _ in found]
+    urgent = [advisory for advisory in about if advisory.is_security]
+    severity = _find_worst_severity(urgent)
+    return AdvisoryView(
+        classification=_classify(urgent, severity),
+        ids=tuple(dict.fromkeys(advisory.id for advisory in about)),
+        severity=severity,
+        cves=tuple(dict.fromkeys(cve for advisory in about for cve in advisory.cves)),
+        published=next((advisory.published for advisory, versions in found if available in versions), None),
+        security_versions=frozenset(each for advisory, versions in found if advisory.is_security for each in versions),
+    )
+
+
+def find_epoch(version: str) -> str:
+    """Return a version's epoch with the colon; "" for none."""
+    return version.partition(":")[0] + ":" if ":" in version else ""
+
+
+def _find_versions(advisory: Advisory, key: tuple[str, str], installed: str | None, available: str) -> tuple[str, ...]:
+    epochs = {""} if advisory.knows_epochs else {find_epoch(each) for each in (available, installed) if each}
+    versions = dict.fromkeys(epoch + version for version in advisory.packages.get(key, ()) for epoch in sorted(epochs))
+    newest = RpmVersion(available)
+    oldest = None if installed is None else RpmVersion(installed)
+    return tuple(
+        version
+        for version in versions
+        if RpmVersion(version) <= newest
+        and (RpmVersion(version) == newest if oldest is None else RpmVersion(version) > oldest)
+    )
+
+
+def _classify(urgent: Sequence[Advisory], severity: str) -> Classification:
+    if not urgent:
+        return Classification.OTHER
+    return Classification.CRITICAL if severity.lower() == _SEVERITIES[0] else Classification.SECURITY
+
+
+def _find_worst_severity(advisories: Iterable[Advisory]) -> str:
+    """Return the worst severity with a capital letter, "" for none. Unknown ones come last."""
+    found = {advisory.severity.strip().lower() for advisory in advisories} - {"", "none", "unspecified"}
+    known = [str(severity) for severity in _SEVERITIES if severity in found]
+    return next(iter(known or sorted(found)), "").capitalize()

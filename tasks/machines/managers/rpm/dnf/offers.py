@@ -1,0 +1,86 @@
+"""Which of the versions that repositories offer dnf (or yum) itself would install. Pure.
+
+A command with an exact version overrides the priorities of repositories. So a version is only installed if the tool
+would take it by itself: it is what an upgrade of everything takes, or an older one from a repository of the same
+priority and from the same vendor (dnf.conf(5): priority, allow_vendor_change).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction, find_specs
+from tasks.machines.managers.rpm.packages import DEFAULT_REPOSITORY_PRIORITY, InstalledPackage
+from tasks.machines.managers.rpm.versions import RpmVersion
+
+
+@dataclass(frozen=True, slots=True)
+class OfferJudge:
+    """The judge of one package's offers.
+
+    Attributes:
+        current: the installed version.
+        transaction: what the tool would install if it upgraded everything that it can.
+        priorities: repository -> its priority, where it has another than the default. The lowest number comes first.
+    """
+
+    current: InstalledPackage
+    transaction: DnfTransaction
+    priorities: Mapping[str, int]
+
+    def choose(self, offers: Sequence[AvailablePackage]) -> AvailablePackage:
+        """Return the version that the tool would install now, else the newest."""
+        preferred = self._find_taken(offers[0])
+        taken = [offer for offer in offers if offer.version == preferred]
+        if taken:
+            return min(taken, key=self._get_priority)
+        first = min(map(self._get_priority, offers))
+        return max(
+            (offer for offer in offers if self._get_priority(offer) == first or self.transaction.is_resolved),
+            key=lambda offer: RpmVersion(offer.version),
+        )
+
+    def is_left_out(self, offer: AvailablePackage) -> bool:
+        """Return whether the tool knows what it would install, and this version is not in it.
+
+        Of two new versions that conflict it takes any one. Neither counts as left out: a run takes the more urgent one.
+        """
+        if not self.transaction.is_resolved or self._find_taken(offer) == offer.version:
+            return False
+        taken = {f"{name}-{version}.{arch}" for (name, arch), version in self.transaction.changes.items()}
+        return not find_specs(self._find_words(offer)) & taken
+
+    def may_replace(self, offer: AvailablePackage, wanted: AvailablePackage) -> bool:
+        """Return whether an older version is as good as the wanted one for the tool: in repository and in vendor."""
+        vendors = {"", self.current.vendor, wanted.vendor}
+        return not self.is_outranked(offer, wanted) and offer.vendor in vendors
+
+    def is_outranked(self, offer: AvailablePackage, wanted: AvailablePackage) -> bool:
+        """Return whether the wanted version's repository has priority over the offer's."""
+        return self._get_priority(offer) > self._get_priority(wanted)
+
+    def explain(self, offer: AvailablePackage) -> str:
+        """Return why the tool leaves out a version: in its own words, or what speaks against it."""
+        current = self.current
+        if words := self._find_words(offer):
+            return words
+        better = sorted(name for name, number in self.priorities.items() if number < self._get_priority(offer))
+        if better:
+            return f"an upgrade leaves it out: {offer.repository} has a lower priority than {', '.join(better[:3])}"
+        if current.vendor and offer.vendor and current.vendor != offer.vendor:
+            return f"an upgrade leaves it out: it is of another vendor ({current.vendor} -> {offer.vendor})"
+        return "an upgrade of everything leaves it out"
+
+    def _find_words(self, offer: AvailablePackage) -> str:
+        """Return the tool's first words about a version, else those about the installed one."""
+        for each in (offer, self.current):
+            spec = f"{each.name}-{each.version}.{each.arch}"
+            for error in self.transaction.errors:
+                if spec in find_specs(error):
+                    return error
+        return ""
+
+    def _find_taken(self, offer: AvailablePackage) -> str | None:
+        return self.transaction.changes.get((offer.name, offer.arch))
+
+    def _get_priority(self, offer: AvailablePackage) -> int:
+        return self.priorities.get(offer.repository, DEFAULT_REPOSITORY_PRIORITY)

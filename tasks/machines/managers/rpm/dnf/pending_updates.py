@@ -1,0 +1,253 @@
+"""Builds the pending updates from dnf's data: version, advisories, classification and group. Pure.
+
+An update is pending if a repository offers a newer version, also when dnf itself would leave it out: then it is held or
+blocked. The version to install is the one that dnf would install (see tasks.machines.managers.rpm.dnf.offers). A newer
+security fix that it would not install is a pending update of its own. So is one that an advisory names and no repository has.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tasks.domain.model import Update
+from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
+from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
+from tasks.machines.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
+from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.offers import OfferJudge
+from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
+from tasks.machines.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.rpm.reboot_need import replaces_core
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
+
+_OLDEST: Final = "0-0"
+_MODULE: Final = ".module"
+"""Part of the releases of modular packages. Rocky's advisories do not say which stream they are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnfState:
+    """What the machine's dnf says about newer versions.
+
+    Attributes:
+        offers: newer versions of installed packages; others among them do no harm.
+        hidden_offers: those that dnf offers only when nothing is excluded.
+        new_packages: packages that are not installed and that updates need, or that replace installed ones.
+        needed_by: id of a new package -> ids of the packages that need it.
+        advisory_sources: repository -> whether it has advisories.
+        reboot_suggested: name and version of packages whose advisory suggests a reboot.
+        transaction: what dnf would install if it upgraded everything that it can.
+        priorities: repository -> its priority, where it has another than 99. The lowest number comes first.
+    """
+
+    installed: Sequence[InstalledPackage]
+    offers: Sequence[AvailablePackage]
+    hidden_offers: Sequence[AvailablePackage] = ()
+    new_packages: Sequence[AvailablePackage] = ()
+    needed_by: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    advisories: AdvisoryIndex = field(default_factory=dict)
+    advisory_sources: Mapping[str, bool] = field(default_factory=dict)
+    reboot_suggested: frozenset[tuple[str, str]] = frozenset()
+    transaction: DnfTransaction = field(default_factory=DnfTransaction)
+    holds: Holds = field(default_factory=Holds)
+    priorities: Mapping[str, int] = field(default_factory=dict)
+
+
+def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
+    """Return the pending updates: first those of installed packages, then the new packages.
+
+    Raises:
+        ReportTooLarge: there are more updates, or CVEs, than any real machine lacks.
+    """
+    newest: dict[str, InstalledPackage] = {}
+    for package in state.installed:
+        known = newest.get(package.id)
+        if known is None or RpmVersion(package.version) > RpmVersion(known.version):
+            newest[package.id] = package
+    visible, hidden = _group_newer(state.offers, newest), _group_newer(state.hidden_offers, newest)
+    names = tuple(dict.fromkeys((*visible, *hidden)))
+    pending = [*(visible.get(name) or hidden[name] for name in names), *([package] for package in state.new_packages)]
+    require_count(len(pending), MAX_UPDATES, "updates")
+    require_few_cves(state.advisories.get((offers[0].name, offers[0].arch), ()) for offers in pending)
+    updates = [
+        update
+        for name in names
+        for update in _build_upgrades(newest[name], visible.get(name, []), hidden.get(name, []), state)
+    ]
+    for package in newest.values():
+        updates += _build_lost_fixes(package, (*visible.get(package.id, ()), *hidden.get(package.id, ())), state)
+    return (*updates, *_build_new_packages(state, updates))
+
+
+def _group_newer(
+    offers: Sequence[AvailablePackage], newest: Mapping[str, InstalledPackage]
+) -> dict[str, list[AvailablePackage]]:
+    found: dict[str, list[AvailablePackage]] = {}
+    for offer in dict.fromkeys(offers):
+        current = newest.get(offer.id)
+        if current and RpmVersion(offer.version) > RpmVersion(current.version):
+            found.setdefault(offer.id, []).append(offer)
+    return found
+
+
+def _build_upgrades(
+    current: InstalledPackage,
+    visible: Sequence[AvailablePackage],
+    hidden: Sequence[AvailablePackage],
+    state: DnfState,
+) -> list[Update]:
+    """Return what is pending for an installed package: the version to install, and newer fixes that can't be."""
+    judge = OfferJudge(current, state.transaction, state.priorities)
+    offers = visible or hidden
+    wanted = judge.choose(offers)
+    usable = [offer for offer in offers if offer == wanted or judge.may_replace(offer, wanted)]
+    first = _build_upgrade(current, wanted, usable, state, since=current.version)
+    if not visible:
+        first = replace(first, held=True)
+    elif judge.is_left_out(wanted) and not first.held:
+        first = replace(first, blocked=judge.explain(wanted))
+    found = [first]
+    for pool, held in ((visible, False), (hidden, True)):
+        since = max((wanted.version, found[-1].available), key=RpmVersion)
+        later = [offer for offer in pool if RpmVersion(offer.version) > RpmVersion(since)]
+        if not later:
+            continue
+        newest = max(later, key=lambda offer: RpmVersion(offer.version))
+        fix = _build_upgrade(current, newest, later, state, since=since)
+        fix = replace(fix, id=f"{fix.id}={newest.version}", held=held or fix.held)
+        # what a repository without advisories has is the owner's to judge if another one has priority over it
+        is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, wanted)
+        if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
+            found.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
+    return found
+
+
+def _build_lost_fixes(
+    current: InstalledPackage, offers: Sequence[AvailablePackage], state: DnfState
+) -> Iterator[Update]:
+    """Yield the newest security fix of which there is an advisory, if it is newer than all that repositories offer."""
+    since = max((current.version, *(offer.version for offer in offers)), key=RpmVersion)
+    versions = [
+        (find_epoch(current.version) if not advisory.knows_epochs else "") + version
+        for advisory in state.advisories.get((current.name, current.arch), ())
+        for version in advisory.packages[current.name, current.arch]
+        if advisory.is_security and _MODULE not in current.version + version
+    ]
+    version = max(versions, key=RpmVersion, default=since)
+    if RpmVersion(version) <= RpmVersion(since):
+        return
+    lost = AvailablePackage(current.id, current.name, current.arch, version, "", None, "", "")
+    fix = _build_upgrade(current, lost, [lost], state, since=since)
+    reason = f"no enabled repository has this version, which {fix.advisories[0]} names"
+    if current.name in state.transaction.removals:
+        reason = f"an upgrade replaces {current.name} by another package: {fix.advisories[0]} names this version"
+    yield replace(fix, id=f"{fix.id}={version}", origins=(), blocked="" if fix.held else reason)
+
+
+def _build_upgrade(
+    current: InstalledPackage,
+    wanted: AvailablePackage,
+    offers: Sequence[AvailablePackage],
+    state: DnfState,
+    *,
+    since: str,
+) -> Update:
+    """Return the update to a version. ``offers`` are it and older ones that can be installed too, after ``since``."""
+    newer = [offer for offer in offers if RpmVersion(offer.version) <= RpmVersion(wanted.version)]
+    view = judge_update(
+        state.advisories,
+        (wanted.name, wanted.arch),
+        installed=since,
+        available=wanted.version,
+        repository_has_advisories=_has_advisories(wanted, state),
+    )
+    secure = [offer.version for offer in newer if offer.version in view.security_versions]
+    security_version = max(secure, key=RpmVersion, default="")
+    vendors = (current.vendor, wanted.vendor)
+    older = {offer.version for offer in newer} - {wanted.version}
+    return Update(
+        id=wanted.id,
+        name=wanted.name,
+        arch=wanted.arch,
+        installed=current.version,
+        available=wanted.version,
+        classification=view.classification,
+        severity=view.severity,
+        origins=tuple(dict.fromkeys(offer.repository for offer in newer)),
+        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
+        size_bytes=wanted.size_bytes,
+        group=wanted.source or wanted.name,
+        held=state.holds.hides(current, wanted.version),
+        requires_reboot=_requires_reboot(newer, state),
+        published=view.published,
+        security_version="" if security_version == wanted.version else security_version,
+        vendor_change=f"{vendors[0]} -> {vendors[1]}" if all(vendors) and vendors[0] != vendors[1] else "",
+        changes_boot=is_boot_package(wanted.name),
+        advisories=view.ids,
+        older_versions=tuple(sorted(older, key=RpmVersion, reverse=True)),
+    )
+
+
+def _has_advisories(offer: AvailablePackage, state: DnfState) -> bool:
+    return state.advisory_sources.get(offer.repository, False)
+
+
+def _requires_reboot(offers: Sequence[AvailablePackage], state: DnfState) -> bool | None:
+    if is_live_patch_package(offers[0].name):
+        return False
+    suggested = any((offer.name, offer.version) in state.reboot_suggested for offer in offers)
+    return True if suggested or replaces_core(offers[0].name) else None
+
+
+def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Update]:
+    """Return the new packages. Each gets classification and group of the update that needs it."""
+    found: dict[str, Update] = {update.id: update for update in upgrades}
+    waiting = {package.id: package for package in state.new_packages}
+    brings: dict[str, list[str]] = {}
+    for name in waiting:
+        for needer in state.needed_by.get(name, ()):
+            brings.setdefault(needer, []).append(name)
+    bringers = deque(found)
+    while bringers:  # a new package may be needed by a new package
+        needer = bringers.popleft()
+        for name in brings.get(needer, ()):
+            if package := waiting.pop(name, None):
+                found[name] = _build_new_package(package, found[needer], state)
+                bringers.append(name)
+    for name, package in waiting.items():
+        found[name] = _build_new_package(package, None, state)
+    return [found[package.id] for package in state.new_packages]
+
+
+def _build_new_package(package: AvailablePackage, bringer: Update | None, state: DnfState) -> Update:
+    replaces = (package.name, package.arch) in state.transaction.obsoleters
+    view = judge_update(
+        state.advisories,
+        (package.name, package.arch),
+        installed=_OLDEST if replaces else None,
+        available=package.version,
+        repository_has_advisories=_has_advisories(package, state),
+    )
+    if replaces and view.classification in URGENT_CLASSIFICATIONS:
+        bringer = None  # it is the fix of what it replaces, whatever else needs it
+    return Update(
+        id=package.id,
+        name=package.name,
+        arch=package.arch,
+        installed=None,
+        available=package.version,
+        classification=bringer.classification if bringer else view.classification,
+        severity=bringer.severity if bringer else view.severity,
+        origins=(package.repository,),
+        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
+        size_bytes=package.size_bytes,
+        group=bringer.group if bringer else package.source or package.name,
+        held=bool(bringer and bringer.held),
+        requires_reboot=_requires_reboot([package], state),
+        published=view.published,
+        changes_boot=is_boot_package(package.name),
+        advisories=view.ids,
+        needed_by=bringer.id if bringer else "",
+    )

@@ -1,0 +1,184 @@
+"""The PackageManager of all RPM families. What differs between them is an RpmTool. Scripts: scripts/."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tasks.domain.errors import RequestError
+from tasks.domain.model import PackageState, Update
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
+from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+from tasks.machines.managers.boot_packages import is_boot_package
+from tasks.machines.managers.job_parameters import (
+    accepts_licences,
+    build_job_parameters,
+    build_package_parameters,
+    build_refresh_parameters,
+)
+from tasks.machines.managers.rpm.kernels import parse_kernels
+from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
+from tasks.machines.managers.rpm.system_state import parse_duplicates
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.script_output import parse_sections, require_text
+from tasks.machines.managers.settled_state import read_settled_state
+
+CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
+"""rpm locks it (fcntl) while a transaction changes packages, whatever program calls rpm."""
+
+LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
+"""How long a query waits for another process that uses the tool: dnf and zypper lock even for reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class RpmTool:
+    """What distinguishes one RPM family's package manager from the others.
+
+    Its package has the scripts ``package_queries`` (what an assessment asks the tool) and ``package_tool`` (how a job
+    simulates, downloads and installs with it).
+
+    Attributes:
+        name: of the package manager: "dnf", "zypper".
+        package: the Python package with its scripts.
+        rates: how fast a machine is, before anything was measured on it.
+        parse_assessment: turns the records of rpm_assess.sh into the package state.
+        parse_simulation: turns the records of rpm_simulate.sh into the answer for that set of updates.
+        updater_units: masks of the services that update packages by themselves.
+        lock_files: more files that the tool locks (fcntl) while it works, before rpm's own.
+        kernel_rule: the tool's own command that tells which kernels it would remove; "": it has none.
+        updaters_script: pauses and restores the system's own updaters; None when there is none.
+    """
+
+    name: str
+    package: str
+    rates: Rates
+    parse_assessment: Callable[[ScriptResult], PackageState]
+    parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationResult]
+    updater_units: tuple[str, ...] = ()
+    lock_files: tuple[str, ...] = ()
+    kernel_rule: str = ""
+    updaters_script: Script | None = None
+
+
+class RpmManager:
+    """The PackageManager for a tool that installs RPM packages."""
+
+    health_script: Script | None = None
+
+    def __init__(self, tool: RpmTool) -> None:
+        self._tool = tool
+        self.name = tool.name
+        self.default_rates = tool.rates
+        self.script_package = tool.package
+        self.updaters_script: Script | None = tool.updaters_script
+        self.offers_more_later = False
+        self.longest_poll_seconds = LONGEST_POLL_SECONDS
+        self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+        self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Read the package state in one call, and again if packages were changed meanwhile.
+
+        Raises:
+            ManagerBusy: another process used the package manager all the time.
+            RepositoryError: no repository answers, or none is configured.
+            ManagerError: the package manager can't work at all.
+        """
+        return read_settled_state(
+            lambda: self._read_state(
+                transport, build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}, deadline
+            ),
+            lambda: self._read_state(transport, {}, deadline),
+        )
+
+    def _read_state(
+        self, transport: Transport, params: Mapping[str, ScriptParameter], deadline: Deadline
+    ) -> PackageState:
+        script = self._build_script("rpm_assess", {**params, "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS})
+        return self._tool.parse_assessment(transport.run_script(script, deadline=deadline))
+
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager."""
+        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
+        return replace(packages, updates=updates, updater_units=self._tool.updater_units)
+
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
+        """See PackageManager."""
+        if not updates:
+            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        params: dict[str, ScriptParameter] = {
+            "packages": tuple(build_package_spec(update) for update in updates),
+            "keep": tuple(name for name in sorted(keep) if NAME_PATTERN.fullmatch(name)),
+            "accept_licences": accepts_licences(updates),
+            "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
+        }
+        result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
+        return self._tool.parse_simulation(result, updates)
+
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        """Read from rpm's database: update id -> version. Of several kernels, the wanted one, else the newest.
+
+        Of another package, two versions are there until its transaction ends. It is not completely installed then.
+        """
+        updates = [update for update in updates if ":" not in update.id]  # SUSE's patches are no packages
+        if not updates:
+            return {}
+        for update in updates:
+            if not NAME_PATTERN.fullmatch(update.name):
+                raise RequestError(f"not an RPM package: {update.name!r}")
+        names = tuple(dict.fromkeys(update.name for update in updates))
+        script = self._build_script("rpm_installed", {"packages": names})
+        result = transport.run_script(script, deadline=deadline)
+        sections = parse_sections(result, script.name, "packages")
+        native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
+        versions = parse_installed_packages(sections["packages"].text, native)
+        duplicates = sections["duplicates"].text if "duplicates" in sections else ""
+        unfinished = {package.id for package in parse_duplicates(duplicates, native)}
+        return {
+            update.id: update.available
+            if update.available in versions[update.id]
+            else max(versions[update.id], key=RpmVersion)
+            for update in updates
+            if versions.get(update.id) and update.id not in unfinished
+        }
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """Read rpm's kernel packages, and where the tool has a rule for them, which ones it would remove."""
+        script = self._build_script("rpm_kernels", {"rule": self._tool.kernel_rule})
+        return parse_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+        excluded: Sequence[str] = (),
+    ) -> Script:
+        """Return the script of a job that executes the transactions one after the other.
+
+        Raises:
+            RequestError: there is nothing to do, or a package's name or version is not valid.
+        """
+        params = build_job_parameters(kind, transactions) | build_package_parameters(
+            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
+        )
+        params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
+        for transaction in transactions:
+            params[f"tx_{transaction.number}_names"] = tuple(update.id for update in transaction.updates)
+        return replace(self._build_script("rpm_job", params), read_only=False)
+
+    def _build_script(self, name: str, params: Mapping[str, ScriptParameter]) -> Script:
+        return Script(name, params, package=self._tool.package)

@@ -1,0 +1,240 @@
+"""What rpm_assess.sh reads on the machines of all RPM families: rpm's database, locks and services. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from tasks.domain.model import (
+    HotpatchEnrolment,
+    LivePatching,
+    PackageState,
+    RebootNeed,
+    RepositoryProblem,
+    UnfinishedPackage,
+    Update,
+)
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
+from tasks.machines.managers.live_patches import parse_live_patches
+from tasks.machines.managers.lock_holders import describe_lock_holders
+from tasks.machines.managers.native_updaters import find_named_updaters
+from tasks.machines.managers.outdated_programs import find_outdated_services
+from tasks.machines.managers.rpm.auto_updaters import (
+    NON_INSTALLING_UPDATERS,
+    UPDATER_UNITS,
+    find_unpausable_updaters,
+    parse_auto_updaters,
+)
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_installed
+from tasks.machines.managers.rpm.reboot_need import RebootFacts, parse_reboot_facts
+from tasks.machines.managers.script_output import (
+    ScriptSection,
+    parse_sections,
+    require_boolean,
+    require_integer,
+    require_single_record,
+    require_text,
+)
+from tasks.machines.managers.settled_state import JUST_ENDED_PROCESS
+
+_CHANGE_LOCK_NAMES: Final = (".rpm.lock", "rpmdb_lock.pid", "rpmtransaction.lock")
+"""Locks that are held only while packages change; the others are held for reading, too."""
+_DATABASE_PATTERN: Final = re.compile(r"(?i)rpmdb|\bdb\d? error|sqlite|database|\bPackages\b|rpmpkg|rpmxdb|rpmidx")
+"""What the errors of rpm's database have in common, whatever its format is."""
+_SKIPPED_RECORD: Final = "skipping h#"
+_PACKAGE_PATTERN: Final = re.compile(r"(\S+)-([^-\s]+-[^-\s]+)\.([^.\s]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RpmSystem:
+    """An RPM machine's own state, without what its package manager says about repositories.
+
+    Attributes:
+        installed: all installed packages; empty when the database can't be read.
+        unfinished: packages that an interrupted transaction left in two versions.
+        at_work: the process that changed packages during the query; "" for none.
+        problems: faults of the database and of interrupted transactions.
+        repairable: whether a repair may help: of an interrupted transaction, or of the database.
+        interrupted: whether an interrupted transaction left packages in two versions.
+        can_install_others: whether the problems are only of packages whose old version's script failed.
+        warnings: errors of rpm that do not keep it from its work.
+        unseen: records that rpm skips, so that no update of their packages is seen.
+        failed_scripts: see PackageState.
+    """
+
+    native: str
+    installed: tuple[InstalledPackage, ...]
+    reboot: RebootFacts
+    lock_holder: str = ""
+    at_work: str = ""
+    problems: tuple[str, ...] = ()
+    repairable: bool = False
+    interrupted: bool = False
+    can_install_others: bool = False
+    warnings: tuple[str, ...] = ()
+    unseen: tuple[RepositoryProblem, ...] = ()
+    unfinished: tuple[UnfinishedPackage, ...] = ()
+    failed_scripts: tuple[str, ...] = ()
+    services_to_restart: tuple[str, ...] = ()
+    auto_updaters: tuple[tuple[str, float | None], ...] = ()
+    live_patching: LivePatching | None = None
+    hotpatch: HotpatchEnrolment | None = None
+
+
+def build_package_state(
+    system: RpmSystem,
+    *,
+    manager: str,
+    updates: Sequence[Update],
+    reboot: RebootNeed,
+    held: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+    repository_problems: Sequence[RepositoryProblem] = (),
+) -> PackageState:
+    """Return the package state: the system's part, and what its package manager said."""
+    return PackageState(
+        manager=manager,
+        updates=tuple(updates),
+        reboot=reboot,
+        held=tuple(held),
+        problems=system.problems,
+        repairable=system.repairable,
+        interrupted=system.interrupted,
+        can_install_others=system.can_install_others,
+        lock_holder=system.lock_holder,
+        auto_updaters=system.auto_updaters,
+        warnings=tuple(dict.fromkeys((*system.warnings, *warnings))),
+        remarks=tuple(remarks),
+        services_to_restart=system.services_to_restart,
+        unfinished=system.unfinished,
+        failed_scripts=system.failed_scripts,
+        at_work=system.at_work,
+        updater_units=UPDATER_UNITS,
+        live_patching=system.live_patching,
+        hotpatch=system.hotpatch,
+        repository_problems=(*system.unseen, *repository_problems),
+        unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
+        non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
+    )
+
+
+def parse_rpm_system(result: ScriptResult) -> RpmSystem:
+    """Return what rpm_assess.sh reports about the system.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or malformed.
+    """
+    sections = parse_sections(result, "rpm_assess", "installed", "duplicates")
+    state = require_single_record(result, "rpm_assess", "state")
+    native, locks = require_text(state, "native"), result.find_records("lock")
+    installed = parse_installed(sections["installed"].text, native)
+    left_over = _parse_left_over(_get_text(sections, "left_over"))
+    unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
+    database, errors = _split_errors(sections["installed"], installed)
+    problems = (*database, *(_describe_duplicate(each, installed) for each in unfinished))
+    at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
+    if at_work:  # what is half changed now belongs to a running transaction; it is not broken
+        problems, unfinished = (), ()
+    return RpmSystem(
+        native=native,
+        installed=() if database else installed,
+        reboot=parse_reboot_facts(require_single_record(result, "rpm_assess", "reboot")),
+        lock_holder=describe_lock_holders(locks),
+        at_work=at_work,
+        problems=problems,
+        repairable=bool(problems),
+        interrupted=any(not each.failure for each in unfinished),
+        can_install_others=bool(problems) and not database and all(each.failure for each in unfinished),
+        warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
+        unseen=tuple(
+            RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
+            for line in errors
+            if _SKIPPED_RECORD in line
+        ),
+        unfinished=unfinished,
+        failed_scripts=_describe_failed_scripts(_get_text(sections, "failed_scripts"), installed),
+        services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
+        auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
+        live_patching=parse_live_patches(result, sections),
+        hotpatch=parse_live_patch_enrolment(result, sections),
+    )
+
+
+def _describe_work(locks: Sequence[ScriptRecord], *, changed: bool) -> str:
+    if any(require_text(lock, "path").endswith(_CHANGE_LOCK_NAMES) for lock in locks):
+        return describe_lock_holders(locks)
+    return JUST_ENDED_PROCESS if changed else ""
+
+
+def _split_errors(
+    section: ScriptSection, installed: Sequence[InstalledPackage]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why rpm can't read its database, and its other errors: of a macro, of a plugin, or of one record.
+
+    A record that rpm skips is lost when the database is rebuilt, so that is no repair.
+    """
+    complaints = [line for line in section.stderr.splitlines() if line.startswith("error:")]
+    faults = [line for line in complaints if _DATABASE_PATTERN.search(line) and _SKIPPED_RECORD not in line]
+    if section.exit_code != 0 or not installed or faults:
+        text = "; ".join((faults or complaints)[:3])[:300] or f"rpm ended with {section.exit_code}"
+        return (f"rpm can't read its database: {text}",), ()
+    return (), tuple(dict.fromkeys(line[:300] for line in complaints))[:5]
+
+
+def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:
+    times = (each.installed_at for each in installed if (each.id, each.version) == (package.id, package.version))
+    since = _describe_since(next((time for time in times if time), None))
+    words = f": {package.failure}" if package.failure else ""
+    return f"{package.name} {package.version} is {package.status}{since}{words}"
+
+
+def _describe_since(moment: int | None) -> str:
+    return f" since {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC" if moment else ""
+
+
+def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -> tuple[str, ...]:
+    """Return the installed packages of which the section "failed_scripts" tells a failure."""
+    failures = {package: words[:300] for package, _, words in (line.partition("\t") for line in text.splitlines())}
+    named = ((f"{each.name}-{each.version.rpartition(':')[2]}.{each.arch}", each) for each in installed)
+    return tuple(
+        f"{each.name} {each.version} is not set up{_describe_since(each.installed_at)}: {failures[full]}"
+        for full, each in named
+        if full in failures
+    )
+
+
+def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    return sections[name].text if name in sections else ""
+
+
+def _parse_left_over(text: str) -> Mapping[str, str]:
+    """Read lines "OLD<tab>WORDS": an old version that a transaction could not remove -> how its script failed."""
+    rows = (line.partition("\t") for line in text.splitlines())
+    return {old: words[:300] or "its transaction could not remove it" for old, tab, words in rows if tab}
+
+
+def parse_duplicates(
+    text: str, native: str, left_over: Mapping[str, str] = MappingProxyType({})
+) -> tuple[UnfinishedPackage, ...]:
+    """Read lines "NEW OLD": an old version that a transaction left beside the new one.
+
+    Args:
+        text: the lines.
+        native: architecture of the machine.
+        left_over: old version -> how its script failed, for those of transactions that have ended. Others were
+            interrupted.
+    """
+    found: list[UnfinishedPackage] = []
+    for line in text.splitlines():
+        new, _, old = line.partition(" ")
+        if package := _PACKAGE_PATTERN.fullmatch(new):
+            name, version, arch = package.groups()
+            status = f"installed beside its older version {old[:200]}"
+            identity = build_update_id(name, arch, native)
+            found.append(UnfinishedPackage(identity, name, arch, version, status, left_over.get(old, "")))
+    return tuple(found)

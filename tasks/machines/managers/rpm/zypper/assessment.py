@@ -1,0 +1,322 @@
+"""Turns the answers of rpm_assess.sh about zypper into a PackageState. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy
+from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.repository_problems import (
+    build_repository_error,
+    build_repository_problem,
+    warn_of_unclassified,
+)
+from tasks.machines.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
+from tasks.machines.managers.rpm.reboot_need import find_reboot_need
+from tasks.machines.managers.rpm.repository_problems import (
+    RefreshTimes,
+    RepositoryCopy,
+    find_repository_problems,
+    find_unread_repositories,
+    has_no_fixes,
+)
+from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.rpm.zypper.install_summary import InstallSummary, parse_install_summary
+from tasks.machines.managers.rpm.zypper.offers import parse_obstacles, parse_offers, parse_priorities
+from tasks.machines.managers.rpm.zypper.patches import Description, index_patches, parse_descriptions, parse_patches
+from tasks.machines.managers.rpm.zypper.pending_updates import (
+    Candidate,
+    Repository,
+    ZypperState,
+    build_pending_updates,
+    parse_candidates,
+)
+from tasks.machines.managers.rpm.zypper.xml_answer import (
+    XmlElement,
+    build_no_repository_error,
+    get_attribute,
+    parse_answer,
+)
+from tasks.machines.managers.script_output import (
+    ENDED_CODES,
+    ScriptSection,
+    parse_sections,
+    require_integer,
+    require_single_record,
+    require_text,
+)
+from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES, require_count
+
+_SCRIPT: Final = "rpm_assess"
+_MAX_MASK: Final = 200
+_ALL_FAILED: Final = "Could not refresh the repositories"
+_BEGUN_PATTERN: Final = re.compile(r"name=\"Retrieving repository '([^'\"]{1,300})' metadata\" value=")
+"""What zypper writes as it begins to read a repository."""
+_MEDIUM_WORDS: Final = "a disc, which is not inserted. It has no newer packages"
+_PAGE_WORDS: Final = "a web page answered in its place"
+
+
+@dataclass(frozen=True, slots=True)
+class _ZypperReport:
+    """What zypper says: its part of a PackageState."""
+
+    updates: tuple[Update, ...] = ()
+    held: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    repository_problems: tuple[RepositoryProblem, ...] = ()
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from the script's result.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing, malformed or not complete.
+        RepositoryError, ManagerError: zypper could not refresh its data, or has no repository.
+        ListsUnread: zypper has never read its repositories.
+    """
+    system = parse_rpm_system(result)
+    # without rpm's database, zypper takes every package for a new one
+    report = _read_report(result, system) if system.installed else _ZypperReport()
+    return build_package_state(
+        system,
+        manager="zypper",
+        updates=report.updates,
+        reboot=find_reboot_need(
+            system.reboot,
+            system.installed,
+            suggested=_find_reboot_suggestions(result, system),
+            live=system.live_patching,
+        ),
+        held=report.held,
+        warnings=report.warnings,
+        remarks=report.remarks,
+        repository_problems=report.repository_problems,
+    )
+
+
+def _find_reboot_suggestions(result: ScriptResult, system: RpmSystem) -> frozenset[tuple[str, str]]:
+    """Return name and version of the installed packages that say themselves that they need a reboot."""
+    text = _get_text(parse_sections(result, _SCRIPT), "reboot_suggested")
+    return frozenset((package.name, package.version) for package in parse_installed(text, system.native))
+
+
+def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
+    sections = parse_sections(result, _SCRIPT, "patches", "updates", "upgrade", "repositories")
+    said, not_refreshed = _read_refresh(sections.get("update"))
+    answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
+    said = f"{said}\n{answers['updates'].text}"  # only a query tells that a repository's data have expired
+    repositories = _parse_repositories(sections["repositories"].text)
+    unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
+    _require_repositories(repositories, said)
+    upgrade = parse_install_summary(answers["upgrade"])
+    locked = _find_locked_names(sections.get("locks"), system.installed)
+    patches = parse_patches(answers["patches"])
+    tool = result.find_records("tool")
+    is_rolling = bool(tool) and require_text(tool[0], "upgrade") == "dup"
+    candidates = parse_candidates(answers["updates"])
+    updates = build_pending_updates(
+        ZypperState(
+            native=system.native,
+            newest=_find_newest(system.installed),
+            patches=patches,
+            patched=index_patches(patches, _get_text(sections, "patch_details")),
+            candidates=candidates,
+            upgrade=upgrade,
+            packages=_index_names(_get_text(sections, "package_details")),
+            new_packages=_index_names(_get_text(sections, "new_packages")),
+            repositories=repositories,
+            offers=parse_offers(_get_text(sections, "versions")),
+            priorities=parse_priorities(_get_text(sections, "priorities")),
+            obstacles=_find_obstacles(sections.get("obstacles"), candidates),
+            locked=locked,
+            is_rolling=is_rolling,
+        )
+    )
+    lost = _find_missing_patches(repositories, is_rolling=is_rolling)
+    media = {name for each in repositories if each.is_medium for name in (each.name, each.alias)}
+    return _ZypperReport(
+        updates=updates,
+        held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
+        warnings=(
+            *filter(None, [not_refreshed]),
+            *_describe_upgrade(upgrade),
+            *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
+        ),
+        remarks=tuple(f"{each.repository}: {_MEDIUM_WORDS}" for each in unread if each.repository in media),
+        repository_problems=(
+            *(each for each in unread if each.repository not in media),
+            *lost,
+        ),
+    )
+
+
+def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
+    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if another process had the lock.
+
+    A download keeps that lock to its end, another run's, too. The data of the last read are as good as that process's.
+
+    Raises:
+        RepositoryError: no repository answered, or none is enabled.
+    """
+    if section is None:
+        return "", ""
+    if section.exit_code in ENDED_CODES:  # its XML has no end
+        return "", ""
+    try:
+        answer = parse_answer(section, "the refresh of its repositories")
+    except ManagerBusy as busy:
+        return str(busy), f"zypper could not read its repositories again: {busy}"
+    if any(text.startswith(_ALL_FAILED) for text in answer.errors):
+        raise build_repository_error(find_repository_problems(answer.text), answer.text)
+    return answer.text, ""
+
+
+def _parse_repositories(text: str) -> tuple[Repository, ...]:
+    fields = [line.split("\t") for line in text.splitlines()]
+    require_count(len(fields), MAX_REPOSITORIES, "repositories")
+    return tuple(
+        Repository(
+            alias=each[0],
+            name=each[1],
+            is_read=each[2] == "yes",
+            has_patches=each[3] == "yes",
+            is_page=each[2] == "page",
+            read_at=(parse_natural(each[4]) if len(each) > 4 else None) or 0,
+            is_medium=len(each) > 5 and each[5] in {"cd", "dvd"},
+        )
+        for each in fields
+        if len(each) in {4, 5, 6}
+    )
+
+
+def _require_repositories(repositories: tuple[Repository, ...], said: str) -> None:
+    """Raise if zypper has no data of any repository: such a machine must not count as up to date."""
+    if not repositories:
+        raise build_no_repository_error()
+    if not any(each.is_read for each in repositories):
+        problems = find_repository_problems(said)
+        if problems:
+            raise build_repository_error(problems, said)
+        raise ListsUnread(
+            "zypper has never read its repositories, so what is pending is not known",
+            hint=READ_LISTS_REMEDY,
+        )
+
+
+def _find_unread_repositories(
+    result: ScriptResult, said: str, repositories: tuple[Repository, ...], update: ScriptSection | None
+) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories that were not read, or whose copies are too old.
+
+    Args:
+        result: the script's.
+        said: what zypper said of its repositories.
+        repositories: those that are enabled.
+        update: the refresh; None without one.
+
+    Raises:
+        RepositoryError: none of them was read before the refresh was ended.
+    """
+    state = require_single_record(result, _SCRIPT, "state")
+    was_ended = update is not None and update.exit_code in ENDED_CODES
+    begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
+    told = [problem.repository for problem in find_repository_problems(said)]
+    names = {next((name for name in told if each.is_named(name)), each.name): each for each in repositories}
+    copies = {
+        name: RepositoryCopy(each.read_at if each.is_read else 0, bool(begun) and each.is_named(begun[-1]))
+        for name, each in names.items()
+    }
+    began = require_integer(state, "began") if update is not None and "began" in state else None
+    times = RefreshTimes(began, require_integer(state, "at"), was_ended)
+    found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
+    if was_ended and repositories and not any(each.is_read for each in repositories):
+        raise build_repository_error(found)
+    if update is not None and update.exit_code and not (found or was_ended):
+        errors = parse_answer(update, "the refresh of its repositories").errors
+        words = "; ".join(errors[:3]) or f"zypper refresh ended with {update.exit_code}"
+        found = (build_repository_problem("", [words]),)
+    return (
+        *found,
+        *(
+            build_repository_problem(
+                name, [_PAGE_WORDS if each.is_page else "it was never read"], hides_fixes=not has_no_fixes(name)
+            )
+            for name, each in names.items()
+            if not each.is_read and name not in {problem.repository for problem in found}
+        ),
+    )
+
+
+def _find_missing_patches(repositories: tuple[Repository, ...], *, is_rolling: bool) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if no repository has patches: SUSE publishes fixes in update repositories, which have them.
+
+    Without these (a lost registration, only the installation medium) nothing newer is offered, whatever is missing.
+    """
+    if is_rolling or any(each.has_patches or not each.is_read for each in repositories):
+        return ()
+    message = "no enabled repository has patches, so missing security fixes would not be seen"
+    remedy = "Enable the update repositories of the distribution (zypper repos; SUSEConnect --status)."
+    return (RepositoryProblem("", message, remedy),)
+
+
+def _describe_upgrade(upgrade: InstallSummary) -> list[str]:
+    """Return why zypper can't say what it would do with everything: then new dependencies are not known."""
+    if upgrade.is_complete:
+        return []
+    return [f"zypper can't say what installing all updates would do: {'; '.join(upgrade.refusals[:3])}"]
+
+
+def _find_locked_names(section: ScriptSection | None, installed: Iterable[InstalledPackage]) -> frozenset[str]:
+    """Return the names of the installed packages that an administrator has locked (zypper addlock).
+
+    An old zypper lists the masks of the locks, but not what they match.
+
+    Raises:
+        ManagerBusy, ProtocolViolation: zypper did not tell them; then a locked package would look pending.
+        ReportTooLarge: there are more of them than any owner writes.
+    """
+    if section is None:
+        return frozenset()
+    locks = [lock for lock in parse_answer(section, "its locks").root.iter("lock") if _is_lock_of_packages(lock)]
+    require_count(len(locks), MAX_LOCKS, "locks")
+    matches = [match for lock in locks for match in lock.iter("match") if get_attribute(match, "installed") == "true"]
+    named = {get_attribute(match, "name") for match in matches}
+    masks = [_get_mask(lock) for lock in locks if lock.find("matches") is None]
+    names = {package.name for package in installed}
+    return frozenset(name for name in names if name in named or any(fnmatchcase(name, mask) for mask in masks))
+
+
+def _is_lock_of_packages(lock: XmlElement) -> bool:
+    kind = lock.find("type")
+    return kind is None or (kind.text or "").strip() in {"", "package"}
+
+
+def _get_mask(lock: XmlElement) -> str:
+    name = lock.find("name")
+    return (name.text or "").strip()[:_MAX_MASK] if name is not None else ""
+
+
+def _find_newest(installed: tuple[InstalledPackage, ...]) -> Mapping[str, InstalledPackage]:
+    ordered = sorted(installed, key=lambda package: RpmVersion(package.version))
+    return {package.id: package for package in ordered}
+
+
+def _index_names(text: str) -> Mapping[str, Description]:
+    return {each.fields.get("Name", ""): each for each in parse_descriptions(text)}
+
+
+def _find_obstacles(section: ScriptSection | None, candidates: Iterable[Candidate]) -> Mapping[str, str]:
+    if section is None:
+        return {}
+    answer = parse_answer(section, "why it leaves out updates")
+    return parse_obstacles(answer, [candidate.package for candidate in candidates])
+
+
+def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    return sections[name].text if name in sections else ""

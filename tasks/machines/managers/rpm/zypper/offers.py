@@ -1,0 +1,101 @@
+"""Which of the versions that repositories offer zypper itself would install, and why it leaves out the others. Pure.
+
+A command with an exact version overrides the priorities of repositories and changes a package's vendor. So a version is
+only installed if ``zypper update`` would take it, or if it is an older one from a repository of the same priority and
+from the same vendor (zypper(8): repository priorities; zypp.conf: solver.allowVendorChange).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.machines.managers.rpm.packages import (
+    DEFAULT_REPOSITORY_PRIORITY,
+    format_version,
+    parse_natural,
+    parse_vendor,
+)
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.rpm.zypper.install_summary import PackageChange, parse_install_summary
+from tasks.machines.managers.rpm.zypper.xml_answer import ZypperAnswer
+
+_POLICY_PATTERN: Final = re.compile(
+    r"There is an update candidate for '([^']{1,200})'(?:,| from vendor) .*?(?=\. Use '|$)"
+)
+_MAX_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A version in a repository.
+
+    Attributes:
+        alias: of the repository.
+        size_bytes: of the download.
+    """
+
+    package: PackageChange
+    alias: str
+    vendor: str
+    size_bytes: int
+
+
+def parse_offers(text: str) -> tuple[Offer, ...]:
+    """Read lines "NAME<tab>ARCH<tab>EPOCH<tab>VERSION<tab>RELEASE<tab>BYTES<tab>ALIAS<tab>VENDOR".
+
+    Lines that are not valid are ignored.
+    """
+    rows = (line.split("\t") for line in text.splitlines())
+    found = ((row, parse_natural(row[5])) for row in rows if len(row) == 8)
+    return tuple(
+        Offer(PackageChange(row[0], row[1], format_version(*row[2:5])), row[6], parse_vendor(row[7]), size)
+        for row, size in found
+        if size is not None
+    )
+
+
+def parse_priorities(text: str) -> Mapping[str, int]:
+    """Read lines "ALIAS<tab>PRIORITY" of the repositories that have another priority than the default one."""
+    rows = (line.rpartition("\t") for line in text.splitlines())
+    return {alias: number for alias, _, digits in rows if (number := parse_natural(digits)) is not None}
+
+
+def choose_security_version(
+    versions: Iterable[str], wanted: PackageChange, offers: Sequence[Offer], priorities: Mapping[str, int]
+) -> str:
+    """Return the newest version with a security fix that zypper itself could have taken; "" for none.
+
+    Args:
+        versions: those with security fixes, up to the wanted one.
+        wanted: what zypper itself would install.
+        offers: all versions that repositories offer; none of a package if they can't be read.
+        priorities: alias of a repository -> its priority, where it has another than the default one.
+    """
+    own = [offer for offer in offers if (offer.package.name, offer.package.arch) == (wanted.name, wanted.arch)]
+    best = [offer for offer in own if offer.package.version == wanted.version]
+
+    def rank(offer: Offer) -> tuple[int, str]:
+        return priorities.get(offer.alias, DEFAULT_REPOSITORY_PRIORITY), offer.vendor
+
+    ranks = {rank(offer) for offer in best}
+    equal = {offer.package.version for offer in own if rank(offer) in ranks}
+    return max((each for each in versions if not best or each in equal), key=RpmVersion, default="")
+
+
+def parse_obstacles(answer: ZypperAnswer, packages: Iterable[PackageChange]) -> Mapping[str, str]:
+    """Return name of a package -> why zypper does not install its newest version, in its own words.
+
+    Args:
+        answer: of ``zypper update --dry-run`` for the packages that an update of everything leaves out.
+        packages: the newest version of each package.
+    """
+    policies = (_POLICY_PATTERN.search(message.text) for message in answer.messages)
+    found = {policy[1]: policy[0] for policy in policies if policy}
+    problems = parse_install_summary(answer).problems
+    for package in packages:
+        named = re.compile(rf"(?<![\w.+-]){re.escape(package.name)}-{re.escape(package.version)}(?![\w+~^])")
+        words = "; ".join([text for text in problems if named.search(text)][:_MAX_NAMED])
+        if words:
+            found[package.name] = words
+    return found

@@ -1,0 +1,368 @@
+"""Builds the pending updates from zypper's lists. Pure.
+
+The unit of an update is a package, as everywhere, not a patch: so masks, holds and equal versions on canaries work.
+An update is pending if ``zypper update`` would install it, if an administrator's lock is the only thing that prevents
+it, or if zypper's own candidate is newer but can't be installed beside what is there. A version from another vendor, or
+from a repository of lower priority, is none of these: zypper does not change to it, so it is not pending.
+
+A patch gives the packages that it fixes its name, its classification and its CVEs. A needed patch that no pending
+update fulfils is reported by itself, blocked, with the reason, so that none is lost: also if its packages have an
+update to a version between, or come from another vendor.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tasks.domain.model import Update
+from tasks.domain.states import Classification
+from tasks.machines.managers.boot_packages import is_boot_package
+from tasks.machines.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_vendor
+from tasks.machines.managers.rpm.reboot_need import replaces_core
+from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.rpm.zypper.install_summary import InstallSummary, PackageChange, parse_package
+from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_version
+from tasks.machines.managers.rpm.zypper.patches import Description, FaultyPackage, Patch
+from tasks.machines.managers.rpm.zypper.xml_answer import ZypperAnswer, get_attribute, require_element
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
+
+PATCH_ID_PREFIX: Final = "patch:"
+_ROLLING_REASON: Final = "ROLLING: this distribution is only updated as a whole, by zypper dup on the machine"
+_UNFULFILLED_REASON: Final = (
+    "zypper needs this patch, but has no update of a package that fulfils it now; "
+    "zypper patch --dry-run on the machine says more"
+)
+_MAX_NAMED: Final = 3
+_VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
+_SOURCE_PATTERN: Final = re.compile(r"(.+)-[^-]+-[^-]+\.(?:no)?src")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A newer version of an installed package, as ``zypper list-updates --all`` has it.
+
+    Attributes:
+        alias: of the repository.
+        has_licence: somebody must accept a licence first, or has.
+    """
+
+    package: PackageChange
+    alias: str
+    has_licence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository that is enabled.
+
+    Attributes:
+        is_read: zypper has its data.
+        has_patches: it says which of its packages are security fixes.
+        read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
+        is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
+        is_medium: it is a disc, as that of the installation.
+    """
+
+    alias: str
+    name: str
+    is_read: bool
+    has_patches: bool
+    read_at: int = 0
+    is_page: bool = False
+    is_medium: bool = False
+
+    def is_named(self, named: str) -> bool:
+        """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""
+        first, *rest = _VARIABLE_PATTERN.split(self.name)
+        if not rest:
+            return named in {first, self.alias}
+        return named == self.alias or (named.startswith(first) and named.endswith(rest[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class ZypperState:
+    """What the machine's zypper says about newer versions.
+
+    Attributes:
+        native: the machine's own architecture.
+        newest: update id -> the installed package; the newest, if several versions are (kernels).
+        patches: those that apply: needed, optional and locked ones.
+        patched: name of a package -> the patches that fix it, and the versions that have the fault.
+        candidates: the newest version of each package in any repository.
+        upgrade: what zypper would do with all of them.
+        packages: name -> what zypper says about its own candidate.
+        new_packages: name of a package that is not installed -> what it provides.
+        offers: all versions of these packages in the repositories that offer updates.
+        priorities: alias of a repository -> its priority, where it has another than the default one.
+        obstacles: name of a package -> why zypper does not install its newest version.
+        locked: names that an administrator has locked.
+        is_rolling: the distribution is updated as a whole.
+    """
+
+    native: str
+    newest: Mapping[str, InstalledPackage]
+    patches: tuple[Patch, ...]
+    patched: Mapping[str, tuple[tuple[Patch, FaultyPackage], ...]]
+    candidates: tuple[Candidate, ...]
+    upgrade: InstallSummary
+    packages: Mapping[str, Description]
+    new_packages: Mapping[str, Description]
+    repositories: tuple[Repository, ...]
+    offers: tuple[Offer, ...] = ()
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    obstacles: Mapping[str, str] = field(default_factory=dict)
+    locked: frozenset[str] = frozenset()
+    is_rolling: bool = False
+
+
+def parse_candidates(answer: ZypperAnswer) -> tuple[Candidate, ...]:
+    """Return the packages of ``zypper list-updates --all``. Entries that are not valid are left out.
+
+    Raises:
+        ManagerError: zypper could not list them.
+    """
+    require_element(answer, "update-status", "which updates there are")
+    return tuple(_find_candidates(answer))
+
+
+def _find_candidates(answer: ZypperAnswer) -> Iterator[Candidate]:
+    for element in answer.root.iter("update"):
+        if get_attribute(element, "kind") == "package" and (package := parse_package(element)):
+            licence = element.find("license")
+            has_licence = licence is not None and bool((licence.text or "").strip())
+            yield Candidate(package, get_attribute(element.find("source"), "alias"), has_licence)
+
+
+def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
+    """Return the pending updates: of installed packages, then their new dependencies, then patches by themselves.
+
+    Raises:
+        ReportTooLarge: there are more updates, or CVEs, than any real machine lacks.
+    """
+    changes = {build_update_id(change.name, change.arch, state.native): change for change in state.upgrade.changes}
+    candidates = {
+        build_update_id(each.package.name, each.package.arch, state.native): each for each in state.candidates
+    }
+    wanted = {update_id: change for update_id, change in changes.items() if update_id in state.newest}
+    for update_id, candidate in candidates.items():
+        if update_id not in wanted and _is_own_candidate(candidate.package, state):
+            wanted[update_id] = candidate.package
+    require_count(len(wanted.keys() | changes.keys()), MAX_UPDATES, "updates")
+    require_few_cves(
+        [patch.advisory for patch, _ in state.patched.get(each.name, ())] for each in (wanted | changes).values()
+    )
+    offers: dict[str, list[Offer]] = {}
+    for offer in state.offers:
+        offers.setdefault(offer.package.name, []).append(offer)
+    updates = [
+        _build_update(update_id, change, candidates.get(update_id), offers.get(change.name, ()), state)
+        for update_id, change in wanted.items()
+    ]
+    fresh = {update_id: change for update_id, change in changes.items() if update_id not in state.newest}
+    updates += _build_new_packages(fresh, updates, state)
+    if state.is_rolling:
+        updates = [replace(update, blocked=_ROLLING_REASON) for update in updates]
+    return (*updates, *_build_unfulfilled_patches(updates, state))
+
+
+def _is_own_candidate(package: PackageChange, state: ZypperState) -> bool:
+    """Whether zypper itself would choose this version if it could: not if its vendor or its priority is another."""
+    found = state.packages.get(package.name)
+    return found is not None and found.fields.get("Version") == package.version
+
+
+def _build_update(
+    update_id: str, change: PackageChange, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
+) -> Update:
+    installed = state.newest[update_id]
+    same = candidate if candidate and candidate.package == change else None
+    repository = _find_repository(change.name, same.alias if same else "", state)
+    view = _judge(change, installed.version, repository, state)
+    ids = frozenset(view.ids)
+    patches = [patch for patch, _ in state.patched.get(change.name, ()) if patch.name in ids]
+    secure = choose_security_version(view.security_versions, change, offers, state.priorities)
+    description = state.packages.get(change.name)
+    return Update(
+        id=update_id,
+        name=change.name,
+        arch=change.arch,
+        installed=installed.version,
+        available=change.version,
+        classification=view.classification,
+        severity=view.severity,
+        origins=(repository.name,) if repository else (),
+        cves=_get_cves(view),
+        size_bytes=_get_size(change, offers),
+        group=_parse_source_package(description) or change.name,
+        held=change.name in state.locked or bool(patches and _is_newest_locked(change.name, ids, state)),
+        requires_reboot=True if any(patch.reboot for patch in patches) or replaces_core(change.name) else None,
+        published=view.published,
+        security_version="" if secure == change.version else secure,
+        vendor_change=_describe_vendor_change(change.name, installed.vendor, description, state),
+        changes_boot=is_boot_package(change.name),
+        advisories=view.ids,
+        updates_manager=any(patch.updates_manager for patch in patches),
+        needs_licence=bool(same and same.has_licence and state.upgrade.unaccepted),
+        blocked="" if change in state.upgrade.changes else state.obstacles.get(change.name, ""),
+    )
+
+
+def _is_newest_locked(name: str, ids: frozenset[str], state: ZypperState) -> bool:
+    """Whether an administrator has locked the newest of the patches with these ids that fix a package.
+
+    Of an older one, the package has a newer version than the unwanted one.
+    """
+    found = [(RpmVersion(package.fixed_version), patch) for patch, package in state.patched[name] if patch.name in ids]
+    newest = max(version for version, _ in found)
+    return any(patch.is_locked and version == newest for version, patch in found)
+
+
+def _get_size(change: PackageChange, offers: Iterable[Offer]) -> int | None:
+    return next((offer.size_bytes for offer in offers if offer.package == change), None)
+
+
+def _judge(
+    change: PackageChange, installed: str | None, repository: Repository | None, state: ZypperState
+) -> AdvisoryView:
+    key = (change.name, change.arch)
+    about = [
+        replace(patch.advisory, packages={key: (package.fixed_version,)})
+        for patch, package in state.patched.get(change.name, ())
+        if package.arch in {"", change.arch}
+    ]
+    return judge_update(
+        {key: about},
+        key,
+        installed=installed,
+        available=change.version,
+        repository_has_advisories=bool(repository and repository.has_patches),
+    )
+
+
+def _get_cves(view: AdvisoryView) -> tuple[str, ...] | None:
+    return view.cves if view.classification is not Classification.UNCLASSIFIED else None
+
+
+def _find_repository(name: str, alias: str, state: ZypperState) -> Repository | None:
+    """Return the repository with that alias; without one, the repository that ``zypper info`` names."""
+    description = state.packages.get(name)
+    named = description.fields.get("Repository", "") if description else ""
+    found = [each for each in state.repositories if each.alias == alias] if alias else []
+    return next(iter(found or [each for each in state.repositories if each.is_named(named)]), None)
+
+
+def _parse_source_package(description: Description | None) -> str:
+    found = _SOURCE_PATTERN.fullmatch(description.fields.get("Source package", "")) if description else None
+    return found[1] if found else ""
+
+
+def _describe_vendor_change(name: str, vendor: str, description: Description | None, state: ZypperState) -> str:
+    comes = parse_vendor(description.fields.get("Vendor", "")) if description else ""
+    return f"{vendor or '?'} -> {comes or '?'}" if name in state.upgrade.vendor_changes else ""
+
+
+def _build_new_packages(
+    fresh: Mapping[str, PackageChange], updates: Iterable[Update], state: ZypperState
+) -> list[Update]:
+    """Return the new packages. Each gets classification and group of the update that needs it: both go together.
+
+    If only an older version of that update is a security fix, the new package has its own classification. If the older
+    version needs it too, it comes along.
+    """
+    providers: dict[str, list[str]] = {}
+    for update_id, change in fresh.items():
+        description = state.new_packages.get(change.name)
+        for capability in description.dependencies.get("Provides", ()) if description else ():
+            providers.setdefault(capability.split(" ")[0], []).append(update_id)
+    found: dict[str, Update] = {}
+    bringers = list(updates)
+    while bringers:
+        bringer = bringers.pop()
+        description = state.packages.get(bringer.name)
+        for capability in description.dependencies.get("Requires", ()) if description else ():
+            for update_id in providers.pop(capability.split(" ")[0], ()):
+                if update_id not in found:
+                    found[update_id] = _build_new_package(update_id, fresh[update_id], bringer, state)
+                    bringers.append(found[update_id])
+    left = [each for each in fresh if each not in found]
+    return [*found.values(), *(_build_new_package(each, fresh[each], None, state) for each in left)]
+
+
+def _build_new_package(update_id: str, change: PackageChange, bringer: Update | None, state: ZypperState) -> Update:
+    repository = _find_repository(change.name, "", state)
+    view = _judge(change, None, repository, state)
+    goes_along = bringer is not None and not bringer.security_version
+    return Update(
+        id=update_id,
+        name=change.name,
+        arch=change.arch,
+        installed=None,
+        available=change.version,
+        classification=bringer.classification if bringer and goes_along else view.classification,
+        severity=bringer.severity if bringer and goes_along else view.severity,
+        origins=(repository.name,) if repository else (),
+        cves=_get_cves(view),
+        size_bytes=_get_size(change, state.offers),
+        group=bringer.group if bringer else _parse_source_package(state.packages.get(change.name)) or change.name,
+        held=bool(bringer and bringer.held),
+        requires_reboot=True if replaces_core(change.name) else None,
+        published=view.published,
+        changes_boot=is_boot_package(change.name),
+        advisories=view.ids,
+        updates_manager=bool(bringer and bringer.updates_manager),
+    )
+
+
+def _build_unfulfilled_patches(updates: Iterable[Update], state: ZypperState) -> list[Update]:
+    """Return the needed patches of which a package, or all, have no pending update."""
+    covered = {(update.name, advisory) for update in updates for advisory in update.advisories}
+    fulfilled = {advisory for _, advisory in covered}
+    faulty: dict[str, list[FaultyPackage]] = {}
+    for name, pairs in state.patched.items():
+        for patch, package in pairs:
+            if _is_faulty(package, state) and (name, patch.name) not in covered:
+                faulty.setdefault(patch.name, []).append(package)
+    left = [
+        patch for patch in state.patches if patch.is_needed and (patch.name in faulty or patch.name not in fulfilled)
+    ]
+    return [_build_unfulfilled_patch(patch, faulty.get(patch.name, ()), state) for patch in left]
+
+
+def _is_faulty(package: FaultyPackage, state: ZypperState) -> bool:
+    fixed = RpmVersion(package.fixed_version)
+    names = (package.name, f"{package.name}.{package.arch}") if package.arch else (package.name,)
+    found = [state.newest[name] for name in names if name in state.newest]
+    return any(package.arch in {"", each.arch} and RpmVersion(each.version) < fixed for each in found)
+
+
+def _build_unfulfilled_patch(patch: Patch, faulty: Iterable[FaultyPackage], state: ZypperState) -> Update:
+    key = (patch.name, "noarch")
+    about = replace(patch.advisory, packages={key: (patch.edition,)})
+    view = judge_update({key: [about]}, key, installed=None, available=patch.edition, repository_has_advisories=True)
+    return Update(
+        id=f"{PATCH_ID_PREFIX}{patch.name}",
+        name=patch.name,
+        arch="noarch",
+        installed=None,
+        available=patch.edition,
+        classification=view.classification,
+        severity=view.severity,
+        cves=view.cves,
+        blocked=_explain_unfulfilled_patch(faulty, state),
+        requires_reboot=patch.reboot or None,
+        published=view.published,
+        advisories=view.ids,
+        updates_manager=patch.updates_manager,
+    )
+
+
+def _explain_unfulfilled_patch(faulty: Iterable[FaultyPackage], state: ZypperState) -> str:
+    offered = {candidate.package.name for candidate in state.candidates}
+    reasons = [
+        state.obstacles.get(package.name, f"no repository has {package.name} {package.fixed_version} or newer")
+        for package in faulty
+        if package.name in state.obstacles or package.name not in offered
+    ]
+    return "; ".join(tuple(dict.fromkeys(reasons))[:_MAX_NAMED]) or _UNFULFILLED_REASON

@@ -1,0 +1,100 @@
+"""Validates the answers of a script: everything that a machine sends is untrusted before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from tasks.domain.errors import ProtocolViolation, ScriptFailed
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
+
+T = TypeVar("T")
+
+ENDED_CODES: Final = frozenset({124, 137})
+"""The exit codes of a command that fp_limited has ended, because it took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptSection:
+    """The output of one command on the machine.
+
+    Attributes:
+        exit_code: of the command.
+        text: its standard output.
+        stderr: the end of its standard error.
+    """
+
+    exit_code: int
+    text: str
+    stderr: str = ""
+
+
+def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping[str, ScriptSection]:
+    """Return a script's sections by name.
+
+    Raises:
+        ScriptFailed: the script did not end with 0.
+        ProtocolViolation: a required section is missing, or one is malformed.
+        ReportTooLarge: one has more lines than any real machine prints.
+    """
+    if result.exit_code != 0:
+        raise ScriptFailed(
+            f"{script} ended with {result.exit_code}", exit_code=result.exit_code, output_tail=result.unframed_output
+        )
+    sections = {require_text(record, "name"): _parse_section(record) for record in result.find_records("section")}
+    for name in required:
+        if name not in sections:
+            raise ProtocolViolation(f"{script} said nothing about {name}")
+    return sections
+
+
+def _parse_section(record: ScriptRecord) -> ScriptSection:
+    text, stderr = require_text(record, "text"), record.get("stderr", "")
+    require_count(text.count("\n"), MAX_LINES, f"lines of {str(record.get('name'))[:100]!r}")
+    return ScriptSection(require_integer(record, "exit_code"), text, stderr if isinstance(stderr, str) else "")
+
+
+def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:
+    """Return the one record of that kind.
+
+    Raises:
+        ProtocolViolation: there is none, or more than one.
+    """
+    records = result.find_records(kind)
+    if len(records) != 1:
+        raise ProtocolViolation(f"{script} gave {len(records)} records of kind {kind!r}, not one")
+    return records[0]
+
+
+def require_text(record: ScriptRecord, key: str) -> str:
+    """Return a record's string.
+
+    Raises:
+        ProtocolViolation: it is missing, or not a string.
+    """
+    return _require(record, key, str, "text")
+
+
+def require_integer(record: ScriptRecord, key: str) -> int:
+    """Return a record's integer.
+
+    Raises:
+        ProtocolViolation: it is missing, or not an integer.
+    """
+    return _require(record, key, int, "whole number")
+
+
+def require_boolean(record: ScriptRecord, key: str) -> bool:
+    """Return a record's boolean.
+
+    Raises:
+        ProtocolViolation: it is missing, or not a boolean.
+    """
+    return _require(record, key, bool, "true or false")
+
+
+def _require(record: ScriptRecord, key: str, kind: type[T], name: str) -> T:
+    value = record.get(key)
+    if not isinstance(value, kind) or type(value) is not kind:  # true is an int too
+        raise ProtocolViolation(f"record {record.get('kind')!r} has no {name} {key!r}")
+    return value

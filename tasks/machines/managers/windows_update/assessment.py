@@ -1,0 +1,262 @@
+"""Turns what wua_assess.ps1 reports into the package state. Pure."""
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from typing import Final
+
+from inventory.name_lists import join_first_names
+from tasks.domain.errors import ManagerBusy, ManagerError, RepositoryError
+from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.protocols.package_manager import FailureCause
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.domain.states import Classification
+from tasks.machines.managers.windows_update.classifications import UPGRADE_REASON, is_upgrade
+from tasks.machines.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
+from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
+from tasks.machines.managers.windows_update.hotpatch_enrolment import find_enrolment
+from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
+from tasks.machines.managers.windows_update.other_managers import (
+    UPDATER_SERVICES,
+    AgentsRecord,
+    ProductsRecord,
+    ServiceRecord,
+    describe_source,
+    find_other_managers,
+    find_products_without_updates,
+)
+from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
+from tasks.machines.managers.windows_update.reboot_outlook import HotpatchMonth, find_hotpatch_month, predict_reboot
+from tasks.machines.managers.windows_update.records import (
+    CallRecord,
+    HistoryEntry,
+    OfferedUpdate,
+    Record,
+    SearchRecord,
+    SystemRecord,
+    Text,
+    parse_first,
+    parse_records,
+    parse_values,
+)
+from tasks.machines.managers.windows_update.superseded_updates import drop_superseded
+from tasks.machines.managers.windows_update.transaction_order import (
+    is_servicing_stack,
+    order_updates,
+)
+from tasks.rules.machine_checks.uptime import find_uptime
+
+MANAGER_NAME: Final = "windows-update"
+SUCCEEDED_WITH_ERRORS: Final = 3
+ACCESS_DENIED: Final = 0x80070005
+
+_CBS_AT_WORK: Final = 2
+_MAX_WARNINGS: Final = 20
+CUMULATIVE_CLASSES: Final = (Classification.SECURITY, Classification.UPDATE_ROLLUP, Classification.UPDATES)
+"""The classifications of cumulative updates. They need the servicing stack, or are not even offered without it."""
+_INPUT_REASON: Final = "it may ask a person something while it is installed"
+
+
+class SearchWarning(Record):
+    """A warning of the search: record "search_warning"."""
+
+    hresult: int = 0
+    message: Text = ""
+
+
+class ErrorRecord(Record):
+    """An error that a script did not expect: record "error". ``place``: "at FUNCTION, FILE: line N"."""
+
+    hresult: int = 0
+    place: Text = ""
+
+
+class BusyRecord(Record):
+    """Who is at work: record "busy".
+
+    Attributes:
+        servicing: ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
+        worker: whether TiWorker.exe runs, which stays for some minutes after its work.
+        installer: whether Windows Installer is at work.
+    """
+
+    servicing: int | None = None
+    worker: bool = False
+    installer: bool = False
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state.
+
+    Args:
+        result: of wua_assess.ps1.
+
+    Raises:
+        ManagerBusy: another installation keeps the agent from searching.
+        RepositoryError: the update server can't be used.
+        ManagerError: the agent can't be used.
+        ProtocolViolation: a record is malformed.
+    """
+    policy = parse_values(result, "policy")
+    source = describe_source(policy)
+    require_search(result, source)
+    system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
+    known = parse_records(OfferedUpdate, result.find_records("update"))
+    missing = drop_superseded(each for each in known if not each.installed)
+    offered = order_updates(each for each in missing if not each.reboot_required)
+    waiting = tuple(each for each in known if each.reboot_required)
+    history = parse_records(HistoryEntry, result.find_records("history"))
+    hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
+    month = find_hotpatch_month(hotpatch, system)
+    failed = explain_failing_updates(offered, history)
+    ids = frozenset(each.id for each in offered)
+    updates = tuple(
+        replace(build_update(each, source, ids, month), given_up=failed.get(each.id, "")) for each in offered
+    )
+    others = find_other_managers(
+        policy,
+        parse_first(AgentsRecord, result, "agents"),
+        parse_records(ServiceRecord, result.find_records("service")),
+        system,
+    )
+    unserved = find_products_without_updates(policy, parse_first(ProductsRecord, result, "products"))
+    busy = parse_first(BusyRecord, result, "busy") or BusyRecord()
+    problems = _find_search_problems(result, source)
+    return PackageState(
+        manager=MANAGER_NAME,
+        updates=updates,
+        reboot=find_reboot_need(
+            parse_first(RebootRecord, result, "reboot"),
+            waiting,
+            uptime=find_uptime(system.uptime, system.boot_time, system.at),
+        ),
+        held=tuple(update.name for update in updates if update.held),
+        lock_holder=_find_lock_holder(busy),
+        at_work="Windows servicing" if busy.servicing == _CBS_AT_WORK else "",
+        auto_updaters=others.updaters,
+        unpausable_updaters=others.unpausable,
+        updater_units=UPDATER_SERVICES,
+        warnings=(
+            *others.warnings,
+            *unserved,
+            *_find_waiting_upgrades(waiting),
+            *_find_history_warnings(result),
+            *find_repeated_updates(offered, history),
+        ),
+        live_patching=find_hotpatching(hotpatch, system, history),
+        hotpatch=find_enrolment(hotpatch, system, history),
+        repository_problems=problems,
+    )
+
+
+def find_denied_call(result: ScriptResult) -> str:
+    """Return which call of the agent Windows has refused to the script, in words; "" if none.
+
+    Raises:
+        ProtocolViolation: a record is malformed.
+    """
+    calls = parse_records(CallRecord, (*result.find_records("search"), *result.find_records("history_error")))
+    entry = next((call.entry or "the search" for call in calls if call.denied), "")
+    errors = parse_records(ErrorRecord, result.find_records("error"))
+    places = [error.place.partition(",")[0] for error in errors if error.hresult == ACCESS_DENIED]
+    entry = entry or next((f"a call {place}" for place in places), "")
+    return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
+
+
+def require_search(result: ScriptResult, source: str) -> None:
+    """Require that the search succeeded.
+
+    Raises:
+        ManagerBusy: another installation keeps the agent from searching.
+        RepositoryError: the update server can't be used.
+        ManagerError: the agent can't be used, or did not search.
+    """
+    searches = parse_records(SearchRecord, result.find_records("search"))
+    if not searches:
+        raise ManagerError("the Windows Update Agent did not report a search")
+    failed = next((each for each in searches if each.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
+    if failed is None:
+        return
+    known = explain_code(failed.hresult)
+    message = f"the Windows Update Agent can't search for updates ({source}): {known.text}"
+    if known.cause is FailureCause.LOCK:
+        raise ManagerBusy(message)
+    if known.cause is FailureCause.FETCH or known.retry is RetryClass.TRANSIENT:
+        raise RepositoryError(message, hint=known.remedy)
+    raise ManagerError(message, hint=known.remedy)
+
+
+def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
+    """Return an update of the model.
+
+    Args:
+        offered: what the agent offers.
+        source: where it comes from.
+        candidates: ids of all offered updates; only those are named as replaced.
+        month: what hotpatches can do today.
+    """
+    reboot = predict_reboot(offered, month)
+    name, is_stack = offered.name, is_servicing_stack(offered)
+    return Update(
+        id=offered.id,
+        name=name,
+        arch="",
+        installed=None,
+        available=offered.version,
+        classification=offered.classification,
+        severity=offered.severity,
+        origins=(source,),
+        cves=tuple(offered.cves) or None,
+        size_bytes=offered.download_bytes,
+        held=offered.hidden,
+        blocked=UPGRADE_REASON if is_upgrade(offered.categories) else _INPUT_REASON if offered.user_input else "",
+        requires_reboot=reboot.required,
+        kb=name if offered.kbs else "",
+        published=offered.published_at,
+        replaces=tuple(
+            each for each in map(str.lower, offered.superseded) if each in candidates and each != offered.id
+        ),
+        changes_boot=reboot.expected,
+        advisories=tuple(offered.bulletins),
+        updates_manager=is_stack,
+        needed_by_classes=CUMULATIVE_CLASSES if is_stack else (),
+        title="" if offered.title == name else offered.title,
+        optional=offered.optional,
+        needs_licence=not offered.eula_accepted,
+        reboot_reason=reboot.reason,
+    )
+
+
+def _find_lock_holder(busy: BusyRecord) -> str:
+    if busy.servicing == _CBS_AT_WORK or busy.worker:
+        return "Windows servicing (TiWorker.exe)"
+    return "Windows Installer" if busy.installer else ""
+
+
+def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
+    """Return a warning about upgrades that others have prepared: a reboot by fleetpatch does not complete them."""
+    names = [update.name for update in waiting if is_upgrade(update.categories)]
+    if not names:
+        return ()
+    return (
+        f"{join_first_names(names)} waits for a reboot as an upgrade to another version of Windows: only a reboot from "
+        "Settings, Windows Update, or by what has installed it completes it; any other reboot may undo it",
+    )
+
+
+def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:
+    """Return what a search that succeeded in part could not read."""
+    found: list[RepositoryProblem] = []
+    for warning in parse_records(SearchWarning, result.find_records("search_warning"))[:_MAX_WARNINGS]:
+        known = explain_code(warning.hresult)
+        said = f": {warning.message}" if warning.message else ""
+        found.append(RepositoryProblem(source, f"part of the search failed: {known.text}{said}", known.remedy))
+    return tuple(dict.fromkeys(found))
+
+
+def _find_history_warnings(result: ScriptResult) -> tuple[str, ...]:
+    errors = parse_records(CallRecord, result.find_records("history_error"))
+    return tuple(
+        f"the history of Windows Update can't be read ({each.entry}: {explain_code(each.hresult).text}): what failed "
+        "again and again, and what a boot undid, is not known"
+        for each in errors
+    )

@@ -1,0 +1,197 @@
+"""Who else updates a Windows machine: Automatic Updates, ConfigMgr, Intune, Azure Update Manager, AWS. Pure.
+
+Automatic Updates installs by itself with the policy AUOptions 4 (Azure calls that AutomaticByOS). NoAutoUpdate=1
+switches it off: fleetpatch's script "updaters" sets that for a run, if the request says so. The others can't be paused
+from here: what they install is decided on their servers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pydantic import Field
+
+from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
+from tasks.rules.url_redaction import redact_url
+
+AUTOMATIC_UPDATES: Final = "Automatic Updates"
+"""The name of Windows' own updater, also in the records of the script that pauses it."""
+UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedicsvc", "ccmexec", "dosvc", "bits")
+"""Services that update the system, or belong to those that do. No run restarts them."""
+
+_ON_SCHEDULE: Final = "4"
+_AS_SET_LOCALLY: Final = "5"
+_WINDOWS_UPDATE: Final = "Windows Update"
+_SOURCES: Final[Mapping[str, str]] = {"0": _WINDOWS_UPDATE, "1": "WSUS"}
+_MAX_PRODUCTS: Final = 5
+_CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
+
+
+class AgentsRecord(Record):
+    """Agents of other products that may install updates: record "agents".
+
+    Attributes:
+        config_manager: its client's service runs.
+        co_management: CoManagementFlags of ConfigMgr; None when it has none.
+        mdm: the machine is enrolled in Intune or another MDM.
+        mdm_updates: that MDM sets policies of Windows Update.
+        azure_updates: Azure's extension for updates is installed.
+        aws: the agent of AWS Systems Manager runs.
+        aws_patches: the file exists in which its Patch Manager keeps what it has installed.
+    """
+
+    config_manager: bool = False
+    co_management: int | None = None
+    mdm: bool = False
+    mdm_updates: bool = False
+    azure_updates: bool = False
+    aws: bool = False
+    aws_patches: bool = False
+
+
+class ServiceRecord(Record):
+    """A service: record "service". ``start``: "Auto", "Manual" or "Disabled"."""
+
+    name: Text
+    status: Text = ""
+    start: Text = ""
+
+
+class ProductsRecord(Record):
+    """Products whose updates come from Microsoft Update or WSUS, not from Windows Update alone: record "products".
+
+    Attributes:
+        services: the names of their services.
+        microsoft_update: whether Microsoft Update is switched on; None when unknown.
+    """
+
+    services: Texts = Field(default=[])
+    microsoft_update: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherManagers:
+    """What else may update the machine.
+
+    Attributes:
+        updaters: as PackageState.auto_updaters.
+        unpausable: names of those among them that no run can pause.
+        warnings: what the machine's owner should know.
+    """
+
+    updaters: tuple[tuple[str, float | None], ...] = ()
+    unpausable: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def find_other_managers(
+    policy: Mapping[str, str], agents: AgentsRecord | None, services: Sequence[ServiceRecord], system: SystemRecord
+) -> OtherManagers:
+    """Return what else may update the machine.
+
+    Args:
+        policy: the policies of Windows Update and of Automatic Updates, by their names.
+        agents: None when the script did not send it.
+        services: the services that updates need.
+        system: the machine's clock and kind.
+    """
+    agents = agents or AgentsRecord()
+    others: list[str] = []
+    if agents.config_manager:
+        others.append("ConfigMgr's client (ccmexec)")
+    if agents.mdm_updates or (agents.mdm and _is_co_managed(agents)):
+        others.append("policies of Intune or another MDM")
+    if agents.azure_updates:
+        others.append("Azure Update Manager's extension")
+    if agents.aws and agents.aws_patches:
+        others.append("AWS Systems Manager's Patch Manager")
+    own = _find_automatic_updates(policy, system)
+    warnings = [*_find_policy_warnings(policy), *_find_service_warnings(services)]
+    if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
+        warnings.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
+    return OtherManagers((*own, *((name, None) for name in others)), tuple(others), tuple(warnings))
+
+
+def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:
+    """Return a warning about products whose updates the machine's source does not offer, or may not offer.
+
+    Args:
+        policy: the policies of Windows Update.
+        products: None if the machine has none of them.
+    """
+    if products is None or products.microsoft_update or describe_source(policy) != _WINDOWS_UPDATE:
+        return ()
+    names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
+    state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
+    return (
+        f"updates of {names} come from Microsoft Update, {state} here: what Windows Update alone offers says nothing "
+        "about them (Settings, Windows Update, Advanced options, Receive updates for other Microsoft products)",
+    )
+
+
+def describe_source(policy: Mapping[str, str]) -> str:
+    """Return where the machine gets its updates from: "Windows Update", or "WSUS" with the server's address."""
+    server = policy.get("WUServer", "")
+    if server and policy.get("UseWUServer") == "1":
+        return f"WSUS {redact_url(server)}"
+    return _WINDOWS_UPDATE
+
+
+def _is_co_managed(agents: AgentsRecord) -> bool:
+    return agents.co_management is not None and bool(agents.co_management & _CO_MANAGED_UPDATES)
+
+
+def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> tuple[tuple[str, float | None], ...]:
+    """Return Automatic Updates with the seconds until it installs, if it does so by itself.
+
+    Without a policy and a setting of its own, a server only downloads, and a client installs when it wants.
+    """
+    if policy.get("NoAutoUpdate") == "1":
+        return ()
+    option = policy.get("AUOptions") or policy.get("LocalAUOptions", "")
+    if option == _ON_SCHEDULE:
+        return ((AUTOMATIC_UPDATES, _find_seconds_until(policy, system)),)
+    if option == _AS_SET_LOCALLY:
+        return ((AUTOMATIC_UPDATES, None),)
+    if not option and system.installation_type.lower() == "client":
+        return ((AUTOMATIC_UPDATES, None),)
+    return ()
+
+
+def _find_seconds_until(policy: Mapping[str, str], system: SystemRecord) -> float | None:
+    """Return the seconds until the time of the policy: a day (0 every day, 1 Sunday, 7 Saturday) and an hour."""
+    day, hour = policy.get("ScheduledInstallDay", "0"), policy.get("ScheduledInstallTime", "")
+    if not (day.isascii() and day.isdigit() and hour.isascii() and hour.isdigit()):
+        return None
+    if len(day) > 1 or int(day) > 7 or len(hour) > 2 or int(hour) > 23:
+        return None
+    now = datetime.fromtimestamp(system.at, UTC) + timedelta(minutes=system.offset_minutes)
+    then = now.replace(hour=int(hour), minute=0, second=0, microsecond=0)
+    for _ in range(9):
+        weekday = then.isoweekday() % 7 + 1  # Sunday is 1
+        if then > now and int(day) in {0, weekday}:
+            return (then - now).total_seconds()
+        then += timedelta(days=1)
+    return None
+
+
+def _find_policy_warnings(policy: Mapping[str, str]) -> list[str]:
+    warnings: list[str] = []
+    if policy.get("DisableWindowsUpdateAccess") == "1":
+        warnings.append("the policy DisableWindowsUpdateAccess forbids Windows Update on this machine")
+    has_server = bool(policy.get("WUServer")) and policy.get("UseWUServer") == "1"
+    if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == "1" and not has_server:
+        warnings.append("a policy forbids Windows Update by internet, and no WSUS server is set")
+    if has_server:
+        other = _SOURCES.get(policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates", ""), "")
+        if other == _WINDOWS_UPDATE:
+            warnings.append("a WSUS server is set, but a policy takes quality updates from Windows Update")
+    if policy.get("PauseQualityUpdatesStartTime"):
+        warnings.append(f"a policy pauses quality updates since {policy['PauseQualityUpdatesStartTime']}")
+    return warnings
+
+
+def _find_service_warnings(services: Sequence[ServiceRecord]) -> list[str]:
+    off = sorted(each.name for each in services if each.start.lower() == "disabled")
+    return [f"services that updates need are disabled: {', '.join(off)}"] if off else []

@@ -1,0 +1,212 @@
+#!/bin/sh
+# Reports facts about the machine. Parameters: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
+# tasks/machines/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
+# for each), runner, disk (one for each role), service (one for each failed unit), unit (one for each active one),
+# socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
+# It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
+# "bootc status".
+# shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
+# Requires: boot_files, boot_work
+
+os_release=/etc/os-release
+[ -r "$os_release" ] || os_release=/usr/lib/os-release
+# in a subshell: the file is shell text of the machine, and may set any variable
+(
+  ID='' ID_LIKE='' VERSION_ID='' PRETTY_NAME='' NAME='' SUPPORT_END=''
+  # shellcheck disable=SC1090
+  [ ! -r "$os_release" ] || . "$os_release"
+  fp_emit os "id=$ID" "like=$ID_LIKE" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}" "support_end=$SUPPORT_END"
+)
+
+boot_id='' uptime=''
+{ IFS= read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null
+{ read -r uptime _ </proc/uptime; } 2>/dev/null
+# Of the installation: 32 digits; "uninitialized" before the first boot has ended. The start of the first process, in
+# ticks since the boot: containers of one host differ in it, even if they share the ids of the host and of their image.
+installation='' stat='' first_process=''
+{ IFS= read -r installation </etc/machine-id || IFS= read -r installation </var/lib/dbus/machine-id; } 2>/dev/null
+case $installation in *[!0-9a-f]*) installation='' ;; esac
+{ IFS= read -r stat </proc/1/stat; } 2>/dev/null
+# shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
+set -- ${stat##*) }
+[ "$#" -lt 20 ] || first_process=${20}
+fp_find_boot_work
+fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime" \
+  "installation=$installation" "first_process=$first_process" "boot_work=$fp_boot_work"
+
+epoch=$(date +%s.%N)
+case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N
+fp_emit clock "epoch:=$epoch"
+uid=$(id -u) way=${fp_way:-root}
+[ "$uid" = 0 ] || way=none
+fp_emit privilege "uid:=$uid" "way=$way"
+
+# Whether the next boot can only get another system as an image: how OSTree, bootc and transactional systems say so.
+runs_bootc_image() { # also that it has no local packages, which bootc can't update
+  image_status=$(timeout -k 5 30 bootc status --json 2>/dev/null | tr -d ' \n')
+  case $image_status in *'"booted":{"image":{'*) ;; *) return 1 ;; esac
+  booted=${image_status#*'"booted":{'}
+  case ${booted#*'"incompatible":'} in true*) return 1 ;; esac
+}
+bootc_is_silent() { case $image_status in *'"booted":'*) return 1 ;; esac; } # after runs_bootc_image
+root_is_read_only() {
+  awk '$2 == "/" || $2 == "/usr" { mode[$2] = "," $4 "," } END { exit !(index(mode["/"], ",ro,") || index(mode["/usr"], ",ro,")) }' /proc/mounts
+}
+meets() { # CONDITION
+  case $1 in
+    '') ;;
+    bootc-image) runs_bootc_image ;;
+    bootc-silent) bootc_is_silent && root_is_read_only ;;
+    ostree) [ -e /run/ostree-booted ] ;;
+    read-only-root) root_is_read_only ;;
+    *) return 1 ;;
+  esac
+}
+
+image='' # the condition that an image-based system meets
+for manager in $(fp_param managers); do
+  tool=${manager%%:*} name=${manager#*:} condition=''
+  case $name in *:*) condition=${name#*:} name=${name%%:*} ;; esac
+  program='' # the file behind the command: another package manager's, for some
+  if [ -n "$tool" ]; then
+    program=$(command -v "$tool") || continue
+    program=$(readlink -f "$program") || program=''
+  fi
+  meets "$condition" || continue
+  fp_emit manager "name=$name" "program=${program##*/}"
+  image=$condition
+  [ -z "$image" ] || break # tools that change packages are installed there too, and fail or are undone
+done
+
+systemd=false
+[ ! -d /run/systemd/system ] || systemd=true
+runner=setsid
+if [ "$systemd" = true ] && command -v systemd-run >/dev/null; then runner=systemd; fi
+
+# May the machine be rebooted? Not a container whose PID 1 is no init: only its host can start it again.
+init=''
+{ IFS= read -r init </proc/1/comm; } 2>/dev/null
+container=''
+if [ -r /run/systemd/container ]; then read -r container </run/systemd/container; fi
+if [ -f /.dockerenv ] || [ -f /run/.containerenv ]; then container=${container:-container}; fi
+can_reboot=true
+if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then can_reboot=false; fi
+case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
+fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
+
+fp_check_boot
+[ -z "$fp_unbootable" ] || fp_emit finding 'check=next boot' level=warn "message=$fp_unbootable" "remedy=$fp_boot_remedy"
+
+# disk ROLE PATH: the file system of the path
+disk() {
+  [ -d "$2" ] || return 0
+  room=$(df -kP "$2" 2>/dev/null | awk 'NR > 1 { n = NF; mount = $6; for (i = 7; i <= n; i++) mount = mount " " $i; print $2, $4, mount; exit }')
+  [ -n "$room" ] || return 0
+  total=${room%% *} room=${room#* }
+  free=${room%% *} mount=${room#* }
+  inodes=$(df -iP "$2" 2>/dev/null | awk 'NR > 1 { if ($2 ~ /^[0-9]+$/ && $2 > 0) print $4; exit }')
+  case $inodes in *[!0-9]*) inodes='' ;; esac
+  # Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
+  # errors. The last line of a mount point is the visible one; blanks are octal there.
+  case $image:$1 in ?*:system | ?*:boot) by_design=1 ;; *) by_design='' ;; esac
+  mode=$(mount="$mount" awk -v by_design="$by_design" '
+    BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) }
+    $5 == ENVIRON["mount"] { for (i = 7; i < NF - 2 && $i != "-"; i++); o = "," (by_design ? "" : $6) "," $(i + 3) "," }
+    END { print index(o, ",ro,") ? "true" : "false" }' /proc/self/mountinfo)
+  fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=$inodes" "read_only:=$mode"
+}
+case $image in
+  bootc-image | ostree) disk system /sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
+  *) disk system /; disk boot /boot ;;
+esac
+disk packages /var
+
+known=false
+unit_types=service,mount,automount,swap,socket,timer,path,target
+list_units() { # STATES: the names of units in one of these states
+  shown=$(systemctl list-units "--state=$1" "--type=$unit_types" --all --plain --no-legend --no-pager 2>/dev/null) || return 1
+  printf '%s\n' "$shown" | awk 'NF { sub(/^[^A-Za-z0-9]+ /, ""); print $1 }'
+}
+# what was not made at run time: mounts by hand and units of systemd-run have no file there
+name_unit_files() {
+  for folder in /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
+    /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+    ls -1 "$folder" 2>/dev/null
+  done
+}
+if [ "$systemd" = true ] && failed=$(list_units failed); then
+  known=true
+  [ -z "$failed" ] || printf '%s\n' "$failed" | fp_lines service name
+  if fp_has units && active=$(list_units active,reloading); then
+    { name_unit_files; echo; printf '%s\n' "$active"; } | awk '
+      !listed && $0 == "" { listed = 1; next }
+      !listed { file[$0] = 1; next }
+      { template = $0; sub(/@.*[.]/, "@.", template) }
+      $0 in file || template in file' | fp_lines unit name
+  fi
+fi
+
+# sockets PROTOCOL STATE FILE…: for each socket of /proc/net in that state: the port, the uid that opened it, and the
+# inode
+sockets() {
+  protocol=$1 state=$2; shift 2
+  cat "$@" 2>/dev/null | awk -v state="$state" -v protocol="$protocol" '
+    BEGIN { for (i = 0; i < 16; i++) digit[substr("0123456789ABCDEF", i + 1, 1)] = i }
+    $4 == state && $2 ~ /:/ {
+      n = split($2, part, ":"); port = 0
+      for (i = 1; i <= length(part[n]); i++) port = port * 16 + digit[substr(part[n], i, 1)]
+      if (port) print protocol "/" port, $8, $10
+    }'
+}
+
+# holders: one record for each line of sockets on stdin and each program that holds the socket. The open files of all
+# processes are read once. A cgroup is reported as the service manager sees it: in a container, its own cgroup is
+# below that of its host.
+# shellcheck disable=SC2012,SC2154  # only numbers and socket:[inode] matter; fp_awk is of prelude.sh
+holders() {
+  { cat; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk "$fp_awk"'
+    function cgroup_of(pid,   file, line, found) {
+      file = "/proc/" pid "/cgroup"
+      while ((getline line <file) > 0)
+        if (line ~ /:name=systemd:/ || (line ~ /^0::/ && found == "")) { found = line; sub(/^[^:]*:[^:]*:/, "", found) }
+      close(file)
+      return found
+    }
+    function program_of(pid,   file, line) {
+      file = "/proc/" pid "/comm"
+      if ((getline line <file) <= 0) line = ""
+      close(file)
+      return line
+    }
+    function tell(inode, program, cgroup,   record) {
+      record = "{\"kind\":\"socket\",\"name\":\"" name[inode] "\",\"uid\":" uid[inode] ",\"program\":\"" quoted(program)
+      record = record "\",\"cgroup\":\"" quoted(cgroup) "\"}"
+      if (!(record in told)) print record
+      told[record] = held[inode] = 1
+    }
+    BEGIN { top = cgroup_of(1); sub(/\/(init\.scope)?$/, "", top) }
+    /^(tcp|udp)\/[0-9]+ [0-9]+ [0-9]+$/ { name[$3] = $1; uid[$3] = $2; next }
+    /^[0-9]+\/fd:$/ { pid = $0; sub(/\/.*/, "", pid); next }
+    /-> socket:\[[0-9]+\]$/ {
+      inode = $NF; gsub(/[^0-9]/, "", inode)
+      if (!(inode in name)) next
+      if (!(pid in program)) {
+        program[pid] = program_of(pid); cgroup[pid] = cgroup_of(pid)
+        if (top != "" && index(cgroup[pid], top "/") == 1) cgroup[pid] = substr(cgroup[pid], length(top) + 1)
+      }
+      tell(inode, program[pid], cgroup[pid])
+    }
+    END { for (inode in name) if (!(inode in held)) tell(inode, "", "") }' | fp_put
+}
+
+listening=false
+if [ -r /proc/net/tcp ]; then
+  listening=true
+  open=$(sockets tcp 0A /proc/net/tcp /proc/net/tcp6; sockets udp 07 /proc/net/udp /proc/net/udp6)
+  [ -z "$open" ] || printf '%s\n' "$open" | holders
+  # not with read: it reads one byte at a time, and these files give no second byte
+  range=$(cat /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null)
+  reserved=$(cat /proc/sys/net/ipv4/ip_local_reserved_ports 2>/dev/null)
+  fp_emit ports "ephemeral=$range" "reserved=$reserved"
+fi
+fp_emit services "failed_known:=$known" "listening_known:=$listening"

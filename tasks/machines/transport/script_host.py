@@ -1,0 +1,181 @@
+"""Runs scripts and jobs on a machine, over any channel: what POSIX shells and PowerShell have in common."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final, cast
+
+from tasks.domain.errors import FleetpatchError, RequestError
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.transport import (
+    Job,
+    JobPhase,
+    JobStatus,
+    Script,
+    ScriptParameter,
+    ScriptRecord,
+    ScriptResult,
+)
+from tasks.machines.transport.channel import Channel
+from tasks.machines.transport.job_records import (
+    EVENTS,
+    JOB_LOOK,
+    LOG,
+    MAX_EVENTS_BYTES,
+    MAX_LOG_BYTES,
+    find_job_record,
+    find_section,
+    parse_events,
+    raise_if_refused,
+    read_log,
+)
+from tasks.machines.transport.output_decoder import ScriptOutput, replace_invalid_utf8
+from tasks.machines.transport.script_library import (
+    ScriptLoader,
+    compose_script,
+    find_required_scripts,
+    load_script_parameters,
+)
+
+JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_SCRIPTS_OF_JOBS: Final = {"job_common", "job_folder"}  # scripts that require one get the directory of the jobs
+
+
+def require_valid_job_id(job_id: str) -> str:
+    """Return a job's id.
+
+    Raises:
+        RequestError: it is not valid as the name of a directory and of a unit.
+    """
+    if not JOB_ID_PATTERN.fullmatch(job_id):
+        raise RequestError(f"{job_id!r} can't be a job's id", hint="Use 1 to 80 letters, digits, - and _.")
+    return job_id
+
+
+class ScriptHost(ABC):
+    """A machine behind an open channel; a Transport that does not reconnect (session.py does).
+
+    Args:
+        channel: open channel to the machine.
+        machine: its name, for errors.
+        clock: for wall times.
+        job_root: directory of fleetpatch's jobs on the machine; "" for the default.
+        script_loader: gives a script's text by its name.
+        required_loader: gives the texts of the scripts that it requires; None: ``load_script``.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        machine: str,
+        clock: Clock,
+        job_root: str,
+        script_loader: ScriptLoader,
+        required_loader: ScriptLoader | None = None,
+    ) -> None:
+        self._open_channel = channel
+        self._machine = machine
+        self._clock = clock
+        self._job_root = job_root
+        self._script_loader = script_loader
+        self._required_loader = required_loader
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another call may be tried on this connection."""
+        return self._open_channel.is_open
+
+    def close(self) -> None:
+        """Close the channel. Jobs continue."""
+        self._open_channel.close()
+
+    @abstractmethod
+    def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
+        """Run a script and return its answer."""
+
+    @abstractmethod
+    def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
+        """Return the parameters of ``job_start`` that contain a job's program, its parameters, and what runs it."""
+
+    def _compose(self, script: Script) -> str:
+        return compose_script(script, self._script_loader, required_loader=self._required_loader)
+
+    def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
+        """Return all parameters of a script: its own, the directory of the jobs, and the texts of other scripts."""
+        params: dict[str, ScriptParameter] = {**script.params}
+        if not _SCRIPTS_OF_JOBS.isdisjoint(find_required_scripts(text)):
+            params = {"root": self._job_root, **params}
+        params |= load_script_parameters(script, self._script_loader, required_loader=self._required_loader)
+        return params
+
+    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
+        """Run a script and wait for its end."""
+        began = self._clock.now()
+        answer = self._execute_script(script, deadline)
+        return ScriptResult(
+            records=tuple(cast("ScriptRecord", replace_invalid_utf8(record)) for record in answer.records),
+            exit_code=answer.exit_code,
+            unframed_output=answer.unframed_output,
+            seconds=(self._clock.now() - began).total_seconds(),
+        )
+
+    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
+        """Start a job, or attach to it if a job with this id exists.
+
+        Raises:
+            ManagerBusy: another job runs on the machine; or, for one that only reads, several of that kind.
+            ScriptFailed: the machine could not start it.
+        """
+        params: dict[str, ScriptParameter] = {
+            "id": require_valid_job_id(job.id),
+            "label": job.script.name,
+            **self._build_job_params(job.script),
+            **({"reads": "yes"} if job.reads else {}),
+        }
+        answer = self._execute_script(Script("job_start", params=params, read_only=False), deadline)
+        with self._add_machine_to_errors():
+            for record in answer.records:
+                raise_if_refused(record, answer)
+            view = find_job_record(answer)
+        return JobStatus(job.id, view.phase, exit_code=view.exit_code, attached=view.attached)
+
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+        """Read the state of a job. If it is finished, the answer has all events from the offset on."""
+        require_valid_job_id(job_id)
+        view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
+        while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
+            rest, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
+            view = replace(view, events=view.events + rest.events, events_offset=rest.events_offset)
+        return view
+
+    def _poll_job_once(
+        self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
+    ) -> tuple[JobStatus, bool]:
+        """Return the result of one poll, and whether there were more events than fit into it."""
+        params = {
+            "id": job_id,
+            "events_from": str(events_from),
+            "events_limit": str(MAX_EVENTS_BYTES),
+            "log_from": str(log_from),
+            "log_limit": str(log_limit),
+        }
+        answer = self._execute_script(Script(JOB_LOOK, params=params), deadline)
+        with self._add_machine_to_errors():
+            view = find_job_record(answer)
+            raw = find_section(answer, EVENTS)
+            events, events_offset = parse_events(raw, events_from)
+            piece = find_section(answer, LOG)
+        log, length = read_log(piece, is_complete=view.phase is not JobPhase.RUNNING and len(piece) < log_limit)
+        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, log, log_from + length)
+        return seen, len(raw) >= MAX_EVENTS_BYTES
+
+    @contextmanager
+    def _add_machine_to_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FleetpatchError as error:
+            error.machine = error.machine or self._machine
+            raise

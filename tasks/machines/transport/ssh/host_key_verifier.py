@@ -1,0 +1,222 @@
+"""Verifies a host's identity: pinned keys, keys learned at first contact, and host certificates.
+
+Host certificates follow OpenSSH's PROTOCOL.certkeys. paramiko does not verify them, so this module does.
+"""
+
+import base64
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    SSHCertificateType,
+    load_ssh_public_identity,
+)
+
+from inventory.errors import HostKeyConflict
+from inventory.files.paths import expand_home
+from inventory.host_keys import HostKeyStore, PinnedKey, render_known_hosts_name
+from inventory.machine import HostKeyPolicy, HostKeySettings
+from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown
+from tasks.machines.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
+
+COMPARE_COMMAND: Final = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+"""What a person runs on the machine's console to see the fingerprint."""
+_DEFAULT_KNOWN_HOSTS: Final = Path("~/.ssh/known_hosts")
+_stores: Final[dict[Path, HostKeyStore]] = {}
+_stores_lock: Final = threading.Lock()
+
+
+def find_known_hosts(host_keys: HostKeySettings) -> Path:
+    """Return the known_hosts file of an inventory.
+
+    Raises:
+        InventoryError: it is in the home directory of a user who does not exist.
+    """
+    return expand_home(host_keys.known_hosts or _DEFAULT_KNOWN_HOSTS)
+
+
+def load_host_key_store(host_keys: HostKeySettings) -> HostKeyStore:
+    """Return the store of an inventory's known_hosts. The file is read again only if it has changed.
+
+    Raises:
+        InventoryError: the file can't be read.
+    """
+    path = find_known_hosts(host_keys)
+    with _stores_lock:
+        store = _stores.setdefault(path, HostKeyStore(path))
+    store.reload_if_changed()
+    return store
+
+
+class HostKeyVerifier:
+    """The host key rules for one host.
+
+    Args:
+        policy: what is trusted.
+        store: where keys are pinned.
+        host: its address in the inventory; known_hosts and certificates use the same name.
+        port: port of its SSH server.
+        now: gives the time, for the validity of certificates.
+        machine: its name in the inventory, for remedies.
+    """
+
+    def __init__(
+        self,
+        policy: HostKeyPolicy,
+        store: HostKeyStore,
+        *,
+        host: str,
+        port: int,
+        now: Callable[[], datetime],
+        machine: str = "",
+    ) -> None:
+        self._policy = policy
+        self._store = store
+        self._host = host
+        self._port = port
+        self._now = now
+        self._machine = machine
+
+    @property
+    def requires_certificate(self) -> bool:
+        """Whether only host certificates are accepted."""
+        return self._policy is HostKeyPolicy.CA
+
+    def select_algorithms(self) -> tuple[str, ...]:
+        """Return the types of host key to request, pinned types first, so that the host shows a pinned key.
+
+        Raises:
+            HostKeyUnknown: no certificate authority is configured for this host.
+        """
+        if self._policy is HostKeyPolicy.CA:
+            if not self._store.find_authorities(self._host, self._port):
+                raise HostKeyUnknown(
+                    f"no @cert-authority line of {self._store.path} covers {self._address}",
+                    hint=f"Add one: @cert-authority {self._address} KEY-TYPE BASE64",
+                )
+            return HOST_CERTIFICATE_ALGORITHMS
+        pinned = {key.type for key in self._store.find_keys(self._host, self._port)}
+        if "ssh-rsa" in pinned:
+            pinned |= {"rsa-sha2-512", "rsa-sha2-256"}
+        return tuple(sorted(HOST_KEY_ALGORITHMS, key=lambda name: name not in pinned))  # sorting is stable
+
+    def verify_host_key(self, blob: bytes) -> None:
+        """Return if the host is trusted, else raise.
+
+        Args:
+            blob: the public key or certificate that it showed (and proved to have).
+
+        Raises:
+            HostKeyMismatch: it must not be trusted.
+            HostKeyUnknown: it is not pinned yet.
+        """
+        if self._policy is HostKeyPolicy.CA:
+            self._verify_certificate(blob)
+        else:
+            self._verify_plain_key(parse_host_key(blob))
+
+    @property
+    def _address(self) -> str:
+        return render_known_hosts_name(self._host, self._port)
+
+    def _verify_plain_key(self, shown: PinnedKey) -> None:
+        fingerprint = HostKeyStore.compute_fingerprint(shown.base64)
+        self._require_not_revoked(shown)
+        pinned = self._store.find_keys(self._host, self._port)
+        if shown in pinned:
+            return
+        if pinned:
+            known = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
+            raise HostKeyMismatch(
+                f"it shows the host key {shown.type} {fingerprint}, but pinned is {known}",
+                hint="An attacker may be in between, or the machine was reinstalled. If you know that it was, "
+                f"remove its line: ssh-keygen -R '{self._address}' -f {self._store.path}",
+            )
+        if self._policy is not HostKeyPolicy.LEARN:
+            raise HostKeyUnknown(
+                f"its host key is not trusted yet: {shown.type} {fingerprint}",
+                hint=f"Compare it with the machine's own ({COMPARE_COMMAND}). To trust it: fleetpatch doctor "
+                f"{self._machine or self._host} --trust, or add to {self._store.path}: "
+                f"{self._address} {shown.type} {shown.base64}",
+            )
+        try:
+            self._store.pin_first_key(self._host, self._port, shown.type, shown.base64)
+        except HostKeyConflict as conflict:  # another process learned another key meanwhile
+            raise HostKeyMismatch(conflict.message, hint=conflict.hint) from conflict
+
+    def _require_not_revoked(self, key: PinnedKey) -> None:
+        if self._store.is_revoked(key.type, key.base64):
+            raise HostKeyMismatch(
+                f"its key {key.type} {HostKeyStore.compute_fingerprint(key.base64)} is revoked",
+                hint="Give the machine a new host key. A revoked key is never trusted again.",
+            )
+
+    def _verify_certificate(self, blob: bytes) -> None:
+        certificate = _parse_certificate(blob)
+        authority = _parse_openssh_key(certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        fingerprint = HostKeyStore.compute_fingerprint(authority.base64)
+        self._require_not_revoked(authority)
+        self._require_not_revoked(
+            _parse_openssh_key(certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
+        )
+        self._require_not_revoked(parse_host_key(blob))
+        if authority not in self._store.find_authorities(self._host, self._port):
+            raise HostKeyMismatch(
+                f"its host certificate is signed by {fingerprint}, which is not trusted for this host",
+                hint=f"Look at the @cert-authority lines of {self._store.path}, and at what answers there.",
+            )
+        wrong = _describe_certificate_fault(certificate, self._host, self._now())
+        if wrong:
+            raise HostKeyMismatch(
+                f"its host certificate '{certificate.key_id.decode('utf-8', 'replace')}' is no good: {wrong}",
+                hint="Issue a new one: ssh-keygen -s CA -h -n NAME … on the authority.",
+            )
+
+
+def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: datetime) -> str:
+    try:
+        certificate.verify_cert_signature()
+    except InvalidSignature:
+        return "the authority's signature is wrong"
+    if certificate.type is not SSHCertificateType.HOST:
+        return "it is a user's, not a host's"
+    if not certificate.valid_after <= now.timestamp() < certificate.valid_before:
+        return "it is not valid now"
+    if certificate.critical_options:  # OpenSSH defines none for hosts; an unknown one must be obeyed, so it is refused
+        return "it has critical options that fleetpatch does not know"
+    names = [name.decode("utf-8", "replace").lower() for name in certificate.valid_principals]
+    if host.lower() not in names:  # a certificate without names would be valid for every host, so it is refused too
+        return f"it is for {', '.join(names) or 'no named host'}, not for {host}"
+    return ""
+
+
+def _parse_certificate(blob: bytes) -> SSHCertificate:
+    shown = parse_host_key(blob)
+    try:
+        certificate = load_ssh_public_identity(f"{shown.type} {shown.base64}".encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise HostKeyMismatch(f"its host certificate can't be read: {error}") from error
+    if not isinstance(certificate, SSHCertificate):
+        raise HostKeyMismatch(
+            f"it shows a plain {shown.type} key, and the inventory asks for host certificates (policy ca)",
+            hint="Set HostCertificate in its sshd_config, or use the policy pinned.",
+        )
+    return certificate
+
+
+def parse_host_key(blob: bytes) -> PinnedKey:
+    """Return the key that a host showed."""
+    size = int.from_bytes(blob[:4], "big")
+    return PinnedKey(blob[4 : 4 + size].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
+
+
+def _parse_openssh_key(openssh: bytes) -> PinnedKey:
+    name, blob = openssh.decode("ascii").split()[:2]
+    return PinnedKey(name, blob)

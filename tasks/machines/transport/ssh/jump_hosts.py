@@ -1,0 +1,312 @@
+"""Connections to jump hosts, and tunnels through them. The whole process shares one connection for each jump host."""
+
+import copy
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import paramiko
+
+from inventory.errors import InventoryError
+from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
+from tasks.domain.protocols.clock import Deadline
+from tasks.machines.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
+from tasks.machines.transport.ssh.error_words import describe_error
+from tasks.machines.transport.ssh.host_key_verifier import find_known_hosts
+from tasks.machines.transport.ssh.thread_safe_transport import ChannelTimeout, ThreadSafeTransport
+
+MAX_CONCURRENT_HANDSHAKES: Final = 50
+"""The maximum of connections that open through one jump host at the same time."""
+CHANNEL_TIMEOUT_SECONDS: Final = 15.0
+JUMP_HOST_TIMEOUT_SECONDS: Final = 60.0
+"""For the connection to a jump host, all attempts together."""
+SLOW_FAILURE_SECONDS: Final = 1.0
+FAILURE_REUSE_SECONDS: Final = 30.0
+"""How long a slow failure of a jump host is reused, so that not each machine waits for it again."""
+
+_RouteKey: TypeAlias = tuple[tuple[str, ...], ...]
+
+
+class Tunnel:
+    """A channel through a jump host, used as the socket of another connection.
+
+    paramiko releases a channel's lock before it sends, so that a close may overtake data. sshd then ends the whole
+    connection ("data packet referred to nonexistent channel"), and with it all other tunnels through it. So here,
+    sending and closing exclude each other.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._lock = threading.RLock()
+        self._is_closed = False
+
+    def send(self, data: bytes) -> int:
+        """Send, unless the tunnel is closed."""
+        with self._lock:
+            if self._is_closed:
+                raise EOFError
+            return self._channel.send(data)
+
+    def close(self) -> None:
+        """Close, after any send in progress."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._channel.close()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # recv, settimeout and the like are the channel's
+        return getattr(self._channel, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _JumpHostAccess:
+    """How one caller reaches a jump host."""
+
+    machine: Machine
+    dial: Dialer
+    settings: SshSettings
+
+
+class _ConnectionAttempt:
+    """One attempt to connect to a jump host, in its own thread. All callers that need it wait for it.
+
+    It has its own deadline: the caller that started it may have little time, and other callers wait for it too.
+    """
+
+    def __init__(self, access: _JumpHostAccess) -> None:
+        self._access = access
+        self._finished = threading.Event()
+        self._cancelled = threading.Event()
+        self._transport: ThreadSafeTransport | None = None
+        self._error: Exception | None = None
+        self._began = self._ended = time.monotonic()
+        threading.Thread(target=self._connect, name=f"jump host {access.machine.name}", daemon=True).start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection seems to be up. It sends nothing."""
+        return self._transport is not None and self._transport.is_active()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether a new caller shares it: it is in progress, or it failed after a long wait."""
+        if not self._finished.is_set():
+            return True
+        took = self._ended - self._began
+        return (
+            self._error is not None
+            and took >= SLOW_FAILURE_SECONDS
+            and time.monotonic() - self._ended < min(took, FAILURE_REUSE_SECONDS)
+        )
+
+    def wait_for_connection(self, seconds: float) -> ThreadSafeTransport:
+        """Return the connection.
+
+        Raises:
+            TimeoutError: the attempt is not over after these seconds.
+            Exception: why there is no connection.
+        """
+        if not self._finished.wait(max(0.0, seconds)):
+            raise TimeoutError
+        if self._transport is None:
+            raise _copy_error(self._error)
+        return self._transport
+
+    def cancel(self) -> None:
+        """Close the connection, also if it opens later."""
+        self._cancelled.set()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _connect(self) -> None:
+        access = self._access
+        try:
+            deadline = Deadline.after(access.settings.clock, JUMP_HOST_TIMEOUT_SECONDS)
+            self._transport = connect(access.machine, access.dial, access.settings, deadline=deadline)
+        except DeadlineExceeded as error:  # its own deadline, not that of a caller
+            self._error = Unreachable(
+                f"the jump host {access.machine.name} did not open in {JUMP_HOST_TIMEOUT_SECONDS:.0f} s: "
+                f"{error.message}",
+                machine=error.machine,
+                hint=error.hint or "Look at its SSH server: it accepts connections, but does not answer.",
+            )
+        except Exception as error:  # noqa: BLE001 - it is raised again for each who waits
+            self._error = error
+        finally:
+            self._ended = time.monotonic()
+            self._finished.set()
+        if self._cancelled.is_set() and self._transport is not None:
+            self._transport.close()
+
+
+def _copy_error(error: Exception | None) -> Exception:
+    """Return a copy of an error for one thread: each thread adds its machine and its traceback."""
+    return copy.copy(error) if error is not None else ConnectionLost("the connection to the jump host was given up")
+
+
+class _JumpHost:
+    """The connection of one jump host. It connects at the first need, and again after the connection has died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handshakes = threading.BoundedSemaphore(MAX_CONCURRENT_HANDSHAKES)
+        self._attempt: _ConnectionAttempt | None = None
+
+    @contextmanager
+    def open_tunnel(self, access: _JumpHostAccess, address: str, port: int, deadline: Deadline) -> Iterator[Tunnel]:
+        """Open a tunnel to an address behind it. The context must last for the handshake."""
+        if not self._handshakes.acquire(timeout=max(0.0, deadline.remaining_seconds(access.settings.clock))):
+            raise DeadlineExceeded(f"too many connections were opening through {access.machine.name} at the same time")
+        try:
+            yield Tunnel(self._open_channel(access, address, port, deadline))
+        finally:
+            self._handshakes.release()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._attempt is not None:
+                self._attempt.cancel()
+                self._attempt = None
+
+    def _open_channel(self, access: _JumpHostAccess, address: str, port: int, deadline: Deadline) -> paramiko.Channel:
+        name, place = access.machine.name, f"{address} port {port}"
+        attempt, is_new = self._find_or_start_attempt(access)
+        while True:
+            transport = self._wait_for_attempt(attempt, access, deadline)
+            seconds = deadline.require_seconds(
+                access.settings.clock, CHANNEL_TIMEOUT_SECONDS, message=f"no time was left to go through {name}"
+            )
+            try:
+                return transport.open_tunnel(address, port, seconds)
+            except paramiko.ChannelException as error:
+                raise _build_tunnel_error(name, place, error.text) from error
+            except ChannelTimeout as error:
+                if deadline.has_passed(access.settings.clock):
+                    raise DeadlineExceeded(f"{place} gave no answer through the jump host {name} in time") from error
+                raise _build_tunnel_error(name, place, str(error)) from error
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                transport.close()
+                if is_new:
+                    raise _build_tunnel_error(
+                        name, place, f"its own connection was lost: {describe_error(error)}"
+                    ) from error
+            # the connection had died unnoticed: try once more
+            attempt, is_new = self._find_or_start_attempt(access)[0], True
+
+    def _find_or_start_attempt(self, access: _JumpHostAccess) -> tuple[_ConnectionAttempt, bool]:
+        """Return the current or a new connection attempt, and whether it is new."""
+        with self._lock:
+            attempt = self._attempt
+            if attempt is not None and (attempt.is_open or attempt.is_reusable):
+                return attempt, not attempt.is_open
+            self._attempt = _ConnectionAttempt(access)
+            return self._attempt, True
+
+    def _wait_for_attempt(
+        self, attempt: _ConnectionAttempt, access: _JumpHostAccess, deadline: Deadline
+    ) -> ThreadSafeTransport:
+        try:
+            return attempt.wait_for_connection(deadline.remaining_seconds(access.settings.clock))
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the jump host {access.machine.name} did not open in the time that was given",
+                machine=access.machine.name,
+            ) from None
+
+
+def _build_tunnel_error(name: str, place: str, why: str) -> Unreachable:
+    return Unreachable(
+        f"the jump host {name} does not get through to {place}: {why}",
+        hint="Is the machine up, does the jump host resolve that address, does a firewall let it pass, and does the "
+        "jump host's sshd allow TCP forwarding?",
+    )
+
+
+class JumpHostPool:
+    """The jump hosts that this process uses, one connection for each route and login."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jump_hosts: dict[_RouteKey, _JumpHost] = {}
+
+    def build_dialer(self, machine: Machine, inventory: Inventory, settings: SshSettings) -> Dialer:
+        """Return the dialer for a machine: directly, or through its jump hosts.
+
+        Raises:
+            InventoryError: its jump hosts are not valid.
+        """
+        hops = find_route(machine, inventory)
+        dial = build_tcp_dialer(hops[0] if hops else machine, settings.clock)
+        for position, hop in enumerate(hops):
+            jump_host = self._find_jump_host(hops[: position + 1], settings.host_keys)
+            behind = hops[position + 1] if position + 1 < len(hops) else machine
+            dial = _build_tunnel_dialer(jump_host, _JumpHostAccess(hop, dial, settings), behind)
+        return dial
+
+    def close(self) -> None:
+        """Close all of them, the farthest first."""
+        with self._lock:
+            for _, jump_host in sorted(self._jump_hosts.items(), key=lambda item: -len(item[0])):
+                jump_host.close()
+            self._jump_hosts.clear()
+
+    def _find_jump_host(self, hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _JumpHost:
+        with self._lock:
+            return self._jump_hosts.setdefault(_build_route_key(hops, host_keys), _JumpHost())
+
+
+def _build_route_key(hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _RouteKey:
+    """Return the key of a shared connection: everything that decides which host is trusted, and the login."""
+    known_hosts = str(find_known_hosts(host_keys))
+    return tuple(
+        (
+            hop.user or "",
+            hop.address,
+            str(hop.port or DEFAULT_PORT),
+            hop.credential,
+            str(hop.legacy_crypto),
+            host_keys.policy.value,
+            known_hosts,
+        )
+        for hop in hops
+    )
+
+
+def _build_tunnel_dialer(jump_host: _JumpHost, access: _JumpHostAccess, target: Machine) -> Dialer:
+    def dial(deadline: Deadline) -> AbstractContextManager[Tunnel]:
+        return jump_host.open_tunnel(access, target.address, target.port or DEFAULT_PORT, deadline)
+
+    return dial
+
+
+def find_route(machine: Machine, inventory: Inventory) -> tuple[Machine, ...]:
+    """Return the jump hosts of a machine, nearest first. A jump host may have jump hosts itself.
+
+    Raises:
+        InventoryError: a jump host is not in the inventory, goes through itself, or is not reached by SSH.
+    """
+    return _find_hops(machine, inventory, (machine.name,))
+
+
+def _find_hops(machine: Machine, inventory: Inventory, seen: tuple[str, ...]) -> tuple[Machine, ...]:
+    hops: list[Machine] = []
+    for position, name in enumerate(machine.jump):
+        if name in seen or name in {hop.name for hop in hops}:
+            path = " → ".join((*seen, name))
+            raise InventoryError(f"its jump hosts go round in a circle: {path}", machine=seen[0], key="jump")
+        try:
+            hop = inventory.find_machine(name)
+        except KeyError:
+            raise InventoryError(
+                f"its jump host '{name}' is not in the inventory", machine=seen[0], key="jump", file=inventory.source
+            ) from None
+        if hop.transport is not TransportKind.SSH:
+            raise InventoryError(f"its jump host '{name}' is not reached by SSH", machine=seen[0], key="jump")
+        if position == 0:  # only the first of a list can have its own route; the others are behind it
+            hops += _find_hops(hop, inventory, (*seen, name))
+        hops.append(hop)
+    return tuple(hops)

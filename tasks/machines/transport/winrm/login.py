@@ -1,0 +1,336 @@
+"""Logs in to one machine: one connection, one try, through the guard against locked accounts."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import requests
+from tenacity import wait_chain, wait_random
+from winrm.exceptions import WinRMError
+from winrm.protocol import Protocol
+
+from inventory.addresses import WINRM_PORTS
+from inventory.credentials import Credential
+from inventory.files.paths import expand_home
+from inventory.machine import Machine, WinrmAuthentication, WinrmScheme
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    CannotRun,
+    CredentialError,
+    DeadlineExceeded,
+    FleetpatchError,
+    HostKeyMismatch,
+    HostKeyUnknown,
+    TransportError,
+    Unreachable,
+)
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.retry import retry
+from tasks.machines.transport.lockout_guard import CredentialWithheld, LockoutGuard, LoginAttempt
+from tasks.machines.transport.winrm.faults import WsmanFault
+from tasks.machines.transport.winrm.http_line import HttpLine
+from tasks.machines.transport.winrm.kerberos import KDC_AWAY, KerberosFailed
+from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
+from tasks.machines.transport.winrm.shown_certificate import describe_shown_certificate
+from tasks.machines.transport.winrm.tls import build_certificate_error, build_tls_context
+
+CredentialResolver = Callable[[str], Credential]
+PROBE_TIMEOUT_SECONDS: Final = 10.0
+LOGIN_TIMEOUT_SECONDS: Final = 60.0
+RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
+"""The longest waits before the second and the third attempt: a machine that boots resets connections."""
+_NO_TIME: Final = "no time was left to log in"
+_LISTENER_HINT: Final = (
+    "Is it up, and does WinRM listen there? On the machine: winrm enumerate winrm/config/listener; "
+    "Get-NetFirewallRule -DisplayGroup 'Windows Remote Management'."
+)
+_REFUSED_HINTS: Final = {
+    WinrmAuthentication.NTLM: "Are user (DOMAIN\\NAME for an account of a domain) and password right, the account not "
+    "locked, and may it log in over the network?",
+    WinrmAuthentication.CREDSSP: "Are user and password right, the account not locked, and is CredSSP on there "
+    "(Enable-WSManCredSSP -Role Server)?",
+    WinrmAuthentication.BASIC: "Are user and password right? Basic takes local accounts only, and the machine must "
+    'allow it (winrm set winrm/config/service/auth @{Basic="true"}).',
+    WinrmAuthentication.KERBEROS: "Is there a valid ticket (klist), do the clocks differ by less than five minutes, "
+    "and is the address the name in the machine's service principal (or kerberos_hostname)?",
+    WinrmAuthentication.CERTIFICATE: "Is the certificate mapped to an account there (dir WSMan:\\localhost\\"
+    "ClientCertificate), its CA trusted, and Certificate = true in winrm/config/service/auth?",
+}
+_SCHEMES: Final = {
+    WinrmAuthentication.NTLM: ("negotiate", "ntlm"),
+    WinrmAuthentication.CREDSSP: ("credssp",),
+    WinrmAuthentication.BASIC: ("basic",),
+    WinrmAuthentication.KERBEROS: ("kerberos", "negotiate"),
+    WinrmAuthentication.CERTIFICATE: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WinrmEnvironment:
+    """What all connections of one inventory share.
+
+    Attributes:
+        resolve_credential: fetches credentials.
+        clock: for deadlines and waits.
+        lockout_guard: the logins of this run.
+    """
+
+    resolve_credential: CredentialResolver
+    clock: Clock
+    lockout_guard: LockoutGuard
+
+
+class LoginBroken(Exception):
+    """The connection broke before a password was sent, or before a login that has none ended. It may be tried again."""
+
+
+class LoginSilent(LoginBroken):
+    """The machine accepts connections and answers nothing. Another attempt would wait as long."""
+
+
+class PortRefused(LoginBroken):
+    """Nothing listens there: WinRM is not set up, is stopped, or starts."""
+
+
+def open_client(
+    machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline, is_first: bool = False
+) -> tuple[WsmanClient, str]:
+    """Connect, log in and open a shell. Return the connection and the shell.
+
+    If the connection breaks before a password was sent, there are three attempts in all. One attempt is enough if the
+    machine stays silent, or if the port is refused and was not open before: then it is closed. Later it may be WinRM
+    that restarts.
+
+    Args:
+        machine: the machine.
+        environment: what all connections share.
+        deadline: of the login.
+        is_first: whether the machine was never reached before.
+
+    Raises:
+        Unreachable: there is no answer, or none of WinRM; or of Kerberos, which was to give a ticket.
+        HostKeyMismatch, HostKeyUnknown: the machine's certificate is not the right one.
+        AuthenticationFailed: the machine refused the login, now or earlier in this run.
+        DeadlineExceeded: the deadline has passed.
+        CredentialError, InventoryError: the login, or a file, can't be used.
+        WsmanFault: the login worked, and no shell was opened.
+    """
+    credential = environment.resolve_credential(machine.credential)
+    try:
+        return retry(
+            lambda: _open_once(machine, credential, environment, deadline),
+            LoginBroken,
+            clock=environment.clock,
+            deadline=deadline,
+            wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
+            max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
+            is_retryable=lambda broken: (
+                not (isinstance(broken, LoginSilent) or (is_first and isinstance(broken, PortRefused)))
+            ),
+        )
+    except LoginBroken as broken:
+        if deadline.has_passed(environment.clock):
+            raise DeadlineExceeded(_NO_TIME, machine=machine.name) from broken
+        raise Unreachable(str(broken), machine=machine.name, hint=_LISTENER_HINT) from broken
+    except FleetpatchError as error:
+        error.machine = error.machine or machine.name
+        raise
+
+
+def find_port(machine: Machine) -> int:
+    """Return the port of a machine."""
+    return machine.port or WINRM_PORTS[machine.winrm.scheme]
+
+
+def _open_once(
+    machine: Machine, credential: Credential, environment: WinrmEnvironment, deadline: Deadline
+) -> tuple[WsmanClient, str]:
+    client = _build_client(machine, credential)
+    clock = environment.clock
+    try:
+        _probe_port(machine, deadline.require_seconds(clock, PROBE_TIMEOUT_SECONDS, message=_NO_TIME))
+        shell = _log_in(client, machine, credential, environment, deadline)
+    except BaseException:
+        client.close()
+        raise
+    if isinstance(shell, WsmanFault):
+        client.close()
+        raise shell
+    return client, shell
+
+
+def _log_in(
+    client: WsmanClient, machine: Machine, credential: Credential, environment: WinrmEnvironment, deadline: Deadline
+) -> str | WsmanFault:
+    """Return the shell; or the fault that the machine answered to a login that it accepted."""
+    clock = environment.clock
+    try:
+        with environment.lockout_guard.open_attempt(
+            machine.name, machine.user or "", credential, clock=clock, deadline=deadline
+        ) as attempt:
+            began = time.monotonic()
+            try:
+                seconds = deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME)
+                if machine.winrm.scheme is WinrmScheme.HTTP:
+                    client.log_in(seconds)
+                return client.open_shell(deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME))
+            except WsmanFault as fault:
+                return fault
+            except KerberosFailed as problem:
+                raise _build_kerberos_error(problem) from problem
+            except LoginRefused as refused:
+                raise _build_refusal(machine, client, refused, attempt) from None
+            except MessageLost as lost:
+                if deadline.has_passed(clock):
+                    attempt.is_interrupted = _sent_password(machine, client)
+                    raise DeadlineExceeded(_NO_TIME) from lost
+                waited = time.monotonic() - began
+                if (waited >= LOGIN_TIMEOUT_SECONDS or isinstance(lost.__cause__, requests.Timeout)) and not (
+                    _sent_password(machine, client)
+                ):
+                    place = f"{machine.address} port {find_port(machine)}"
+                    raise LoginSilent(
+                        f"{place} accepts the connection, and gives no answer within {waited:.0f} s"
+                    ) from lost
+                raise _build_broken_login(machine, client, lost, attempt) from lost
+    except CredentialWithheld as kept:
+        raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
+
+
+def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
+    settings = machine.winrm
+    how = settings.authentication
+    port = find_port(machine)
+    if credential.private_key is not None or credential.issuer is not None:
+        raise CredentialError(
+            "its credential is a private key, and WinRM needs a password, or the key in a file",
+            hint="Let `credential` lead to a password, or write key:PATH for authentication certificate.",
+        )
+    secret = credential.secret.reveal() if credential.secret else None
+    key = credential.path if how is WinrmAuthentication.CERTIFICATE else None
+    if how is WinrmAuthentication.BASIC and not (f"{machine.user}{secret}").isascii():
+        raise CredentialError(
+            "a user name or password with other than ASCII characters can't be sent with authentication basic",
+            hint="Use ntlm, or another password.",
+        )
+    is_https = settings.scheme is WinrmScheme.HTTPS
+    tls = build_tls_context(settings, key, secret if key else None) if is_https else None
+    host = f"[{machine.address}]" if ":" in machine.address else machine.address
+    try:
+        protocol = Protocol(
+            f"{settings.scheme.value}://{host}:{port}/{settings.path}",
+            transport=how.value,
+            username=machine.user,
+            password=None if key else secret,
+            ca_trust_path="",  # the line has its own TLS settings
+            cert_pem=str(expand_home(settings.client_certificate)) if settings.client_certificate else None,
+            cert_key_pem=str(key) if key else None,
+            message_encryption="auto" if is_https else "always",
+            kerberos_hostname_override=settings.kerberos_hostname,
+            # No proxy. With None, requests changes the environment of the process for a moment at each login: threads
+            # that log in at the same time then fail (KeyError: 'no_proxy'), or leave the variable set for all others.
+            proxy="",
+        )
+    except WinRMError as error:
+        raise CredentialError(f"this login can't be used: {error}", hint=_REFUSED_HINTS[how]) from error
+    _require_library(how)
+    thumbprints = settings.certificate_thumbprint if is_https else ()
+    return WsmanClient(protocol, HttpLine(machine.address, port, tls=tls, thumbprints=thumbprints))
+
+
+def _require_library(how: WinrmAuthentication) -> None:
+    import winrm.transport as libraries  # noqa: PLC0415  # its flags are read when they are needed
+
+    missing = {
+        WinrmAuthentication.KERBEROS: not libraries.HAVE_KERBEROS,
+        WinrmAuthentication.CREDSSP: not libraries.HAVE_CREDSSP,
+    }
+    if missing.get(how):
+        raise CannotRun(
+            f"authentication {how.value} needs a library that is not installed",
+            hint=f"Install it where fleetpatch runs: pip install 'pywinrm[{how.value}]'.",
+        )
+
+
+def _probe_port(machine: Machine, seconds: float) -> None:
+    """Require that something listens, with a short time of its own: answers of WinRM may take longer."""
+    port = find_port(machine)
+    place = f"{machine.address} port {port}"
+    try:
+        socket.create_connection((machine.address, port), timeout=seconds).close()
+    except socket.gaierror as error:
+        raise Unreachable(
+            f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
+        ) from error
+    except ConnectionRefusedError as error:
+        raise PortRefused(f"{machine.address} refuses connections on port {port}") from error
+    except ConnectionResetError as error:  # the service may be starting
+        raise LoginBroken(f"{machine.address} resets connections on port {port}") from error
+    except OSError as error:
+        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise Unreachable(
+            f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let WinRM through?"
+        ) from error
+
+
+def _sent_password(machine: Machine, client: WsmanClient) -> bool:
+    # NTLM and CredSSP begin with a message that proves nothing
+    needed = 1 if machine.winrm.authentication is WinrmAuthentication.BASIC else 2
+    return machine.winrm.authentication.needs_password and client.credentials_sent >= needed
+
+
+def _build_refusal(
+    machine: Machine, client: WsmanClient, refused: LoginRefused, attempt: LoginAttempt
+) -> AuthenticationFailed:
+    how = machine.winrm.authentication
+    whose = f"the login of {machine.user}" if machine.user else "this login"
+    offered = [word for part in refused.offered.split(",") if (word := part.strip().partition(" ")[0].lower())]
+    attempt.is_refused = _sent_password(machine, client) or not how.needs_password
+    if _SCHEMES[how] and offered and not set(_SCHEMES[how]) & set(offered):
+        attempt.is_refused = attempt.is_refused and how is not WinrmAuthentication.BASIC  # it looked at no password
+        return AuthenticationFailed(
+            f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
+            hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
+        )
+    why = f": {refused.reason[:300]}" if refused.reason else ""
+    return AuthenticationFailed(f"the machine refused {whose} ({how.value}){why}", hint=_REFUSED_HINTS[how])
+
+
+def _build_kerberos_error(problem: KerberosFailed) -> TransportError:
+    hint = problem.hint or _REFUSED_HINTS[WinrmAuthentication.KERBEROS]
+    kind = Unreachable if problem.code in KDC_AWAY else AuthenticationFailed
+    return kind(str(problem), hint=hint)
+
+
+def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:
+    """Return the error for a login without a usable answer."""
+    text = str(lost)
+    if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
+        return _add_shown_certificate(build_certificate_error(lost, machine.winrm), machine)
+    how = machine.winrm.authentication
+    if lost.status == 403 and how is WinrmAuthentication.CERTIFICATE:
+        attempt.is_refused = True
+        return AuthenticationFailed("the machine refused the client certificate (HTTP 403)", hint=_REFUSED_HINTS[how])
+    if lost.status in {403, 404, 405}:
+        return TransportError(
+            f"{machine.address} port {find_port(machine)} answers, and not as WinRM: {text}",
+            hint="Correct the port, or winrm.path.",
+        )
+    if lost.status == 503:
+        return LoginBroken("the machine's WinRM service does not run, or is starting")
+    if _sent_password(machine, client):
+        attempt.is_interrupted = True
+        return AuthenticationFailed(
+            f"the machine gave no answer after the password of {machine.user} was sent: {text}",
+            hint="Look at its event log (Security). It is not sent again in this run.",
+        )
+    return LoginBroken(f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}")
+
+
+def _add_shown_certificate(error: TransportError, machine: Machine) -> TransportError:
+    if isinstance(error, HostKeyMismatch | HostKeyUnknown):
+        shown = describe_shown_certificate(machine.address, find_port(machine))
+        error.hint = " ".join(part for part in (error.hint, shown) if part)
+    return error

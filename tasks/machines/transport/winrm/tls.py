@@ -1,0 +1,92 @@
+"""How the machine's certificate is checked: by a CA, or by its thumbprint. There is no way to leave it out."""
+
+import ssl
+from pathlib import Path
+
+from inventory.errors import InventoryError
+from inventory.files.paths import expand_home
+from inventory.machine import WinrmSettings
+from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown, TransportError
+
+_PIN_HINT = (
+    "Compare it with the machine's own (certlm.msc, or Get-ChildItem Cert:\\LocalMachine\\My there). If it was "
+    "replaced on purpose, correct certificate_thumbprint; else someone is between."
+)
+_TRUST_HINTS = (
+    ("self-signed", "Give its thumbprint as winrm.certificate_thumbprint, or the certificate itself as winrm.ca_file."),
+    ("self signed", "Give its thumbprint as winrm.certificate_thumbprint, or the certificate itself as winrm.ca_file."),
+    ("expired", "Renew it on the machine, and give the listener the new one."),
+    ("not yet valid", "Compare the clocks of the machine and of the controller."),
+    ("mismatch", "Write the name that is in the certificate as the address, or pin winrm.certificate_thumbprint."),
+    ("not valid for", "Write the name that is in the certificate as the address, or pin winrm.certificate_thumbprint."),
+    ("issuer", "Give the CA's certificates (root and intermediate, PEM) as winrm.ca_file."),
+)
+_NO_TLS_HINT = (
+    "Is the listener on that port an HTTPS one (winrm enumerate winrm/config/listener), with a certificate? "
+    "TLS 1.2 is needed."
+)
+
+
+def build_tls_context(
+    settings: WinrmSettings, key: Path | None = None, passphrase: str | None = None
+) -> ssl.SSLContext:
+    """Return the TLS settings of a connection.
+
+    Args:
+        settings: of the machine.
+        key: the private key of its client certificate, if it has one.
+        passphrase: of that key.
+
+    Raises:
+        InventoryError: a file can't be used.
+    """
+    ca_file = expand_home(settings.ca_file) if settings.ca_file else None
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ssl.SSLError) as error:
+        raise InventoryError(
+            f"winrm.ca_file {ca_file} can't be read: {error.strerror or error}",
+            hint="It has certificates in PEM: text that begins with -----BEGIN CERTIFICATE-----.",
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file:
+        # the file may have an intermediate CA, or the machine's own certificate, without the root
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # certificates of internal CAs often lack extensions
+    elif settings.certificate_thumbprint:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # the thumbprint is compared instead, before anything is sent
+    if settings.client_certificate is not None:
+        # Windows asks for the certificate after the handshake. With TLS 1.3 (Server 2022 and later), WinRM resets the
+        # connection then, also for Windows' own clients; with TLS 1.2 it works.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        _load_client_certificate(context, expand_home(settings.client_certificate), key, passphrase)
+    return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, path: Path, key: Path | None, passphrase: str | None) -> None:
+    try:
+        # a function, because without one OpenSSL would ask for a passphrase on the terminal
+        context.load_cert_chain(path, key, password=lambda: passphrase or "")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise InventoryError(
+            f"the client certificate {path} with the key {key} can't be used: {error}",
+            hint="Both are PEM, and belong to each other; an encrypted key is written key:PATH?passphrase=REF.",
+        ) from error
+
+
+def build_certificate_error(error: BaseException, settings: WinrmSettings) -> TransportError:
+    """Return the error for a TLS handshake that failed, from any error that has its cause in its text."""
+    text = str(error)
+    if "Fingerprints did not match" in text or "thumbprint" in text:
+        return HostKeyMismatch("the machine's certificate is not the pinned one", hint=_PIN_HINT)
+    if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
+        why = text.rpartition("certificate verify failed:")[2].partition("(_ssl")[0].strip(" '\")") or text
+        lower = why.lower()
+        hint = next((hint for word, hint in _TRUST_HINTS if word in lower), _TRUST_HINTS[0][1])
+        return HostKeyUnknown(f"the machine's certificate is not trusted: {why}", hint=hint)
+    if settings.client_certificate is not None and "alert" in text.lower():
+        return TransportError(
+            f"the TLS handshake failed: {text}", hint="The machine may not trust the CA of the client certificate."
+        )
+    return TransportError(f"the TLS handshake failed: {text}", hint=_NO_TLS_HINT)

@@ -1,0 +1,362 @@
+"""Builds the content of the page: which machines it shows, how much of each, and how much is left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from markupsafe import escape
+
+from tasks.domain.model import RunReport
+from tasks.reports.data.figure_columns import (
+    Cell,
+    Column,
+    build_machine_cells,
+    select_machine_columns,
+    select_update_columns,
+)
+from tasks.reports.data.groups import (
+    ErrorGroup,
+    ReasonGroup,
+    UpdateGroup,
+    group_by_error,
+    group_by_machine,
+    group_by_reason,
+    group_by_update,
+    group_rows,
+    sort_worst_first,
+)
+from tasks.reports.data.machine_reports import MachineReport, build_machine_reports
+from tasks.reports.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
+from tasks.reports.descriptions import RUN_KIND_TITLES
+from tasks.reports.formatting import format_known_duration, format_moment, load_zone_or_utc
+from tasks.reports.html.phases import PhasesPicture, build_phases_picture
+from tasks.reports.html.tiles import Tile, build_tiles
+from tasks.reports.html.timeline import Timeline, build_timeline
+from tasks.reports.log_files import sanitize_log
+from tasks.rules.automatic.progress import RolloutProgress
+
+
+@dataclass(frozen=True, slots=True)
+class DetailLimits:
+    """Maximum amounts on the page.
+
+    Attributes:
+        machine_rows: machines with a row.
+        expandable_machines: machines whose row expands; part of ``machine_rows``.
+        updates_per_machine: rows of updates in one machine's details.
+        groups: entries in each of these lists: updates, reasons, hooks, notes.
+        machines_per_group: names of machines in one group.
+        timeline_rows: rows of the timeline.
+        text_characters: characters of one text.
+        log_bytes: bytes of all logs together.
+    """
+
+    machine_rows: int
+    expandable_machines: int
+    updates_per_machine: int
+    groups: int
+    machines_per_group: int
+    timeline_rows: int
+    text_characters: int
+    log_bytes: int
+
+
+DETAIL_LEVELS: Final = (
+    DetailLimits(
+        machine_rows=400,
+        expandable_machines=400,
+        updates_per_machine=100,
+        groups=300,
+        machines_per_group=100,
+        timeline_rows=250,
+        text_characters=600,
+        log_bytes=250_000,
+    ),
+    DetailLimits(
+        machine_rows=600,
+        expandable_machines=150,
+        updates_per_machine=40,
+        groups=150,
+        machines_per_group=40,
+        timeline_rows=220,
+        text_characters=300,
+        log_bytes=150_000,
+    ),
+    DetailLimits(
+        machine_rows=600,
+        expandable_machines=70,
+        updates_per_machine=20,
+        groups=100,
+        machines_per_group=20,
+        timeline_rows=220,
+        text_characters=300,
+        log_bytes=100_000,
+    ),
+    DetailLimits(
+        machine_rows=1000,
+        expandable_machines=40,
+        updates_per_machine=15,
+        groups=70,
+        machines_per_group=10,
+        timeline_rows=220,
+        text_characters=200,
+        log_bytes=50_000,
+    ),
+    DetailLimits(
+        machine_rows=400,
+        expandable_machines=30,
+        updates_per_machine=10,
+        groups=50,
+        machines_per_group=10,
+        timeline_rows=120,
+        text_characters=120,
+        log_bytes=40_000,
+    ),
+    DetailLimits(
+        machine_rows=100,
+        expandable_machines=10,
+        updates_per_machine=5,
+        groups=20,
+        machines_per_group=5,
+        timeline_rows=60,
+        text_characters=60,
+        log_bytes=10_000,
+    ),
+    DetailLimits(
+        machine_rows=30,
+        expandable_machines=3,
+        updates_per_machine=5,
+        groups=5,
+        machines_per_group=5,
+        timeline_rows=30,
+        text_characters=40,
+        log_bytes=4_000,
+    ),
+)
+"""Levels from most to least detail. The renderer uses the first level with which the page is small enough."""
+
+
+_MIN_EXCERPT_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LogExcerpt:
+    """The end of a log.
+
+    ``left_out`` is the number of lines before it that are left out, ``lines`` the number of lines of the whole log.
+    """
+
+    text: str
+    left_out: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """One machine on the page. Only the row of an expandable machine shows details."""
+
+    row: MachineRow
+    cells: tuple[Cell, ...]
+    machine_report: MachineReport
+    is_expandable: bool
+    steps: tuple[StepRow, ...] = ()
+    transactions: tuple[TransactionRow, ...] = ()
+    updates: tuple[UpdateRow, ...] = ()
+    updates_left_out: int = 0
+    log_excerpt: LogExcerpt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All values that the templates need."""
+
+    title: str
+    run: RunRow
+    zone: ZoneInfo
+    as_of: datetime
+    facts: tuple[tuple[str, str, str], ...]
+    tiles: tuple[Tile, ...]
+    error_groups: list[ErrorGroup]
+    phases: PhasesPicture | None
+    timeline: Timeline | None
+    waves: tuple[WaveRow, ...]
+    hooks: tuple[HookRow, ...]
+    hooks_left_out: int
+    notes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    machines: tuple[MachineView, ...]
+    machines_left_out: int
+    states: dict[str, int]
+    update_columns: tuple[Column, ...]
+    updates: list[UpdateGroup]
+    reason_groups: list[ReasonGroup]
+    detail: DetailLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PageSource:
+    """The data of a page at all levels of detail. It is built once; a page may be rendered at several levels."""
+
+    report: RunReport
+    tables: Tables
+    logs: Mapping[str, str]
+    now: datetime
+    updates: list[UpdateGroup]
+    reason_groups: list[ReasonGroup]
+    error_groups: list[ErrorGroup]
+    updates_by_machine: dict[str, list[UpdateRow]]
+    rollout: RolloutProgress | None = None
+
+    @classmethod
+    def build(
+        cls,
+        report: RunReport,
+        tables: Tables,
+        logs: Mapping[str, str],
+        now: datetime | None,
+        rollout: RolloutProgress | None = None,
+    ) -> "PageSource":
+        """Build the data that does not depend on the level of detail."""
+        return cls(
+            report=report,
+            tables=tables,
+            logs=logs,
+            now=now or find_latest_time(report),
+            updates=group_by_update(tables.updates),
+            reason_groups=group_by_reason(tables.updates),
+            error_groups=group_by_error(tables.machines, report.run.kind),
+            updates_by_machine=group_by_machine(tables),
+            rollout=rollout,
+        )
+
+
+def find_latest_time(report: RunReport) -> datetime:
+    """Return the latest time in the report."""
+    ends = [report.run.ended_at, *(outcome.ended_at for outcome in report.outcomes)]
+    ends += [step.ended_at for outcome in report.outcomes for step in outcome.steps]
+    return max([report.run.started_at, *filter(None, ends)])
+
+
+def build_page(source: PageSource, detail: DetailLimits) -> Page:
+    """Return the page at a level of detail."""
+    run = source.tables.runs[0]
+    zone = load_zone_or_utc(run.window_zone or "UTC")
+    states: dict[str, int] = {}
+    for row in sort_worst_first(source.tables.machines):
+        states[row.state] = states.get(row.state, 0) + 1
+    return Page(
+        title=RUN_KIND_TITLES.get(run.kind, run.kind),
+        run=run,
+        zone=zone,
+        as_of=source.now,
+        facts=_build_facts(run, zone),
+        tiles=build_tiles(source.report, source.tables),
+        error_groups=source.error_groups,
+        phases=build_phases_picture(source.rollout, zone, limit=min(60, detail.groups)) if source.rollout else None,
+        timeline=build_timeline(source.report, zone, now=source.now, limit=detail.timeline_rows),
+        waves=source.tables.waves,
+        hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],
+        hooks_left_out=max(0, len(source.tables.hooks) - detail.groups),
+        notes=source.report.notes[: detail.groups],
+        columns=select_machine_columns(run.kind),
+        machines=_build_machine_views(source, detail),
+        machines_left_out=max(0, len(source.tables.machines) - detail.machine_rows),
+        states=states,
+        update_columns=select_update_columns(run.kind),
+        updates=source.updates,
+        reason_groups=source.reason_groups,
+        detail=detail,
+    )
+
+
+def _sort_failed_hooks_first(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
+    """Return hooks, failed ones first, otherwise in the order of execution."""
+    return tuple(sorted(rows, key=lambda row: row.succeeded))
+
+
+def _build_facts(run: RunRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
+    """Return (label, text, secondary text) for the head of the page."""
+    utc = ZoneInfo("UTC")
+    facts: list[tuple[str, str, str]] = []
+    if run.window_start and run.window_end:
+        facts.append(("Window", _format_period(run.window_start, run.window_end, zone), str(zone)))
+        if str(zone) != "UTC":
+            facts.append(("Window in UTC", _format_period(run.window_start, run.window_end, utc), ""))
+    facts.append(("Started", format_moment(run.started_at, zone), f"by {run.started_by}" if run.started_by else ""))
+    ended = format_moment(run.ended_at, zone) if run.ended_at else "not yet"
+    facts.append(("Ended", ended, f"after {format_known_duration(run.seconds)}" if run.ended_at else ""))
+    facts.append(("Run", run.run_id, ""))
+    if run.flow_run_id:
+        facts.append(("Flow run", run.flow_run_id, ""))
+    return tuple(facts)
+
+
+def _format_period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    until = (
+        f"{last:%H:%M}"
+        if last - first < timedelta(days=1) and first.date() == last.date()
+        else f"{last:%a %d %b %H:%M}"
+    )
+    return f"{first:%a %d %b %Y %H:%M} \N{EN DASH} {until}"
+
+
+def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[MachineView, ...]:
+    tables, kind = source.tables, source.report.run.kind
+    shown = sort_worst_first(tables.machines)[: detail.machine_rows]
+    expandable = [row.machine for row in shown[: detail.expandable_machines]]
+    reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
+    excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
+    wanted = set(expandable)
+    steps = group_rows(step for step in tables.timeline if step.machine in wanted)
+    transactions = group_rows(each for each in tables.transactions if each.machine in wanted)
+    return tuple(
+        MachineView(
+            row=row,
+            cells=build_machine_cells(row, kind),
+            machine_report=reports_by_machine[row.machine],
+            is_expandable=row.machine in wanted,
+            steps=tuple(steps.get(row.machine, ())),
+            transactions=tuple(transactions.get(row.machine, ())),
+            updates=tuple(source.updates_by_machine[row.machine][: detail.updates_per_machine]),
+            updates_left_out=max(0, len(source.updates_by_machine[row.machine]) - detail.updates_per_machine),
+            log_excerpt=excerpts.get(row.machine),
+        )
+        for row in shown
+    )
+
+
+def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[str, LogExcerpt]:
+    """Return the ends of the machines' logs. All of them together fit into ``room`` bytes of HTML.
+
+    Each machine has an equal share. Later machines get what an earlier one does not use.
+    """
+    found: dict[str, LogExcerpt] = {}
+    waiting = [machine for machine in machines if machine in logs]
+    for number, machine in enumerate(waiting):
+        fair = room // (len(waiting) - number)
+        if fair < _MIN_EXCERPT_BYTES:
+            break
+        text = logs[machine]  # each log is read once, and only if there is room
+        if text.strip():
+            found[machine], used = _build_log_excerpt(text, fair)
+            room -= used
+    return found
+
+
+def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
+    lines = sanitize_log(text[-4 * room :]).strip("\n").split("\n")
+    total = text.strip("\n").count("\n") + 1
+    kept: list[str] = []
+    used = 0
+    for line in reversed(lines):
+        size = len(escape(line).encode()) + 1
+        if used + size > room:
+            break
+        kept.append(line)
+        used += size
+    if not kept:  # the last line alone is too long: keep its end, the most useful part
+        kept, used = [lines[-1][-room // 6 :]], room
+    return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used
