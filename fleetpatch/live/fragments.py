@@ -9,7 +9,7 @@ def render_fragment(context: WebContext, template: str, **values: object) -> str
 
     Args:
         context: the shared objects.
-        template: the name of the template, in fleetpatch/web/templates.
+        template: the name of the template, in fleetpatch/pages/templates.
         values: the template's values.
     """
     found = build_environment().get_template(template)

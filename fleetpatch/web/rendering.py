@@ -32,7 +32,7 @@ def render_page(request: Request, template: str, *, status: int = 200, **values:
 
     Args:
         request: the request: the page shows who is logged in, and marks its place in the navigation.
-        template: the name of the template, in fleetpatch/web/templates.
+        template: the name of the template, in fleetpatch/pages/templates.
         status: the HTTP status.
         values: the template's values.
     """

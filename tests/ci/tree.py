@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-_MADE = {"__pycache__", "build", "dist", "reports"}
+_MADE_AT_THE_TOP = {"build", "dist", "reports"}
 _KEPT_DOT_FOLDERS = {".ci", ".github"}
 _BINARY = {".png", ".jpg", ".gif", ".ico", ".xz", ".gz", ".parquet", ".db"}
 
@@ -12,7 +12,8 @@ _BINARY = {".png", ".jpg", ".gif", ".ico", ".xz", ".gz", ".parquet", ".db"}
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
-            if path.name not in _MADE and (not path.name.startswith(".") or path.name in _KEPT_DOT_FOLDERS):
+            is_made = path.name == "__pycache__" or (folder == TOP and path.name in _MADE_AT_THE_TOP)
+            if not is_made and (not path.name.startswith(".") or path.name in _KEPT_DOT_FOLDERS):
                 yield from _walk(path)
         elif path.is_file() and path.name != ".git":  # a file of that name is a worktree's pointer
             yield path

@@ -5,8 +5,8 @@ infinity as null. pydantic decodes: it checks every value against the type hints
 
 Guarantees:
 - ``decode(type(item), encode(item)) == item`` for every type in tasks/domain/model.py and for journal entries.
-  Datetimes are the same instant, in UTC. Untyped data (a run's request, an entry's detail) becomes JSON data: tuples become lists,
-  keys become strings.
+  Datetimes are the same instant, in UTC. Untyped data (a run's request, an entry's detail) becomes JSON data: tuples
+  become lists, keys become strings.
 - Documents are plain ASCII: NULs and lone surrogates are escaped, so every database can store them. (Two surrogates
   that form a pair become one character.)
 - An unknown key is ignored and a missing key gets its default, so a newer minor version can add fields without a

@@ -118,8 +118,12 @@ def stage(
     monkeypatch.chdir(tmp_path)
     # These records need not survive a power cut, so a commit does not wait for the disk.
     monkeypatch.setattr("tasks.records.storage.database.SQLITE_SYNCHRONOUS", "OFF")
-    for name in ("recovery.abandoned_runs", "recovery.reconciliation", "cli.commands.fleet_status"):
-        monkeypatch.setattr(f"flows.{name}.SystemClock", lambda: made.fleet.clock)
+    for name in (
+        "flows.recovery.abandoned_runs",
+        "flows.recovery.reconciliation",
+        "fleetpatch.cli.commands.fleet_status",
+    ):
+        monkeypatch.setattr(f"{name}.SystemClock", lambda: made.fleet.clock)
     for module in (flows.execution, flows.composition):
         monkeypatch.setattr(module, "open_ports", lambda _request, who: nullcontext(made.ports(who)))
     return made

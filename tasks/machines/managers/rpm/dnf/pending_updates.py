@@ -2,7 +2,8 @@
 
 An update is pending if a repository offers a newer version, also when dnf itself would leave it out: then it is held or
 blocked. The version to install is the one that dnf would install (see tasks.machines.managers.rpm.dnf.offers). A newer
-security fix that it would not install is a pending update of its own. So is one that an advisory names and no repository has.
+security fix that it would not install is a pending update of its own. So is one that an advisory names and no
+repository has.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""dnf 5 (Fedora 41 and later) as a tool of RpmManager. The package tasks.machines.managers.rpm.dnf has what both share."""
+"""dnf 5 (Fedora 41 and later) as a tool of RpmManager. dnf 4 and dnf 5 share tasks.machines.managers.rpm.dnf."""
 
 import re
 from typing import Final
