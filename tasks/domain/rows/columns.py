@@ -1,0 +1,153 @@
+"""The columns of the rows that people and programs read.
+
+A row is a class of this package: one field for each column, and each field described once, in its annotation::
+
+    @row
+    class LastRun:
+        started_at: Annotated[datetime, Column("When the machine's part began.", heading="started")]
+
+Every surface reads this description. The field's name is the column's name in SQL, CSV, Parquet and frames. JSON and
+the API write it in camel case, or with Azure's name, and the description is the text in OpenAPI. Tables of the terminal
+and of pages take their headings from here. pydantic serializes a row, so the row's class is the API's model as well.
+"""
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Annotated, Any, Final, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+
+ColumnKind = Literal["text", "integer", "number", "boolean", "time", "map", "texts", "row", "rows"]
+"""The type of a column: "map" is text by text, "texts" a list of text, "row" and "rows" are rows of another class."""
+
+ColumnUnit = Literal["", "count", "seconds", "bytes", "share"]
+"""The unit of a number: "" for a number that only names something, such as a wave."""
+
+Row = TypeVar("Row")
+
+_KINDS: Final[Mapping[type, ColumnKind]] = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    datetime: "time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a row says in one column.
+
+    Attributes:
+        description: a sentence for the API's reference and for help texts.
+        heading: the heading in tables for people; "": the column's name in words.
+        json_name: the name in JSON and in the API, Azure's where Azure has one; "": see ``Field.json_name``.
+        unit: of a number.
+    """
+
+    description: str
+    heading: str = ""
+    json_name: str = ""
+    unit: ColumnUnit = ""
+
+    def __get_pydantic_json_schema__(
+        self,
+        core_schema: object,
+        handler: Callable[[object], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Return the JSON schema of the column, with its description. pydantic calls this for OpenAPI."""
+        return {**handler(core_schema), "description": self.description}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a row class.
+
+    Attributes:
+        name: the column's name in SQL, CSV, Parquet and frames.
+        kind: the type of its values.
+        is_optional: whether a value may be None: not known.
+        row_type: the class of the values, if ``kind`` is "row" or "rows".
+    """
+
+    name: str
+    column: Column
+    kind: ColumnKind
+    is_optional: bool
+    row_type: type | None = None
+
+    @property
+    def json_name(self) -> str:
+        """The name in JSON: the column's own, else camel case, and ``assessed_at`` becomes ``assessedDateTime``."""
+        if self.column.json_name:
+            return self.column.json_name
+        name = f"{self.name.removesuffix('_at')}_date_time" if self.name.endswith("_at") else self.name
+        first, *others = name.split("_")
+        return first + "".join(map(str.capitalize, others))
+
+    @property
+    def heading(self) -> str:
+        """The heading in tables for people."""
+        return self.column.heading or self.name.replace("_", " ")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def row(row_type: type[Row]) -> type[Row]:
+    """Make a class a row: a frozen dataclass, created by names, that pydantic writes with the columns' JSON names.
+
+    Its times are in UTC, whatever zone they are created with.
+
+    Raises:
+        TypeError: a field has no ``Column``, or a type that no surface can show. Two columns have one JSON name.
+    """
+    row_type.__post_init__ = _convert_times  # type: ignore[attr-defined]
+    made = dataclass(frozen=True, kw_only=True, slots=True)(row_type)
+    hints = get_type_hints(made, include_extras=True)
+    described = tuple(_describe_field(field.name, hints[field.name]) for field in fields(made))  # type: ignore[arg-type]
+    json_names = {field.name: field.json_name for field in described}
+    if len(set(json_names.values())) < len(json_names):
+        raise TypeError(f"{made.__name__}: two columns have the same name in JSON")
+    made.__row_fields__ = described  # type: ignore[attr-defined]
+    made.__pydantic_config__ = {"alias_generator": json_names.__getitem__, "extra": "forbid"}  # type: ignore[attr-defined]
+    return made
+
+
+def list_fields(row_type: type) -> tuple[Field, ...]:
+    """Return the columns of a row class, in their order."""
+    described: tuple[Field, ...] = row_type.__row_fields__  # type: ignore[attr-defined]
+    return described
+
+
+def _convert_times(instance: object) -> None:
+    for field in list_fields(type(instance)):
+        if field.kind == "time" and (at := getattr(instance, field.name)) is not None:
+            object.__setattr__(instance, field.name, at.astimezone(UTC))
+
+
+def _describe_field(name: str, annotation: Any) -> Field:  # noqa: ANN401 - any annotation
+    columns = [part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, Column)]
+    if get_origin(annotation) is not Annotated or len(columns) != 1:
+        raise TypeError(f"{name}: a field of a row is annotated with one Column")
+    value_type = get_args(annotation)[0]
+    is_optional = get_origin(value_type) in {types.UnionType, typing.Union}
+    if is_optional:
+        (value_type,) = (part for part in get_args(value_type) if part is not type(None))
+    kind, row_type = _find_kind(name, value_type)
+    return Field(name, columns[0], kind, is_optional, row_type)
+
+
+def _find_kind(name: str, value_type: Any) -> tuple[ColumnKind, type | None]:  # noqa: ANN401 - any type
+    origin, parts = get_origin(value_type), get_args(value_type)
+    if origin is tuple and parts[1:] == (...,):
+        return ("texts", None) if parts[0] is str else ("rows", parts[0])
+    if origin is not None and issubclass(origin, Mapping) and parts == (str, str):
+        return "map", None
+    if value_type in _KINDS:
+        return _KINDS[value_type], None
+    if isinstance(value_type, type) and issubclass(value_type, Enum) and issubclass(value_type, str):
+        return "text", None
+    if isinstance(value_type, type) and hasattr(value_type, "__pydantic_config__"):
+        return "row", value_type
+    raise TypeError(f"{name}: no surface can show {value_type}")
