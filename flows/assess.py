@@ -13,9 +13,9 @@ from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.request.assess_request import AssessRequest
-from tasks.domain.errors import FleetPatchFailed
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState
 from tasks.reports.formatting import format_count
 

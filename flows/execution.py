@@ -19,9 +19,10 @@ from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.domain.errors import Frozen, PolicyRefused, RunBegun, SealBroken, SealKeyMissing
+from tasks.domain.errors import Frozen, PolicyRefused, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import RunBegun
 from tasks.domain.states import OperationState
 from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History

@@ -26,9 +26,9 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request import PatchRequest, RunRequest
-from tasks.domain.errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

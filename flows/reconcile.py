@@ -19,9 +19,10 @@ from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orpha
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
 from inventory.name_lists import format_count
-from tasks.domain.errors import LeaseHeld, PatchError
+from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import LeaseHeld
 
 RESUME_DEPLOYMENT = "resume-fleet/on-demand"
 """The deployment that resumes one run. `fleetpatch deploy` creates it together with the deployment of reconcile_fleet.

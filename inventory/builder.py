@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from inventory.addresses import Endpoint, build_endpoint
+from inventory.checks import Check
 from inventory.credential_references import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import (
     DEFAULT_CREDENTIAL,
-    Check,
     HostKeySettings,
     Inventory,
     Limits,

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from inventory.machine_sets import MachineSet
+from inventory.checks import Check
+from inventory.machine_sets import MachineSet
 
 DEFAULT_CREDENTIAL = "default"
 """The credential of a machine whose inventory names none."""
@@ -56,21 +55,6 @@ class PrivilegeMethod(StrEnum):
     NONE = "none"  # read-only work: for tests, and to assess without these rights
 
 
-class CheckLevel(StrEnum):
-    """The effect of a failed check on its machine."""
-
-    BLOCK = "block"
-    WARN = "warn"
-
-
-class CheckKind(StrEnum):
-    """What a check does: run a command on the machine (good: exit code 0), or connect from the controller."""
-
-    COMMAND = "command"
-    TCP = "tcp"  # the target is "host:port" or "port"
-    HTTP = "http"  # the target is a URL; good: status 200 to 399
-
-
 class WinrmScheme(StrEnum):
     """How WinRM messages travel."""
 
@@ -104,17 +88,6 @@ class HostKeyPolicy(StrEnum):
     PINNED = "pinned"  # only keys in known_hosts
     LEARN = "learn"  # fleetpatch pins the first key of a machine; the owner must select this policy
     CA = "ca"  # host certificates that a @cert-authority line of known_hosts signs
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A test of the owner on a machine. A pre-check runs before patching; a probe runs before and after."""
-
-    name: str
-    kind: CheckKind
-    target: str
-    level: CheckLevel = CheckLevel.BLOCK
-    timeout_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +217,7 @@ class Inventory:
     machines: tuple[Machine, ...]
     host_keys: HostKeySettings = HostKeySettings()
     source: Path | None = None
-    sets: tuple["MachineSet", ...] = ()
+    sets: tuple[MachineSet, ...] = ()
     machine_indexes: dict[str, dict[str, list[int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

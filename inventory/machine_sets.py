@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from inventory.machine import Check
+from inventory.checks import Check
 
 
 class SetActionKind(StrEnum):

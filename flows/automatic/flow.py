@@ -9,8 +9,8 @@ from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.request.automatic_request import AutomaticRequest
-from tasks.domain.errors import LeaseHeld
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import LeaseHeld
 
 
 @flow(name="patch-automatically", persist_result=False)

@@ -7,7 +7,8 @@ from prefect.exceptions import CancelledRun
 from prefect.logging import get_logger, get_run_logger
 
 from flows.ports.caller import Caller
-from tasks.domain.errors import FleetpatchError, FleetPatchFailed, InternalError
+from tasks.domain.errors import FleetpatchError, InternalError
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState, Step
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.steps.context.progress_listener import ProgressListener

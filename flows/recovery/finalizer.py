@@ -28,9 +28,10 @@ from flows.prefect_api.flow_run_fleet import use_tagged_fleet
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
 from inventory.files.paths import ensure_private_directory
-from tasks.domain.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
+from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog

@@ -7,10 +7,11 @@ from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
-from tasks.domain.errors import LeaseHeld, RecordsError, RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Step
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

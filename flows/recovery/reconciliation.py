@@ -13,9 +13,10 @@ from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned, find_abandoned_runs
 from flows.recovery.cancellation import record_stop_request
-from tasks.domain.errors import FleetpatchError, LeaseHeld, RequestError
+from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.run_errors import LeaseHeld
 from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

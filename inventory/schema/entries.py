@@ -9,16 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from inventory.machine import (
-    CheckKind,
-    CheckLevel,
-    HostKeyPolicy,
-    OsFamily,
-    PrivilegeMethod,
-    TransportKind,
-    WinrmAuthentication,
-    WinrmScheme,
-)
+from inventory.checks import CheckKind, CheckLevel
+from inventory.machine import HostKeyPolicy, OsFamily, PrivilegeMethod, TransportKind, WinrmAuthentication, WinrmScheme
 from inventory.network_targets import parse_tcp_target, parse_url
 from inventory.schema.power_values import ControllerCommand, MacAddress, validate_ipv4
 from inventory.schema.value_types import (

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from inventory.action_targets import find_action_target_fault
-from inventory.machine import CheckKind, CheckLevel
+from inventory.checks import CheckKind, CheckLevel
 from inventory.machine_sets import SetActionKind
 from inventory.network_targets import parse_tcp_target, parse_url
 from inventory.schema.entries import CheckEntry, CheckList, StrictModel

@@ -47,9 +47,8 @@ FleetpatchError                     inventory/errors.py
     └── FleetPatchFailed            raised once, at the end of a run; has the complete report
 """
 
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from inventory.errors import (
     CredentialError,
@@ -61,10 +60,6 @@ from inventory.errors import (
     SecretStoreUnavailable,
 )
 
-if TYPE_CHECKING:
-    from tasks.domain.model import RunReport
-    from tasks.domain.protocols.leases import LeaseHolder
-
 __all__ = [
     "READ_LISTS_REMEDY",
     "AuthenticationFailed",
@@ -75,7 +70,6 @@ __all__ = [
     "DeadlineExceeded",
     "EmptyScopeError",
     "FeedError",
-    "FleetPatchFailed",
     "FleetpatchError",
     "Frozen",
     "HostKeyConflict",
@@ -85,7 +79,6 @@ __all__ = [
     "InvalidInventory",
     "InventoryError",
     "JobLost",
-    "LeaseHeld",
     "ListsUnread",
     "LockLost",
     "ManagerBusy",
@@ -101,7 +94,6 @@ __all__ = [
     "ReportTooLarge",
     "RepositoryError",
     "RequestError",
-    "RunBegun",
     "ScriptFailed",
     "SealBroken",
     "SealKeyMissing",
@@ -272,29 +264,6 @@ class RunNotFound(RecordsError):
     """No run of the records has this id, or several have it as the beginning of theirs."""
 
 
-class LeaseHeld(PatchError):
-    """Another process executes this run.
-
-    Attributes:
-        run_id: id of the run.
-        holder: the process that has the lease.
-        until: when the lease expires if it is not renewed, by the clock of the records.
-    """
-
-    def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
-        super().__init__(
-            f"run {run_id} is executed by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
-            hint="Stop that run, or wait: if its process died, its lease expires by itself.",
-        )
-        self.run_id = run_id
-        self.holder = holder
-        self.until = until
-
-
-class RunBegun(PatchError):
-    """Another process of the same flow run has begun this run already, and may have ended it."""
-
-
 class ReportError(PatchError):
     """A report can't be written. No partial file remains."""
 
@@ -315,11 +284,3 @@ class FeedError(PatchError):
 
 class InternalError(PatchError):
     """A fault in fleetpatch itself: an unexpected exception."""
-
-
-class FleetPatchFailed(PatchError):
-    """At least one machine failed. Raised once, at the end of a run; has the complete report."""
-
-    def __init__(self, message: str, *, report: "RunReport", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.report = report

@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
-from tasks.domain.errors import LeaseHeld, RequestError, SealBroken
+from tasks.domain.errors import RequestError, SealBroken
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
 from tasks.domain.protocols.records import build_lease_lost_error
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions

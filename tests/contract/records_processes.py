@@ -9,9 +9,9 @@ from multiprocessing.synchronize import Barrier
 
 from sqlalchemy import Connection as Database
 
-from tasks.domain.errors import LeaseHeld
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import setup
 from tasks.records.audit.entry import AuditEntry, AuditResult

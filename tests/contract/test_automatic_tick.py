@@ -15,8 +15,9 @@ from flows.automatic.announcer import Announcer
 from flows.automatic.tick import TICK_LEASE
 from flows.engine.lease_renewer import build_holder
 from flows.notify.messages import Message
-from tasks.domain.errors import LeaseHeld, PatchError, RequestError
+from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.model import UpdateResult
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns

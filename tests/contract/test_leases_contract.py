@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.domain.errors import LeaseHeld, PatchError, RequestError
+from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus, StopRequest
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records

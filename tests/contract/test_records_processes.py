@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tasks.domain.errors import LeaseHeld
 from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.setup import open_records

@@ -9,7 +9,7 @@ from typing import Any
 from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from tasks.domain.errors import LeaseHeld
+from tasks.domain.run_errors import LeaseHeld
 from tests.ci.tree import TOP
 from tests.support.forked import ForkedProcess, start_forked
 

@@ -27,9 +27,10 @@ from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest
-from tasks.domain.errors import FleetpatchError, LeaseHeld
+from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Step
 from tasks.machines.transport.session import Session
 from tasks.steps.context.progress_listener import LoggingListener

@@ -16,12 +16,13 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.wave_sequence import WaveSequence
-from tasks.domain.errors import FleetpatchError, LeaseHeld, RecordsUnavailable, ScriptFailed
+from tasks.domain.errors import FleetpatchError, RecordsUnavailable, ScriptFailed
 from tasks.domain.model import Finding, RebootResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import Script
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.timing.time_fit import TimeFit
 from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, validate

@@ -22,10 +22,11 @@ from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
-from tasks.domain.errors import LeaseHeld, RecordsError, RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.protocols.leases import StopRequest
 from tasks.domain.protocols.records import JournalMark
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState, Step
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tests.faults.controller import (

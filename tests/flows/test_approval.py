@@ -30,8 +30,8 @@ from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
-from tasks.domain.errors import FleetPatchFailed
 from tasks.domain.model import RunReport
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, UpdateState
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.setup import open_records

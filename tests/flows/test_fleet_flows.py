@@ -14,15 +14,9 @@ from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import runner
 from flows.request.assess_request import AssessRequest
-from tasks.domain.errors import (
-    ConnectionLost,
-    FleetpatchError,
-    FleetPatchFailed,
-    ManagerBusy,
-    ProtocolViolation,
-    Unreachable,
-)
+from tasks.domain.errors import ConnectionLost, FleetpatchError, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.domain.model import RunReport
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext

@@ -17,10 +17,10 @@ from flows.hooks.deployment import HOOK_FLOW_RUN_TAG, run_deployment_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted
 from flows.patch import patch_fleet
-from tasks.domain.errors import FleetPatchFailed
 from tasks.domain.model import Hook, RunReport
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import ScriptRecord
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import HookKind, HookPoint, OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.builders import make_report

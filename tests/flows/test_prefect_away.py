@@ -21,8 +21,9 @@ from flows.patch import patch_fleet
 from flows.prefect_runtime import api_health, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
 from flows.prefect_runtime.wave_subflow import WaveSubflow, patch_wave
-from tasks.domain.errors import CannotRun, FleetPatchFailed
+from tasks.domain.errors import CannotRun
 from tasks.domain.model import RunReport
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState, Step
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext

@@ -22,8 +22,9 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.assess_request import AssessRequest
 from flows.request.automatic_request import AutomaticRequest
-from tasks.domain.errors import LeaseHeld, PatchError
+from tasks.domain.errors import PatchError
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.rollouts import SqlRollouts

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tasks.domain.errors import LeaseHeld, RecordsUnavailable, RequestError
+from tasks.domain.errors import RecordsUnavailable, RequestError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_records import FakeRecords

@@ -10,10 +10,9 @@ import pytest
 from fleetpatch.machines import standing
 from fleetpatch.machines.snapshot import MachineRow
 from flows.request.policies import OccasionName
+from inventory.checks import CheckKind, CheckLevel
 from inventory.loader import load_inventory
 from inventory.machine import (
-    CheckKind,
-    CheckLevel,
     HostKeyPolicy,
     OsFamily,
     PatchOwner,

@@ -27,10 +27,11 @@ from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import ReconcileResult, recover_runs
 from flows.request import PatchRequest, RunRequest
 from inventory.errors import FleetpatchError
-from tasks.domain.errors import FleetPatchFailed, RecordsError, RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState
 from tasks.records.queries.history import History, find_machines_without_outcome
 from tasks.records.setup import open_records

@@ -20,8 +20,8 @@ from flows.engine.suspension import find_suspension
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest
 from inventory.errors import FleetpatchError
-from tasks.domain.errors import LeaseHeld
 from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.run_errors import LeaseHeld
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler
 
-from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.checks import Check, CheckKind, CheckLevel
 from inventory.network_targets import parse_tcp_target
 from tasks.domain.errors import TransportError
 from tasks.domain.model import Finding

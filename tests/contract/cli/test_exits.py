@@ -9,16 +9,9 @@ import pytest
 from fleetpatch.cli.runtime.errors import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
-from tasks.domain.errors import (
-    CannotRun,
-    CredentialError,
-    FleetPatchFailed,
-    RecordsError,
-    RequestError,
-    Unreachable,
-    WindowClosed,
-)
+from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError, Unreachable, WindowClosed
 from tasks.domain.model import Outcome
+from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState as S
 from tests.ci.tree import TOP
 from tests.contract.cli.conftest import Stage, security

@@ -17,10 +17,11 @@ from flows.ports.caller import Caller
 from flows.recovery import reconciliation
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs, find_finalize_reason
 from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned, wait_for_lease_expiry
-from tasks.domain.errors import LeaseHeld, RequestError
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport, Window
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
 from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Classification, OperationState, Step
 from tasks.records.setup import open_records
 from tasks.steps.context.stop_token import StopToken

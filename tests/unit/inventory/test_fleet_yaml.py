@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inventory.checks import Check, CheckKind, CheckLevel
 from inventory.loader import load_inventory
 from inventory.machine import (
-    Check,
-    CheckKind,
-    CheckLevel,
     HostKeyPolicy,
     HostKeySettings,
     Inventory,
