@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from fleetpatch.access.token_secrets import is_secret
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 
 _SESSION: Final = "fleetpatch-session"
 _BROWSER: Final = "fleetpatch-browser"

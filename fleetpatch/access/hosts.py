@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from fleetpatch.access.network import parse_address
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 
 _NETLOC: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 

@@ -5,10 +5,10 @@ from typing import Final
 
 from fastapi import Request
 
-from fleetpatch.access.audit import record_act
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.policy_checks import require_machines_of_run
+from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import WebContext, get_context
 from flows.approval.decisions import approve_run, reject_run
 from tasks.domain.errors import RequestError

@@ -12,7 +12,6 @@ from typing import Final
 from fastapi import Request
 from pydantic import ValidationError
 
-from fleetpatch.access.audit import record_act
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import FlowRunStatus, cancel_waiting_flow_run, read_flow_run, start_flow_run
@@ -21,6 +20,7 @@ from fleetpatch.acts.policy_checks import (
     require_machines_of_request,
     require_machines_of_run,
 )
+from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import get_context
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fleetpatch.live.fragments import render_fragment
-from fleetpatch.live.hub import Part
 from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
 from fleetpatch.web.context import WebContext
+from fleetpatch.web.live_hub import Part
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.fleet.runs import RunFilter, RunLine, read_run_lines

@@ -7,11 +7,11 @@ from hashlib import blake2b
 from typing import Final
 
 from fleetpatch.live.fragments import render_fragment
-from fleetpatch.live.hub import Part
 from fleetpatch.live.overview import without_times
 from fleetpatch.runs.open_approval import APPROVED_KINDS, describe_open_approval
 from fleetpatch.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from fleetpatch.web.context import WebContext
+from fleetpatch.web.live_hub import Part
 from tasks.domain.errors import RecordsError
 from tasks.records.queries.fleet.live_runs import RunProcess
 from tasks.records.queries.fleet.run_machines import RunParts

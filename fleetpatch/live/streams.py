@@ -13,11 +13,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.live.hub import ReadPart, TooManyStreams
 from fleetpatch.live.overview import read_part
 from fleetpatch.live.run import RunTopic
 from fleetpatch.runs.run_state import find_line
 from fleetpatch.web.context import get_context
+from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])

@@ -15,7 +15,7 @@ from fleetpatch.machines.costly_value import CostlyValue
 from fleetpatch.machines.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_windows
 from fleetpatch.machines.sources import SourceReader
 from fleetpatch.machines.trends import TrendsReader
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.records.queries.fleet.learned_durations import read_learned_durations

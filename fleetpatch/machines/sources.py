@@ -14,7 +14,7 @@ from deployments.configuration.model import Configurations
 from deployments.preview.automatic_summary import count_managed_machines
 from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
 from fleetpatch.machines.file_stamps import Stamp, read_stamp
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 from flows.automatic.fleet_view import select_managed_machines
 from flows.request.automatic_request import AutomaticRequest
 from inventory.errors import FleetpatchError

@@ -16,12 +16,12 @@ from fastapi.responses import Response
 
 from deployments.preview.freeze_list import list_freezes
 from deployments.preview.zone_schedules import ZoneSchedule
-from fleetpatch.access.authentication import FEED_PATH
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.pages.calendar import list_common_freezes, select_schedules
+from fleetpatch.web.authentication import FEED_PATH
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
 from fleetpatch.windows.window_list import list_windows

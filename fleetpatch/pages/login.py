@@ -8,9 +8,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from fleetpatch.access.acts import require_act, require_csrf_token
-from fleetpatch.access.audit import record_login, record_refusal
-from fleetpatch.access.authentication import find_token
 from fleetpatch.access.cookies import delete_session, read_session, set_session
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.limiter import MAX_FAILURES, PERIOD_SECONDS, TRY_SECONDS, FailureLimiter
@@ -19,6 +16,9 @@ from fleetpatch.access.providers.person import LoginRefused, ProviderAway
 from fleetpatch.access.roles import Role
 from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import derive_csrf_token, digest_secret
+from fleetpatch.web.act_permissions import require_act, require_csrf_token
+from fleetpatch.web.audit import record_login, record_refusal
+from fleetpatch.web.authentication import find_token
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.records.access_tokens import TOKEN_SOURCE

@@ -5,7 +5,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from fleetpatch.access.audit import record_login, record_refusal
 from fleetpatch.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending
 from fleetpatch.access.providers.logins import OIDC, Logins
 from fleetpatch.access.providers.oidc import OidcProvider, begin_login, read_pending_login
@@ -17,6 +16,7 @@ from fleetpatch.pages.login import (
     limit_tries,
     render_login,
 )
+from fleetpatch.web.audit import record_login, record_refusal
 from fleetpatch.web.context import get_context
 
 router = APIRouter()

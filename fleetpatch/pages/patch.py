@@ -10,8 +10,6 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from fleetpatch.access.acts import require_act
-from fleetpatch.access.audit import record_refusal
 from fleetpatch.access.identity import Identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import StartNotKnown
@@ -21,6 +19,8 @@ from fleetpatch.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from fleetpatch.acts.scope_preview import ScopePreview, preview_scope
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.login import LOGIN_MARK
+from fleetpatch.web.act_permissions import require_act
+from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.context import get_context
 from fleetpatch.web.errors import find_status
 from fleetpatch.web.rendering import render_page

@@ -18,14 +18,14 @@ from fleetpatch.access.sessions import (
     SessionLimits,
     Sessions,
 )
-from fleetpatch.live.hub import LiveHub
 from fleetpatch.machines.fleet_reader import FleetReader
 from fleetpatch.machines.policy_difference import PolicyDifference
 from fleetpatch.plans.plan_reader import PlanReader
+from fleetpatch.settings import WebSettings
 from fleetpatch.updates.pending_reader import PendingReader
 from fleetpatch.web.certificate import read_certificate_end
+from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher
-from fleetpatch.web.settings import WebSettings
 from inventory.files.private_keys import ensure_key
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import SqlAccessTokens

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fleetpatch.live import hub, streams
-from fleetpatch.live.hub import LiveHub, Part, TooManyStreams
 from fleetpatch.live.streams import EventStream
+from fleetpatch.web.live_hub import LiveHub, Part, TooManyStreams
 from tests.contract.web.test_live import wait_until
 from tests.support.web_site import Site, serve_site
 

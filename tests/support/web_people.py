@@ -6,8 +6,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from fleetpatch.access.identity import Identity
-from fleetpatch.access.middleware import AccessMiddleware
 from fleetpatch.access.roles import Role
+from fleetpatch.server.middleware import AccessMiddleware
 
 _HEADER = "x-test-person"
 

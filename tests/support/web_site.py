@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
+from fleetpatch.server.listening import open_listener
+from fleetpatch.server.web_server import add_certificate, build_server
+from fleetpatch.settings import WebSettings
 from fleetpatch.web.context import WebContext, build_context
-from fleetpatch.web.listening import open_listener
-from fleetpatch.web.server import add_certificate, build_server
-from fleetpatch.web.settings import WebSettings
 from inventory.files.private_keys import find_key_path
 from tasks.domain.protocols.clock import Clock
 from tasks.records.setup import open_records

@@ -178,8 +178,8 @@ def serve_pages(
         _refuse_options(context)
         return
     from fleetpatch.cli.runtime.output import print_to_stderr
-    from fleetpatch.web.server import serve
-    from fleetpatch.web.settings import WebSettings
+    from fleetpatch.server.web_server import serve
+    from fleetpatch.settings import WebSettings
     from flows.ports.web_links import parse_web_url
     from tasks.records.fleets import find_fleet, use_fleet
 

@@ -11,7 +11,7 @@ from fleetpatch.access.hosts import is_from_these_pages
 from fleetpatch.access.limiter import MAX_FAILURES, FailureLimiter
 from fleetpatch.access.network import Peer, parse_address, parse_networks
 from fleetpatch.access.roles import parse_roles
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 from tasks.domain.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import log_in, read_csrf_token

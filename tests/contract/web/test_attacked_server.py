@@ -18,8 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from fleetpatch.access import middleware
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.patch_form import parse_form
-from fleetpatch.web import connections
-from fleetpatch.web.app import build_app
+from fleetpatch.server import connections
+from fleetpatch.server.app import build_app
 from tasks.records.audit.entry import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token

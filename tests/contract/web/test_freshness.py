@@ -12,7 +12,7 @@ from fleetpatch.access.token_admin import create_access_token
 from fleetpatch.machines import fleet_reader
 from fleetpatch.machines.fleet_reader import WAIT_SECONDS, FleetReader
 from fleetpatch.machines.totals import count_fleet
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 from tasks.domain.errors import RecordsUnavailable
 from tasks.records.queries.fleet.machine_states import ChangeMarker, read_change_marker
 from tasks.records.sql_records import SqlRecords

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 
 from fleetpatch.live import hub, overview, streams
 from fleetpatch.live import run as live_run
-from fleetpatch.web import server as web_server
+from fleetpatch.server import web_server
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock

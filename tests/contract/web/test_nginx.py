@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fleetpatch.access.roles import Role
-from fleetpatch.live.hub import MAX_STREAM_SECONDS
+from fleetpatch.web.live_hub import MAX_STREAM_SECONDS
 from tasks.records.audit.log import SqlAuditLog
 from tests.ci.tree import TOP
 from tests.support.free_port import free_port

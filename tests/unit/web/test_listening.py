@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from fleetpatch.web.listening import open_listener
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.server.listening import open_listener
+from fleetpatch.settings import WebSettings
 from tasks.domain.errors import CannotRun
 
 

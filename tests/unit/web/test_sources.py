@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleetpatch.machines.sources import SourceReader
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 FLEET = "machines: [{name: web-1, address: 192.0.2.1}]"

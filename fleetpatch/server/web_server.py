@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from fleetpatch.access.login_links import create_login_link
-from fleetpatch.web.app import build_app
+from fleetpatch.server.app import build_app
+from fleetpatch.server.connections import TimedConnection
+from fleetpatch.server.listening import check_settings, describe_address, open_listener
+from fleetpatch.settings import WebSettings
 from fleetpatch.web.certificate import (
     describe_certificate_end,
     ensure_own_certificate,
     list_own_names,
     read_fingerprint,
 )
-from fleetpatch.web.connections import TimedConnection
 from fleetpatch.web.context import WebContext, build_context
-from fleetpatch.web.listening import check_settings, describe_address, open_listener
-from fleetpatch.web.settings import WebSettings
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
 from inventory.name_lists import join_first_names

@@ -5,13 +5,13 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from fleetpatch.access.middleware import install_access
 from fleetpatch.api.api_app import API_PATH, build_api
 from fleetpatch.pages import ROUTERS
+from fleetpatch.server.head_requests import install_head_requests
+from fleetpatch.server.middleware import install_access
+from fleetpatch.server.security_headers import install_security_headers
 from fleetpatch.web.context import WebContext
 from fleetpatch.web.errors import install_error_pages
-from fleetpatch.web.head_requests import install_head_requests
-from fleetpatch.web.security_headers import install_security_headers
 
 
 def build_app(context: WebContext) -> FastAPI:

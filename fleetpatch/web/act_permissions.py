@@ -8,9 +8,9 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from fleetpatch.access.audit import record_refusal
 from fleetpatch.access.identity import Identity, get_identity
 from fleetpatch.access.roles import Role
+from fleetpatch.web.audit import record_refusal
 
 CSRF_FIELD: Final = "csrf"
 _NO_COOKIES: Final = frozenset({"token"})

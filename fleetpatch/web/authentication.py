@@ -7,7 +7,6 @@ from typing import Final
 
 from fastapi import HTTPException, Request
 
-from fleetpatch.access.audit import record_refusal
 from fleetpatch.access.cookies import read_browser, read_session
 from fleetpatch.access.identity import STRANGER, Identity
 from fleetpatch.access.network import Peer
@@ -15,6 +14,7 @@ from fleetpatch.access.providers.person import LoginRefused
 from fleetpatch.access.roles import Grants, Role, parse_grants
 from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
+from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.context import WebContext, get_context
 from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
 from tasks.records.web_sessions import WebSession

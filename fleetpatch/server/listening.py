@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from fleetpatch.access.hosts import find_host
 from fleetpatch.access.network import parse_address, parse_networks
 from fleetpatch.access.roles import Role
-from fleetpatch.web.settings import WebSettings
+from fleetpatch.settings import WebSettings
 from flows.ports.web_links import parse_web_url
 from flows.prefect_api.port_listeners import describe_other_user
 from inventory.schema.value_types import validate_zone

@@ -12,8 +12,6 @@ from fastapi.responses import Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleetpatch.access.audit import record_refusal
-from fleetpatch.access.authentication import FEED_PATH, LoginRequired, identify, identify_stranger
 from fleetpatch.access.cookies import read_session, set_browser
 from fleetpatch.access.hosts import is_from_these_pages, is_known_host
 from fleetpatch.access.network import Peer, parse_address, parse_networks
@@ -22,6 +20,8 @@ from fleetpatch.access.roles import Role
 from fleetpatch.access.token_secrets import has_token
 from fleetpatch.api.api_app import API_PATH
 from fleetpatch.api.problems import build_problem
+from fleetpatch.web.audit import record_refusal
+from fleetpatch.web.authentication import FEED_PATH, LoginRequired, identify, identify_stranger
 from fleetpatch.web.context import WebContext
 from fleetpatch.web.errors import answer_stranger, show_message
 from tasks.domain.errors import FleetpatchError
