@@ -15,10 +15,9 @@ import pytest
 from fastapi import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from fleetpatch.access import middleware
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.patch_form import parse_form
-from fleetpatch.server import connections
+from fleetpatch.server import connections, middleware
 from fleetpatch.server.app import build_app
 from tasks.records.audit.entry import AuditResult
 from tests.contract.web.page_urls import PAGES
