@@ -14,6 +14,9 @@ NOT_KNOWN: Final = "not known"
 """The text for a figure that no machine reports. It is not the same as zero."""
 
 
+_BYTE_UNITS: Final = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
 def format_known_duration(seconds: float | None) -> str:
     """Return seconds as "42 s", "3 min 05 s" or "2 h 07 min"; a dash for None."""
     if seconds is None:
@@ -58,6 +61,18 @@ def format_share(share: float | None) -> str:
         return NO_FIGURE
     percent = share * 100
     return f"{min(max(percent, 0.1), 99.9) if 0 < share < 1 else percent:.1f} %"
+
+
+def format_size(count: int | None) -> str:
+    """Return a size in bytes as "999 B", "20 kB" or "2.5 GB"; a dash for None."""
+    if count is None:
+        return NO_FIGURE
+    if count < 1000:
+        return f"{count} B"
+    unit, value = next(
+        (name, count / scale) for name, scale in _BYTE_UNITS if count >= scale * 0.9995 or scale == _BYTE_UNITS[-1][1]
+    )
+    return f"{value:.0f} {unit}" if value >= 9.95 else f"{value:.1f} {unit}"
 
 
 def load_zone_or_utc(name: str) -> ZoneInfo:

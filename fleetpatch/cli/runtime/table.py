@@ -3,8 +3,7 @@
 Rich needs seconds for thousands of rows, because it measures and wraps each cell.
 """
 
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.cells import cell_len
@@ -22,47 +21,79 @@ _INDENT = 4
 """Of the columns that find no room beside the others."""
 
 
-class FastTable(Table):
-    """A rich table that writes its rows itself when there are many and each fits on one line.
+class TextTable:
+    """A table that writes its rows itself when there are many and each fits on one line.
 
     The output is the same as that of rich. Rich writes smaller tables, and tables that are too wide. Where the columns
     find no room beside each other, they first come closer. Then the last ones go to a further line of each row.
+
+    Attributes:
+        columns: how each column is drawn, and its heading.
+        title: a line above the table; None for none.
+        gap: the spaces between two columns, if there is room: 2 or 1.
+        rows: the cells. A cell that is plain text is rich's markup.
     """
+
+    def __init__(self, columns: Sequence[Column], title: Text | None = None, gap: int = 2) -> None:
+        self.columns = tuple(columns)
+        self.title = title
+        self.gap = gap
+        self.rows: list[Sequence[str | Text]] = []
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Add a row. Cells that are missing at its end are empty."""
+        self.rows.append((*cells, *("",) * (len(self.columns) - len(cells))))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Write the table."""
-        lines = (
-            self._render_fast(console, options.max_width)
-            if self.row_count >= FAST_RENDER_MIN_ROWS and not self.title
-            else None
-        )
+        lines = None
+        if len(self.rows) >= FAST_RENDER_MIN_ROWS and not self.title:
+            lines = self._render_fast(console, options.max_width)
         if lines is not None:
             yield from lines
             return
-        widths = [_measure_least_width(column) for column in self.columns]
-        if self._needs(widths, gap=2) > options.max_width:
-            self.padding = 0
-        if self._needs(widths, gap=1) <= options.max_width:
-            yield from super().__rich_console__(console, options)
-        else:
+        widths = [self._measure_least_width(number) for number in range(len(self.columns))]
+        if _add_gaps(widths, 1) > options.max_width:
             yield from self._stack(widths, options.max_width)
+            return
+        yield self._build_rich_table(gap=self.gap if _add_gaps(widths, self.gap) <= options.max_width else 1)
 
-    def _needs(self, widths: Sequence[int], *, gap: int) -> int:
-        return sum(widths) + gap * (len(widths) - 1)
+    def _build_rich_table(self, gap: int) -> Table:
+        table = Table(
+            *(column.copy() for column in self.columns),
+            title=self.title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, gap - 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+            header_style="bold",
+        )
+        for cells in self.rows:
+            table.add_row(*cells)
+        return table
+
+    def _measure_least_width(self, number: int) -> int:
+        """Return the width that a column needs: all of what does not wrap, and a part of prose."""
+        cells = (self.columns[number].header, *(row[number] for row in self.rows))
+        lines = (line for cell in cells for line in getattr(cell, "plain", str(cell)).splitlines())
+        width = max(map(cell_len, lines), default=0)
+        return width if self.columns[number].no_wrap else min(width, _MIN_TEXT_WIDTH)
 
     def _stack(self, widths: Sequence[int], max_width: int) -> RenderResult:
         """Write each row on several lines: as many columns on each as have room."""
         groups: list[list[int]] = [[]]
         for number, width in enumerate(widths):
             indent = _INDENT if len(groups) > 1 else 0
-            if groups[-1] and indent + self._needs([*(widths[each] for each in groups[-1]), width], gap=2) > max_width:
+            group_widths = [widths[member] for member in groups[-1]]
+            if groups[-1] and indent + _add_gaps([*group_widths, width], 2) > max_width:
                 groups.append([])
             groups[-1].append(number)
         if self.title:
             yield self.title
         yield from self._stack_row(groups, widths, [column.header for column in self.columns], "bold")
         yield Text("─" * max_width)
-        for cells in zip(*(column._cells for column in self.columns), strict=True):  # noqa: SLF001
+        for cells in self.rows:
             yield from self._stack_row(groups, widths, cells, "")
 
     def _stack_row(
@@ -82,34 +113,34 @@ class FastTable(Table):
             yield Padding(grid, (0, 0, 0, _INDENT if position else 0), expand=False)
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
-        columns = [
-            [_to_single_line_text(console, cell) for cell in (column.header, *column._cells)]  # noqa: SLF001 - there is no public way
-            for column in self.columns
-        ]
-        if any(text is None for column in columns for text in column):
+        """Return the lines of the table; None if they do not all fit, or a cell has several lines."""
+        table = [[_to_single_line_text(console, cell) for cell in cells] for cells in self._list_lines()]
+        texts = [[cell for cell in cells if cell is not None] for cells in table]
+        if any(len(line) < len(self.columns) for line in texts):
             return None
-        widths = [max(cell_len(text.plain) for text in column if text is not None) for column in columns]
-        last = len(widths) - 1
-        if sum(widths) + 2 * last > max_width or any(_has_width_limits(column) for column in self.columns):
+        widths = [max(cell_len(cell.plain) for cell in cells) for cells in zip(*texts, strict=True)]
+        length = _add_gaps(widths, self.gap)
+        if length > max_width:
             return None
-        bold = console.get_style(self.header_style)
-        headers, *rows = zip_longest(*columns)
-        segments = self._render_row(console, headers, widths, bold)
-        rule = "─" * (sum(widths) + 2 * last)
-        segments += [Segment(rule), Segment.line()]
-        for row in rows:
-            segments += self._render_row(console, row, widths, None)
+        headings, *rows = texts
+        segments = self._render_row(console, headings, widths, console.get_style("bold"))
+        segments += [Segment("─" * length), Segment.line()]
+        for cells in rows:
+            segments += self._render_row(console, cells, widths, None)
         return segments
 
+    def _list_lines(self) -> Iterator[Sequence[RenderableType]]:
+        yield [column.header for column in self.columns]
+        yield from self.rows
+
     def _render_row(
-        self, console: Console, row: Sequence[Text | None], widths: Sequence[int], style: Style | None
+        self, console: Console, cells: Sequence[Text], widths: Sequence[int], style: Style | None
     ) -> list[Segment]:
         segments: list[Segment] = []
         last = len(widths) - 1
-        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            text = cell or Text()
+        for number, (text, width) in enumerate(zip(cells, widths, strict=True)):
             gap = " " * (width - cell_len(text.plain))
-            after = "  " if number < last else ""
+            after = " " * self.gap if number < last else ""
             is_right = (text.justify or self.columns[number].justify) == "right"
             if is_right:
                 segments.append(Segment(gap))
@@ -121,34 +152,22 @@ class FastTable(Table):
         return [*segments, Segment.line()]
 
 
-def _measure_least_width(column: Column) -> int:
-    """Return the width that a column needs: all of what does not wrap, and a part of prose."""
-    cells = (cell if isinstance(cell, Text) else Text(str(cell)) for cell in (column.header, *column._cells))  # noqa: SLF001
-    width = max((cell_len(line) for cell in cells for line in cell.plain.splitlines()), default=0)
-    return width if column.no_wrap else min(width, _MIN_TEXT_WIDTH)
+def _add_gaps(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
 
 
-def _has_width_limits(column: Column) -> bool:
-    return any(each is not None for each in (column.width, column.min_width, column.max_width, column.ratio))
-
-
-def _to_single_line_text(console: Console, cell: object) -> Text | None:
+def _to_single_line_text(console: Console, cell: RenderableType) -> Text | None:
     """Return the text of a cell; None when it has several lines or is not text."""
     text = console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
     return text if isinstance(text, Text) and not ({"\n", "\t"} & set(text.plain)) else None
 
 
-def build_table(*columns: str | Column, title: str = "") -> FastTable:
+def build_table(*columns: str | Column, title: str = "", gap: int = 2) -> TextTable:
     """Return an empty table for terminals of 80 and more columns."""
-    return FastTable(
-        *(each if isinstance(each, Column) else Column(each, overflow="fold") for each in columns),
-        title=Text(title, style="bold") if title else None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
+    return TextTable(
+        [column if isinstance(column, Column) else Column(column, overflow="fold") for column in columns],
+        Text(title, style="bold") if title else None,
+        gap,
     )
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, render_count, to_safe_text
-from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.table import TextTable, build_number_column, build_table, build_unwrapped_column
 from fleetpatch.cli.views.plan import print_machine_plan, render_reboot_expectation
 from fleetpatch.cli.views.recovery import build_lease_holder_json
 from flows.approval.decisions import WaitingRun
@@ -172,7 +171,7 @@ def _build_plan_json(plan: MachinePlan) -> dict[str, object]:
     }
 
 
-def _build_plan_table(report: RunReport) -> Table:
+def _build_plan_table(report: RunReport) -> TextTable:
     grid = build_table(
         build_number_column("wave"),
         build_unwrapped_column("machine"),

@@ -104,8 +104,8 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
         build_unwrapped_column("machine"),
         build_unwrapped_column(""),
         *(Column(short, justify="center", no_wrap=True) for short in shorts),
+        gap=1,  # a dozen columns with one mark each
     )
-    grid.padding = (0, 0, 0, 0)  # a dozen columns with one mark each
     for each in machines:
         custom_findings = _find_custom_check_findings(each)
         marks = (

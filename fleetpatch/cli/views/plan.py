@@ -14,7 +14,7 @@ from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.domain.states import URGENT_CLASSIFICATIONS, OperationState, YesNoUnknown
 from tasks.reports.data.tables import build_tables
 from tasks.reports.descriptions import describe_prediction, describe_prediction_basis
-from tasks.reports.formatting import NO_FIGURE, format_count, format_known_duration
+from tasks.reports.formatting import NO_FIGURE, format_count, format_known_duration, format_size
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.runs.figures import REBOOT_LABELS, predict_reboot
@@ -24,9 +24,6 @@ MAX_DETAILED_PLANS = 4  # with more, a plan lists updates only on request
 
 
 MAX_NAMES = 6
-
-
-_BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def print_plan(report: RunReport, *, details: bool = False) -> None:
@@ -64,7 +61,7 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
                 render_count(len(plan.chosen), "bold"),
                 render_count(sum(u.classification in URGENT_CLASSIFICATIONS for u in plan.chosen), "red"),
                 render_count(len(plan.skipped)),
-                render_size(sum(u.size_bytes or 0 for u in plan.chosen)),
+                format_size(sum(u.size_bytes or 0 for u in plan.chosen)),
                 describe_prediction(plan) if plan.chosen else NO_FIGURE,
                 render_reboot_expectation(predict_reboot(plan)),
             )
@@ -117,7 +114,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
             render_update_name(update),
             render_classification(update),
             render_version_change(update),
-            render_size(update.size_bytes),
+            format_size(update.size_bytes),
         )
     if plan.chosen:
         print_to_stdout(grid)
@@ -159,18 +156,6 @@ def render_version_change(update: Update, after: str | None = None) -> Text:
     """Return "old → new"."""
     new = after if after is not None else update.available
     return Text.assemble(to_safe_text(update.installed or "(new)", "dim"), " → ", to_safe_text(new))
-
-
-def render_size(count: int | None) -> str:
-    """Return a size in bytes, kB, MB or GB."""
-    if count is None:
-        return NO_FIGURE
-    if count < 1000:
-        return f"{count} B"
-    unit, value = next(
-        (name, count / scale) for name, scale in _BYTE_UNITS if count >= scale * 0.9995 or scale == _BYTE_UNITS[-1][1]
-    )
-    return f"{value:.0f} {unit}" if value >= 9.95 else f"{value:.1f} {unit}"
 
 
 def render_reboot_expectation(answer: YesNoUnknown) -> Text:

@@ -45,12 +45,14 @@ class Column:
         heading: the heading in tables for people; "": the column's name in words.
         json_name: the name in JSON and in the API, Azure's where Azure has one; "": see ``Field.json_name``.
         unit: of a number.
+        is_prose: whether its text is a sentence, which may be on several lines. Names and ids are not.
     """
 
     description: str
     heading: str = ""
     json_name: str = ""
     unit: ColumnUnit = ""
+    is_prose: bool = False
 
     def __get_pydantic_json_schema__(
         self,

@@ -24,12 +24,11 @@ from fleetpatch.cli.runtime.output import (
 from fleetpatch.cli.runtime.progress import LineDisplay, LiveDisplay
 from fleetpatch.cli.runtime.table import build_table
 from fleetpatch.cli.views.doctor import print_findings, print_machine_readiness
-from fleetpatch.cli.views.plan import render_size
 from fleetpatch.cli.views.runs import print_patch_run
 from flows.doctor import Readiness
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, OperationState, Step
-from tasks.reports.formatting import NO_FIGURE
+from tasks.reports.formatting import NO_FIGURE, format_size
 from tests.support.builders import make_failed_outcome, make_outcome, make_report, make_update, make_update_result
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J[bold red]x[/] \u202eevil\r\nsecond"
@@ -134,7 +133,7 @@ def test_long_lists_say_how_much_is_left_out() -> None:
 
 
 def test_sizes_are_for_people() -> None:
-    assert [render_size(n) for n in (None, 0, 999, 1_000, 20_400, 999_900, 17_000_000, 2_500_000_000)] == [
+    assert [format_size(n) for n in (None, 0, 999, 1_000, 20_400, 999_900, 17_000_000, 2_500_000_000)] == [
         NO_FIGURE,
         "0 B",
         "999 B",

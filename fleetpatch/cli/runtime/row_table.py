@@ -1,0 +1,146 @@
+"""Shows rows as a table. Headings are those of the row's class, and the type of a column decides how it looks."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final
+
+from rich.table import Column as TableColumn
+from rich.text import Text
+
+from fleetpatch.cli.runtime.output import render_count, render_state, to_safe_text
+from fleetpatch.cli.runtime.table import TextTable, build_number_column, build_table, build_unwrapped_column
+from inventory.files.problems import did_you_mean
+from tasks.domain.errors import RequestError
+from tasks.domain.rows import ColumnUnit, Field, list_fields
+from tasks.reports.formatting import NO_FIGURE, format_known_duration, format_share, format_size
+
+_NUMBERS: Final = frozenset({"integer", "number"})
+_FORMATS: Final[Mapping[ColumnUnit, Callable[[Any], str]]] = {
+    "seconds": format_known_duration,
+    "bytes": format_size,
+    "share": format_share,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A column of a table, where it differs from what the row's class says.
+
+    Attributes:
+        name: the field's name; "last_run.state": a field of the row in the field ``last_run``.
+        heading: "": the field's own.
+        style: the colour of its text; of a count: if it is not zero.
+        limit: the number of characters from which text is cut; None: it is not.
+        wraps: whether its text may be on several lines.
+        is_number: whether it is on the right; None: as its type says.
+        render: returns the cell of a value that is known; None: as its type says. Plain text is no markup.
+    """
+
+    name: str
+    heading: str = ""
+    style: str = ""
+    limit: int | None = None
+    wraps: bool = False
+    is_number: bool | None = None
+    render: Callable[[Any], str | Text] | None = None
+
+
+def build_row_table(
+    row_type: type, rows: Iterable[object], columns: Sequence[str | Shown], *, title: str = ""
+) -> TextTable:
+    """Return a table of rows. A value that is not known is a dash.
+
+    Args:
+        row_type: the class of the rows.
+        rows: the rows.
+        columns: the columns, by the names of their fields.
+        title: a line above the table.
+    """
+    shown = [column if isinstance(column, Shown) else Shown(column) for column in columns]
+    fields = [_find_field(row_type, column.name) for column in shown]
+    table = build_table(*map(_build_column, shown, fields), title=title)
+    for row in rows:
+        cells = (
+            _build_cell(_read(row, column.name), column, field) for column, field in zip(shown, fields, strict=True)
+        )
+        table.add_row(*cells)
+    return table
+
+
+def parse_columns(row_type: type, names: str) -> list[str]:
+    """Return the columns that a person chose, as ``name,compliance,last_run.state``.
+
+    Raises:
+        RequestError: there is no such column.
+    """
+    known = list_column_names(row_type)
+    chosen = [name.strip().replace("-", "_") for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"The columns are: {', '.join(known)}."
+            raise RequestError(f"there is no column {name!r}", hint=hint)
+    if not chosen:
+        raise RequestError("no column is chosen", hint=f"The columns are: {', '.join(known)}.")
+    return chosen
+
+
+def list_column_names(row_type: type) -> list[str]:
+    """Return the names of all columns that a table can show."""
+    names: list[str] = []
+    for field in list_fields(row_type):
+        if field.kind == "row" and field.row_type is not None:
+            names += (f"{field.name}.{name}" for name in list_column_names(field.row_type))
+        elif field.kind != "rows":
+            names.append(field.name)
+    return names
+
+
+def _find_field(row_type: type, name: str) -> Field:
+    first, _, rest = name.partition(".")
+    field = next(field for field in list_fields(row_type) if field.name == first)
+    return _find_field(field.row_type, rest) if rest and field.row_type is not None else field
+
+
+def _read(row: Any, name: str) -> Any:  # noqa: ANN401 - of any column
+    for part in name.split("."):
+        row = getattr(row, part) if row is not None else None
+    return row
+
+
+def _build_column(shown: Shown, field: Field) -> str | TableColumn:
+    heading = shown.heading or field.heading
+    is_number = field.kind in _NUMBERS if shown.is_number is None else shown.is_number
+    if is_number:
+        return build_number_column(heading)
+    return heading if shown.wraps or field.column.is_prose else build_unwrapped_column(heading)
+
+
+def _build_cell(value: Any, shown: Shown, field: Field) -> Text:  # noqa: ANN401 - of any column
+    if value is None:
+        return Text(NO_FIGURE)
+    if shown.render is not None:
+        cell = shown.render(value)
+        return cell if isinstance(cell, Text) else to_safe_text(cell, shown.style, shown.limit)
+    if isinstance(value, Enum):
+        return render_state(value.value)
+    if field.kind in _NUMBERS and field.column.unit == "count":
+        return render_count(value, shown.style)
+    return to_safe_text(_format_value(value, field) or NO_FIGURE, shown.style, shown.limit)
+
+
+def _format_value(value: Any, field: Field) -> str:  # noqa: ANN401 - of any column
+    if (format_unit := _FORMATS.get(field.column.unit)) is not None:
+        return format_unit(value)
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
+        case tuple():
+            return ", ".join(value)
+        case Mapping():
+            return ", ".join(f"{key}={text}" for key, text in value.items())
+        case _:
+            return str(value)
