@@ -33,17 +33,9 @@ def iterate_csv_rows(row_type: type, rows: Iterable[object]) -> Iterator[list[ob
     text, with "; " between. Text that a spreadsheet would execute is escaped.
     """
     fields = list_fields(row_type)
-    yield list(_iterate_csv_names(fields))
+    yield [name for name, _, _ in _iterate_flat_fields(row_type)]
     for row in rows:
         yield list(_iterate_csv_values(fields, row))
-
-
-def _iterate_csv_names(fields: Sequence[Field]) -> Iterator[str]:
-    for field in fields:
-        if field.kind == "row" and field.row_type is not None:
-            yield from (f"{field.name}_{name}" for name in _iterate_csv_names(list_fields(field.row_type)))
-        elif field.kind != "rows":
-            yield field.name
 
 
 def _iterate_csv_values(fields: Sequence[Field], row: object | None) -> Iterator[object]:
@@ -68,19 +60,24 @@ def _build_csv_value(value: Any) -> object:  # noqa: ANN401 - of any column
 
 
 def build_arrow_schema(row_type: type) -> "pa.Schema":
-    """Return the columns of a row class with their Arrow types. Rows within a row are left out."""
+    """Return the columns of a row class with their Arrow types: a row within a row has its columns there, as in CSV."""
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
-    return pa.schema([(field.name, _get_arrow_type(field.kind)) for field in _list_flat_fields(row_type)])
+    return pa.schema([(name, _get_arrow_type(field.kind)) for name, _, field in _iterate_flat_fields(row_type)])
 
 
 def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
-    """Return rows as an Arrow table. Lone surrogates in a machine's text are replaced."""
+    """Return rows as an Arrow table, with the columns of ``build_arrow_schema``.
+
+    Lone surrogates in a machine's text are replaced.
+    """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
     arrays = []
-    for field in _list_flat_fields(row_type):
-        values = [getattr(row, field.name) for row in rows]
+    for _, path, field in _iterate_flat_fields(row_type):
+        values: list[Any] = list(rows)
+        for name in path:
+            values = [None if value is None else getattr(value, name) for value in values]
         if field.kind == "map":
             values = [None if value is None else list(value.items()) for value in values]
         try:
@@ -91,8 +88,14 @@ def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
     return pa.Table.from_arrays(arrays, schema=build_arrow_schema(row_type))
 
 
-def _list_flat_fields(row_type: type) -> tuple[Field, ...]:
-    return tuple(field for field in list_fields(row_type) if field.kind not in {"row", "rows"})
+def _iterate_flat_fields(row_type: type) -> Iterator[tuple[str, tuple[str, ...], Field]]:
+    """Yield the name of each column, the fields that lead to its value, and the last of them."""
+    for field in list_fields(row_type):
+        if field.kind == "row" and field.row_type is not None:
+            for name, path, inner in _iterate_flat_fields(field.row_type):
+                yield f"{field.name}_{name}", (field.name, *path), inner
+        elif field.kind != "rows":
+            yield field.name, (field.name,), field
 
 
 def _get_arrow_type(kind: ColumnKind) -> "pa.DataType":
