@@ -4,7 +4,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from tasks.reports.rows import build_arrow_schema, build_arrow_table
+from tasks.reports.rows import build_arrow_table
 
 _SETTINGS: Final = {"enable_external_access": "false", "python_enable_replacements": "false", "threads": "2"}
 _NEW: Final = "new_rows"
