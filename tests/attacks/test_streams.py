@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from fleetpatch.live import hub, streams
+from fleetpatch.live import streams
 from fleetpatch.live.streams import EventStream
+from fleetpatch.web import live_hub
 from fleetpatch.web.live_hub import LiveHub, Part, TooManyStreams
 from tests.contract.web.test_live import wait_until
 from tests.support.web_site import Site, serve_site
@@ -46,7 +47,7 @@ async def connect(url: str, visitors: list[dict[str, str]]) -> list[tuple[int, s
 
 def test_as_many_as_allowed_get_in_when_all_come_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty browsers connect in the same moment, before any stream has sent its first byte. The limit holds."""
-    monkeypatch.setattr(hub, "MAX_STREAMS", 10)
+    monkeypatch.setattr(live_hub, "MAX_STREAMS", 10)
     visitors = [describe_visitor(f"192.0.2.{number}", f"user-{number}") for number in range(60)]
     found = asyncio.run(connect(site.url, visitors))
     assert sorted(found) == [(200, "")] * 10 + [(503, "30")] * 50
@@ -56,7 +57,7 @@ def test_as_many_as_allowed_get_in_when_all_come_at_once(site: Site, monkeypatch
 
 def test_one_address_takes_not_all_places(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client behind the proxy opens stream after stream, under other names. The others still get theirs."""
-    monkeypatch.setattr(hub, "MAX_OF_ADDRESS", 3)
+    monkeypatch.setattr(live_hub, "MAX_OF_ADDRESS", 3)
     attacker = [describe_visitor("2001:db8::1", f"user-{number}") for number in range(10)]
     attacker += [describe_visitor(f"2001:db8::{number}", "other") for number in range(2, 7)]  # addresses of one network
     found = asyncio.run(connect(site.url, [*attacker, describe_visitor("192.0.2.9", "anna")]))
@@ -66,7 +67,7 @@ def test_one_address_takes_not_all_places(site: Site, monkeypatch: pytest.Monkey
 
 def test_one_login_takes_not_all_places(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """One login opens streams from many addresses."""
-    monkeypatch.setattr(hub, "MAX_OF_LOGIN", 3)
+    monkeypatch.setattr(live_hub, "MAX_OF_LOGIN", 3)
     visitors = [describe_visitor(f"192.0.2.{number}", "mallory") for number in range(8)]
     found = asyncio.run(connect(site.url, [*visitors, describe_visitor("192.0.2.99", "anna")]))
     assert sorted(found[:-1]) == [(200, "")] * 3 + [(429, "30")] * 5
@@ -77,7 +78,7 @@ def test_an_address_that_no_trusted_proxy_says_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client gives itself another address in each request. Without a trusted proxy, its own one counts."""
-    monkeypatch.setattr(hub, "MAX_OF_ADDRESS", 2)
+    monkeypatch.setattr(live_hub, "MAX_OF_ADDRESS", 2)
     with serve_site(tmp_path) as site:
         found = asyncio.run(connect(site.url, [{}] * 2 + [{"X-Forwarded-For": f"192.0.2.{n}"} for n in range(4)]))
     assert found.count((200, "")) <= 2
@@ -161,7 +162,7 @@ def test_a_refused_place_takes_none() -> None:
     """A client that is refused again and again does not use up the places of others."""
     live = LiveHub()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "MAX_OF_ADDRESS", 1)
+        patch.setattr(live_hub, "MAX_OF_ADDRESS", 1)
         with live.reserve_place("192.0.2.1", ""):
             for _ in range(200):
                 with pytest.raises(TooManyStreams), live.reserve_place("192.0.2.1", ""):

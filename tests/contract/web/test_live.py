@@ -14,9 +14,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from fleetpatch.live import hub, overview, streams
+from fleetpatch.live import overview, streams
 from fleetpatch.live import run as live_run
 from fleetpatch.server import web_server
+from fleetpatch.web import live_hub
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
@@ -146,7 +147,7 @@ def test_news_of_a_run_arrive_until_it_is_over(site: Site) -> None:
 
 
 def test_what_a_browser_has_is_not_sent_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr(live_hub, "HEARTBEAT_SECONDS", 0.3)
     begin_run(site.records)
     with listen(site.url, f"/live/runs/{RUN}") as events:
         version = events.wait_for("machines")["data"]
@@ -176,17 +177,17 @@ def test_one_reader_serves_all_browsers_and_stops_after_the_last(site: Site, mon
         assert site.context.live.stream_count == 12
         began, before = time.monotonic(), len(reads)
         wait_until(lambda: len(reads) >= before + 3)
-        assert len(reads) - before <= 2 + (time.monotonic() - began) / hub.POLL_SECONDS
+        assert len(reads) - before <= 2 + (time.monotonic() - began) / live_hub.POLL_SECONDS
     wait_until(lambda: site.context.live.stream_count == 0)
     poller = site.context.live._poller
     wait_until(lambda: poller is None or poller.done())
     before = len(reads)
-    time.sleep(2 * hub.POLL_SECONDS)
+    time.sleep(2 * live_hub.POLL_SECONDS)
     assert len(reads) == before
 
 
 def test_streams_are_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "MAX_STREAMS", 2)
+    monkeypatch.setattr(live_hub, "MAX_STREAMS", 2)
     with listen(site.url, "/live/runs") as one, listen(site.url, "/live/runs") as two:
         one.wait_for("runs")
         two.wait_for("runs")
@@ -236,7 +237,7 @@ def test_old_news_are_said_to_be_old_while_the_records_are_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder of the records is away for some seconds. A browser that comes meanwhile waits for them, too."""
-    monkeypatch.setattr(hub, "TROUBLE_SECONDS", 1.0)
+    monkeypatch.setattr(live_hub, "TROUBLE_SECONDS", 1.0)
     place, away = tmp_path / "place", tmp_path / "away"
     place.mkdir()
     with serve_site(place) as site, ExitStack() as stack:
@@ -263,9 +264,9 @@ def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pyte
     monkeypatch.setattr(streams, "SEND_SECONDS", 1.0)
     numbers = iter(range(10**6))
 
-    def read_part(context: object) -> hub.Part:
+    def read_part(context: object) -> live_hub.Part:
         number = next(numbers)
-        return hub.Part(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
+        return live_hub.Part(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
 
     monkeypatch.setattr(streams, "read_part", read_part)
     host, port = site.url.removeprefix("http://").split(":")
@@ -297,7 +298,7 @@ def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.M
 def test_the_server_ends_soon_with_open_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither because the server waits no longer for them, nor because each stream ends some day."""
     monkeypatch.setattr(web_server, "SHUTDOWN_SECONDS", 900)
-    monkeypatch.setattr(hub, "MAX_STREAM_SECONDS", 900.0)
+    monkeypatch.setattr(live_hub, "MAX_STREAM_SECONDS", 900.0)
     with ExitStack() as stack:
         with serve_site(tmp_path) as site:
             streams = [stack.enter_context(listen(site.url, "/live/runs")) for _ in range(5)]
@@ -347,14 +348,14 @@ def test_a_browser_whose_stream_is_refused_loads_the_page_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The extension of htmx waits for up to a minute between two tries, and the news are old meanwhile."""
-    monkeypatch.setattr(hub, "MAX_STREAMS", 0)
+    monkeypatch.setattr(live_hub, "MAX_STREAMS", 0)
     begin_run(site.records)
     page = browser.new_page()
     page.goto(f"{site.url}/runs/{RUN}")
     expect(page.locator("#live .connection")).to_contain_text("not connected")
     tell(site.records, "web-1", "meanwhile")
     expect(page.locator("#live")).to_contain_text("meanwhile")
-    monkeypatch.setattr(hub, "MAX_STREAMS", 100)
+    monkeypatch.setattr(live_hub, "MAX_STREAMS", 100)
     expect(page.locator("#live .connection")).to_have_text("")
     page.close()
 
