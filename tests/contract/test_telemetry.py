@@ -106,10 +106,10 @@ def test_every_process_that_fleetpatch_starts_is_known_and_guards_prefect() -> N
     programs = [
         path for package in _PACKAGES for path in (TOP / package).rglob("*.py") if "__main__" in path.read_text()
     ]
-    assert {path.relative_to(TOP).parts[0] for path in programs} == {"flows", "deployments"}
+    assert {path.relative_to(TOP).parts[0] for path in programs} == {"fleetpatch", "flows", "deployments"}
 
 
-@pytest.mark.parametrize("package", ["flows", "deployments"])
+@pytest.mark.parametrize("package", ["fleetpatch", "flows", "deployments"])
 def test_whatever_of_ours_is_loaded_switches_telemetry_off_before_prefect_is_loaded(package: str) -> None:
     program = f"import {package}, os, sys; assert 'prefect' not in sys.modules; print(*os.environ)"
     environment = {"PYTHONPATH": PYTHONPATH, "PREFECT_SERVER_ANALYTICS_ENABLED": ""}  # empty: as if it were not there
