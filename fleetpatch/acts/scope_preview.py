@@ -4,12 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from fleetpatch.machines.machine_list import build_entry
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.machines.standing import NOT_READY
 from inventory.errors import InventoryError
 from inventory.scope import Scope
-from tasks.domain.states import Compliance
+from tasks.domain.states import Compliance, ReadinessState
 
 SHOWN_NAMES = 20
 
@@ -70,16 +68,16 @@ def _select(snapshot: FleetSnapshot, scope: str, only: Sequence[str]) -> ScopePr
         if missing:
             return ScopePreview(error=f"not in the scope: {', '.join(missing[:5])}", hint="Correct the names.")
         machines = tuple(each for each in machines if each.name in only)
-    entries = [build_entry(snapshot.rows[each.name], snapshot.at) for each in machines if each.name in snapshot.rows]
-    mine = [each for each in entries if each.row.machine.owner.is_patchable]
+    rows = [snapshot.machines[machine.name] for machine in machines if machine.name in snapshot.machines]
+    own = [row for row in rows if row.owner is not None and row.owner.is_patchable]
     return ScopePreview(
-        total=len(entries),
-        names=tuple(each.name for each in entries[:SHOWN_NAMES]),
-        foreign=len(entries) - len(mine),
-        not_ready=tuple((each.name, each.readiness.reason) for each in mine if each.readiness.word == NOT_READY),
-        urgent=sum(1 for each in mine if each.answer is not None and each.answer.critical + each.answer.security),
-        unassessed=sum(1 for each in mine if each.compliance is Compliance.NOT_ASSESSED),
-        digest=_digest_names(each.name for each in mine),
+        total=len(rows),
+        names=tuple(row.name for row in rows[:SHOWN_NAMES]),
+        foreign=len(rows) - len(own),
+        not_ready=tuple((row.name, row.readiness_reason) for row in own if row.readiness is ReadinessState.NOT_READY),
+        urgent=sum(row.is_current and bool(row.urgent) for row in own),
+        unassessed=sum(row.compliance is Compliance.NOT_ASSESSED for row in own),
+        digest=_digest_names(row.name for row in own),
     )
 
 

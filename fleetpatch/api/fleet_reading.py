@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from fleetpatch.api import models
 from fleetpatch.api.access import READ
 from fleetpatch.api.problems import describe_problems
-from fleetpatch.machines.machine_list import MachineEntry, build_entry, filter_entries, sort_entries
+from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.totals import count_fleet
 from fleetpatch.pages.machine import explain_pending, read_details
 from fleetpatch.pages.machines import Filters
@@ -21,6 +21,8 @@ from fleetpatch.updates.list_filter import UpdateFilter, UpdateRow, list_updates
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
+from tasks.domain.rows import list_fields
+from tasks.domain.rows.machines import MachineRow
 from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
 
@@ -79,12 +81,9 @@ def read_overview(request: Request) -> models.Overview:
 
 
 @router.get("/machines", tags=["Fleet"])
-def list_machines(request: Request, filters: Filters, sort: str = "", page: Number = 1) -> models.Part[models.Machine]:
+def list_machines(request: Request, filters: Filters, sort: str = "", page: Number = 1) -> models.Part[MachineRow]:
     """The machines of the inventory, with the filters of the page of machines."""
-    entries = sort_entries(filter_entries(get_context(request).fleet.read(), filters), sort)
-    part = build_part(request, entries, page)
-    items = [models.Machine(**_describe_machine(each)) for each in part.items]
-    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+    return build_part(request, sort_machines(filter_machines(get_context(request).fleet.read(), filters), sort), page)
 
 
 @router.get("/machines/{name}", tags=["Fleet"], responses=describe_problems(404))
@@ -92,11 +91,11 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
     """A machine of the inventory, and what it lacks."""
     context = get_context(request)
     snapshot = context.fleet.read()
-    row = snapshot.rows.get(name)
+    machine, row = snapshot.rows.get(name), snapshot.machines.get(name)
     if row is None:
         raise HTTPException(404, f"there is no machine {name!r} in the inventory")
     automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
-    patches = [
+    patches = tuple(
         models.MissingPatch(
             patch_name=each.update.name,
             patch_title=each.update.title or None,
@@ -109,9 +108,10 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
             reason=each.reason,
             maintenance_run_id=each.run_id or None,
         )
-        for each in explain_pending(snapshot, automatic, row, read_details(context, name))
-    ]
-    return models.MachineDetails(**_describe_machine(build_entry(row, snapshot.at)), patches=patches)
+        for each in explain_pending(snapshot, automatic, machine, read_details(context, name))
+    )
+    columns = {field.name: getattr(row, field.name) for field in list_fields(MachineRow)}
+    return models.MachineDetails(**columns, patches=patches)
 
 
 @router.get("/updates", tags=["Fleet"])
@@ -200,43 +200,3 @@ def list_calendar(
         for each in part.items
     ]
     return models.Part(items=items, page=part.page, total=part.total, next=part.next)
-
-
-def _describe_machine(entry: MachineEntry) -> dict[str, Any]:
-    machine, state, last, window = entry.row.machine, entry.row.state, entry.row.last_run, entry.row.next_window
-    has_answered = state is not None and state.answered_at is not None
-    return {
-        "machine_name": machine.name,
-        "address": machine.address,
-        "environment": machine.environment,
-        "location": machine.location,
-        "availability_zone": machine.availability_zone,
-        "groups": list(machine.groups),
-        "tags": dict(machine.tags),
-        "owner": machine.owner.value,
-        "compliance_state": entry.compliance.value,
-        "last_known_compliance_state": state.compliance if state is not None and has_answered else None,
-        "os_name": (state.os_name if state is not None else "") or entry.os,
-        "critical_and_security_patch_count": entry.urgent if has_answered else None,
-        "other_patch_count": state.other if state is not None and has_answered else None,
-        "services_to_restart_count": state.services_to_restart if state is not None and has_answered else None,
-        "reboot_required": entry.reboot.value,
-        "readiness": entry.readiness.word,
-        "readiness_reason": entry.readiness.reason,
-        "patch_mode": entry.mode,
-        "configurations": list(entry.row.configurations),
-        "assessed_date_time": state.answered_at if state is not None else None,
-        "last_try_date_time": state.at if state is not None else None,
-        "error": (state.error_message or None) if state is not None else None,
-        "last_run": None
-        if last is None
-        else models.LastRun(maintenance_run_id=last.run_id, kind=last.kind, status=last.state, start_date_time=last.at),
-        "next_window": None
-        if window is None
-        else models.Window(
-            configuration=window.configuration,
-            start_date_time=window.start,
-            end_date_time=window.end,
-            time_zone=window.zone,
-        ),
-    }

@@ -1,10 +1,13 @@
 """The answers and requests of the API. The words are those of the command's --json, and so of Azure Resource Graph."""
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from tasks.domain.rows import Column, row
+from tasks.domain.rows.machines import MachineRow
 
 Item = TypeVar("Item")
 
@@ -55,44 +58,6 @@ class CalendarEntry(Window):
     overlaps: list[str]
 
 
-class LastRun(ApiModel):
-    """The newest run that may have changed a machine. ``status`` is the machine's in it."""
-
-    maintenance_run_id: str
-    kind: str
-    status: str
-    start_date_time: datetime
-
-
-class Machine(ApiModel):
-    """A machine with its state by its newest answer."""
-
-    machine_name: str
-    address: str
-    environment: str
-    location: str
-    availability_zone: str
-    groups: list[str]
-    tags: dict[str, str]
-    owner: str
-    compliance_state: str
-    last_known_compliance_state: str | None = Field(description="By the last answer, of any age; null without one.")
-    os_name: str
-    critical_and_security_patch_count: int | None
-    other_patch_count: int | None
-    services_to_restart_count: int | None
-    reboot_required: str = Field(description="yes, no or unknown.")
-    readiness: str = Field(description="Ready, Not ready or Unknown: whether fleetpatch can patch it.")
-    readiness_reason: str
-    patch_mode: str
-    configurations: list[str]
-    assessed_date_time: datetime | None = Field(description="Of the last answer: what it lacks is of then.")
-    last_try_date_time: datetime | None = Field(description="Of the last assessment, with an answer or without.")
-    error: str | None = Field(description="Why the last assessment got no answer.")
-    last_run: LastRun | None
-    next_window: Window | None
-
-
 class MissingPatch(ApiModel):
     """An update that a machine lacks."""
 
@@ -108,10 +73,11 @@ class MissingPatch(ApiModel):
     maintenance_run_id: str | None = Field(description="The run that says so.")
 
 
-class MachineDetails(Machine):
+@row
+class MachineDetails(MachineRow):
     """A machine, with the updates that it lacks."""
 
-    patches: list[MissingPatch]
+    patches: Annotated[tuple[MissingPatch, ...], Column("The updates that it lacks.")]
 
 
 class PatchSummary(ApiModel):

@@ -6,17 +6,16 @@ from typing import Any, Final
 from fastapi import Request
 
 from fleetpatch.machines.machine_list import SHOWN, SORT_KEYS
-from fleetpatch.machines.standing import NOT_READY, READY, UNKNOWN
 from inventory.machine import PatchOwner
 from tasks.domain.errors import RequestError
-from tasks.domain.states import Classification, Compliance, Severity, YesNoUnknown
+from tasks.domain.states import Classification, Compliance, ReadinessState, Severity, YesNoUnknown
 
 WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
     "/machines": {
         "compliance": Compliance,
         "owner": PatchOwner,
         "reboot": YesNoUnknown,
-        "readiness": (READY, NOT_READY, UNKNOWN),
+        "readiness": ReadinessState,
         "show": SHOWN,
         "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
     },

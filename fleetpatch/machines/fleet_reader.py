@@ -18,11 +18,12 @@ from fleetpatch.machines.trends import TrendsReader
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
+from tasks.domain.rows.machines import LastRun
+from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.machine_rows import MachineState
 from tasks.records.queries.fleet.learned_durations import read_learned_durations
 from tasks.records.queries.fleet.machine_states import (
     ChangeMarker,
-    LastRun,
-    MachineState,
     read_change_marker,
     read_last_runs,
     read_machine_states,
@@ -32,6 +33,7 @@ from tasks.records.queries.fleet.trends import DayTotals
 from tasks.records.queries.fleet.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_known_duration
+from tasks.rules.hotpatch.status import EnrolmentRequest
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class FleetReader:
         self._marker: ChangeMarker | None = None
         self._states: dict[str, MachineState] = {}
         self._last_runs: Mapping[str, LastRun] = {}
+        self._enrolment_requests: Mapping[str, EnrolmentRequest] = {}
         self._windows: FleetWindows | None = None
         self._ended: frozenset[tuple[str, datetime]] = frozenset()
         self._parts: tuple[object, ...] = ()
@@ -192,7 +195,8 @@ class FleetReader:
             self._ended = ended
         if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
             windows = find_windows(sources.zone_schedules, now, self._ended)
-        parts = (sources, windows, self._states, self._last_runs)
+        requests = self._read_enrolment_requests()
+        parts = (sources, windows, self._states, requests, self._last_runs)
         if self._oldest.is_due or any(part is not known for part, known in zip_longest(parts, self._parts)):
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
@@ -202,10 +206,20 @@ class FleetReader:
                 (self._readings, sources),
                 lambda: tuple(estimate_fits(sources.zone_schedules, read_learned_durations(self._database))),
             )
-            self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now, fits)
+            self._snapshot = build_snapshot(
+                sources, windows, self._states, self._last_runs, oldest, now, fits, requests
+            )
         # Last, and all at once: what fails half-way is done again.
         self._parts, self._windows = parts, windows
         self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""
+
+    def _read_enrolment_requests(self) -> Mapping[str, EnrolmentRequest]:
+        """Return what people last asked for on machines that say something of hotpatches; the same object if it is."""
+        names = [name for name, state in self._states.items() if state.details.get("hotpatch")]
+        requests = SqlHotpatchEnrolments(self._database).read_requests(names) if names else {}
+        if requests != self._enrolment_requests:
+            self._enrolment_requests = requests
+        return self._enrolment_requests
 
     def _find_since(self, now: float) -> int:
         """Return a number such that assessments with it or a lower one are all visible.

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from fleetpatch.machines.machine_list import NO_VALUE, MachineEntry, MachineFilters
+from fleetpatch.machines.machine_list import NO_VALUE, MachineFilters
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from inventory.scope import Scope
+from tasks.domain.rows.machines import MachineRow
 
 MAX_SCOPE_LENGTH: Final = 1500
 """Characters of a scope in a link. A request may have 2000, but a URL writes some characters as three."""
@@ -20,7 +21,7 @@ def build_machine_scope(name: str, inventory: Inventory | None) -> str:
     return find_exact_scope([f"name={name}"], {name}, inventory)
 
 
-def build_list_scope(filters: MachineFilters, entries: Sequence[MachineEntry], inventory: Inventory | None) -> str:
+def build_list_scope(filters: MachineFilters, machines: Sequence[MachineRow], inventory: Inventory | None) -> str:
     """Return a scope that selects exactly the machines of a list.
 
     The filters are written as terms, so that the link stays short and says what it means. Where a scope has no such
@@ -28,15 +29,15 @@ def build_list_scope(filters: MachineFilters, entries: Sequence[MachineEntry], i
 
     Args:
         filters: the filters of the list.
-        entries: the machines that they leave.
+        machines: the machines that they leave.
         inventory: the machines of the fleet.
 
     Returns:
         The scope; "" if no scope that fits a link selects exactly these machines.
     """
-    if not entries:
+    if not machines:
         return ""
-    names = [each.name for each in entries]
+    names = [machine.name for machine in machines]
     return find_exact_scope([_write_terms(filters), f"name={'|'.join(names)}"], set(names), inventory)
 
 

@@ -4,57 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
-from fleetpatch.machines.snapshot import FleetSnapshot, MachineRow
-from fleetpatch.machines.standing import (
-    Readiness,
-    assess_readiness,
-    describe_patch_mode,
-    find_compliance,
-    find_last_known,
-    get_answer,
-    is_unreachable,
-)
+from fleetpatch.machines.snapshot import FleetSnapshot
 from inventory.errors import InventoryError
 from inventory.scope import Scope
-from tasks.domain.states import Compliance, YesNoUnknown
-from tasks.records.queries.fleet.machine_states import MachineState
-
-
-@dataclass(frozen=True, slots=True)
-class MachineEntry:
-    """A machine in the list.
-
-    Attributes:
-        answer: its state, if its answer is new enough to count.
-        compliance: by that answer, if the newest try got one; a machine that lacks something needs no newer answer.
-        last_known: what it was by its last answer, of any age, if that is not its compliance now; else None.
-        os: the distribution and its version if they are known, else the family and that it is not seen yet.
-        reboot: whether it needs a reboot, by that answer.
-        mode: who patches it, and when.
-    """
-
-    row: MachineRow
-    answer: MachineState | None
-    compliance: Compliance
-    last_known: Compliance | None
-    os: str
-    reboot: YesNoUnknown
-    readiness: Readiness
-    mode: str
-
-    @property
-    def name(self) -> str:
-        """The machine's name."""
-        return self.row.machine.name
-
-    @property
-    def urgent(self) -> int:
-        """The number of critical and security updates by the newest answer, of any age."""
-        state = self.row.state
-        return state.critical + state.security if state is not None else 0
+from tasks.domain.rows.machines import MachineRow
+from tasks.domain.states import Compliance
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,69 +44,36 @@ class MachineFilters:
 NO_VALUE: Final = "(none)"
 """Stands for an empty environment or location in filters: "" would be no filter."""
 
-SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineEntry], bool]]]] = {
-    "urgent": (
-        "lack critical or security updates",
-        lambda one: bool(_count(one, "critical") + _count(one, "security")),
+SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineRow], bool]]]] = {
+    "urgent": ("lack critical or security updates", lambda machine: machine.is_current and bool(machine.urgent)),
+    "critical": ("lack critical updates", lambda machine: machine.is_current and bool(machine.critical)),
+    "security": ("lack security updates", lambda machine: machine.is_current and bool(machine.security)),
+    "services": (
+        "need a restart of services",
+        lambda machine: machine.is_current and bool(machine.services_to_restart),
     ),
-    "critical": ("lack critical updates", lambda one: bool(_count(one, "critical"))),
-    "security": ("lack security updates", lambda one: bool(_count(one, "security"))),
-    "services": ("need a restart of services", lambda one: bool(_count(one, "services_to_restart"))),
-    "unreachable": ("could not be reached at the last try", lambda one: is_unreachable(one.row.state)),
-    "windowless": ("have no window", lambda one: one.row.next_window is None),
+    "unreachable": ("could not be reached at the last try", lambda machine: machine.is_unreachable),
+    "windowless": ("have no window", lambda machine: machine.next_window is None),
 }
 """Other choices of machines: what they have in common, and how to tell."""
 
 
-def _count(entry: MachineEntry, column: str) -> int:
-    return getattr(entry.answer, column) if entry.answer is not None else 0
-
-
-@lru_cache(maxsize=2)
-def list_entries(snapshot: FleetSnapshot) -> tuple[MachineEntry, ...]:
-    """Return all machines in the order of the inventory."""
-    return tuple(build_entry(row, snapshot.at) for row in snapshot.rows.values())
-
-
-def build_entry(row: MachineRow, now: datetime) -> MachineEntry:
-    """Return a machine as the list shows it."""
-    answer = get_answer(row, now)
-    return MachineEntry(
-        row=row,
-        answer=answer,
-        compliance=find_compliance(row, now),
-        last_known=find_last_known(row, now),
-        os=describe_os(row),
-        reboot=YesNoUnknown(answer.reboot) if answer is not None else YesNoUnknown.UNKNOWN,
-        readiness=assess_readiness(row),
-        mode=describe_patch_mode(row),
-    )
-
-
-def describe_os(row: MachineRow) -> str:
-    """Return the distribution and its version; the family of the inventory, marked as such, if they are not known."""
-    state = row.state
-    known = f"{state.os_id} {state.os_version}".strip() if state is not None else ""
-    return known or f"{row.machine.os}, not seen yet"
-
-
-FACETS: Final[Mapping[str, Callable[[MachineEntry], str]]] = {
-    "compliance": lambda one: one.compliance.value,
-    "environment": lambda one: one.row.machine.environment or NO_VALUE,
-    "os": lambda one: one.os,
-    "location": lambda one: one.row.machine.location or NO_VALUE,
-    "owner": lambda one: one.row.machine.owner.value,
-    "reboot": lambda one: one.reboot.value,
-    "readiness": lambda one: one.readiness.word,
+FACETS: Final[Mapping[str, Callable[[MachineRow], str]]] = {
+    "compliance": lambda machine: machine.compliance.value,
+    "environment": lambda machine: machine.environment or NO_VALUE,
+    "os": lambda machine: machine.system_or_family,
+    "location": lambda machine: machine.location or NO_VALUE,
+    "owner": lambda machine: machine.owner.value if machine.owner is not None else NO_VALUE,
+    "reboot": lambda machine: machine.reboot.value,
+    "readiness": lambda machine: machine.readiness.value,
 }
 
 
-def _matches_os(entry: MachineEntry, wanted: str) -> bool:
-    state = entry.row.state
-    return wanted in {entry.os, entry.row.machine.os.value, state.os_id if state is not None else ""}
+def _matches_os(machine: MachineRow, system: str) -> bool:
+    return system in {machine.system_or_family, machine.os_family, machine.os_id}
 
 
-def filter_entries(snapshot: FleetSnapshot, filters: MachineFilters, without: str = "") -> list[MachineEntry]:
+def filter_machines(snapshot: FleetSnapshot, filters: MachineFilters, without: str = "") -> list[MachineRow]:
     """Return the machines that match all filters.
 
     Args:
@@ -164,9 +87,9 @@ def filter_entries(snapshot: FleetSnapshot, filters: MachineFilters, without: st
     tests = _build_tests(filters, without)
     names = select_names(snapshot, filters.scope) if filters.scope else None
     return [
-        one
-        for one in list_entries(snapshot)
-        if (names is None or one.name in names) and all(test(one) for test in tests)
+        machine
+        for machine in snapshot.machines.values()
+        if (names is None or machine.name in names) and all(test(machine) for test in tests)
     ]
 
 
@@ -181,24 +104,24 @@ def select_names(snapshot: FleetSnapshot, scope: str) -> frozenset[str]:
     return frozenset(machine.name for machine in Scope.parse(scope).select_machines(snapshot.inventory))
 
 
-def _build_tests(filters: MachineFilters, without: str) -> list[Callable[[MachineEntry], bool]]:
-    found: list[Callable[[MachineEntry], bool]] = []
+def _build_tests(filters: MachineFilters, without: str) -> list[Callable[[MachineRow], bool]]:
+    tests: list[Callable[[MachineRow], bool]] = []
     given = {name: value for name, value in filters.given.items() if name != without}
     for name, value in given.items():
         if name == "os":
-            found.append(lambda one, value=value: _matches_os(one, value))  # type: ignore[misc]
+            tests.append(lambda machine, value=value: _matches_os(machine, value))  # type: ignore[misc]
         elif name in FACETS:
-            found.append(lambda one, read=FACETS[name], value=value: read(one) == value)  # type: ignore[misc]
+            tests.append(lambda machine, read=FACETS[name], value=value: read(machine) == value)  # type: ignore[misc]
     if "q" in given:
-        found.append(_build_search(given["q"]))
+        tests.append(_build_search(given["q"]))
     if "show" in given:
-        found.append(SHOWN[given["show"]][1] if given["show"] in SHOWN else lambda _: False)
-    return found
+        tests.append(SHOWN[given["show"]][1] if given["show"] in SHOWN else lambda _: False)
+    return tests
 
 
-def _build_search(text: str) -> Callable[[MachineEntry], bool]:
+def _build_search(text: str) -> Callable[[MachineRow], bool]:
     part = text.strip().casefold()
-    return lambda one: part in one.name.casefold() or part in one.row.machine.address.casefold()
+    return lambda machine: part in machine.name.casefold() or part in (machine.address or "").casefold()
 
 
 def count_facets(snapshot: FleetSnapshot, filters: MachineFilters) -> dict[str, list[tuple[str, int]]]:
@@ -207,46 +130,46 @@ def count_facets(snapshot: FleetSnapshot, filters: MachineFilters) -> dict[str, 
     Raises:
         InventoryError: the scope is not valid, or no machine is in it.
     """
-    matching = filter_entries(snapshot, filters)
-    found = {}
+    matching = filter_machines(snapshot, filters)
+    facets = {}
     for name, read in FACETS.items():
-        entries = filter_entries(snapshot, filters, name) if getattr(filters, name) else matching
-        counts = Counter(map(read, entries))
+        machines = filter_machines(snapshot, filters, name) if getattr(filters, name) else matching
+        counts = Counter(map(read, machines))
         if name == "os":  # a system whose version is not known: its filter is also that for all versions
             values = {*counts, filters.os} - {""}
-            counts.update({value: sum(_matches_os(one, value) for one in entries) - counts[value] for value in values})
+            counts.update({value: sum(_matches_os(one, value) for one in machines) - counts[value] for value in values})
         elif getattr(filters, name):
             counts.setdefault(getattr(filters, name), 0)
-        found[name] = sorted(counts.items())
-    return found
+        facets[name] = sorted(counts.items())
+    return facets
 
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _COMPLIANCE_ORDER = {Compliance.NON_COMPLIANT: 0, Compliance.NOT_ASSESSED: 1, Compliance.COMPLIANT: 2}
 
-SORT_KEYS: Final[Mapping[str, Callable[[MachineEntry], object]]] = {
-    "name": lambda one: one.name.casefold(),
-    "compliance": lambda one: _COMPLIANCE_ORDER[one.compliance],
-    "environment": lambda one: one.row.machine.environment.casefold(),
-    "os": lambda one: one.os,
-    "urgent": lambda one: one.urgent,
-    "other": lambda one: one.row.state.other if one.row.state is not None else 0,
-    "readiness": lambda one: one.readiness.word,
-    "mode": lambda one: one.mode,
-    "run": lambda one: one.row.last_run.at if one.row.last_run is not None else _FIRST,
-    "window": lambda one: one.row.next_window.start if one.row.next_window is not None else _LAST,
+SORT_KEYS: Final[Mapping[str, Callable[[MachineRow], object]]] = {
+    "name": lambda machine: machine.name.casefold(),
+    "compliance": lambda machine: _COMPLIANCE_ORDER[machine.compliance],
+    "environment": lambda machine: (machine.environment or "").casefold(),
+    "os": lambda machine: machine.system_or_family,
+    "urgent": lambda machine: machine.urgent or 0,
+    "other": lambda machine: machine.other or 0,
+    "readiness": lambda machine: machine.readiness.value,
+    "mode": lambda machine: machine.patch_mode or "",
+    "run": lambda machine: machine.last_run.at if machine.last_run is not None else _FIRST,
+    "window": lambda machine: machine.next_window.start if machine.next_window is not None else _LAST,
 }
 
 
-def sort_entries(entries: Iterable[MachineEntry], sort: str) -> Sequence[MachineEntry]:
+def sort_machines(machines: Iterable[MachineRow], sort: str) -> Sequence[MachineRow]:
     """Return machines in an order; machines that are equal in it by their names.
 
     Args:
-        entries: the machines.
+        machines: the machines.
         sort: a key of SORT_KEYS, with "-" before it for the opposite order. Any other text: by name.
     """
-    by_name = sorted(entries, key=SORT_KEYS["name"])  # type: ignore[arg-type]
+    by_name = sorted(machines, key=SORT_KEYS["name"])  # type: ignore[arg-type]
     key = SORT_KEYS.get(sort.removeprefix("-"))
     if key is None:
         return by_name

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
@@ -10,28 +11,21 @@ from deployments.preview.window_fit import WindowFit
 from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.sources import FleetSources
 from inventory.machine import Inventory, Machine, PatchOwner
-from tasks.records.queries.fleet.machine_states import LastRun, MachineState
+from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
+from tasks.records.machine_rows import MachineState, Plans, build_machine_row
 from tasks.records.queries.fleet.oldest_updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
+from tasks.rules.hotpatch.baselines import BaselineCalendar
+from tasks.rules.hotpatch.status import EnrolmentRequest
 
 SEARCH_HORIZON = timedelta(days=400)
 UPCOMING_COUNT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class NextWindow:
-    """The next window of a machine. ``start`` and ``end`` are in UTC."""
-
-    configuration: str
-    zone: str
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class MachineRow:
-    """A machine with all that lists show of it.
+class FleetMachine:
+    """A machine with all that its row is built from.
 
     Attributes:
         state: None if it was never assessed.
@@ -39,6 +33,7 @@ class MachineRow:
         configurations: names of the configurations that select it.
         last_run: the newest run that may have changed it.
         is_automatic: whether automatic patching patches it: that is on, and selects it.
+        enrolment_request: what people last asked for with its hotpatches.
     """
 
     machine: Machine
@@ -47,14 +42,10 @@ class MachineRow:
     configurations: tuple[str, ...]
     last_run: LastRun | None = None
     is_automatic: bool = False
-
-    @property
-    def next_window(self) -> NextWindow | None:
-        """The first of its windows; None if it has none, or if it is not known."""
-        return self.windows[0] if self.windows else None
+    enrolment_request: EnrolmentRequest | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FleetSnapshot:
     """The fleet at one moment. Two of them are never equal, so they can be keys of caches.
 
@@ -71,10 +62,11 @@ class FleetSnapshot:
         oldest: the update that any machine of the inventory has lacked for the longest time.
         fits: whether the machines of enabled configurations fit into their windows.
         ended: windows whose run has ended, see ``FleetWindows``.
+        baselines: of machines with hotpatches; None: they can't be read.
     """
 
     at: datetime
-    rows: Mapping[str, MachineRow]
+    rows: Mapping[str, FleetMachine]
     inventory: Inventory | None
     configurations: Configurations | None
     zone_schedules: tuple[ZoneSchedule, ...]
@@ -85,6 +77,25 @@ class FleetSnapshot:
     managed: int | None = None
     fits: tuple[WindowFit, ...] = ()
     ended: frozenset[tuple[str, datetime]] = frozenset()
+    baselines: BaselineCalendar | None = None
+
+    @cached_property
+    def machines(self) -> Mapping[str, MachineRow]:
+        """The rows of all machines by name, in the order of the inventory."""
+        return {name: self.build_row(source) for name, source in self.rows.items()}
+
+    def build_row(self, source: FleetMachine) -> MachineRow:
+        """Return the row of a machine."""
+        return build_machine_row(
+            source.machine.name,
+            source.machine,
+            source.state,
+            self.at,
+            plans=Plans(source.windows, source.configurations, source.is_automatic),
+            last_run=source.last_run,
+            enrolment_request=source.enrolment_request,
+            baselines=self.baselines,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,7 @@ def find_windows(
 ) -> FleetWindows:
     """Find the next windows. ``ended``: see ``FleetWindows``."""
     coming = [
-        (NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end), each.machines)
+        (_build_next_window(each, window), each.machines)
         for each in zone_schedules
         if (window := _find_next_window(each, now, ended)) is not None
     ]
@@ -117,6 +128,15 @@ def find_windows(
             found.setdefault(name, []).append(mine)
     by_machine = {name: tuple(windows) for name, windows in found.items()}
     return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now, ended)), ended)
+
+
+def _build_next_window(zone_schedule: ZoneSchedule, window: Occurrence) -> NextWindow:
+    return NextWindow(
+        configuration=zone_schedule.configuration.name,
+        start=window.start,
+        end=window.end,
+        zone=zone_schedule.schedule.zone,
+    )
 
 
 def _list_upcoming(
@@ -143,11 +163,12 @@ def build_snapshot(
     oldest: OldUpdate | None,
     now: datetime,
     fits: tuple[WindowFit, ...] = (),
+    enrolment_requests: Mapping[str, EnrolmentRequest] | None = None,
 ) -> FleetSnapshot:
     """Join what the files say with the states of machines."""
     inventory, names = sources.inventory, sources.configurations_by_machine
     rows = {
-        each.name: MachineRow(
+        each.name: FleetMachine(
             each,
             states.get(each.name),
             # No configuration may patch the others, although its scope may select them.
@@ -155,6 +176,7 @@ def build_snapshot(
             names.get(each.name, ()),
             last_runs.get(each.name),
             is_automatic=each.name in sources.automatic_machines,
+            enrolment_request=(enrolment_requests or {}).get(each.name),
         )
         for each in (inventory.machines if inventory is not None else ())
     }
@@ -171,6 +193,7 @@ def build_snapshot(
         managed=sources.managed,
         fits=fits,
         ended=windows.ended,
+        baselines=sources.baselines,
     )
 
 

@@ -1,6 +1,7 @@
 """Reads inventory and configurations when their files have changed, and keeps the last good ones."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_sche
 from fleetpatch.machines.file_stamps import Stamp, read_stamp
 from fleetpatch.settings import WebSettings
 from flows.automatic.fleet_view import select_managed_machines
+from flows.hotpatch.baseline_file import BASELINES_VARIABLE, load_baseline_calendar
 from flows.request.automatic_request import AutomaticRequest
 from inventory.errors import FleetpatchError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
+from tasks.rules.hotpatch.baselines import BaselineCalendar
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class FleetSources:
         configurations_by_machine: names of the configurations that select a machine.
         automatic_machines: names of the machines that automatic patching patches; none if it is off.
         problems: what can't be read now, for the pages.
+        baselines: of machines with hotpatches; None: they can't be read.
     """
 
     inventory: Inventory | None = None
@@ -50,6 +54,7 @@ class FleetSources:
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
     automatic_machines: frozenset[str] = frozenset()
     managed: int | None = None
+    baselines: BaselineCalendar | None = None
 
 
 class SourceReader:
@@ -87,15 +92,17 @@ class SourceReader:
                 found.append(find(explicit).expanduser())
             except (FleetpatchError, RuntimeError):
                 continue
-        return found
+        baselines = os.environ.get(BASELINES_VARIABLE)
+        return [*found, Path(baselines)] if baselines else found
 
     def _load(self, today: date) -> FleetSources:
         problems: list[str] = []
         inventory = self._load_inventory(problems)
         configurations = self._load_configurations(today, problems)
         inventories = self._load_inventories(configurations, inventory, problems)
+        baselines = self._load_baselines(problems)
         if configurations is None:
-            return FleetSources(inventory, problems=tuple(problems))
+            return FleetSources(inventory, problems=tuple(problems), baselines=baselines)
         schedules = build_zone_schedules(configurations, inventories)
         automatic = configurations.automatic
         own = inventories.by_path.get(automatic.inventory) if automatic is not None else None
@@ -108,7 +115,15 @@ class SourceReader:
             build_disabled_schedules(configurations, inventories),
             _find_automatic_machines(automatic, own),
             count_managed_machines(automatic, own) if automatic is not None else None,
+            baselines,
         )
+
+    def _load_baselines(self, problems: list[str]) -> BaselineCalendar | None:
+        try:
+            return load_baseline_calendar()
+        except FleetpatchError as error:
+            problems.append(_describe("baselines of hotpatches", error, is_kept=self._sources.baselines is not None))
+            return self._sources.baselines
 
     def _load_inventory(self, problems: list[str]) -> Inventory | None:
         last = self._sources.inventory

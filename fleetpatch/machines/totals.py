@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fleetpatch.machines.machine_list import list_entries
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.machines.standing import is_unreachable
 from tasks.domain.states import Compliance, YesNoUnknown
 
 
@@ -38,21 +36,20 @@ class FleetTotals:
 @lru_cache(maxsize=2)
 def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
     """Return the fleet in numbers. Readers share it."""
-    found = FleetTotals()
-    for entry in list_entries(snapshot):
-        answer = entry.answer
-        found.machines += 1
-        found.compliant += entry.compliance is Compliance.COMPLIANT
-        found.non_compliant += entry.compliance is Compliance.NON_COMPLIANT
-        found.not_assessed += entry.compliance is Compliance.NOT_ASSESSED
-        found.unreachable += is_unreachable(entry.row.state)
-        if answer is None:
+    totals = FleetTotals()
+    for machine in snapshot.machines.values():
+        totals.machines += 1
+        totals.compliant += machine.compliance is Compliance.COMPLIANT
+        totals.non_compliant += machine.compliance is Compliance.NON_COMPLIANT
+        totals.not_assessed += machine.compliance is Compliance.NOT_ASSESSED
+        totals.unreachable += machine.is_unreachable
+        if not machine.is_current:
             continue
-        found.critical += answer.critical
-        found.security += answer.security
-        found.other += answer.other
-        found.critical_machines += bool(answer.critical)
-        found.security_machines += bool(answer.security)
-        found.reboot += entry.reboot is YesNoUnknown.YES
-        found.services += bool(answer.services_to_restart)
-    return found
+        totals.critical += machine.critical or 0
+        totals.security += machine.security or 0
+        totals.other += machine.other or 0
+        totals.critical_machines += bool(machine.critical)
+        totals.security_machines += bool(machine.security)
+        totals.reboot += machine.reboot is YesNoUnknown.YES
+        totals.services += bool(machine.services_to_restart)
+    return totals

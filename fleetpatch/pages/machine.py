@@ -10,9 +10,8 @@ from fastapi.responses import Response
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.list_scope import build_machine_scope
-from fleetpatch.machines.machine_list import MachineEntry, build_entry
 from fleetpatch.machines.pending_updates import PendingUpdate, list_pending_updates
-from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetSnapshot, MachineRow
+from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetMachine, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
 from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
 from fleetpatch.updates.machine_forecast import explain_waiting
@@ -24,8 +23,9 @@ from inventory.machine import PatchOwner
 from tasks.domain.model import Assessment
 from tasks.domain.states import HotpatchStatus
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.machine_rows import MachineState
 from tasks.records.queries.fleet import machine_history
-from tasks.records.queries.fleet.machine_states import MachineState, read_machine_state
+from tasks.records.queries.fleet.machine_states import read_machine_state
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch.status import find_hotpatch_status
@@ -92,12 +92,12 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         size=RUNS_SIZE,
     )
     automatic = read_automatic_state(database, snapshot, context.clock.now())
-    entry: MachineEntry | None = build_entry(row, snapshot.at) if row is not None else None
     return render_page(
         request,
         "machine.html.j2",
         name=name,
-        entry=entry,
+        machine=row.machine if row is not None else None,
+        row=snapshot.build_row(row) if row is not None else None,
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
         pending=build_page(request, explain_pending(snapshot, automatic, row, details), updates, parameter="updates"),
@@ -112,7 +112,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
 
 
 def explain_pending(
-    snapshot: FleetSnapshot, automatic: AutomaticState, row: MachineRow | None, details: MachineDetails
+    snapshot: FleetSnapshot, automatic: AutomaticState, row: FleetMachine | None, details: MachineDetails
 ) -> tuple[PendingUpdate, ...]:
     """Return what a machine lacks, with the reason why each update waits."""
     packages = details.answered.packages if details.answered is not None else None

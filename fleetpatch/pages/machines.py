@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,17 +14,17 @@ from fleetpatch.access.roles import Role
 from fleetpatch.machines.list_scope import build_list_scope
 from fleetpatch.machines.machine_list import (
     SHOWN,
-    MachineEntry,
     MachineFilters,
     count_facets,
-    filter_entries,
-    sort_entries,
+    filter_machines,
+    sort_machines,
 )
 from fleetpatch.pages.paging import build_page
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
-from tasks.reports.export.data_frames import escape_formula
+from tasks.domain.rows.machines import MachineRow
+from tasks.reports.rows import iterate_csv_rows
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
@@ -41,12 +41,6 @@ COLUMNS = (
     ("window", "Next window", ""),
 )
 """Each column's sort key, its title, and the class of its cells."""
-
-CSV_COLUMNS = (
-    "name", "compliance", "environment", "os", "location", "critical", "security", "other", "reboot", "readiness",
-    "reason", "patchMode", "owner", "assessedAt", "lastRun", "lastRunState", "lastRunAt", "nextWindow",
-    "nextWindowConfiguration", "lastKnownCompliance",
-)  # fmt: skip
 
 FACET_TITLES = {
     "environment": "Environment",
@@ -96,10 +90,10 @@ Filters = Annotated[MachineFilters, Depends(read_filters)]
 def show_machines(request: Request, filters: Filters, sort: str = "", page: int = 1) -> HTMLResponse:
     """Show a part of the list."""
     snapshot = get_context(request).fleet.read()
-    entries: Sequence[MachineEntry] = ()
+    machines: Sequence[MachineRow] = ()
     error: InventoryError | None = None
     try:
-        entries = sort_entries(filter_entries(snapshot, filters), sort)
+        machines = sort_machines(filter_machines(snapshot, filters), sort)
         facets = count_facets(snapshot, filters)
     except InventoryError as found:
         error = found
@@ -109,7 +103,7 @@ def show_machines(request: Request, filters: Filters, sort: str = "", page: int 
         "machines.html.j2",
         status=400 if error is not None else 200,
         snapshot=snapshot,
-        page=build_page(request, entries, page),
+        page=build_page(request, machines, page),
         filters=filters,
         facets=facets,
         error=error,
@@ -118,8 +112,8 @@ def show_machines(request: Request, filters: Filters, sort: str = "", page: int 
         facet_titles=FACET_TITLES,
         value_titles=VALUE_TITLES,
         shown=SHOWN.get(filters.show),
-        is_patched=any(each.row.machine.owner.is_patchable for each in entries),
-        list_scope=build_list_scope(filters, entries, snapshot.inventory),
+        is_patched=any(machine.owner is not None and machine.owner.is_patchable for machine in machines),
+        list_scope=build_list_scope(filters, machines, snapshot.inventory),
         build_url=lambda **changes: build_url(filters, sort, changes),
     )
 
@@ -138,34 +132,9 @@ def download_machines(request: Request, filters: Filters, sort: str = "") -> Res
     Raises:
         InventoryError: the scope is not valid, or no machine is in it.
     """
-    entries = sort_entries(filter_entries(get_context(request).fleet.read(), filters), sort)
+    machines = sort_machines(filter_machines(get_context(request).fleet.read(), filters), sort)
     text = io.StringIO()
     writer = csv.writer(text)
-    for line in _iterate_lines(entries):
-        writer.writerow([escape_formula(each) if isinstance(each, str) else each for each in line])
+    writer.writerows(iterate_csv_rows(MachineRow, machines))
     headers = {"Content-Disposition": 'attachment; filename="machines.csv"'}
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]]:
-    yield CSV_COLUMNS
-    for one in entries:
-        machine, state, run, window = one.row.machine, one.row.state, one.row.last_run, one.row.next_window
-        answered = state if state is not None and state.answered_at is not None else None
-        yield [
-            machine.name,
-            one.compliance.value,
-            machine.environment,
-            one.os,
-            machine.location,
-            *((answered.critical, answered.security, answered.other) if answered is not None else ("", "", "")),
-            one.reboot.value,
-            one.readiness.word,
-            one.readiness.reason,
-            one.mode,
-            machine.owner.value,
-            answered.answered_at.isoformat() if answered is not None and answered.answered_at is not None else "",
-            *((run.run_id, run.state, run.at.isoformat()) if run is not None else ("", "", "")),
-            *((window.start.isoformat(), window.configuration) if window is not None else ("", "")),
-            answered.compliance if answered is not None else "",
-        ]

@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 from deployments.preview.upcoming_windows import find_next_window
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.machines.machine_list import MachineEntry, list_entries
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.web.context import WebContext, get_context
+from tasks.domain.rows.machines import MachineRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
 from tasks.records.queries.fleet.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reports.sanitizing import sanitize_to_one_line
@@ -71,16 +71,15 @@ class FleetCollector(Collector):
         began = time.perf_counter()
         fleet = self._context.fleet.read(old_wait_seconds=OLD_WAIT_SECONDS)
         figures = read_metric_figures(self._context.records.database)
-        entries = list_entries(fleet)
         now = self._context.clock.now()
         yield InfoMetricFamily("fleetpatch_build", "The version of fleetpatch.", {"version": version("fleetpatch")})
-        yield from _build_machine_counts(entries)
-        yield from _build_update_counts(entries)
+        yield from _build_machine_counts(fleet.machines.values())
+        yield from _build_update_counts(fleet.machines.values())
         yield from _build_run_metrics(figures)
         yield from _build_age_metrics(fleet, now)
         yield from _build_window_metrics(_select_windows(figures.last_windows, fleet), fleet)
         if self._with_machines:
-            yield from _build_machine_metrics(entries)
+            yield from _build_machine_metrics(fleet.machines.values())
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
         if (ends_at := self._context.certificate_ends_at) is not None:
             name, text = "fleetpatch_certificate_end_timestamp_seconds", "When the certificate of the pages ends."
@@ -89,18 +88,18 @@ class FleetCollector(Collector):
         yield _gauge("fleetpatch_collection_duration_seconds", "How long it took to collect these metrics.", seconds)
 
 
-def _build_machine_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+def _build_machine_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     counts: Counter[tuple[str, ...]] = Counter()
     reboot: Counter[tuple[str, ...]] = Counter()
     restart: Counter[tuple[str, ...]] = Counter()
     failed: Counter[tuple[str, ...]] = Counter()
-    for entry in entries:
-        environment, answer, state = entry.row.machine.environment, entry.answer, entry.row.state
-        counts[entry.compliance.value, environment, entry.row.machine.os.value] += 1
-        reboot[(environment,)] += entry.reboot is YesNoUnknown.YES
-        restart[(environment,)] += answer is not None and answer.services_to_restart > 0
-        if state is not None and state.error_kind:
-            failed[environment, state.error_kind] += 1
+    for machine in machines:
+        environment = machine.environment or ""
+        counts[machine.compliance.value, environment, machine.os_family or ""] += 1
+        reboot[(environment,)] += machine.reboot is YesNoUnknown.YES
+        restart[(environment,)] += machine.is_current and bool(machine.services_to_restart)
+        if machine.error_kind:
+            failed[environment, machine.error_kind] += 1
     yield _family("fleetpatch_machines", "Machines of the inventory.", ("compliance", "environment", "os"), counts)
     yield _family("fleetpatch_machines_reboot_required", "Machines that need a reboot.", ("environment",), reboot)
     yield _family(
@@ -117,14 +116,14 @@ def _build_machine_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     )
 
 
-def _build_update_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+def _build_update_counts(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     pending: Counter[tuple[str, ...]] = Counter()
     withheld: Counter[tuple[str, ...]] = Counter()
-    for entry in entries:
-        environment, answer = entry.row.machine.environment, entry.answer
+    for machine in machines:
+        environment = machine.environment or ""
         for word in ("critical", "security", "other"):
-            pending[word, environment] += getattr(answer, word) if answer is not None else 0
-        withheld[(environment,)] += answer.withheld if answer is not None else 0
+            pending[word, environment] += getattr(machine, word) if machine.is_current else 0
+        withheld[(environment,)] += (machine.withheld or 0) if machine.is_current else 0
     yield _family(
         "fleetpatch_pending_updates", "Updates that machines lack.", ("classification", "environment"), pending
     )
@@ -188,7 +187,7 @@ def _find_next_windows(fleet: FleetSnapshot) -> Values:
     return found
 
 
-def _build_machine_metrics(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
+def _build_machine_metrics(machines: Iterable[MachineRow]) -> Iterator[Metric]:
     names = ("machine", "environment")
     compliant = GaugeMetricFamily(
         "fleetpatch_machine_compliant", "1: compliant, 0: not. Absent: not assessed.", labels=names
@@ -200,18 +199,17 @@ def _build_machine_metrics(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     answered = GaugeMetricFamily(
         "fleetpatch_machine_last_answer_timestamp_seconds", "When it was assessed last.", labels=names
     )
-    for entry in entries:
-        state, answer = entry.row.state, entry.answer
-        label = [_clean(entry.name), _clean(entry.row.machine.environment)]
-        if state is not None and state.answered_at is not None:
-            answered.add_metric(label, state.answered_at.timestamp())
-        if answer is None:
+    for machine in machines:
+        label = [_clean(machine.name), _clean(machine.environment or "")]
+        if machine.answered_at is not None:
+            answered.add_metric(label, machine.answered_at.timestamp())
+        if not machine.is_current:
             continue
-        reboot.add_metric(label, float(entry.reboot is YesNoUnknown.YES))
-        if entry.compliance is not Compliance.NOT_ASSESSED:
-            compliant.add_metric(label, float(entry.compliance is Compliance.COMPLIANT))
+        reboot.add_metric(label, float(machine.reboot is YesNoUnknown.YES))
+        if machine.compliance is not Compliance.NOT_ASSESSED:
+            compliant.add_metric(label, float(machine.compliance is Compliance.COMPLIANT))
         for word in ("critical", "security", "other"):
-            pending.add_metric([*label, word], getattr(answer, word))
+            pending.add_metric([*label, word], getattr(machine, word))
     yield from (compliant, pending, reboot, answered)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fleetpatch.machines.pending_updates import PendingUpdate
-from fleetpatch.machines.snapshot import FleetSnapshot, MachineRow
+from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from fleetpatch.updates.automatic_state import AutomaticState
 from fleetpatch.updates.selection_forecast import Forecaster
 from tasks.domain.model import PackageState
@@ -15,7 +15,7 @@ from tasks.records.queries.fleet.updates import PendingUpdateRow
 def explain_waiting(
     fleet: FleetSnapshot,
     automatic: AutomaticState,
-    machine: MachineRow | None,
+    machine: FleetMachine | None,
     pending: Sequence[PendingUpdate],
     packages: PackageState | None,
 ) -> tuple[PendingUpdate, ...]:
@@ -34,7 +34,7 @@ def explain_waiting(
     return tuple(_explain(forecaster, machine, each) for each in pending)
 
 
-def _explain(forecaster: Forecaster, machine: MachineRow, pending: PendingUpdate) -> PendingUpdate:
+def _explain(forecaster: Forecaster, machine: FleetMachine, pending: PendingUpdate) -> PendingUpdate:
     update = pending.update
     # What a request may allow is decided by the requests of its windows; a hold and a block are not.
     is_decided_by_request = pending.reason == update.remark and not update.held and not update.blocked

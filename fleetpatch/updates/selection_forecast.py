@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fleetpatch.machines.snapshot import FleetSnapshot, MachineRow
+from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from fleetpatch.updates.automatic_state import AutomaticState
 from inventory.machine import PatchOwner
 from tasks.domain.errors import FleetpatchError
@@ -78,7 +78,7 @@ class Forecaster:
         self._reasons: dict[tuple[object, ...], str] = {}
         self._machine_reasons: dict[tuple[str, str, str], dict[_Key, str]] = {}
 
-    def forecast(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
+    def forecast(self, row: PendingUpdateRow, machine: FleetMachine) -> UpdateForecast:
         """Return what comes next of a pending update."""
         owner = machine.machine.owner
         if owner in _OWNERS:
@@ -95,7 +95,7 @@ class Forecaster:
         otherwise = "; ".join(objections) or "no configuration with a window selects this machine"
         return self._build_past(row, otherwise)
 
-    def _forecast_automatic(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
+    def _forecast_automatic(self, row: PendingUpdateRow, machine: FleetMachine) -> UpdateForecast:
         if not machine.is_automatic:
             return self._build_past(row, self._explain_no_automatic())
         if paused := self._automatic.paused.get(row.machine):
@@ -113,7 +113,7 @@ class Forecaster:
         is_on = automatic is not None and automatic.enabled
         return "automatic patching does not select this machine" if is_on else "automatic patching is not on"
 
-    def _describe_phase(self, name: str, machine: MachineRow) -> str:
+    def _describe_phase(self, name: str, machine: FleetMachine) -> str:
         rollout = self._automatic.rollout
         # Of an update whose newest version came later, an earlier one may be in the rollout.
         if (

@@ -7,10 +7,7 @@ from datetime import date
 from tasks.domain.model import Assessment, HotpatchEnrolment
 from tasks.domain.states import HotpatchStatus
 from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
-from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status
-
-WINDOWS_PROVIDER = "hotpatch"
-_RECEIVING = frozenset({HotpatchStatus.ENABLED, HotpatchStatus.PENDING})
+from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status, find_machine_baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,7 @@ def build_row(
 ) -> HotpatchRow:
     """Return the row of one machine. Pure."""
     status = find_hotpatch_status(enrolment, request, today)
-    baseline = None
-    if enrolment is not None and enrolment.provider == WINDOWS_PROVIDER and status in _RECEIVING:
-        baseline = calendar.find_next(today, enrolment.product)
+    baseline = find_machine_baseline(enrolment, status, calendar, today)
     return HotpatchRow(machine, status, enrolment, request, baseline, provider_words)
 
 

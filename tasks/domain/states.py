@@ -157,6 +157,19 @@ class FindingLevel(StrEnum):
     BLOCK = "block"
 
 
+class ReadinessState(StrEnum):
+    """Whether fleetpatch can patch a machine, by its last assessment.
+
+    Of a machine with WARNINGS, a run patches what it can. NOT_READY: a check stops it, nobody could ask it, or somebody
+    else patches it.
+    """
+
+    READY = "Ready"
+    WARNINGS = "Warnings"
+    NOT_READY = "Not ready"
+    UNKNOWN = "Unknown"
+
+
 class HookKind(StrEnum):
     """What a hook runs: a command on the machine or the controller, a URL, a function or a Prefect deployment."""
 

@@ -3,6 +3,7 @@
 Lists and pages of a whole fleet read these rows instead of thousands of documents.
 """
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
@@ -15,6 +16,7 @@ from tasks.domain.states import Classification, Compliance, FindingLevel
 from tasks.records import page_tables as tables
 from tasks.records import schema, statements
 from tasks.records.encoding.rows import RowValues
+from tasks.records.machine_rows import summarize_answer
 
 _UNKNOWN_STATE: RowValues = {
     "answered_at": None,
@@ -32,6 +34,7 @@ _UNKNOWN_STATE: RowValues = {
     "os_version": "",
     "os_name": "",
     "manager": "",
+    "details": None,
 }
 
 
@@ -137,6 +140,7 @@ def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
         "os_version": facts.os_version if facts else "",
         "os_name": facts.os_name if facts else "",
         "manager": packages.manager,
+        "details": json.dumps(summarize_answer(assessment), separators=(",", ":")),
     }
 
 

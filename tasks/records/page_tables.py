@@ -28,13 +28,14 @@ machine_states = Table(
     Column("os_version", KeyType, nullable=False),
     Column("os_name", KeyType, nullable=False),
     Column("manager", KeyType, nullable=False),
+    Column("details", TextType),
     sqlite_with_rowid=False,
 )
 """The state of each machine by its newest assessment, in columns: lists of machines read no documents.
 
 ``run_id``, ``at`` and the error are of the newest assessment. All else is of the newest one with an answer, from
 ``answered_at``; None: it has never answered. ``withheld`` counts updates that are held or blocked, ``problems`` faults
-of packages and repositories, ``findings`` warnings and worse.
+of packages and repositories, ``findings`` warnings and worse. ``details`` is JSON: see tasks/records/machine_rows.py.
 """
 
 machine_last_runs = Table(

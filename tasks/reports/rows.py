@@ -1,11 +1,11 @@
 """Writes rows for programs: JSON, CSV, Arrow. The columns' names and types are those of the row's class."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.domain.rows import ColumnKind, Field, list_fields
+from tasks.domain.rows import ColumnKind, Field, iterate_flat_fields, iterate_values, list_fields, list_kinds
 from tasks.reports.export.data_frames import escape_formula
 from tasks.reports.formatting import format_iso_utc
 
@@ -33,7 +33,7 @@ def iterate_csv_rows(row_type: type, rows: Iterable[object]) -> Iterator[list[ob
     text, with "; " between. Text that a spreadsheet would execute is escaped.
     """
     fields = list_fields(row_type)
-    yield [name for name, _, _ in _iterate_flat_fields(row_type)]
+    yield [name for name, _, _ in iterate_flat_fields(row_type)]
     for row in rows:
         yield list(_iterate_csv_values(fields, row))
 
@@ -61,9 +61,7 @@ def _build_csv_value(value: Any) -> object:  # noqa: ANN401 - of any column
 
 def build_arrow_schema(row_type: type) -> "pa.Schema":
     """Return the columns of a row class with their Arrow types: a row within a row has its columns there, as in CSV."""
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    return pa.schema([(name, _get_arrow_type(field.kind)) for name, _, field in _iterate_flat_fields(row_type)])
+    return build_arrow_kinds(list_kinds(row_type))
 
 
 def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
@@ -73,29 +71,28 @@ def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
     """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
-    arrays = []
-    for _, path, field in _iterate_flat_fields(row_type):
-        values: list[Any] = list(rows)
-        for name in path:
-            values = [None if value is None else getattr(value, name) for value in values]
-        if field.kind == "map":
-            values = [None if value is None else list(value.items()) for value in values]
-        try:
-            arrays.append(pa.array(values, _get_arrow_type(field.kind)))
-        except UnicodeEncodeError:
-            clean = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
-            arrays.append(pa.array(clean, _get_arrow_type(field.kind)))
-    return pa.Table.from_arrays(arrays, schema=build_arrow_schema(row_type))
+    schema = build_arrow_schema(row_type)
+    columns = list(zip(*iterate_values(row_type, rows), strict=True)) or [()] * len(schema)
+    arrays = [build_arrow_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _iterate_flat_fields(row_type: type) -> Iterator[tuple[str, tuple[str, ...], Field]]:
-    """Yield the name of each column, the fields that lead to its value, and the last of them."""
-    for field in list_fields(row_type):
-        if field.kind == "row" and field.row_type is not None:
-            for name, path, inner in _iterate_flat_fields(field.row_type):
-                yield f"{field.name}_{name}", (field.name, *path), inner
-        elif field.kind != "rows":
-            yield field.name, (field.name,), field
+def build_arrow_array(values: Sequence[Any], arrow_type: "pa.DataType") -> "pa.Array":
+    """Return values of a column as an Arrow array. Lone surrogates in a machine's text are replaced."""
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    try:
+        return pa.array(values, arrow_type)
+    except UnicodeEncodeError:
+        clean = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+        return pa.array(clean, arrow_type)
+
+
+def build_arrow_kinds(kinds: Mapping[str, ColumnKind]) -> "pa.Schema":
+    """Return columns with their Arrow types."""
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    return pa.schema([(name, _get_arrow_type(kind)) for name, kind in kinds.items()])
 
 
 def _get_arrow_type(kind: ColumnKind) -> "pa.DataType":

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from tasks.domain.rows.machines import LastRun
 from tasks.domain.states import Classification, OperationState, YesNoUnknown
 from tasks.records import page_tables, schema
+from tasks.records.machine_rows import MachineState
 from tasks.records.queries.fleet.machine_history import find_occupation, read_machine_runs, read_missing_since
 from tasks.records.queries.fleet.machine_states import (
-    LastRun,
-    MachineState,
     read_change_marker,
     read_last_runs,
     read_machine_state,
@@ -107,7 +107,9 @@ def test_the_migration_fills_the_states_and_the_last_runs(older_url: str) -> Non
             assert state.reboot == (answered.packages.reboot.answer if answered and answered.packages else "unknown")
         outcomes = History(records).read_report(make.RUN_ID).outcomes
         assert read_last_runs(records.database) == {
-            each.machine: LastRun(make.RUN_ID, "patch", each.state.value, each.started_at or make.START)
+            each.machine: LastRun(
+                run_id=make.RUN_ID, kind="patch", state=each.state.value, at=each.started_at or make.START
+            )
             for each in outcomes
         }
 
@@ -121,7 +123,7 @@ def test_what_the_migration_fills_is_what_saving_writes(older_url: str, tmp_path
                 fresh.save(each)
         written = read_machine_states(fresh.database)
     # The documents that only these have are not read by the migration. The next assessment fills them.
-    later = {"withheld", "reboot_since", "services_to_restart", "problems", "findings", "os_name", "manager"}
+    later = {"withheld", "reboot_since", "services_to_restart", "problems", "findings", "os_name", "manager", "details"}
     alike = [each.name for each in fields(MachineState) if each.name not in later]
     for name, state in written.items():
         assert {each: getattr(migrated[name], each) for each in alike} == {each: getattr(state, each) for each in alike}

@@ -7,8 +7,6 @@ from typing import get_args
 
 import pytest
 
-from fleetpatch.machines import standing
-from fleetpatch.machines.snapshot import MachineRow
 from flows.request.policies import OccasionName
 from inventory.checks import CheckKind, CheckLevel
 from inventory.loader import load_inventory
@@ -25,10 +23,11 @@ from inventory.machine_sets import SetActionKind
 from inventory.schema.entries import WakeEntry, WinrmEntry
 from inventory.schema.set_entries import SetEntry
 from tasks.domain.compliance import MAX_ANSWER_AGE
-from tasks.domain.states import Compliance
+from tasks.domain.states import Compliance, ReadinessState
+from tasks.records.machine_rows import Plans, build_machine_row
 from tasks.rules.child_environment import PASSED_VARIABLES
 from tests.ci import tree
-from tests.support.builders import make_machine
+from tests.support.builders import START, make_machine
 
 INVENTORY, HOOKS, NOTIFY = "docs/reference/inventory.md", "docs/how-to/hooks.md", "docs/how-to/notify.md"
 
@@ -119,14 +118,13 @@ def test_the_words_of_the_list_of_machines_are_documented() -> None:
         rows = read("docs/how-to/pages.md", begin, "\n\n").splitlines()[1:]
         return {row.split("|")[1].strip() for row in rows if row.startswith("|") and not row.startswith("|---")}
 
-    machines = [make_machine(owner=owner) for owner in PatchOwner]
     rows = [
-        MachineRow(machine, None, (), names, is_automatic=bool(names))
-        for machine in machines
+        build_machine_row("web", make_machine(owner=owner), None, START, plans=Plans((), names, bool(names)))
+        for owner in PatchOwner
         for names in ((), ("weekly",))
     ]
-    assert list_first_cells("| patch mode |") == {standing.describe_patch_mode(row) for row in rows}
-    assert list_first_cells("| readiness |") == {standing.READY, standing.NOT_READY, standing.UNKNOWN}
+    assert list_first_cells("| patch mode |") == {row.patch_mode for row in rows}
+    assert list_first_cells("| readiness |") == set(map(str, ReadinessState))
     assert list_first_cells("| compliance |") == {each.value for each in Compliance}
     text = (tree.TOP / "docs/how-to/pages.md").read_text()
     assert f"**{MAX_ANSWER_AGE.days} days**" in text

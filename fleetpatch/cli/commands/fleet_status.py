@@ -1,7 +1,7 @@
 """machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -15,7 +15,7 @@ from tasks.domain.model import Assessment
 from tasks.domain.protocols.clock import SystemClock
 
 if TYPE_CHECKING:
-    from flows.hotpatch.overview import HotpatchRow
+    from tasks.domain.rows.machines import MachineRow
 
 PANEL = "Look"
 
@@ -38,25 +38,29 @@ app.add_typer(machines_app, name="machines", rich_help_panel=PANEL)
 @machines_app.command(_LIST, epilog="`fleetpatch machines clean SCOPE` removes what fleetpatch has left on machines.")
 def list_machines(
     scope: ScopeArgument = ALL_MACHINES,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", metavar="NAMES", help="The columns to show, with commas: name,os_name,last_run.state"
+        ),
+    ] = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the compliance of machines, from the last assessment. Contacts no machine."""
-    from fleetpatch.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
+    from fleetpatch.cli.runtime.row_table import parse_columns
+    from fleetpatch.cli.views.fleet_status import print_machine_table
+    from tasks.domain.rows.machines import MachineRow
+    from tasks.reports.rows import build_row_json
 
-    found = _load_machines(scope, inventory)
-    latest, answers = (_read_assessments(found, records, answered=answered) for answered in (False, True))
-    hotpatches = _read_hotpatches(found, latest, records)
+    chosen = parse_columns(MachineRow, columns) if columns is not None else ()
     now = SystemClock().now()
+    rows = _read_rows(_load_machines(scope, inventory), records, now)
     if as_json:
-        rows = [
-            build_machine_status_json(each, latest.get(each.name), answers.get(each.name), hotpatches[each.name], now)
-            for each in found
-        ]
-        print_json({"machines": rows})
+        print_json({"machines": [build_row_json(row) for row in rows]})
     else:
-        print_machine_statuses(found, latest, answers, hotpatches, now)
+        print_machine_table(rows, now, chosen)
 
 
 @app.command("updates", rich_help_panel=PANEL)
@@ -90,17 +94,31 @@ def list_updates(
         print_missing_by_update(missing_updates, found, latest)
 
 
-def _read_hotpatches(
-    machines: Sequence[Machine], latest: Mapping[str, Assessment], records: str | None
-) -> "Mapping[str, HotpatchRow]":
-    """Return the enrolment of machines for hotpatches."""
-    from fleetpatch.cli.commands.hotpatch import read_requests
+def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) -> "list[MachineRow]":
+    """Return the rows of machines. Their configurations are not read: a page or the calendar shows these."""
+    from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
-    from flows.hotpatch.overview import build_overview
+    from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+    from tasks.records.machine_rows import build_machine_row
+    from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
 
-    names = [machine.name for machine in machines]
-    requests, today = read_requests(names, records), datetime.now(UTC).date()
-    return build_overview(names, latest, requests, load_baseline_calendar(), today)
+    database = open_history(records).database
+    states, last_runs = read_machine_states(database), read_last_runs(database)
+    requests = SqlHotpatchEnrolments(database).read_requests([machine.name for machine in machines])
+    baselines = load_baseline_calendar()
+    return [
+        build_machine_row(
+            machine.name,
+            machine,
+            states.get(machine.name),
+            now,
+            plans=None,
+            last_run=last_runs.get(machine.name),
+            enrolment_request=requests.get(machine.name),
+            baselines=baselines,
+        )
+        for machine in machines
+    ]
 
 
 def _load_machines(scope: str, inventory: Path | None) -> Sequence[Machine]:

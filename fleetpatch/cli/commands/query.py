@@ -39,6 +39,7 @@ def query_records(
 ) -> None:
     """Ask the records in SQL: tables like those of Azure Resource Graph, and plain ones. Reads only."""
     from fleetpatch.cli.views.query import print_answer_csv, print_answer_json, print_answer_table, write_parquet
+    from flows.hotpatch.baseline_file import load_baseline_calendar
     from tasks.domain.errors import RequestError
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.queries.tables import QueryTables
@@ -53,7 +54,7 @@ def query_records(
     now = SystemClock().now()
     since = now - timedelta(days=days)
     with open_records(records) as database:
-        tables = QueryTables(database, since, found, assignments, now=now)
+        tables = QueryTables(database, since, found, assignments, now=now, baselines=load_baseline_calendar())
         with open_query(tables, seconds) as query:
             answer = query.ask(sql)
     if parquet is not None:

@@ -35,7 +35,8 @@ class Shown:
         limit: the number of characters from which text is cut; None: it is not.
         wraps: whether its text may be on several lines.
         is_number: whether it is on the right; None: as its type says.
-        render: returns the cell of a value that is known; None: as its type says. Plain text is no markup.
+        render: returns the cell of a row, where one value does not make it; None: the type says it. Plain text is no
+            markup.
     """
 
     name: str
@@ -62,10 +63,7 @@ def build_row_table(
     fields = [_find_field(row_type, column.name) for column in shown]
     table = build_table(*map(_build_column, shown, fields), title=title)
     for row in rows:
-        cells = (
-            _build_cell(_read(row, column.name), column, field) for column, field in zip(shown, fields, strict=True)
-        )
-        table.add_row(*cells)
+        table.add_row(*(_build_cell(row, column, field) for column, field in zip(shown, fields, strict=True)))
     return table
 
 
@@ -117,12 +115,13 @@ def _build_column(shown: Shown, field: Field) -> str | TableColumn:
     return heading if shown.wraps or field.column.is_prose else build_unwrapped_column(heading)
 
 
-def _build_cell(value: Any, shown: Shown, field: Field) -> Text:  # noqa: ANN401 - of any column
+def _build_cell(row: object, shown: Shown, field: Field) -> Text:
+    if shown.render is not None:
+        cell = shown.render(row)
+        return cell if isinstance(cell, Text) else to_safe_text(cell, shown.style, shown.limit)
+    value = _read(row, shown.name)
     if value is None:
         return Text(NO_FIGURE)
-    if shown.render is not None:
-        cell = shown.render(value)
-        return cell if isinstance(cell, Text) else to_safe_text(cell, shown.style, shown.limit)
     if isinstance(value, Enum):
         return render_state(value.value)
     if field.kind in _NUMBERS and field.column.unit == "count":

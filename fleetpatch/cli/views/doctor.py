@@ -8,7 +8,7 @@ from rich.text import Text
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, shorten_list, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
-from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, Readiness, find_worst_level
+from flows.doctor import CUSTOM_CHECK_PREFIX, Readiness
 from flows.recording import RecordedBundle
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -16,6 +16,7 @@ from tasks.reports.formatting import NO_FIGURE, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.findings import SETTINGS_CHECK
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
+from tasks.rules.machine_checks.readiness import CHECK_NAMES, PACKAGE_LISTS_CHECK, find_worst_level
 
 MAX_NAMES = 6
 _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {

@@ -5,135 +5,83 @@ from datetime import datetime
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
+from fleetpatch.cli.runtime.output import print_to_stdout, render_state, shorten_list, to_safe_text
+from fleetpatch.cli.runtime.row_table import Shown, build_row_table
 from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
-from fleetpatch.cli.views.doctor import render_readiness
-from fleetpatch.cli.views.hotpatch import build_row_json, format_short_status
+from fleetpatch.cli.views.hotpatch import render_status
 from fleetpatch.cli.views.plan import render_classification, render_update_name, render_version_change
-from flows.doctor import check_assessment, find_worst_level
-from flows.hotpatch.overview import HotpatchRow
 from inventory.machine import Machine
-from tasks.domain.compliance import judge_present_compliance
 from tasks.domain.model import Assessment, Update
-from tasks.domain.states import URGENT_CLASSIFICATIONS, Compliance
-from tasks.reports.formatting import NO_FIGURE, format_age, format_count, format_iso_utc
+from tasks.domain.rows.machines import MachineRow
+from tasks.domain.states import URGENT_CLASSIFICATIONS, ReadinessState
+from tasks.reports.formatting import NO_FIGURE, format_age, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.machine_checks.live_patching import describe_live_patching
 
 MAX_NAMES = 5
 
 MissingUpdates = Sequence[tuple[Machine, Update]]
 
 
-def build_machine_status_json(
-    machine: Machine, assessment: Assessment | None, answer: Assessment | None, hotpatch: HotpatchRow, now: datetime
-) -> dict[str, object]:
-    """Return a machine and its state as JSON data.
-
-    Args:
-        machine: the machine.
-        assessment: its newest assessment, with or without an answer.
-        answer: its newest assessment with an answer: what it lacks.
-        hotpatch: its enrolment.
-        now: the present time.
-    """
-    facts = answer.facts if answer else None
-    packages = answer.packages if answer else None
-    return {
-        "machineName": machine.name,
-        "address": machine.address,
-        "environment": machine.environment,
-        "location": machine.location,
-        "availabilityZone": machine.availability_zone,
-        "groups": list(machine.groups),
-        "tags": dict(machine.tags),
-        "owner": machine.owner.value,
-        "complianceState": find_compliance(assessment, answer, now).value,
-        "lastKnownComplianceState": answer.compliance.value if answer else None,
-        "osName": facts.os_name if facts else None,
-        "criticalAndSecurityPatchCount": answer.urgent_count if answer else None,
-        "otherPatchCount": answer.other_count if answer else None,
-        "servicesToRestart": list(packages.services_to_restart) if packages else None,
-        "rebootMitigatedBy": (packages.reboot.mitigated_by or None) if packages else None,
-        "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
-        **build_row_json(hotpatch),
-        "readiness": find_worst_level(check_assessment(assessment)).value if assessment else None,
-        "assessedDateTime": format_iso_utc(answer.at) if answer else None,
-        "lastTryDateTime": format_iso_utc(assessment.at) if assessment else None,
-        "error": assessment.error.message if assessment and assessment.error else None,
-    }
-
-
-def find_compliance(latest: Assessment | None, answer: Assessment | None, now: datetime) -> Compliance:
-    """Return whether a machine is compliant now: see ``judge_present_compliance``.
-
-    Args:
-        latest: its newest assessment, with or without an answer.
-        answer: the newest one with an answer.
-        now: the present time.
-    """
-    error_kind = latest.error.kind if latest and latest.error else ""
-    if answer is None:
-        return Compliance.NOT_ASSESSED
-    return judge_present_compliance(answer.compliance, answer.at, now, error_kind)
-
-
-def print_machine_statuses(
-    machines: Sequence[Machine],
-    latest: Mapping[str, Assessment],
-    answers: Mapping[str, Assessment],
-    hotpatches: Mapping[str, HotpatchRow],
-    now: datetime,
-) -> None:
+def print_machine_table(rows: Sequence[MachineRow], now: datetime, columns: Sequence[str] = ()) -> None:
     """Print machines as a table. Without any enrolment for hotpatches, their column is left out.
 
     Args:
-        machines: the machines.
-        latest: the newest assessment of each, with or without an answer.
-        answers: the newest one with an answer: what a machine lacks.
-        hotpatches: the enrolment of each.
+        rows: the machines.
         now: the present time.
+        columns: the names of the columns to show; none: the usual ones, with remarks below.
     """
-    has_hotpatches = any(row.status is not None for row in hotpatches.values())
-    names = [machine.name for machine in machines]
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_unwrapped_column("compliance"),
-        build_unwrapped_column("env"),
-        build_unwrapped_column("system"),
-        build_number_column("crit+sec"),
-        build_number_column("other"),
-        build_number_column("restart"),
-        *([build_unwrapped_column("hotpatch")] if has_hotpatches else []),
-        build_unwrapped_column("readiness"),
-        build_number_column("answered"),
-    )
-    for machine in machines:
-        assessment, answer = latest.get(machine.name), answers.get(machine.name)
-        facts = answer.facts if answer else None
-        grid.add_row(
-            to_safe_text(machine.name),
-            render_state(find_compliance(assessment, answer, now)),
-            to_safe_text(machine.environment or NO_FIGURE, limit=12),
-            to_safe_text(f"{facts.os_id} {facts.os_version}" if facts else NO_FIGURE, limit=16),
-            render_count(answer.urgent_count, "red") if answer else Text(NO_FIGURE),
-            render_count(answer.other_count) if answer else Text(NO_FIGURE),
-            render_count(len(answer.packages.services_to_restart), "yellow")
-            if answer and answer.packages
-            else Text(NO_FIGURE),
-            *([format_short_status(hotpatches[machine.name], now.date())] if has_hotpatches else []),
-            render_readiness(find_worst_level(check_assessment(assessment))) if assessment else Text(NO_FIGURE),
-            format_age(answer.at, now) if answer else "never",
-        )
-    print_to_stdout(grid)
-    _print_silent_machines(names, latest, answers, now)
-    if any(mine.packages and mine.packages.services_to_restart for mine in map(answers.get, names) if mine):
+    if columns:
+        print_to_stdout(build_row_table(MachineRow, rows, columns))
+        return
+    has_hotpatches = any(row.hotpatch_status is not None for row in rows)
+    shown: list[str | Shown] = [
+        "name",
+        "compliance",
+        Shown("environment", heading="env", limit=12),
+        Shown("system", limit=16),
+        Shown("urgent", style="red"),
+        "other",
+        Shown("services_to_restart", style="yellow"),
+        *([Shown("hotpatch_status", render=lambda row: _render_hotpatch(row, now))] if has_hotpatches else []),
+        Shown("readiness", render=_render_readiness),
+        Shown("answered_at", is_number=True, render=lambda row: _format_answer_age(row, now)),
+    ]
+    print_to_stdout(build_row_table(MachineRow, rows, shown))
+    silent = [row for row in rows if row.tried_at is not None and row.tried_at != row.answered_at]
+    if silent:
+        print_to_stdout("", f"No answer at the last assessment ({format_count(len(silent), 'machine')}):")
+    for row in silent[:MAX_NAMES]:
+        asked, last = format_age(row.tried_at or now, now), row.last_known_compliance
+        before = f"{last} {_format_answer_age(row, now)}" if last is not None else "it has never answered"
+        print_to_stdout(to_safe_text(f"  {row.name}: asked {asked}; last known: {before}"))
+    if len(silent) > MAX_NAMES:
+        print_to_stdout(f"  and {len(silent) - MAX_NAMES} more")
+    if any(row.services_to_restart for row in rows):
         print_to_stdout("", "restart: number of services that run replaced files. fleetpatch why MACHINE names them.")
-    never = [name for name in names if name not in latest]
+    never = [row.name for row in rows if row.tried_at is None]
     if never:
         print_to_stdout(
             "", f"Never assessed: {', '.join(shorten_list(never, MAX_NAMES))}. To assess them: fleetpatch assess"
         )
+
+
+def _format_answer_age(row: MachineRow, now: datetime) -> str:
+    return format_age(row.answered_at, now) if row.answered_at is not None else "never"
+
+
+def _render_readiness(row: MachineRow) -> Text:
+    if row.readiness is ReadinessState.UNKNOWN:
+        return Text(NO_FIGURE)
+    word = "not ready" if row.readiness is ReadinessState.NOT_READY else "ready"
+    return Text(word, style=render_state(row.readiness).style)
+
+
+def _render_hotpatch(row: MachineRow, now: datetime) -> Text:
+    """Return the status of a machine for a narrow column, with the day of its next baseline."""
+    text = render_status(row.hotpatch_status)
+    if row.next_baseline_on is not None:
+        text.append(f" {row.next_baseline_on.removeprefix(f'{now.year}-')}", style="dim")
+    return text
 
 
 def find_missing_updates(
@@ -236,18 +184,3 @@ def _print_missing_table(
     unknown = [machine.name for machine in machines if machine.name not in latest]
     if unknown:
         print_to_stdout(f"Not known, because never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
-
-
-def _print_silent_machines(
-    names: Sequence[str], latest: Mapping[str, Assessment], answers: Mapping[str, Assessment], now: datetime
-) -> None:
-    """Print the machines that did not answer the last time: when that was, and what they were when they last did."""
-    silent = [name for name in names if name in latest and latest[name].packages is None]
-    if silent:
-        print_to_stdout("", f"No answer at the last assessment ({format_count(len(silent), 'machine')}):")
-    for name in silent[:MAX_NAMES]:
-        known = answers.get(name)
-        before = f"{known.compliance.value} {format_age(known.at, now)}" if known else "it has never answered"
-        print_to_stdout(to_safe_text(f"  {name}: asked {format_age(latest[name].at, now)}; last known: {before}"))
-    if len(silent) > MAX_NAMES:
-        print_to_stdout(f"  and {len(silent) - MAX_NAMES} more")

@@ -1,7 +1,6 @@
 """Prints enrolments for hotpatches and live patches, and builds their JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 
 from rich.text import Text
 
@@ -183,14 +182,3 @@ def to_exit_code(results: Sequence[ChangeResult]) -> ExitCode:
     if states == {ChangeState.REFUSED}:
         return ExitCode.NOTHING_ATTEMPTED
     return ExitCode.WARNINGS if ChangeState.REFUSED in states else ExitCode.SUCCESS
-
-
-def format_short_status(row: HotpatchRow | None, today: date) -> Text:
-    """Return the status of a machine for a narrow column, with the day of its next baseline."""
-    if row is None or row.status is None:
-        return Text(NO_FIGURE)
-    text = render_status(row.status)
-    if row.baseline is not None:
-        year = "" if row.baseline.day.year == today.year else f"{row.baseline.day.year}-"
-        text.append(f" {year}{row.baseline.day:%m-%d}", style="dim")
-    return text

@@ -1,44 +1,15 @@
 """Tables of the records as rows of plain values, for programs that compute with them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-ColumnKind = Literal["text", "integer", "number", "boolean", "time", "map", "texts"]
-"""The type of a column: "map" is text by text, "texts" a list of text. Every value may be None."""
+from tasks.domain.rows import ColumnKind, list_kinds
+from tasks.domain.rows.machines import MachineRow
 
 Columns = Mapping[str, ColumnKind]
 
 TABLES: Final[Mapping[str, Columns]] = {
-    "machines": {
-        "name": "text",
-        "in_inventory": "boolean",
-        "os_family": "text",
-        "environment": "text",
-        "location": "text",
-        "availability_zone": "text",
-        "owner": "text",
-        "zone": "text",
-        "tags": "map",
-        "run_id": "text",
-        "tried_at": "time",
-        "answered_at": "time",
-        "error_kind": "text",
-        "error_message": "text",
-        "compliance": "text",
-        "critical": "integer",
-        "security": "integer",
-        "other": "integer",
-        "withheld": "integer",
-        "reboot": "text",
-        "reboot_since": "time",
-        "services_to_restart": "integer",
-        "problems": "integer",
-        "findings": "integer",
-        "os_id": "text",
-        "os_version": "text",
-        "os_name": "text",
-        "manager": "text",
-    },
+    "machines": list_kinds(MachineRow),
     "updates": {
         "machine": "text",
         "name": "text",

@@ -1,5 +1,25 @@
 """The rows that people and programs read: each column is described once. See ``columns`` for how."""
 
-from tasks.domain.rows.columns import Column, ColumnKind, ColumnUnit, Field, list_fields, row
+from tasks.domain.rows.columns import (
+    Column,
+    ColumnKind,
+    ColumnUnit,
+    Field,
+    iterate_flat_fields,
+    iterate_values,
+    list_fields,
+    list_kinds,
+    row,
+)
 
-__all__ = ["Column", "ColumnKind", "ColumnUnit", "Field", "list_fields", "row"]
+__all__ = [
+    "Column",
+    "ColumnKind",
+    "ColumnUnit",
+    "Field",
+    "iterate_flat_fields",
+    "iterate_values",
+    "list_fields",
+    "list_kinds",
+    "row",
+]

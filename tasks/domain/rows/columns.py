@@ -13,7 +13,7 @@ and of pages take their headings from here. pydantic serializes a row, so the ro
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
@@ -120,6 +120,34 @@ def list_fields(row_type: type) -> tuple[Field, ...]:
     """Return the columns of a row class, in their order."""
     described: tuple[Field, ...] = row_type.__row_fields__  # type: ignore[attr-defined]
     return described
+
+
+def iterate_flat_fields(row_type: type) -> Iterator[tuple[str, tuple[str, ...], Field]]:
+    """Yield the name of each column, the fields that lead to its value, and the last of them."""
+    for field in list_fields(row_type):
+        if field.kind == "row" and field.row_type is not None:
+            for name, path, inner in iterate_flat_fields(field.row_type):
+                yield f"{field.name}_{name}", (field.name, *path), inner
+        elif field.kind != "rows":
+            yield field.name, (field.name,), field
+
+
+def list_kinds(row_type: type) -> Mapping[str, ColumnKind]:
+    """Return the columns of a row class in tables, with their types. A row within a row has its columns there."""
+    return {name: field.kind for name, _, field in iterate_flat_fields(row_type)}
+
+
+def iterate_values(row_type: type, rows: Iterable[object]) -> Iterator[tuple[object, ...]]:
+    """Yield the values of rows in the order of ``list_kinds``; a map as pairs, as Arrow wants it."""
+    columns = [(path, field.kind == "map") for _, path, field in iterate_flat_fields(row_type)]
+    for instance in rows:
+        values: list[Any] = []
+        for path, is_map in columns:
+            value: Any = instance
+            for name in path:
+                value = getattr(value, name) if value is not None else None
+            values.append(list(value.items()) if is_map and value is not None else value)
+        yield tuple(values)
 
 
 def _convert_times(instance: object) -> None:

@@ -7,20 +7,18 @@ from typing import Any, Final
 
 from sqlalchemy import Select, and_, select
 
-from inventory.machine import Inventory, Machine
-from tasks.domain.compliance import is_answer_current, judge_present_compliance
+from inventory.machine import Inventory
 from tasks.domain.protocols.tables import TABLES, Batch
-from tasks.domain.states import Compliance, YesNoUnknown
+from tasks.domain.rows import iterate_values
+from tasks.domain.rows.machines import MachineRow
 from tasks.records import page_tables, schema
+from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.machine_rows import build_machine_row
+from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.hotpatch.baselines import BaselineCalendar
 
 BATCH_ROWS: Final = 20_000
-
-_STATE_COLUMNS = tuple(TABLES["machines"])[9:]
-"""The columns of ``machines`` that come from assessments. All before them come from the inventory."""
-
-_KNOWN_COLUMNS = frozenset({"run_id", "tried_at", "error_kind", "error_message", "compliance"})
-"""Those of them that are known of a machine that has never answered."""
 
 
 class QueryTables:
@@ -32,6 +30,7 @@ class QueryTables:
         inventory: the machines' environments, locations and tags; None: these stay unknown.
         assignments: which configurations select which machines, as (machine, configuration).
         now: the present time; None: that of this machine. What a machine said too long ago does not say what it is.
+        baselines: the days that need a reboot of machines with hotpatches; None: these stay unknown.
     """
 
     def __init__(
@@ -42,11 +41,13 @@ class QueryTables:
         assignments: Sequence[tuple[str, str]] = (),
         *,
         now: datetime | None = None,
+        baselines: BaselineCalendar | None = None,
     ) -> None:
         self._database = records.database
         self._since = since
         self._now = now or datetime.now(UTC)
         self._inventory = inventory
+        self._baselines = baselines
         self._assignments = tuple(assignments)
         self._readers: Mapping[str, Callable[[], Iterable[Batch]]] = {
             "machines": self._read_machines,
@@ -77,24 +78,28 @@ class QueryTables:
             yield from rows.partitions()
 
     def _read_machines(self) -> Iterable[Batch]:
-        table = page_tables.machine_states
-        names = {"tried_at": "at"}
-        columns = [table.c[names.get(each, each)] for each in _STATE_COLUMNS]
-        states = {
-            row[0]: _hide_unknown(row[1:], self._now)
-            for batch in self._stream("read the state of the fleet", select(table.c.machine, *columns))
-            for row in batch
-        }
-        unknown = _build_unknown_state()
-        machines = self._inventory.machines if self._inventory is not None else ()
-        known = {machine.name for machine in machines}
-        rows = [(*_build_machine(machine), *states.get(machine.name, unknown)) for machine in machines]
-        rows += [
-            (*_build_absent_machine(name, self._inventory is not None), *state)
-            for name, state in states.items()
-            if name not in known
+        states, last_runs = read_machine_states(self._database), read_last_runs(self._database)
+        requests = SqlHotpatchEnrolments(self._database).read_requests(
+            [name for name, state in states.items() if state.details.get("hotpatch")]
+        )
+        machines = (
+            {machine.name: machine for machine in self._inventory.machines} if self._inventory is not None else {}
+        )
+        rows = [
+            build_machine_row(
+                name,
+                machines.get(name),
+                states.get(name),
+                self._now,
+                plans=None,
+                last_run=last_runs.get(name),
+                enrolment_request=requests.get(name),
+                baselines=self._baselines,
+                has_inventory=self._inventory is not None,
+            )
+            for name in dict.fromkeys((*machines, *states))
         ]
-        yield rows
+        yield list(iterate_values(MachineRow, rows))
 
     def _read_runs(self) -> Iterator[Batch]:
         table, windows = schema.runs, schema.occurrences
@@ -160,48 +165,6 @@ def _select_updates() -> Select[Any]:
         missing, and_(missing.c.machine == table.c.machine, missing.c.name == table.c.name)
     )
     return select(*(table.c[name] for name in names), states.c.answered_at, missing.c.since).select_from(joined)
-
-
-def _build_machine(machine: Machine) -> tuple[object, ...]:
-    return (
-        machine.name,
-        True,
-        machine.os.value,
-        machine.environment,
-        machine.location,
-        machine.availability_zone,
-        machine.owner.value,
-        machine.zone,
-        list(machine.tags.items()),
-    )
-
-
-def _build_absent_machine(name: str, is_known: bool) -> tuple[object, ...]:
-    """Return a machine that has records, but is not in the inventory, or of which no inventory is given."""
-    return (name, False if is_known else None, None, None, None, None, None, None, None)
-
-
-def _build_unknown_state() -> tuple[object, ...]:
-    return tuple("NotAssessed" if name == "compliance" else None for name in _STATE_COLUMNS)
-
-
-def _hide_unknown(state: Sequence[Any], now: datetime) -> tuple[Any, ...]:
-    """Return a state without what is not known.
-
-    The figures of a machine that has never answered are not zero. One whose answer is old is as on the pages: it keeps
-    its figures, but whether it is compliant or needs a reboot now is not known. One that did not answer the last time
-    is not known to be compliant.
-    """
-    values = dict(zip(_STATE_COLUMNS, state, strict=True))
-    if values["answered_at"] is None:
-        values |= dict.fromkeys((name for name in _STATE_COLUMNS if name not in _KNOWN_COLUMNS), None)
-    else:
-        answered_at, error_kind = values["answered_at"], values["error_kind"]
-        known = Compliance(values["compliance"])
-        values["compliance"] = judge_present_compliance(known, answered_at, now, error_kind).value
-        if not is_answer_current(answered_at, now, error_kind):
-            values["reboot"] = YesNoUnknown.UNKNOWN.value
-    return tuple(values.values())
 
 
 def _build_run(row: Sequence[Any]) -> tuple[object, ...]:

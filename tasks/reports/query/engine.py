@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tasks.domain.errors import RequestError
-from tasks.domain.protocols.tables import TABLES, ColumnKind, TableSource
+from tasks.domain.protocols.tables import TABLES, TableSource
 from tasks.reports.query.azure_views import SOURCES, VIEWS
+from tasks.reports.rows import build_arrow_array, build_arrow_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ class FleetQuery:
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
         for name in TABLES:
-            self._register(name, _build_empty_table(name))
+            self._register(name, build_arrow_kinds(TABLES[name]).empty_table())
         for statement in VIEWS.values():
             self._connection.execute(statement)
 
@@ -277,52 +278,17 @@ def _build_hint(message: str) -> str:
     return '`fleetpatch query "DESCRIBE machines"` shows the columns of a table.'
 
 
-def _get_arrow_type(kind: ColumnKind) -> "pa.DataType":
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    types = {
-        "text": pa.string(),
-        "integer": pa.int64(),
-        "number": pa.float64(),
-        "boolean": pa.bool_(),
-        "time": pa.timestamp("us", tz="UTC"),
-        "map": pa.map_(pa.string(), pa.string()),
-        "texts": pa.list_(pa.string()),
-    }
-    return types[kind]
-
-
-def _build_schema(name: str) -> "pa.Schema":
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    return pa.schema([(column, _get_arrow_type(kind)) for column, kind in TABLES[name].items()])
-
-
-def _build_empty_table(name: str) -> "pa.Table":
-    return _build_schema(name).empty_table()
-
-
 def _read_arrow_table(source: TableSource, name: str) -> "pa.Table":
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
-    schema = _build_schema(name)
+    schema = build_arrow_kinds(TABLES[name])
     batches = []
     for rows in source.read_table(name):
         columns = list(zip(*rows, strict=True))
         if columns:
-            arrays = [_build_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            arrays = [build_arrow_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             batches.append(pa.record_batch(arrays, schema=schema))
     return pa.Table.from_batches(batches, schema=schema)
-
-
-def _build_array(values: tuple[Any, ...], arrow_type: "pa.DataType") -> "pa.Array":
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    try:
-        return pa.array(values, arrow_type)
-    except UnicodeEncodeError:  # lone surrogates in a machine's text
-        clean = [each.encode("utf-8", "replace").decode() if isinstance(each, str) else each for each in values]
-        return pa.array(clean, arrow_type)
 
 
 def _build_frame_dtypes() -> dict[Any, Any]:

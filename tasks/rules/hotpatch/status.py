@@ -8,9 +8,11 @@ at once, but it gets hotpatches again only from the next baseline on; until that
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import HotpatchStatus
+from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
 
 
 class HotpatchAction(StrEnum):
@@ -87,3 +89,16 @@ def find_first_day(action: HotpatchAction, previous: EnrolmentRequest | None, ne
 
 def _must_wait(request: EnrolmentRequest | None, today: date) -> bool:
     return request is not None and request.not_before is not None and today < request.not_before
+
+
+def find_machine_baseline(
+    enrolment: HotpatchEnrolment | None, status: HotpatchStatus | None, calendar: BaselineCalendar, today: date
+) -> Baseline | None:
+    """Return the next baseline, with an expected reboot, of a Windows machine that receives hotpatches; else None."""
+    if enrolment is None or enrolment.provider != WINDOWS_PROVIDER or status not in _RECEIVING:
+        return None
+    return calendar.find_next(today, enrolment.product)
+
+
+WINDOWS_PROVIDER: Final = "hotpatch"
+_RECEIVING: Final = frozenset({HotpatchStatus.ENABLED, HotpatchStatus.PENDING})

@@ -21,8 +21,8 @@ def test_assess_counts_and_keeps(stage: Stage) -> None:
     assert rows["gone"]["errorDetails"]["code"] == "Unreachable"
     shown = stage.run("machines", "--json").json["machines"]
     assert [(m["machineName"], m["complianceState"], m["readiness"]) for m in shown] == [
-        ("web", "NonCompliant", "good"),
-        ("gone", "NotAssessed", "block"),
+        ("web", "NonCompliant", "Ready"),
+        ("gone", "NotAssessed", "Not ready"),
     ]
 
 

@@ -17,15 +17,16 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from fleetpatch.access.token_admin import create_access_token
-from fleetpatch.cli.views.fleet_status import build_machine_status_json
 from flows.compliance.document import make_compliance_document
-from flows.hotpatch.overview import HotpatchRow
 from inventory.loader import load_inventory
 from tasks.domain.model import Assessment
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
+from tasks.records.machine_rows import build_machine_row
+from tasks.records.queries.fleet.machine_states import read_machine_states
 from tasks.records.queries.history import History
 from tasks.records.queries.tables import QueryTables
 from tasks.reports.query.engine import open_query
+from tasks.reports.rows import build_row_json
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, Month
 from tests.contract.web.test_true_figures import read_row, read_tiles
 from tests.support import builders as make
@@ -327,13 +328,10 @@ def compare_query(world: World, naive: Naive) -> None:
 
 def compare_command(world: World, naive: Naive) -> None:
     inventory = load_inventory(world.site.context.settings.inventory)  # type: ignore[arg-type]
-    history = History(world.site.records)
-    latest, answers = history.read_latest_assessments(), history.read_latest_assessments(answered=True)
+    states = read_machine_states(world.site.records.database)
     for machine in inventory.machines:
         name = machine.name
-        row = build_machine_status_json(
-            machine, latest.get(name), answers.get(name), HotpatchRow(name, None), world.clock.now()
-        )
+        row = build_row_json(build_machine_row(name, machine, states.get(name), world.clock.now(), plans=None))
         counts = naive.count(naive.newest[name])
         assert row["complianceState"] == naive.states[name]
         assert row["assessedDateTime"] == (naive.find_time(name).replace("+00:00", "Z") or None)

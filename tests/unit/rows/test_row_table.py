@@ -83,8 +83,8 @@ def test_only_prose_is_on_several_lines() -> None:
 
 
 def test_a_column_of_a_view_differs_where_it_says_so() -> None:
-    shown = _print([Shown("critical", heading="crit", render=lambda count: f"[{count}]"), "name"])
-    assert [shown[number].split()[0] for number in (0, 2, 3)] == ["crit", "[3]", DASH]
+    shown = _print([Shown("critical", heading="crit", render=lambda host: f"[{host.critical}]"), "name"])
+    assert [shown[number].split()[0] for number in (0, 2, 3)] == ["crit", "[3]", "[None]"]
 
 
 def test_people_choose_columns_by_name() -> None:

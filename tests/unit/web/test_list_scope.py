@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from fleetpatch.machines.list_scope import MAX_SCOPE_LENGTH, build_list_scope, build_machine_scope
-from fleetpatch.machines.machine_list import MachineFilters, build_entry
-from fleetpatch.machines.snapshot import MachineRow
+from fleetpatch.machines.machine_list import MachineFilters
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
+from tasks.records.machine_rows import Plans, build_machine_row
 from tests.support.builders import make_machine
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -29,8 +29,8 @@ FLEET = make_fleet(
 
 def build(filters: MachineFilters, *names: str, fleet: Inventory = FLEET) -> str:
     chosen = [each for each in fleet.machines if each.name in names]
-    entries = [build_entry(MachineRow(each, None, (), ()), NOW) for each in chosen]
-    return build_list_scope(filters, entries, fleet)
+    rows = [build_machine_row(machine.name, machine, None, NOW, plans=Plans()) for machine in chosen]
+    return build_list_scope(filters, rows, fleet)
 
 
 ALL = tuple(each.name for each in FLEET.machines)

@@ -1,50 +1,18 @@
 """Reads the present state and the newest run of all machines, from columns."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 
+from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.machine_rows import MachineState
 from tasks.records.page_tables import machine_last_runs, machine_states
 from tasks.records.storage.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class MachineState:
-    """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_tables.py)."""
-
-    machine: str
-    run_id: str
-    at: datetime
-    error_kind: str
-    error_message: str
-    answered_at: datetime | None
-    compliance: str
-    critical: int
-    security: int
-    other: int
-    withheld: int
-    reboot: str
-    reboot_since: datetime | None
-    services_to_restart: int
-    problems: int
-    findings: int
-    os_id: str
-    os_version: str
-    os_name: str
-    manager: str
-
-
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """The newest run that may have changed a machine. ``state`` is the machine's in it; ``at`` when it began there."""
-
-    run_id: str
-    kind: str
-    state: str
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +35,8 @@ class ChangeMarker:
     unfinished_runs: int
 
 
-_COLUMNS = [machine_states.columns[each.name] for each in fields(MachineState)]
+_COLUMNS = [machine_states.columns[field.name] for field in fields(MachineState)]
+"""The details come last: they are JSON."""
 
 
 def read_change_marker(database: Database, since: int | None = None) -> ChangeMarker:
@@ -95,7 +64,7 @@ def read_change_marker(database: Database, since: int | None = None) -> ChangeMa
 
 
 def read_machine_states(database: Database, after: int | None = None) -> dict[str, MachineState]:
-    """Return the state of each machine that was ever assessed.
+    """Return the state of each machine that was ever assessed, by its name.
 
     Args:
         database: the database of the records.
@@ -110,7 +79,7 @@ def read_machine_states(database: Database, after: int | None = None) -> dict[st
         query = query.where(machine_states.c.machine.in_(select(table.c.machine).where(table.c.number > after)))
     with database.begin_read("read the state of the fleet") as connection:
         rows = connection.execute(query).tuples().all()
-    return {row[0]: MachineState(*row) for row in rows}
+    return {row[0]: _build_state(row) for row in rows}
 
 
 def read_machine_state(database: Database, machine: str) -> MachineState | None:
@@ -122,7 +91,11 @@ def read_machine_state(database: Database, machine: str) -> MachineState | None:
     query = select(*_COLUMNS).where(machine_states.c.machine == machine)
     with database.begin_read("read the state of a machine") as connection:
         row = connection.execute(query).tuples().one_or_none()
-    return MachineState(*row) if row is not None else None
+    return _build_state(row) if row is not None else None
+
+
+def _build_state(row: Sequence[Any]) -> MachineState:
+    return MachineState(*row[:-1], json.loads(row[-1]) if row[-1] else {})
 
 
 def read_last_runs(database: Database) -> dict[str, LastRun]:
@@ -135,4 +108,4 @@ def read_last_runs(database: Database) -> dict[str, LastRun]:
     query = select(table.c.machine, table.c.run_id, table.c.kind, table.c.state, table.c.at)
     with database.begin_read("read the last runs of the fleet") as connection:
         rows = connection.execute(query).tuples().all()
-    return {machine: LastRun(*rest) for machine, *rest in rows}
+    return {machine: LastRun(run_id=run_id, kind=kind, state=state, at=at) for machine, run_id, kind, state, at in rows}
