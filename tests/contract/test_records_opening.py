@@ -145,7 +145,7 @@ def test_migrations_are_numbered_by_their_files() -> None:
 def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
     open_records(url).close()
     _set_revision(url, "0999")
-    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0012") as caught:
+    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0013") as caught:
         open_records(url)
     assert "Upgrade fleetpatch here" in caught.value.hint
 

@@ -112,6 +112,7 @@ def row(row_type: type[Row]) -> type[Row]:
     if len(set(json_names.values())) < len(json_names):
         raise TypeError(f"{made.__name__}: two columns have the same name in JSON")
     made.__row_fields__ = described  # type: ignore[attr-defined]
+    made.__row_times__ = tuple(field.name for field in described if field.kind == "time")  # type: ignore[attr-defined]
     made.__pydantic_config__ = {"alias_generator": json_names.__getitem__, "extra": "forbid"}  # type: ignore[attr-defined]
     return made
 
@@ -151,9 +152,10 @@ def iterate_values(row_type: type, rows: Iterable[object]) -> Iterator[tuple[obj
 
 
 def _convert_times(instance: object) -> None:
-    for field in list_fields(type(instance)):
-        if field.kind == "time" and (at := getattr(instance, field.name)) is not None:
-            object.__setattr__(instance, field.name, at.astimezone(UTC))
+    for name in type(instance).__row_times__:  # type: ignore[attr-defined]
+        at = getattr(instance, name)
+        if at is not None and at.tzinfo is not UTC:
+            object.__setattr__(instance, name, at.astimezone(UTC))
 
 
 def _describe_field(name: str, annotation: Any) -> Field:  # noqa: ANN401 - any annotation

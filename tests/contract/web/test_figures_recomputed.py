@@ -23,7 +23,6 @@ from tasks.domain.model import Assessment
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.fleet.machine_states import read_machine_states
-from tasks.records.queries.history import History
 from tasks.records.queries.tables import QueryTables
 from tasks.reports.query.engine import open_query
 from tasks.reports.rows import build_row_json
@@ -249,11 +248,12 @@ def compare(world: World) -> None:
 def compare_lists(world: World, naive: Naive) -> None:
     rows = list(csv.DictReader(io.StringIO(world.site.get("/machines.csv").text.lstrip("\ufeff"))))
     assert {each["name"]: each["compliance"] for each in rows} == naive.states
-    assert {each["name"]: each["assessedAt"] for each in rows} == {name: naive.find_time(name) for name in MACHINES}
+    times = {name: naive.find_time(name).replace("+00:00", "Z") for name in MACHINES}
+    assert {each["name"]: each["answered_at"] for each in rows} == times
     page = world.site.get("/machines").text
     for each in rows:
         name, before = each["name"], naive.judge(naive.newest[each["name"]])
-        assert each["lastKnownCompliance"] == (before if naive.newest[name] is not None else "")
+        assert each["last_known_compliance"] == (before if naive.newest[name] is not None else "")
         told = read_row(page, name)["Compliance"]
         is_as_before = before == naive.states[name] or naive.newest[name] is None
         age = "(just now|.* ago)" if name in naive.silent and naive.newest[name] is not None else ""

@@ -267,5 +267,5 @@ def test_the_file_of_machines_has_no_formula_and_no_figure_of_a_machine_that_nev
         site.records.save(make.make_failed_assessment(machine="m-1", at=NOW - timedelta(hours=1), error=hostile))
         (row,) = csv.DictReader(io.StringIO(site.get("/machines.csv").text))
     assert (row["environment"], row["location"]) == ("'\N{FULLWIDTH EQUALS SIGN}1+1", "'=1+1")
-    assert "\x1b" not in row["reason"]
-    assert [row[name] for name in ("critical", "security", "other", "assessedAt")] == ["", "", "", ""]
+    assert "\x1b" not in row["readiness_reason"]
+    assert [row[name] for name in ("critical", "security", "other", "answered_at")] == ["", "", "", ""]

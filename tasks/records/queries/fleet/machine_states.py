@@ -95,7 +95,7 @@ def read_machine_state(database: Database, machine: str) -> MachineState | None:
 
 
 def _build_state(row: Sequence[Any]) -> MachineState:
-    return MachineState(*row[:-1], json.loads(row[-1]) if row[-1] else {})
+    return MachineState(*(*row[:-1], json.loads(row[-1]) if row[-1] else {}))
 
 
 def read_last_runs(database: Database) -> dict[str, LastRun]:
