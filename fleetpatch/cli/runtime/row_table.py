@@ -138,7 +138,7 @@ def _format_value(value: Any, field: Field) -> str:  # noqa: ANN401 - of any col
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
         case tuple():
-            return ", ".join(value)
+            return ", ".join(value) or "none"
         case Mapping():
             return ", ".join(f"{key}={text}" for key, text in value.items())
         case _:
