@@ -104,7 +104,7 @@ def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) 
 
     database = open_history(records).database
     states, last_runs = read_machine_states(database), read_last_runs(database)
-    requests = SqlHotpatchEnrolments(database).read_requests([machine.name for machine in machines])
+    enrolments = SqlHotpatchEnrolments(database).read_requests([machine.name for machine in machines])
     baselines = load_baseline_calendar()
     return [
         build_machine_row(
@@ -114,7 +114,7 @@ def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) 
             now,
             plans=None,
             last_run=last_runs.get(machine.name),
-            enrolment_request=requests.get(machine.name),
+            enrolment_request=enrolments.get(machine.name),
             baselines=baselines,
         )
         for machine in machines

@@ -79,7 +79,7 @@ class QueryTables:
 
     def _read_machines(self) -> Iterable[Batch]:
         states, last_runs = read_machine_states(self._database), read_last_runs(self._database)
-        requests = SqlHotpatchEnrolments(self._database).read_requests(
+        enrolments = SqlHotpatchEnrolments(self._database).read_requests(
             [name for name, state in states.items() if state.details.get("hotpatch")]
         )
         machines = (
@@ -93,7 +93,7 @@ class QueryTables:
                 self._now,
                 plans=None,
                 last_run=last_runs.get(name),
-                enrolment_request=requests.get(name),
+                enrolment_request=enrolments.get(name),
                 baselines=self._baselines,
                 has_inventory=self._inventory is not None,
             )
