@@ -1,63 +1,119 @@
-"""The settings of the pages: what they listen on, what they show, and who may act."""
+"""The settings of the pages: what they listen on, what they show, and who may act.
 
-from dataclasses import dataclass, field
+Each setting is described once, here. `fleetpatch web` makes its options and their environment variables from it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
-DEFAULT_PORT = 4280
+ENCRYPTION = "Encryption"
+PEOPLE = "Who may look and act"
+
+
+@dataclass(frozen=True, slots=True)
+class WebOption:
+    """How the command line and the environment give a setting.
+
+    Attributes:
+        help: the text of the option.
+        name: the option without "--"; "": the setting's name.
+        variable: the environment variable; "": FLEETPATCH_WEB_ and the option; None: the option has none of its own.
+        metavar: the name of its value.
+        panel: of the help.
+        least: the smallest number.
+        most: the largest number.
+    """
+
+    help: str
+    name: str = ""
+    variable: str | None = ""
+    metavar: str | None = None
+    panel: str | None = None
+    least: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """The settings of one web process.
+    """The settings of one web process. Paths and URLs that are None or "" stand for the default of every command."""
 
-    Attributes:
-        host: the address to listen on.
-        port: the port; 0 for any free one.
-        records_url: the records; None: the default.
-        inventory: the inventory's file or folder; None: as every command finds it.
-        configurations: file or folder; None: as every command finds it.
-        fleet: the fleet whose deployments in Prefect are used; "" for the only one.
-        zone: the IANA time zone of times that belong to no window.
-        public_url: the address that browsers use, without a slash at its end; "" if it is the listening address.
-        prefect_url: the address of Prefect's UI for links; "" for none.
-        tls_certificate: a PEM file; None: no TLS.
-        tls_key: a PEM file.
-        trusted_proxies: networks (CIDR) whose user header is believed.
-        user_header: the header with the user's name from a trusted proxy; "" for none.
-        roles_header: the header with the user's roles from a trusted proxy; "" for none.
-        proxy_roles: the roles of users that a proxy names, if it sends none.
-        allowed_hosts: names that may stand in the Host header, besides those of the listening address and public_url.
-        requires_login: whether people on this machine must log in too before they may look.
-        makes_certificate: whether a certificate is made also where only this machine can connect.
-        allows_plain_http: whether others may connect without TLS and without a proxy.
-        idle_length: how long a login lasts without use.
-        logins: the file that says which providers log people in; None: none.
-    """
+    host: Annotated[str, WebOption("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, WebOption("0: any free one.", least=0, most=65535)] = 4280
+    configurations: Annotated[Path | None, WebOption("", "config", None)] = None
+    inventory: Annotated[Path | None, WebOption("", variable=None)] = None
+    records_url: Annotated[str | None, WebOption("", "records", None)] = None
+    fleet: Annotated[str, WebOption("Fleet of the pages. Default: $FLEETPATCH_FLEET.", metavar="NAME")] = ""
+    zone: Annotated[str, WebOption("Time zone of times that belong to no window.")] = "UTC"
+    public_url: Annotated[
+        str, WebOption("Address for browsers, behind a proxy.", variable="FLEETPATCH_WEB_URL", metavar="URL")
+    ] = ""
+    prefect_url: Annotated[str, WebOption("Prefect's UI, for links.", variable="PREFECT_UI_URL", metavar="URL")] = ""
+    tls_certificate: Annotated[
+        Path | None,
+        WebOption("Certificate and its chain (PEM).", "tls-cert", metavar="FILE", panel=ENCRYPTION),
+    ] = None
+    tls_key: Annotated[Path | None, WebOption("Its key (PEM, no password).", metavar="FILE", panel=ENCRYPTION)] = None
+    makes_certificate: Annotated[
+        bool, WebOption("Make a certificate also where only this machine can connect.", "tls", panel=ENCRYPTION)
+    ] = False
+    allows_plain_http: Annotated[
+        bool,
+        WebOption(
+            "Let other machines connect without TLS: everybody on the way can read tokens.", "no-tls", panel=ENCRYPTION
+        ),
+    ] = False
+    requires_login: Annotated[
+        bool, WebOption("Also people on this machine must log in before they may look.", "require-login", panel=PEOPLE)
+    ] = False
+    idle_minutes: Annotated[int, WebOption("How long a login lasts without use.", panel=PEOPLE, least=1, most=720)] = 30
+    logins: Annotated[
+        Path | None,
+        WebOption("How people log in with OpenID Connect or LDAP (YAML).", metavar="FILE", panel=PEOPLE),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        WebOption(
+            "Address or network of a proxy whose headers are believed. May be repeated.",
+            "trusted-proxy",
+            metavar="CIDR",
+            panel=PEOPLE,
+        ),
+    ] = ()
+    user_header: Annotated[
+        str, WebOption("Header in which the proxy names the user: X-Remote-User.", metavar="NAME", panel=PEOPLE)
+    ] = ""
+    roles_header: Annotated[
+        str,
+        WebOption("Header in which the proxy names the user's roles: view,approve,run.", metavar="NAME", panel=PEOPLE),
+    ] = ""
+    proxy_roles: Annotated[
+        tuple[str, ...],
+        WebOption(
+            "Role of users whose roles the proxy does not name. May be repeated. Default: view.",
+            "proxy-role",
+            metavar="ROLE",
+            panel=PEOPLE,
+        ),
+    ] = ("view",)
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        WebOption(
+            "Another name under which browsers find these pages. May be repeated.",
+            "allow-host",
+            metavar="NAME",
+            panel=PEOPLE,
+        ),
+    ] = ()
 
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    records_url: str | None = None
-    inventory: Path | None = None
-    configurations: Path | None = None
-    fleet: str = ""
-    zone: str = "UTC"
-    public_url: str = ""
-    prefect_url: str = ""
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    trusted_proxies: tuple[str, ...] = ()
-    user_header: str = ""
-    roles_header: str = ""
-    proxy_roles: tuple[str, ...] = ("view",)
-    allowed_hosts: tuple[str, ...] = field(default=())
-    requires_login: bool = False
-    makes_certificate: bool = False
-    allows_plain_http: bool = False
-    idle_length: timedelta = timedelta(minutes=30)
-    logins: Path | None = None
+    @property
+    def idle_length(self) -> timedelta:
+        """How long a login lasts without use."""
+        return timedelta(minutes=self.idle_minutes)
 
     @property
     def is_secure(self) -> bool:
@@ -93,3 +149,11 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def list_web_options() -> Iterator[tuple[str, Any, WebOption, Any]]:
+    """Yield the settings in the order of the help: name, type, option, default."""
+    hints = get_type_hints(WebSettings, include_extras=True)
+    for field in fields(WebSettings):
+        value_type, option = get_args(hints[field.name])
+        yield field.name, value_type, option, field.default

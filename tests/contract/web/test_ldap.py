@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LdapServer]:
 @pytest.fixture(scope="module")
 def desk(server: LdapServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     clock, file = FakeClock(datetime.now(UTC)), server.write_login_file(ROLES)
-    settings: dict[str, Any] = {"requires_login": True, "makes_certificate": True, "idle_length": timedelta(hours=12)}
+    settings: dict[str, Any] = {"requires_login": True, "makes_certificate": True, "idle_minutes": 720}
     with serve_site(tmp_path_factory.mktemp("pages"), clock=clock, logins=file, **settings) as site:
         yield Desk(site, server, clock)
 

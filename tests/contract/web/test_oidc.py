@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def serve_desk(place: Path, **settings: Any) -> Iterator[Desk]:
             port=port,
             requires_login=True,
             makes_certificate=True,
-            idle_length=timedelta(hours=12),
+            idle_minutes=720,
             logins=provider.write_login_file(ROLES),
         ) as site,
     ):
