@@ -81,6 +81,7 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
     if packages is None:
         return {}
     return {
+        "kernel": assessment.facts.kernel if assessment.facts is not None else None,
         "service_names": list(packages.services_to_restart),
         "reboot_mitigated_by": packages.reboot.mitigated_by[:_SHOWN_CHARACTERS] or None,
         "live_patches": describe_live_patching(packages.live_patching)[:_SHOWN_CHARACTERS] or None,
@@ -159,7 +160,7 @@ def build_machine_row(
         reboot_since=answer.reboot_since if answer is not None else None,
         services_to_restart=answer.services_to_restart if answer is not None else None,
         service_names=tuple(names) if (names := details.get("service_names")) is not None else None,
-        **{column: details.get(column) for column in ("reboot_mitigated_by", "live_patches")},
+        **{column: details.get(column) for column in ("kernel", "reboot_mitigated_by", "live_patches")},
         hotpatch_status=hotpatch_status,
         next_baseline_on=baseline,
         problems=answer.problems if answer is not None else None,

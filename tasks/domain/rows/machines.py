@@ -60,6 +60,7 @@ class MachineRow:
     os_id: Annotated[str | None, Column("The distribution, by the last answer.")]
     os_version: Annotated[str | None, Column("Its version.")]
     os_name: Annotated[str | None, Column("The system's own name for itself.")]
+    kernel: Annotated[str | None, Column("The kernel that runs, by the last answer.")]
     manager: Annotated[str | None, Column("Its package manager.", json_name="packageManager")]
     urgent: Annotated[
         int | None,
