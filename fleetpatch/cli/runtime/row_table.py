@@ -77,7 +77,7 @@ def parse_columns(row_type: type, names: str) -> list[str]:
     chosen = [name.strip().replace("-", "_") for name in names.split(",") if name.strip()]
     for name in chosen:
         if name not in known:
-            hint = did_you_mean(name, known) or f"The columns are: {', '.join(known)}."
+            hint = f"{did_you_mean(name, known)}The columns are: {', '.join(known)}."
             raise RequestError(f"there is no column {name!r}", hint=hint)
     if not chosen:
         raise RequestError("no column is chosen", hint=f"The columns are: {', '.join(known)}.")
