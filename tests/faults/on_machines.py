@@ -89,7 +89,7 @@ BEFORE_RELEASE = frozenset(
 """Cases that only `make soak` plays, and `make faults`.
 
 All tests play their fault, or one of its kind, on machines elsewhere, or test the script that meets it, and simulate it
-at this step: docs/explanation/faults.md links to these.
+at this step: tests/data/faults/faults.yaml names these.
 """
 
 

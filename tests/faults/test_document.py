@@ -1,23 +1,23 @@
-"""docs/explanation/faults.md proves what it promises: every cell has a link, and every link leads to a case."""
+"""docs/explanation/faults.md proves its promises: its tables come from the tests' data, and every proof exists."""
 
-import re
+from pathlib import Path
 
 import pytest
 
 from tests.ci.tree import TOP
+from tests.faults import matrix
 from tests.faults.abandoned import KINDS
 from tests.faults.kinds import FROM_THE_START, STRIKES
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
+from tests.faults.matrix import PAGE, Promise, build_tables, read_found_mutants, read_promises, render
 from tests.faults.mutations import MUTANTS
-from tests.faults.on_machines import BEFORE_RELEASE, ON_FAMILIES, ON_WINDOWS, ONLY_APT
+from tests.faults.on_machines import ON_FAMILIES, ON_WINDOWS, ONLY_APT
 from tests.faults.windows_cases import windows_cases
 from tests.faults.windows_exclusions import NOT_ON_WINDOWS
 
-PAGE = TOP / "docs/explanation/faults.md"
-LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
 HARD = {name for name, _ in hard_cases()}
 ADMINISTRATOR = {name for name, _ in administrator_cases()}
 LATE = {name for name, _ in late_cases()}
@@ -29,81 +29,90 @@ NAMED = {
     "faults/kinds.py": {*STRIKES, *FROM_THE_START},
     "faults/abandoned.py": KINDS,
 }
+FAULTS, BUTTONS = read_promises("faults"), read_promises("buttons")
 
 
-def table(heading: str) -> list[list[str]]:
-    """Return the rows below a heading of the page, each as its cells."""
+def read_first_cells(heading: str) -> set[str]:
+    """Return the first cells of the table below a heading of the page."""
     part = PAGE.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in part.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    return {line.split("|")[1].strip() for line in part.splitlines() if line.startswith("| ")} - {"case"}
 
 
-def find_mutant_cases() -> dict[str, int]:
-    """Return the case that found each mutant last, by the page."""
-    return {row[0]: int(row[2]) for row in table("Laws broken on purpose")}
+def test_the_tables_of_the_page_are_up_to_date() -> None:
+    """`python -m tests.faults.matrix --write` writes them anew."""
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert [name for name in build_tables() if f"<!-- begin: {name} -->" not in page] == []
+    assert render(page) == page
 
 
-ROWS = table("Faults and steps")
+def test_a_page_that_is_behind_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "faults.md"
+    page.write_text("<!-- begin: mutants -->\n<!-- end -->\n")
+    monkeypatch.setattr(matrix, "PAGE", page)
+
+    assert matrix.main([]) == 1
+    assert matrix.main(["--write"]) == 0
+    assert matrix.main([]) == 0
+    assert all(f"| {name} |" in page.read_text() for name in MUTANTS)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_every_promise_links_to_its_proof(row: list[str]) -> None:
-    assert len(row) == 5
-    promises = [cell for cell in row[1:] if cell]
+@pytest.mark.parametrize("promises", FAULTS.values(), ids=FAULTS)
+def test_every_promise_has_a_proof(promises: dict[str, Promise]) -> None:
     assert promises
-    for cell in promises:
-        links = LINK.findall(cell)
-        assert links, f"nothing shows: {cell}"
-        assert not LINK.sub("", cell).count("](")
-        for kind, path, name in links:
-            assert (TOP / "tests" / path).exists()
-            assert not name or name in NAMED[path], f"{path} has no {name!r}"
-            assert (kind == "R") is (name in BEFORE_RELEASE)
-        assert {kind for kind, _, _ in links} != {"R"}, f"nothing of all tests shows: {cell}"
+    assert set(promises) <= set(matrix.STEPS)
+    for promise in promises.values():
+        assert promise.text
+        for proof in promise.proofs:
+            assert (TOP / "tests" / proof.path).is_file()
+            assert not proof.name or proof.name in NAMED[proof.path], f"{proof.path} has no {proof.name!r}"
+        assert {proof.kind for proof in promise.proofs} - {"R"}, f"nothing of all tests shows: {promise.text}"
 
 
-def test_the_table_lists_every_case_and_every_kind() -> None:
-    shown = {(path, name) for row in ROWS for cell in row for _, path, name in LINK.findall(cell)}
-    missing = {(path, name) for path, names in NAMED.items() for name in names} - shown
+def test_the_faults_name_every_case_and_every_kind() -> None:
+    proofs = {
+        (proof.path, proof.name)
+        for promises in FAULTS.values()
+        for promise in promises.values()
+        for proof in promise.proofs
+    }
+    missing = {(path, name) for path, names in NAMED.items() for name in names} - proofs
     assert {name for _, name in missing} <= {"comes back slowly", "reboot pending before"}  # which are no faults
 
 
-BUTTONS = table("Buttons of Prefect's UI")
+@pytest.mark.parametrize("promises", BUTTONS.values(), ids=BUTTONS)
+def test_every_button_names_its_tests(promises: dict[str, Promise]) -> None:
+    assert list(promises) == ["run", "machines", "records"]
+    for promise in promises.values():
+        assert promise.proofs, f"nothing shows: {promise.text}"
+        for proof in promise.proofs:
+            assert f"def {proof.name}(" in (TOP / "tests" / proof.path).read_text()
 
 
-@pytest.mark.parametrize("row", BUTTONS, ids=[row[0] for row in BUTTONS])
-def test_every_button_links_to_its_tests(row: list[str]) -> None:
-    assert len(row) == 4
-    for cell in row[1:]:
-        links = LINK.findall(cell)
-        assert links, f"nothing shows: {cell}"
-        for _, path, name in links:
-            assert f"def {name}(" in (TOP / "tests" / path).read_text()
+def test_every_case_has_the_mark_of_its_plays() -> None:
+    assert {name for name, _ in cases()} >= {*ONLY_APT, *ON_FAMILIES["dnf"], *ON_FAMILIES["zypper"]}
+    rows = {row[0]: row[1:] for row in build_tables()["cases"][1:]}
+
+    assert set(rows) == {name for name, _ in cases()} | {name for name, _ in windows_cases()}
+    assert {name for name, marks in rows.items() if marks[3] == "●"} == ON_WINDOWS
+    assert {name for name, marks in rows.items() if marks[2] == "●"} == ON_FAMILIES["zypper"]
+    assert {name for name, marks in rows.items() if marks[0] != "-" and marks[1] == "-"} == ONLY_APT
 
 
-def test_the_page_lists_the_cases_of_each_package_manager() -> None:
-    rows = {row[0]: row[2] for row in table("Package managers")}
-    for flavour, names in ON_FAMILIES.items():
-        assert {name for name, flavours in rows.items() if flavour in flavours.split(", ")} == names
-    part = PAGE.read_text().partition("## Package managers\n")[2].partition("\n## ")[0]
-    assert all(f'"{name}"' in part for name in ONLY_APT)
-    assert {name for name, _ in cases()} >= set(rows) | ONLY_APT
+def test_the_page_tells_how_each_case_ends_on_windows_machines() -> None:
+    assert read_first_cells("Windows") == {name for name, _ in windows_cases()}
 
 
-def test_the_page_lists_the_cases_on_windows_machines() -> None:
-    rows = {row[0]: row for row in table("Windows")}
-
-    assert set(rows) == {name for name, _ in windows_cases()}
-    assert {name for name, row in rows.items() if row[2] == "yes"} == ON_WINDOWS
-    assert all(row[1] for row in rows.values())
-
-
-def test_the_page_says_why_a_case_is_not_played_on_windows_machines() -> None:
+def test_every_case_that_is_not_played_on_windows_machines_has_its_reason() -> None:
     on_linux, on_windows = {name for name, _ in cases()}, {name for name, _ in windows_cases()}
 
     assert on_linux - on_windows == set(NOT_ON_WINDOWS)
-    assert {row[0]: row[1] for row in table("Not on Windows")} == NOT_ON_WINDOWS
 
 
-def test_the_page_lists_every_mutant() -> None:
-    assert {row[0] for row in table("Laws broken on purpose")} == set(MUTANTS)
+def test_the_notes_on_package_managers_are_on_cases_that_these_play() -> None:
+    assert read_first_cells("Package managers") <= {name for name, _ in cases()} - ONLY_APT
+
+
+def test_every_mutant_is_listed_with_the_case_that_found_it() -> None:
+    assert set(read_found_mutants()) == set(MUTANTS)
+    assert {row[0] for row in build_tables()["mutants"][1:]} == set(MUTANTS)

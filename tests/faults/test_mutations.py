@@ -3,11 +3,11 @@
 import pytest
 
 from tests.faults import hub
+from tests.faults.matrix import read_found_mutants
 from tests.faults.mutant_runs import play_mutant
 from tests.faults.mutations import MUTANTS
-from tests.faults.test_document import find_mutant_cases
 
-CASES = find_mutant_cases()
+CASES = {name: found["case"] for name, found in read_found_mutants().items()}
 """The schedule that found each mutant last; `make faults ARGS=--mutations` plays all mutants from case 0 on."""
 FEW_TURNS = 60_000
 """Enough for those schedules, as test_simulated.py sees: a mutant that never ends is found sooner."""

@@ -10,8 +10,8 @@ from tests.ci.tree import TOP
 from tests.faults import hub
 from tests.faults.__main__ import table
 from tests.faults.dice import roll
+from tests.faults.matrix import read_found_mutants
 from tests.faults.simulated import play, soak
-from tests.faults.test_document import find_mutant_cases
 from tests.faults.test_mutations import FEW_TURNS
 
 REPLAY = """
@@ -27,7 +27,7 @@ CASES = (*range(100), 271)  # in the last one a controller dies in a reboot; `ma
 @pytest.mark.slow
 def test_no_schedule_that_finds_a_broken_law_finds_one_in_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TURNS_AT_MOST", FEW_TURNS)
-    cases = sorted(set(find_mutant_cases().values()))
+    cases = sorted({found["case"] for found in read_found_mutants().values()})
 
     figures = soak("mut", cases)
 
