@@ -1,0 +1,1 @@
+"""What this checkout weighs, in figures: `python -m tests.ci.weight --help`."""
