@@ -153,7 +153,7 @@ def _build_manager_findings(context: MachineContext, error: ManagerError) -> tup
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
     """Return the findings of a machine that has never read its package lists. This is a warning, not a failure."""
-    facts = read_facts(context.transport, context.run_context.clock, context.build_read_deadline())
+    facts = read_facts(context.transport, context.clock, context.build_read_deadline())
     remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
     passed = (*build_passed_findings("clock"), check_clock(facts.clock_skew_seconds, facts.clock_error_seconds))
     return drop_contradicted((*passed, *facts.findings, remark))
@@ -162,6 +162,6 @@ def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple
 def _read_settings(context: MachineContext) -> tuple[Finding, ...]:
     """Return what the machine says of its settings; nothing, if it no longer answers."""
     try:
-        return read_facts(context.transport, context.run_context.clock, context.build_read_deadline()).findings
+        return read_facts(context.transport, context.clock, context.build_read_deadline()).findings
     except FleetpatchError:
         return ()

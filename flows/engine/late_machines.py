@@ -22,8 +22,7 @@ def recall_wake(context: MachineContext) -> None:
     if not can_wake(context) or context.state.power is not None:
         return
     with _record_failures(context):
-        run_context = context.run_context
-        cycle = restore_power_cycle(run_context.records.read_entries(run_context.run.id, context.name))
+        cycle = restore_power_cycle(context.records.read_entries(context.run.id, context.name))
         context.state = replace(context.state, power=cycle)
         if context.state.plan is not None and context.state.error is None:
             judge_wake(context)
@@ -49,7 +48,7 @@ def _record_failures(context: MachineContext) -> Iterator[None]:
     try:
         yield
     except RecordsError as error:
-        context.run_context.stop_token.request_stop(f"the records failed: {error.message}")
+        context.stop_token.request_stop(f"the records failed: {error.message}")
         context.state = replace(context.state, error=ErrorInfo.from_error(error))
     finally:
         context.transport.close()

@@ -333,7 +333,7 @@ def build_machine_report(
     name, run = context.name, context.state
     concern = [result for result in run_results if result.subject == name or result.hook.place not in MACHINE_PLACES]
     return RunReport(
-        run=context.run_context.run,
+        run=context.run,
         outcomes=(build_outcome(context),),
         waves=tuple(replace(wave, machines=(name,)) for wave in order if name in wave.machines),
         plans=(run.plan,) if run.plan else (),

@@ -109,7 +109,7 @@ class SetTurns:
 
     def needs_turn(self, context: MachineContext) -> bool:
         """Return whether a machine is a member of a set, and is changed by this run."""
-        if context.name not in self._sets or context.run_context.run.kind != "patch":
+        if context.name not in self._sets or context.run.kind != "patch":
             return False
         return self.goes_first(context) or _has_work(context)
 
@@ -397,4 +397,4 @@ def _require_left(name: str, slots: Sequence[SetSlot]) -> str:
 
 
 def _has_work(context: MachineContext) -> bool:
-    return find_next_step(context.state, context.run_context.options) is not Step.REPORT
+    return find_next_step(context.state, context.options) is not Step.REPORT

@@ -178,7 +178,7 @@ class WaveSequence:
             if left_out:
                 context.state = replace(context.state, halted=UNAPPROVED_REASON, halted_as=OperationState.NOT_STARTED)
             return
-        if self._ports.stop_token.is_stopping or self._ports.clock.now() >= context.run_context.window.end:
+        if self._ports.stop_token.is_stopping or self._ports.clock.now() >= context.window.end:
             return
         context.forget_assessment()
         # No retries in later waves: the machine had enough time since its first assessment.
@@ -221,7 +221,7 @@ def is_left_open(context: MachineContext) -> bool:
     untouched = run.error is None and run.install is None and not run.was_started and not run.hooks
     held = bool(run.halted) and run.halted_as is OperationState.NOT_STARTED
     rebooted = any(result.count for result in run.reboots)
-    return context.run_context.stop_token.is_suspended and held and untouched and not rebooted
+    return context.stop_token.is_suspended and held and untouched and not rebooted
 
 
 def is_under_way(context: MachineContext) -> bool:

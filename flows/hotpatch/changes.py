@@ -165,7 +165,7 @@ class _EnrolmentChange:
         self._machine = context.state.machine
         self._order = order
         self._previous = previous
-        self._clock = context.run_context.clock
+        self._clock = context.clock
 
     def carry_out(self) -> ChangeResult:
         enrolment = self._read()
@@ -216,7 +216,7 @@ class _EnrolmentChange:
         return replace(result, steps=plan.steps)
 
     def _change_machine(self, plan: ChangePlan, order: MachineOrder) -> None:
-        self._context.run_context.listener.on_progress(self._context.name, Step.INSTALL, None, "changing")
+        self._context.listener.on_progress(self._context.name, Step.INSTALL, None, "changing")
         if plan.registry_values:
             params = {"values": tuple(plan.registry_values)}
             script = Script("enrol_hotpatch", params, read_only=False, package=WINDOWS_PACKAGE)

@@ -31,7 +31,7 @@ class MachineOrder:
     def __init__(self, context: MachineContext, by: str) -> None:
         self._context = context
         self._by = by
-        self._run_id = build_run_id(context.run_context.clock.now())
+        self._run_id = build_run_id(context.clock.now())
         self._may_still_run = False
 
     @contextmanager
@@ -65,7 +65,7 @@ class MachineOrder:
         Raises:
             LockLost: the machine refused it.
         """
-        deadline = Deadline.after(self._context.run_context.clock, _SCRIPT_SECONDS)
+        deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(self._with_token(script), deadline=deadline).records
         refused = next((each for each in records if each.get("kind") == "refused"), None)
         if refused is not None:
@@ -81,7 +81,7 @@ class MachineOrder:
             ConnectionLost, DeadlineExceeded: it may still run; the lock stays.
         """
         job_id = f"{self._run_id}-enrol"
-        deadline = Deadline.after(self._context.run_context.clock, CHANGE_SECONDS)
+        deadline = Deadline.after(self._context.clock, CHANGE_SECONDS)
         try:
             submit_job(self._context, Job(job_id, self._with_token(script)))
             ended = watch_job(self._context, job_id, self._report, deadline)
@@ -95,8 +95,7 @@ class MachineOrder:
 
     def _report(self, record: ScriptRecord) -> None:
         if record.get("kind") == "enrolment_step":
-            run_context = self._context.run_context
-            run_context.listener.on_message(f"{self._context.name}: {record.get('command')}")
+            self._context.listener.on_message(f"{self._context.name}: {record.get('command')}")
 
     def _with_token(self, script: Script) -> Script:
         token = {
@@ -107,12 +106,12 @@ class MachineOrder:
         return replace(script, params={**script.params, **token})
 
     def _until(self) -> str:
-        now = self._context.run_context.clock.now()
+        now = self._context.clock.now()
         return f"{(now + LOCK_DURATION).timestamp() + self._context.facts.clock_skew_seconds:.0f}"
 
     def _claim(self, params: dict[str, str]) -> ScriptRecord:
         script = Script("claim", {"run": self._run_id, "attempt": _ATTEMPT, **params})
-        deadline = Deadline.after(self._context.run_context.clock, _SCRIPT_SECONDS)
+        deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(script, deadline=deadline).records
         return records[-1] if records else {}
 
@@ -122,4 +121,4 @@ class MachineOrder:
             self._claim({"release": "yes"})
         except FleetpatchError as error:
             message = f"{self._context.name}: its lock could not be released, so it expires: {error.message}"
-            self._context.run_context.listener.on_message(message)
+            self._context.listener.on_message(message)

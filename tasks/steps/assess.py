@@ -42,17 +42,17 @@ _REBOOT_WORDS = {
 
 def assess(context: MachineContext) -> MachineState:
     """Read facts and pending updates from the machine, and store the assessment in the records."""
-    clock, machine_state = context.run_context.clock, context.state
+    clock, machine_state = context.clock, context.state
     began = clock.now()
-    tell_progress = partial(context.run_context.listener.on_progress, context.name, Step.ASSESS, None)
+    tell_progress = partial(context.listener.on_progress, context.name, Step.ASSESS, None)
     tell_progress("waiting for its first answer")
     facts = read_facts(context.transport, clock, context.build_read_deadline())
     same = check_same_machine(
         context.run_context.instances.meet(facts, context.name),
-        changes_machines=context.run_context.run.kind != "assess",
+        changes_machines=context.run.kind != "assess",
     )
     manager = context.run_context.find_manager(facts)
-    refresh, allowed_seconds = context.run_context.options.refresh, manager.default_rates.read_timeout_seconds
+    refresh, allowed_seconds = context.options.refresh, manager.default_rates.read_timeout_seconds
     if refresh:
         minutes = REFRESH_TIMEOUT_SECONDS // 60
         tell_progress(f"the machine reads its repositories (ended after {minutes} minutes)")
@@ -63,7 +63,7 @@ def assess(context: MachineContext) -> MachineState:
         manager, context.transport, clock, facts, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )
     needs_previous = not refresh or packages.reboot.answer is YesNoUnknown.YES
-    previous = context.run_context.records.read_last_assessment(context.name) if needs_previous else None
+    previous = context.records.read_last_assessment(context.name) if needs_previous else None
     if not refresh and previous is not None:
         packages = keep_repository_problems(packages, previous.packages)
     packages = date_reboot(packages, facts, previous, began)
@@ -74,9 +74,9 @@ def assess(context: MachineContext) -> MachineState:
         seconds=seconds,
         facts=facts,
         packages=packages,
-        run_id=context.run_context.run.id,
+        run_id=context.run.id,
     )
-    context.run_context.records.save(assessment)
+    context.records.save(assessment)
     return replace(
         machine_state,
         assessment=assessment,
@@ -88,7 +88,7 @@ def assess(context: MachineContext) -> MachineState:
 
 def plan_updates(context: MachineContext) -> MachineState:
     """Plan an assessed machine. The package manager simulates the installation first."""
-    options, packages = context.run_context.options, context.packages
+    options, packages = context.options, context.packages
     chosen, skipped = select_updates(packages, options.selection)
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
@@ -100,7 +100,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             packages,
             options.selection,
             allow_removals=options.allow_removals,
-            has_time=lambda: not search_deadline.has_passed(context.run_context.clock),
+            has_time=lambda: not search_deadline.has_passed(context.clock),
         )
         new_packages = find_new_packages(filtered.simulation.changes, packages) if filtered.simulation else ()
         chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped, *new_packages)
@@ -141,14 +141,14 @@ def replan_updates(context: MachineContext, packages: PackageState) -> MachineSt
         assessment=replace(machine_state.assessment, packages=packages) if machine_state.assessment else None,
     )
     replanned = plan_updates(context)
-    if replanned.plan is None or not is_approval_required(context.run_context.run):
+    if replanned.plan is None or not is_approval_required(context.run):
         return replanned
     return replace(replanned, plan=restrict_to_approved(replanned.plan, shown_in([previous_plan]), "trim", "a person"))
 
 
 def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
     """Return findings about the machine's state for these updates. The checks of the inventory are not included."""
-    options, packages = context.run_context.options, context.packages
+    options, packages = context.options, context.packages
     return check_machine_state(
         facts,
         packages,
@@ -170,13 +170,13 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
 
     A machine that others patch, and that the request skips, gets a note instead.
     """
-    if not is_visit_needed(context.state, context.run_context.options):
+    if not is_visit_needed(context.state, context.options):
         return plan
     if why := explain_left_out(context):
         return replace(plan, notes=(*plan.notes, why))
     found = check_state_for_updates(context, context.facts, plan.chosen)
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
-    if context.run_context.run.kind == "plan":
+    if context.run.kind == "plan":
         check_findings = (*check_health(context), *run_all_checks(context))
         found += check_findings
         plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))

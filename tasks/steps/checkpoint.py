@@ -103,7 +103,7 @@ def restore_new_plan(context: MachineContext, step: Step) -> MachineState | None
     Raises:
         RecordsError: the journal can't be read, or the entry is not valid.
     """
-    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    entries = context.records.read_entries(context.run.id, context.name)
     found = [each for each in entries if each.act == _NEW_PLAN_ACT and each.step is step]
     return _take_new_plan(context.state, _parse_checkpoint(found[-1], context.name)) if found else None
 

@@ -33,8 +33,8 @@ def plan_follow_up(context: MachineContext) -> MachineState:
     if not context.manager.offers_more_later or packages is None or machine_state.install is None:
         return machine_state
     new = find_new_updates(context.packages, packages)
-    pinned = context.run_context.options.selection.pinned_updates
-    included, unpinned = select_new_updates(packages, new, context.run_context.options.selection)
+    pinned = context.options.selection.pinned_updates
+    included, unpinned = select_new_updates(packages, new, context.options.selection)
     findings = warn_of_new_updates(unpinned, f"run {pinned.run_id} has not installed them" if pinned else "")
     plan = None
     if included:
@@ -64,7 +64,7 @@ def _with_findings(machine_state: MachineState, findings: tuple[Finding, ...]) -
 
 def _find_obstacle(context: MachineContext, packages: PackageState, included: tuple[Update, ...]) -> str:
     """Return why another round may not begin, or ""."""
-    if is_approval_required(context.run_context.run):
+    if is_approval_required(context.run):
         return "the approved plan does not have them"
     if context.state.follow_up_count >= MAX_FOLLOW_UPS:
         return f"a run has at most {MAX_FOLLOW_UPS + 1} rounds"
@@ -92,7 +92,7 @@ def _find_trouble(machine_state: MachineState, packages: PackageState) -> str:
 def _check_reboots_left(context: MachineContext, included: tuple[Update, ...]) -> str:
     rebooted = sum(result.count for result in context.state.reboots)
     may_reboot = any(update.requires_reboot is not False for update in included)
-    if not may_reboot or context.run_context.options.reboot is RebootPolicy.NEVER or rebooted < context.max_reboots:
+    if not may_reboot or context.options.reboot is RebootPolicy.NEVER or rebooted < context.max_reboots:
         return ""
     return f"they may need a reboot, and {rebooted} of {context.max_reboots} allowed reboots are used up"
 
@@ -126,15 +126,14 @@ def _plan_round(
 
 def _find_lateness(context: MachineContext, plan: MachinePlan) -> str:
     """Return why the window has no room for even one of a plan's transactions, or ""."""
-    run_context = context.run_context
     parts, late = plan_transactions(
         plan.chosen,
         rates=context.rates,
-        now=run_context.clock.now(),
+        now=context.clock.now(),
         cut_off=find_machine_cut_off(context),
         skew_seconds=context.facts.clock_skew_seconds,
-        zone=run_context.window.zone,
-        cut_off_reason=describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
+        zone=context.window.zone,
+        cut_off_reason=describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
         download_seconds=plan.prediction.stage,
     )
     return "" if parts else late[0].reason

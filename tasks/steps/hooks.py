@@ -260,7 +260,7 @@ def run_after_hooks(context: MachineContext) -> None:
 
     The result of the machine does not matter. If another process has taken the run over, that process runs them.
     """
-    stop_token = context.run_context.stop_token
+    stop_token = context.stop_token
     if not context.state.before_hooks_ran or stop_token.is_lease_lost:
         return
     for hook in _find_hooks(context, HookPoint.AFTER_MACHINE):
@@ -308,7 +308,7 @@ def _build_left_drained_finding(context: MachineContext, hook: Hook, why: str) -
 
 def _find_hooks(context: MachineContext, place: HookPoint) -> list[Hook]:
     """Return the hooks at a point. Those of the machine's sets come first before it, and last after it."""
-    own = [hook for hook in context.run_context.options.hooks if hook.place is place]
+    own = [hook for hook in context.options.hooks if hook.place is place]
     of_sets = [hook for hook in context.set_hooks if hook.place is place]
     return [*of_sets, *own] if place is HookPoint.BEFORE_MACHINE else [*own, *of_sets]
 
@@ -319,7 +319,7 @@ def _find_hook_result(context: MachineContext, hook: Hook) -> HookResult | None:
 
 def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | None) -> HookResult:
     step = Step.INSTALL if hook.place in BEFORE_PLACES else Step.REPORT
-    context.run_context.listener.on_progress(context.name, step, None, f"hook {hook.name}")
+    context.listener.on_progress(context.name, step, None, f"hook {hook.name}")
 
     def call_machine_hook(hook: Hook, subject: str, deadline: Deadline) -> HookResult:
         if hook.kind is HookKind.MACHINE_COMMAND:
@@ -333,13 +333,13 @@ def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | Non
 
 def _run_command_on_machine(context: MachineContext, hook: Hook, deadline: Deadline) -> HookResult:
     """Run a hook's command on the machine, which ends a command that exceeds its timeout."""
-    clock = context.run_context.clock
+    clock = context.clock
     began = clock.now()
     seconds = max(1, math.floor(deadline.remaining_seconds(clock)))
     parameters = {
         "command": hook.target,
         "timeout": str(seconds),
-        "run": context.run_context.run.id,
+        "run": context.run.id,
         "machine": context.name,
         "place": hook.place.value,
         "name": hook.name,

@@ -84,7 +84,7 @@ def install(context: MachineContext) -> MachineState:
 
 def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineState:
     try:
-        options = context.run_context.options
+        options = context.options
         may_repair = options.repair and context.packages.repairable
         if may_repair or prevents_installation(context.packages):
             if may_repair and not _may_be_changed(context, install_log):
@@ -111,9 +111,7 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
 
 def _build_watch_deadline(context: MachineContext) -> Deadline:
     """Return the deadline for watching a job. A job may end late, and the machine may be unreachable for a while."""
-    return Deadline(
-        context.run_context.window.end + timedelta(seconds=context.run_context.options.max_unreachable_seconds)
-    )
+    return Deadline(context.window.end + timedelta(seconds=context.options.max_unreachable_seconds))
 
 
 def _find_latest_start(context: MachineContext, seconds: float) -> float:
@@ -128,16 +126,16 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         BrokenPackages: the repair is not allowed, did not begin, or did not help.
     """
     problems = "; ".join(context.packages.problems)
-    if not (context.run_context.options.repair and context.packages.repairable):
+    if not (context.options.repair and context.packages.repairable):
         raise BrokenPackages(
             f"packages are in a broken state: {problems}",
             machine=context.name,
             hint=get_repair_remedy(context.packages),
         )
-    if context.run_context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
-        why = f"the run was asked to stop: {context.run_context.stop_token.reason}"
+    if context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
+        why = f"the run was asked to stop: {context.stop_token.reason}"
         raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=context.name)
-    if not context.run_context.stop_token.is_stopping:
+    if not context.stop_token.is_stopping:
         pause_updaters(context)
     repair = Transaction(0, (), _find_latest_start(context, PREDICTED_REPAIR_SECONDS), PREDICTED_REPAIR_SECONDS)
     job_result = run_job(
@@ -155,7 +153,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     if prevents_installation(state):
         what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
         if not refused:
-            show = f"fleetpatch show {context.run_context.run.id} --machine {context.name} --log"
+            show = f"fleetpatch show {context.run.id} --machine {context.name} --log"
             what, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
     left = {package.id for package in state.unfinished}
@@ -179,23 +177,23 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     A download that failed does not prevent the installation. Nor does one that does not fit into the window as a whole:
     each transaction downloads what is missing within its own time, and reports what it can't get.
     """
-    run_context, chosen = context.run_context, context.plan.chosen
+    chosen = context.plan.chosen
     seconds, rates = context.plan.prediction.stage, context.rates
     job_number = context.state.follow_up_count
     parts = find_submitted_transactions(context, Kind.STAGE, job_number)
     check = check_time_fit(
-        run_context.clock.now(),
+        context.clock.now(),
         seconds + rates.transaction_seconds,
         find_machine_cut_off(context),
         f"download and first installation of {format_count(len(chosen), 'update')}",
-        describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
-        zone=run_context.window.zone,
+        describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
+        zone=context.window.zone,
     )
-    if not parts and run_context.stop_token.is_stopping:
-        return f"the run was asked to stop: {run_context.stop_token.reason}"
+    if not parts and context.stop_token.is_stopping:
+        return f"the run was asked to stop: {context.stop_token.reason}"
     if not parts and not check.fits:
         reason = f"no time left: {check.explanation}{describe_time_taken(context)}"
-        return reason if run_context.options.download_only else ""
+        return reason if context.options.download_only else ""
     parts = parts or (
         Transaction(
             0,
@@ -210,7 +208,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
             context, Kind.STAGE, job_number, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs
         )
     except LockLost as error:
-        if not (run_context.options.download_only and error.holder):
+        if not (context.options.download_only and error.holder):
             raise
         return f"not downloaded: {error.message}"  # a run that installs took the machine over
     install_log.ended_job_ids.add(job_result.job_id)
@@ -222,7 +220,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
         (*job_result.refusals, *(f"its download failed: {each}" for each in failures))
     )
     if not job_result.is_lost:
-        was_begun = bool(job_result.transactions) or not run_context.options.download_only
+        was_begun = bool(job_result.transactions) or not context.options.download_only
         return "" if was_begun else "; ".join(job_result.refusals)
     install_log.errors.append(f"downloading: {job_result.error}")
     return f"not begun after its download: {job_result.error}"
@@ -234,10 +232,10 @@ def _find_staging_end(context: MachineContext, installing: float) -> float:
     It leaves the predicted time for the installation, but at most half of the time that is left now, and never so much
     that the download has less than its predicted time.
     """
-    over, now = find_machine_cut_off(context), context.run_context.clock.now()
+    over, now = find_machine_cut_off(context), context.clock.now()
     left = (over - now).total_seconds()
     kept = max(0.0, min(installing, left / 2, left - context.plan.prediction.stage))
-    kept = 0.0 if context.run_context.options.download_only else kept
+    kept = 0.0 if context.options.download_only else kept
     return over.timestamp() - kept + context.facts.clock_skew_seconds
 
 
@@ -292,7 +290,7 @@ def _prepare_round(
     """Do what must precede a machine's first change, and divide the pending updates. Return () if nothing may begin."""
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
-    options = context.run_context.options
+    options = context.options
     if context.has_hooks or is_pause_wanted(context) or options.patched_by_others != "warn":
         parts = _divide_into_transactions(context, install_log, pending, number)
         if not parts or not _may_be_changed(context, install_log):
@@ -329,19 +327,18 @@ def _divide_into_transactions(
     context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...], number: int
 ) -> tuple[Transaction, ...]:
     """Divide updates into transactions that fit into the window. The others are not attempted, and get a reason."""
-    run_context = context.run_context
     # a later round adds no time for a download that failed: it has had its time
     to_fetch = 0.0 if number else _predict_download_seconds(context, install_log)
     parts, late = divide(
         pending,
         rates=context.rates,
-        now=run_context.clock.now(),
+        now=context.clock.now(),
         cut_off=find_machine_cut_off(context),
         skew_seconds=context.facts.clock_skew_seconds,
         one_by_one=number > 0,
         first_number=install_log.next_transaction_number,
-        zone=run_context.window.zone,
-        cut_off_reason=describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
+        zone=context.window.zone,
+        cut_off_reason=describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
         download_seconds=to_fetch,
     )
     taken = describe_time_taken(context)

@@ -42,7 +42,7 @@ _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
 def assess_and_plan(context: MachineContext) -> MachineState:
     """Assess a machine, and plan it in the same visit, unless the run only assesses or leaves it out."""
     context.state = assess(context)
-    is_over = context.run_context.run.kind == "assess" or bool(context.state.halted)
+    is_over = context.run.kind == "assess" or bool(context.state.halted)
     return context.state if is_over else plan_updates(context)
 
 
@@ -100,7 +100,7 @@ def run_steps(
         if is_turn_over(context.state):
             power_off_again(context)
             return context.state
-        while (step := find_next_step(context.state, context.run_context.options)) is not Step.REPORT:
+        while (step := find_next_step(context.state, context.options)) is not Step.REPORT:
             run_step(context, step, execute)
             if step is last or context.state.halted:
                 break
@@ -136,7 +136,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
 
     If the records fail, the whole run is asked to stop: it must not continue without records.
     """
-    clock, listener = context.run_context.clock, context.run_context.listener
+    clock, listener = context.clock, context.listener
     began = clock.now()
     try:
         halted = _check_step_may_start(context, step)
@@ -150,7 +150,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
             save_checkpoint(context, step)
     except FleetpatchError as error:
         if isinstance(error, RecordsError):
-            context.run_context.stop_token.request_stop(f"the records failed: {error.message}")
+            context.stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
         state, message = _record_failure(context, step, began, info)
     except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
@@ -187,8 +187,8 @@ def _record_failure(
     context.state = replace(context.state, error=info)
     # keep also the reason why a machine could not be assessed
     if step is Step.ASSESS and context.state.assessment is None:
-        seconds = (context.run_context.clock.now() - began).total_seconds()
-        unanswered = Assessment(context.name, began, seconds, error=info, run_id=context.run_context.run.id)
+        seconds = (context.clock.now() - began).total_seconds()
+        unanswered = Assessment(context.name, began, seconds, error=info, run_id=context.run.id)
         context.state = replace(context.state, assessment=unanswered)
     return OperationState.FAILED, info.message
 

@@ -13,12 +13,12 @@ def describe_plan_shortage(context: MachineContext) -> str:
 
     The calculation is the one by which the installation is divided into transactions.
     """
-    plan, run_context = context.plan, context.run_context
+    plan = context.plan
     if not plan.chosen:
         return ""
     what, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
-    now, policy = run_context.clock.now(), run_context.options.reboot
-    return describe_shortage(run_context.window, now, what, seconds, policy, context.reboot_reserve_seconds)
+    now, policy = context.clock.now(), context.options.reboot
+    return describe_shortage(context.window, now, what, seconds, policy, context.reboot_reserve_seconds)
 
 
 def describe_plans_shortage(contexts: Iterable[MachineContext]) -> str:

@@ -52,7 +52,7 @@ def power_off_again(context: MachineContext) -> None:
     cycle, wake = context.state.power, context.state.machine.wake
     if cycle is None or wake is None or not cycle.was_off or cycle.note:
         return
-    if context.run_context.stop_token.is_lease_lost or _is_left_open(context):
+    if context.stop_token.is_lease_lost or _is_left_open(context):
         return
     try:
         note, needs_attention = _power_off(context, cycle, wake)
@@ -62,7 +62,7 @@ def power_off_again(context: MachineContext) -> None:
         detail: dict[str, object] = {"note": note, "needs_attention": needs_attention}
         journal.record_end(context, Step.REPORT, POWER_OFF_ACT, context.name, detail)
     except RecordsError as error:
-        context.run_context.stop_token.request_stop(f"the records failed: {error.message}")
+        context.stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
         context.state = replace(context.state, error=context.state.error or info)
 
@@ -70,13 +70,13 @@ def power_off_again(context: MachineContext) -> None:
 def _is_left_open(context: MachineContext) -> bool:
     state = context.state
     held = bool(state.halted) and state.halted_as is OperationState.NOT_STARTED
-    return context.run_context.stop_token.is_suspended and held
+    return context.stop_token.is_suspended and held
 
 
 def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -> tuple[str, bool]:
     """Return what became of it, for the report, and whether a person should look at it."""
     if cycle.off_began:
-        if _wait_for_silence(context, context.run_context.clock.now()):
+        if _wait_for_silence(context, context.clock.now()):
             return "powered off again", False  # an earlier process of this run has ordered it
         return _order_and_watch(context, wake)
     if not wake.off_again:
@@ -91,7 +91,7 @@ def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -
 
 
 def _order_and_watch(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
-    began = context.run_context.clock.now()
+    began = context.clock.now()
     _report_progress(context, "powering it off again")
     try:
         refusal, is_wanted = _order(context, wake)
@@ -99,16 +99,16 @@ def _order_and_watch(context: MachineContext, wake: WakeSettings) -> tuple[str, 
         return f"it could not be powered off: {error.message}", True
     if refusal:
         return f"it stays on: {refusal}", not is_wanted
-    waited = Deadline.after(context.run_context.clock, context.going_down_seconds).expires_at
+    waited = Deadline.after(context.clock, context.going_down_seconds).expires_at
     if _wait_for_silence(context, waited):
-        seconds = (context.run_context.clock.now() - began).total_seconds()
+        seconds = (context.clock.now() - began).total_seconds()
         return f"powered off again in {seconds:.0f} s", False
     return f"it was powered off again, and still answers {(waited - began).total_seconds():.0f} s later", True
 
 
 def _order(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
     """Order it. Return why not, or "", and whether people or another run want the machine to stay on."""
-    clock = context.run_context.clock
+    clock = context.clock
     answer, deadline = _ask(context, wake), Deadline.after(clock, OBSTACLE_SECONDS)
     while answer.refusal_kind in _PASSING_OBSTACLES and not deadline.has_passed(clock):
         clock.sleep(POLL_SECONDS)
@@ -139,7 +139,7 @@ def _ask(context: MachineContext, wake: WakeSettings) -> PowerAnswer:
 
 def _wait_for_silence(context: MachineContext, until: datetime) -> bool:
     """Return whether the machine answers nothing any more, for some seconds. Wait for that until the given time."""
-    clock = context.run_context.clock
+    clock = context.clock
     began, silent_since = clock.now(), None
     while True:
         asked_at = clock.now()
@@ -156,7 +156,7 @@ def _wait_for_silence(context: MachineContext, until: datetime) -> bool:
 
 
 def _answers(context: MachineContext) -> bool:
-    clock = context.run_context.clock
+    clock = context.clock
     try:
         read_facts(context.transport, clock, Deadline.after(clock, LOGIN_TIMEOUT_SECONDS), context.known_facts)
     except (Unreachable, ConnectionLost, DeadlineExceeded):
@@ -169,4 +169,4 @@ def _answers(context: MachineContext) -> bool:
 
 
 def _report_progress(context: MachineContext, message: str) -> None:
-    context.run_context.listener.on_progress(context.name, Step.REPORT, None, message)
+    context.listener.on_progress(context.name, Step.REPORT, None, message)

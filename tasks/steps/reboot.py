@@ -88,7 +88,7 @@ def _has_stayed_up(context: MachineContext) -> bool:
 def _warn_if_not_rebooted(context: MachineContext) -> None:
     """Add a warning if the policy is Always and no reboot was done, though the machine does not require one."""
     result = context.state.reboot
-    if context.run_context.options.reboot is not RebootPolicy.ALWAYS or result is None or result.count:
+    if context.options.reboot is not RebootPolicy.ALWAYS or result is None or result.count:
         return
     if result.state is not RebootState.REQUIRED:  # a required reboot has its own finding
         unmet = Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window.")
@@ -139,7 +139,7 @@ def _store_result(context: MachineContext, result: RebootResult, early: bool) ->
 
 
 def _decide_reboot(context: MachineContext) -> RebootDecision:
-    machine_state, options, window = context.state, context.run_context.options, context.run_context.window
+    machine_state, options, window = context.state, context.options, context.window
     return decide_reboot(
         options.reboot,
         _find_latest_packages(context).reboot,
@@ -150,7 +150,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
         reboots_so_far=sum(result.count for result in machine_state.reboots),
         max_reboots=context.max_reboots,
         time_fit=check_time_fit(
-            context.run_context.clock.now(),
+            context.clock.now(),
             context.reboot_seconds,
             window.end,
             "the reboot",
@@ -164,8 +164,8 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
 
 def _check_reboot_allowed(context: MachineContext) -> str:
     """Return why a reboot that was decided is not ordered, or ""."""
-    if context.run_context.stop_token.is_stopping:
-        return f"the run was asked to stop: {context.run_context.stop_token.reason}"
+    if context.stop_token.is_stopping:
+        return f"the run was asked to stop: {context.stop_token.reason}"
     problems = _find_latest_packages(context).problems
     if problems:  # a half configured kernel or boot loader may not boot
         return f"its packages are in a broken state: {'; '.join(problems)}"
@@ -220,7 +220,7 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
 
 def _build_wait(context: MachineContext, early: bool) -> RebootWait:
     """Return the wait for others. Before the installation, it leaves the time that the installation needs."""
-    last = context.run_context.window.end - timedelta(seconds=context.reboot_seconds)
+    last = context.window.end - timedelta(seconds=context.reboot_seconds)
     if not early:
         return RebootWait(context, last)
     ahead = context.plan.prediction
@@ -232,7 +232,7 @@ def _order_and_watch(
     context: MachineContext, before: str, reason: str, wait: RebootWait, *, early: bool
 ) -> RebootResult | None:
     """Order the reboot once. Return its result, or None if another process has begun to change packages meanwhile."""
-    clock = context.run_context.clock
+    clock = context.clock
     order = context.build_shared_script(
         "reboot",
         {"expected_boot_id": before, "latest": _format_latest_start(context), "locks": context.manager.lock_files},
@@ -295,5 +295,5 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
 
 def _format_latest_start(context: MachineContext) -> str:
     """Return the latest time for an order, by the machine's own clock: an order may arrive late."""
-    last = context.run_context.window.end.timestamp() - context.reboot_seconds
+    last = context.window.end.timestamp() - context.reboot_seconds
     return str(math.ceil(last + context.facts.clock_skew_seconds))

@@ -38,7 +38,7 @@ from tasks.steps.plan_shortage import describe_plan_shortage
 def report(context: MachineContext) -> Outcome:
     """Return a machine's outcome, and store it. Every machine ends with it, also after an error."""
     outcome = build_outcome(context)
-    context.run_context.records.save(outcome)
+    context.records.save(outcome)
     return outcome
 
 
@@ -71,9 +71,9 @@ def build_outcome(context: MachineContext) -> Outcome:
         and not after_hook_failed
     ):
         state, reason = machine_state.halted_as, machine_state.halted
-    ended = machine_state.steps[-1].ended_at if machine_state.steps else context.run_context.clock.now()
+    ended = machine_state.steps[-1].ended_at if machine_state.steps else context.clock.now()
     return Outcome(
-        run_id=context.run_context.run.id,
+        run_id=context.run.id,
         machine=machine_state.machine.name,
         state=state,
         reason=reason,
@@ -117,7 +117,7 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
         or machine_state.halted
         or machine_state.error is not None
     )
-    if packages is None or machine_state.plan is None or changed or context.run_context.run.kind != "patch":
+    if packages is None or machine_state.plan is None or changed or context.run.kind != "patch":
         return ()
     # the pre-check has reported it already
     unchecked: tuple[Finding, ...] = ()
@@ -128,7 +128,7 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
             *check_known_faults(packages),
             *find_next_boot_warnings(facts),
         )
-    return (*unchecked, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
+    return (*unchecked, *check_outdated_services(packages, context.options.restart_services_exclude))
 
 
 def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...]:
@@ -163,16 +163,16 @@ def find_reboot_state(machine_state: MachineState) -> RebootState:
 
 def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     """Return a warning if the machine requires a reboot and no step of this run decided about it."""
-    machine_state, policy = context.state, context.run_context.options.reboot
+    machine_state, policy = context.state, context.options.reboot
     is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
     packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
-    if context.run_context.run.kind != "patch" or machine_state.reboots or is_reported or packages is None:
+    if context.run.kind != "patch" or machine_state.reboots or is_reported or packages is None:
         return ()
     if packages.reboot.answer is not YesNoUnknown.YES:
         return ()
     because = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
-    if context.run_context.options.may_reboot_wait(packages.reboot):
-        why = describe_wait(packages.reboot, context.run_context.options.live_patch_policy)
+    if context.options.may_reboot_wait(packages.reboot):
+        why = describe_wait(packages.reboot, context.options.live_patch_policy)
         return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, why),)
     why_not = (
         "nothing was installed, and without an installation this run does not do a reboot that was already pending"
@@ -192,7 +192,7 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
 
 def find_machine_overrun_seconds(context: MachineContext) -> float:
     """Return by how many seconds the changes of the machine exceeded the window's end."""
-    machine_state, window = context.state, context.run_context.run.window
+    machine_state, window = context.state, context.run.window
     passed = machine_state.install.overrun_seconds if machine_state.install else 0.0
     final = machine_state.reboots[-1] if machine_state.reboots else None
     if final and final.count and window is not None:

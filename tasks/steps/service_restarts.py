@@ -44,7 +44,7 @@ _SKIP_REASONS = {
 
 def is_restart_wanted(context: MachineContext) -> bool:
     """Return whether this run restarts services."""
-    return context.run_context.options.restart_services == "IfRequired"
+    return context.options.restart_services == "IfRequired"
 
 
 def restart_services(context: MachineContext) -> None:
@@ -69,11 +69,9 @@ def restart_services(context: MachineContext) -> None:
     if obstacle:
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {obstacle}")
         return
-    job_id = journal.build_job_id(context.run_context.run.id, context.name, RESTART_ACT, 0)
+    job_id = journal.build_job_id(context.run.id, context.name, RESTART_ACT, 0)
     journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
-    context.run_context.listener.on_progress(
-        context.name, Step.REBOOT, None, f"restarting {join_first_services(units)}"
-    )
+    context.listener.on_progress(context.name, Step.REBOOT, None, f"restarting {join_first_services(units)}")
     try:
         submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
     except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and refused
@@ -92,9 +90,7 @@ def resume_service_restarts(context: MachineContext) -> None:
 
 
 def _find_services_to_restart(context: MachineContext) -> tuple[str, ...]:
-    return find_restartable_services(
-        _find_latest_packages(context), context.run_context.options.restart_services_exclude
-    )
+    return find_restartable_services(_find_latest_packages(context), context.options.restart_services_exclude)
 
 
 def _find_latest_packages(context: MachineContext) -> PackageState:
@@ -103,9 +99,9 @@ def _find_latest_packages(context: MachineContext) -> PackageState:
 
 def _check_restart_allowed(context: MachineContext) -> str:
     """Return why nothing may be restarted, or ""."""
-    window = context.run_context.window
+    window = context.window
     check = check_time_fit(
-        context.run_context.clock.now(),
+        context.clock.now(),
         RESTART_SECONDS_PER_SERVICE,
         window.end,
         "restarting a service",
@@ -120,7 +116,7 @@ def _check_restart_allowed(context: MachineContext) -> str:
 
 def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Script:
     updaters = _find_latest_packages(context).updater_units
-    keep = build_protected_unit_masks(updaters, context.run_context.options.restart_services_exclude)
+    keep = build_protected_unit_masks(updaters, context.options.restart_services_exclude)
     masks = tuple(form for mask in keep for form in (mask, *([] if mask.endswith("*") else [f"{mask}.service"])))
     params: dict[str, ScriptParameter] = {
         "work": RESTART_ACT,
@@ -134,14 +130,14 @@ def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Sc
 
 def _format_latest_start(context: MachineContext) -> str:
     """Return the latest time to restart a service, by the machine's own clock."""
-    last = context.run_context.window.end.timestamp() - RESTART_SECONDS_PER_SERVICE
+    last = context.window.end.timestamp() - RESTART_SECONDS_PER_SERVICE
     return str(math.floor(last + context.facts.clock_skew_seconds))
 
 
 def _build_watch_deadline(context: MachineContext, count: int) -> Deadline:
     """Return the deadline for watching the job. It may end late, and the machine may be unreachable for a while."""
-    now, window = context.run_context.clock.now(), context.run_context.window
-    seconds = context.run_context.options.max_unreachable_seconds + count * RESTART_SECONDS_PER_SERVICE
+    now, window = context.clock.now(), context.window
+    seconds = context.options.max_unreachable_seconds + count * RESTART_SECONDS_PER_SERVICE
     return Deadline(max(now, window.end) + timedelta(seconds=seconds))
 
 

@@ -19,15 +19,15 @@ def check_may_start(context: MachineContext) -> str:
 
 def check_stop_requested(context: MachineContext) -> str:
     """Return that a stop was requested, with the reason, or ""."""
-    stop_token = context.run_context.stop_token
+    stop_token = context.stop_token
     return f"the run was asked to stop: {stop_token.reason}" if stop_token.is_stopping else ""
 
 
 def check_time_left(context: MachineContext) -> str:
     """Return the calculation that shows that even the shortest installation does not fit into the window, or ""."""
-    options, window = context.run_context.options, context.run_context.window
+    options, window = context.options, context.window
     check = check_time_fit(
-        context.run_context.clock.now(),
+        context.clock.now(),
         context.rates.transaction_seconds,
         find_machine_cut_off(context),
         "the shortest installation",
@@ -46,9 +46,7 @@ def describe_time_taken(context: MachineContext) -> str:
 
 def find_machine_cut_off(context: MachineContext) -> datetime:
     """Return the machine's cut-off."""
-    return compute_cut_off(
-        context.run_context.window, context.run_context.options.reboot, context.reboot_reserve_seconds
-    )
+    return compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
 
 
 def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:

@@ -64,7 +64,7 @@ def remove_unused_kernels(context: MachineContext) -> None:
         FleetpatchError: the removal may have begun, and its end was not seen, or the machine was lost after it.
     """
     validation, packages = context.state.validation, context.state.packages_after
-    if not context.run_context.options.remove_unused_kernels or validation is None or not validation.is_healthy:
+    if not context.options.remove_unused_kernels or validation is None or not validation.is_healthy:
         return
     if packages is None or packages.problems or packages.at_work:
         what = "packages are being changed" if packages is not None and packages.at_work else "packages are broken"
@@ -88,7 +88,7 @@ def remove_unused_kernels(context: MachineContext) -> None:
 
 def _choose_kernels(context: MachineContext) -> KernelChoice:
     packages = context.state.packages_after or context.packages
-    masks = get_exclude_name_masks(context.run_context.options.selection)
+    masks = get_exclude_name_masks(context.options.selection)
     return choose_unused_kernels(_read_kernels(context), held=packages.held, excluded=masks)
 
 
@@ -98,9 +98,9 @@ def _read_kernels(context: MachineContext) -> InstalledKernels:
 
 def _check_removal_allowed(context: MachineContext, count: int) -> str:
     """Return why nothing may be removed, or ""."""
-    window = context.run_context.window
+    window = context.window
     check = check_time_fit(
-        context.run_context.clock.now(),
+        context.clock.now(),
         context.rates.predict_install_seconds(count),
         window.end,
         "removing unused kernels",
@@ -114,8 +114,8 @@ def _check_removal_allowed(context: MachineContext, count: int) -> str:
 
 def _remove(context: MachineContext, planned: Groups, choice: KernelChoice) -> None:
     """Run the job that removes these packages, or watch it if this run has begun it, and report what is gone."""
-    end, options = context.run_context.window.end, context.run_context.options
-    watch_until = max(end, context.run_context.clock.now()) + timedelta(seconds=options.max_unreachable_seconds)
+    end, options = context.window.end, context.options
+    watch_until = max(end, context.clock.now()) + timedelta(seconds=options.max_unreachable_seconds)
     parts = tuple(_build_transaction(context, number, ids, choice) for number, ids in enumerate(planned))
     submitted: dict[str, SubmittedJob] = {}
     try:
@@ -143,14 +143,14 @@ def _build_transaction(context: MachineContext, number: int, ids: tuple[str, ...
     """Return the removal of one kernel, as far as it may still be removed. It ends within the window."""
     updates = tuple(each.package for each in choice.packages if each.package.id in ids)
     seconds = context.rates.predict_install_seconds(len(ids))
-    latest = context.run_context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
+    latest = context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
     return Transaction(number, updates, latest, seconds)
 
 
 def _count_overrun(context: MachineContext, result: JobResult) -> None:
     """Add the end of the removal to the time by which the machine's transactions exceeded the window."""
     ends = [each.ended_at for each in result.transactions if each.ended_at is not None]
-    passed = max((compute_overrun_seconds(context.run_context.window, end) for end in ends), default=0.0)
+    passed = max((compute_overrun_seconds(context.window, end) for end in ends), default=0.0)
     install = context.state.install
     if install is not None and passed > install.overrun_seconds:
         context.state = replace(context.state, install=replace(install, overrun_seconds=passed))
@@ -189,7 +189,7 @@ def _report_unknown(context: MachineContext, planned: Groups, why: str) -> None:
 
 def _check_boot_files(context: MachineContext, validation: ValidationResult) -> None:
     """Check again, after the validation, that the next boot has its files."""
-    clock = context.run_context.clock
+    clock = context.clock
     facts = retry_transient(
         context,
         lambda: read_facts(context.transport, clock, context.build_read_deadline(), context.known_facts),

@@ -51,8 +51,8 @@ LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: e
 
 def validate(context: MachineContext) -> MachineState:
     """Assess the machine again, and check versions, services, boot and the probes of the inventory."""
-    clock, machine_state = context.run_context.clock, context.state
-    facts, findings = _wait_for_services(context, context.run_context.options.settle_seconds)
+    clock, machine_state = context.clock, context.state
+    facts, findings = _wait_for_services(context, context.options.settle_seconds)
     context.run_context.instances.meet(facts, context.name)
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
@@ -74,9 +74,7 @@ def validate(context: MachineContext) -> MachineState:
         if packages.at_work:
             packages, changed_by_others = _wait_for_unchanging_packages(context), True
         if blocks:  # perhaps another process upgraded these services, and ended while packages were read
-            facts, findings = _wait_for_services(
-                context, context.run_context.options.settle_seconds if changed_by_others else 0
-            )
+            facts, findings = _wait_for_services(context, context.options.settle_seconds if changed_by_others else 0)
     packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
@@ -85,9 +83,9 @@ def validate(context: MachineContext) -> MachineState:
         seconds,
         facts=facts.without_active_units(),
         packages=packages,
-        run_id=context.run_context.run.id,
+        run_id=context.run.id,
     )
-    context.run_context.records.save(assessment)
+    context.records.save(assessment)
     installed, lost = _check_versions(context, packages)
     findings += [*installed, *unread]
     findings += _check_boot(context, facts)
@@ -96,7 +94,7 @@ def validate(context: MachineContext) -> MachineState:
     findings += _check_package_problems(packages, context.packages)
     reboot_reasons = packages.reboot.explanation if packages.reboot.answer is YesNoUnknown.YES else None
     reboot = machine_state.reboot
-    may_wait = context.run_context.options.may_reboot_wait(packages.reboot)
+    may_wait = context.options.may_reboot_wait(packages.reboot)
     if rebooted and reboot_reasons is not None:
         findings.append(
             Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reboot_reasons}", "Look at its boot.")
@@ -110,7 +108,7 @@ def validate(context: MachineContext) -> MachineState:
     elif reboot_reasons is not None and reboot is not None and reboot.mitigated_by and not may_wait:
         reboot = RebootResult(RebootState.REQUIRED, f"live patches mitigate it no longer: {reboot_reasons}")
     findings += check_health_since(context)
-    findings += check_outdated_services(packages, context.run_context.options.restart_services_exclude)
+    findings += check_outdated_services(packages, context.options.restart_services_exclude)
     findings += [run_check(context, probe) for probe in machine_state.machine.probes]
     return replace(
         machine_state,
@@ -142,7 +140,7 @@ def _refresh_packages(context: MachineContext) -> PackageState:
     try:
         return read_package_state(context, refresh=True)
     except RepositoryError:
-        context.run_context.clock.sleep(REFRESH_PAUSE_SECONDS)
+        context.clock.sleep(REFRESH_PAUSE_SECONDS)
         return read_package_state(context, refresh=True)
 
 
@@ -158,7 +156,7 @@ def _check_package_problems(packages: PackageState, before: PackageState) -> Seq
 
 def _wait_for_unchanging_packages(context: MachineContext) -> PackageState:
     """Wait while another process changes packages, until the window's end or for settle_seconds, whichever is later."""
-    own = Deadline.after(context.run_context.clock, context.run_context.options.settle_seconds)
+    own = Deadline.after(context.clock, context.options.settle_seconds)
     return wait_for_idle_packages(context, Step.VALIDATE, max(own, build_package_wait_deadline(context)))
 
 
@@ -167,7 +165,7 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
 
     For services that the system starts only some time after the boot, the seconds begin then.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
         facts = read_facts(

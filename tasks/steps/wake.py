@@ -32,10 +32,10 @@ SHORTEST_USE_SECONDS = 60.0
 
 def can_wake(context: MachineContext) -> bool:
     """Return whether this run may power the machine on: it changes machines, and the inventory says how."""
-    wake, run_context = context.state.machine.wake, context.run_context
+    wake = context.state.machine.wake
     if wake is None or not (wake.mac or wake.command):
         return False
-    return run_context.run.kind == "patch" and not run_context.options.download_only
+    return context.run.kind == "patch" and not context.options.download_only
 
 
 def is_wake_due(context: MachineContext) -> bool:
@@ -53,7 +53,7 @@ def wake_machine(context: MachineContext) -> bool:
     Raises:
         RecordsError: the order could not be recorded, and was not given.
     """
-    wake, clock = context.state.machine.wake, context.run_context.clock
+    wake, clock = context.state.machine.wake, context.clock
     assert wake is not None  # noqa: S101 - for the type checker; can_wake has asked
     ends_at = min(clock.now() + timedelta(minutes=wake.minutes), _find_latest_use(context))
     if ends_at <= clock.now():
@@ -84,7 +84,7 @@ def judge_wake(context: MachineContext, how: str = "") -> None:
     Raises:
         RecordsError: it could not be recorded.
     """
-    cycle, clock = context.state.power, context.run_context.clock
+    cycle, clock = context.state.power, context.clock
     if cycle is None or cycle.seconds is not None:
         return
     try:
@@ -133,11 +133,10 @@ def run_power_command(
     Raises:
         RecordsError: the records failed.
     """
-    run_context = context.run_context
-    seconds = max(0.0, deadline.remaining_seconds(run_context.clock))
+    seconds = max(0.0, deadline.remaining_seconds(context.clock))
     hook = Hook(name, place, HookKind.CONTROLLER_COMMAND, command, timeout_seconds=seconds, repeatable=True)
     try:
-        result = run_context.call_hook(hook, context.name, deadline)
+        result = context.run_context.call_hook(hook, context.name, deadline)
     except RecordsError:
         raise
     except Exception as error:  # as with hooks: an error in it must only have its own effect
@@ -149,7 +148,7 @@ def run_power_command(
 
 
 def _wait_for_login(context: MachineContext, ends_at: datetime) -> bool:
-    clock = context.run_context.clock
+    clock = context.clock
     while True:
         if read_boot_id(context) is not None:
             return True
@@ -169,4 +168,4 @@ def _fail(context: MachineContext, tried: str) -> bool:
 
 
 def _report_progress(context: MachineContext, message: str) -> None:
-    context.run_context.listener.on_progress(context.name, Step.ASSESS, None, message)
+    context.listener.on_progress(context.name, Step.ASSESS, None, message)

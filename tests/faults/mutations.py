@@ -53,7 +53,7 @@ def _id_of_this_attempt(inner: Any) -> Any:
 
 def _kill_on_stop(work: MachineContext, job_id: str) -> None:
     script = Script("probe", {"command": f"kill -9 $(cat jobs/{job_id}/pid)", "timeout": "5"})
-    work.transport.run_script(script, deadline=Deadline.after(work.run_context.clock, 60))
+    work.transport.run_script(script, deadline=Deadline.after(work.clock, 60))
 
 
 def _by_exit_code(inner: Any) -> Any:

@@ -43,6 +43,6 @@ def record_end(
 def _append_entry(
     context: MachineContext, step: Step, mark: JournalMark, act: str, key: str, detail: dict[str, object] | None
 ) -> None:
-    now = context.run_context.clock.now()
-    entry = JournalEntry(context.run_context.run.id, context.name, step, mark, act, key, now, detail or {})
-    context.run_context.records.append_entry(entry)
+    now = context.clock.now()
+    entry = JournalEntry(context.run.id, context.name, step, mark, act, key, now, detail or {})
+    context.records.append_entry(entry)

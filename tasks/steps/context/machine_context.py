@@ -9,6 +9,7 @@ from tasks.domain.model import (
     Hook,
     MachinePlan,
     PackageState,
+    Window,
 )
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
@@ -34,6 +35,8 @@ class MachineContext:
     It is not a dataclass: Prefect goes through dataclasses in a task's parameters, and would copy them.
 
     Attributes:
+        run_context: the ports and options of the run. The attributes ``run``, ``options``, ``clock``, ``records``,
+            ``listener`` and ``stop_token`` are its own.
         is_retry_disabled: if true, the runner does not retry a read-only step that fails.
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
         check_first_change: returns why the machine may not be changed now, or "". Called just before its first change.
@@ -42,15 +45,24 @@ class MachineContext:
     __slots__ = (
         "_learned_measures",
         "check_first_change",
+        "clock",
         "is_retry_disabled",
+        "listener",
+        "options",
+        "records",
+        "run",
         "run_context",
         "set_hooks",
         "state",
+        "stop_token",
         "transport",
     )
 
     def __init__(self, run_context: RunContext, transport: Transport, state: MachineState) -> None:
         self.run_context = run_context
+        self.run, self.options, self.clock = run_context.run, run_context.options, run_context.clock
+        self.records, self.listener = run_context.records, run_context.listener
+        self.stop_token = run_context.stop_token
         self.transport = transport
         self.state = state
         self.is_retry_disabled = False
@@ -66,6 +78,11 @@ class MachineContext:
         """The machine's name."""
         return self.state.machine.name
 
+    @property
+    def window(self) -> Window:
+        """The window of a run that changes machines."""
+        return self.run_context.window
+
     def add_finding(self, finding: Finding) -> None:
         """Add a finding to the machine's state, once."""
         if finding not in self.state.findings:
@@ -78,7 +95,7 @@ class MachineContext:
     @property
     def has_hooks(self) -> bool:
         """Whether hooks of the request or of a set run around the machine, or a set looks before its first change."""
-        return bool(self.run_context.options.hooks or self.set_hooks or self.is_set_member)
+        return bool(self.options.hooks or self.set_hooks or self.is_set_member)
 
     @property
     def is_set_member(self) -> bool:
@@ -147,13 +164,13 @@ class MachineContext:
     def going_down_seconds(self) -> float:
         """The seconds that the machine may take to go down: its owner's limit, the run's, or what its system needs."""
         usual = GOING_DOWN_SECONDS if self.known_facts is None else self.manager.default_rates.going_down_seconds
-        return self._find_patience(self.run_context.options.going_down_seconds, usual)
+        return self._find_patience(self.options.going_down_seconds, usual)
 
     @property
     def coming_up_seconds(self) -> float:
         """The seconds that it may then take to come back, likewise."""
         usual = COMING_UP_SECONDS if self.known_facts is None else self.manager.default_rates.coming_up_seconds
-        return self._find_patience(self.run_context.options.coming_up_seconds, usual)
+        return self._find_patience(self.options.coming_up_seconds, usual)
 
     @property
     def longest_reboot_seconds(self) -> float:
@@ -168,24 +185,24 @@ class MachineContext:
 
     def _read_learned(self, measure: str) -> float | None:
         if measure not in self._learned_measures:
-            self._learned_measures[measure] = self.run_context.records.read_measure(self.name, measure)
+            self._learned_measures[measure] = self.records.read_measure(self.name, measure)
         return self._learned_measures[measure]
 
     @property
     def _configured_reserve_seconds(self) -> float:
         minutes = self.state.machine.limits.reboot_reserve_minutes
-        return self.run_context.options.reboot_reserve_seconds if minutes is None else minutes * 60
+        return self.options.reboot_reserve_seconds if minutes is None else minutes * 60
 
     @property
     def max_reboots(self) -> int:
         """The maximum number of reboots of this machine in this run."""
         own = self.state.machine.limits.max_reboots
-        return self.run_context.options.max_reboots if own is None else own
+        return self.options.max_reboots if own is None else own
 
     def build_read_deadline(self) -> Deadline:
         """Return the deadline of a read-only call that begins now."""
-        return Deadline.after(self.run_context.clock, READ_TIMEOUT_SECONDS)
+        return Deadline.after(self.clock, READ_TIMEOUT_SECONDS)
 
     def build_package_deadline(self) -> Deadline:
         """Return the deadline of a question to the package manager that is asked now."""
-        return Deadline.after(self.run_context.clock, self.manager.default_rates.read_timeout_seconds)
+        return Deadline.after(self.clock, self.manager.default_rates.read_timeout_seconds)

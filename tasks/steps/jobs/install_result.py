@@ -85,7 +85,7 @@ def _read_final_versions(
             break  # else nothing tells why they are missing
         # the other process's next transaction may have begun between the two reads
         after = read_package_state_with_retry(context)
-        if not after.at_work or until.has_passed(context.run_context.clock):
+        if not after.at_work or until.has_passed(context.clock):
             break
     return versions, after
 
@@ -93,9 +93,7 @@ def _read_final_versions(
 def _with_overrun_reason(context: MachineContext, install_log: InstallLog, result: UpdateResult) -> UpdateResult:
     """Return a result with a reason if its transaction ended after the window's end."""
     for each in install_log.transactions:
-        passed = (
-            compute_overrun_seconds(context.run_context.window, each.ended_at) if each.ended_at is not None else 0.0
-        )
+        passed = compute_overrun_seconds(context.window, each.ended_at) if each.ended_at is not None else 0.0
         if (
             result.update.id in each.updates
             and passed > 0
@@ -216,9 +214,7 @@ def _build_install_result(
             for result in skipped
             if result.state is UpdateState.INSTALLED
         ),
-        overrun_seconds=max(
-            (compute_overrun_seconds(context.run_context.window, moment) for moment in ended), default=0.0
-        ),
+        overrun_seconds=max((compute_overrun_seconds(context.window, moment) for moment in ended), default=0.0),
         error=ErrorInfo("JobError", "; ".join(install_log.errors)) if install_log.errors else None,
         staged_bytes=context.plan.download_bytes if install_log.staged_seconds is not None else None,
         staged_seconds=install_log.staged_seconds,

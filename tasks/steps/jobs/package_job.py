@@ -59,7 +59,7 @@ def run_job(
         submitted_jobs: gets the job before anything can happen on the machine, so that no error hides it.
         allowed: other updates that may change in the same transactions.
     """
-    job_id = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
+    job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
         str(t.number): {
             "updates": [u.id for u in t.updates],
@@ -70,7 +70,7 @@ def run_job(
         for t in transactions
     }
     journal.record_start(context, _get_step(kind), kind.value, job_id, {"transactions": plan})
-    options = context.run_context.options
+    options = context.options
     script = context.manager.build_job_script(
         kind,
         transactions,
@@ -90,8 +90,8 @@ def run_job(
         raise
     reporter = JobProgressReporter(context, kind, transactions)
     ended_job = watch_job(context, job_id, reporter.report_record, deadline)
-    context.run_context.records.save(JobOutput(context.run_context.run.id, context.name, job_id, ended_job.log))
-    now, skew = context.run_context.clock.now(), context.facts.clock_skew_seconds
+    context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
+    now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
     journal.record_end(
         context, _get_step(kind), kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
@@ -106,8 +106,8 @@ def submit_job(context: MachineContext, job: Job) -> None:
         ConnectionLost: the machine stayed unreachable; the job may be running.
         FleetpatchError: the machine refused to start it.
     """
-    clock = context.run_context.clock
-    until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
+    clock = context.clock
+    until = Deadline.after(clock, context.options.max_unreachable_seconds)
     try:
         retry_transient(context, lambda: _start_job(context, job), until)
     except TransportError as error:
@@ -121,13 +121,13 @@ def submit_job(context: MachineContext, job: Job) -> None:
 
 def _start_job(context: MachineContext, job: Job) -> JobStatus:
     # this process may have been suspended since the last check
-    if not context.run_context.stop_token.still_holds_lease():
+    if not context.stop_token.still_holds_lease():
         raise RecordsError(
             "another process executes this run now, so this process begins nothing more",
             machine=context.name,
             hint="Look at the run: the other process continues it.",
         )
-    return context.transport.start_job(job, deadline=Deadline.after(context.run_context.clock, SUBMIT_TIMEOUT_SECONDS))
+    return context.transport.start_job(job, deadline=Deadline.after(context.clock, SUBMIT_TIMEOUT_SECONDS))
 
 
 def _get_step(kind: Kind) -> Step:
@@ -173,4 +173,4 @@ class JobProgressReporter:
         return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
 
     def _report(self, fraction: float, message: str) -> None:
-        self._context.run_context.listener.on_progress(self._context.name, self._step, min(1.0, fraction), message)
+        self._context.listener.on_progress(self._context.name, self._step, min(1.0, fraction), message)

@@ -32,7 +32,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     """
     if not context.state.was_started:
         return ()
-    wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
+    wanted = journal.build_job_id(context.run.id, context.name, kind.value, number)
     entry = _find_start(context, wanted)
     if entry is None:
         return ()
@@ -44,7 +44,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
             machine=context.name,
             hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
         ) from error
-    return () if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
+    return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
 
 
 def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
@@ -61,7 +61,7 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tupl
     """
     if not find_submitted_transactions(context, kind, 0):
         return ()
-    wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, 0)
+    wanted = journal.build_job_id(context.run.id, context.name, kind.value, 0)
     entry = _find_start(context, wanted)
     parts = entry.detail.get("transactions") if entry else None
     if not isinstance(parts, Mapping):
@@ -71,7 +71,7 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tupl
 
 def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:
     """Return the journal entry that was written before a job was submitted, or None."""
-    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    entries = context.records.read_entries(context.run.id, context.name)
     return next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.key == job_id), None)
 
 
@@ -81,9 +81,9 @@ def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
     The attempt is announced before the look: a delayed order of an earlier attempt must not take effect after that. An
     order that waits on the machine blocks the announcement, but not the job's stop request, which is sent first.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     forward_stop(context, job_id)
-    until = Deadline.after(clock, context.run_context.options.max_unreachable_seconds)
+    until = Deadline.after(clock, context.options.max_unreachable_seconds)
     retry_transient(context, lambda: announce_attempt(context), until)
     view = retry_transient(
         context, lambda: context.transport.poll_job(job_id, deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS)), until
@@ -95,7 +95,7 @@ def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
     """Return the boot id at which this run may have ordered a reboot of this round before, or ""."""
     if not context.state.was_started:
         return ""
-    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    entries = context.records.read_entries(context.run.id, context.name)
     ordered = [
         each.key
         for each in entries
@@ -120,7 +120,7 @@ def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...
     """
     if not context.state.was_started:
         return ()
-    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
+    for entry in context.records.read_entries(context.run.id, context.name):
         if entry.mark is JournalMark.BEFORE and entry.act == act:
             units = entry.detail.get("units")
             if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
@@ -129,11 +129,7 @@ def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...
                     machine=context.name,
                     hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
                 )
-            return (
-                ()
-                if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, entry.key)
-                else tuple(units)
-            )
+            return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, entry.key) else tuple(units)
     return ()
 
 

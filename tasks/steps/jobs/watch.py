@@ -100,12 +100,12 @@ def watch_job(
         JobLost: the machine answers, and does not know the job.
         ReportTooLarge: the job writes more records than any real job. It goes on, and is not watched any more.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     reader = _JobReader(on_event)
     poll_interval = _PollInterval(clock.now(), context.manager.longest_poll_seconds)
     unexpected_errors, stop_sent = 0, False
     while True:
-        if context.run_context.stop_token.is_stopping and not stop_sent:
+        if context.stop_token.is_stopping and not stop_sent:
             stop_sent = forward_stop(context, job_id)
         try:
             view = context.transport.poll_job(
@@ -134,7 +134,7 @@ def watch_job(
             raise _build_still_running_error(context, job_id)
         pause = poll_interval.find_next_seconds(view.events, clock.now())
         pause = min(pause, max(STOP_CHECK_SECONDS, deadline.remaining_seconds(clock)))
-        if context.run_context.stop_token.is_stopping:
+        if context.stop_token.is_stopping:
             pause = min(STOPPING_PAUSE_SECONDS, pause)
         # a new connection costs less than hundreds of idle ones
         if pause >= LONGEST_PAUSE_SECONDS:
@@ -173,16 +173,16 @@ class _PollInterval:
 
 def _sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
     """Sleep. If a stop is requested meanwhile, return at once."""
-    stopping = context.run_context.stop_token.is_stopping
-    while seconds > 0 and context.run_context.stop_token.is_stopping is stopping:
-        context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
+    stopping = context.stop_token.is_stopping
+    while seconds > 0 and context.stop_token.is_stopping is stopping:
+        context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
         seconds -= STOP_CHECK_SECONDS
 
 
 def request_job_stop(context: MachineContext, job_id: str) -> None:
     """Ask a job to end between two transactions."""
     script = Script("job_stop", {"id": job_id})
-    context.transport.run_script(script, deadline=Deadline.after(context.run_context.clock, POLL_TIMEOUT_SECONDS))
+    context.transport.run_script(script, deadline=Deadline.after(context.clock, POLL_TIMEOUT_SECONDS))
 
 
 def forward_stop(context: MachineContext, job_id: str) -> bool:

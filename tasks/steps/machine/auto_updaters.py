@@ -36,7 +36,7 @@ _STILL_PAUSED_REMEDY = (
 
 def is_pause_wanted(context: MachineContext) -> bool:
     """Return whether this run pauses the system's own updaters."""
-    options = context.run_context.options
+    options = context.options
     return options.pauses_updaters and not options.download_only
 
 
@@ -105,7 +105,7 @@ def restore_updaters(context: MachineContext) -> None:
 
     If another process has taken the run over, that process restores it.
     """
-    stop_token = context.run_context.stop_token
+    stop_token = context.stop_token
     if not context.state.may_have_paused_updaters or stop_token.is_lease_lost:
         return
     try:
@@ -143,7 +143,7 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
         TransportError: it stayed unreachable.
         UnsupportedSystem: its package manager has no such script.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     updaters_script = context.manager.updaters_script
     if updaters_script is None:
         raise UnsupportedSystem(f"no automatic updater of {context.manager.name} is known")
@@ -151,7 +151,7 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
 
     def run_script() -> ScriptResult:
         # this process may have been suspended since the last check
-        if not context.run_context.stop_token.still_holds_lease():
+        if not context.stop_token.still_holds_lease():
             raise RecordsError("another process executes this run now, so this process does nothing more")
         return context.transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_TIMEOUT_SECONDS))
 

@@ -30,5 +30,5 @@ def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
             return facts, ""
         if why := check_may_start(context):
             return facts, f"{facts.boot_work}; {why}"
-        context.run_context.listener.on_progress(context.name, step, None, f"waiting: {facts.boot_work}")
-        context.run_context.clock.sleep(POLL_SECONDS)
+        context.listener.on_progress(context.name, step, None, f"waiting: {facts.boot_work}")
+        context.clock.sleep(POLL_SECONDS)

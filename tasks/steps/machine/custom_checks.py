@@ -61,7 +61,7 @@ def _format_target(check: Check) -> str:
 
 
 def _check_command(context: MachineContext, check: Check) -> str:
-    deadline = Deadline.after(context.run_context.clock, check.timeout_seconds + COMMAND_GRACE_SECONDS)
+    deadline = Deadline.after(context.clock, check.timeout_seconds + COMMAND_GRACE_SECONDS)
     parameters = {"command": check.target, "timeout": f"{check.timeout_seconds:.0f}"}
     script = context.build_shared_script("probe", parameters)
     answer = context.transport.run_script(script, deadline=deadline).find_records("probe")

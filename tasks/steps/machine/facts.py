@@ -246,7 +246,7 @@ def read_facts_with_clock(
 
 def read_facts_again(context: MachineContext) -> Facts:
     """Read the facts of a machine with its units, as read_facts_with_clock does. This run has read its facts before."""
-    clock, deadline = context.run_context.clock, context.build_read_deadline()
+    clock, deadline = context.clock, context.build_read_deadline()
     return read_facts_with_clock(context.transport, clock, deadline, context.known_facts, with_units=True)
 
 

@@ -46,14 +46,12 @@ def check_health_since(context: MachineContext) -> Sequence[Finding]:
 
 def _find_start(context: MachineContext) -> datetime:
     starts = (record.started_at for record in context.state.steps if record.step is not Step.ASSESS)
-    return min(starts, default=context.run_context.run.started_at)
+    return min(starts, default=context.run.started_at)
 
 
 def _run_health_script(context: MachineContext, script: Script) -> Sequence[Finding]:
     try:
-        answer = context.transport.run_script(
-            script, deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS)
-        )
+        answer = context.transport.run_script(script, deadline=Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS))
     except DeadlineExceeded:
         why = f"not known: the machine has not answered in {SCRIPT_TIMEOUT_SECONDS:.0f} s"
         return (Finding(HEALTH_CHECK, FindingLevel.GOOD, why),)

@@ -12,7 +12,7 @@ _SEPARATOR = "/"
 
 def build_lock_holder(context: MachineContext) -> str:
     """Return the holder of a lock that this run has on the machine under this name, as the machine stores it."""
-    return f"{context.run_context.run.id}{_SEPARATOR}{context.name}"
+    return f"{context.run.id}{_SEPARATOR}{context.name}"
 
 
 def split_lock_holder(holder: object) -> tuple[str, str]:

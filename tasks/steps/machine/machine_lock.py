@@ -109,20 +109,18 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
         The machine's last answer, the id of the run whose lock was taken over or "", and why the wait ended before the
         download did or "".
     """
-    clock = context.run_context.clock
-    preempts = "" if context.run_context.options.download_only else _DOWNLOADING_KIND
+    clock = context.clock
+    preempts = "" if context.options.download_only else _DOWNLOADING_KIND
     answer, preempted, pause = _request_lock(context, preempts), "", FIRST_PAUSE_SECONDS
     while answer.get("ending") is True:
         if why := check_may_start(context):
             return answer, "", f"; it was asked to stop, and its end was not awaited: {why}"
         preempted = split_lock_holder(answer.get("run"))[0]
         message = f"waiting: the download of run {preempted} is ending"
-        context.run_context.listener.on_progress(context.name, Step.PRECHECK, None, message)
+        context.listener.on_progress(context.name, Step.PRECHECK, None, message)
         clock.sleep(pause)
         pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
-        until = Deadline(find_machine_cut_off(context)).limit_to(
-            clock, context.run_context.options.max_unreachable_seconds
-        )
+        until = Deadline(find_machine_cut_off(context)).limit_to(clock, context.options.max_unreachable_seconds)
         answer = retry_transient(context, lambda: _request_lock(context, preempts), until)
     return answer, split_lock_holder(answer.get("preempted"))[0] or preempted, ""
 
@@ -148,13 +146,13 @@ def _is_uncertain(answer: ScriptRecord) -> bool:
 def _is_held_elsewhere(context: MachineContext, answer: ScriptRecord) -> bool:
     """Return whether an answer names another run. An answer without a valid run or time does not count."""
     run_id, _ = split_lock_holder(answer.get("run"))
-    return run_id not in {"", context.run_context.run.id} and bool(answer.get("job") or _parse_expiry(answer))
+    return run_id not in {"", context.run.id} and bool(answer.get("job") or _parse_expiry(answer))
 
 
 def _find_other_name(context: MachineContext, answer: ScriptRecord) -> str:
     """Return the other name of the machine under which this run has its lock, or ""."""
     run_id, name = split_lock_holder(answer.get("run"))
-    return name if run_id == context.run_context.run.id and name != context.name else ""
+    return name if run_id == context.run.id and name != context.name else ""
 
 
 def announce_attempt(context: MachineContext) -> None:
@@ -196,11 +194,7 @@ def release_lock(context: MachineContext) -> None:
 
     A lock that is not released expires. The machine does not release while a job runs, nor for an earlier attempt.
     """
-    if (
-        not context.state.may_hold_lock
-        or context.run_context.stop_token.is_lease_lost
-        or _may_have_running_job(context)
-    ):
+    if not context.state.may_hold_lock or context.stop_token.is_lease_lost or _may_have_running_job(context):
         return
     try:
         answer = _run_lock_script(context, {"release": "yes"})
@@ -234,7 +228,7 @@ def _has_ordered_nothing(context: MachineContext) -> bool:
     if context.state.was_started:
         return False
     try:
-        entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+        entries = context.records.read_entries(context.run.id, context.name)
     except RecordsError:
         return False
     return not any(entry.mark is JournalMark.BEFORE and entry.act in journal.MACHINE_CHANGING_ACTS for entry in entries)
@@ -246,8 +240,8 @@ def _find_attempt_number(context: MachineContext) -> int:
     Raises:
         RecordsError: the journal can't be written or read, or another process has the run.
     """
-    run_id, records = context.run_context.run.id, context.run_context.records
-    attempt_numbers = _attempt_numbers.setdefault(context.run_context.stop_token, {})
+    run_id, records = context.run.id, context.records
+    attempt_numbers = _attempt_numbers.setdefault(context.stop_token, {})
     if (run_id, context.name) not in attempt_numbers:
         key = secrets.token_hex(8)
         journal.record_end(context, Step.PRECHECK, ATTEMPT_ACT, key)
@@ -257,21 +251,18 @@ def _find_attempt_number(context: MachineContext) -> int:
 
 
 def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
-    run_context = context.run_context
     until = _find_lock_end(context)
     # without hooks, the lock may be short: hooks may take long before anything is ordered
     if not (context.state.was_started or context.has_hooks):
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
         until = min(
             until,
-            run_context.clock.now()
-            + IDLE_LOCK_DURATION
-            + timedelta(seconds=sum(each.timeout_seconds for each in checks)),
+            context.clock.now() + IDLE_LOCK_DURATION + timedelta(seconds=sum(each.timeout_seconds for each in checks)),
         )
     parameters = {
-        "by": run_context.run.started_by or "unknown",
+        "by": context.run.started_by or "unknown",
         "until": _to_machine_clock(context, until),
-        "kind": _DOWNLOADING_KIND if run_context.options.download_only else "",
+        "kind": _DOWNLOADING_KIND if context.options.download_only else "",
         "preempts": preempts,
     }
     return _run_lock_script(context, parameters)
@@ -279,8 +270,8 @@ def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
 
 def _find_lock_end(context: MachineContext) -> datetime:
     """Return when a lock expires under which something was ordered."""
-    window = context.run_context.window
-    if context.run_context.options.download_only:
+    window = context.window
+    if context.options.download_only:
         return window.end
     return window.end + max(LOCK_TIME_AFTER_WINDOW, timedelta(seconds=context.longest_reboot_seconds))
 
@@ -293,7 +284,7 @@ def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> Scr
     attempt_params = {"run": build_lock_holder(context), "attempt": str(_find_attempt_number(context))}
     records = context.transport.run_script(
         Script("claim", attempt_params | parameters),
-        deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS),
+        deadline=Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS),
     ).records
     return records[-1] if records else {}
 
@@ -302,7 +293,7 @@ def _describe_holder(context: MachineContext, answer: ScriptRecord) -> str:
     run_id, _ = split_lock_holder(answer.get("run"))
     if name := _find_other_name(context, answer):
         return describe_same_machine(name)
-    if run_id == context.run_context.run.id:
+    if run_id == context.run.id:
         return "locked by a later attempt of this run"
     whose = f"run {run_id or 'unknown'}" + (f" ({answer['by']})" if answer.get("by") else "")
     if answer.get("job"):

@@ -14,14 +14,14 @@ from tasks.steps.start_checks import is_visit_needed
 
 def explain_left_out(context: MachineContext) -> str:
     """Return why a planned machine is left out, by its assessment, or "". Without anything to do, none is."""
-    if not is_visit_needed(context.state, context.run_context.options):
+    if not is_visit_needed(context.state, context.options):
         return ""
     return _describe(context, context.packages)
 
 
 def leave_out(context: MachineContext, packages: PackageState, why: str) -> MachineState:
     """Return the state of a machine that is left out: NotStarted, with what was found."""
-    for each in check_auto_updaters(packages, paused=context.run_context.options.pauses_updaters):
+    for each in check_auto_updaters(packages, paused=context.options.pauses_updaters):
         context.add_finding(each)
     return replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
 
@@ -35,14 +35,14 @@ def halt_if_others_patch(context: MachineContext) -> bool:
     Raises:
         FleetpatchError: the packages can't be read. Nothing was changed.
     """
-    policy = context.run_context.options.patched_by_others
+    policy = context.options.patched_by_others
     if policy == "warn":
         return False
     packages = read_package_state_with_retry(context)
     if why := _describe(context, packages):
         context.state = leave_out(context, packages, why)
         return True
-    found = tuple(check_auto_updaters(packages, policy, paused=context.run_context.options.pauses_updaters))
+    found = tuple(check_auto_updaters(packages, policy, paused=context.options.pauses_updaters))
     for each in found:
         if each.level is FindingLevel.BLOCK:
             context.add_finding(each)
@@ -52,5 +52,5 @@ def halt_if_others_patch(context: MachineContext) -> bool:
 
 
 def _describe(context: MachineContext, packages: PackageState) -> str:
-    options = context.run_context.options
+    options = context.options
     return describe_left_out(packages, options.patched_by_others, paused=options.pauses_updaters)

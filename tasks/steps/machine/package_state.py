@@ -63,7 +63,7 @@ def simulate(context: MachineContext, updates: Sequence[Update], *, keep: Collec
 
 def read_package_state(context: MachineContext, *, refresh: bool = False) -> PackageState:
     """Read the package state once; with ``refresh``, the package manager reads its repositories first."""
-    clock, assessment = context.run_context.clock, context.state.assessment
+    clock, assessment = context.clock, context.state.assessment
     seconds = context.manager.default_rates.read_timeout_seconds + (REFRESH_TIMEOUT_SECONDS if refresh else 0)
     packages = query_packages(
         context.manager,
@@ -103,7 +103,7 @@ def read_package_state_with_retry(context: MachineContext) -> PackageState:
 
 def build_retry_deadline(context: MachineContext) -> Deadline:
     """Return the deadline for retries on a machine that was just changed and may be unreachable."""
-    return Deadline.after(context.run_context.clock, context.run_context.options.max_unreachable_seconds)
+    return Deadline.after(context.clock, context.options.max_unreachable_seconds)
 
 
 def wait_for_idle_packages(
@@ -120,17 +120,17 @@ def wait_for_idle_packages(
         until: when the wait ends.
         read: reads the package state.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     while True:
         packages = read(context)
         left = until.remaining_seconds(clock)
-        if not packages.at_work or left <= 0 or context.run_context.stop_token.is_stopping:
+        if not packages.at_work or left <= 0 or context.stop_token.is_stopping:
             return packages
         message = f"waiting: packages were being changed by {packages.at_work}"
-        context.run_context.listener.on_progress(context.name, step, None, message)
+        context.listener.on_progress(context.name, step, None, message)
         clock.sleep(min(POLL_SECONDS, left))
 
 
 def build_package_wait_deadline(context: MachineContext) -> Deadline:
     """Return the deadline for the wait for another process's transaction: some minutes, at most the window's end."""
-    return min(Deadline(context.run_context.window.end), Deadline.after(context.run_context.clock, MAX_WAIT_SECONDS))
+    return min(Deadline(context.window.end), Deadline.after(context.clock, MAX_WAIT_SECONDS))

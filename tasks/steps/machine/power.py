@@ -68,7 +68,7 @@ def _order(context: MachineContext, work: str, wanted: str, *, read_only: bool) 
 
 
 def _build_deadline(context: MachineContext) -> Deadline:
-    return Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS)
+    return Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS)
 
 
 def _parse_answer(answer: ScriptResult, wanted: str) -> PowerAnswer:

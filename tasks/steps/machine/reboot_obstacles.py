@@ -59,7 +59,7 @@ def read_reboot_readiness(context: MachineContext, seconds: float = SCRIPT_TIMEO
         ProtocolViolation: the answer is not valid.
     """
     script = context.build_shared_script("reboot_obstacles", {"locks": context.manager.lock_files})
-    answer = context.transport.run_script(script, deadline=Deadline.after(context.run_context.clock, seconds))
+    answer = context.transport.run_script(script, deadline=Deadline.after(context.clock, seconds))
     boots = answer.find_records("boot")
     if answer.exit_code or len(boots) != 1:
         raise ProtocolViolation(
@@ -106,7 +106,7 @@ class RebootWait:
         Raises:
             FleetpatchError: the machine could not be asked.
         """
-        clock, stop_token = self.context.run_context.clock, self.context.run_context.stop_token
+        clock, stop_token = self.context.clock, self.context.stop_token
         began, pause, before = clock.now(), FIRST_PAUSE_SECONDS, self.waited_seconds
         while True:
             readiness = retry_transient(
@@ -139,7 +139,7 @@ class RebootWait:
 
     def _check_wait_over(self, readiness: RebootReadiness) -> str:
         """Return why the wait is over, or ""."""
-        now = self.context.run_context.clock.now()
+        now = self.context.clock.now()
         if readiness.obstacle_kind != "packages":
             self._unfinished_since = None
         elif self._unfinished_since is None:
@@ -150,7 +150,7 @@ class RebootWait:
             return ""
         if self.end_reason:
             return f"{self.summary}; {self.end_reason}"
-        window = self.context.run_context.window
+        window = self.context.window
         left = check_time_fit(
             now, self.context.reboot_seconds, window.end, "the reboot", "the end of the window", zone=window.zone
         )
@@ -158,7 +158,7 @@ class RebootWait:
 
     def _check_lock_lost(self) -> str:
         """Renew the machine lock if it is due. Return who has it instead, or ""."""
-        now = self.context.run_context.clock.now()
+        now = self.context.clock.now()
         if self._lock_renewed_at is not None and now - self._lock_renewed_at < LOCK_RENEWAL_INTERVAL:
             return ""
         taken = retry_transient(self.context, lambda: renew_lock(self.context), self._build_retry_deadline())
@@ -166,25 +166,25 @@ class RebootWait:
         return f"{self.summary}; {taken}" if taken else ""
 
     def _build_retry_deadline(self) -> Deadline:
-        clock = self.context.run_context.clock
-        return Deadline(self.ends_at).limit_to(clock, self.context.run_context.options.max_unreachable_seconds)
+        clock = self.context.clock
+        return Deadline(self.ends_at).limit_to(clock, self.context.options.max_unreachable_seconds)
 
     def _announce(self) -> None:
         context, until = (
             self.context,
-            format_time_with_zone(self.ends_at.replace(microsecond=0), self.context.run_context.window.zone),
+            format_time_with_zone(self.ends_at.replace(microsecond=0), self.context.window.zone),
         )
         message = f"waiting: {self.obstacle}; the reboot can wait until {until}"
-        context.run_context.listener.on_progress(context.name, Step.REBOOT, None, message)
+        context.listener.on_progress(context.name, Step.REBOOT, None, message)
         if not self._is_announced:
             self._is_announced = True
-            context.run_context.listener.on_message(f"{context.name}: {message}")
+            context.listener.on_message(f"{context.name}: {message}")
 
     def _sleep_unless_stopped(self, seconds: float) -> None:
         """Sleep. If a stop is requested meanwhile, return at once."""
         # a new connection costs less than hundreds of idle ones
         if seconds >= LONGEST_PAUSE_SECONDS / 2:
             self.context.transport.close()
-        while seconds > 0 and not self.context.run_context.stop_token.is_stopping:
-            self.context.run_context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
+        while seconds > 0 and not self.context.stop_token.is_stopping:
+            self.context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
             seconds -= STOP_CHECK_SECONDS

@@ -53,9 +53,7 @@ def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | 
     """
     boot_id = order.params["expected_boot_id"]
     try:
-        answer = context.transport.run_script(
-            order, deadline=Deadline.after(context.run_context.clock, ORDER_TIMEOUT_SECONDS)
-        )
+        answer = context.transport.run_script(order, deadline=Deadline.after(context.clock, ORDER_TIMEOUT_SECONDS))
     except TransportError as error:
         if not is_transient(error):
             raise
@@ -99,19 +97,19 @@ class _RebootWatch:
         self.was_silent = self.was_silent or self.silent_since is not None
         self.silent_since = None
         if readiness.obstacle_kind == "lock":
-            self.work, self.worked_at = readiness.obstacle, self.context.run_context.clock.now()
+            self.work, self.worked_at = readiness.obstacle, self.context.clock.now()
 
     @property
     def waited_seconds(self) -> float:
         """How long the machine has taken so far to go down, or to come back since then."""
-        return (self.context.run_context.clock.now() - (self.silent_since or self.ordered_at)).total_seconds()
+        return (self.context.clock.now() - (self.silent_since or self.ordered_at)).total_seconds()
 
     @property
     def allowed_seconds(self) -> float:
         """How long it may take. One that is at work, and that has not abandoned the order, has longer to go down."""
         if self.silent_since is not None:
             return self.context.coming_up_seconds
-        now = self.context.run_context.clock.now()
+        now = self.context.clock.now()
         works = self.worked_at is not None and (now - self.worked_at).total_seconds() <= _WORK_SECONDS
         return self.context.going_down_seconds * (MAX_GOING_DOWN_FACTOR if works else 1)
 
@@ -137,7 +135,7 @@ def watch_reboot(
     context: MachineContext, result: RebootResult, ordered_at: datetime
 ) -> tuple[RebootResult, ScriptRecord | None]:
     """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did."""
-    clock, watch = context.run_context.clock, _RebootWatch(context, ordered_at)
+    clock, watch = context.clock, _RebootWatch(context, ordered_at)
     while True:
         asked_at = clock.now()
         readiness = watch.read_readiness()
@@ -185,7 +183,7 @@ def pause_between_polls(context: MachineContext, waited: float, allowed: float) 
         allowed: the seconds that it may last.
     """
     pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
-    context.run_context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
+    context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
 
 
 def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], bool]) -> bool:
@@ -195,7 +193,7 @@ def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], 
         context: of the machine, which may take its time to come up.
         condition: of the boot id.
     """
-    clock = context.run_context.clock
+    clock = context.clock
     began, allowed = clock.now(), context.coming_up_seconds
     while not condition(read_boot_id(context)):
         waited = (clock.now() - began).total_seconds()
@@ -211,7 +209,7 @@ def read_boot_id(context: MachineContext) -> str | None:
 
     A wrong host key, or another machine that answers, is raised: it does not prove a boot.
     """
-    clock = context.run_context.clock
+    clock = context.clock
 
     def read() -> str:
         deadline = Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)
@@ -228,7 +226,7 @@ def _ask_while_booting(context: MachineContext, ask: Callable[[], _Answer]) -> _
         context.transport.close()
         if is_still_booting(error):
             if isinstance(error, AuthenticationFailed):
-                context.run_context.clock.sleep(LOGIN_REFUSED_PAUSE_SECONDS)
+                context.clock.sleep(LOGIN_REFUSED_PAUSE_SECONDS)
             return None
         raise
 
@@ -243,4 +241,4 @@ def is_still_booting(error: FleetpatchError) -> bool:
 
 def report_reboot_progress(context: MachineContext, message: str) -> None:
     """Report the progress of the reboot step."""
-    context.run_context.listener.on_progress(context.name, Step.REBOOT, None, message)
+    context.listener.on_progress(context.name, Step.REBOOT, None, message)

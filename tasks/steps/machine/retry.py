@@ -23,7 +23,7 @@ def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadli
     return retry(
         ask,
         FleetpatchError,
-        clock=context.run_context.clock,
+        clock=context.clock,
         deadline=until,
         wait=LONGEST_PAUSE_SECONDS,
         is_retryable=is_transient,

@@ -33,7 +33,7 @@ def ask_role(context: MachineContext, role: SetRole) -> str:
     """
     if not role.command:
         return role.find_in_tags(context.state.machine.tags)
-    deadline = Deadline.after(context.run_context.clock, role.timeout_seconds + COMMAND_GRACE_SECONDS)
+    deadline = Deadline.after(context.clock, role.timeout_seconds + COMMAND_GRACE_SECONDS)
     parameters = {"command": role.command, "timeout": f"{role.timeout_seconds:.0f}"}
     script = context.build_shared_script("probe", parameters)
     answer = context.transport.run_script(script, deadline=deadline).find_records("probe")
@@ -87,7 +87,7 @@ def explain_left_drained(context: MachineContext) -> str:
     validation = context.state.validation
     if validation is not None:
         return "" if validation.is_healthy else f"validation: {describe_blocking_findings(validation.findings)}"
-    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    entries = context.records.read_entries(context.run.id, context.name)
     if not any(entry.mark is JournalMark.BEFORE and entry.act in _ACTS_OUT_OF_SERVICE for entry in entries):
         return ""
     state = context.state

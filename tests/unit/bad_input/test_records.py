@@ -145,8 +145,8 @@ def taken_up(fleet: SimFleet) -> MachineContext:
 def test_a_journal_of_a_job_that_makes_no_sense(detail: object) -> None:
     fleet = SimFleet()
     work = taken_up(fleet)
-    key = journal.build_job_id(work.run_context.run.id, work.name, "install", 0)
-    entry = make_journal_entry(run_id=work.run_context.run.id, key=key, detail={"transactions": detail})
+    key = journal.build_job_id(work.run.id, work.name, "install", 0)
+    entry = make_journal_entry(run_id=work.run.id, key=key, detail={"transactions": detail})
     fleet.records.append_entry(entry)
     with pytest.raises(RecordsError, match=key) as caught:
         find_submitted_transactions(work, Kind.INSTALL, 0)

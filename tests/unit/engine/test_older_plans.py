@@ -1,8 +1,8 @@
 """A run of an earlier version is resumed: its records lack what package managers say today."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 from tasks.machines.managers.apt.manager import AptManager
 from tasks.rules.machine_checks.service_restarts import find_restartable_services
@@ -11,6 +11,12 @@ from tasks.steps.checkpoint import complete_recorded_state
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tests.support import builders as make
+
+
+def make_context(state: MachineState) -> MachineContext:
+    """Return the context of a machine that nothing reaches: only its package manager is known."""
+    run_context = Mock(find_manager=lambda facts: AptManager())
+    return MachineContext(cast("Any", run_context), cast("Any", None), state)
 
 
 def test_boot_packages_and_updaters_are_known_again() -> None:
@@ -23,9 +29,7 @@ def test_boot_packages_and_updaters_are_known_again() -> None:
         plan=make.make_plan(chosen=(shim, other)),
         packages_after=packages,
     )
-    context = MachineContext(
-        cast("Any", SimpleNamespace(find_manager=lambda facts: AptManager())), cast("Any", None), state
-    )
+    context = make_context(state)
 
     complete_recorded_state(context)
 
@@ -44,9 +48,7 @@ def test_a_resumed_run_keeps_the_versions_that_were_chosen() -> None:
         assessment=make.make_assessment(packages=packages),
         plan=make.make_plan(chosen=(chosen,)),
     )
-    context = MachineContext(
-        cast("Any", SimpleNamespace(find_manager=lambda facts: AptManager())), cast("Any", None), state
-    )
+    context = make_context(state)
 
     complete_recorded_state(context)
 
@@ -55,7 +57,7 @@ def test_a_resumed_run_keeps_the_versions_that_were_chosen() -> None:
 
 
 def test_a_machine_without_an_answer_stays_as_it_is() -> None:
-    context = MachineContext(cast("Any", None), cast("Any", None), MachineState(make.make_machine()))
+    context = make_context(MachineState(make.make_machine()))
 
     complete_recorded_state(context)
 
