@@ -50,9 +50,11 @@ class LocalRunner:
     def show_plan(self, planned: RunReport) -> None:
         """Show nothing: the command prints the plan itself."""
 
-    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:  # noqa: ARG002 - the seam's
-        """Call the body."""
-        return body()
+    def begin_wave(self, wave: Wave) -> None:
+        """Show nothing: the listener has the message."""
+
+    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+        """Show nothing."""
 
     def publish(self, report: RunReport) -> None:
         """Write the report files. If that fails, the error is reported and the run does not fail."""

@@ -4,6 +4,7 @@ The task run of a failed step is Failed (red) in Prefect. No exception is raised
 """
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,102 +42,86 @@ class OpaqueMachineState:
         return self.state.machine.name
 
 
-def to_prefect_state(machine_state: MachineState, step: Step) -> MachineState | State[OpaqueMachineState]:
-    """Return the result of a step; in a Prefect Failed state when the step failed."""
-    state, message = evaluate_step(machine_state, step)
-    if state is OperationState.FAILED:
-        return Failed(message=message, data=OpaqueMachineState(machine_state))
-    return machine_state
-
-
 def is_transient_failure(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
     """Return whether a retry of a failed task run may succeed. The kind of the error decides, never its text."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, FleetpatchError) and error.transient
 
 
-@task(
-    name="assess",
-    task_run_name="assess {work.name}",
-    retries=2,
-    retry_delay_seconds=[5, 15],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_transient_failure,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def assess_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Read the facts and pending updates of a machine, and make its plan.
+StepTask = Task[["StepExecution"], MachineState | State[OpaqueMachineState]]
 
-    It only reads, so Prefect retries it after transient errors.
+
+class StepExecution:
+    """One execution of a step on a machine: the parameter of its task, which keeps the step's own result.
+
+    Prefect may fail before or after the body of a task. It is not a dataclass: Prefect would copy it.
+
+    Attributes:
+        has_begun: whether the task's body was called.
+        has_succeeded: whether the step neither raised an error nor failed.
+        error: what the step raised.
     """
-    return to_prefect_state(execute_step(work, Step.ASSESS), Step.ASSESS)
+
+    __slots__ = ("context", "error", "has_begun", "has_succeeded", "step")
+
+    def __init__(self, context: MachineContext, step: Step) -> None:
+        self.context, self.step = context, step
+        self.has_begun = self.has_succeeded = False
+        self.error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The name of its task run: the step and the machine."""
+        return f"{self.step} {self.context.name}"
+
+    def run(self) -> MachineState | State[OpaqueMachineState]:
+        """Execute the step. Return its result, in a Prefect Failed state if the step failed."""
+        self.has_begun, self.has_succeeded, self.error = True, False, None
+        try:
+            machine_state = execute_step(self.context, self.step)
+            state, message = evaluate_step(machine_state, self.step)
+        except BaseException as error:
+            self.error = error
+            raise
+        if state is OperationState.FAILED:
+            return Failed(message=message, data=OpaqueMachineState(machine_state))
+        self.has_succeeded = True
+        return machine_state
 
 
-@task(
-    name="precheck",
-    task_run_name="precheck {work.name}",
-    retries=2,
-    retry_delay_seconds=[5, 15],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_transient_failure,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def precheck_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Check whether a machine may be patched now.
+def build_step_task(step: Step, *, retries: int) -> StepTask:
+    """Return the task of a step. A step that fails with a transient error is retried so many times."""
 
-    It only reads, so Prefect retries it after transient errors.
-    """
-    return to_prefect_state(execute_step(work, Step.PRECHECK), Step.PRECHECK)
+    @task(
+        name=step.value,
+        task_run_name="{execution.name}",
+        retries=retries,
+        retry_delay_seconds=[5, 15],
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_transient_failure,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def run_step(execution: StepExecution) -> MachineState | State[OpaqueMachineState]:
+        return execution.run()
 
-
-@task(
-    name="install",
-    task_run_name="install {work.name}",
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def install_updates(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Install the chosen updates in a detached job on the machine.
-
-    It changes the machine, so Prefect never retries it: a repeated request must have one effect.
-    """
-    return to_prefect_state(execute_step(work, Step.INSTALL), Step.INSTALL)
+    return run_step
 
 
-@task(
-    name="reboot",
-    task_run_name="reboot {work.name}",
-    retries=0,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def reboot_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Reboot a machine when the policy, the reboot need and the window allow it.
+STEP_TASKS: Mapping[Step, StepTask] = {
+    Step.ASSESS: build_step_task(Step.ASSESS, retries=2),
+    Step.PRECHECK: build_step_task(Step.PRECHECK, retries=2),
+    Step.INSTALL: build_step_task(Step.INSTALL, retries=0),
+    Step.REBOOT: build_step_task(Step.REBOOT, retries=0),
+    Step.VALIDATE: build_step_task(Step.VALIDATE, retries=2),
+}
+"""The tasks that change a machine are never retried: a repeated request must have one effect."""
 
-    It changes the machine, so Prefect never retries it: a repeated request must have one effect.
-    """
-    return to_prefect_state(execute_step(work, Step.REBOOT), Step.REBOOT)
-
-
-@task(
-    name="validate",
-    task_run_name="validate {work.name}",
-    retries=2,
-    retry_delay_seconds=[5, 15],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_transient_failure,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def validate_machine(work: MachineContext) -> MachineState | State[OpaqueMachineState]:
-    """Assess a machine after the installation and compare its state with the state before.
-
-    It only reads, so Prefect retries it after transient errors.
-    """
-    return to_prefect_state(execute_step(work, Step.VALIDATE), Step.VALIDATE)
+ASSESS_ONCE: StepTask = build_step_task(Step.ASSESS, retries=0)
+"""For machines without retries (see ``MachineContext.is_retry_disabled``)."""
 
 
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)

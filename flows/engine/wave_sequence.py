@@ -1,6 +1,5 @@
 """The waves of a run in sequence: which machines begin, which are tried again, and which are skipped."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -106,7 +105,13 @@ class WaveSequence:
             if wave_contexts:
                 rest = replace(wave, machines=tuple(work.name for work in wave_contexts))  # the other machines are done
                 self._ports.listener.on_message(f"wave {wave.number} of {len(waves)}: {', '.join(rest.machines)}")
-                self._outcomes += self._runner.run_wave(rest, functools.partial(self._run_wave, wave_contexts))
+                outcomes: Sequence[Outcome] = ()
+                self._runner.begin_wave(rest)
+                try:
+                    outcomes = self._run_wave(wave_contexts)
+                finally:
+                    self._runner.end_wave(outcomes)
+                self._outcomes += outcomes
                 self._is_first = False
             self._failure_counter.end_wave()
             if self.open_machines.intersection(wave.machines):

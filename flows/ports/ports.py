@@ -118,7 +118,7 @@ class Ports:
 
 
 class Runner(Protocol):
-    """How steps and waves are executed: as plain calls, or as Prefect's flows and tasks."""
+    """How steps are executed, as plain calls or as Prefect's tasks, and how a run is shown."""
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run one step of one machine."""
@@ -128,8 +128,12 @@ class Runner(Protocol):
         """Show the plan before anything begins. Return at once, and never raise."""
         ...
 
-    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
-        """Run one wave: call ``body`` once and return its result."""
+    def begin_wave(self, wave: Wave) -> None:
+        """Show that a wave begins. Return at once, and never raise."""
+        ...
+
+    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+        """Show how a wave has ended; without outcomes it broke off. Return at once, and never raise."""
         ...
 
     def publish(self, report: RunReport) -> None:

@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,7 +25,7 @@ MAX_WAIT_SECONDS = 86_400.0
 
 
 class ApiMonitor:
-    """Monitors Prefect's API: on request, and in a separate thread inside a ``with`` block.
+    """Monitors Prefect's API: on request, and in a separate thread between ``start`` and ``stop``.
 
     Args:
         flow_run_id: the present flow run; the API must return it.
@@ -39,19 +38,16 @@ class ApiMonitor:
         self._unreachable_since: float | None = None
         self._earlier_unreachable_seconds = 0.0
 
-    def __enter__(self) -> Self:
-        """Start the thread."""
+    def start(self) -> None:
+        """Poll the API in a separate thread until ``stop``."""
         self._stop_event = threading.Event()
         run = contextvars.copy_context().run
         threading.Thread(
-            target=run, args=(self._poll_until_stopped, self._stop_event), name="Prefect's ear", daemon=True
+            target=run, args=(self._poll_until_stopped, self._stop_event), name="Prefect monitor", daemon=True
         ).start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the thread without waiting for it: a call to Prefect may be in progress."""
+    def stop(self) -> None:
+        """End the thread without waiting for it: a call to Prefect may be in progress."""
         self._stop_event.set()
 
     @property

@@ -46,19 +46,6 @@ def build_resume_name(run_id: str) -> str:
     return f"resume {sanitize_to_one_line(run_id, 100)}"
 
 
-def build_wave_name(subject: str, number: int, waves: int, machines: int) -> str:
-    """Return the name of a wave's flow run: "web-weekly: wave 2 of 5 (12 machines)". Pure.
-
-    Args:
-        subject: what the run is for.
-        number: the number of the wave, from 1.
-        waves: how many waves there are; 0 if that is not known.
-        machines: how many machines the wave has.
-    """
-    of = f" of {waves}" if waves else ""
-    return f"{subject}: wave {number}{of} ({machines} {'machine' if machines == 1 else 'machines'})"
-
-
 def rename_flow_run(flow_run_id: str, name: str) -> None:
     """Give a flow run another name. For a background thread: it asks once, and Prefect may take some seconds.
 

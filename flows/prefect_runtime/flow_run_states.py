@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
@@ -59,7 +60,7 @@ def was_flow_run_cancelled(flow_run_id: str) -> bool:
 
 
 def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
-    """Set the state of a flow run whose process died to the run's end, and mark its open waves and steps as crashed.
+    """Set the state of a flow run whose process died to the run's end, and mark its open steps and forms as crashed.
 
     A flow run that this server does not have is ignored.
 
@@ -79,7 +80,7 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
 
 
 def end_flow_run(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
-    """Set the state of a flow run without a process to its run's end, and mark its open waves and steps as crashed.
+    """Set the state of a flow run without a process to its run's end, and mark its open steps and forms as crashed.
 
     Args:
         client: a client of the Prefect server.
@@ -87,42 +88,44 @@ def end_flow_run(client: SyncPrefectClient, found: FlowRun, run: RunInfo, messag
         run: the run at its end.
         message: the message of the states.
     """
-    open_waves = [wave for wave in read_wave_flow_runs(client, found.id) if not _has_ended(wave)]
-    _mark_crashed(client, open_waves, message, found.id)
+    _mark_crashed(client, found.id, message)
     _correct_state(client, found, run, message, must_begin=False)
 
 
-def close_stale_waves(flow_run_id: UUID, own_wave_ids: Collection[UUID]) -> None:
-    """Mark the open waves and steps of earlier processes of this flow run as crashed.
+def close_stale_steps(flow_run_id: UUID, began_at: datetime) -> None:
+    """Mark the open steps and forms of earlier processes of this flow run as crashed.
 
     Args:
         flow_run_id: the flow run.
-        own_wave_ids: ids of the waves that this process has begun. They report their own end.
+        began_at: when this process began. What began later reports its own end.
     """
     with get_client(sync_client=True) as client:
-        open_waves = [
-            wave
-            for wave in read_wave_flow_runs(client, flow_run_id)
-            if not _has_ended(wave) and wave.id not in own_wave_ids
-        ]
-        if open_waves:
-            _mark_crashed(client, open_waves, "its process ended; another process continues")
+        _mark_crashed(client, flow_run_id, "its process ended; another process continues", began_at)
 
 
-def _mark_crashed(client: SyncPrefectClient, waves: Sequence[FlowRun], message: str, *others: UUID) -> None:
-    """Mark waves as crashed, and open steps of these waves and of other flow runs."""
+def _mark_crashed(
+    client: SyncPrefectClient, flow_run_id: UUID, message: str, began_before: datetime | None = None
+) -> None:
+    """Mark the open task runs and subflows of a flow run as crashed, or those of them that began before a time."""
     crashed: State[None] = Crashed(message=message)
-    mine = FlowRunFilter(id=FlowRunFilterId(any_=[*others, *(wave.id for wave in waves)]))
-    tasks = read_all_pages(
+
+    def is_left_open(run: FlowRun | TaskRun) -> bool:
+        began_at = run.start_time or run.created
+        is_earlier = began_before is None or (began_at is not None and to_utc_datetime(began_at) < began_before)
+        return is_earlier and not (run.state is not None and run.state.is_final())
+
+    subflows = [subflow for subflow in read_subflow_runs(client, flow_run_id) if is_left_open(subflow)]
+    own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
+    task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
-            flow_run_filter=mine, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
+            flow_run_filter=own, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
         )
     )
-    for task in tasks:
-        if not _has_ended(task):
-            client.set_task_run_state(task.id, crashed, force=True)
-    for wave in waves:
-        client.set_flow_run_state(wave.id, crashed, force=True)
+    for task_run in task_runs:
+        if is_left_open(task_run):
+            client.set_task_run_state(task_run.id, crashed, force=True)
+    for subflow in subflows:
+        client.set_flow_run_state(subflow.id, crashed, force=True)
 
 
 def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") -> None:
@@ -174,12 +177,8 @@ def _correct_state(
         client.set_flow_run_state(found.id, wanted, force=True)
 
 
-def _has_ended(run: FlowRun | TaskRun) -> bool:
-    return run.state is not None and run.state.is_final()
-
-
-def read_wave_flow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
-    """Return the flow runs of waves under a flow run."""
+def read_subflow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
+    """Return the subflows of a flow run: its approval forms."""
     under = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
     return list(
         read_all_pages(

@@ -67,7 +67,12 @@ def render_progress(report: RunReport, begun: Collection[int], current: Wave | N
         over = {*begun, *(wave.number for wave in report.waves if len(by_wave[wave.number]) == len(wave.machines))}
         following = next((wave for wave in report.waves if wave.number not in over), None)
         lines += [f"Next: wave {following.number} of {total}: {_join(following)}", ""] if following is not None else []
-    rows = [_render_wave(wave, by_wave[wave.number]) for wave in report.waves if by_wave[wave.number]]
+    now = current.number if current is not None else 0
+    rows = [
+        _render_wave(wave, by_wave[wave.number], is_running=wave.number == now)
+        for wave in report.waves
+        if by_wave[wave.number] or wave.number == now
+    ]
     lines += ["| Wave | Machines | Failed | Result |", "|---|---|---|---|", *rows] if rows else []
     text = render_link(run.id, web_url) + "\n".join(lines) + "\n"
     return limit_markdown(text, f"There are more waves: fleetpatch show {run.id}")
@@ -81,10 +86,11 @@ def _render_end(run: RunInfo) -> list[str]:
     return [escape_markdown(run.message, 400), ""] if run.message else []
 
 
-def _render_wave(wave: Wave, outcomes: Sequence[Outcome]) -> str:
+def _render_wave(wave: Wave, outcomes: Sequence[Outcome], *, is_running: bool) -> str:
     failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
     shown = f"{len(failed)}: {escape_markdown(join_first_names(failed, _MAX_NAMES))}" if failed else "0"
-    return f"| {wave.number} | {len(wave.machines)} | {shown} | {_count_states(outcomes)} |"
+    result = ", ".join(filter(None, (_count_states(outcomes), OperationState.IN_PROGRESS.value if is_running else "")))
+    return f"| {wave.number} | {len(wave.machines)} | {shown} | {result} |"
 
 
 def _count_states(outcomes: Sequence[Outcome]) -> str:
@@ -159,11 +165,6 @@ class RunArtifacts:
         self._plan: LiveArtifact | None = None
         self._progress: LiveArtifact | None = None
         self._begun: set[int] = set()
-
-    @property
-    def wave_count(self) -> int:
-        """How many waves the plan has; 0 before it is known."""
-        return len(self._report.waves) if self._report is not None else 0
 
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan of a run in the background."""

@@ -326,6 +326,5 @@ class _Waves(LocalRunner):
         super().__init__()
         self._begins = begins
 
-    def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+    def begin_wave(self, wave: Wave) -> None:
         self._begins(wave)
-        return super().run_wave(wave, body)

@@ -1,6 +1,5 @@
 """What Prefect's own server says of runs, asked as the UI does."""
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class Seen:
     """A flow run with its parts: name -> state's name."""
 
     run: FlowRun
-    waves: dict[str, str]
+    subflows: dict[str, str]
     tasks: dict[str, str]
 
 
@@ -34,24 +33,17 @@ def look(flow_run_id: UUID, tasks: int) -> Seen:
     until = time.monotonic() + WAIT_SECONDS
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run_id)
-        waves = client.read_flow_runs(
+        subflows = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
         )
-        mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(wave.id for wave in waves)]))
+        mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
         while True:
             found = [one for one in client.read_task_runs(flow_run_filter=mine) if one.flow_run_id]
-            steps = [one for one in found if not one.name.startswith("patch-wave")]
-            ended = [one for one in steps if one.state is not None and one.state.is_final()]
+            ended = [one for one in found if one.state is not None and one.state.is_final()]
             if len(ended) >= tasks or time.monotonic() > until:
                 break
             time.sleep(0.2)
-    return Seen(run, {short_wave_name(name): state for name, state in states_of(waves).items()}, states_of(steps))
-
-
-def short_wave_name(name: str) -> str:
-    """Return "wave-2" for "web: wave 2 of 5 (12 machines)"."""
-    found = re.search(r": wave (\d+)(?: of \d+)? \(\d+ machines?\)$", name)
-    return f"wave-{found[1]}" if found else name
+    return Seen(run, states_of(subflows), states_of(found))
 
 
 def states_of(runs: Sequence[Any]) -> dict[str, str]:
@@ -63,3 +55,9 @@ def artifacts(flow_run_id: UUID) -> dict[str, Artifact]:
     mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
     with get_client(sync_client=True) as client:
         return {one.key: one for one in client.read_artifacts(artifact_filter=mine) if one.key is not None}
+
+
+def waves(flow_run_id: UUID) -> list[str]:
+    """Return the rows of the waves in the progress of a run, without the bars: "1 | 2 | 0 | 2 Succeeded"."""
+    text = str(artifacts(flow_run_id)["fleetpatch-patch-progress"].data)
+    return [line.strip("| ") for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]

@@ -14,7 +14,7 @@ import pytest
 
 from deployments.server.health_checks import check_zombie_runs
 from deployments.server.probe import probe_server
-from flows.prefect_runtime.flow_run_states import read_wave_flow_runs
+from flows.prefect_runtime.flow_run_states import read_subflow_runs
 from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs
 from tasks.domain.states import FindingLevel
 from tasks.records.queries.history import History
@@ -205,7 +205,8 @@ def test_a_server_that_is_killed_in_mid_run_and_comes_back_after_it(start, surro
             assert flow_run.state is not None
             assert "Prefect did not receive it then" in (flow_run.state.message or "")
             assert all(
-                wave.state is not None and wave.state.is_final() for wave in read_wave_flow_runs(client, flow_run.id)
+                subflow.state is not None and subflow.state.is_final()
+                for subflow in read_subflow_runs(client, flow_run.id)
             )
             (running,) = check_zombie_runs(probe_server(records_url, now=later))
             assert running.level is FindingLevel.GOOD

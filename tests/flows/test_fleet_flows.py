@@ -14,6 +14,7 @@ from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import runner
 from flows.request.assess_request import AssessRequest
+from tasks import prefect_tasks
 from tasks.domain.errors import ConnectionLost, FleetpatchError, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
@@ -22,7 +23,7 @@ from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener
-from tests.flows.prefect_view import artifacts, look
+from tests.flows.prefect_view import artifacts, look, waves
 from tests.flows.test_readme import example
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -38,7 +39,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their delays."""
     quick = {
         step: task.with_options(retry_delay_seconds=0, retry_jitter_factor=0)
-        for step, task in runner.STEP_TASKS.items()
+        for step, task in prefect_tasks.STEP_TASKS.items()
     }
     monkeypatch.setattr(runner, "STEP_TASKS", quick)
 
@@ -65,7 +66,8 @@ def test_a_fleet_that_is_patched_well_and_no_secret_is_among_the_parameters(flee
     run_id = state.state_details.flow_run_id
     assert run_id is not None
     seen = look(run_id, tasks=11)
-    assert seen.waves == {"wave-1": "Completed", "wave-2": "Completed"}
+    assert waves(run_id) == ["1 | 1 | 0 | 1 Succeeded", "2 | 1 | 0 | 1 Succeeded"]
+    assert seen.subflows == {}
     steps = ("assess", "precheck", "install", "reboot", "validate")
     expected = {f"{step} {name}": "Completed" for step in steps for name in ("web", "db")}
     (report_task,) = set(seen.tasks) - set(expected)
@@ -97,7 +99,7 @@ def test_a_machine_that_fails_is_red_where_it_failed_and_the_flow_raises_once(fl
     }
     assert state.state_details.flow_run_id is not None
     seen = look(state.state_details.flow_run_id, tasks=13)  # "gone" is assessed twice: with the others, and in its wave
-    assert seen.waves == {"wave-1": "Failed"}
+    assert waves(state.state_details.flow_run_id) == ["1 | 3 | 2: bad, gone | 2 Failed, 1 Succeeded"]
     assert seen.tasks["assess gone"] == "Failed"
     assert seen.tasks["install bad"] == "Failed"
     assert seen.tasks["install good"] == seen.tasks["assess bad"] == "Completed"
@@ -180,7 +182,7 @@ def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
     state = ran(patch_fleet, fleet.request(waves={"failure_budget_count": 2}))
 
     assert sorted(calls) == ["busy", "cut"]
-    assert runner.STEP_TASKS[step].retries == 0
+    assert prefect_tasks.STEP_TASKS[step].retries == 0
     report = failure_of(state).report
     for name, (error, _) in errors.items():
         outcome = outcome_of(report, name)
@@ -267,7 +269,9 @@ def test_a_dry_run_is_a_flow_run_without_waves(fleet: SimFleet) -> None:
     assert state.is_completed(), state.message
     assert state.state_details.flow_run_id is not None
     seen = look(state.state_details.flow_run_id, tasks=2)
-    assert seen.waves == {}
+    assert "fleetpatch-patch-progress" not in artifacts(state.state_details.flow_run_id) or not waves(
+        state.state_details.flow_run_id
+    )
     assert [name for name in seen.tasks if not name.startswith("report")] == ["assess web"]
 
 

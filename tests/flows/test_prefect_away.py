@@ -10,7 +10,6 @@ import httpx
 import pytest
 from prefect.client import base
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
@@ -20,7 +19,6 @@ from prefect.utilities.engine import emit_task_run_state_change_event
 from flows.patch import patch_fleet
 from flows.prefect_runtime import api_health, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
-from flows.prefect_runtime.wave_subflow import WaveSubflow, patch_wave
 from tasks.domain.errors import CannotRun
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
@@ -28,7 +26,7 @@ from tasks.domain.states import OperationState, Step
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
-from tests.flows.prefect_view import artifacts, look, short_wave_name
+from tests.flows.prefect_view import artifacts, look
 from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -72,7 +70,6 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
     monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 120.0)
     monkeypatch.setattr(runner, "RETURN_TIMEOUT_SECONDS", 120.0)
-    monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 1.0)
     monkeypatch.setattr(api_health, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(api_health, "RETRY_SECONDS", 0.1)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):  # lines of the log are among what is refused
@@ -147,7 +144,7 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
     note = kept(fleet).run.message
     assert failed.value.report.outcomes == kept(fleet).outcomes
     assert note.startswith("Prefect can't be reached since 20")
-    assert " UTC: it did not receive wave-1, wave-2, the ends of up to " in note
+    assert " UTC: it did not receive the ends of up to " in note
     assert "how the flow run ended, and shows this run as Running until `fleetpatch reconcile` corrects that." in note
     assert note.endswith("The records and this report are complete.")
     assert sorted(calls) == sorted({f"{step} {name}" for step in STEPS for name in ("web", "bad")} & set(calls))
@@ -176,7 +173,7 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
         return any("does not answer" in record.getMessage() for record in caplog.records)
 
     def refuses(request: httpx.Request) -> bool:
-        if not away_since and "validate web" in calls and request.url.path.endswith("/set_state"):
+        if not away_since and "validate web" in calls and "/artifacts/" in request.url.path:
             away_since.append(time.monotonic())
         seconds = time.monotonic() - away_since[0] if away_since else 0.0
         return bool(away_since) and (seconds < 3 or (seconds < PATIENCE and not is_noticed()))
@@ -189,7 +186,6 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     run_id = state.state_details.flow_run_id
     assert run_id is not None
     seen = look(run_id, tasks=len(calls) + 1)
-    assert seen.waves == {"wave-1": "Completed", "wave-2": "Failed"}
     assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
     # The plan and the progress are for the time of the run: they may be missing.
     shown = set(artifacts(run_id)) - {"fleetpatch-patch-plan", "fleetpatch-patch-progress"}
@@ -233,78 +229,16 @@ def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: li
         if any(call.startswith("validate") for call in calls):
             done_without.set()
             api.there.set()
-        return request.method == "POST" and request.url.path.endswith("/flow_runs/") and len(calls) > 1
+        return request.method in {"POST", "PATCH"} and "/artifacts/" in request.url.path and len(calls) > 1
 
     api.hangs = hangs
     state = ran(fleet)
 
-    assert done_without.is_set()  # a machine was through while the first wave's subflow was still being asked for
+    assert done_without.is_set()  # a machine was done while the artifact of the first wave was still being written
     assert kept(fleet).run.message == ""
     run_id = state.state_details.flow_run_id
     assert run_id is not None
-    assert look(run_id, tasks=len(calls) + 1).waves == {"wave-1": "Completed", "wave-2": "Failed"}
-
-
-def test_a_slow_api_holds_up_only_one_wave(
-    fleet: SimFleet, api: Api, calls: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 0.2)
-    waits: list[float] = []
-    wait = WaveSubflow.wait_for_context
-
-    def recorded(self: WaveSubflow, seconds: float) -> Any:
-        waits.append(seconds)
-        return wait(self, seconds)
-
-    def is_slow(request: httpx.Request) -> bool:
-        if request.method == "POST" and "flow_runs" in request.url.path:
-            time.sleep(0.4)  # it answers, later than a wave waits
-        return False
-
-    monkeypatch.setattr(WaveSubflow, "wait_for_context", recorded)
-    api.hangs = is_slow
-    for number in range(4):
-        fleet.add(f"web-{number}", [FakePackage("a")])
-    state = patch_fleet(fleet.request(waves={"size": 1}), return_state=True)
-    assert state.is_completed(), state.message
-    assert waits == [0.2, 0.0, 0.0, 0.0]
-    assert len(calls) == 4 * len(STEPS)
-
-
-@pytest.mark.parametrize("asked", ["name", "state", "answer to the state"])
-def test_a_wave_whose_subflow_was_made_and_could_not_begin_is_told_under_that_one(
-    fleet: SimFleet, api: Api, calls: list[str], asked: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The API goes away between the making of a subflow and its begin: no second one is made."""
-    two(fleet)
-    lost: list[str] = []
-    send = base.PrefectHttpxSyncClient.send
-
-    def met(self: Any, request: httpx.Request, *args: Any, **kwargs: Any) -> Any:
-        words = request.content.decode(errors="replace") if request.method in {"POST", "PATCH"} else ""
-        about = request.url.path
-        wanted = {"name": ':wave1of2(1machine)"}', "state": "RUNNING", "answer to the state": "RUNNING"}[asked]
-        is_it = wanted in words.replace(" ", "") and "/flow_runs/" in about and bool(calls) and len(lost) < 2
-        if is_it and about not in lost[1:]:
-            lost.append(about)
-            if asked.startswith("answer"):
-                send(self, request, *args, **kwargs)
-            raise httpx.ConnectError("away", request=request)
-        return send(self, request, *args, **kwargs)
-
-    monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
-    state = ran(fleet)
-
-    assert lost
-    run_id = state.state_details.flow_run_id
-    assert run_id is not None
-    with get_client(sync_client=True) as client:
-        parent = FlowRunFilterParentFlowRunId(any_=[run_id])
-        waves = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
-    states = {short_wave_name(wave.name): wave.state_name for wave in waves}
-    assert states == {"wave-1": "Completed", "wave-2": "Failed"}
-    assert len(waves) == 2
-    assert kept(fleet).run.message == ""
+    assert {name for name in look(run_id, tasks=len(calls) + 1).tasks if not name.startswith("report")} == set(calls)
 
 
 @pytest.mark.parametrize("when", [None, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED])
@@ -368,7 +302,7 @@ SHOWN: list[tuple[State[Any], OperationState, str]] = [
 def test_prefect_shows_how_the_run_ended_that_was_taken_up(state: State[Any], ours: OperationState, shown: str) -> None:
     run = make_run(state=ours)
     with get_client(sync_client=True) as client:
-        made = client.create_flow_run(patch_wave, parameters={"number": 1, "machines": []})
+        made = client.create_flow_run(patch_fleet, parameters={"request": {}})
         client.set_flow_run_state(made.id, state, force=True)
         close_stale_flow_run(str(made.id), run)
         found = client.read_flow_run(made.id).state

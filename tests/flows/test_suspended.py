@@ -17,8 +17,8 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Running, Suspended
@@ -38,7 +38,6 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reports.writer import write_report
 from tasks.steps.context.stop_token import StopToken
-from tests.flows.prefect_view import short_wave_name
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -99,17 +98,17 @@ class Stage:
             (run,) = History(records).read_runs()
             return History(records).read_report(run.id)
 
-    def waves(self) -> list[tuple[str, object]]:
-        """Names and numbers of the waves that Prefect shows, in the order in which they began."""
-        return [(short_wave_name(wave.name), wave.parameters.get("number")) for wave in self.shown()]
-
-    def shown(self) -> list[FlowRun]:
+    def steps(self, wanted: str = "") -> dict[UUID, TaskRun]:
+        """The steps that Prefect shows; once the wanted one has ended there: they reach it a little later."""
         assert self.run is not None
-        parent = FlowRunFilterParentFlowRunId(any_=[self.run.id])
+        own, until = FlowRunFilter(id=FlowRunFilterId(any_=[self.run.id])), time.monotonic() + HEARD_SECONDS
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
-        found.sort(key=lambda run: run.start_time or run.expected_start_time or datetime.max.replace(tzinfo=UTC))
-        return found
+            while True:
+                shown = client.read_task_runs(flow_run_filter=own)
+                if not wanted or any(step.name == wanted and step.state and step.state.is_final() for step in shown):
+                    return {step.id: step for step in shown}
+                assert time.monotonic() < until, f"Prefect did not receive the end of {wanted}"
+                time.sleep(0.1)
 
     def left(self) -> AbandonedRun:
         (left,) = find_abandoned_runs(self.url)
@@ -225,15 +224,14 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert (report.run.state, shown.state_name) == (IN_PROGRESS, "Suspended")
     assert stage.left().wait_reason
 
-    before = stage.waves()
+    before = stage.steps()
     ended = stage.resume()
 
     after = stage.records()
     assert ended.state_name == "Completed", ended.state
-    shown_waves = stage.waves()
-    assert shown_waves[: len(before)] == before  # what was shown stays as it was shown
-    assert {name for name, _ in shown_waves} == {"wave-1", "wave-2"}
-    assert all(name == f"wave-{number}" for name, number in shown_waves)
+    shown_steps = stage.steps("validate second")
+    assert {step: shown_steps[step].name for step in before} == {step: before[step].name for step in before}
+    assert {f"install {name}" for name in NAMES} <= {step.name for step in shown_steps.values()}
     assert (after.run.id, after.run.window) == (report.run.id, report.run.window)
     assert {outcome.machine for outcome in after.outcomes} == set(NAMES)
     assert all(outcome_of(after, name).state is SUCCEEDED for name in set(NAMES) - touched)
@@ -243,19 +241,18 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
 
 
-def test_a_wave_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage) -> None:
+def test_a_step_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage) -> None:
     hook(stage, "second", "claim")
     stage.start()
-    left: State[Any] = Running()
+    (left,) = [step for step in stage.steps("validate first").values() if step.name == "validate first"]
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(stage.shown()[0].id, left, force=True)
+        client.set_task_run_state(left.id, Running(), force=True)
 
     stage.resume()
 
-    states = [(short_wave_name(wave.name), wave.state_name) for wave in stage.shown()]
-    assert states[0] == ("wave-1", "Crashed")
-    assert states[1:] != []
-    assert {state for _, state in states[1:]} == {"Completed"}
+    shown = stage.steps("validate second")
+    assert shown[left.id].state_name == "Crashed"
+    assert {step.state_name for step in shown.values() if step.name.endswith(" second")} == {"Completed"}
 
 
 def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage: Stage) -> None:

@@ -33,7 +33,7 @@ def test_machines_that_an_earlier_process_has_done_are_done() -> None:
     assert "**Now: wave 2 of 3**: m2b" in text
     assert "Next: wave 3 of 3: m3a, m3b" in text
     assert "| 1 | 2 | 0 | 2 Succeeded |" in text
-    assert "| 2 | 2 | 0 | 1 Succeeded |" in text
+    assert "| 2 | 2 | 0 | 1 Succeeded, InProgress |" in text
 
 
 def test_a_run_that_was_stopped_promises_no_next_wave() -> None:
