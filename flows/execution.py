@@ -2,8 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 
 from flows.composition import open_ports
@@ -17,7 +17,7 @@ from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_polic
 from flows.policy.fleet_freezes import FreezesOfFiles
 from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
-from flows.ports.ports import Gate, GateDecision, Ports, Runner
+from flows.ports.ports import FreezeSource, Ports, Runner
 from flows.request import PatchRequest, RunRequest
 from tasks.domain.errors import Frozen, PolicyRefused, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport
@@ -29,7 +29,6 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.report_directory import require_writable_directory
-from tasks.steps.context.stop_token import StopToken
 
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
@@ -68,37 +67,32 @@ def execute(
         RunBegun: another process of the same flow run has begun this run already.
         RequestError: the run to resume is over, or it only assessed machines.
     """
-    with ExitStack() as stack:
-        request: RunRequest
-        if isinstance(run, str):
-            records = stack.enter_context(open_records(caller.records_url))
-            try:
-                return _resume(run, records, caller, build_runner, ports, flow_run_id)
-            except (SealBroken, SealKeyMissing) as error:
-                may_end = caller.stop_token.is_stopping if isinstance(error, SealBroken) else caller.ends_without_key
-                if not may_end:
-                    raise
-                return _end_unreadable_run(run, records, caller, error.message)
-        else:
-            if run.report_directory is not None:
-                require_writable_directory(run.report_directory)
-            ports = ports or stack.enter_context(open_ports(run, caller))
-            request, source = run, ports.inventory.source
+    if not isinstance(run, str):
+        if run.report_directory is not None:
+            require_writable_directory(run.report_directory)
+        with nullcontext(ports) if ports is not None else open_ports(run, caller) as opened:
+            source = opened.inventory.source
             if source is not None:  # a process that resumes the run uses the same inventory
-                request = run.model_copy(update={"inventory": source.absolute()})
-            run_id = caller.run_id or build_run_id(ports.clock.now())
-        return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, None)
-
-
-def _resume(
-    run: str, records: SqlRecords, caller: Caller, build_runner: RunnerFactory, ports: Ports | None, flow_run_id: str
-) -> RunReport:
-    history = History(records, require_seals=True)
-    recorded_run = history.find_run(run)
-    request, run_id = parse_recorded_request(recorded_run), recorded_run.id
-    read_state = functools.partial(read_resume_state, history, run_id)
-    with nullcontext(ports) if ports is not None else open_ports(request, caller) as opened:
-        return _execute_with_lease(request, caller, build_runner, opened, run_id, flow_run_id, read_state)
+                run = run.model_copy(update={"inventory": source.absolute()})
+            run_id = caller.run_id or build_run_id(opened.clock.now())
+            with open_run(run, caller, build_runner, opened, run_id, flow_run_id) as fleet_run:
+                return fleet_run.execute()
+    with open_records(caller.records_url) as records:
+        try:
+            history = History(records, require_seals=True)
+            recorded_run = history.find_run(run)
+            request, run_id = parse_recorded_request(recorded_run), recorded_run.id
+            read_state = functools.partial(read_resume_state, history, run_id)
+            with (
+                nullcontext(ports) if ports is not None else open_ports(request, caller) as opened,
+                open_run(request, caller, build_runner, opened, run_id, flow_run_id, read_state) as fleet_run,
+            ):
+                return fleet_run.execute()
+        except (SealBroken, SealKeyMissing) as error:
+            may_end = caller.stop_token.is_stopping if isinstance(error, SealBroken) else caller.ends_without_key
+            if not may_end:
+                raise
+            return _end_unreadable_run(run, records, caller, error.message)
 
 
 def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: str) -> RunReport:
@@ -117,53 +111,70 @@ def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: st
     return RunReport(ended, ())
 
 
-def _execute_with_lease(
+@contextmanager
+def open_run(
     request: RunRequest,
     caller: Caller,
     build_runner: RunnerFactory,
     ports: Ports,
     run_id: str,
-    flow_run_id: str,
-    read_resume_state: Callable[[], ResumeState] | None,
-) -> RunReport:
-    starter = find_starter_name(caller)
+    flow_run_id: str = "",
+    read_state: Callable[[], ResumeState] | None = None,
+) -> Iterator[FleetRun]:
+    """Build the environment of a run, in this one place: its lease, its policy, its records, its runner.
+
+    It is in the audit log from here to the end of the block. See ``execute`` for the errors.
+
+    Args:
+        request: the request of the run.
+        caller: the caller.
+        build_runner: returns the runner.
+        ports: the connections to the outside.
+        run_id: the id of the run.
+        flow_run_id: Prefect's id of this attempt.
+        read_state: returns the state that an earlier process left, for a run that is resumed.
+    """
+    starter, actor = find_starter_name(caller), find_actor(caller)
     with ExitStack() as stack:
+        records, holder = ports.records, None
         still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
-        holder = None
         if isinstance(request, PatchRequest) and not request.dry_run:
             holder = build_holder(starter)
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
-            ports = replace(ports, records=ports.records.with_lease(run_id, holder))
-            _require_not_begun(caller, run_id if read_resume_state is None else "", flow_run_id)
+            records = records.with_lease(run_id, holder)
+            if read_state is None and flow_run_id:
+                # Another process of this flow run may have begun and ended the run since this one looked for it.
+                with open_records(caller.records_url) as looked_up:
+                    begun = History(looked_up).find_run_by_flow_run(flow_run_id)
+                if begun is not None and begun.id == run_id:
+                    raise RunBegun(f"another process of this flow run has begun run {run_id}")
         stack.enter_context(ports.progress.record_run(run_id, holder))
         # Read the state with the lease held: no other process changes the run then.
-        resume_state = read_resume_state() if read_resume_state is not None else None
+        resume_state = read_state() if read_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
+        until = window.end if window is not None else None
         detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
         try:
-            request, ports = _enforce_policy(request, caller, ports, starter, resume_state)
+            request = _enforce_policy(request, caller, ports, starter, resume_state)
         except PolicyRefused as refused:
-            actor, refusal = find_actor(caller), AuditResult.REFUSED
-            record_end(
-                ports.append_audit,
-                build_entry(actor, ports.clock, "run", run_id, detail, refusal, refused.message),
-            )
+            refusal = build_entry(actor, ports.clock, "run", run_id, detail, AuditResult.REFUSED, refused.message)
+            record_end(ports.append_audit, refusal)
             raise
-        until = window.end if window is not None else None
-        ports = replace(
+        declared_freezes, overridden_freezes = _find_freezes(request, ports, resume_state)
+        environment = replace(
             ports,
-            records=RetryingRecords(ports.records, ports.clock, until, ports.listener, still_holds_lease),
+            records=RetryingRecords(records, ports.clock, until, ports.listener, still_holds_lease),
+            read_declared_freezes=declared_freezes,
+            read_overridden_freezes=overridden_freezes,
             handle_report_error=ports.handle_report_error
             if caller.report_errors is None
             else caller.report_errors.__setitem__,
         )
-        runner = build_runner(request, ports)
-        ports = replace(ports, gate=functools.partial(_show_plan_first, runner, ports.gate))
         fleet_run = FleetRun(
             request,
-            ports,
-            runner,
+            environment,
+            build_runner(request, environment),
             run_id=run_id,
             flow_run_id=flow_run_id,
             started_by=starter,
@@ -171,26 +182,12 @@ def _execute_with_lease(
             resume_state=resume_state,
         )
         append = build_retrying_appender(ports.append_audit, ports.clock, until)
-        with record_act(append, find_actor(caller), ports.clock, "run", run_id, detail) as act:
-            report = fleet_run.execute()
-            act.message = f"{report.run.state}: {report.run.message}" if report.run.message else report.run.state.value
-            if report.run.state is OperationState.FAILED:
+        with record_act(append, actor, ports.clock, "run", run_id, detail) as act:
+            yield fleet_run
+            ended = fleet_run.info
+            act.message = f"{ended.state}: {ended.message}" if ended.message else ended.state.value
+            if ended.state is OperationState.FAILED:
                 act.result = AuditResult.FAILED
-            return report
-
-
-def _require_not_begun(caller: Caller, new_run_id: str, flow_run_id: str) -> None:
-    """Check, with the lease held, that no other process of this flow run has begun the new run.
-
-    Raises:
-        RunBegun: one has. It may have ended the run since this process looked for it.
-    """
-    if not new_run_id or not flow_run_id:
-        return
-    with open_records(caller.records_url) as records:
-        begun = History(records).find_run_by_flow_run(flow_run_id)
-    if begun is not None and begun.id == new_run_id:
-        raise RunBegun(f"another process of this flow run has begun run {new_run_id}")
 
 
 def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_resumed: bool) -> str:
@@ -212,8 +209,8 @@ def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_r
 
 def _enforce_policy(
     request: RunRequest, caller: Caller, ports: Ports, starter: str, resume_state: ResumeState | None
-) -> tuple[RunRequest, Ports]:
-    """Return the request as the policy allows it, and the ports with the freezes of the policy.
+) -> RunRequest:
+    """Return the request as the policy allows it.
 
     A run that is resumed may be under way on machines. If rules or the scope of its starter's role forbid it by now, it
     completes that, and no more. Who resumes it is held by the scope of the own role as well.
@@ -224,40 +221,43 @@ def _enforce_policy(
             forbids that the run is resumed.
     """
     earlier = resume_state.run if resume_state is not None else None
-    names = [name for wave in resume_state.waves for name in wave.machines] if resume_state is not None else []
     enforce = functools.partial(
         enforce_policy,
         request,
         ports.inventory,
         now=ports.clock.now(),
         window=earlier.window if earlier is not None else None,
-        more_machines=names,
+        more_machines=_list_planned_machines(resume_state),
         read_policy=lambda: load_deployed_policy(ports.clock.now(), ports.read_deployed_policies()),
     )
-    if earlier is not None and caller.scope:
+    if earlier is None:
+        return enforce(build_starter(starter, caller.scope))
+    if caller.scope:
         enforce(build_starter(earlier.started_by, caller.scope))
     try:
-        if earlier is None:
-            request = enforce(build_starter(starter, caller.scope))
-        else:
-            request = enforce(build_starter(earlier.started_by, earlier.role_scope))
+        return enforce(build_starter(earlier.started_by, earlier.role_scope))
     except PolicyRefused as refused:
-        if earlier is None:
-            raise
         what = "a freeze" if isinstance(refused, Frozen) else "the policy"
         ports.stop_token.request_stop(f"{what} forbids that the run goes on: {refused.message}")
+        return request
+
+
+def _find_freezes(
+    request: RunRequest, ports: Ports, resume_state: ResumeState | None
+) -> tuple[FreezeSource, FreezeSource]:
+    """Return the sources of the freezes that hold for the run, and of those that it overrides."""
     if not isinstance(request, PatchRequest):
-        return request, ports
-    scope = {machine.name for machine in select_machines(request, ports.inventory)} | set(names)
+        return ports.read_declared_freezes, ports.read_overridden_freezes
+    scope = {machine.name for machine in select_machines(request, ports.inventory)}
+    scope |= set(_list_planned_machines(resume_state))
     machines = [machine for machine in ports.inventory.machines if machine.name in scope]
     tell = ports.listener.on_message
     declared = FreezesOfFiles(request, machines, ports.clock.now, tell, ports.read_declared_freezes)
-    kept, overridden = ((lambda: ()), declared) if request.override_freeze else (declared, (lambda: ()))
-    freezes = PolicyFreezes(machines, ports.clock, tell, kept)
-    return request, replace(ports, read_declared_freezes=freezes, read_overridden_freezes=overridden)
+    if request.override_freeze:
+        return PolicyFreezes(machines, ports.clock, tell, tuple), declared
+    return PolicyFreezes(machines, ports.clock, tell, declared), tuple
 
 
-def _show_plan_first(runner: Runner, gate: Gate, planned: RunReport, stop_token: StopToken) -> GateDecision:
-    """Show the plan, then ask whether the run may begin. A resumed run shows it again, in its own flow run."""
-    runner.show_plan(planned)
-    return gate(planned, stop_token)
+def _list_planned_machines(resume_state: ResumeState | None) -> list[str]:
+    """Return the machines in the waves of a run that is resumed."""
+    return [name for wave in resume_state.waves for name in wave.machines] if resume_state is not None else []

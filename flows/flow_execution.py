@@ -1,17 +1,18 @@
-"""Begin, resume or recover a run inside a Prefect flow run, and return the flow's result."""
+"""Execute a run inside a Prefect flow run: begin, resume or recover it, and return the flow's result."""
 
 import functools
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
 
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
-from flows.admission import AdmittedRun, RefusedRun, admit_run, retry_while_records_unavailable
+from flows.admission import AdmittedRun, admit_run, retry_while_records_unavailable
 from flows.engine.lease_renewer import LEASE_SECONDS
 from flows.engine.run_info import build_window
 from flows.engine.suspension import find_suspension, record_suspend_request
@@ -40,73 +41,66 @@ from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failur
 _RENAME_SECONDS: Final = 5.0
 
 
-def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
-    """Begin the requested run, or resume the run that this flow run has begun. Return the flow's result.
+def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Caller) -> RunReport:
+    """Execute a run in this flow run.
 
     A flow run may have two processes: it was started again while the first one was slow. One of them executes the run.
+
+    Args:
+        run: the request of a new run; or a run that this flow run has begun, a run to recover, or the id of a run to
+            resume.
+        caller: the caller.
+
+    Returns:
+        The flow's result: the report if the run ended well or is suspended. Otherwise a state: failed, with the report;
+        cancelled, if the run may not begin in its window; or the recorded end of a run that is over.
+        The caller of the flow gets FleetPatchFailed. Prefect shows a state with a message, and logs no traceback.
 
     Raises:
         Abort: another process of this flow run executes its run. Prefect ends this process without another state: the
             state of the flow run is the other one's.
+        LeaseHeld: another process executes the run to resume.
         RequestError: the window is not valid.
     """
+    flow_run_id, run_caller = str(flow_run.get_id() or ""), caller
     try:
-        try:
-            return _begin_or_continue(request, caller)
-        except RunBegun:  # another process began the run since this one looked for it
-            return _begin_or_continue(request, caller)
+        chosen = _find_or_admit(run, caller) if isinstance(run, PatchRequest) else run
+        if isinstance(chosen, State):
+            return cast_to_report(chosen)
+        if isinstance(chosen, RunInfo):
+            if chosen.state not in UNFINISHED_RUN_STATES:
+                return cast_to_report(_build_earlier_end(chosen, flow_run_id))
+            caller.listener.on_message(f"started again: continuing run {chosen.id}")
+        request: PatchRequest | str
+        if isinstance(chosen, AdmittedRun):
+            request, run_id = chosen.request, chosen.run_id
+            run_caller = replace(caller, run_id=run_id, name=chosen.started_by or caller.name)
+            name_flow_run(request, run_id)
+        elif isinstance(chosen, AbandonedRun):
+            request = run_id = chosen.run.id
+            caller.listener.on_message(f"run {run_id} is {chosen.planned_action}")
+            chosen.signal_stop(caller.stop_token)
+        else:
+            request = run_id = chosen if isinstance(chosen, str) else chosen.id
+        report = run_with_signals(
+            functools.partial(execute, request, run_caller, build_prefect_runner, flow_run_id=flow_run_id),
+            caller.stop_token,
+            functools.partial(_record_stop, run_id, run_caller),
+            functools.partial(record_suspend_request, run_id, run_caller, flow_run_id),
+        )
+    except RunBegun:  # another process of this flow run began the run since this one looked for it
+        return execute_in_flow(run, caller)
     except LeaseHeld as held:
+        if not isinstance(run, PatchRequest):
+            raise
         message = f"{held.message}: this process ends and changes nothing"
         caller.listener.on_message(message)
         raise Abort(message) from held
+    return _build_flow_result(report, caller, flow_run_id)
 
 
-def _begin_or_continue(request: PatchRequest, caller: Caller) -> RunReport:
-    """Begin the requested run, or resume the run that this flow run has begun.
-
-    Raises:
-        LeaseHeld: another process of this flow run executes its run.
-        RequestError: the window is not valid.
-        RunBegun: another process of this flow run began the run meanwhile.
-    """
-    earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
-    if earlier_run is not None:
-        return continue_earlier_run(earlier_run, caller)
-    admission = admit_run(request, caller, read_flow_run_origin())
-    if isinstance(admission, RefusedRun):
-        refused = admission.report.run
-        renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
-        if renaming is not None:  # the process may end with this flow run
-            renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
-        return cast_to_report(Cancelled(message=admission.refusal.reason))
-    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name)
-    return execute_in_flow(admission, caller)
-
-
-def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> RunReport:
-    """Execute a run in this flow run: begin an admitted one, recover an abandoned one, or resume one by its id.
-
-    Returns:
-        The flow's result: the report if the run ended well or is suspended, otherwise a failed state that holds the
-        report.
-        The caller of the flow gets FleetPatchFailed. Prefect shows a state with a message, and logs no traceback.
-    """
-    flow_run_id = str(flow_run.get_id() or "")
-    request: PatchRequest | str
-    if isinstance(run, AdmittedRun):
-        request, run_id = run.request, run.run_id
-        name_flow_run(request, run_id)
-    else:
-        request = run_id = run if isinstance(run, str) else run.run.id
-    if isinstance(run, AbandonedRun):
-        caller.listener.on_message(f"run {run_id} is {run.planned_action}")
-        run.signal_stop(caller.stop_token)
-    report = run_with_signals(
-        functools.partial(execute, request, caller, build_prefect_runner, flow_run_id=flow_run_id),
-        caller.stop_token,
-        functools.partial(_record_stop, run_id, caller),
-        functools.partial(record_suspend_request, run_id, caller, flow_run_id),
-    )
+def _build_flow_result(report: RunReport, caller: Caller, flow_run_id: str) -> RunReport:
+    """Return the report if the run ended well or is suspended, otherwise a failed state that holds the report."""
     if report.run.state is OperationState.IN_PROGRESS:
         return report
     if caller.stop_token.is_suspended:  # the run is over, so nothing can be resumed
@@ -116,6 +110,28 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
         return report
     failed = FleetPatchFailed(failure, report=report, hint=f"fleetpatch show {report.run.id}")
     return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
+
+
+def _find_or_admit(request: PatchRequest, caller: Caller) -> RunInfo | AdmittedRun | State[Any]:
+    """Return the run that this flow run had begun before it was started again. Otherwise decide whether one may begin.
+
+    A run that may not begin is a cancelled state with the reason.
+
+    Raises:
+        LeaseHeld: another process of this flow run executes its run.
+        RequestError: the window is not valid.
+    """
+    earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
+    if earlier_run is not None:
+        return earlier_run
+    admission = admit_run(request, caller, read_flow_run_origin())
+    if isinstance(admission, AdmittedRun):
+        return admission
+    refused = admission.report.run
+    renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
+    if renaming is not None:  # the process may end with this flow run
+        renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
+    return Cancelled(message=admission.refusal.reason)
 
 
 def _record_stop(run_id: str, caller: Caller, reason: str) -> None:
@@ -184,21 +200,13 @@ def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo
     )
 
 
-def continue_earlier_run(run: RunInfo, caller: Caller) -> RunReport:
-    """Resume the run that this flow run had begun. If the run is over, return its recorded result.
-
-    Raises:
-        LeaseHeld: another process executes the run.
-    """
-    if run.state not in UNFINISHED_RUN_STATES:
-        message = f"run {run.id} of this flow run is over: {run.state}"
-        more = f" ({run.message})" if run.message else ""
-        state_message = f"{message}{more}. Nothing was begun; start a new run for what is left."
-        return cast_to_report(
-            build_final_state(run, state_message, was_cancelled=was_flow_run_cancelled(str(flow_run.get_id() or "")))
-        )
-    caller.listener.on_message(f"started again: continuing run {run.id}")
-    return execute_in_flow(run.id, caller)
+def _build_earlier_end(run: RunInfo, flow_run_id: str) -> State[Any]:
+    """Return the end of a run of this flow run that is over. Nothing is begun."""
+    more = f" ({run.message})" if run.message else ""
+    message = f"run {run.id} of this flow run is over: {run.state}{more}. Nothing was begun"
+    return build_final_state(
+        run, f"{message}; start a new run for what is left.", was_cancelled=was_flow_run_cancelled(flow_run_id)
+    )
 
 
 def cast_to_report(state: object) -> RunReport:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flows.flow_execution import begin_in_flow
+from flows.flow_execution import execute_in_flow
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
@@ -53,7 +53,7 @@ def stage_fleet(request: PatchRequest) -> RunReport:
         FleetPatchFailed: a machine could not be assessed, or failed otherwise.
         InventoryError: the inventory or the scope is not usable.
     """
-    return begin_in_flow(build_staging_request(request), log_to_flow_run(current_caller()))
+    return execute_in_flow(build_staging_request(request), log_to_flow_run(current_caller()))
 
 
 def build_staging_request(request: PatchRequest) -> PatchRequest:

@@ -5,9 +5,7 @@ from prefect.states import Completed
 
 from flows.engine.suspension import find_suspension
 from flows.flow_execution import (
-    begin_in_flow,
     cast_to_report,
-    continue_earlier_run,
     execute_in_flow,
     rename_in_background,
     wait_for_earlier_process,
@@ -56,7 +54,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
         InventoryError: the inventory or the scope is not usable.
         RequestError: the flow run was started again and its run is over, or the window is not valid.
     """
-    return begin_in_flow(request, name_starter(log_to_flow_run(current_caller())))
+    return execute_in_flow(request, name_starter(log_to_flow_run(current_caller())))
 
 
 @flow(
@@ -91,7 +89,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
     run = _find_run_to_resume(run_id, caller)
     rename_in_background(build_resume_name(run.id))
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
-        return continue_earlier_run(run, caller)
+        return execute_in_flow(run, caller)
     if not if_abandoned:
         return execute_in_flow(run.id, caller)
     report = recover_if_abandoned(run_id, caller, execute_in_flow, flow_run_id=str(flow_run.get_id() or ""))

@@ -1,6 +1,6 @@
 """The flow plan_fleet: show what a run would do. It changes nothing."""
 
-from flows.flow_execution import begin_in_flow
+from flows.flow_execution import execute_in_flow
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_starter import name_starter
@@ -26,4 +26,4 @@ def plan_fleet(request: PlanRequest) -> RunReport:
         InventoryError: the inventory or the scope is not usable.
         RequestError: the zone is unknown.
     """
-    return begin_in_flow(request.to_patch_request(), name_starter(log_to_flow_run(current_caller())))
+    return execute_in_flow(request.to_patch_request(), name_starter(log_to_flow_run(current_caller())))

@@ -133,6 +133,11 @@ class FleetRun:
         """The run's id."""
         return self._run_info.id
 
+    @property
+    def info(self) -> RunInfo:
+        """The run as it is now, or as it ended."""
+        return self._run_info
+
     def execute(self) -> RunReport:
         """Execute the request and return the complete report. Errors of single machines never raise.
 
@@ -250,6 +255,7 @@ class FleetRun:
     def _start_or_refuse(self) -> str:
         """Notify, wait for approval, and start the run. Return why nothing may begin, or ""."""
         self._lifecycle.notify_planned()
+        self._runner.show_plan(self._build_report(self._outcomes))  # a resumed run shows it again, in its own flow run
         decision = self._lifecycle.await_approval()
         for work in self._contexts:
             if work.name in decision.plans and not work.state.was_started:

@@ -17,7 +17,7 @@ from flows import flow_execution
 from flows.approval.gate import add_approval_gate
 from flows.automatic.requests import build_patch_request
 from flows.execution import execute
-from flows.flow_execution import begin_in_flow
+from flows.flow_execution import execute_in_flow
 from flows.local_run import LocalRunner, execute_locally
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
@@ -216,7 +216,7 @@ def begin_flow(stage: Stage, request: PatchRequest, patch: pytest.MonkeyPatch, n
     patch.setattr(flow_execution, "build_prefect_runner", lambda _request, _ports: LocalRunner())
     caller = Caller(name=name, records_url=stage.url)
     try:
-        result: RunReport | State[Any] = begin_in_flow(request, caller)
+        result: RunReport | State[Any] = execute_in_flow(request, caller)
     except FleetpatchError as error:
         return error.message
     return describe(result) if isinstance(result, RunReport) else result.message or ""

@@ -22,7 +22,7 @@ import flows.reconcile
 import flows.recovery.abandoned_runs
 import flows.recovery.reconciliation
 from flows.engine.resume_state import read_resume_state
-from flows.execution import _execute_with_lease
+from flows.execution import open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import find_finalize_reason
@@ -282,9 +282,9 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         history: Any = FakeHistory(world.records)
         request = PatchRequest.model_validate(dict(world.records.runs[run_id].request))
         past = partial(controller.call, "records", "past", lambda: read_resume_state(history, run_id))
-        return _execute_with_lease(
-            request, who, lambda *_: LocalRunner(), world._ports(controller), run_id, "", read_resume_state=past
-        )
+        ports = world._ports(controller)
+        with open_run(request, who, lambda *_: LocalRunner(), ports, run_id, read_state=past) as run:
+            return run.execute()
 
     with ExitStack() as stack:
         for where, name, what in (

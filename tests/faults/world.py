@@ -15,7 +15,7 @@ import flows.engine.lease_renewer
 import flows.engine.machine_pool
 import flows.execution
 from flows.engine.resume_state import read_resume_state
-from flows.execution import RunnerFactory, _execute_with_lease, execute
+from flows.execution import RunnerFactory, execute, open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
@@ -177,12 +177,11 @@ class World:
         def past() -> Any:
             return controller.call("records", "past", lambda: read_resume_state(history, run_id))  # type: ignore[arg-type]
 
-        return self._process(
-            controller,
-            lambda: _execute_with_lease(
-                request, who, self._waves(controller), ports, run_id, "", read_resume_state=past
-            ),
-        )
+        def resume() -> None:
+            with open_run(request, who, self._waves(controller), ports, run_id, read_state=past) as run:
+                run.execute()
+
+        return self._process(controller, resume)
 
     def is_open(self, run_id: str) -> bool:
         """Whether a run may still be taken up."""
