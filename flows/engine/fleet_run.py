@@ -9,13 +9,14 @@ from flows.engine.cancellation import add_cancellation
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.machine_pool import assess_machines, assess_machines_once
 from flows.engine.machine_selection import select_machines
+from flows.engine.machine_work import is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_run_id, build_window, describe_machines, find_run_kind
+from flows.engine.run_info import build_run_id, build_run_info
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
-from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
+from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner
 from flows.ports.progress import announce_waves
 from flows.ports.unavailable_transport import connect_or_explain
@@ -26,7 +27,6 @@ from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
@@ -80,30 +80,15 @@ class FleetRun:
         self._records_error: RecordsError | None = None
         self._resume_state, self._flow_run_id = resume_state, flow_run_id
         now, self._failure_counter = ports.clock.now(), build_failure_counter(request)
-        self._run_info = RunInfo(
-            id=run_id or build_run_id(now),
-            kind=find_run_kind(request),
-            started_at=now,
-            state=OperationState.IN_PROGRESS,
-            request=request.model_dump(mode="json"),
-            window=build_window(request, now),
-            scope=describe_machines(request),
-            started_by=started_by,
+        self._run_info = build_run_info(
+            request,
+            run_id or build_run_id(now),
+            now,
             flow_run_id=flow_run_id,
+            started_by=started_by,
             role_scope=role_scope,
+            earlier_run=resume_state.run if resume_state is not None else None,
         )
-        if resume_state is not None:
-            earlier_run = resume_state.run
-            self._run_info = replace(
-                self._run_info,
-                id=earlier_run.id,
-                started_at=earlier_run.started_at,
-                window=earlier_run.window,
-                started_by=earlier_run.started_by,
-                role_scope=earlier_run.role_scope,
-                # The first one: Prefect's retry of that flow run finds the run by it.
-                flow_run_id=earlier_run.flow_run_id or flow_run_id,
-            )
         self._run_context = RunContext(
             run=self._run_info,
             options=request.to_patch_options(pinned_updates, self._run_info.window)
@@ -116,7 +101,7 @@ class FleetRun:
             listener=ports.listener,
             stop_token=ports.stop_token,
             call_hook=self._call_hook,
-            check_failure_budget=lambda: describe_spent_budget(self._failure_counter),
+            check_failure_budget=lambda: self._failure_counter.stop_reason,
             send_magic_packet=ports.send_magic_packet,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
         )
@@ -158,10 +143,12 @@ class FleetRun:
         self._ports.listener.on_message(
             f"run {self.run_id}: {format_count(len(machines), 'machine')} in scope {self._request.scope!r}"
         )
+        request = self._request
         try:
-            finished = (
-                self._patch_fleet(machines) if isinstance(self._request, PatchRequest) else self._assess_fleet(machines)
-            )
+            if isinstance(request, PatchRequest):
+                finished = self._patch_fleet(machines, request)
+            else:
+                finished = self._assess_fleet(machines, request)
         except BaseException as error:
             self._end_after_error(error)
             raise
@@ -172,19 +159,15 @@ class FleetRun:
             raise self._records_error
         return finished
 
-    def _assess_fleet(self, machines: Sequence[Machine]) -> RunReport:
+    def _assess_fleet(self, machines: Sequence[Machine], request: AssessRequest) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
-        self._contexts = self._assess_all(machines, self._request)
-        return self._finish_report(tuple(self._record_assessment(work) for work in self._contexts))
+        self._contexts = self._assess_all(machines, request)
+        outcomes = [build_assessment_outcome(context) for context in self._contexts]
+        for outcome in outcomes:
+            self._save(outcome)
+        return self._finish_report(outcomes)
 
-    def _record_assessment(self, context: MachineContext) -> Outcome:
-        outcome = build_assessment_outcome(context)
-        self._save(outcome)
-        return outcome
-
-    def _patch_fleet(self, machines: Sequence[Machine]) -> RunReport:
-        request = self._request
-        assert isinstance(request, PatchRequest)  # noqa: S101 - for the type checker; carry_out has asked
+    def _patch_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> RunReport:
         why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
         allowed_machines = [machine for machine in machines if not why_not[machine.name]]
         refused_outcomes = tuple(
@@ -221,18 +204,21 @@ class FleetRun:
             self._lifecycle,
             request,
             self._failure_counter,
+            self._run_context,
+            contexts,
             outcomes=self._outcomes,
             record_outcome=self._record_outcome,
             save_late_plan=self._save_late_plan,
         )
-        sequence.run_waves(self._waves, contexts, refusal)
-        if sequence.open_machines:
-            self._outcomes = [each for each in self._outcomes if each.machine not in sequence.open_machines]
-            return self._suspend_run(len(sequence.open_machines))
+        left_open = sequence.run_waves(self._waves, refusal)
+        if left_open:
+            self._outcomes = [outcome for outcome in self._outcomes if outcome.machine not in left_open]
+            return self._suspend_run(len(left_open))
         self._lifecycle.finish_run()
-        known = {outcome.machine for outcome in self._outcomes}
-        left = [outcome for outcome in refused_outcomes if outcome.machine not in known]
-        return self._finish_report((*self._outcomes, *left))
+        recorded = {outcome.machine for outcome in self._outcomes}
+        return self._finish_report(
+            (*self._outcomes, *(outcome for outcome in refused_outcomes if outcome.machine not in recorded))
+        )
 
     def _suspend_run(self, left_open: int) -> RunReport:
         """Leave the run open, so that it can be resumed in its window."""
@@ -290,7 +276,9 @@ class FleetRun:
                 entries = resume_state.journal.get(name, ())
                 own_hooks = (*hooks, *build_set_hooks(sets.get(name, ())))
                 run = restore_hook_results(restore_checkpoint(run, entries), own_hooks, entries)
-                contexts[name] = MachineContext(self._run_context, self._connect(machine), run)
+                contexts[name] = MachineContext(
+                    self._run_context, connect_or_explain(self._ports.connect, machine), run
+                )
                 complete_recorded_state(contexts[name])
         return contexts, done
 
@@ -302,7 +290,8 @@ class FleetRun:
         plan.
         """
         contexts = [
-            MachineContext(self._run_context, self._connect(machine), MachineState(machine)) for machine in machines
+            MachineContext(self._run_context, connect_or_explain(self._ports.connect, machine), MachineState(machine))
+            for machine in machines
         ]
         runner, stop_token = self._runner, self._ports.stop_token
         if isinstance(request, AssessRequest):
@@ -314,9 +303,6 @@ class FleetRun:
                 contexts, request.assess_at_once, runner, stop_token, request.waves.to_wave_policy().budget
             )
         return contexts
-
-    def _connect(self, machine: Machine) -> Transport:
-        return connect_or_explain(self._ports.connect, machine)
 
     def _record_outcome(self, context: MachineContext) -> Outcome:
         """Save and return a machine's outcome. An internal error fails only this machine."""

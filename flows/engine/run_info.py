@@ -1,6 +1,7 @@
 """The id, kind and window of a run, and the record of a run that did not begin."""
 
 import secrets
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -64,4 +65,51 @@ def build_unstarted_run(
         started_by=started_by,
         flow_run_id=flow_run_id,
         message=reason,
+    )
+
+
+def build_run_info(
+    request: PatchRequest | AssessRequest,
+    run_id: str,
+    now: datetime,
+    *,
+    flow_run_id: str,
+    started_by: str,
+    role_scope: str,
+    earlier_run: RunInfo | None,
+) -> RunInfo:
+    """Return a run that begins now. A run that is resumed keeps its id, its window, and who started it.
+
+    Args:
+        request: the request of the run.
+        run_id: the id of a new run.
+        now: the present time.
+        flow_run_id: Prefect's id of this attempt.
+        started_by: who starts it.
+        role_scope: the scope of that person's role.
+        earlier_run: the run as an earlier process left it, if it is resumed.
+    """
+    run = RunInfo(
+        id=run_id,
+        kind=find_run_kind(request),
+        started_at=now,
+        state=OperationState.IN_PROGRESS,
+        request=request.model_dump(mode="json"),
+        window=build_window(request, now),
+        scope=describe_machines(request),
+        started_by=started_by,
+        flow_run_id=flow_run_id,
+        role_scope=role_scope,
+    )
+    if earlier_run is None:
+        return run
+    return replace(
+        run,
+        id=earlier_run.id,
+        started_at=earlier_run.started_at,
+        window=earlier_run.window,
+        started_by=earlier_run.started_by,
+        role_scope=earlier_run.role_scope,
+        # The first one: Prefect's retry of that flow run finds the run by it.
+        flow_run_id=earlier_run.flow_run_id or flow_run_id,
     )

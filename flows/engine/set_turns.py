@@ -28,6 +28,7 @@ from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.runs.slot_decisions import describe_left
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import run_undrains
 from tasks.steps.machine.set_member import (
     add_health_finding,
@@ -45,10 +46,11 @@ class SetTurns:
 
     Args:
         ports: the connections to the outside.
+        run_context: of the run.
         contexts: the machines that this run has still to finish, by name.
     """
 
-    def __init__(self, ports: Ports, contexts: Mapping[str, MachineContext]) -> None:
+    def __init__(self, ports: Ports, run_context: RunContext, contexts: Mapping[str, MachineContext]) -> None:
         self._clock, self._stop_token, self._listener = ports.clock, ports.stop_token, ports.listener
         self._contexts = contexts
         self._sets = {name: sets for name, sets in index_sets(ports.inventory.sets).items() if name in contexts}
@@ -60,19 +62,17 @@ class SetTurns:
         self._again: dict[str, Refusal] = {}
         self._unhealthy_since: dict[str, datetime] = {}
         self._notes: dict[str, str] = {}
-        self._domains: dict[str, Mapping[str, str]] = {}
-        for name in self._sets:
-            contexts[name].set_hooks = build_set_hooks(self._sets[name])
-            self._run_context = contexts[name].run_context
-        if self._sets:
-            self._slots = RunSlots(ports, self._run_context, self._is_to_come)
-            self._questions = questions = MemberQuestions(ports.inventory, self._run_context)
-            self._roles = SetRoles(self._sets, questions, self._is_left, self._is_later, self._note)
-            self._domains = {
-                each.name: {name: find_domain(each, questions.find_machine(name)) for name in each.members}
-                for each in ports.inventory.sets
-                if each.update_domain
-            }
+        self._run_id = run_context.run.id
+        self._slots = RunSlots(ports, run_context, self._is_to_come)
+        self._questions = MemberQuestions(ports.inventory, run_context)
+        self._roles = SetRoles(self._sets, self._questions, self._is_left, self._is_later, self._note)
+        self._domains: Mapping[str, Mapping[str, str]] = {
+            each.name: {name: find_domain(each, self._questions.find_machine(name)) for name in each.members}
+            for each in ports.inventory.sets
+            if self._sets and each.update_domain
+        }
+        for name, sets in self._sets.items():
+            contexts[name].set_hooks = build_set_hooks(sets)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -81,8 +81,7 @@ class SetTurns:
 
     def close(self) -> None:
         """End the threads that ask members."""
-        if self._sets:
-            self._questions.close()
+        self._questions.close()
 
     def find_neighbours(self, name: str) -> Collection[str]:
         """Return the machines that share a set with a machine."""
@@ -236,7 +235,7 @@ class SetTurns:
             SetSlot(
                 each.name,
                 machine.name,
-                self._run_context.run.id,
+                self._run_id,
                 now,
                 find_domain(each, machine),
                 drained=each.name in drained,
@@ -262,7 +261,7 @@ class SetTurns:
 
     def _check_sets(self, name: str, down: Mapping[str, Mapping[str, str]]) -> Refusal | None:
         """Return why a set does not allow a member to begin. What can't be helped by waiting comes first."""
-        slots, run_id = self._slots.read(), self._run_context.run.id
+        slots, run_id = self._slots.read(), self._run_id
         is_other_open = any(slot.run_id != run_id and not slot.is_left for slot in slots)
         abandoned = self._slots.find_abandoned() if is_other_open else ()
         checked = (self._check_set(each, name, slots, down.get(each.name, {}), abandoned) for each in self._sets[name])
@@ -290,7 +289,7 @@ class SetTurns:
             later={member for member in held if self._is_to_come(member) and self._is_later(member)},
             abandoned=abandoned,
         )
-        return check_capacity(situation, name, self._run_context.run.id)
+        return check_capacity(situation, name, self._run_id)
 
     def _find_down(self, name: str, *, fresh: bool) -> Mapping[str, Mapping[str, str]]:
         """Return the members of each set that are not healthy. Members with a slot count anyway, and are not asked."""

@@ -5,12 +5,13 @@ A member that must wait for its turn occupies no worker, so machines of other se
 
 import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from flows.engine.machine_work import MachineWork
 from flows.engine.set_turns import SetTurns, is_out_of_service
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.clock import Clock
@@ -26,26 +27,15 @@ ASK_AGAIN: Final = timedelta(seconds=10)
 POLL_SECONDS: Final = 1.0  # how often a worker without a machine looks at its stop token and the clock
 
 
-@dataclass(frozen=True, slots=True)
-class MachineActions:
-    """What is done with a machine of the wave.
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A machine in the queue.
 
     Attributes:
-        prepare: plans a machine that has no plan yet; returns why it may not begin, or "".
-        execute: executes its steps.
-        finish: returns and saves its outcome.
-        check_budget: returns why no further machine may begin, or "".
+        refusal: why it waits, or why it must have another turn.
+        ask_at: when it is tried again; None: now.
+        told: the reason that people were told last.
     """
-
-    prepare: Callable[[MachineContext], str]
-    execute: Callable[[MachineContext], None]
-    finish: Callable[[MachineContext], Outcome]
-    check_budget: Callable[[], str]
-
-
-@dataclass(eq=False, slots=True)
-class _Place:
-    """The place of a machine in the queue."""
 
     context: MachineContext
     variables: contextvars.Context
@@ -60,7 +50,7 @@ class TurnQueue:
 
     Args:
         contexts: the machines, in the order in which they begin if they may.
-        actions: what is done with each.
+        work: what is done with each.
         turns: the turns of members of machine sets.
         clock: the clock of the run.
         stop_token: of the run.
@@ -73,7 +63,7 @@ class TurnQueue:
     def __init__(
         self,
         contexts: Sequence[MachineContext],
-        actions: MachineActions,
+        work: MachineWork,
         turns: SetTurns,
         clock: Clock,
         stop_token: StopToken,
@@ -82,8 +72,8 @@ class TurnQueue:
         first = sorted(contexts, key=lambda each: not turns.goes_first(each))
         # each machine gets a copy of this context, which holds Prefect's flow run
         self._numbers = {each.name: number for number, each in enumerate(contexts)}
-        self._waiting = [_Place(each, contextvars.copy_context()) for each in first]
-        self._actions, self._turns = actions, turns
+        self._waiting = [_Waiter(each, contextvars.copy_context()) for each in first]
+        self._work, self._turns = work, turns
         self._clock, self._stop_token, self._listener = clock, stop_token, listener
         self._changed = threading.Condition()
         self._in_hand = 0
@@ -99,7 +89,7 @@ class TurnQueue:
         """
         count = min(at_once, len(self._waiting))
         with ThreadPoolExecutor(count, thread_name_prefix="machine") as pool:
-            futures = [pool.submit(self._work) for _ in range(count)]
+            futures = [pool.submit(self._run_worker) for _ in range(count)]
             try:
                 for future in futures:
                     future.result()
@@ -109,34 +99,34 @@ class TurnQueue:
             raise self._error
         return sorted(self._outcomes, key=lambda outcome: self._numbers[outcome.machine])
 
-    def _work(self) -> None:
-        while (place := self._take_next()) is not None:
+    def _run_worker(self) -> None:
+        while (waiter := self._take_next()) is not None:
             outcome: Outcome | None = None
             try:
-                outcome = place.variables.run(self._advance, place)
+                outcome = waiter.variables.run(self._try_turn, waiter)
             except BaseException as error:  # noqa: BLE001 - run() raises it at the end
                 self._break_off(error)
-                place.refusal = None
+                waiter.refusal = None
             with self._changed:
                 self._in_hand -= 1
-                self._put_back(place, outcome)
+                self._put_back(waiter, outcome)
                 self._changed.notify_all()
 
-    def _put_back(self, place: _Place, outcome: Outcome | None) -> None:
+    def _put_back(self, waiter: _Waiter, outcome: Outcome | None) -> None:
         """Keep the outcome of a machine; or put it back into the queue, or among the postponed ones."""
         if outcome is not None:
             self._outcomes.append(outcome)
-            self._wake_neighbours(place)
-        elif place.refusal is None:
-            self._wake_neighbours(place)  # its body has raised
-        elif place.refusal.waits_for is WaitsFor.LATER_WAVE:
-            self.postponed.append(place.context)
+            self._wake_neighbours(waiter)
+        elif waiter.refusal is None:
+            self._wake_neighbours(waiter)  # its body has raised
+        elif waiter.refusal.waits_for is WaitsFor.LATER_WAVE:
+            self.postponed.append(waiter.context)
         else:
-            self._waiting.append(place)
+            self._waiting.append(waiter)
 
-    def _wake_neighbours(self, place: _Place) -> None:
+    def _wake_neighbours(self, waiter: _Waiter) -> None:
         """A turn has ended: each machine that waits in one of its sets may be the next one."""
-        neighbours = self._turns.find_neighbours(place.context.name)
+        neighbours = self._turns.find_neighbours(waiter.context.name)
         for each in self._waiting if neighbours else ():
             if each.context.name in neighbours:
                 each.ask_at = None
@@ -147,21 +137,21 @@ class TurnQueue:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _take_next(self) -> _Place | None:
+    def _take_next(self) -> _Waiter | None:
         """Return the next machine that may have its turn; None when no machine is left. Wait for it."""
         with self._changed:
             while True:
-                place = self._find_due()
-                if place is not None:
-                    self._waiting.remove(place)
+                waiter = self._find_due()
+                if waiter is not None:
+                    self._waiting.remove(waiter)
                     self._in_hand += 1
-                    return place
+                    return waiter
                 if not self._waiting and not self._in_hand:
                     self._changed.notify_all()
                     return None
                 self._wait()
 
-    def _find_due(self) -> _Place | None:
+    def _find_due(self) -> _Waiter | None:
         now, is_stopping = self._clock.now(), self._stop_token.is_stopping
         due = (each for each in self._waiting if is_stopping or each.ask_at is None or each.ask_at <= now)
         return next(due, None)
@@ -180,42 +170,42 @@ class TurnQueue:
             self._has_sleeper = False
             self._changed.notify_all()
 
-    def _advance(self, place: _Place) -> Outcome | None:
+    def _try_turn(self, waiter: _Waiter) -> Outcome | None:
         """Do what can be done with a machine now. Return its outcome; None if it must wait."""
-        context = place.context
-        if not place.is_prepared:
-            place.is_prepared = True
-            if why := self._actions.prepare(context):
+        context = waiter.context
+        if not waiter.is_prepared:
+            waiter.is_prepared = True
+            if why := self._work.prepare(context):
                 return self._leave(context, why)
         if not self._turns.needs_turn(context):
-            self._actions.execute(context)
-            return self._actions.finish(context)
-        if not is_out_of_service(context) and (why := self._explain_no_wait(place)):
+            self._work.execute(context)
+            return self._work.finish(context)
+        if not is_out_of_service(context) and (why := self._explain_no_wait(waiter)):
             return self._leave(context, why)
-        place.refusal = self._turns.begin(context)
-        if place.refusal is None:
-            self._actions.execute(context)
-            place.refusal = self._turns.end(context)
-            if place.refusal is None:
-                return self._actions.finish(context)
-        return self._keep_waiting(place, place.refusal)
+        waiter.refusal = self._turns.begin(context)
+        if waiter.refusal is None:
+            self._work.execute(context)
+            waiter.refusal = self._turns.end(context)
+            if waiter.refusal is None:
+                return self._work.finish(context)
+        return self._keep_waiting(waiter, waiter.refusal)
 
-    def _keep_waiting(self, place: _Place, refusal: Refusal) -> Outcome | None:
+    def _keep_waiting(self, waiter: _Waiter, refusal: Refusal) -> Outcome | None:
         if refusal.waits_for is WaitsFor.NOTHING:
-            return self._leave(place.context, refusal.reason)
-        place.ask_at = self._clock.now() + ASK_AGAIN
-        if place.told != refusal.reason:
-            self._listener.on_message(f"{place.context.name} waits: {refusal.reason}")
-            place.told = refusal.reason
+            return self._leave(waiter.context, refusal.reason)
+        waiter.ask_at = self._clock.now() + ASK_AGAIN
+        if waiter.told != refusal.reason:
+            self._listener.on_message(f"{waiter.context.name} waits: {refusal.reason}")
+            waiter.told = refusal.reason
         return None
 
-    def _explain_no_wait(self, place: _Place) -> str:
+    def _explain_no_wait(self, waiter: _Waiter) -> str:
         """Return why a member neither begins nor waits any longer, or ""."""
-        why = check_stop_requested(place.context) or self._actions.check_budget()
-        if place.refusal is None:
+        why = check_stop_requested(waiter.context) or self._work.check_budget()
+        if waiter.refusal is None:
             return why
-        why = why or check_time_left(place.context)
-        return f"it waited for its turn: {place.refusal.reason}; {why}" if why else ""
+        why = why or check_time_left(waiter.context)
+        return f"it waited for its turn: {waiter.refusal.reason}; {why}" if why else ""
 
     def _leave(self, context: MachineContext, why: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
@@ -224,5 +214,5 @@ class TurnQueue:
             context.check_first_change = lambda: why
         elif context.state.error is None:
             context.state = replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
-        self._actions.execute(context)
-        return self._actions.finish(context)
+        self._work.execute(context)
+        return self._work.finish(context)

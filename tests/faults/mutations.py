@@ -212,7 +212,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         replace_attribute(RunLifecycle, "_stop_if_frozen", lambda self: ""),
     ),
     "the exit code is trusted": ("5", wrap_attribute(install_result, "build_update_results", _by_exit_code)),
-    "an outcome is dropped": ("one outcome per machine", wrap_attribute(WaveSequence, "_run_wave", _fewer)),
+    "an outcome is dropped": ("one outcome per machine", wrap_attribute(WaveSequence, "_run_machines", _fewer)),
     "a run continues while the records are unavailable": (
         "3",
         wrap_attribute(RetryingRecords, "append_entry", _unrecorded),

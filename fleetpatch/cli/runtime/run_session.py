@@ -24,7 +24,7 @@ from flows.ports.caller import Caller, use_caller
 from flows.prefect_api.connection import stop_ephemeral_servers
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest, record_stop_request
-from flows.recovery.reconciliation import ReconcileResult, recover_runs
+from flows.recovery.reconciliation import recover_runs
 from flows.request import PatchRequest, RunRequest
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RecordsError, RequestError
@@ -81,9 +81,19 @@ def run_request_in_session(
     now = SystemClock().now()
     window = request.window.to_window(now) if isinstance(request, PatchRequest) and not request.dry_run else None
     runs = _SessionRuns((build_run_id(now),), machine_names, window, must_record_stop=window is not None)
-    return _run_single_in_session(
-        runs, lambda caller: _execute_request(request, caller, as_flow=as_flow), as_flow=as_flow, records=records
-    )
+
+    def execute_request(caller: Caller) -> RunReport:
+        if not as_flow:
+            return execute_locally(request, caller)
+        if isinstance(request, PatchRequest):
+            from flows.patch import patch_fleet
+
+            return _call_flow(functools.partial(patch_fleet, request), caller)
+        from flows.assess import assess_fleet
+
+        return _call_flow(functools.partial(assess_fleet, request), caller)
+
+    return _run_single_in_session(runs, execute_request, as_flow=as_flow, records=records)
 
 
 def resume_run_in_session(
@@ -114,8 +124,7 @@ def resume_run_in_session(
 
     def resume(caller: Caller) -> RunReport:
         caller = replace(caller, ends_without_key=ends_without_key)
-        with use_caller(caller):
-            return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
+        return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
 
     return _run_single_in_session(runs, resume, as_flow=as_flow, records=records)
 
@@ -133,9 +142,8 @@ def recover_runs_in_session(
     """
 
     def recover_one(abandoned_run: AbandonedRun, caller: Caller) -> RunReport:
-        with use_caller(caller):
-            abandoned_run.signal_stop(caller.stop_token)
-            return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
+        abandoned_run.signal_stop(caller.stop_token)
+        return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
 
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
@@ -143,22 +151,16 @@ def recover_runs_in_session(
     results, was_interrupted, report_errors = _run_in_session(
         runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
     )
-    return [
-        (
-            each.abandoned_run,
-            _build_recovery_result(each, was_interrupted, report_errors.get(each.abandoned_run.run.id)),
-        )
-        for each in results
-    ]
-
-
-def _build_recovery_result(
-    recovery: ReconcileResult, was_interrupted: bool, report_error: FleetpatchError | None
-) -> RunResult | FleetpatchError:
-    if recovery.report is None:
-        return recovery.error or RequestError("the run ended without a report")
-    was_stopped = was_interrupted and not recovery.abandoned_run.finalize_reason
-    return _build_run_result(recovery.report, was_stopped, was_interrupted, report_error)
+    recovered: list[tuple[AbandonedRun, RunResult | FleetpatchError]] = []
+    for result in results:
+        run = result.abandoned_run
+        if result.report is None:
+            recovered.append((run, result.error or RequestError("the run ended without a report")))
+            continue
+        was_stopped = was_interrupted and not run.finalize_reason
+        report_error = report_errors.get(run.run.id)
+        recovered.append((run, _build_run_result(result.report, was_stopped, was_interrupted, report_error)))
+    return recovered
 
 
 def _build_run_result(
@@ -175,7 +177,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
         return execute(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
-    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)))
+    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)), caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,27 +231,17 @@ def _run_in_session(
                 run_id=single_run_id,
                 report_errors=report_errors,
             )
-            with InterruptHandler(stop_token) as interrupts, use_caller(caller):
+            with InterruptHandler(stop_token) as interrupts:
                 _wait_for_thread(_start_thread(functools.partial(body, caller), result), interrupts, runs, caller)
     except _DetachRequested:
         _detach(runs.run_ids, records)
     return result.result(), bool(interrupts.stop_reason), report_errors
 
 
-def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> RunReport:
-    if not as_flow:
-        return execute_locally(request, caller)
-    if isinstance(request, PatchRequest):
-        from flows.patch import patch_fleet
-
-        return _call_flow(functools.partial(patch_fleet, request))
-    from flows.assess import assess_fleet
-
-    return _call_flow(functools.partial(assess_fleet, request))
-
-
-def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
+def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunReport:
     """Return the report of a flow, also if a machine failed, and whether or not Prefect receives it.
+
+    A flow takes only what a form can give. So it finds its caller in the context.
 
     Raises:
         RequestError: the flow ended in a state without a report.
@@ -258,7 +250,7 @@ def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
 
     end, result = FlowEnd(), Future[RunReport | None]()
     try:
-        with use_flow_end(end):
+        with use_flow_end(end), use_caller(caller):
             calling = _start_thread(flow, result)
         while calling.is_alive() and not end.ended.wait(POLL_SECONDS):
             pass

@@ -1,0 +1,148 @@
+"""The work on one machine in its wave: late assessment, steps, outcome. Waves and the queue of turns share it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flows.engine.failure_counter import FailureCounter
+from flows.engine.late_machines import assess_late_machine, recall_wake
+from flows.engine.machine_pool import may_retry_assessment
+from flows.engine.set_turns import SetTurns
+from flows.ports.ports import Ports, Runner
+from tasks.domain.errors import RecordsError
+from tasks.domain.model import Outcome
+from tasks.domain.states import OperationState, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
+from tasks.steps.report import build_outcome
+from tasks.steps.wake import can_wake
+
+UNAPPROVED_REASON = "it could not be reached when the plan was made, so what would be done on it was not approved"
+
+
+class MachineWork:
+    """What is done with each machine of a wave. Safe for use by many threads.
+
+    Args:
+        ports: the connections to the outside.
+        runner: executes steps.
+        failure_counter: the run's failures so far.
+        turns: the turns of members of machine sets.
+        must_be_approved: whether a person approves the complete plan, so that no machine is planned later.
+        record_outcome: builds and saves a machine's outcome.
+        save_late_plan: saves a plan that was made after all others, before its machine begins.
+
+    Attributes:
+        is_first_wave: whether the machines are those of the first wave that begins.
+        open_machines: the machines that a suspended run leaves open; they have no outcome yet.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        runner: Runner,
+        failure_counter: FailureCounter,
+        turns: SetTurns,
+        *,
+        must_be_approved: bool,
+        record_outcome: Callable[[MachineContext], Outcome],
+        save_late_plan: Callable[[MachineContext], None],
+    ) -> None:
+        self._ports = ports
+        self._runner = runner
+        self._failure_counter = failure_counter
+        self._turns = turns
+        self._must_be_approved = must_be_approved
+        self._record_outcome = record_outcome
+        self._save_late_plan = save_late_plan
+        self.is_first_wave = True
+        self.open_machines: set[str] = set()
+
+    def run(self, context: MachineContext) -> Outcome:
+        """Do all of a machine that needs no turn, and return its outcome."""
+        if why := self.prepare(context):
+            context.state = halt_unless_failed(context, why)
+            clean_up_machine(context)
+        else:
+            self.execute(context)
+        return self.finish(context)
+
+    def prepare(self, context: MachineContext) -> str:
+        """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
+        if not is_under_way(context) and (why := self.check_budget()):
+            return why
+        recall_wake(context)
+        self._plan_late_machine(context)
+        return ""
+
+    def check_budget(self) -> str:
+        """Return which limit is exceeded, or "". After a stop request the steps report that."""
+        return "" if self._ports.stop_token.is_stopping else self._failure_counter.stop_reason
+
+    def execute(self, context: MachineContext) -> None:
+        """Execute the steps of a machine."""
+        run_steps(context, self._runner.run_step)
+
+    def finish(self, context: MachineContext) -> Outcome:
+        """Return a machine's outcome, and count it. Save it, unless the machine is left open."""
+        outcome = self._leave_open_or_record(context)
+        self._failure_counter.add_outcome(outcome)
+        return outcome
+
+    def skip(self, context: MachineContext, why: str) -> Outcome:
+        """Return the outcome of a machine that does not begin."""
+        context.state = halt_unless_failed(context, why)
+        clean_up_machine(context)
+        return self.finish(context)
+
+    def _leave_open_or_record(self, context: MachineContext) -> Outcome:
+        self._turns.mark_done(context.name)
+        if not is_left_open(context):
+            return self._record_outcome(context)
+        try:
+            # Its machine lock was released: the next process repeats the pre-check.
+            save_checkpoint(context, Step.PRECHECK)
+        except RecordsError:
+            return self._record_outcome(context)
+        self.open_machines.add(context.name)
+        return build_outcome(context)
+
+    def _plan_late_machine(self, context: MachineContext) -> None:
+        """Assess and plan a machine that did not answer in the first assessment. It may answer now."""
+        run = context.state
+        left_out = run.plan is None and run.error is None and not run.halted  # no assessment in a resumed run
+        if not (left_out or may_retry_assessment(context)) or is_under_way(context) or is_turn_over(context.state):
+            return
+        if self._must_be_approved:
+            if left_out:
+                context.state = replace(context.state, halted=UNAPPROVED_REASON, halted_as=OperationState.NOT_STARTED)
+            return
+        if self._ports.stop_token.is_stopping or self._ports.clock.now() >= context.window.end:
+            return
+        context.forget_assessment()
+        # No retries in later waves: the machine had enough time since its first assessment.
+        context.is_retry_disabled = not self.is_first_wave or can_wake(context)
+        assess_late_machine(context, self._runner.run_step)
+        if context.state.plan is not None:
+            self._save_late_plan(context)
+
+
+def halt_unless_failed(context: MachineContext, why: str) -> MachineState:
+    """Return the state of a machine that does not begin. An error that it has already is its reason."""
+    if context.state.error is not None:
+        return context.state
+    return replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+
+
+def is_left_open(context: MachineContext) -> bool:
+    """Return whether a suspended run leaves a machine open: nothing has begun on it, and no hook has run for it."""
+    run = context.state
+    untouched = run.error is None and run.install is None and not run.was_started and not run.hooks
+    held = bool(run.halted) and run.halted_as is OperationState.NOT_STARTED
+    rebooted = any(result.count for result in run.reboots)
+    return context.stop_token.is_suspended and held and untouched and not rebooted
+
+
+def is_under_way(context: MachineContext) -> bool:
+    """Return whether an earlier process of the run may have changed a machine, or has run hooks for it."""
+    return context.state.was_started or context.state.before_hooks_ran
