@@ -140,7 +140,7 @@ class Scope:
     def matches(self, machine: Machine) -> bool:
         """Return whether a machine matches. This does not detect typing errors; ``select_machines`` does."""
         return all(term.matches(machine) for term in self.terms) or any(
-            each.matches(machine) for each in self.alternatives
+            alternative.matches(machine) for alternative in self.alternatives
         )
 
     def select_machines(self, inventory: Inventory) -> tuple[Machine, ...]:
@@ -151,7 +151,7 @@ class Scope:
             EmptyScopeError: no machine matches. The message says how many machines each term leaves.
         """
         machines = inventory.machines
-        for term in (*self.terms, *(term for each in self.alternatives for term in each.terms)):
+        for term in (*self.terms, *(term for alternative in self.alternatives for term in alternative.terms)):
             _require_known_tag(term, machines)
             if term.negated and len(term.filter_machines(machines)) == len(machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)

@@ -234,7 +234,7 @@ def _build_scope(scope: str | None, system_term: str) -> str:
 
 def _build_unique_name(azure_name: str, result: AzureImport) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
-    taken = {*RESERVED_NAMES, *(str(each["name"]) for each in result.configurations)}
+    taken = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
     number = 2
     unique = slug
     while unique in taken or {f"{unique}-linux", f"{unique}-windows"} & taken:

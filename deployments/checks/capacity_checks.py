@@ -23,7 +23,9 @@ def check_capacity(
         learned: what past runs tell; nothing: default durations.
     """
     schedules = build_zone_schedules(configurations, inventories)
-    by_machine_zone = {each.configuration.name for each in schedules if each.configuration.zone == MACHINE_ZONE}
+    by_machine_zone = {
+        schedule.configuration.name for schedule in schedules if schedule.configuration.zone == MACHINE_ZONE
+    }
     for fit in estimate_fits(schedules, learned):
         if fit.message:
             zone = f" ({fit.zone})" if fit.configuration in by_machine_zone else ""

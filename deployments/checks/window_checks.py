@@ -59,7 +59,9 @@ def _check_run_starts(
     """Yield findings if a run or a download may start before the previous run ends."""
     freezes = configuration.build_freezes(schedule.zone)
     windows = [
-        each for each in find_occurrences(schedule, now, now + CHECK_HORIZON) if find_freeze(each, freezes) is None
+        occurrence
+        for occurrence in find_occurrences(schedule, now, now + CHECK_HORIZON)
+        if find_freeze(occurrence, freezes) is None
     ]
     lead = timedelta(minutes=configuration.lead_minutes)
     for window, following in pairwise(windows):

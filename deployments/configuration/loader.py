@@ -176,7 +176,7 @@ def _build_file_content(
     for key in data.keys() - _FILE_KEYS:
         problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(_FILE_KEYS)))
     entries = [
-        _build_configuration(each, today, problems) for each in iterate_entries(located, "configurations", problems)
+        _build_configuration(entry, today, problems) for entry in iterate_entries(located, "configurations", problems)
     ]
     freezes = build_freezes(located, today, problems)
     automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None

@@ -224,4 +224,4 @@ class Configurations:
     @property
     def enabled_configurations(self) -> tuple[Configuration, ...]:
         """The configurations whose windows open."""
-        return tuple(each for each in self.all_configurations if each.is_enabled)
+        return tuple(configuration for configuration in self.all_configurations if configuration.is_enabled)

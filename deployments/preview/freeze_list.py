@@ -40,10 +40,14 @@ def list_freezes(
         common: the freezes of the whole fleet.
         zones: IANA names of the zones of the machines, for these.
     """
-    everybody = {each.configuration.name for each in zone_schedules}
-    clocks = {*zones, *(each.schedule.zone for each in zone_schedules)} or {"UTC"}
+    everybody = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
+    clocks = {*zones, *(zone_schedule.schedule.zone for zone_schedule in zone_schedules)} or {"UTC"}
     general = {(freeze, _WHOLE_FLEET) for each in common for freeze in map(each.to_freeze, clocks)}
-    own = {(freeze, each.configuration.name) for each in zone_schedules for freeze in each.freezes}
+    own = {
+        (freeze, zone_schedule.configuration.name)
+        for zone_schedule in zone_schedules
+        for freeze in zone_schedule.freezes
+    }
     spans = sorted(
         (freeze.reason, freeze.start, freeze.end, name)
         for freeze, name in (*general, *own)

@@ -71,7 +71,7 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     return AutomaticExplanation(
         now=status.now,
         machine=machine,
-        progress=next((each for each in members if each.machine == name), None),
+        progress=next((member for member in members if member.machine == name), None),
         rollout_id=shown.rollout.id if shown else "",
         next_run=next((run for run in status.next_runs if name in run.machines), None),
         waiting=status.waiting_by_machine.get(name),
@@ -81,7 +81,7 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
 
 
 def _iterate_deadlines(index: FleetIndex, updates: tuple[PendingUpdate, ...]) -> Iterator[UpdateDeadline]:
-    reasons = {(each.name, each.version): each.reason for each in index.view.held_updates}
+    reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
     for each in updates:
         remark = each.held or (f"held: {reasons[each.key]}" if each.key in reasons else "")
         yield UpdateDeadline(each, compute_due(index.policy, each, index.view.risks), remark)

@@ -48,7 +48,7 @@ def find_known_zones(configuration: Configuration, inventories: Inventories) -> 
 def list_over_schedules(zone_schedules: Iterable[ZoneSchedule], now: datetime) -> tuple[str, ...]:
     """Return the names of the configurations whose last window has ended, in each of their zones."""
     left: dict[str, bool] = {}
-    for each in zone_schedules:
-        name = each.configuration.name
-        left[name] = left.get(name, False) or has_window_left(each.schedule, now)
+    for zone_schedule in zone_schedules:
+        name = zone_schedule.configuration.name
+        left[name] = left.get(name, False) or has_window_left(zone_schedule.schedule, now)
     return tuple(sorted(name for name, has_left in left.items() if not has_left))

@@ -158,7 +158,7 @@ def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: dat
 
 def _find_next_start(zone_schedules: Sequence[ZoneSchedule], moment: datetime) -> datetime | None:
     windows = (zone_schedule.find_windows(moment, moment + SEARCH_HORIZON) for zone_schedule in zone_schedules)
-    return min((each[0].start for each in windows if each), default=None)
+    return min((window[0].start for window in windows if window), default=None)
 
 
 def _require_machine(inventories: Inventories, machine: str) -> None:

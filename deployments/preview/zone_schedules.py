@@ -51,7 +51,11 @@ def build_disabled_schedules(configurations: Configurations, inventories: Invent
 
 
 def _build_schedules(configurations: Iterable[Configuration], inventories: Inventories) -> tuple[ZoneSchedule, ...]:
-    return tuple(each for one in configurations for each in _build_configuration_schedules(one, inventories))
+    return tuple(
+        configuration_schedule
+        for one in configurations
+        for configuration_schedule in _build_configuration_schedules(one, inventories)
+    )
 
 
 def _build_configuration_schedules(configuration: Configuration, inventories: Inventories) -> Iterator[ZoneSchedule]:

@@ -167,16 +167,20 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check for runs that start late, and for runs that Prefect cancelled because another run was active."""
     found = []
-    stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
+    stuck = [
+        pending_run
+        for pending_run in snapshot.pending_runs
+        if snapshot.now - pending_run.state.timestamp > MAX_PENDING_TIME
+    ]
     if stuck:
         counted = format_count(len(stuck), "run", ("stays", "stay"))
         words = f"{counted} Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
     starting = [
-        each
-        for each in snapshot.pending_runs
-        if USUAL_START_TIME < snapshot.now - each.state.timestamp <= MAX_PENDING_TIME
+        pending_run
+        for pending_run in snapshot.pending_runs
+        if USUAL_START_TIME < snapshot.now - pending_run.state.timestamp <= MAX_PENDING_TIME
     ]
     if starting:
         counted = format_count(len(starting), "run", ("waits", "wait"))
@@ -268,7 +272,7 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
         remedy = f"fleetpatch prefect work-pool clear-concurrency-limit {name}"
         return Finding(check, FindingLevel.BLOCK, "its limit is 0: no run starts", remedy)
     workers = snapshot.workers.get(name, ())
-    beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
+    beats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time is not None]
     if names := find_open_variables(pool.base_job_template):
         words = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
         return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` closes the pool's job template.")

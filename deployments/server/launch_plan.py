@@ -134,11 +134,11 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     login_path = _set_auth(options, builder)
     _set_encryption_key(builder)
     _require_guards(builder.environment)
-    for each in settings.PREFECT_SETTINGS:
-        if each in GUARD_SETTINGS:
-            builder.set(each.name, each.value, each.reason, "fleetpatch")
-        elif each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
-            builder.set_default(each.name, each.value, each.reason)
+    for setting in settings.PREFECT_SETTINGS:
+        if setting in GUARD_SETTINGS:
+            builder.set(setting.name, setting.value, setting.reason, "fleetpatch")
+        elif setting.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
+            builder.set_default(setting.name, setting.value, setting.reason)
     return LaunchPlan(
         host=options.host,
         port=options.port,

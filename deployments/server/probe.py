@@ -272,13 +272,13 @@ def _find_lease_states(
     states = {}
     try:
         with open_records(records_url) as records:
-            abandoned_ids = {each.run_id for each in records.leases.find_leaseless_runs()}
-            for each in flow_runs:
-                run = find_run_of_flow_run(records, str(each.parameters.get("run_id") or each.id), each.id)
+            abandoned_ids = {leaseless_run.run_id for leaseless_run in records.leases.find_leaseless_runs()}
+            for flow_run in flow_runs:
+                run = find_run_of_flow_run(records, str(flow_run.parameters.get("run_id") or flow_run.id), flow_run.id)
                 if run is None:
                     continue
                 if run.state not in UNFINISHED_RUN_STATES:
-                    states[each.id] = (RunLeaseState.ENDED, run.id)
+                    states[flow_run.id] = (RunLeaseState.ENDED, run.id)
                     continue
                 if not run.may_change_machines:
                     continue
@@ -291,7 +291,7 @@ def _find_lease_states(
                     if run.id in abandoned_ids
                     else RunLeaseState.ENDED
                 )
-                states[each.id] = (state, run.id)
+                states[flow_run.id] = (state, run.id)
     except RecordsError as error:
         logger.info("our records can't be asked: %s", error.message)
     return states

@@ -11,7 +11,11 @@ from tasks.domain.states import FindingLevel
 
 def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check the queues of each pool that fleetpatch uses. A pool that is missing is another check's."""
-    managed = [each for each in snapshot.deployments if each.is_managed and each.work_pool_name in snapshot.queues]
+    managed = [
+        deployment
+        for deployment in snapshot.deployments
+        if deployment.is_managed and deployment.work_pool_name in snapshot.queues
+    ]
     pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
     return [
         _check_pool_queues(snapshot, pool, [each for each in managed if each.work_pool_name == pool]) for pool in pools
@@ -20,11 +24,15 @@ def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequence[DeploymentInfo]) -> Finding:
     check, queues = f"queues {pool}", {each.name: each for each in snapshot.queues[pool]}
-    lost = [snapshot.get_deployment_name(each) for each in deployments if each.work_queue_name not in queues]
+    lost = [
+        snapshot.get_deployment_name(deployment)
+        for deployment in deployments
+        if deployment.work_queue_name not in queues
+    ]
     if lost:
         words = f"their queue does not exist, so no run of them starts: {join_first_names(lost)}"
         return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` makes it again.")
-    used = [queues[name] for name in sorted({str(each.work_queue_name) for each in deployments})]
+    used = [queues[name] for name in sorted({str(deployment.work_queue_name) for deployment in deployments})]
     for queue in used:
         if queue.is_paused:
             remedy = f"fleetpatch prefect work-queue resume {queue.name} --pool {pool}"

@@ -98,4 +98,4 @@ SECRET_VARIABLES = frozenset(
 
 def build_environment(part: SettingTarget) -> dict[str, str]:
     """Return the environment variables of servers or of workers."""
-    return {each.name: each.value for each in PREFECT_SETTINGS if each.target in {part, SettingTarget.BOTH}}
+    return {setting.name: setting.value for setting in PREFECT_SETTINGS if setting.target in {part, SettingTarget.BOTH}}

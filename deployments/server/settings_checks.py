@@ -35,9 +35,9 @@ def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]
     found = [
-        Finding("settings", each.level, each.message, each.remedy)
-        for each in SETTING_RULES
-        if (value := snapshot.get_setting(each.path)) is not None and each.is_wrong(value)
+        Finding("settings", setting_rule.level, setting_rule.message, setting_rule.remedy)
+        for setting_rule in SETTING_RULES
+        if (value := snapshot.get_setting(setting_rule.path)) is not None and setting_rule.is_wrong(value)
     ]
     return found or [Finding("settings", FindingLevel.GOOD, "no setting lets others in or loses records")]
 

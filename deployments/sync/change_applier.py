@@ -98,7 +98,7 @@ class _ChangeApplier:
         self._pools = {each.name: each for each in desired.pools}
         self._deployments = {each.full_name: each for each in desired.deployments}
         self._automations = {each.name: each for each in desired.automations}
-        self._waiting_runs = {each.title: each for each in actual.waiting_runs}
+        self._waiting_runs = {waiting_run.title: waiting_run for waiting_run in actual.waiting_runs}
         self._flow_ids: dict[str, UUID] = {}
 
     def apply(self, change: Change) -> None:

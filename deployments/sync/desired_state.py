@@ -106,7 +106,9 @@ def build_desired_state(
 
 
 def _require_unique_names(deployments: Sequence[Deployment]) -> None:
-    duplicate_names = [name for name, times in Counter(each.full_name for each in deployments).items() if times > 1]
+    duplicate_names = [
+        name for name, times in Counter(deployment.full_name for deployment in deployments).items() if times > 1
+    ]
     if duplicate_names:
         name = duplicate_names[0].partition("/")[2]
         raise RequestError(

@@ -59,13 +59,19 @@ def find_outdated_runs(
         actual: the existing objects, with the waiting flow runs.
         prune: whether unwanted deployments are removed.
     """
-    ours, theirs = ({each.full_name: each for each in setup.deployments} for setup in (desired, actual))
+    ours, theirs = (
+        {deployment.full_name: deployment for deployment in setup.deployments} for setup in (desired, actual)
+    )
     for run in actual.waiting_runs:
         desired_deployment, actual_deployment = ours.get(run.deployment), theirs[run.deployment]
         if desired_deployment is None:
             reason = "its deployment is removed" if prune or run.deployment in desired.former_names else ""
         elif run.is_scheduled:
-            times = [ActiveSchedule(each.prefect_schedule) for each in desired_deployment.schedules if each.active]
+            times = [
+                ActiveSchedule(schedule.prefect_schedule)
+                for schedule in desired_deployment.schedules
+                if schedule.active
+            ]
             reason = find_outdated_reason(
                 run.parameters,
                 run.expected_start,
@@ -90,8 +96,10 @@ def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deploy
 
 def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:
     """Return the cancellations. Skip runs that Prefect deletes itself with the replaced or removed deployment."""
-    ours = {each.full_name: each for each in desired.deployments}
-    unchanged_names = {each.full_name for each in actual.deployments if ours.get(each.full_name) == each}
+    ours = {deployment.full_name: deployment for deployment in desired.deployments}
+    unchanged_names = {
+        deployment.full_name for deployment in actual.deployments if ours.get(deployment.full_name) == deployment
+    }
     return [
         Change(ChangeAction.CANCEL, "flow run", run.title, (why,))
         for run, why in find_outdated_runs(desired, actual, prune=prune)
@@ -131,18 +139,18 @@ def _build_removals(kind: str, desired: Sequence[PrefectObject], actual: Sequenc
 
 def _describe_differences(desired: PrefectObject, actual: PrefectObject) -> list[str]:
     differences: list[str] = []
-    for each in fields(desired):
-        ours, theirs = getattr(desired, each.name), getattr(actual, each.name)
+    for field in fields(desired):
+        ours, theirs = getattr(desired, field.name), getattr(actual, field.name)
         if ours == theirs:
             continue
-        if each.name == "schedules":
+        if field.name == "schedules":
             differences += _describe_schedule_differences(ours, theirs)
-        elif each.name == "schema":
+        elif field.name == "schema":
             differences.append(_summarize_form_differences(_describe_key_differences("", ours, theirs)))
         elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            differences += _describe_key_differences(each.name, ours, theirs)
+            differences += _describe_key_differences(field.name, ours, theirs)
         else:
-            differences.append(f"{each.name}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
+            differences.append(f"{field.name}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
     return differences
 
 

@@ -19,10 +19,13 @@ def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[Deployme
         desired: the objects that should exist.
         actual: the existing objects.
     """
-    deployments_by_name = {each.full_name: each for each in actual.deployments}
-    pools_by_name = {each.name: each for each in actual.pools}
-    deployments = tuple(_keep_deployment(each, deployments_by_name.get(each.full_name)) for each in desired.deployments)
-    pools = tuple(_keep_pool(each, pools_by_name.get(each.name)) for each in desired.pools)
+    deployments_by_name = {deployment.full_name: deployment for deployment in actual.deployments}
+    pools_by_name = {pool.name: pool for pool in actual.pools}
+    deployments = tuple(
+        _keep_deployment(deployment, deployments_by_name.get(deployment.full_name))
+        for deployment in desired.deployments
+    )
+    pools = tuple(_keep_pool(pool, pools_by_name.get(pool.name)) for pool in desired.pools)
     kept = replace(desired, deployments=deployments, pools=pools)
     return kept, tuple(_describe_pauses(desired, kept))
 

@@ -72,7 +72,9 @@ class SyncPlan:
 
     @property
     def _inventories_by_path(self) -> Inventories:
-        paths = {each.name: each.inventory_path for each in self.configurations.all_configurations}
+        paths = {
+            configuration.name: configuration.inventory_path for configuration in self.configurations.all_configurations
+        }
         if self.configurations.automatic is not None:
             paths[AUTOMATIC_NAME] = self.configurations.automatic.inventory
         return Inventories({path: self.inventories[name] for name, path in paths.items()})
@@ -86,10 +88,10 @@ class SyncPlan:
         Raises:
             RequestError: there is such a finding, and the plan has changes.
         """
-        names = {each.name for each in self.configurations.enabled_configurations}
+        names = {configuration.name for configuration in self.configurations.enabled_configurations}
         automatic = self.configurations.automatic
         names |= {AUTOMATIC_NAME} if automatic is not None and automatic.enabled else set()
-        affected = sorted({each.configuration for each in findings if each.configuration in names})
+        affected = sorted({finding.configuration for finding in findings if finding.configuration in names})
         if affected and not self.is_up_to_date:
             raise RequestError(
                 f"nothing was changed: {', '.join(affected)} can't work as written",
@@ -168,8 +170,8 @@ def build_plan(
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
     inventory_paths = {
-        each.name: find_inventory(each.inventory_path or inventory).absolute()
-        for each in configurations.all_configurations
+        configuration.name: find_inventory(configuration.inventory_path or inventory).absolute()
+        for configuration in configurations.all_configurations
     }
     if configurations.automatic is not None:
         inventory_paths[AUTOMATIC_NAME] = find_inventory(configurations.automatic.inventory or inventory).absolute()
@@ -296,7 +298,7 @@ def _find_default_inventory(configurations: Configurations, inventory: Path | No
 
     `refresh-schedules` gets it as the named inventory, so it must fit every configuration that names none.
     """
-    every = [each.inventory_path for each in configurations.all_configurations]
+    every = [configuration.inventory_path for configuration in configurations.all_configurations]
     every += [configurations.automatic.inventory] if configurations.automatic is not None else []
     own_inventories = [each for each in every if each is not None]
     has_no_default = inventory is None and own_inventories and len(own_inventories) == len(every)

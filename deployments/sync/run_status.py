@@ -46,12 +46,17 @@ def find_run_statuses(
         sleep: waits for some seconds.
     """
     deadline = clock() + SCHEDULER_DELAY
-    statuses = {each.deployment: _find_run_status(client, each) for each in next_windows if each.due_window is not None}
+    statuses = {
+        next_window.deployment: _find_run_status(client, next_window)
+        for next_window in next_windows
+        if next_window.due_window is not None
+    }
     while clock() < deadline:
         missing = [
-            each
-            for each in next_windows
-            if statuses.get(each.deployment) is RunStatus.NONE and _compute_run_start(each) > clock() - SCHEDULER_DELAY
+            next_window
+            for next_window in next_windows
+            if statuses.get(next_window.deployment) is RunStatus.NONE
+            and _compute_run_start(next_window) > clock() - SCHEDULER_DELAY
         ]
         if not missing:
             break

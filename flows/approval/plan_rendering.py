@@ -43,7 +43,11 @@ def describe_plan(planned: RunReport) -> str:
 
 def find_service_restarts(planned: RunReport) -> dict[str, tuple[str, ...]]:
     """Return the services of each machine that already run with replaced files."""
-    found = {each.machine: each.packages.services_to_restart for each in planned.assessments if each.packages}
+    found = {
+        assessment.machine: assessment.packages.services_to_restart
+        for assessment in planned.assessments
+        if assessment.packages
+    }
     return {machine: services for machine, services in found.items() if services}
 
 
@@ -69,8 +73,10 @@ def _render_differences(request: Mapping[str, object]) -> list[str]:
         wanted = PatchRequest.model_validate(request)
     except ValidationError:  # recorded by another version
         return ["- What was asked for beyond the usual can't be read: another version of fleetpatch recorded it", ""]
-    differences = [each for each in list_differences(wanted) if each.path != "scope"]
-    lines = [f"- {escape_markdown(each.title)}: {escape_markdown(each.value)}" for each in differences]
+    differences = [difference for difference in list_differences(wanted) if difference.path != "scope"]
+    lines = [
+        f"- {escape_markdown(difference.title)}: {escape_markdown(difference.value)}" for difference in differences
+    ]
     return ["Not as usual:", "", *lines, ""] if lines else []
 
 
@@ -109,9 +115,9 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
 def _render_machine_notes(planned: RunReport) -> list[str]:
     """Return what is unusual about machines. It stands before the updates, which may be cut."""
     without = [
-        f"- {escape_markdown(each.machine)} has no plan: {escape_markdown(each.error.message)}"
-        for each in planned.assessments
-        if each.error is not None
+        f"- {escape_markdown(assessment.machine)} has no plan: {escape_markdown(assessment.error.message)}"
+        for assessment in planned.assessments
+        if assessment.error is not None
     ]
     restarts = [
         f"- {escape_markdown(machine)} already runs on replaced files: "

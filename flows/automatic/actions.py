@@ -135,8 +135,8 @@ class ActionRunner:
             self._world.print_message("nobody could be told; the next tick tries it again")
             return
         announcements = SqlAnnouncements(self._world.database)
-        for each in tells:
-            announcements.add(each.key, each.message, self._world.now)
+        for tell in tells:
+            announcements.add(tell.key, tell.message, self._world.now)
 
     def _start_runs(self, plans: Sequence[RunPlan]) -> None:
         for plan in plans:
@@ -214,7 +214,7 @@ class ActionRunner:
             Tell(f"never-began/{each.key}", f"a run never began, because {each.never_began}: {_describe_run(each)}")
             for each in lost
         ]
-        self._tell([each for each in tells if each.key not in told])
+        self._tell([tell for tell in tells if tell.key not in told])
 
     def _require_lease(self) -> None:
         if not self._world.still_holds_lease():

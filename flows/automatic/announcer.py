@@ -34,7 +34,7 @@ class Announcer:
     def tell(self, tells: Sequence[Tell]) -> bool:
         """Send one message. Return whether anybody got it, or nobody wants to be told."""
         notifier = AppriseNotifier(self._targets, self._read_credential, self._print_message)
-        wanted = sum(NotificationEvent.FAILED.value in each.on for each in self._targets)
+        wanted = sum(NotificationEvent.FAILED.value in target.on for target in self._targets)
         notifier.send(NotificationEvent.FAILED, build_announcement(tells), "of what automatic patching found")
         notifier.close()
         return not wanted or len(notifier.undelivered) < wanted

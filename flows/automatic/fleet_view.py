@@ -159,7 +159,7 @@ def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[
     Raises:
         RequestError: a freeze is not valid.
     """
-    made = (each.to_freeze(zone) for each in freezes for zone in sorted(zones or {"UTC"}))
+    made = (freeze.to_freeze(zone) for freeze in freezes for zone in sorted(zones or {"UTC"}))
     return tuple(dict.fromkeys(made))
 
 
@@ -191,14 +191,17 @@ def _list_lost_turns(
     Without these, a rollout would wait for ever for machines whose runs can't begin.
     """
     known = {(each.run_id, each.machine) for each in results.tries}
-    for each in SqlAutomaticRuns(records.database).read_of_rollouts([rollout.id for rollout in rollouts]):
-        plan = each.run.plan
-        if plan is None or each.is_open(now):
+    for of_rollout in SqlAutomaticRuns(records.database).read_of_rollouts([rollout.id for rollout in rollouts]):
+        plan = of_rollout.run.plan
+        if plan is None or of_rollout.is_open(now):
             continue
-        run_id, reason = each.run_id or each.run.key, each.run.never_began or "its run ended before its turn"
-        for name in each.run.machines:
+        run_id, reason = (
+            of_rollout.run_id or of_rollout.run.key,
+            of_rollout.run.never_began or "its run ended before its turn",
+        )
+        for name in of_rollout.run.machines:
             if (run_id, name) not in known:
-                rollout, at, place = each.run.rollout_id, each.run.window_start, plan.location
+                rollout, at, place = of_rollout.run.rollout_id, of_rollout.run.window_start, plan.location
                 state = OperationState.NOT_STARTED
                 yield Try(rollout, run_id, name, state, at, began=False, reason=reason, location=place)
 

@@ -24,7 +24,7 @@ def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
         return None
     locations = {location for phase in rolling.phases for location in phase.locations}
     runs = SqlAutomaticRuns(database).read_of_rollouts([rolling.id])
-    patched = {name for each in runs for name in each.run.machines}
+    patched = {name for run in runs for name in run.run.machines}
     has_place = any(machine.location in locations for machine in view.machines)
     has_machine = any(machine.name in patched for machine in view.machines)
     return None if (has_machine if patched else has_place) else rolling
@@ -39,7 +39,7 @@ def leave_alone(decision: Decision, view: FleetView, rollout: Rollout) -> Decisi
         f"gone for good: fleetpatch automatic cancel {rollout.id}"
     )
     tell = Tell(f"foreign/{rollout.id}", message)
-    actions = tuple(each for each in decision.actions if isinstance(each, AssessMachines))
+    actions = tuple(action for action in decision.actions if isinstance(action, AssessMachines))
     news = () if tell.key in view.announced else (tell,)
     waiting = tuple(Waiting(each.name, reason) for each in view.machines if each.pending)
     return replace(decision, actions=(*actions, *news), waiting=waiting)

@@ -29,16 +29,16 @@ def build_expansion_period(today: date) -> tuple[date, date]:
 def build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
     """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
     freezes: list[FreezeRequest] = []
-    for each in iterate_entries(located, "freezes", problems):
-        if not isinstance(each.data, dict):
-            written = str(each.data)[:40] if isinstance(each.data, str) else ""
+    for entry in iterate_entries(located, "freezes", problems):
+        if not isinstance(entry.data, dict):
+            written = str(entry.data)[:40] if isinstance(entry.data, str) else ""
             shown = written if _DATE.fullmatch(written) else "2026-12-24"
             hint = f"Write {{date: {shown}}}, {{start: 2026-12-19, end: 2027-01-06}}, or {{file: closing.ics}}."
-            problems.add(each.locate(), f"this is no freeze: {written or 'it has no keys'}", hint)
+            problems.add(entry.locate(), f"this is no freeze: {written or 'it has no keys'}", hint)
             continue
-        form = validate_mapping(FreezeForm, each, problems)
+        form = validate_mapping(FreezeForm, entry, problems)
         if form is not None:
-            freezes += build_freeze_requests(form, each, today, problems)
+            freezes += build_freeze_requests(form, entry, today, problems)
     return tuple(freezes)
 
 

@@ -53,10 +53,12 @@ def read_baseline_file(path: Path) -> BaselineCalendar:
     try:
         problems.raise_if_any()
     except InvalidInventory as error:
-        lines = [f"{each.message}\n    {each.hint}" for each in error.problems]
+        lines = [f"{problem.message}\n    {problem.hint}" for problem in error.problems]
         hint = f"${BASELINES_VARIABLE} names the file. docs/how-to/hotpatch.md shows its form."
         raise RequestError("\n".join(["the list of unplanned baselines is not valid:", *lines]), hint=hint) from error
-    unplanned = [Baseline(each.day, each.reason, each.source, each.builds) for each in document.baselines]
+    unplanned = [
+        Baseline(baseline.day, baseline.reason, baseline.source, baseline.builds) for baseline in document.baselines
+    ]
     return BaselineCalendar(tuple(sorted(unplanned)), document.as_of, str(path))
 
 

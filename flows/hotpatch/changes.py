@@ -283,16 +283,18 @@ def read_licences(
 
 
 def _require_set(records: Sequence[ScriptRecord], machine: str) -> None:
-    failed = [each for each in records if each.get("kind") == "failed"]
+    failed = [record for record in records if record.get("kind") == "failed"]
     if failed:
         words = "; ".join(f"{each.get('value')}: {each.get('why')}" for each in failed)
         raise ScriptFailed(f"registry values could not be set: {words}", exit_code=0, machine=machine)
 
 
 def _require_success(records: Sequence[ScriptRecord], machine: str) -> None:
-    ended = next((each for each in records if each.get("kind") == "enrolment_ended"), {})
+    ended = next((record for record in records if record.get("kind") == "enrolment_ended"), {})
     code = ended.get("exit_code")
     if code != 0:
-        step = next((each.get("command") for each in reversed(records) if each.get("kind") == "enrolment_step"), "")
+        step = next(
+            (record.get("command") for record in reversed(records) if record.get("kind") == "enrolment_step"), ""
+        )
         words = f"{step} failed (exit code {code}): {ended.get('error') or 'no message'}"
         raise ScriptFailed(words, exit_code=code if isinstance(code, int) else 1, machine=machine)

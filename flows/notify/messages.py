@@ -94,7 +94,7 @@ def _describe_plan(report: RunReport) -> list[str]:
     slowest = describe_slowest_machine(figures)
     if slowest:
         lines.append(sanitize_text(f"{slowest[:1].upper()}{slowest[1:]}", 200))
-    unknown = [each.machine for each in report.assessments if each.error is not None]
+    unknown = [assessment.machine for assessment in report.assessments if assessment.error is not None]
     return [*lines, f"Not assessed: {_join_names(unknown)}"] if unknown else lines
 
 

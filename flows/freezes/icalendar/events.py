@@ -67,12 +67,12 @@ def parse_events(text: str, since: date, until: date) -> tuple[CalendarEvent, ..
             unknown zone, or its series need too much work. The error has the line, the event and a hint.
     """
     calendars = parse_calendars(text)
-    components = [part for each in calendars for part in each.components if part.name == "VEVENT"]
+    components = [part for calendar in calendars for part in calendar.components if part.name == "VEVENT"]
     if not components:
         hint = "Put events into it, or take the freeze out: a file without any is most often a failed export."
         raise InventoryError("this calendar has no event", hint=hint)
     expander = RecurrenceExpander()
-    zones = [part for each in calendars for part in each.components if part.name == "VTIMEZONE"]
+    zones = [part for calendar in calendars for part in calendar.components if part.name == "VTIMEZONE"]
     reader = _EventReader(TimeZoneRegistry(zones, datetime.combine(until, time()), expander), expander, since, until)
     return reader.read_events(components)
 

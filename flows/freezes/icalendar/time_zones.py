@@ -61,13 +61,13 @@ class TimeZoneRegistry:
     def __init__(self, definitions: Sequence[CalendarComponent], until: datetime, expander: RecurrenceExpander) -> None:
         """Store the VTIMEZONE components. A zone is parsed at its first use, so errors in unused zones do no harm."""
         self._definitions: dict[str, CalendarComponent] = {}
-        for each in definitions:
-            name = each.find_property("TZID")
+        for definition in definitions:
+            name = definition.find_property("TZID")
             if name is None:
                 raise build_line_error(
-                    each.line_number, "this VTIMEZONE has no TZID", "Give it the name that events use."
+                    definition.line_number, "this VTIMEZONE has no TZID", "Give it the name that events use."
                 )
-            self._definitions.setdefault(name.value.strip(), each)
+            self._definitions.setdefault(name.value.strip(), definition)
         self._until = until
         self._expander = expander
         self._zones: dict[str, tzinfo] = {}

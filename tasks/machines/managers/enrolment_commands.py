@@ -36,4 +36,4 @@ def find_commands(enrolment: HotpatchEnrolment | None, action: HotpatchAction) -
     if enrolment is None:
         return ()
     commands = _COMMANDS.get((enrolment.provider, action), ())
-    return tuple(each.format(product=enrolment.product) for each in commands)
+    return tuple(command.format(product=enrolment.product) for command in commands)

@@ -45,7 +45,7 @@ def _read_livepatch(_: ScriptRecord, sections: Mapping[str, ScriptSection]) -> H
     is_attached = attached if isinstance(attached, bool) else None
     is_enabled = None
     if isinstance(services, list):
-        is_enabled = any(isinstance(each, dict) and each.get("name") == "livepatch" for each in services)
+        is_enabled = any(isinstance(service, dict) and service.get("name") == "livepatch" for service in services)
     if is_attached is None:
         finding = Finding(_SUBSCRIPTION_CHECK, _WARN, "Ubuntu Pro's client did not say whether it is attached")
     elif is_attached:

@@ -179,7 +179,7 @@ class _CanonicalStatus:
 def _parse_canonical_status(text: str) -> _CanonicalStatus | None:
     """Return the status of the running kernel; None when the text has none."""
     try:
-        status = next(each for each in json.loads(text)["Status"] if each["Running"] is True)
+        status = next(load for load in json.loads(text)["Status"] if load["Running"] is True)
         patch = status["Livepatch"]
         fixed = [str(each["Name"])[:50] for each in patch.get("Fixes") or () if each["Patched"] is True]
         state, check = (str(patch[key])[:50] or "unknown" for key in ("State", "CheckState"))

@@ -76,7 +76,7 @@ def rank_managers(programs: Mapping[str, str], os_ids: Sequence[str]) -> tuple[s
             MANAGER_COMMANDS, which is kept otherwise.
         os_ids: ID and the words of ID_LIKE of the machine's os-release(5).
     """
-    own = next((_SYSTEM_MANAGERS[each] for each in os_ids if each in _SYSTEM_MANAGERS), ())
+    own = next((_SYSTEM_MANAGERS[os_id] for os_id in os_ids if os_id in _SYSTEM_MANAGERS), ())
     added = {
         "dnf5": programs.get("dnf", "") not in {"", "dnf5"},
         "dnf": programs.get("yum", "") == "yum",

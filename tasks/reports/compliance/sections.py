@@ -97,7 +97,7 @@ def _is_assessed(document: ComplianceDocument) -> bool:
 
 
 def _build_missing_tile(document: ComplianceDocument) -> Tile:
-    lacking = sum(bool(each.missing) for each in document.machines)
+    lacking = sum(bool(machine.missing) for machine in document.machines)
     if not lacking and not _is_assessed(document):
         return Tile("Missing at the end", NOT_KNOWN, _NOT_ASSESSED)
     level = "warn" if lacking else "" if document.weeks[-1].not_assessed else "good"
@@ -112,12 +112,12 @@ def build_sections(document: ComplianceDocument, limit: int = MAX_ROWS) -> tuple
         limit: the most rows of a table.
     """
     builders = (_build_sla, _build_weeks, _build_open, _build_runs, _build_exceptions, _build_unassessed, _build_days)
-    return tuple(each(document, limit) for each in builders)
+    return tuple(builder(document, limit) for builder in builders)
 
 
 def build_day_bars(document: ComplianceDocument) -> tuple[DayBar, ...]:
     """Return the bars of the picture: of the machines that were assessed on a day, which were compliant."""
-    highest = max((each.assessed for each in document.days), default=0) or 1
+    highest = max((day.assessed for day in document.days), default=0) or 1
     return tuple(
         DayBar(
             x=number * 100 / 31,
@@ -186,11 +186,11 @@ def _build_weeks(document: ComplianceDocument, limit: int) -> Section:
     names = ("Machines", "Compliant", "Not compliant", "Not assessed", "Compliant share")
     rows = [
         (
-            _last_day(each.ends_at),
-            *map(str, (each.machines, each.compliant, each.non_compliant, each.not_assessed)),
-            NOT_KNOWN if each.share is None else format_share(each.share),
+            _last_day(week.ends_at),
+            *map(str, (week.machines, week.compliant, week.non_compliant, week.not_assessed)),
+            NOT_KNOWN if week.share is None else format_share(week.share),
         )
-        for each in document.weeks
+        for week in document.weeks
     ]
     return _section(
         "Compliance by week",
@@ -263,15 +263,15 @@ def _build_exceptions(document: ComplianceDocument, limit: int) -> Section:
     headings = [("What", False), ("Update or scope", False), ("Machines", True), ("Reason", False), ("Who", False)]
     rows = [
         (
-            _EXCEPTION_WORDS.get(each.what, each.what),
-            each.subject,
-            str(each.machines) if each.machines else NO_FIGURE,
-            each.reason,
-            each.who or NO_FIGURE,
-            _day(each.since) if each.since else NO_FIGURE,
-            _day(each.until) if each.until else NO_FIGURE,
+            _EXCEPTION_WORDS.get(exception.what, exception.what),
+            exception.subject,
+            str(exception.machines) if exception.machines else NO_FIGURE,
+            exception.reason,
+            exception.who or NO_FIGURE,
+            _day(exception.since) if exception.since else NO_FIGURE,
+            _day(exception.until) if exception.until else NO_FIGURE,
         )
-        for each in document.exceptions
+        for exception in document.exceptions
     ]
     return _section(
         "Exceptions",
@@ -296,13 +296,13 @@ _EXCEPTION_WORDS: Final = {
 def _build_unassessed(document: ComplianceDocument, limit: int) -> Section:
     rows = [
         (
-            each.machine,
-            each.environment or NO_FIGURE,
-            "yes" if each.in_inventory else "no",
-            _day(each.last_assessed) if each.last_assessed else "not in this month",
+            machine.machine,
+            machine.environment or NO_FIGURE,
+            "yes" if machine.in_inventory else "no",
+            _day(machine.last_assessed) if machine.last_assessed else "not in this month",
         )
-        for each in document.machines
-        if each.compliance == Compliance.NOT_ASSESSED
+        for machine in document.machines
+        if machine.compliance == Compliance.NOT_ASSESSED
     ]
     return _section(
         "Machines that were not assessed",
@@ -319,21 +319,21 @@ def _build_days(document: ComplianceDocument, limit: int) -> Section:
     names = ("Assessed", "Compliant", "Not compliant", "Not clear", "Critical", "Security", "Reboot required")
     rows = [
         (
-            _day(each.day),
+            _day(day.day),
             *(
                 NO_FIGURE if figure is None else str(figure)
                 for figure in (
-                    each.assessed or None,
-                    each.compliant,
-                    each.non_compliant,
-                    each.unclear,
-                    each.critical,
-                    each.security,
-                    each.reboot_required,
+                    day.assessed or None,
+                    day.compliant,
+                    day.non_compliant,
+                    day.unclear,
+                    day.critical,
+                    day.security,
+                    day.reboot_required,
                 )
             ),
         )
-        for each in document.days
+        for day in document.days
     ]
     return _section(
         "Days",

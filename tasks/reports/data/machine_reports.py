@@ -116,6 +116,6 @@ def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, f
 def _has_broken_packages(outcome: Outcome | None, assessment: Assessment | None) -> bool:
     """Return whether packages are broken, by a check that blocks or by the newest assessment."""
     findings = outcome.findings if outcome else ()
-    if any(each.check == PACKAGES_CHECK and each.level is FindingLevel.BLOCK for each in findings):
+    if any(finding.check == PACKAGES_CHECK and finding.level is FindingLevel.BLOCK for finding in findings):
         return True
     return assessment is not None and assessment.packages is not None and bool(assessment.packages.problems)

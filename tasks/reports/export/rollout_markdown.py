@@ -41,8 +41,10 @@ def render_rollout(
 
 def compute_done_percent(progress: RolloutProgress) -> float:
     """Return the share of a rollout's machines that are done."""
-    machines = [each for phase in progress.phases for each in phase.machines if each.stage is not MachineStage.LEFT_OUT]
-    done = sum(each.stage is MachineStage.DONE for each in machines)
+    machines = [
+        machine for phase in progress.phases for machine in phase.machines if machine.stage is not MachineStage.LEFT_OUT
+    ]
+    done = sum(machine.stage is MachineStage.DONE for machine in machines)
     return 100.0 * done / len(machines) if machines else 0.0
 
 
@@ -93,9 +95,9 @@ def _render_runs(runs: Sequence[RunPlan]) -> list[str]:
         _render_row(["window", "location", "phase", "machines"]),
         "| --- | --- | ---: | ---: |",
     ]
-    for each in runs[:_MAX_RUNS]:
-        place = f"{each.location} {each.availability_zone}".strip() or NO_FIGURE
-        cells = [_format_moment(each.window_start), escape_markdown(place), str(each.phase), str(len(each.machines))]
+    for run in runs[:_MAX_RUNS]:
+        place = f"{run.location} {run.availability_zone}".strip() or NO_FIGURE
+        cells = [_format_moment(run.window_start), escape_markdown(place), str(run.phase), str(len(run.machines))]
         lines.append(_render_row(cells))
     return [*lines, *_render_rest(len(runs) - _MAX_RUNS, "run"), ""]
 

@@ -311,7 +311,7 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
     excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
     wanted = set(expandable)
     steps = group_rows(step for step in tables.timeline if step.machine in wanted)
-    transactions = group_rows(each for each in tables.transactions if each.machine in wanted)
+    transactions = group_rows(transaction for transaction in tables.transactions if transaction.machine in wanted)
     return tuple(
         MachineView(
             row=row,

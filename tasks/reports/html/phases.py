@@ -115,7 +115,7 @@ def build_phases_picture(progress: RolloutProgress, zone: ZoneInfo, *, limit: in
 
 def _count_by_location(phase: PhaseProgress) -> Iterator[tuple[str, int]]:
     for location in phase.phase.locations:
-        yield location, sum(each.location == location for each in phase.machines)
+        yield location, sum(machine.location == location for machine in phase.machines)
 
 
 def _build_group(progress: PhaseProgress, rows: tuple[LocationRow, ...], zone: ZoneInfo) -> PhaseGroup:
@@ -142,8 +142,8 @@ def _build_row(location: str, members: Sequence[MachineProgress], stage: PhaseSt
         width = length * count / len(members)
         parts.append(BarPart(round(x, 1), round(width, 1), css_class))
         x += width
-    done = sum(each.stage is MachineStage.DONE for each in members)
-    failed = sum(each.stage is MachineStage.FAILED for each in members)
+    done = sum(member.stage is MachineStage.DONE for member in members)
+    failed = sum(member.stage is MachineStage.FAILED for member in members)
     counts = f"{done} of {len(members)} done" if members else "no machine yet" if _is_ahead(stage) else "no machine"
     name = sanitize_to_one_line(location, 60) or "(no location)"
     words = ", ".join(f"{count} {word}" for word, _, count in _count_stages(members))
@@ -168,4 +168,4 @@ def _count_stages(members: Sequence[MachineProgress]) -> Iterator[tuple[str, str
 
 
 def _count(members: Sequence[MachineProgress], stage: MachineStage) -> int:
-    return sum(each.stage is stage for each in members)
+    return sum(member.stage is stage for member in members)

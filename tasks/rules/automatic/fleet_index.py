@@ -45,7 +45,7 @@ class FleetIndex:
     def __init__(self, policy: AutomaticPolicy, view: FleetView, now: datetime) -> None:
         self.policy, self.view, self.now = policy, view, now
         self.machines = {machine.name: machine for machine in view.machines}
-        self.held = {(each.name, each.version) for each in view.held_updates}
+        self.held = {(held_update.name, held_update.version) for held_update in view.held_updates}
         self._selected: dict[int, tuple[PendingUpdate, ...]] = {}
         self._keys: dict[int, frozenset[UpdateKey]] = {}
         self._excluded: dict[str, bool] = {}

@@ -74,7 +74,7 @@ def _foretell(index: FleetIndex, future: "_Future", machine: MachineView) -> Mac
         key=lambda item: (item[0], item[1].key),
     )
     times = [future.installed.get((machine.name, each.key)) for each in updates]
-    known = [each for each in times if each is not None]
+    known = [time for time in times if time is not None]
     patched_at = max(known) if len(known) == len(times) else None
     missed = (
         (due, update) for due, update in dues if due <= (future.installed.get((machine.name, update.key)) or future.end)

@@ -85,7 +85,7 @@ def _judge_tries(index: FleetIndex, rollout: Rollout, phase: Phase, machine: Mac
     plan = run.plan if run is not None else None
     if plan is not None and plan.rollout_id == rollout.id and plan.location in phase.locations:
         return Progress.RUNNING
-    began = [each for each in index.list_phase_tries(rollout, phase, machine.name) if each.began]
+    began = [phase_try for phase_try in index.list_phase_tries(rollout, phase, machine.name) if phase_try.began]
     if not began:
         return Progress.NOT_CONCERNED
     return Progress.DONE if began[-1].state in SUCCESSFUL_STATES else Progress.FAILED

@@ -49,7 +49,7 @@ def _apply(rollouts: tuple[Rollout, ...], decision: Decision) -> tuple[Rollout, 
         for action in decision.actions
         if isinstance(action, CreateRollout | ChangeRollout)
     }
-    kept = tuple(changed.pop(each.id, each) for each in rollouts)
+    kept = tuple(changed.pop(rollout.id, rollout) for rollout in rollouts)
     return (*kept, *changed.values())
 
 

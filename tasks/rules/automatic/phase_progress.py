@@ -104,7 +104,9 @@ def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, d
     if end is None:
         return {}
     names = {each.machine for each in index.view.tries if each.rollout_id == rollout.id and each.ended_at > end}
-    tries = (each for name in names for each in index.list_phase_tries(rollout, phase, name) if each.began)
+    tries = (
+        phase_try for name in names for phase_try in index.list_phase_tries(rollout, phase, name) if phase_try.began
+    )
     late = sorted((each.ended_at, each.machine) for each in tries if each.ended_at > end)
     return {name: at for at, name in late}
 
@@ -116,7 +118,7 @@ def _is_proven(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Peopl
     """
     successes: list[bool] = []
     for machine, progress in people:
-        began = [each for each in index.list_phase_tries(rollout, phase, machine.name) if each.began]
+        began = [phase_try for phase_try in index.list_phase_tries(rollout, phase, machine.name) if phase_try.began]
         if began:
             successes.append(progress is not Progress.FAILED and began[-1].state in SUCCESSFUL_STATES)
     return _is_enough(index, successes.count(True), successes.count(False))
@@ -139,7 +141,11 @@ def _store(rollout: Rollout, phase: Phase) -> Rollout:
 
 
 def _end_phase(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> Phase:
-    ended = (each.ended_at for machine, _ in people for each in index.list_phase_tries(rollout, phase, machine.name))
+    ended = (
+        phase_try.ended_at
+        for machine, _ in people
+        for phase_try in index.list_phase_tries(rollout, phase, machine.name)
+    )
     return replace(phase, started_at=phase.started_at or min(ended, default=index.now), ended_at=index.now)
 
 
@@ -255,7 +261,7 @@ def _list_patched(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Pe
 
 
 def _has_begun(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> bool:
-    return any(each.began for each in index.list_phase_tries(rollout, phase, machine.name))
+    return any(phase_try.began for phase_try in index.list_phase_tries(rollout, phase, machine.name))
 
 
 def _is_too_many(index: FleetIndex, bad: int, people: _People, patched: int) -> bool:
@@ -278,7 +284,10 @@ def _blame(
     so does what was installed on machines that failed, or became unhealthy, for no fault of an update.
     """
     tries = [
-        each for machine, _ in people for each in index.list_phase_tries(rollout, phase, machine.name) if each.began
+        phase_try
+        for machine, _ in people
+        for phase_try in index.list_phase_tries(rollout, phase, machine.name)
+        if phase_try.began
     ]
     failed_for_good = {machine.name for machine, progress in people if progress is Progress.FAILED}
     failures = _find_last_failures(tries, failed_for_good if not everything else None)
@@ -320,9 +329,9 @@ def _blame_installed(
         is_bad = machine.name in index.machines and (machine.is_healthy is False or _is_gone(index, machine))
         if machine.name in failing or not (is_bad or progress is Progress.FAILED):
             continue
-        for each in index.list_phase_tries(rollout, phase, machine.name):
-            why = each.reason or "the machine was unhealthy afterwards"
-            found |= dict.fromkeys(each.installed, f"{machine.name} had it installed: {why}")
+        for phase_try in index.list_phase_tries(rollout, phase, machine.name):
+            why = phase_try.reason or "the machine was unhealthy afterwards"
+            found |= dict.fromkeys(phase_try.installed, f"{machine.name} had it installed: {why}")
     return found
 
 

@@ -40,8 +40,8 @@ def find_fixes(
     ordered = list(sights)
     known = _find_known_times(ordered, first_seen)
     by_key: dict[tuple[str, str], list[Installation]] = {}
-    for each in sorted(installations, key=lambda one: one.at):
-        by_key.setdefault((each.machine, each.name), []).append(each)
+    for installation in sorted(installations, key=lambda one: one.at):
+        by_key.setdefault((installation.machine, installation.name), []).append(installation)
     found: list[Fix] = []
     for machine, own in groupby(ordered, key=lambda sight: sight.machine):
         found += _follow_machine(_Follower(machine, known, by_key, first_seen, baseline_until), list(own))

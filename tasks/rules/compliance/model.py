@@ -352,5 +352,5 @@ class ComplianceDocument:
     @property
     def open_fixes(self) -> tuple[Fix, ...]:
         """The fixes that were missing at the end, the oldest first."""
-        found = [each for each in self.fixes if each.is_missing_at(self.ends_at)]
+        found = [fix for fix in self.fixes if fix.is_missing_at(self.ends_at)]
         return tuple(sorted(found, key=lambda each: (each.known_at, each.machine, each.name)))

@@ -121,7 +121,11 @@ def _find_blocking(enrolment: HotpatchEnrolment) -> Finding | None:
     if enrolment.means == "arc" and enrolment.enrolled is not None:
         provided.add("licence")
     return next(
-        (each for each in enrolment.prerequisites if each.level is FindingLevel.BLOCK and each.check not in provided),
+        (
+            prerequisite
+            for prerequisite in enrolment.prerequisites
+            if prerequisite.level is FindingLevel.BLOCK and prerequisite.check not in provided
+        ),
         None,
     )
 
@@ -137,7 +141,10 @@ def _is_done(action: HotpatchAction, enrolment: HotpatchEnrolment) -> bool:
 
 def needs_vbs(enrolment: HotpatchEnrolment) -> bool:
     """Return whether virtualization-based security does not run."""
-    return any(each.check == VBS and each.level is FindingLevel.BLOCK for each in enrolment.prerequisites)
+    return any(
+        prerequisite.check == VBS and prerequisite.level is FindingLevel.BLOCK
+        for prerequisite in enrolment.prerequisites
+    )
 
 
 def _plan_arc(
@@ -164,4 +171,4 @@ def _plan_registry(enrolment: HotpatchEnrolment) -> ChangePlan:
         note = "restart it; a machine that was not made from an image of Azure's marketplace also needs KB5003508"
     else:
         return ChangePlan("nothing that fleetpatch could set is missing", "Look at its prerequisites.")
-    return ChangePlan(steps=tuple(REGISTRY_WORDS[each] for each in values), registry_values=values, note=note)
+    return ChangePlan(steps=tuple(REGISTRY_WORDS[value] for value in values), registry_values=values, note=note)

@@ -28,4 +28,6 @@ def build_blocker(check: str, message: str, remedy: str) -> Finding:
 
 def describe_blocking_findings(findings: Sequence[Finding]) -> str:
     """Return the blocking findings in words, or ""."""
-    return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)
+    return "; ".join(
+        f"{finding.check}: {finding.message}" for finding in findings if finding.level is FindingLevel.BLOCK
+    )

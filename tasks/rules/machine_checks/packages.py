@@ -72,8 +72,8 @@ def _check_repositories(packages: PackageState) -> tuple[Finding, ...]:
     remedy = "Correct it on the machine, or consider it when you select updates."
     return (
         *(
-            build_warning(REPOSITORIES_CHECK, _describe_unread(each), each.remedy)
-            for each in packages.repository_problems
+            build_warning(REPOSITORIES_CHECK, _describe_unread(repository_problem), repository_problem.remedy)
+            for repository_problem in packages.repository_problems
         ),
         *(build_warning(REPOSITORIES_CHECK, words, remedy) for words in packages.warnings),
         *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {words}") for words in packages.remarks),
@@ -163,10 +163,10 @@ def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | Non
         return tuple(findings)
     passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
     return tuple(
-        build_good_finding(each.check, f"before the installation: {each.message}")
-        if each.check in passed and each.level is FindingLevel.WARN
-        else each
-        for each in findings
+        build_good_finding(finding.check, f"before the installation: {finding.message}")
+        if finding.check in passed and finding.level is FindingLevel.WARN
+        else finding
+        for finding in findings
     )
 
 

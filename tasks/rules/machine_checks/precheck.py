@@ -88,7 +88,11 @@ def find_next_boot_warnings(facts: Facts | None) -> tuple[Finding, ...]:
 def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
     """Return a blocking finding if the next boot lacks files that it had before the run."""
     known = find_next_boot_warnings(before)
-    return [replace(each, level=FindingLevel.BLOCK) for each in find_next_boot_warnings(after) if each not in known]
+    return [
+        replace(boot_warning, level=FindingLevel.BLOCK)
+        for boot_warning in find_next_boot_warnings(after)
+        if boot_warning not in known
+    ]
 
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:

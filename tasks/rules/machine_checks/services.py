@@ -129,18 +129,20 @@ def _has_moved_port(name: str, before: Services, after: Services) -> bool:
     if parse_port(name) not in _RPC_PORTS:
         return False
     protocol, known = name.partition("/")[0], set(before.listening)
-    owners = {(each.unit, each.program) for each in before.listeners if each.name == name and each.program}
+    owners = {
+        (listener.unit, listener.program) for listener in before.listeners if listener.name == name and listener.program
+    }
     return any(
-        (each.unit, each.program) in owners
-        and each.name not in known
-        and each.name.startswith(f"{protocol}/")
-        and parse_port(each.name) in _RPC_PORTS
-        for each in after.listeners
+        (listener.unit, listener.program) in owners
+        and listener.name not in known
+        and listener.name.startswith(f"{protocol}/")
+        and parse_port(listener.name) in _RPC_PORTS
+        for listener in after.listeners
     )
 
 
 def _describe_programs(name: str, listeners: Sequence[Listener]) -> str:
-    who = {each.program: each.unit for each in listeners if each.name == name and each.program}
+    who = {listener.program: listener.unit for listener in listeners if listener.name == name and listener.program}
     programs = ", ".join(f"{program} of {unit}" if unit else program for program, unit in who.items())
     return f" ({programs})" if programs else ""
 

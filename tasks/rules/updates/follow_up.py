@@ -99,7 +99,7 @@ def join_installs(first: InstallResult, second: InstallResult | None) -> Install
         kept_configuration_files=(*first.kept_configuration_files, *second.kept_configuration_files),
         unasked=(*first.unasked, *second.unasked),
         overrun_seconds=max(first.overrun_seconds, second.overrun_seconds),
-        error=ErrorInfo(errors[0].kind, "; ".join(each.message for each in errors)) if errors else None,
+        error=ErrorInfo(errors[0].kind, "; ".join(error.message for error in errors)) if errors else None,
         staged_bytes=sum(staged.staged_bytes or 0 for staged in measured) if measured else None,
         staged_seconds=sum(staged.staged_seconds or 0.0 for staged in measured) if measured else None,
     )

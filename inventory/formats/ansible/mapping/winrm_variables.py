@@ -69,7 +69,7 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
     if (how := said.get("authentication")) is not None:
         name = _find(builder, variables["authentication"]) or ""
         place = builder.variables[name].locate()
-        first = next((known for each in how.split(",") if (known := _AUTHENTICATIONS.get(each.strip()))), None)
+        first = next((known for part in how.split(",") if (known := _AUTHENTICATIONS.get(part.strip()))), None)
         if first is None:
             problems.add(place, f"{name} is {how[:80]!r}, which fleetpatch does not know", "Set fleetpatch_winrm.")
         else:

@@ -88,7 +88,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     policies = parse_policy(sections["policy"].text)
     remarks = (
         *remarks,
-        *(_REMARK_ON_CONTENT.format(each.name, each.installed) for each in policies if each.has_other_content),
+        *(_REMARK_ON_CONTENT.format(policy.name, policy.installed) for policy in policies if policy.has_other_content),
     )
     updates = build_pending_updates(
         AptState(

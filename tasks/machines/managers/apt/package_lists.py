@@ -94,7 +94,7 @@ class _UpdateReader:
 
     def list_remarks(self) -> tuple[str, ...]:
         """Return what apt remarked on repositories that it read, each cause once."""
-        return tuple(redact_text(each) for each in list(self._remarks.values())[:MAX_PROBLEMS])
+        return tuple(redact_text(remark) for remark in list(self._remarks.values())[:MAX_PROBLEMS])
 
     def build_problems(self, exit_code: int) -> tuple[RepositoryProblem, ...]:
         """Return the repositories that were not read; if apt named none although it failed, its words about all."""

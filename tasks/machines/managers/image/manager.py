@@ -138,7 +138,11 @@ class ImageManager:
             return packages
         problems = find_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
         told = {problem.repository for problem in problems}
-        more = (each for each in packages.repository_problems if each.repository not in told)
+        more = (
+            repository_problem
+            for repository_problem in packages.repository_problems
+            if repository_problem.repository not in told
+        )
         return replace(packages, repository_problems=(*problems, *more))
 
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:

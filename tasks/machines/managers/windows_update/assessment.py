@@ -173,7 +173,7 @@ def require_search(result: ScriptResult, source: str) -> None:
     searches = parse_records(SearchRecord, result.find_records("search"))
     if not searches:
         raise ManagerError("the Windows Update Agent did not report a search")
-    failed = next((each for each in searches if each.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
+    failed = next((search for search in searches if search.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
     if failed is None:
         return
     known = explain_code(failed.hresult)

@@ -99,7 +99,10 @@ def build_job_table() -> tuple[str, ...]:
     The code of a facility is written with an "x" in place of its last digits ("0x80244xxx"). A line that begins
     with the name of an update ("KB2267602:0x80070643") is for that one.
     """
-    known = (f"{format_code(each.code)}|{each.cause}|{each.retry}|{_strip(each)}" for each in ERROR_CODES.values())
+    known = (
+        f"{format_code(error_code.code)}|{error_code.cause}|{error_code.retry}|{_strip(error_code)}"
+        for error_code in ERROR_CODES.values()
+    )
     facilities = (
         f"{format_code(code)[:-3]}xxx|{cause}|{retry}|: {meaning}"
         for code, (cause, retry, meaning) in _UNKNOWN_FACILITIES.items()

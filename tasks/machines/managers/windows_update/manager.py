@@ -130,7 +130,7 @@ class WindowsUpdateManager:
         script = Script("wua_simulate", {"ids": _list_ids(updates)}, package=PACKAGE)
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
-        offered = {each.id: each for each in parse_records(OfferedUpdate, result.find_records("update"))}
+        offered = {record.id: record for record in parse_records(OfferedUpdate, result.find_records("update"))}
         refused = {update.id: reason for update in updates if (reason := _find_refusal(update, offered.get(update.id)))}
         left = [offered[update.id] for update in updates if update.id not in refused]
         missing = [each for each in left if not each.downloaded]

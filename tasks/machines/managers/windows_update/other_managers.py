@@ -193,5 +193,5 @@ def _find_policy_warnings(policy: Mapping[str, str]) -> list[str]:
 
 
 def _find_service_warnings(services: Sequence[ServiceRecord]) -> list[str]:
-    off = sorted(each.name for each in services if each.start.lower() == "disabled")
+    off = sorted(service.name for service in services if service.start.lower() == "disabled")
     return [f"services that updates need are disabled: {', '.join(off)}"] if off else []

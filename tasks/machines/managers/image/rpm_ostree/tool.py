@@ -178,7 +178,7 @@ def _find_update(cached: _CachedUpdate | None, coming: _Deployment) -> ImageUpda
 
 
 def _with_advisories(update: ImageUpdate, cached: _CachedUpdate) -> ImageUpdate:
-    security = [each for each in cached.advisories if each[1] == _SECURITY_ADVISORY]
+    security = [advisory for advisory in cached.advisories if advisory[1] == _SECURITY_ADVISORY]
     if not security:  # rpm-ostree tells no others, and nothing if the repositories are not configured: not known
         return update
     worst = max(each[2] if 0 <= each[2] < len(_SEVERITIES) else 0 for each in security)

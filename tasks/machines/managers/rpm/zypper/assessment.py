@@ -139,7 +139,9 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
         )
     )
     lost = _find_missing_patches(repositories, is_rolling=is_rolling)
-    media = {name for each in repositories if each.is_medium for name in (each.name, each.alias)}
+    media = {
+        name for repository in repositories if repository.is_medium for name in (repository.name, repository.alias)
+    }
     return _ZypperReport(
         updates=updates,
         held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
@@ -182,16 +184,16 @@ def _parse_repositories(text: str) -> tuple[Repository, ...]:
     require_count(len(fields), MAX_REPOSITORIES, "repositories")
     return tuple(
         Repository(
-            alias=each[0],
-            name=each[1],
-            is_read=each[2] == "yes",
-            has_patches=each[3] == "yes",
-            is_page=each[2] == "page",
-            read_at=(parse_natural(each[4]) if len(each) > 4 else None) or 0,
-            is_medium=len(each) > 5 and each[5] in {"cd", "dvd"},
+            alias=field[0],
+            name=field[1],
+            is_read=field[2] == "yes",
+            has_patches=field[3] == "yes",
+            is_page=field[2] == "page",
+            read_at=(parse_natural(field[4]) if len(field) > 4 else None) or 0,
+            is_medium=len(field) > 5 and field[5] in {"cd", "dvd"},
         )
-        for each in fields
-        if len(each) in {4, 5, 6}
+        for field in fields
+        if len(field) in {4, 5, 6}
     )
 
 
@@ -199,7 +201,7 @@ def _require_repositories(repositories: tuple[Repository, ...], said: str) -> No
     """Raise if zypper has no data of any repository: such a machine must not count as up to date."""
     if not repositories:
         raise build_no_repository_error()
-    if not any(each.is_read for each in repositories):
+    if not any(repository.is_read for repository in repositories):
         problems = find_repository_problems(said)
         if problems:
             raise build_repository_error(problems, said)
@@ -227,7 +229,10 @@ def _find_unread_repositories(
     was_ended = update is not None and update.exit_code in ENDED_CODES
     begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
     told = [problem.repository for problem in find_repository_problems(said)]
-    names = {next((name for name in told if each.is_named(name)), each.name): each for each in repositories}
+    names = {
+        next((name for name in told if repository.is_named(name)), repository.name): repository
+        for repository in repositories
+    }
     copies = {
         name: RepositoryCopy(each.read_at if each.is_read else 0, bool(begun) and each.is_named(begun[-1]))
         for name, each in names.items()
@@ -235,7 +240,7 @@ def _find_unread_repositories(
     began = require_integer(state, "began") if update is not None and "began" in state else None
     times = RefreshTimes(began, require_integer(state, "at"), was_ended)
     found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
-    if was_ended and repositories and not any(each.is_read for each in repositories):
+    if was_ended and repositories and not any(repository.is_read for repository in repositories):
         raise build_repository_error(found)
     if update is not None and update.exit_code and not (found or was_ended):
         errors = parse_answer(update, "the refresh of its repositories").errors
@@ -258,7 +263,7 @@ def _find_missing_patches(repositories: tuple[Repository, ...], *, is_rolling: b
 
     Without these (a lost registration, only the installation medium) nothing newer is offered, whatever is missing.
     """
-    if is_rolling or any(each.has_patches or not each.is_read for each in repositories):
+    if is_rolling or any(repository.has_patches or not repository.is_read for repository in repositories):
         return ()
     message = "no enabled repository has patches, so missing security fixes would not be seen"
     remedy = "Enable the update repositories of the distribution (zypper repos; SUSEConnect --status)."
@@ -308,7 +313,7 @@ def _find_newest(installed: tuple[InstalledPackage, ...]) -> Mapping[str, Instal
 
 
 def _index_names(text: str) -> Mapping[str, Description]:
-    return {each.fields.get("Name", ""): each for each in parse_descriptions(text)}
+    return {description.fields.get("Name", ""): description for description in parse_descriptions(text)}
 
 
 def _find_obstacles(section: ScriptSection | None, candidates: Iterable[Candidate]) -> Mapping[str, str]:

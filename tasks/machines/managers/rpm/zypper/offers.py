@@ -80,7 +80,7 @@ def choose_security_version(
 
     ranks = {rank(offer) for offer in best}
     equal = {offer.package.version for offer in own if rank(offer) in ranks}
-    return max((each for each in versions if not best or each in equal), key=RpmVersion, default="")
+    return max((version for version in versions if not best or version in equal), key=RpmVersion, default="")
 
 
 def parse_obstacles(answer: ZypperAnswer, packages: Iterable[PackageChange]) -> Mapping[str, str]:
