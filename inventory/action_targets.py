@@ -17,8 +17,8 @@ def find_action_target_fault(kind: SetActionKind, target: str) -> str:
         return "its target is empty"
     fault = ""
     match kind:
-        case SetActionKind.CONTROLLER_COMMAND if why := find_command_fault(target):
-            fault = f"its target {why}"
+        case SetActionKind.CONTROLLER_COMMAND if reason := find_command_fault(target):
+            fault = f"its target {reason}"
         case SetActionKind.HTTP:
             fault = _find_url_fault(target)
         case SetActionKind.PYTHON if not _FUNCTION_PATTERN.fullmatch(target):

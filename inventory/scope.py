@@ -75,8 +75,8 @@ class ScopeTerm:
 
     def suggest_values(self, machines: Iterable[Machine]) -> str:
         """Return a suggestion for a term that matches none of these machines."""
-        given = _find_value_reader(self.key)
-        here = sorted({text for machine in machines for text in given(machine) if text})
+        value_reader = _find_value_reader(self.key)
+        here = sorted({text for machine in machines for text in value_reader(machine) if text})
         listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
         return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
 
@@ -96,8 +96,8 @@ class ScopeTerm:
         words, masks = _separate_masks(self.key, self.values)
         if masks:
             return [machine for machine in machines if self.matches(machine)]
-        given = _find_value_reader(self.key)
-        return [machine for machine in machines if words.isdisjoint(given(machine)) is self.negated]
+        value_reader = _find_value_reader(self.key)
+        return [machine for machine in machines if words.isdisjoint(value_reader(machine)) is self.negated]
 
     def _matches_any_value(self, machine: Machine) -> bool:
         # A missing value matches no mask. So `env=*` means: the machine has an environment.

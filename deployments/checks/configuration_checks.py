@@ -152,13 +152,13 @@ def _check_machines(
 def _check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
     """Yield findings for keys that have no effect because of another key. The number of machines does not matter."""
     waves = configuration.form.waves
-    given = waves.model_fields_set
+    model_fields_set = waves.model_fields_set
     if waves.go_on_after_failed_canary and not (waves.canary_count or waves.canary_percent):
         message = "`go_on_after_failed_canary` is on, but there are no canaries"
         yield _build_warning(
             configuration, "waves", message, "Give `canary_count` or `canary_percent`, or leave it out."
         )
-    if waves.failure_budget_count is not None and "failure_budget_percent" in given:
+    if waves.failure_budget_count is not None and "failure_budget_percent" in model_fields_set:
         message = "`failure_budget_percent` has no effect, because `failure_budget_count` is given"
         yield _build_warning(configuration, "waves", message, "Leave one of the two out.")
 

@@ -125,14 +125,14 @@ def _find_function_problem(module: str, function: str) -> str:
 
 def _find_bound_names(tree: ast.Module) -> set[str]:
     """Return all names that a module binds anywhere, because `if` and `try` may bind names, too."""
-    found = {
+    names = {
         each.name for each in ast.walk(tree) if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }
-    found |= {each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    names |= {each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     for each in ast.walk(tree):
         if isinstance(each, (ast.Import, ast.ImportFrom)):
-            found |= {(alias.asname or alias.name).split(".")[0] for alias in each.names}
-    return found
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in each.names}
+    return names
 
 
 def _find_reference_problem(reference: str) -> str:

@@ -241,11 +241,11 @@ def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[Window
     """Return the windows of the last days without a run. If the records can't be read, return none."""
     try:
         with open_records(records_url) as records:
-            known = SqlWindowClaims(records.database).find_claims_between(now - LOOKBACK_PERIOD, now)
+            claims_between = SqlWindowClaims(records.database).find_claims_between(now - LOOKBACK_PERIOD, now)
     except RecordsError as error:
         logger.info("our records can't be asked: %s", error.message)
         return ()
-    return tuple(each for each in known if each.status is WindowStatus.MISSED)
+    return tuple(each for each in claims_between if each.status is WindowStatus.MISSED)
 
 
 def _read_running_runs(

@@ -34,12 +34,12 @@ def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if snapshot.settings is None:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]
-    found = [
+    findings = [
         Finding("settings", setting_rule.level, setting_rule.message, setting_rule.remedy)
         for setting_rule in SETTING_RULES
         if (value := snapshot.get_setting(setting_rule.path)) is not None and setting_rule.is_wrong(value)
     ]
-    return found or [Finding("settings", FindingLevel.GOOD, "no setting lets others in or loses records")]
+    return findings or [Finding("settings", FindingLevel.GOOD, "no setting lets others in or loses records")]
 
 
 def _is_batch_too_small(value: object) -> bool:

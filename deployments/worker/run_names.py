@@ -42,8 +42,8 @@ class ScheduledRunNames:
 
     async def _read_name(self, client: PrefectClient, deployment_id: UUID) -> str:
         if deployment_id not in self._deployment_names:
-            found: DeploymentResponse = await client.read_deployment(deployment_id)
-            flow = await client.read_flow(found.flow_id)
+            deployment: DeploymentResponse = await client.read_deployment(deployment_id)
+            flow = await client.read_flow(deployment.flow_id)
             is_configuration = flow.name == "patch-fleet"
-            self._deployment_names[deployment_id] = found.name if is_configuration else flow.name
+            self._deployment_names[deployment_id] = deployment.name if is_configuration else flow.name
         return self._deployment_names[deployment_id]

@@ -91,9 +91,9 @@ def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = N
     """
     with open_records(records_url) as records:
         history = History(records)
-        found = SqlApprovals(records.database, clock).find_pending_approvals()
-        reports = [history.read_report(each.run_id) for each in found]
-        return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(found, reports, strict=True))
+        pending_approvals = SqlApprovals(records.database, clock).find_pending_approvals()
+        reports = [history.read_report(each.run_id) for each in pending_approvals]
+        return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(pending_approvals, reports, strict=True))
 
 
 def read_approval(run_id: str, records_url: str | None = None) -> Approval | None:
@@ -127,9 +127,9 @@ def _record_decision(
         if plan or answer is ApprovalDecision.APPROVED:
             _require_same_plan(records, waiting_approval, plan)
         request = parse_recorded_request(run)
-        why = find_approval_objection(request, run.started_by, *names, answer=answer, login=names[1], roles=roles)
-        if why:
-            raise RequestError(f"run {run.id}: {why}", hint="Ask another person to decide.")
+        reason = find_approval_objection(request, run.started_by, *names, answer=answer, login=names[1], roles=roles)
+        if reason:
+            raise RequestError(f"run {run.id}: {reason}", hint="Ask another person to decide.")
         caller = sanitize_to_one_line(format_person(*names), MAX_NAME_LENGTH)
         decided = approvals.decide(
             run.id, waiting_approval.digest, answer, caller, sanitize_to_one_line(remark, MAX_REMARK_LENGTH)

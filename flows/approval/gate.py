@@ -206,9 +206,9 @@ class ApprovalGate:
         approval = self._approvals.request_approval(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
         left = approval.expires_at - self._approvals.read_current_time()
         # Do not ask if it is too late, or if no person may approve the run.
-        why = find_approval_deadlock(self._request, planned.run.started_by)
-        if approval.decision is ApprovalDecision.WAITING and (why or left <= timedelta()):
-            approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", why) or approval
+        reason = find_approval_deadlock(self._request, planned.run.started_by)
+        if approval.decision is ApprovalDecision.WAITING and (reason or left <= timedelta()):
+            approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", reason) or approval
         return approval, now + left
 
     def _present_and_wait(self, pending: PendingApproval, stop_token: StopToken) -> Approval | None:
@@ -263,11 +263,11 @@ class ApprovalGate:
         if submitted is None:
             return None
         answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
-        why = find_approval_objection(self._request, pending.planned.run.started_by, submitted.who, answer=answer)
-        if why:
-            self._record_answer(submitted, pending, AuditResult.REFUSED, why)
-            self._print_message(f"an answer was not accepted: {why}")
-            source.reject_answer(why)
+        reason = find_approval_objection(self._request, pending.planned.run.started_by, submitted.who, answer=answer)
+        if reason:
+            self._record_answer(submitted, pending, AuditResult.REFUSED, reason)
+            self._print_message(f"an answer was not accepted: {reason}")
+            source.reject_answer(reason)
             return None
         return submitted
 
@@ -344,8 +344,8 @@ class ApprovalGate:
             else self._read_approved_items(approval, planned.run)
         )
         if approved is None:
-            why = f"the plan is no longer what {approval.who} approved, and what that was is not in the journal"
-            return GateDecision(refusal=why, notes=(describe_approval(approval, zone),))
+            reason = f"the plan is no longer what {approval.who} approved, and what that was is not in the journal"
+            return GateDecision(refusal=reason, notes=(describe_approval(approval, zone),))
         plans: dict[str, MachinePlan] = {}
         for plan in planned.plans:
             kept = restrict_to_approved(plan, approved, self._request.approval.changed, approval.who)

@@ -58,8 +58,8 @@ def find_approval_objection(
     """
     if not any(name.strip() for name in names):
         return "a decision needs the name of a person"
-    if answer is ApprovalDecision.APPROVED and (why := find_approval_deadlock(request, started_by)):
-        return why
+    if answer is ApprovalDecision.APPROVED and (reason := find_approval_deadlock(request, started_by)):
+        return reason
     known = fold_widely(started_by)
     own = known and known in {fold_widely(name) for name in names}
     if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:

@@ -142,9 +142,9 @@ class ActionRunner:
         for plan in plans:
             window_end = plan.window_start + timedelta(minutes=plan.window_minutes)
             run = AutomaticRun(plan.key, plan.machines, plan.window_start, window_end, self._world.now, plan)
-            why = self._find_obstacle(run)
-            if why:
-                self._world.print_message(f"not started: {describe_plan(plan)}: {why}")
+            reason = self._find_obstacle(run)
+            if reason:
+                self._world.print_message(f"not started: {describe_plan(plan)}: {reason}")
             else:
                 self._start_each(run)
 
@@ -160,9 +160,9 @@ class ActionRunner:
 
     def _start_left_run(self, run: AutomaticRun) -> None:
         """Start a run that an earlier tick has recorded, unless it did start it, or it may not begin any more."""
-        why = "" if self._world.starter.find(run.key) else self._find_obstacle(run)
-        if why:
-            self._runs.set_never_began(run.key, why)
+        reason = "" if self._world.starter.find(run.key) else self._find_obstacle(run)
+        if reason:
+            self._runs.set_never_began(run.key, reason)
         else:
             self._start(run)
 

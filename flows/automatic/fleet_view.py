@@ -122,12 +122,12 @@ def build_fleet_view(
     snapshot = snapshot or read_snapshot(records, inventory, policy, now)
     rollouts = SqlRollouts(records.database).read_newest(require_seals=require_seals)
     current = _select_current(rollouts, now)
-    found = read_rollout_results(records.database, current)
+    rollout_results = read_rollout_results(records.database, current)
     limit = now + CLOCK_TOLERANCE
-    results = drop_later_results(found, limit)
+    results = drop_later_results(rollout_results, limit)
     earlier = [each for each in rollouts if each not in current]
     failures = drop_later_results(read_rollout_results(records.database, earlier, only_failed=True), limit)
-    lost = tuple(_list_lost_turns(records, current, found, now))
+    lost = tuple(_list_lost_turns(records, current, rollout_results, now))
     open_runs = SqlAutomaticRuns(records.database).read_open(now)
     return FleetView(
         machines=_build_machine_views(snapshot, inventory, SqlOptOuts(records.database).read_active(now), results),
@@ -140,7 +140,7 @@ def build_fleet_view(
         announced=SqlAnnouncements(records.database).read_keys(),
         set_sizes={each.name: len(each.members) for each in inventory.sets},
         risks=dict(risks or {}),
-        later_records=find_later_records(snapshot.later, found.tries, limit),
+        later_records=find_later_records(snapshot.later, rollout_results.tries, limit),
     )
 
 

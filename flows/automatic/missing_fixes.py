@@ -51,8 +51,8 @@ def compute_missing_fixes(
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
         fixed = {row.name for row in own if row.name in before and _has_fix(row, before[row.name], known)}
         claimed = {row.key: Sighting(known[row.key].first_seen, _find_publication(row, limit)) for row in own}
-        found = find_missing_since(before, list(claimed), claimed, now, fixed)
-        since |= {(machine, name): moment for name, moment in found.items()}
+        missing_since = find_missing_since(before, list(claimed), claimed, now, fixed)
+        since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
     changes = SightingChanges(
         sightings=new_sightings,

@@ -53,9 +53,11 @@ class PendingReader:
 
     def __init__(self, policy: AutomaticPolicy) -> None:
         self._selection = Selection(classifications=policy.classifications, exclude=policy.exclude)
-        wanted = policy.classifications
-        esm = {Classification.SECURITY_ESM} if Classification.SECURITY in wanted else frozenset[Classification]()
-        self._wanted = wanted | esm
+        classifications = policy.classifications
+        esm = (
+            {Classification.SECURITY_ESM} if Classification.SECURITY in classifications else frozenset[Classification]()
+        )
+        self._wanted = classifications | esm
         self._selected: dict[tuple[int, tuple[str, ...]], tuple[PackageState, tuple[tuple[Update, str], ...]]] = {}
 
     def list_pending(self, assessment: Assessment) -> tuple[PendingRow, ...]:

@@ -77,10 +77,10 @@ class PrefectRunStarter:
         keys = FlowRunFilterIdempotencyKey(any_=[build_automatic_key(key)])
         try:
             with open_fail_fast_client() as client:
-                found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
+                flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"look for the run {key}", error) from error
-        return str(found[0].id) if found else ""
+        return str(flow_runs[0].id) if flow_runs else ""
 
     def describe_end(self, flow_run_id: str) -> str:
         """Return how a flow run ended; "" while it waits, starts or runs.
@@ -101,10 +101,10 @@ class PrefectRunStarter:
 
     def _find_deployment(self, client: SyncPrefectClient, name: str) -> DeploymentResponse:
         if name not in self._deployments:
-            found = find_fleet_deployment(client, name)
-            if found is None:
+            fleet_deployment = find_fleet_deployment(client, name)
+            if fleet_deployment is None:
                 raise RequestError(f"there is no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
-            self._deployments[name] = found
+            self._deployments[name] = fleet_deployment
         return self._deployments[name]
 
 

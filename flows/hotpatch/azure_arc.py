@@ -206,13 +206,13 @@ def _parse_body(body: bytes, machine: Machine) -> Mapping[str, Any]:
 def _parse_licence(machine: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Licence:
     feature = _find_feature(profile or {})
     settings = _find(machine, "properties", "osProfile", "windowsConfiguration", "patchSettings")
-    wanted = settings.get("enableHotpatching")
+    setting = settings.get("enableHotpatching")
     enabled = str(_find(settings, "status").get("hotpatchEnablementStatus") or "")
     state = str(feature.get("subscriptionStatus") or "")
     states = {state.lower(), enabled.lower()}
     return Licence(
         is_enrolled=state.lower() in {"enabled", "enabling"},
-        is_enabled=wanted if isinstance(wanted, bool) else None,
+        is_enabled=setting if isinstance(setting, bool) else None,
         is_changing=bool(states & _CHANGING_STATES),
         is_canceled=state.lower() == "disabled",
         state=", ".join(filter(None, [state and f"licence {state}", enabled and f"hotpatches {enabled}"])),
@@ -233,9 +233,9 @@ def _find(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def _build_status_error(error: HTTPError, machine: Machine, method: str) -> LicenceError:
-    words = _read_azure_words(error)
+    azure_words = _read_azure_words(error)
     hint = _HINTS.get(error.code, "")
-    message = f"Azure Arc refused it (status {error.code}{f': {words}' if words else ''})"
+    message = f"Azure Arc refused it (status {error.code}{f': {azure_words}' if azure_words else ''})"
     is_passing = error.code == 429 or error.code >= 500
     kind = _PassingError if method == "GET" and is_passing else LicenceError
     return kind(message, machine=machine.name, hint=hint)

@@ -222,13 +222,13 @@ class _EnrolmentChange:
             script = Script("enrol_hotpatch", params, read_only=False, package=WINDOWS_PACKAGE)
             _require_set(order.run_script(script), self._context.name)
         if plan.runs_job:
-            found = self._context.packages.hotpatch
+            hotpatch = self._context.packages.hotpatch
             script = Script(
                 "enrol_live_patches",
                 {
-                    "provider": found.provider if found else "",
+                    "provider": hotpatch.provider if hotpatch else "",
                     "action": self._order.action.value,
-                    "product": found.product if found else "",
+                    "product": hotpatch.product if hotpatch else "",
                 },
                 read_only=False,
                 package=self._context.manager.script_package,

@@ -51,8 +51,8 @@ class MachineOrder:
                 hint=f"Try again after it, or look at it: fleetpatch unlock {self._context.name}",
             )
         if answer.get("kind") != "claimed":
-            why = answer.get("why") or "the machine gave no answer"
-            raise ScriptFailed(f"the machine can't be locked: {why}", exit_code=0, machine=self._context.name)
+            reason = answer.get("why") or "the machine gave no answer"
+            raise ScriptFailed(f"the machine can't be locked: {reason}", exit_code=0, machine=self._context.name)
         try:
             yield
         finally:

@@ -124,14 +124,14 @@ class AppriseNotifier:
     def _send_queued(self) -> None:
         while (item := self._queue.get()) is not None:
             asked, shown, about, told = item
-            why = self._send_message(asked, told)
+            reason = self._send_message(asked, told)
             with self._lock:
                 self._unsent_count -= 1
                 over = self._is_closed
             if over:
                 return
-            if why:
-                self._record_failure(f"{shown} was not notified {about}: {why}")
+            if reason:
+                self._record_failure(f"{shown} was not notified {about}: {reason}")
 
     def _send_message(self, target: NotifyRequest, message: Message | Event) -> str:
         """Send a message or an event. Return why that failed, or ""."""
@@ -154,9 +154,9 @@ class AppriseNotifier:
         # A receiver that did not answer gets the following events once: they must not all wait for it.
         deadline = 0.0 if target.to in self._silent_targets else DEADLINE_SECONDS
         key = self._read_text(target.key) if target.key else ""
-        why = send_webhook(url, key, message, deadline_seconds=deadline)
-        (self._silent_targets.add if why else self._silent_targets.discard)(target.to)
-        return why
+        reason = send_webhook(url, key, message, deadline_seconds=deadline)
+        (self._silent_targets.add if reason else self._silent_targets.discard)(target.to)
+        return reason
 
     def _read_text(self, reference: str) -> str:
         """Return the text that a reference leads to.
@@ -164,10 +164,10 @@ class AppriseNotifier:
         Raises:
             CredentialError: it leads to nothing, or to no text.
         """
-        found = self._read_credential(to_credential_reference(reference))
-        if found.secret is None:
+        credential = self._read_credential(to_credential_reference(reference))
+        if credential.secret is None:
             raise CredentialError("its reference does not lead to text")
-        return found.secret.reveal()
+        return credential.secret.reveal()
 
     def _record_failure(self, what: str) -> None:
         self.undelivered.append(what)

@@ -63,16 +63,16 @@ def send_webhook(
             try:
                 with client.stream("POST", url, content=body, headers=headers) as answer:
                     status = answer.status_code  # its body is not read: it may be huge, or never end
-                why = f"{NOT_ACCEPTED}: status {status}"
+                reason = f"{NOT_ACCEPTED}: status {status}"
             except httpx.TransportError as error:  # its text may have the URL
-                status, why = 0, f"the service can't be reached: {_describe_cause(error)}"
+                status, reason = 0, f"the service can't be reached: {_describe_cause(error)}"
             if 200 <= status < 300:
                 return ""
             is_final = 0 < status < 500 and status not in {408, 429}
             if is_final or delay is None or time.monotonic() + delay >= until:
                 break
             wait(delay)
-    return why
+    return reason
 
 
 def _describe_cause(error: BaseException) -> str:

@@ -187,8 +187,8 @@ def load_deployed_policy(now: datetime, deployed: Sequence[DeployedPolicy]) -> P
         PolicyRefused: what was read is none of the policies that were deployed.
     """
     policy = load_policy(now.date())
-    if why := describe_difference(deployed, policy.files):
-        raise PolicyRefused(why, hint='docs/reference/policy.md, "After an edit"')
+    if reason := describe_difference(deployed, policy.files):
+        raise PolicyRefused(reason, hint='docs/reference/policy.md, "After an edit"')
     return policy
 
 

@@ -169,13 +169,13 @@ class _LocatedDataBuilder:
             if key is None:
                 continue
             line = key_node.start_mark.line + 1
-            place = SourceLocation(self.path, line, ".".join(str(part) for part in (*path, key)))
+            source_location = SourceLocation(self.path, line, ".".join(str(part) for part in (*path, key)))
             if key in lines:
                 message = f"the key {key[:80]!r} stands here twice, first in line {lines[key]}"
-                self.problems.add(place, message, "Remove one of the two, or merge them.")
+                self.problems.add(source_location, message, "Remove one of the two, or merge them.")
                 continue
             lines[key] = line
-            own[key] = self.build_value(value_node, (*path, key), place)
+            own[key] = self.build_value(value_node, (*path, key), source_location)
         return {**merged, **own}
 
     def _build_key(self, node: yaml.Node, path: KeyPath) -> str | None:

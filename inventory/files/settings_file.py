@@ -137,19 +137,21 @@ def _read_line(
     line: str, location: SourceLocation, settings: dict[str, FileSetting], problems: ProblemCollector
 ) -> None:
     name, equals, value = line.partition("=")
-    place = SourceLocation(location.file, location.line, name.strip()[:80])
+    source_location = SourceLocation(location.file, location.line, name.strip()[:80])
     if not equals or not _NAME.fullmatch(name):
         problems.add(
-            place, "this line is no setting", "Write NAME=value, without blanks around the sign and without export."
+            source_location,
+            "this line is no setting",
+            "Write NAME=value, without blanks around the sign and without export.",
         )
         return
     if fault := _find_name_fault(name, settings):
-        problems.add(place, *fault)
+        problems.add(source_location, *fault)
         return
     plain = _strip_quotes(value)
     if plain is None:
         problems.add(
-            place,
+            source_location,
             "systemd, compose and fleetpatch would not read this value alike",
             "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks.",
         )

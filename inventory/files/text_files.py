@@ -42,8 +42,8 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        problems.add(SourceLocation(path), f"this file can't be read: {why}", hint)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        problems.add(SourceLocation(path), f"this file can't be read: {reason}", hint)
         return None
     if len(raw) > MAX_FILE_BYTES:
         problems.add(

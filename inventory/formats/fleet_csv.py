@@ -63,8 +63,8 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
 def _find_delimiter(text: str) -> tuple[str, str]:
     """Return the separator, and the text in which a first line that tells it (Excel: "sep=;") is a comment."""
     first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
-    if told := _SEPARATOR_PATTERN.fullmatch(first):
-        return told[1], text.replace(first, "#", 1)
+    if match := _SEPARATOR_PATTERN.fullmatch(first):
+        return match[1], text.replace(first, "#", 1)
     return next((each for each in _DELIMITERS if each in first), ","), text
 
 

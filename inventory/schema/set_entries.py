@@ -19,10 +19,10 @@ _SHARE_HINT = "Give a number of members from 1, or a share such as 25%."
 
 def _validate_share(value: str) -> str:
     """Return a valid count or share of members."""
-    found = _SHARE_PATTERN.fullmatch(value.strip())
-    if found is None:
+    match = _SHARE_PATTERN.fullmatch(value.strip())
+    if match is None:
         raise build_validation_error(f"{value[:80]!r} is neither a number of machines nor a percentage", _SHARE_HINT)
-    count, percent = found.groups()
+    count, percent = match.groups()
     if count is not None and int(count) < 1:
         raise build_validation_error("with no member out of service, none could be patched", _SHARE_HINT)
     if percent is not None and not 0 < float(percent) <= 100:

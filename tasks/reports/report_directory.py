@@ -41,14 +41,14 @@ def require_writable_directory(directory: Path) -> None:
     Raises:
         ReportError: the directory is not writable.
     """
-    place = expand_home(directory, ReportError)
+    home = expand_home(directory, ReportError)
     try:
-        ensure_private_directory(place)
-        with tempfile.TemporaryFile(dir=place) as probe:
+        ensure_private_directory(home)
+        with tempfile.TemporaryFile(dir=home) as probe:
             probe.write(b"\0" * _PROBE_BYTES)  # a full disk takes an empty file
             probe.flush()
     except OSError as error:
-        raise build_report_error(error, place) from error
+        raise build_report_error(error, home) from error
 
 
 def build_report_error(error: OSError, directory: Path) -> ReportError:

@@ -246,8 +246,8 @@ def _split_values(line: CalendarProperty) -> list[str]:
 
 
 def _get_summary(component: CalendarComponent) -> str:
-    found = component.find_properties("SUMMARY")
-    return found[0].decode_text()[:200] if found else ""
+    properties = component.find_properties("SUMMARY")
+    return properties[0].decode_text()[:200] if properties else ""
 
 
 def _get_uid(component: CalendarComponent) -> str:

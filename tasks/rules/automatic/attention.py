@@ -107,9 +107,9 @@ def find_news(index: FleetIndex, rollout: Rollout | None, held: Iterable[HeldUpd
 
 def _tell_of_later_records(index: FleetIndex) -> Iterator[Tell]:
     """Tell that the controller's clock was wrong, or is wrong now."""
-    found = index.view.later_records
-    if found:
-        names, latest = sorted(found), max(found.values())
+    later_records = index.view.later_records
+    if later_records:
+        names, latest = sorted(later_records), max(later_records.values())
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         message = (
             f"assessments or runs of {', '.join(names[:MAX_NAMES])}{more} are ignored: they are dated until "

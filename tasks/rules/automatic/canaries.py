@@ -34,13 +34,13 @@ def find_canary_fault(index: FleetIndex, rollout: Rollout, phase: Phase) -> str:
     if may_lack and index.now - since <= PATIENCE:
         return ""
     places = ", ".join(each or "no location" for each in phase.locations)
-    why = (
+    reason = (
         f"could be patched in {format_count((index.now - since).days, 'day')}"
         if may_lack
         else "lacks the updates any more"
     )
     return (
-        f"phase {phase.number} ({places}): none of its machines {why}, so nothing is tested and the other locations "
+        f"phase {phase.number} ({places}): none of its machines {reason}, so nothing is tested and the other locations "
         "were not begun; the next rollout chooses its first phase anew. If no machine of the canary locations can be "
         "patched, name others in the policy: phases, canary_locations"
     )

@@ -136,8 +136,8 @@ class FleetIndex:
     @cached_property
     def completed(self) -> Rollout | None:
         """The newest completed rollout in which anything ran, or None. Machines that were off catch up with it."""
-        known = (each for each in reversed(self.view.rollouts) if not self.is_later(each.created_at))
-        done = (each for each in known if each.state is RolloutState.COMPLETED)
+        rollouts = (each for each in reversed(self.view.rollouts) if not self.is_later(each.created_at))
+        done = (each for each in rollouts if each.state is RolloutState.COMPLETED)
         return next((each for each in done if any(has_run(phase) for phase in each.phases)), None)
 
     def list_selected(self, machine: MachineView) -> tuple[PendingUpdate, ...]:
@@ -186,9 +186,9 @@ class FleetIndex:
         return min(dues, default=None)
 
     def _is_selected(self, update: PendingUpdate) -> bool:
-        wanted = self.policy.classifications
-        esm = update.classification is Classification.SECURITY_ESM and Classification.SECURITY in wanted
-        if update.classification not in wanted and not esm:
+        classifications = self.policy.classifications
+        esm = update.classification is Classification.SECURITY_ESM and Classification.SECURITY in classifications
+        if update.classification not in classifications and not esm:
             return False
         if update.name not in self._excluded:
             masks = (mask.partition("=")[0].strip().lower() for mask in self.policy.exclude)
@@ -261,8 +261,8 @@ class FleetIndex:
         """Return the next off-peak hours of a zone."""
         if zone not in self._next_off_peak:
             policy = self.policy
-            found = find_next_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
-            self._next_off_peak[zone] = found
+            off_peak = find_next_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
+            self._next_off_peak[zone] = off_peak
         return self._next_off_peak[zone]
 
 

@@ -35,8 +35,8 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
         return first, f"{wall:%Y-%m-%d %H:%M} happens twice in {zone}: the clocks are put back; the first one is meant"
     jump = _find_clock_change(here, second, first)
     shown = jump.astimezone(here)
-    why = f"{wall:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward"
-    return jump, f"{why}; it starts with the first minute after that, {_format_shifted_time(wall, shown)}"
+    reason = f"{wall:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward"
+    return jump, f"{reason}; it starts with the first minute after that, {_format_shifted_time(wall, shown)}"
 
 
 def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> datetime:

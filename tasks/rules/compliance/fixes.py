@@ -38,13 +38,13 @@ def find_fixes(
         baseline_until: sights before it only show what was known by then; when it became known is not known.
     """
     ordered = list(sights)
-    known = _find_known_times(ordered, first_seen)
+    times = _find_known_times(ordered, first_seen)
     by_key: dict[tuple[str, str], list[Installation]] = {}
     for installation in sorted(installations, key=lambda one: one.at):
         by_key.setdefault((installation.machine, installation.name), []).append(installation)
     found: list[Fix] = []
     for machine, own in groupby(ordered, key=lambda sight: sight.machine):
-        found += _follow_machine(_Follower(machine, known, by_key, first_seen, baseline_until), list(own))
+        found += _follow_machine(_Follower(machine, times, by_key, first_seen, baseline_until), list(own))
     return tuple(found)
 
 

@@ -36,10 +36,10 @@ class Month:
         Raises:
             RequestError: it is no month.
         """
-        found = _MONTH.fullmatch(text)
-        if not found or not 1 <= int(found[2]) <= 12 or not 2000 <= int(found[1]) <= 9998:
+        match = _MONTH.fullmatch(text)
+        if not match or not 1 <= int(match[2]) <= 12 or not 2000 <= int(match[1]) <= 9998:
             raise RequestError(f"{text[:40]!r} is no month", hint="Write year and month, as in 2026-11.")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     @classmethod
     def of(cls, at: datetime) -> "Month":

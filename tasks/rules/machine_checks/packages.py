@@ -47,9 +47,9 @@ def check_packages(
     ]
     found += check_known_faults(packages)
     if packages.reboot.answer is YesNoUnknown.YES:
-        why = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
+        reason = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
-        found.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{why}", remedy))
+        found.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{reason}", remedy))
     found += _check_held_packages(packages)
     return tuple(found) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
 

@@ -87,11 +87,11 @@ def find_next_boot_warnings(facts: Facts | None) -> tuple[Finding, ...]:
 
 def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
     """Return a blocking finding if the next boot lacks files that it had before the run."""
-    known = find_next_boot_warnings(before)
+    boot_warnings = find_next_boot_warnings(before)
     return [
         replace(boot_warning, level=FindingLevel.BLOCK)
         for boot_warning in find_next_boot_warnings(after)
-        if boot_warning not in known
+        if boot_warning not in boot_warnings
     ]
 
 

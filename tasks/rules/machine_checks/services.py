@@ -149,8 +149,8 @@ def _describe_programs(name: str, listeners: Sequence[Listener]) -> str:
 
 def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
     for part in text.split(","):
-        if found := re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part):
-            yield int(found[1]), int(found[2] or found[1])
+        if match := re.fullmatch(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", part):
+            yield int(match[1]), int(match[2] or match[1])
 
 
 def check_services(

@@ -64,16 +64,16 @@ def _parse_month(text: str, every: int, rest: str) -> RecurrenceRule:
         return RecurrenceRule(Frequency.MONTHLY, every)
     if rest.lower().startswith("day"):
         return RecurrenceRule(Frequency.MONTHLY, every, month_days=_parse_month_days(text, rest))
-    words = rest.split(maxsplit=2)
-    nth = _ORDINAL_NUMBERS.get(words[0].lower())
+    parts = rest.split(maxsplit=2)
+    nth = _ORDINAL_NUMBERS.get(parts[0].lower())
     if nth is None:
         raise build_recurrence_error(
-            text, words[0], "is no week of a month", f"Write one of {', '.join(ORDINALS.values())}."
+            text, parts[0], "is no week of a month", f"Write one of {', '.join(ORDINALS.values())}."
         )
-    if len(words) == 1:
+    if len(parts) == 1:
         raise build_recurrence_error(text, rest, "lacks the day of the week", f'Write for instance "{rest} Tuesday".')
-    weekday = Weekday(_parse_weekday(text, words[1]), nth)
-    offset = _parse_offset(text, words[2]) if len(words) > 2 else 0
+    weekday = Weekday(_parse_weekday(text, parts[1]), nth)
+    offset = _parse_offset(text, parts[2]) if len(parts) > 2 else 0
     return RecurrenceRule(Frequency.MONTHLY, every, weekdays=(weekday,), offset=offset)
 
 

@@ -85,8 +85,8 @@ def _is_restricted(field: str) -> bool:
 def _require_no_steps(text: str, month_day: str, weekday: str) -> None:
     for field in (month_day, weekday):
         if field.startswith("*"):
-            why = "together with the other field of days means both to some crons and either to others"
-            raise build_recurrence_error(text, field, why, "List the days, or leave one of the two fields at *.")
+            reason = "together with the other field of days means both to some crons and either to others"
+            raise build_recurrence_error(text, field, reason, "List the days, or leave one of the two fields at *.")
 
 
 def _parse_month_days(text: str, field: str) -> tuple[int, ...]:

@@ -72,8 +72,8 @@ def find_anchor(rule: RecurrenceRule, start: datetime) -> datetime:
 def _iterate_rule(rule: RecurrenceRule, start: datetime, since: datetime) -> Iterator[datetime]:
     shift = timedelta(days=rule.offset)
     floor = max(start, since) - shift
-    found = _iterate_without_offset(rule, start, floor)
-    for unmoved in itertools.islice(found, rule.count):
+    without_offset = _iterate_without_offset(rule, start, floor)
+    for unmoved in itertools.islice(without_offset, rule.count):
         wall = unmoved + shift
         if rule.until is not None and rule.until.tzinfo is None and wall > rule.until:
             return

@@ -89,8 +89,8 @@ def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
     """Return the first exclude mask that matches one of the names, or "". Ignore a version in the mask."""
     names = tuple(names)
     for mask in selection.exclude:
-        wanted = _parse_mask_name(mask)
-        if wanted and any(fnmatchcase(name, wanted) for name in names):
+        mask_name = _parse_mask_name(mask)
+        if mask_name and any(fnmatchcase(name, mask_name) for name in names):
             return mask
     return ""
 
@@ -167,10 +167,10 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
 
 
 def _check_classification(update: Update, selection: Selection) -> str:
-    wanted = selection.classifications
-    if Classification.SECURITY in wanted:  # Security includes the fixes of extended support
-        wanted |= {Classification.SECURITY_ESM}
-    is_wanted = (update.classification in wanted and not update.optional) or _is_needed(update, selection)
+    classifications = selection.classifications
+    if Classification.SECURITY in classifications:  # Security includes the fixes of extended support
+        classifications |= {Classification.SECURITY_ESM}
+    is_wanted = (update.classification in classifications and not update.optional) or _is_needed(update, selection)
     if is_wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
     near = next((mask for mask in selection.include if has_matching_name(mask, update)), None)
@@ -189,12 +189,12 @@ def _is_needed(update: Update, selection: Selection) -> bool:
 
 
 def _check_severity(update: Update, selection: Selection) -> str:
-    wanted = selection.severities
-    if not wanted or Severity.rate(update.severity) in wanted or _is_needed(update, selection):
+    severities = selection.severities
+    if not severities or Severity.rate(update.severity) in severities or _is_needed(update, selection):
         return ""
     if any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
-    asked = ", ".join(each for each in Severity if each in wanted)
+    asked = ", ".join(each for each in Severity if each in severities)
     return f"severity {update.severity or Severity.UNSPECIFIED} is not selected (selected: {asked})"
 
 
@@ -236,8 +236,8 @@ def _is_named(update: Update, selection: Selection) -> bool:
 
 def has_matching_name(mask: str, update: Update) -> bool:
     """Return whether the name part of a mask matches the name (with or without its architecture), KB or title."""
-    wanted = _parse_mask_name(mask)
-    if not wanted:
+    mask_name = _parse_mask_name(mask)
+    if not mask_name:
         return False
     bare = update.name
     for joint in (".", ":"):
@@ -246,8 +246,8 @@ def has_matching_name(mask: str, update: Update) -> bool:
     if update.kb or update.title:  # such names are numbers and titles, so case is ignored
         numbers = [number.lower().removeprefix("kb") for number in update.kb.split("+") if number]
         names |= {update.title, *numbers, *(f"kb{number}" for number in numbers)}
-        wanted, names = wanted.lower(), {name.lower() for name in names if name}
-    return any(fnmatchcase(name, wanted) for name in names)
+        mask_name, names = mask_name.lower(), {name.lower() for name in names if name}
+    return any(fnmatchcase(name, mask_name) for name in names)
 
 
 def _is_included_by_mask(mask: str, update: Update) -> bool:

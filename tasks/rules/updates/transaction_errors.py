@@ -127,8 +127,8 @@ def _waits(update: Update, part: str) -> bool:
 
 def _is_waiting(update: Update, part: str) -> bool:
     """Return whether a part of an error says that this update waits for another one."""
-    found = _WAITS_FOR_OTHER_PATTERN.search(part)
-    return found is not None and part[: found.start()].partition(":")[0] == update.name
+    match = _WAITS_FOR_OTHER_PATTERN.search(part)
+    return match is not None and part[: match.start()].partition(":")[0] == update.name
 
 
 _BEFORE_NAME = r"(?<![\w.+-])"

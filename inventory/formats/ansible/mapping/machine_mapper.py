@@ -70,13 +70,13 @@ class MachineMapper:
 
     def _set_connection(self, builder: MachineEntryBuilder) -> str:
         """Return the connection type, and set the keys that follow from it."""
-        given = builder.read_text("ansible_connection")
+        text = builder.read_text("ansible_connection")
         kind = "ssh"
-        if given is not None:
-            collection, _, short = given.rpartition(".")
+        if text is not None:
+            collection, _, short = text.rpartition(".")
             found = CONNECTION_TYPES.get(short) if collection in CONNECTION_COLLECTIONS else None
             hint = "fleetpatch knows ssh, paramiko, local, winrm and psrp. Set fleetpatch_transport."
-            builder.set_choice("ansible_connection", "transport", TRANSPORT_BY_CONNECTION.get(found or ""), given, hint)
+            builder.set_choice("ansible_connection", "transport", TRANSPORT_BY_CONNECTION.get(found or ""), text, hint)
             kind = found or kind
             if TRANSPORT_BY_CONNECTION[kind] == "winrm":
                 builder.set_key("os", "windows", builder.variables["ansible_connection"].locate())

@@ -35,5 +35,5 @@ def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str,
         for timer, setting in _SETTING_BY_TIMER.items()
         if settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
     }
-    found = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
-    return tuple(each for each in found if each[0] in switched_on or each[0].endswith(".service"))
+    scheduled_updaters = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
+    return tuple(each for each in scheduled_updaters if each[0] in switched_on or each[0].endswith(".service"))

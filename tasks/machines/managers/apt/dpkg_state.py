@@ -213,9 +213,9 @@ def find_problems(
             mendable.append(f"{package.name} {package.version} is damaged and must be installed anew")
         elif package.status in _UNFINISHED_STATES:
             setup = setups.get(package.dpkg_name, _NOTHING_KNOWN)
-            why = waiting.get(package.dpkg_name) or setup.words
+            reason = waiting.get(package.dpkg_name) or setup.words
             state = f"{package.name} {package.version} is {package.status}{setup.describe_since()}"
-            mendable.append(f"{state}: {why}" if why else state)
+            mendable.append(f"{state}: {reason}" if reason else state)
     only_failed = len(mendable) == len(failed) and all(
         each.status == "half-configured" or each.dpkg_name in waiting for each in failed
     )

@@ -38,7 +38,7 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
     rows = _parse_present(sections["packages"].text, native)
     versions = {name: version for name, is_whole, version in rows if is_whole}
-    images = {name: found[1] for name in versions if (found := _IMAGE_PATTERN.fullmatch(name))}
+    images = {name: match[1] for name in versions if (match := _IMAGE_PATTERN.fullmatch(name))}
     order = {kernel: rank for rank, kernel in enumerate(sorted(set(images.values()), key=DebianVersion))}
     packages = []
     for name, version in versions.items():

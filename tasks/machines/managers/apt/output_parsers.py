@@ -179,8 +179,8 @@ def parse_releases(text: str) -> Mapping[str, Release]:
 
 def parse_origin(origin: str) -> Release:
     """Read an origin as a simulation prints it: "Debian-Security:12/stable-security"."""
-    found = _ORIGIN_PATTERN.match(origin)
-    return Release(label=found[1], version=found[2], archive=found[3]) if found else Release(label=origin)
+    match = _ORIGIN_PATTERN.match(origin)
+    return Release(label=match[1], version=match[2], archive=match[3]) if match else Release(label=origin)
 
 
 def parse_simulation(text: str) -> AptSimulation:
@@ -256,8 +256,8 @@ def parse_stanzas(text: str) -> tuple[Mapping[str, str], ...]:
 
 def parse_download_sizes(text: str) -> Mapping[str, int]:
     """Read ``apt-get --print-uris``: file name -> bytes, for files that are not in the cache."""
-    found = (_URI_PATTERN.match(line) for line in text.splitlines())
-    return {uri[1]: int(uri[2][:18]) for uri in found if uri}
+    matches = (_URI_PATTERN.match(line) for line in text.splitlines())
+    return {uri[1]: int(uri[2][:18]) for uri in matches if uri}
 
 
 def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:

@@ -85,8 +85,8 @@ class _UpdateReader:
         self._has_summary = False
         failed: _Complaints | None = None
         for line in lines:
-            if found := _PROGRESS_PATTERN.match(line):
-                failed = self._fail(found[2], file=found[3]) if found[1] == "Err" else None
+            if match := _PROGRESS_PATTERN.match(line):
+                failed = self._fail(match[2], file=match[3]) if match[1] == "Err" else None
             elif failed is not None and line.startswith("  "):
                 failed.reasons.append(line.strip())
             elif line.startswith(("E: ", "W: ")):
@@ -110,21 +110,21 @@ class _UpdateReader:
     def _read_complaint(self, text: str, *, is_error: bool) -> None:
         if text.startswith(_SUMMARY_PREFIX):
             self._has_summary = True
-        elif found := _FETCH_PATTERN.match(text):
-            self._fail(_split_url(found[1]), found[2], file=found[1])
-        elif found := _SIGNATURE_PATTERN.match(text):
-            if is_error or found[1]:
-                self._fail(found[2], found[3])
+        elif match := _FETCH_PATTERN.match(text):
+            self._fail(_split_url(match[1]), match[2], file=match[1])
+        elif match := _SIGNATURE_PATTERN.match(text):
+            if is_error or match[1]:
+                self._fail(match[2], match[3])
             else:  # whether that matters, another line says
-                self._get(found[2]).reasons.append(found[3])
-        elif (found := _SKIPPED_PATTERN.match(text)) and not _NO_FIXES_FILE_PATTERN.search(f"/{found[1]}"):
-            self._fail(found[2], text)
+                self._get(match[2]).reasons.append(match[3])
+        elif (match := _SKIPPED_PATTERN.match(text)) and not _NO_FIXES_FILE_PATTERN.search(f"/{match[1]}"):
+            self._fail(match[2], text)
         elif not is_error:
             self._remarks.setdefault(text.partition(_TWICE_WORDS)[2] or text, text)
-        elif found := _EXPIRED_PATTERN.match(text):
-            self._fail(_split_url(found[1]), text)
-        elif found := _SENTENCE_PATTERN.match(text):
-            self._fail(found[1], text)
+        elif match := _EXPIRED_PATTERN.match(text):
+            self._fail(_split_url(match[1]), text)
+        elif match := _SENTENCE_PATTERN.match(text):
+            self._fail(match[1], text)
         else:
             (self._of_hooks if text.startswith(_HOOK_ERRORS) else self._others).append(text)
 
@@ -193,8 +193,8 @@ def _find_slow_repositories(lines: Iterable[str], sources: str, partial: str) ->
 
     Only one that has nothing new ("Hit") was certainly read: apt takes over the lists of a repository at once.
     """
-    progress = [found for line in lines if (found := _PROGRESS_PATTERN.match(line))]
-    unchanged = {_build_key(found[2]) for found in progress if found[1] == "Hit"}
+    progress = [match for line in lines if (match := _PROGRESS_PATTERN.match(line))]
+    unchanged = {_build_key(match[2]) for match in progress if match[1] == "Hit"}
     begun = partial.split()
     slow, waiting = list[RepositoryProblem](), list[RepositoryProblem]()
     for url, file in _parse_sources(sources).items():
@@ -209,8 +209,8 @@ def _find_slow_repositories(lines: Iterable[str], sources: str, partial: str) ->
 
 def _parse_sources(text: str) -> Mapping[str, str]:
     """Return URL -> name of the list, of the lines of ``apt-get --print-uris update``."""
-    found = (_SOURCE_PATTERN.match(line) for line in text.splitlines()[:MAX_LINES])
-    return {each[1]: each[2] for each in found if each}
+    matches = (_SOURCE_PATTERN.match(line) for line in text.splitlines()[:MAX_LINES])
+    return {each[1]: each[2] for each in matches if each}
 
 
 def find_stale_lists(

@@ -117,8 +117,8 @@ def _build_upgrades(policy: PackagePolicy, choice: VersionChoice, apt_state: Apt
         return []
     updates: list[Update] = []
     if choice.wanted is not None:
-        wanted = _build_upgrade(policy, choice.wanted, apt_state, index)
-        updates.append(replace(wanted, security_version=choice.security_version, older_versions=choice.older))
+        upgrade = _build_upgrade(policy, choice.wanted, apt_state, index)
+        updates.append(replace(upgrade, security_version=choice.security_version, older_versions=choice.older))
     for withheld in choice.withheld:
         update = _build_upgrade(policy, withheld.offer, apt_state, index, beside=choice.wanted)
         update = replace(update, blocked=withheld.reason)

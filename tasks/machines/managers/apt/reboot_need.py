@@ -136,8 +136,8 @@ def _date_kernels(record: ScriptRecord, kernels: Iterable[str]) -> datetime | No
 
 def parse_flavour(kernel: str) -> str:
     """Return the flavour of a kernel: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
-    found = _FLAVOUR_PATTERN.match(kernel)
-    return (found[2] or "") if found else kernel
+    match = _FLAVOUR_PATTERN.match(kernel)
+    return (match[2] or "") if match else kernel
 
 
 def _check_needrestart(states: dict[str, str]) -> tuple[_RebootIndication, ...]:

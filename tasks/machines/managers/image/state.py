@@ -143,8 +143,8 @@ def _build_update(state: ImageState, update: ImageUpdate) -> Update:
 
 def shorten_digest(digest: str) -> str:
     """Return the first digits of "sha256:…" or of an OSTree checksum; "" if it is neither."""
-    found = _DIGEST_PATTERN.fullmatch(digest)
-    return found[1][:DIGEST_LENGTH] if found else ""
+    match = _DIGEST_PATTERN.fullmatch(digest)
+    return match[1][:DIGEST_LENGTH] if match else ""
 
 
 def format_version(label: str | None, digest: str, unknown: str = NEWER_IMAGE) -> str:
@@ -154,8 +154,8 @@ def format_version(label: str | None, digest: str, unknown: str = NEWER_IMAGE) -
 
 def find_identity(version: str) -> str:
     """Return the digits of the digest in a version, or "" if it has none."""
-    found = _IDENTITY_PATTERN.search(version)
-    return found[1] if found else ""
+    match = _IDENTITY_PATTERN.search(version)
+    return match[1] if match else ""
 
 
 def clean_text(text: str) -> str:

@@ -24,9 +24,9 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     Raises:
         ProtocolViolation: a record is malformed.
     """
-    known = parse_records(OfferedUpdate, result.find_records("update"))
-    present = {each.id: each for each in known if each.installed or each.reboot_required}
-    offered = {each.id for each in known if each.id not in present}
+    records = parse_records(OfferedUpdate, result.find_records("update"))
+    present = {each.id: each for each in records if each.installed or each.reboot_required}
+    offered = {each.id for each in records if each.id not in present}
     versions = {name: each.version for name, each in present.items()}
     for name, entry in _find_last_entries(result).items():
         if name not in present and name not in offered and entry.is_installation:

@@ -177,9 +177,9 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
         try:
             sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
         except (socket.gaierror, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no valid name"
+            reason = error.strerror if isinstance(error, OSError) else "it is no valid name"
             raise Unreachable(
-                f"the address {machine.address} can't be resolved: {why}",
+                f"the address {machine.address} can't be resolved: {reason}",
                 hint="Correct it, or the DNS. fleetpatch does not read ~/.ssh/config: for a Host of it, write what "
                 "`ssh -G` shows (hostname, user, port, proxyjump) into the inventory.",
             ) from error
@@ -190,9 +190,9 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
         except ConnectionResetError as error:
             raise ConnectionDropped(describe_error(error)) from error
         except OSError as error:
-            why = "no answer" if isinstance(error, TimeoutError) else describe_error(error)
+            reason = "no answer" if isinstance(error, TimeoutError) else describe_error(error)
             raise Unreachable(
-                f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let SSH through?"
+                f"nothing answers at {place}: {reason}", hint="Is it switched on, and does a firewall let SSH through?"
             ) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(AttributeError, OSError):  # only Linux has it

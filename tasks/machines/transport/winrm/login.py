@@ -269,9 +269,9 @@ def _probe_port(machine: Machine, seconds: float) -> None:
     except ConnectionResetError as error:  # the service may be starting
         raise LoginBroken(f"{machine.address} resets connections on port {port}") from error
     except OSError as error:
-        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         raise Unreachable(
-            f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let WinRM through?"
+            f"nothing answers at {place}: {reason}", hint="Is it switched on, and does a firewall let WinRM through?"
         ) from error
 
 
@@ -294,8 +294,8 @@ def _build_refusal(
             f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
             hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
         )
-    why = f": {refused.reason[:300]}" if refused.reason else ""
-    return AuthenticationFailed(f"the machine refused {whose} ({how.value}){why}", hint=_REFUSED_HINTS[how])
+    reason = f": {refused.reason[:300]}" if refused.reason else ""
+    return AuthenticationFailed(f"the machine refused {whose} ({how.value}){reason}", hint=_REFUSED_HINTS[how])
 
 
 def _build_kerberos_error(problem: KerberosFailed) -> TransportError:

@@ -268,8 +268,8 @@ class WsmanClient:
 
 
 def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:
-    found = pattern.search(text)
-    return found[1].lower() if found else b""
+    match = pattern.search(text)
+    return match[1].lower() if match else b""
 
 
 def _find_fault_code(error: WSManFaultError) -> int:

@@ -36,9 +36,9 @@ def describe_certificate(shown: bytes) -> str:
     sha256 = hashlib.sha256(shown).hexdigest().upper()
     sha1 = hashlib.sha1(shown, usedforsecurity=False).hexdigest().upper()
     try:
-        found = x509.load_der_x509_certificate(shown)
-        what = f" of {_find_name(found.subject)}, issued by {_find_name(found.issuer)},"
-        what += f" valid until {found.not_valid_after_utc:%Y-%m-%d},"
+        x509_certificate = x509.load_der_x509_certificate(shown)
+        what = f" of {_find_name(x509_certificate.subject)}, issued by {_find_name(x509_certificate.issuer)},"
+        what += f" valid until {x509_certificate.not_valid_after_utc:%Y-%m-%d},"
     except (ValueError, TypeError):  # what a machine shows may be anything
         what = ""
     return (

@@ -81,10 +81,10 @@ def build_certificate_error(error: BaseException, settings: WinrmSettings) -> Tr
     if "Fingerprints did not match" in text or "thumbprint" in text:
         return HostKeyMismatch("the machine's certificate is not the pinned one", hint=_PIN_HINT)
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
-        why = text.rpartition("certificate verify failed:")[2].partition("(_ssl")[0].strip(" '\")") or text
-        lower = why.lower()
+        reason = text.rpartition("certificate verify failed:")[2].partition("(_ssl")[0].strip(" '\")") or text
+        lower = reason.lower()
         hint = next((hint for word, hint in _TRUST_HINTS if word in lower), _TRUST_HINTS[0][1])
-        return HostKeyUnknown(f"the machine's certificate is not trusted: {why}", hint=hint)
+        return HostKeyUnknown(f"the machine's certificate is not trusted: {reason}", hint=hint)
     if settings.client_certificate is not None and "alert" in text.lower():
         return TransportError(
             f"the TLS handshake failed: {text}", hint="The machine may not trust the CA of the client certificate."

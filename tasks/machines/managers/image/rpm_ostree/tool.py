@@ -83,7 +83,10 @@ class _Deployment(_Record):
     @property
     def other_names(self) -> tuple[str, ...]:
         """What it may have been called before it was built."""
-        return (self.base, *(format_version(self.base_version or self.version, "", why) for why in _UNKNOWN_DIGESTS))
+        return (
+            self.base,
+            *(format_version(self.base_version or self.version, "", reason) for reason in _UNKNOWN_DIGESTS),
+        )
 
 
 class _LayerSizes(_Record):

@@ -85,9 +85,9 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
 
 def _find_unread_repositories(updates: ScriptSection) -> tuple[RepositoryProblem, ...]:
     """Return the repositories of which a query has no data, or data that have expired."""
-    found = find_repository_problems(f"{updates.text}\n{updates.stderr}")
-    if found or updates.exit_code != _SKIPPED_CODE:
-        return found
+    repository_problems = find_repository_problems(f"{updates.text}\n{updates.stderr}")
+    if repository_problems or updates.exit_code != _SKIPPED_CODE:
+        return repository_problems
     return (build_repository_problem("", ["zypper skipped repositories that it could not read"]),)
 
 

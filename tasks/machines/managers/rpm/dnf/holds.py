@@ -73,8 +73,8 @@ def parse_holds(text: str) -> Holds:
 
 
 def _is_about(pattern: str, package: InstalledPackage) -> bool:
-    found = _NAME_PATTERN.fullmatch(pattern)
-    return _matches(pattern, package) or bool(found and fnmatchcase(package.name, found[1]))
+    match = _NAME_PATTERN.fullmatch(pattern)
+    return _matches(pattern, package) or bool(match and fnmatchcase(package.name, match[1]))
 
 
 def _matches(pattern: str, package: InstalledPackage) -> bool:

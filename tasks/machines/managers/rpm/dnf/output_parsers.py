@@ -153,14 +153,14 @@ def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
 
 
 def _build_advisory(fields: Mapping[str, Sequence[str]], knows_epochs: bool) -> Advisory:
-    files = (found for name in fields.get("Files", ()) if (found := _FILE_PATTERN.fullmatch(name)))
+    files = (match for name in fields.get("Files", ()) if (match := _FILE_PATTERN.fullmatch(name)))
     return Advisory(
         id=fields["Update ID"][0][:_MAX_TEXT],
         kind=next(iter(fields.get("Type", ())), "").lower()[:_MAX_TEXT],
         severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
         cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
         published=parse_date(next(iter(fields.get("Updated", ())), "")),
-        packages=group_versions((found[1], found[3], found[2].removeprefix("0:")) for found in files),
+        packages=group_versions((match[1], match[3], match[2].removeprefix("0:")) for match in files),
         knows_epochs=knows_epochs,
     )
 

@@ -32,14 +32,14 @@ def parse_advisories(text: str) -> tuple[Advisory, ...]:
 
 def _build_advisory(entry: Mapping[str, object]) -> Advisory:
     names = _list_packages(entry.get("collections"))
-    packages = (found for name in names if (found := _PACKAGE_PATTERN.fullmatch(name)))
+    packages = (match for name in names if (match := _PACKAGE_PATTERN.fullmatch(name)))
     return Advisory(
         id=_get_text(entry, "Name"),
         kind=_get_text(entry, "Type").lower(),
         severity=parse_severity(_get_text(entry, "Severity")),
         cves=tuple(_list_cves(entry.get("references"))),
         published=_parse_time(entry.get("Issued")),
-        packages=group_versions((found[1], found[3], found[2]) for found in packages),
+        packages=group_versions((match[1], match[3], match[2]) for match in packages),
     )
 
 

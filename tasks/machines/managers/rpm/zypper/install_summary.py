@@ -67,7 +67,7 @@ def parse_install_summary(answer: ZypperAnswer) -> InstallSummary:
         download_bytes=int(size) if _SIZE_PATTERN.fullmatch(size) else 0 if nothing else None,
         problems=_find_problems(answer),
         unaccepted=tuple(
-            found[1] for message in answer.messages if (found := _LICENSE_PATTERN.search(message.text)) is not None
+            match[1] for message in answer.messages if (match := _LICENSE_PATTERN.search(message.text)) is not None
         )
         if answer.exit_code
         else (),
