@@ -4,7 +4,7 @@ Each setting is described once, here. `fleetpatch web` makes its options and the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -152,8 +152,11 @@ def is_loopback(host: str) -> bool:
 
 
 def list_web_options() -> Iterator[tuple[str, Any, WebOption, Any]]:
-    """Yield the settings in the order of the help: name, type, option, default."""
+    """Yield the settings in the order of the help: name, type, option with its names, default."""
     hints = get_type_hints(WebSettings, include_extras=True)
     for field in fields(WebSettings):
         value_type, option = get_args(hints[field.name])
-        yield field.name, value_type, option, field.default
+        name = option.name or field.name.replace("_", "-")
+        own_variable = f"FLEETPATCH_WEB_{name.replace('-', '_').upper()}"
+        variable = own_variable if option.variable == "" else option.variable
+        yield field.name, value_type, replace(option, name=name, variable=variable), field.default

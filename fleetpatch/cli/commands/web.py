@@ -28,7 +28,7 @@ def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401
     from flows.ports.web_links import parse_web_url
     from tasks.records.fleets import find_fleet, use_fleet
 
-    given = {name: options[_find_name(name, option)] for name, _, option, _ in list_web_options()}
+    given = {name: options[option.name.replace("-", "_")] for name, _, option, _ in list_web_options()}
     given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     for name in ("public_url", "prefect_url"):
         given[name] = parse_web_url(given[name], f"--{name.replace('_', '-')}")
@@ -37,22 +37,16 @@ def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401
         serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}"))
 
 
-def _find_name(name: str, option: WebOption) -> str:
-    """Return an option's name as a parameter in Python."""
-    return (option.name or name).replace("-", "_")
-
-
 def _build_parameter(name: str, value_type: Any, option: WebOption, default: object) -> inspect.Parameter:  # noqa: ANN401
-    spelled = _find_name(name, option)
     is_repeated, is_path = value_type == tuple[str, ...], value_type == Path | None
     annotation = (
         _SHARED.get(name)
         or Annotated[
             list[str] | None if is_repeated else value_type,
             typer.Option(
-                f"--{spelled.replace('_', '-')}",
+                f"--{option.name}",
                 metavar=option.metavar,
-                envvar=option.variable or f"FLEETPATCH_WEB_{spelled.upper()}",
+                envvar=option.variable,
                 parser=parse_path if is_path else None,
                 min=option.least,
                 max=option.most,
@@ -62,9 +56,9 @@ def _build_parameter(name: str, value_type: Any, option: WebOption, default: obj
             ),
         ]
     )
-    return inspect.Parameter(
-        spelled, inspect.Parameter.KEYWORD_ONLY, default=None if is_repeated else default, annotation=annotation
-    )
+    default = None if is_repeated else default
+    spelled = option.name.replace("-", "_")
+    return inspect.Parameter(spelled, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 _CONTEXT: Final = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)

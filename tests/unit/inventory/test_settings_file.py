@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from fleetpatch.settings import list_web_options
 from inventory.errors import InventoryError
 from inventory.files import settings_file
 from inventory.files.setting_names import ENVIRONMENT_ONLY, SETTINGS
@@ -137,6 +138,7 @@ def test_the_list_of_settings_is_what_the_program_reads_and_what_the_reference_s
             found |= {
                 text for text in constants if isinstance(text, str) and re.fullmatch("FLEETPATCH_[A-Z_]+[A-Z]", text)
             }
+    found |= {option.variable for _, _, option, _ in list_web_options() if option.variable} - {"PREFECT_UI_URL"}
     elsewhere = {"FLEETPATCH_REDIS_URL", "FLEETPATCH_SERVER_OPTIONS", "FLEETPATCH_SETTINGS", "FLEETPATCH_WEB_OPTIONS"}
     known = {*SETTINGS, *ENVIRONMENT_ONLY}
     assert found - INTERNAL == {name for name in known - elsewhere if name.startswith("FLEETPATCH_")}
