@@ -33,7 +33,7 @@ DOCUMENTS: list[tuple[str, str, tuple[str, ...]]] = [
     ),
     *(
         ("assessments", bad, verb)
-        for verb in (RUN, ("machines",), ("updates",), ("why", "web"))
+        for verb in (RUN, ("updates",), ("why", "web"))
         for bad in ("", "{}", '{"at": "300000-01-01T00:00:00Z"}', '{"at": 1e999}')
     ),
     *(("run_plans", bad, RUN) for bad in ("", "{}", '{"waves": 5}')),
