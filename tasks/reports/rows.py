@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.domain.rows import ColumnKind, Field, iterate_flat_fields, iterate_values, list_fields, list_kinds
+from tasks.domain.rows import ColumnKind, list_kinds, read_columns
 from tasks.reports.export.data_frames import escape_formula
 from tasks.reports.formatting import format_iso_utc
 
@@ -32,31 +32,32 @@ def iterate_csv_rows(row_type: type, rows: Iterable[object]) -> Iterator[list[ob
     A row within a row has its columns there, with its field's name before theirs: ``last_run_state``. Lists are one
     text, with "; " between. Text that a spreadsheet would execute is escaped.
     """
-    fields = list_fields(row_type)
-    yield [name for name, _, _ in iterate_flat_fields(row_type)]
-    for row in rows:
-        yield list(_iterate_csv_values(fields, row))
-
-
-def _iterate_csv_values(fields: Sequence[Field], row: object | None) -> Iterator[object]:
-    for field in fields:
-        value = getattr(row, field.name) if row is not None else None
-        if field.kind == "row" and field.row_type is not None:
-            yield from _iterate_csv_values(list_fields(field.row_type), value)
-        elif field.kind != "rows":
-            yield _build_csv_value(value)
+    yield list(list_kinds(row_type))
+    columns = []
+    for _, field, values in read_columns(row_type, list(rows)):
+        if field.kind not in {"integer", "number", "boolean"}:
+            # Machines of a fleet are alike: most texts of a column are written once.
+            written = {value: _build_csv_value(value) for value in set(values)} if field.kind != "map" else {}
+            columns.append([_build_csv_value(value) if field.kind == "map" else written[value] for value in values])
+        else:
+            columns.append(["" if value is None else value for value in values])
+    yield from map(list, zip(*columns, strict=True))
 
 
 def _build_csv_value(value: Any) -> object:  # noqa: ANN401 - of any column
-    if isinstance(value, dict):
-        value = tuple(f"{key}={text}" for key, text in value.items())
-    if isinstance(value, tuple):
-        value = "; ".join(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return format_iso_utc(value)
-    return "" if value is None else escape_formula(value) if isinstance(value, str) else value
+    match value:
+        case None:
+            return ""
+        case Enum():
+            return value.value
+        case datetime():
+            return format_iso_utc(value)
+        case tuple():
+            return escape_formula("; ".join(value))
+        case Mapping():
+            return escape_formula("; ".join(f"{key}={text}" for key, text in value.items()))
+        case _:
+            return escape_formula(value)
 
 
 def build_arrow_schema(row_type: type) -> "pa.Schema":
@@ -71,10 +72,11 @@ def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
     """
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
-    schema = build_arrow_schema(row_type)
-    columns = list(zip(*iterate_values(row_type, rows), strict=True)) or [()] * len(schema)
-    arrays = [build_arrow_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    arrays = []
+    for _, field, values in read_columns(row_type, rows):
+        pairs = [None if value is None else list(value.items()) for value in values] if field.kind == "map" else values
+        arrays.append(build_arrow_array(pairs, _get_arrow_type(field.kind)))
+    return pa.Table.from_arrays(arrays, schema=build_arrow_schema(row_type))
 
 
 def build_arrow_array(values: Sequence[Any], arrow_type: "pa.DataType") -> "pa.Array":

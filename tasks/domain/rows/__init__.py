@@ -6,9 +6,9 @@ from tasks.domain.rows.columns import (
     ColumnUnit,
     Field,
     iterate_flat_fields,
-    iterate_values,
     list_fields,
     list_kinds,
+    read_columns,
     row,
 )
 
@@ -18,8 +18,8 @@ __all__ = [
     "ColumnUnit",
     "Field",
     "iterate_flat_fields",
-    "iterate_values",
     "list_fields",
     "list_kinds",
+    "read_columns",
     "row",
 ]

@@ -13,10 +13,11 @@ and of pages take their headings from here. pydantic serializes a row, so the ro
 
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 ColumnKind = Literal["text", "integer", "number", "boolean", "time", "map", "texts", "row", "rows"]
@@ -138,17 +139,13 @@ def list_kinds(row_type: type) -> Mapping[str, ColumnKind]:
     return {name: field.kind for name, _, field in iterate_flat_fields(row_type)}
 
 
-def iterate_values(row_type: type, rows: Iterable[object]) -> Iterator[tuple[object, ...]]:
-    """Yield the values of rows in the order of ``list_kinds``; a map as pairs, as Arrow wants it."""
-    columns = [(path, field.kind == "map") for _, path, field in iterate_flat_fields(row_type)]
-    for instance in rows:
-        values: list[Any] = []
-        for path, is_map in columns:
-            value: Any = instance
-            for name in path:
-                value = getattr(value, name) if value is not None else None
-            values.append(list(value.items()) if is_map and value is not None else value)
-        yield tuple(values)
+def read_columns(row_type: type, rows: Sequence[object]) -> Iterator[tuple[str, Field, list[Any]]]:
+    """Yield the name of each column of ``list_kinds``, its field, and its values in all rows."""
+    for name, path, field in iterate_flat_fields(row_type):
+        values: list[Any] = list(map(attrgetter(path[0]), rows))
+        for part in path[1:]:
+            values = [None if value is None else getattr(value, part) for value in values]
+        yield name, field, values
 
 
 def _convert_times(instance: object) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory
 from tasks.domain.protocols.tables import TABLES, Batch
-from tasks.domain.rows import iterate_values
+from tasks.domain.rows import read_columns
 from tasks.domain.rows.machines import MachineRow
 from tasks.records import page_tables, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
@@ -99,7 +99,11 @@ class QueryTables:
             )
             for name in dict.fromkeys((*machines, *states))
         ]
-        yield list(iterate_values(MachineRow, rows))
+        columns = []
+        for _, field, values in read_columns(MachineRow, rows):
+            is_map = field.kind == "map"  # Arrow wants pairs
+            columns.append([None if tags is None else list(tags.items()) for tags in values] if is_map else values)
+        yield list(zip(*columns, strict=True))
 
     def _read_runs(self) -> Iterator[Batch]:
         table, windows = schema.runs, schema.occurrences
