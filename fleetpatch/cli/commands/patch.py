@@ -72,16 +72,12 @@ def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[Patch
 @_register_patch_verb("plan", _PLAN_FLAGS)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
-    _run_patch({**options, "dry_run": True}, as_flow=bool(options["as_flow"]))
+    patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "plain": False, "yes": True})
 
 
 @_register_patch_verb("patch", _PATCH_FLAGS)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
-    _run_patch(options, as_flow=not (options["no_prefect"] or options["plain"]), yes=bool(options["yes"]))
-
-
-def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> None:
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.runtime.request_parsing import build_patch_request
     from fleetpatch.cli.runtime.run_session import run_request_in_session
@@ -98,10 +94,11 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
     if not request.dry_run:
         _tell_long_wait(request.window.to_window(SystemClock().now()).start - SystemClock().now())
-    if not request.dry_run and not yes:
+    if not request.dry_run and not options["yes"]:
         _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
+    as_flow = not (options["no_prefect"] or options["plain"])
     result = run_request_in_session(
         request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
     )

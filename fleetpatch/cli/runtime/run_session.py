@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from fleetpatch.cli.runtime import prefect_server
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
@@ -93,7 +93,8 @@ def run_request_in_session(
 
         return _call_flow(functools.partial(assess_fleet, request), caller)
 
-    return _run_single_in_session(runs, execute_request, as_flow=as_flow, records=records)
+    ended = _run_in_session(runs, execute_request, as_flow=as_flow, records=records)
+    return _build_run_result(ended.result, ended.is_stopping, ended)
 
 
 def resume_run_in_session(
@@ -118,15 +119,14 @@ def resume_run_in_session(
     Raises:
         FleetpatchError: it could not be resumed: another process executes it, for example.
     """
-    runs = _SessionRuns(
-        (run.id,), machine_names, run.window, must_record_stop=True, is_finalize_only=bool(finalize_reason)
-    )
+    runs = _SessionRuns((run.id,), machine_names, run.window, must_record_stop=True)
 
     def resume(caller: Caller) -> RunReport:
         caller = replace(caller, ends_without_key=ends_without_key)
         return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
 
-    return _run_single_in_session(runs, resume, as_flow=as_flow, records=records)
+    ended = _run_in_session(runs, resume, as_flow=as_flow, records=records)
+    return _build_run_result(ended.result, ended.is_stopping and not finalize_reason, ended)
 
 
 def recover_runs_in_session(
@@ -148,26 +148,24 @@ def recover_runs_in_session(
     runs = _SessionRuns(
         tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
     )  # each run records its own stop request
-    results, was_interrupted, report_errors = _run_in_session(
+    ended = _run_in_session(
         runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
     )
     recovered: list[tuple[AbandonedRun, RunResult | FleetpatchError]] = []
-    for result in results:
+    for result in ended.result:
         run = result.abandoned_run
         if result.report is None:
             recovered.append((run, result.error or RequestError("the run ended without a report")))
             continue
-        was_stopped = was_interrupted and not run.finalize_reason
-        report_error = report_errors.get(run.run.id)
-        recovered.append((run, _build_run_result(result.report, was_stopped, was_interrupted, report_error)))
+        was_stopped = ended.was_interrupted and not run.finalize_reason
+        recovered.append((run, _build_run_result(result.report, was_stopped, ended)))
     return recovered
 
 
-def _build_run_result(
-    report: RunReport, was_stopped: bool, was_interrupted: bool, report_error: FleetpatchError | None
-) -> RunResult:
+def _build_run_result(report: RunReport, was_stopped: bool, ended: "_SessionEnd[Any]") -> RunResult:
+    report_error = ended.report_errors.get(report.run.id)
     code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
-    return RunResult(report, code, was_interrupted, report_error)
+    return RunResult(report, code, ended.was_interrupted, report_error)
 
 
 def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
@@ -188,18 +186,23 @@ class _SessionRuns:
     machine_names: Sequence[str]
     window: Window | None
     must_record_stop: bool
-    is_finalize_only: bool = False
 
 
-def _run_single_in_session(
-    runs: _SessionRuns, body: Callable[[Caller], RunReport], *, as_flow: bool, records: str | None
-) -> RunResult:
-    stop_token = StopToken()
-    report, was_interrupted, report_errors = _run_in_session(
-        runs, body, as_flow=as_flow, records=records, stop_token=stop_token
-    )
-    was_stopped = stop_token.is_stopping and not runs.is_finalize_only
-    return _build_run_result(report, was_stopped, was_interrupted, report_errors.get(report.run.id))
+@dataclass(frozen=True, slots=True)
+class _SessionEnd(Generic[T]):
+    """How a session ended.
+
+    Attributes:
+        result: of its body.
+        is_stopping: whether anything asked the runs to stop.
+        was_interrupted: whether a signal to this process did.
+        report_errors: why reports could not be written, by run id.
+    """
+
+    result: T
+    is_stopping: bool
+    was_interrupted: bool
+    report_errors: Mapping[str, FleetpatchError]
 
 
 def _run_in_session(
@@ -208,16 +211,11 @@ def _run_in_session(
     *,
     as_flow: bool,
     records: str | None,
-    stop_token: StopToken | None = None,
-) -> tuple[T, bool, Mapping[str, FleetpatchError]]:
-    """Execute the body in a thread, and show its progress. An error of the body is raised here.
-
-    Returns:
-        Its result, whether a signal to this process stopped it, and the runs whose reports could not be written.
-    """
+) -> _SessionEnd[T]:
+    """Execute the body in a thread, and show its progress. An error of the body is raised here."""
     if as_flow:
         prefect_server.ensure_prefect_server()
-    stop_token, result = stop_token or StopToken(), Future[T]()
+    stop_token = StopToken()
     report_errors: dict[str, FleetpatchError] = {}
     single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
     try:
@@ -232,10 +230,12 @@ def _run_in_session(
                 report_errors=report_errors,
             )
             with InterruptHandler(stop_token) as interrupts:
-                _wait_for_thread(_start_thread(functools.partial(body, caller), result), interrupts, runs, caller)
+                running = _ResultThread(functools.partial(body, caller))
+                running.start()
+                _wait_for_thread(running, interrupts, runs, caller)
     except _DetachRequested:
         _detach(runs.run_ids, records)
-    return result.result(), bool(interrupts.stop_reason), report_errors
+    return _SessionEnd(running.result.result(), stop_token.is_stopping, bool(interrupts.stop_reason), report_errors)
 
 
 def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunReport:
@@ -248,14 +248,15 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
     """
     from flows.prefect_api.flow_end import FlowEnd, use_flow_end, wait_while_server_answers
 
-    end, result = FlowEnd(), Future[RunReport | None]()
+    end = FlowEnd()
     try:
         with use_flow_end(end), use_caller(caller):
-            calling = _start_thread(flow, result)
+            calling = _ResultThread(flow)
+        calling.start()
         while calling.is_alive() and not end.ended.wait(POLL_SECONDS):
             pass
         is_over = wait_while_server_answers(lambda: not calling.is_alive())
-        report = result.result() if is_over else end.get_result()
+        report = calling.result.result() if is_over else end.get_result()
     except FleetPatchFailed as failure:
         return failure.report
     if report is None:
@@ -263,17 +264,19 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
     return report
 
 
-def _start_thread(body: Callable[[], T], result: Future[T]) -> threading.Thread:
-    def run_body() -> None:
-        try:
-            result.set_result(body())
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it again
-            result.set_exception(error)
+class _ResultThread(threading.Thread, Generic[T]):
+    """Calls a function in a daemon thread, in a copy of the present context. ``result`` is what it returns."""
 
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(run_body,), name="run", daemon=True)
-    thread.start()
-    return thread
+    def __init__(self, body: Callable[[], T]) -> None:
+        super().__init__(name="run", daemon=True)
+        self.result = Future[T]()
+        self._context, self._body = contextvars.copy_context(), body
+
+    def run(self) -> None:
+        try:
+            self.result.set_result(self._context.run(self._body))
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it again
+            self.result.set_exception(error)
 
 
 def _wait_for_thread(
