@@ -17,23 +17,23 @@ def read_stamp(paths: Iterable[Path]) -> Stamp:
     The folders with the variables of an Ansible inventory count with the file beside them. What can't be read has no
     part in the stamp, so that the stamp changes once it can be.
     """
-    found: set[tuple[str, int, int]] = set()
+    files: set[tuple[str, int, int]] = set()
     for path in paths:
-        for each in _iterate_files(path):
+        for file in _iterate_files(path):
             try:
-                status = each.stat()
+                status = file.stat()
             except OSError:
                 continue
-            found.add((str(each), status.st_mtime_ns, status.st_size))
-            if len(found) >= _MAX_FILES:
-                return frozenset(found)
-    return frozenset(found)
+            files.add((str(file), status.st_mtime_ns, status.st_size))
+            if len(files) >= _MAX_FILES:
+                return frozenset(files)
+    return frozenset(files)
 
 
 def _iterate_files(path: Path) -> Iterator[Path]:
     yield path
     folders = [path] if path.is_dir() else [path.parent / name for name in _VARIABLE_FOLDERS]
     for folder in folders:
-        for place, below, names in os.walk(folder):
-            below[:] = [name for name in below if not name.startswith(".")]
-            yield from (Path(place) / name for name in names)
+        for parent, subfolders, names in os.walk(folder):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            yield from (Path(parent) / name for name in names)

@@ -64,12 +64,12 @@ def find_exact_scope(scopes: Sequence[str], names: set[str], inventory: Inventor
     for scope in scopes:
         if not scope or len(scope) > MAX_SCOPE_LENGTH:
             continue
-        if scope == "*" and names == {each.name for each in inventory.machines}:
+        if scope == "*" and names == {machine.name for machine in inventory.machines}:
             return scope  # the list without filters, which is opened most: there is nothing to match
         try:
-            found = Scope.parse(scope).select_machines(inventory)
+            selected = Scope.parse(scope).select_machines(inventory)
         except InventoryError:
             continue
-        if {each.name for each in found} == names:
+        if {machine.name for machine in selected} == names:
             return scope
     return ""

@@ -118,15 +118,15 @@ def find_windows(
 ) -> FleetWindows:
     """Find the next windows. ``ended``: see ``FleetWindows``."""
     coming = [
-        (_build_next_window(each, window), each.machines)
-        for each in zone_schedules
-        if (window := _find_next_window(each, now, ended)) is not None
+        (_build_next_window(zone_schedule, window), zone_schedule.machines)
+        for zone_schedule in zone_schedules
+        if (window := _find_next_window(zone_schedule, now, ended)) is not None
     ]
-    found: dict[str, list[NextWindow]] = {}
-    for mine, machines in sorted(coming, key=lambda pair: pair[0].start):
+    by_name: dict[str, list[NextWindow]] = {}
+    for next_window, machines in sorted(coming, key=lambda pair: pair[0].start):
         for name in machines:
-            found.setdefault(name, []).append(mine)
-    by_machine = {name: tuple(windows) for name, windows in found.items()}
+            by_name.setdefault(name, []).append(next_window)
+    by_machine = {name: tuple(windows) for name, windows in by_name.items()}
     return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now, ended)), ended)
 
 
@@ -143,16 +143,16 @@ def _list_upcoming(
     zone_schedules: tuple[ZoneSchedule, ...], now: datetime, ended: frozenset[tuple[str, datetime]]
 ) -> list[UpcomingWindow]:
     starts = []
-    for number, each in enumerate(zone_schedules):
-        begin, moment = now - timedelta(minutes=each.schedule.minutes), now
-        for window in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON):
-            if (each.configuration.name, window.start) in ended:
+    for number, zone_schedule in enumerate(zone_schedules):
+        begin, moment = now - timedelta(minutes=zone_schedule.schedule.minutes), now
+        for window in iterate_occurrences(zone_schedule.schedule, begin, until=now + SEARCH_HORIZON):
+            if (zone_schedule.configuration.name, window.start) in ended:
                 moment = max(moment, window.end)
             elif window.end > moment:
                 starts.append((window.start, number, moment))
                 break
     chosen = ((zone_schedules[number], moment) for _, number, moment in sorted(starts)[:UPCOMING_COUNT])
-    return [window for each, moment in chosen for window in find_upcoming_windows([each], moment, 1)]
+    return [window for zone_schedule, moment in chosen for window in find_upcoming_windows([zone_schedule], moment, 1)]
 
 
 def build_snapshot(
@@ -168,17 +168,17 @@ def build_snapshot(
     """Join what the files say with the states of machines."""
     inventory, names = sources.inventory, sources.configurations_by_machine
     rows = {
-        each.name: FleetMachine(
-            each,
-            states.get(each.name),
+        machine.name: FleetMachine(
+            machine,
+            states.get(machine.name),
             # No configuration may patch the others, although its scope may select them.
-            windows.by_machine.get(each.name, ()) if each.owner is PatchOwner.FLEETPATCH else (),
-            names.get(each.name, ()),
-            last_runs.get(each.name),
-            is_automatic=each.name in sources.automatic_machines,
-            enrolment_request=(enrolment_requests or {}).get(each.name),
+            windows.by_machine.get(machine.name, ()) if machine.owner is PatchOwner.FLEETPATCH else (),
+            names.get(machine.name, ()),
+            last_runs.get(machine.name),
+            is_automatic=machine.name in sources.automatic_machines,
+            enrolment_request=(enrolment_requests or {}).get(machine.name),
         )
-        for each in (inventory.machines if inventory is not None else ())
+        for machine in (inventory.machines if inventory is not None else ())
     }
     return FleetSnapshot(
         at=now,

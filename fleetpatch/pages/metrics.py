@@ -147,9 +147,13 @@ def _build_age_metrics(fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
 
 def _select_windows(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[LastWindow]:
     """Yield the windows of configurations that exist. What a deleted one missed would stay an alert for ever."""
-    known = fleet.configurations
-    names = {each.name for each in known.all_configurations} if known is not None else None
-    return (each for each in last_windows if names is None or each.configuration in names)
+    configurations = fleet.configurations
+    names = (
+        {configuration.name for configuration in configurations.all_configurations}
+        if configurations is not None
+        else None
+    )
+    return (window for window in last_windows if names is None or window.configuration in names)
 
 
 def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[Metric]:
@@ -158,14 +162,14 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
     ends: dict[tuple[str, ...], float] = {}
     states: dict[tuple[str, ...], float] = {}
     whats: dict[tuple[str, ...], float] = {}
-    for each in last_windows:
-        name = each.configuration
-        starts[(name,)] = each.starts_at.timestamp()
-        whats |= {(name, word): float(word == each.what) for word in _WHATS}
-        if each.state:
-            states |= {(name, word.value): float(word.value == each.state) for word in OperationState}
-        if each.ended_at is not None:
-            ends[(name,)] = each.ended_at.timestamp()
+    for window in last_windows:
+        name = window.configuration
+        starts[(name,)] = window.starts_at.timestamp()
+        whats |= {(name, word): float(word == window.what) for word in _WHATS}
+        if window.state:
+            states |= {(name, word.value): float(word.value == window.state) for word in OperationState}
+        if window.ended_at is not None:
+            ends[(name,)] = window.ended_at.timestamp()
     text = "1 for what a configuration's last window had: a run, or why it had none."
     yield _family("fleetpatch_last_window", text, ("configuration", "what"), whats)
     text = "When a configuration's last window began."
@@ -179,12 +183,12 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
 
 
 def _find_next_windows(fleet: FleetSnapshot) -> Values:
-    found: dict[tuple[str, ...], float] = {}
-    for each in fleet.zone_schedules:
-        if (window := find_next_window(each, fleet.at)) is not None:
-            key, start = (each.configuration.name,), window.start.timestamp()
-            found[key] = min(start, found.get(key, start))
-    return found
+    next_starts: dict[tuple[str, ...], float] = {}
+    for zone_schedule in fleet.zone_schedules:
+        if (window := find_next_window(zone_schedule, fleet.at)) is not None:
+            key, start = (zone_schedule.configuration.name,), window.start.timestamp()
+            next_starts[key] = min(start, next_starts.get(key, start))
+    return next_starts
 
 
 def _build_machine_metrics(machines: Iterable[MachineRow]) -> Iterator[Metric]:
@@ -216,7 +220,7 @@ def _build_machine_metrics(machines: Iterable[MachineRow]) -> Iterator[Metric]:
 def _family(name: str, text: str, labels: tuple[str, ...], values: Values) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
     for key in sorted(values):
-        family.add_metric([_clean(each) for each in key], values[key])
+        family.add_metric([_clean(label) for label in key], values[key])
     return family
 
 

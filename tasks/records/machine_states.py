@@ -109,8 +109,8 @@ def save_last_run(connection: Connection, outcome: Outcome, run: RunInfo | None)
 def _find_run(connection: Connection, run_id: str) -> tuple[str, datetime | None]:
     table = schema.runs
     query = select(table.c.kind, table.c.started_at).where(table.c.id == run_id)
-    found = connection.execute(query).tuples().one_or_none()
-    return found or ("", None)
+    run = connection.execute(query).tuples().one_or_none()
+    return run or ("", None)
 
 
 def _build_attempt(assessment: Assessment) -> RowValues:
@@ -135,7 +135,7 @@ def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
         "reboot_since": packages.reboot.since,
         "services_to_restart": len(packages.services_to_restart),
         "problems": len(packages.problems) + len(packages.repository_problems),
-        "findings": sum(each.level is not FindingLevel.GOOD for each in findings),
+        "findings": sum(finding.level is not FindingLevel.GOOD for finding in findings),
         "os_id": facts.os_id if facts else "",
         "os_version": facts.os_version if facts else "",
         "os_name": facts.os_name if facts else "",
@@ -177,16 +177,21 @@ def save_cves(connection: Connection, assessments: Iterable[Assessment], stored:
     Returns:
         The updates whose CVEs this transaction stores.
     """
-    updates = (each for one in assessments if one.packages is not None for each in one.packages.updates)
-    fresh = {(each.name, each.available): each.cves for each in updates if each.cves}
-    found = fresh.keys() - stored
+    updates = (
+        update
+        for assessment in assessments
+        if assessment.packages is not None
+        for update in assessment.packages.updates
+    )
+    fresh = {(update.name, update.available): update.cves for update in updates if update.cves}
+    unstored = fresh.keys() - stored
     # The order is fixed: two transactions that wait for each other's rows in different orders would be a deadlock.
     rows = [
         {"name": name, "version": version, "cve": cve}
-        for name, version in sorted(found)
+        for name, version in sorted(unstored)
         for cve in sorted(set(fresh[name, version] or ()))
     ]
     if rows:
         statement = statements.build_insert(connection.dialect.name, tables.update_cves).on_conflict_do_nothing()
         connection.execute(statement, rows)
-    return found
+    return unstored

@@ -52,15 +52,15 @@ def read_change_marker(database: Database, since: int | None = None) -> ChangeMa
     newest = select(func.coalesce(func.max(schema.assessments.c.number), 0))
     unfinished = select(func.count()).where(schema.runs.c.state.in_(UNFINISHED_STATES)).scalar_subquery()
     with database.begin_read("look for changes of the records") as connection:
-        known = since if since is not None else connection.execute(newest).scalar_one()
+        counted_from = since if since is not None else connection.execute(newest).scalar_one()
         query = select(
             newest.scalar_subquery(),
-            select(func.count()).where(schema.assessments.c.number > known).scalar_subquery(),
+            select(func.count()).where(schema.assessments.c.number > counted_from).scalar_subquery(),
             select(func.max(schema.outcomes.c.number)).scalar_subquery(),
             unfinished,
         )
         assessment, recent, outcome, runs = connection.execute(query).tuples().one()
-    return ChangeMarker(known, assessment, recent, outcome or 0, runs)
+    return ChangeMarker(counted_from, assessment, recent, outcome or 0, runs)
 
 
 def read_machine_states(database: Database, after: int | None = None) -> dict[str, MachineState]:
