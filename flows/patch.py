@@ -63,7 +63,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     on_cancellation=[finalize_cancelled_flow_run],
     on_crashed=[finalize_crashed_flow_run],
 )
-def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) -> RunReport:
+def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False) -> RunReport:
     """Resume a run whose process ended, from its recorded state and within its own window.
 
     The machines are read first: the flow waits for jobs that still run, reads finished jobs and compares boot ids. Only
@@ -71,7 +71,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
 
     Args:
         run_id: the run's id, or a unique prefix of it.
-        settle: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        finalize: begin nothing new, wait for jobs that run, record each machine's true state.
         if_abandoned: check the run first, as reconcile-fleet needs it. A run that is over, or that a process executes,
             is not changed. A run whose window is over, or that was asked to stop, is only finalized.
 
@@ -84,7 +84,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
         RequestError: the run is over, or it only assessed machines.
     """
     caller = name_starter(log_to_flow_run(current_caller()))
-    if settle:
+    if finalize:
         caller.stop_token.request_stop("the run is only finalized")
     run = _find_run_to_resume(run_id, caller)
     rename_in_background(build_resume_name(run.id))

@@ -133,7 +133,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if silent:
         names = join_first_names([snapshot.get_deployment_name(each) for each in silent])
-        remedy = "`fleetpatch deploy` takes over what fleetpatch-serve of an earlier release made; or remove them."
+        remedy = "Start the program that served them, or remove them: fleetpatch prefect deployment delete."
         found.append(
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
         )

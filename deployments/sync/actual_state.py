@@ -66,25 +66,22 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
     )
 
 
-def find_foreign_deployments(
-    client: SyncPrefectClient, names: Collection[str], fleet: str
-) -> dict[str, tuple[str, Deployment]]:
-    """Return deployments that have one of these names and do not belong to this fleet.
+def find_foreign_deployments(client: SyncPrefectClient, names: Collection[str], fleet: str) -> dict[str, Deployment]:
+    """Return the deployments that have one of these names and do not belong to this fleet, by full name.
 
     Args:
         client: client of the server.
         names: full names.
         fleet: the name of the fleet.
-
-    Returns:
-        Prefect's id and the deployment, by full name.
     """
-    foreign = {}
+    if not names:
+        return {}
     name_filter = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
-    for name, each in _read_deployments(client, name_filter).items():
-        if name in names and build_fleet_tag(fleet) not in each["tags"]:
-            foreign[name] = (each["id"], to_deployment(each, name.partition("/")[0], None))
-    return foreign
+    return {
+        name: to_deployment(answer, name.partition("/")[0], None)
+        for name, answer in _read_deployments(client, name_filter).items()
+        if name in names and build_fleet_tag(fleet) not in answer["tags"]
+    }
 
 
 def find_fleet(deployment: Deployment) -> str | None:

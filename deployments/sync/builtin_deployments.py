@@ -143,17 +143,6 @@ def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str,
     )
 
 
-def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> frozenset[str]:
-    """Return the names of these deployments in releases that allowed only one fleet on a server."""
-    base_names = {build_deployment_name(name, fleet): name for name in (ON_DEMAND_NAME, SCHEDULED_NAME)}
-    former = {
-        f"{builtin_deployment.flow}/{base_names[builtin_deployment.name]}"
-        for builtin_deployment in builtin_deployments
-        if builtin_deployment.name in base_names
-    }
-    return frozenset(former - {builtin_deployment.full_name for builtin_deployment in builtin_deployments})
-
-
 @functools.cache
 def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
     """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow.

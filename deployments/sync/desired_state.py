@@ -16,7 +16,6 @@ from deployments.sync.builtin_deployments import (
     build_deployment,
     build_interval_schedule,
     build_refresh_deployment,
-    find_former_names,
 )
 from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
 from flows.maintenance import stage_fleet
@@ -100,9 +99,7 @@ def build_desired_state(
     )
     made = (*builtin, *automatic, *window_deployments)
     _require_unique_names(made)
-    return DeploymentSet(
-        made, build_automations(fleet), (WorkPool(pool),), former_names=find_former_names(builtin, fleet)
-    )
+    return DeploymentSet(made, build_automations(fleet), (WorkPool(pool),))
 
 
 def _require_unique_names(deployments: Sequence[Deployment]) -> None:

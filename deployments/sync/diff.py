@@ -39,10 +39,10 @@ def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool =
         Change(ChangeAction.REMOVE, "automation", name, (f"{len(some)} copies of it",))
         for name, some in actual.duplicate_automations.items()
     ]
-    removals = _build_removals("deployment", desired.deployments, actual.deployments)
     if prune:
         result += _build_removals("automation", desired.automations, actual.automations)
-    return (*result, *(change for change in removals if prune or change.name in desired.former_names))
+        result += _build_removals("deployment", desired.deployments, actual.deployments)
+    return tuple(result)
 
 
 def find_outdated_runs(
@@ -65,7 +65,7 @@ def find_outdated_runs(
     for run in actual.waiting_runs:
         desired_deployment, actual_deployment = ours.get(run.deployment), theirs[run.deployment]
         if desired_deployment is None:
-            reason = "its deployment is removed" if prune or run.deployment in desired.former_names else ""
+            reason = "its deployment is removed" if prune else ""
         elif run.is_scheduled:
             times = [
                 ActiveSchedule(schedule.prefect_schedule)

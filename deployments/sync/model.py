@@ -54,13 +54,6 @@ class ScheduleSpec:
         return PrefectSchedule(kind, self.rule, self.zone, None, every, self.anchor)
 
 
-FORMER_ENTRYPOINTS: Mapping[str, str] = {
-    "flows.maintenance.prune_records": "flows.upkeep.prune_records",
-    "flows.maintenance.report_fleet": "flows.upkeep.report_fleet",
-    "flows.maintenance.stage_fleet": "flows.upkeep.stage_fleet",
-    "deployments.refresh_schedules.refresh_schedules": "deployments.deploying.refresh.refresh_schedules",
-}
-"""Former entrypoints (before 2026-11-22) by present entrypoint. A deployment with one belongs to fleetpatch."""
 DEFAULT_START_OPTIONS: Mapping[str, object] = {
     "enforce_parameter_schema": True,
     "infrastructure_document_id": None,
@@ -183,7 +176,6 @@ class DeploymentSet:
         prefect_ids: Prefect's ids of existing objects, by kind and name.
         waiting_runs: waiting flow runs of existing deployments.
         duplicate_automations: Prefect's ids of duplicate automations, by name.
-        former_names: full names of these deployments in earlier releases. Such deployments are always removed.
     """
 
     deployments: tuple[Deployment, ...] = ()
@@ -192,7 +184,6 @@ class DeploymentSet:
     prefect_ids: Mapping[str, str] = field(default_factory=dict, compare=False)
     waiting_runs: tuple[WaitingRun, ...] = field(default=(), compare=False)
     duplicate_automations: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
-    former_names: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 class ChangeAction(StrEnum):

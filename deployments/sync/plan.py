@@ -22,7 +22,6 @@ from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
 from deployments.sync.model import (
-    FORMER_ENTRYPOINTS,
     Change,
     ChangeAction,
     Deployment,
@@ -31,7 +30,7 @@ from deployments.sync.model import (
 )
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from deployments.sync.pauses import keep_pauses
-from flows.prefect_api.tags import DEFAULT_FLEET, MANAGED_TAG, build_fleet_tag
+from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
@@ -191,7 +190,9 @@ def build_plan(
         current_schedules=current_schedules,
         refresh_flow=refresh_flow,
     )
-    actual = _adopt_deployments(client, desired, actual, fleet)
+    known_names = {each.full_name for each in actual.deployments}
+    missing_names = {each.full_name for each in desired.deployments} - known_names
+    require_names_not_taken(find_foreign_deployments(client, missing_names, fleet), fleet)
     kept: tuple[str, ...] = ()
     if not lifts_pauses:
         desired, kept = keep_pauses(desired, actual)
@@ -211,53 +212,30 @@ def require_fleet_name(fleet: str) -> str:
     return fleet
 
 
-def _adopt_deployments(
-    client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet, fleet: str
-) -> DeploymentSet:
-    """Return the actual state with the deployments of a former fleetpatch-serve. The fleet takes them over.
-
-    Raises:
-        RequestError: see ``require_names_not_taken``.
-    """
-    known_names = {each.full_name for each in actual.deployments}
-    ours = {each.full_name: each for each in desired.deployments if each.full_name not in known_names}
-    if not ours:
-        return actual
-    adopted = find_foreign_deployments(client, ours, fleet)
-    require_names_not_taken(ours, {name: each for name, (_, each) in adopted.items()}, fleet)
-    ids = {**actual.prefect_ids, **{f"deployment {name}": known for name, (known, _) in adopted.items()}}
-    return replace(actual, deployments=(*actual.deployments, *(each for _, each in adopted.values())), prefect_ids=ids)
-
-
-def require_names_not_taken(
-    missing: Mapping[str, Deployment], existing: Mapping[str, Deployment], fleet_name: str
-) -> None:
+def require_names_not_taken(foreign: Mapping[str, Deployment], fleet_name: str) -> None:
     """Prevent the replacement of deployments of others. Prefect identifies deployments only by name.
 
     Args:
-        missing: desired deployments that this fleet does not have yet, by full name.
-        existing: deployments with such a name that this fleet did not create.
+        foreign: deployments with a name that this fleet needs, and that this fleet did not create, by full name.
         fleet_name: the name of this fleet.
 
     Raises:
         RequestError: one of them belongs to another fleet or to a person.
     """
-    fleets = {name: find_fleet(each) for name, each in existing.items()}
-    for name, theirs in fleets.items():
-        if theirs is not None:
-            count = sum(each == theirs for each in fleets.values())
-            what = f"{name} and {count - 1} more belong" if count > 1 else f"{name} belongs"
-            raise RequestError(
-                f"{what} to the fleet {theirs!r} on this server, and not to {fleet_name!r}",
-                hint=f"Deploy with --fleet {theirs}, or give the configuration another name.",
-            )
-        each, entrypoint = existing[name], missing[name].entrypoint
-        if MANAGED_TAG not in each.tags or each.entrypoint not in {entrypoint, FORMER_ENTRYPOINTS.get(entrypoint)}:
+    fleets = [find_fleet(each) for each in foreign.values()]
+    for name, fleet in zip(foreign, fleets, strict=True):
+        if fleet is None:
             raise RequestError(
                 f"{name} exists in Prefect, and fleetpatch did not create it",
                 hint="Give the configuration another name; or remove that one: "
                 f"fleetpatch prefect deployment delete '{name}'",
             )
+        count = fleets.count(fleet)
+        subject = f"{name} and {count - 1} more belong" if count > 1 else f"{name} belongs"
+        raise RequestError(
+            f"{subject} to the fleet {fleet!r} on this server, and not to {fleet_name!r}",
+            hint=f"Deploy with --fleet {fleet}, or give the configuration another name.",
+        )
 
 
 def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) -> bool:

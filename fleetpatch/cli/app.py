@@ -91,7 +91,6 @@ ReportOption = Annotated[
 NoRefreshOption = Annotated[
     bool, typer.Option("--no-refresh", help="Do not refresh the package lists of the machines first.")
 ]
-OldNoPrefectOption = Annotated[bool, typer.Option("--plain", hidden=True)]  # the former name of --no-prefect
 NoPrefectOption = Annotated[
     bool, typer.Option("--no-prefect", help="Run without Prefect. Starts faster. Prefect's UI does not show it.")
 ]

@@ -10,12 +10,10 @@ __all__ = [
     "find_waiting_runs",
     "read_approval",
     "reject_run",
-    "waiting_runs",
 ]
 
 if TYPE_CHECKING:
     from flows.approval.decisions import WaitingRun, approve_run, find_waiting_runs, read_approval, reject_run
-    from flows.approval.decisions import find_waiting_runs as waiting_runs
 else:
     __getattr__ = build_name_loader(
         __name__,
@@ -25,6 +23,5 @@ else:
             "find_waiting_runs": ("decisions", "find_waiting_runs"),
             "read_approval": ("decisions", "read_approval"),
             "reject_run": ("decisions", "reject_run"),
-            "waiting_runs": ("decisions", "find_waiting_runs"),  # former name
         },
     )

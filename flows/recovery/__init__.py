@@ -10,14 +10,12 @@ __all__ = [
     "ReconcileResult",
     "cancel_run",
     "find_abandoned_runs",
-    "left_runs",
     "reconcile_runs",
     "resume_run",
 ]
 
 if TYPE_CHECKING:
     from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
-    from flows.recovery.abandoned_runs import find_abandoned_runs as left_runs
     from flows.recovery.cancellation import CancelRequest, cancel_run
     from flows.recovery.reconciliation import ReconcileResult, reconcile_runs, resume_run
 else:
@@ -31,6 +29,5 @@ else:
             "ReconcileResult": ("reconciliation", "ReconcileResult"),
             "reconcile_runs": ("reconciliation", "reconcile_runs"),
             "resume_run": ("reconciliation", "resume_run"),
-            "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # former name
         },
     )

@@ -49,11 +49,6 @@ class AbandonedRun:
             return self.wait_reason or f"stopped to the end: {self.suspension.reason}"
         return "resumed"
 
-    @property
-    def settle(self) -> str:
-        """Former name of ``finalize_reason``."""
-        return self.finalize_reason
-
     def signal_stop(self, stop_token: StopToken) -> None:
         """Stop or suspend the token of the process that recovers this run, if nothing more may begin."""
         if self.finalize_reason:

@@ -33,8 +33,6 @@ class CancelRequest:
         """Whether a live process executes the run and so reads the request."""
         return self.lease is not None and self.lease.is_held
 
-    carried = has_active_holder  # former name
-
 
 def require_cancellable(run: RunInfo) -> RunInfo:
     """Return the run if it can be asked to stop.

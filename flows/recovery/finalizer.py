@@ -89,7 +89,7 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
     """
     place = platformdirs.user_data_path("fleetpatch") / "logs"
     ensure_private_directory(place)
-    log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
+    log = place / f"finalize-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
     words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", *(["--stop", stop] if stop else [])]
     words += [*(["--flow-run", flow_run_id] if flow_run_id else []), "--", run_name]
     with log.open("ab") as out:

@@ -37,11 +37,6 @@ class ReconcileResult:
     report: RunReport | None = None
     error: FleetpatchError | None = None
 
-    @property
-    def left(self) -> AbandonedRun:
-        """Former name of ``abandoned_run``."""
-        return self.abandoned_run
-
 
 def reconcile_runs(
     caller: Caller | None = None, recover: Callable[[AbandonedRun, Caller], RunReport] | None = None
@@ -148,7 +143,7 @@ def recover_if_abandoned(
         raise
 
 
-def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, caller: Caller | None = None) -> RunReport:
+def resume_run(run_id: str, *, finalize: bool = False, caller: Caller | None = None) -> RunReport:
     """Resume a run that no process executes, without Prefect. ``resume_fleet`` does the same as a flow.
 
     The lease of a dead process is valid for up to one more minute. The function waits until it has expired.
@@ -157,7 +152,6 @@ def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, cal
         run_id: the run's id, or a unique prefix of it.
         finalize: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state. If its
             record was changed, or the key of its seal is missing here, it ends without a look at any machine.
-        settle: former name of ``finalize``.
         caller: the caller.
 
     Returns:
@@ -172,7 +166,7 @@ def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, cal
     with open_records(caller.records_url) as records:
         run = require_resumable(History(records).find_run(run_id))
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
-    if finalize or settle:
+    if finalize:
         caller.stop_token.request_stop("the run is only finalized")
         caller = replace(caller, ends_without_key=True)
     return execute(run.id, caller, build_reporting_runner)

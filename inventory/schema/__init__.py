@@ -2,6 +2,4 @@
 
 from inventory.schema.fleet_file import build_json_schema
 
-json_schema = build_json_schema  # former public name
-
-__all__ = ["build_json_schema", "json_schema"]
+__all__ = ["build_json_schema"]

@@ -61,9 +61,6 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
 
-forget = prune_history  # old name, kept for compatibility
-
-
 def read_retention(records: SqlRecords) -> Retention:
     """Return the retention of this history.
 

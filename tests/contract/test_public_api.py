@@ -1,4 +1,4 @@
-"""Names that documents give to users of Python: each can be imported from its place, old ones as well."""
+"""Names that documents give to users of Python: each can be imported from its place."""
 
 import re
 from importlib import import_module
@@ -9,23 +9,6 @@ from tests.ci import tree
 
 PAGE = tree.TOP / "docs/reference/python.md"
 IMPORT = re.compile(r"^ *(?:\|.*`)?from ((?:flows|tasks|inventory|deployments)[\w.]*) import ([\w, ]+)", re.MULTILINE)
-
-FORMER = {  # as the documents of the version before the renaming gave them
-    "flows.patch": "patch_fleet resume_fleet",
-    "flows.reconcile": "reconcile_fleet",
-    "flows.request": "PatchRequest WindowRequest ApprovalRequest",
-    "flows.approval": "approve_run reject_run waiting_runs",
-    "flows.recovery": "cancel_run left_runs reconcile_runs resume_run",
-    "flows.hooks.event": "HookEvent",
-    "tasks.domain.errors": "FleetpatchError",
-    "tasks.domain.run_errors": "FleetPatchFailed",
-    "tasks.records.history": "History",
-    "tasks.records.opening": "open_records",
-    "tasks.records.retention": "forget",
-    "tasks.reports.frames": "frames",
-    "tasks.reports.write": "write_report",
-    "inventory.schema": "json_schema",
-}
 
 
 def _listed() -> list[tuple[str, str]]:
@@ -39,19 +22,15 @@ def _shown() -> list[tuple[str, str]]:
     return [(where, name.strip()) for where, names in found for name in names.split(",")]
 
 
-@pytest.mark.parametrize(
-    ("where", "name"),
-    sorted({*_listed(), *_shown(), *((where, name) for where, names in FORMER.items() for name in names.split())}),
-)
+@pytest.mark.parametrize(("where", "name"), sorted({*_listed(), *_shown()}))
 def test_documented_name_can_be_imported(where: str, name: str) -> None:
     assert getattr(import_module(where), name) is not None
 
 
 def test_the_page_lists_all_that_packages_export() -> None:
     packages = ("flows.request", "flows.approval", "flows.recovery", "flows.hooks", "flows.ports")
-    former = {"left_runs", "waiting_runs"}
     for package in (*packages, "tasks.records", "tasks.reports"):
-        exported = set(import_module(package).__all__) - former
+        exported = set(import_module(package).__all__)
         assert exported == {name for where, name in _listed() if where == package}
 
 

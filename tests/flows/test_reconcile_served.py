@@ -37,7 +37,7 @@ def deployed(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> Depl
     It was deployed by a version whose resume_fleet had two parameters; nobody has deployed anew since.
     """
     flow = client.create_flow(resume_fleet)
-    words = {"run_id": {"type": "string"}, "settle": {"type": "boolean", "default": False}}
+    words = {"run_id": {"type": "string"}, "finalize": {"type": "boolean", "default": False}}
     client.create_deployment(
         flow_id=flow,
         name="on-demand",

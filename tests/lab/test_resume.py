@@ -162,7 +162,7 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
     let_go([one, two])
     controllers.wait_for_lease(lambda lease: not lease.is_held, "the end of its lease")
     (run,) = controllers.start("reconcile", "--no-prefect", "--json").end().json["runs"]
-    assert run["action"] == "settle"
+    assert run["action"] == "finalize"
     assert "SIGTERM" in run["reason"]
     assert configured(two) == {}
     assert max(configured(one).values()) == 1
@@ -237,7 +237,7 @@ def test_a_killed_download_whose_time_is_over_holds_nobody_up_and_is_settled(mak
     assert told.code == 0, told.out
     assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
     (taken,) = controllers.start("reconcile", "--no-prefect", "--json").end().json["runs"]
-    assert taken["action"] == "settle"
+    assert taken["action"] == "finalize"
     assert "window was over" in taken["reason"]
     (outcome,) = controllers.newest().outcomes
     assert outcome.state is not OperationState.UNKNOWN

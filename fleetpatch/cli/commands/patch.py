@@ -39,7 +39,6 @@ _PATCH_FLAGS: Mapping[str, Any] = {
         rich_help_panel="Run",
         help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
     ),
-    "plain": typer.Option("--plain", hidden=True),  # the former name of --no-prefect
     "details": _DETAILS_FLAG,
 }
 
@@ -72,7 +71,7 @@ def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[Patch
 @_register_patch_verb("plan", _PLAN_FLAGS)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
-    patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "plain": False, "yes": True})
+    patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "yes": True})
 
 
 @_register_patch_verb("patch", _PATCH_FLAGS)
@@ -98,9 +97,8 @@ def patch(options: dict[str, Any]) -> None:
         _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
-    as_flow = not (options["no_prefect"] or options["plain"])
     result = run_request_in_session(
-        request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
+        request, [machine.name for machine in machines], as_flow=not options["no_prefect"], records=options["records"]
     )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import JsonOption, NoPrefectOption, OldNoPrefectOption, RecordsOption, RunArgument, app
+from fleetpatch.cli.app import JsonOption, NoPrefectOption, RecordsOption, RunArgument, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import print_json, print_to_stderr
 from flows.ports.caller import Caller
@@ -31,9 +31,7 @@ def resume(
             "--finalize", help="Begin nothing more. Wait for jobs that run, and record each machine's result."
         ),
     ] = False,
-    settle: Annotated[bool, typer.Option("--settle", hidden=True)] = False,  # the former name of --finalize
     no_prefect: NoPrefectOption = False,
-    plain: OldNoPrefectOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,8 +42,8 @@ def resume(
 
     history = open_history(records)
     found = require_resumable(find_run(history, run))
-    finalize_reason = "it was resumed with --finalize" if finalize or settle else ""
-    as_flow = not (no_prefect or plain)
+    finalize_reason = "it was resumed with --finalize" if finalize else ""
+    as_flow = not no_prefect
     result = _recover_run(
         history,
         found,
@@ -101,7 +99,6 @@ def cancel(
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List these runs, and do nothing.")] = False,
     no_prefect: NoPrefectOption = False,
-    plain: OldNoPrefectOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,7 +119,7 @@ def reconcile(
     )
     from flows.recovery.abandoned_runs import find_abandoned_runs
 
-    abandoned_runs, as_flow = find_abandoned_runs(records), not (no_prefect or plain)
+    abandoned_runs, as_flow = find_abandoned_runs(records), not no_prefect
     corrected = _correct_prefect(records, dry_run=dry_run) if as_flow else ()
     if not as_json:
         print_abandoned_runs(abandoned_runs)

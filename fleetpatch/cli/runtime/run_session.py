@@ -175,7 +175,7 @@ def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as
         return execute(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
-    return _call_flow(functools.partial(resume_fleet, run_id, settle=bool(finalize_reason)), caller)
+    return _call_flow(functools.partial(resume_fleet, run_id, finalize=bool(finalize_reason)), caller)
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,10 +259,8 @@ def build_plan_json(
     plan: SyncPlan, findings: Sequence[ConfigurationFinding], *, is_policy_recorded: bool
 ) -> dict[str, object]:
     """Return the changes and the findings as JSON data. ``is_policy_recorded``: see ``policy_record``."""
-    is_up_to_date = plan.is_up_to_date and is_policy_recorded
     return {
-        "up_to_date": is_up_to_date,
-        "settled": is_up_to_date,  # the former name of up_to_date
+        "up_to_date": plan.is_up_to_date and is_policy_recorded,
         "policy_recorded": is_policy_recorded,
         "over": plan.is_over,
         "kept_pauses": list(plan.kept_pauses),

@@ -126,7 +126,7 @@ def build_abandoned_run_json(
         "scope": abandoned_run.run.scope,
         "lastExecutedBy": str(abandoned_run.holder) if abandoned_run.holder is not None else None,
         "abandonedSince": format_iso_utc(abandoned_run.since),
-        "action": "wait" if abandoned_run.wait_reason else "settle" if abandoned_run.finalize_reason else "resume",
+        "action": "wait" if abandoned_run.wait_reason else "finalize" if abandoned_run.finalize_reason else "resume",
         "reason": abandoned_run.finalize_reason or abandoned_run.wait_reason,
     }
     if isinstance(result, RunResult):

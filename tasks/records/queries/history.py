@@ -333,9 +333,6 @@ class History:
             told += explain_outcome(outcome)
         return tuple(each for each in told if matches_update(update_mask, each.update))
 
-    runs = read_runs  # old names, kept for compatibility
-    why = explain_updates
-
 
 def _read_rows(
     connection: Connection, table: Table, run_id: str, machine: str | None, seals: Seals | None = None

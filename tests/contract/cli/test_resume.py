@@ -64,18 +64,6 @@ def test_finalize_begins_nothing_more_and_records_the_result(stage: Stage) -> No
     assert "resumed with --finalize" in rows["second"]["reason"]
 
 
-def test_the_former_names_of_options_still_work(stage: Stage) -> None:
-    run = left(stage)
-    assert "--settle" not in stage.run("resume", "--help").out
-    assert "--plain" not in stage.run("patch", "--help").out
-    said = stage.run("resume", run, "--settle", "--plain", "--json")
-    assert {row["status"] for row in said.json["machines"]} >= {"NotStarted"}
-    assert stage.run("reconcile", "--plain").code == 0
-    patched = stage.run("patch", "*", "--plain", "--yes")
-    assert patched.code == 0
-    assert "Starting one for this run" not in " ".join(f"{said.err} {patched.err}".split())  # lines break anywhere
-
-
 @pytest.mark.parametrize("verb", ["resume", "cancel"])
 def test_a_run_that_is_over_is_told_so(stage: Stage, verb: str) -> None:
     two(stage)
@@ -195,7 +183,7 @@ def test_reconcile_settles_when_the_window_is_over(stage: Stage) -> None:
     stage.fleet.clock.advance(timedelta(hours=24).total_seconds())
     said = stage.run("reconcile", "--no-prefect", "--json")
     (told,) = said.json["runs"]
-    assert told["action"] == "settle"
+    assert told["action"] == "finalize"
     assert "window was over" in told["reason"]
     assert stage.fleet.machines["second"].installs() == []
 

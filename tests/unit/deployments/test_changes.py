@@ -105,28 +105,22 @@ def test_another_fleets_deployments_are_not_taken_over() -> None:
     theirs = replace(WEB, tags=("fleetpatch", "fleetpatch:fleet=north"))
 
     with pytest.raises(RequestError, match="patch-fleet/web belongs to the fleet 'north' on this server") as caught:
-        require_names_not_taken({"patch-fleet/web": WEB, "patch-fleet/db": WEB}, {"patch-fleet/web": theirs}, "default")
+        require_names_not_taken({"patch-fleet/web": theirs}, "default")
 
     assert "--fleet north" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
     "theirs",
-    [WEB, replace(WEB, tags=("mine",)), replace(WEB, tags=("fleetpatch",), entrypoint="mine.patch")],
+    [WEB, replace(WEB, tags=("mine",)), replace(WEB, tags=("fleetpatch",))],
 )
 def test_a_persons_own_deployment_is_not_taken_over(theirs: Deployment) -> None:
     with pytest.raises(
         RequestError, match="patch-fleet/web exists in Prefect, and fleetpatch did not create it"
     ) as caught:
-        require_names_not_taken({"patch-fleet/web": WEB}, {"patch-fleet/web": theirs}, "default")
+        require_names_not_taken({"patch-fleet/web": theirs}, "default")
 
     assert "prefect deployment delete 'patch-fleet/web'" in (caught.value.hint or "")
-
-
-def test_what_the_forms_service_has_put_there_is_taken_over() -> None:
-    require_names_not_taken(
-        {"patch-fleet/web": WEB}, {"patch-fleet/web": replace(WEB, tags=("fleetpatch",))}, "default"
-    )
 
 
 @given(_SETUPS, _SETUPS)

@@ -12,8 +12,7 @@ from tests.ci import tree
 
 _SUFFIXES = {".py", ".j2", ".md"}
 _TOLD = re.compile(r"(?:`|<code>|^    |\()(?:sudo )?fleetpatch ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", re.MULTILINE)
-_UNIT = re.compile(r"systemctl ([a-z]+) (?:--now )?(fleetpatch-[a-z]+@?)")
-_FORMER_UNITS = {"fleetpatch-serve"}  # people are told to remove them
+_UNIT = re.compile(r"systemctl [a-z]+ (?:--now )?(fleetpatch-[a-z]+@?)")
 _UNITS = {path.name.partition(".")[0] for path in (tree.TOP / "deployments/units").glob("*.service")}
 
 _COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group: typer says a command
@@ -25,11 +24,7 @@ def _find_unknown(text: str) -> Iterator[str]:
         command = _COMMANDS.get(name)
         if command is None or (below and getattr(command, "commands", None) and below not in command.commands):
             yield f"fleetpatch {name} {below or ''}".strip()
-    yield from (
-        unit
-        for verb, unit in _UNIT.findall(text)
-        if unit not in _UNITS and not (verb == "disable" and unit in _FORMER_UNITS)
-    )
+    yield from (unit for unit in _UNIT.findall(text) if unit not in _UNITS)
 
 
 def test_what_people_are_told_to_use_exists() -> None:

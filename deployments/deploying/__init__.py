@@ -1,1 +1,0 @@
-"""Former place of ``deployments.sync`` and ``deployments.refresh_schedules``; it keeps one entrypoint alive."""
