@@ -34,7 +34,7 @@ from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
 from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
-from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
+from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.machine_state import MachineState
@@ -279,7 +279,6 @@ class FleetRun:
                 contexts[name] = MachineContext(
                     self._run_context, connect_or_explain(self._ports.connect, machine), run
                 )
-                complete_recorded_state(contexts[name])
         return contexts, done
 
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:

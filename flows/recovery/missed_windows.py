@@ -41,7 +41,6 @@ from tasks.domain.errors import CredentialError, FleetpatchError, RecordsError, 
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.states import NotificationEvent
-from tasks.records.fleet_stamp import read_separation_time
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -249,8 +248,6 @@ class MissedWindowRecorder:
         Raises:
             RecordsError: the records can't be read or written.
         """
-        since = read_separation_time(self._records.database)
-        due_windows = [due for due in due_windows if since is None or due.window.start >= since]
         if not due_windows:
             return
         history, starts = History(self._records), [due.window.start for due in due_windows]

@@ -1,6 +1,6 @@
 """The data types for what machines report about themselves. tasks/domain/model.py builds on these types."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
@@ -45,7 +45,7 @@ class Disk:
     role: str
     total_bytes: int
     free_bytes: int
-    free_files: int | None = field(metadata={"alias": "free_inodes"})  # its name in the records
+    free_files: int | None
     read_only: bool
 
 
@@ -66,7 +66,7 @@ class Services:
         failed: services that the system starts by itself, and that do not run although they did not end by themselves;
             where systemd is, the failed units of every type.
         listening: ports of services only, without ephemeral ports and users' own programs.
-        listeners: the same ports with their programs; empty in records of earlier versions.
+        listeners: the same ports with their programs.
         running: services that the system starts by itself, and that run. Empty where the service manager itself says
             which services have failed: then these need no comparison.
         ended: services that the system starts by itself, and that ended without an error, or were stopped.
@@ -107,7 +107,7 @@ class Facts:
         clock_error_seconds: so far ``clock_skew_seconds`` may be wrong in either direction: a slow answer tells little.
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
-            None when the machine does not know its uptime, or when an older version made the query.
+            None when the machine does not know its uptime.
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
         machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
         support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
@@ -158,7 +158,7 @@ class Update:
         needs_licence: its licence terms must be accepted first. Only a request can allow that.
         requires_reboot: None when unknown before the installation.
         changes_boot: the package manager says that it replaces what the machine boots with: a kernel, a boot loader,
-            firmware or a tool that builds boot images. False in records of earlier versions.
+            firmware or a tool that builds boot images.
         replaces: older pending updates that this update includes.
         security_version: the newest version from an origin of security fixes; "" when that is ``available``.
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
@@ -322,7 +322,7 @@ class PackageState:
         live_patching: what is known of live patches; None when the machine has no tool for them.
         repository_problems: repositories that were not read, each with its remedy.
         remarks: what the package manager remarked on repositories that it read all the same.
-        hotpatch: its enrolment for hotpatches or live patches; None when it can't have any, or in older records.
+        hotpatch: its enrolment for hotpatches or live patches; None when it can't have any.
     """
 
     manager: str

@@ -149,7 +149,7 @@ class MachinePlan:
     reboot_expected: YesNoUnknown = YesNoUnknown.UNKNOWN
     notes: tuple[str, ...] = ()
     download_bytes: int | None = None  # not downloaded yet; None when unknown
-    assessed_at: datetime | None = None  # the time of its assessment; None in older records
+    assessed_at: datetime | None = None  # the time of its assessment
     refusals: tuple[Finding, ...] = ()  # what the pre-check would refuse now
 
 
@@ -189,13 +189,13 @@ class InstallResult:
         staged_bytes: bytes that staging downloaded; 0 when all files existed already, None when unknown.
         staged_seconds: duration of the staging; None when unknown.
         overhead_updates: the fixed duration of a transaction, as a number of updates that take as long, by the default
-            rates of the package manager. None in records of earlier versions.
+            rates of the package manager; None when no transaction was timed.
     """
 
     results: tuple[UpdateResult, ...]
     transactions: tuple[TransactionResult, ...] = ()
     job_ids: tuple[str, ...] = ()
-    kept_configuration_files: tuple[str, ...] = field(default=(), metadata={"alias": "conffiles"})  # its stored name
+    kept_configuration_files: tuple[str, ...] = ()
     unasked: tuple[str, ...] = ()  # changes of dependencies: "name old -> new"
     overrun_seconds: float = 0.0  # seconds by which the last transaction exceeded the window's end
     error: ErrorInfo | None = None
@@ -306,7 +306,7 @@ class Outcome:
     Attributes:
         facts: from the machine's validation, or else from its pre-check.
         kernel_before: the kernel's release or the build that ran at the assessment; ``facts`` has that at the end. ""
-            when unknown, and in records of earlier versions.
+            when unknown.
     """
 
     run_id: str

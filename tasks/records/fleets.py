@@ -16,7 +16,7 @@ from typing import Final
 from tasks.domain.errors import RecordsError
 
 DEFAULT_FLEET: Final = "default"
-"""The fleet of all who name none. Its tables are where those of earlier versions are."""
+"""The fleet of all who name none."""
 FLEET_VARIABLE: Final = "FLEETPATCH_FLEET"
 REPLACED_PREFIX: Final = "replaced_"
 """The beginning of the name of a schema with records that a restoration has replaced: they are no fleet's any more."""

@@ -1,7 +1,6 @@
 """Deletes history that is older than the retention.
 
-A new history keeps assessments for months and runs that changed machines for years (DEFAULT_RETENTION). A history that
-an earlier version created keeps everything until its owner sets a retention.
+A new history keeps assessments for months and runs that changed machines for years (DEFAULT_RETENTION).
 """
 
 from collections.abc import Callable, Collection

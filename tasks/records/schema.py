@@ -6,7 +6,7 @@ Runs, assessments, outcomes and the journal have no foreign keys to each other: 
 be stored, even if another row is missing. assessment_updates and update_results exist only for searches; they have
 foreign keys and are deleted with their assessment or outcome.
 
-``seal`` is a message authentication code (see seals.py). None in rows from before schema revision 0009.
+``seal`` is a message authentication code (see seals.py).
 
 Changing a table here takes a migration in migrations/versions/; a test compares the two.
 """
@@ -66,7 +66,7 @@ run_plans = Table(
     Column("document", Text, nullable=False),
     Column("seal", KeyType),
 )
-"""A run's waves, hooks and notes. Rows from before schema revision 0005 also have its plans."""
+"""A run's waves, hooks and notes."""
 
 machine_plans = Table(
     "machine_plans",
@@ -124,8 +124,7 @@ assessment_updates = Table(
 )
 """Pending updates of each machine's newest assessment that has an answer. Older assessments have only documents.
 
-``since`` is when an assessment first saw an update of this name pending (see pending_updates.py). ``title`` is None in
-rows from before schema revision 0007.
+``since`` is when an assessment first saw an update of this name pending (see pending_updates.py).
 """
 
 outcomes = Table(

@@ -102,9 +102,7 @@ class Seals:
         """
         key_id, _, code = (row["seal"] or "").partition(":")
         if not code:
-            raise SealBroken(
-                f"{subject} has no seal: an earlier version wrote it, or something else did", hint=_BROKEN_HINT
-            )
+            raise SealBroken(f"{subject} has no seal: something else than fleetpatch wrote it", hint=_BROKEN_HINT)
         key = self._read_keys().get(key_id)
         if key is None:
             raise SealKeyMissing(

@@ -9,10 +9,8 @@ from sqlalchemy import Connection, String, column, inspect, select, table, text
 from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
-from tasks.domain.protocols.clock import SystemClock
 from tasks.records.fleet_stamp import require_own_stamp, stamp_tables
-from tasks.records.fleets import DEFAULT_FLEET, find_fleet
-from tasks.records.new_fleet import InheritedRows, ensure_schema, read_inherited_rows, write_inherited_rows
+from tasks.records.fleets import find_fleet
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import VERSION_TABLE
@@ -70,31 +68,11 @@ def _open_database(url: URL, fleet: str) -> Database:
         if database.is_sqlite:
             enable_wal(database)
         if status is not _SchemaStatus.CURRENT:
-            _migrate_to_newest(database, _read_shared_rows(database) if status is _SchemaStatus.EMPTY else {})
+            _migrate_to_newest(database)
     except BaseException:
         database.close()
         raise
     return database
-
-
-def _read_shared_rows(database: Database) -> InheritedRows:
-    """Return the rows with which a new fleet begins. The tables that all fleets shared are migrated first."""
-    url = database.shared_url
-    if database.fleet == DEFAULT_FLEET or (database.is_sqlite and not Path(str(url.database)).exists()):
-        return {}
-    shared = Database(url)
-    try:
-        with shared.begin_read("open the records") as connection:
-            is_new = _find_schema_status(connection, shared) is _SchemaStatus.EMPTY
-    finally:
-        shared.close()
-    if is_new:
-        return {}
-    shared = _open_database(url, DEFAULT_FLEET)
-    try:
-        return read_inherited_rows(shared)
-    finally:
-        shared.close()
 
 
 def _build_alembic_config() -> "Config":
@@ -158,7 +136,7 @@ def _require_utf8(connection: Connection, database: Database) -> None:
         )
 
 
-def _migrate_to_newest(database: Database, inherited: InheritedRows) -> None:
+def _migrate_to_newest(database: Database) -> None:
     """Migrate the tables to the newest revision in one transaction: completely or not at all.
 
     The transaction also holds the lock against other processes.
@@ -175,15 +153,31 @@ def _migrate_to_newest(database: Database, inherited: InheritedRows) -> None:
         if status is _SchemaStatus.OLDER and database.is_sqlite:
             back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
         run_migrations(connection)
-        separated_at = SystemClock().now() if inherited else None
-        stamp_tables(connection, database, was_shared=status is _SchemaStatus.OLDER, separated_at=separated_at)
+        stamp_tables(connection, database)
         if not database.is_sqlite:
             grant_pages_role(connection)
-        # Only a new history gets the default retention: the owner of an existing one expects that it is kept forever.
-        if inherited:
-            write_inherited_rows(connection, database, inherited)
-        elif status is _SchemaStatus.EMPTY:
+        if status is _SchemaStatus.EMPTY:
             replace_retention_rows(connection, DEFAULT_RETENTION)
+
+
+def ensure_schema(connection: Connection, database: Database) -> None:
+    """Create the fleet's schema if it has one and it is missing.
+
+    Raises:
+        RecordsError: the user of the connection may not.
+    """
+    if not database.schema:
+        return
+    exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    if connection.execute(exists, {"name": database.schema}).first() is not None:
+        return
+    if not connection.execute(text("SELECT has_database_privilege(current_database(), 'CREATE')")).scalar_one():
+        raise RecordsError(
+            f"{database.display_name} has no tables yet, and its user may make none",
+            hint="Is it the right name (FLEETPATCH_FLEET)? If so, start a worker of that fleet first. If its user does "
+            f'not own the database: CREATE SCHEMA "{database.schema}" AUTHORIZATION user.',
+        )
+    connection.execute(text(f'CREATE SCHEMA "{database.schema}"'))
 
 
 def _require_right_to_migrate(connection: Connection, database: Database) -> None:

@@ -29,15 +29,10 @@ SavedItem = RunInfo | Assessment | Outcome | JobOutput | RunReport
 
 @dataclass(frozen=True, slots=True)
 class RunPlans:
-    """The parts of a report that no other table holds.
-
-    Attributes:
-        plans: only in rows of fleetpatch before schema revision 0005; newer plans are in ``machine_plans``.
-    """
+    """The parts of a report that no other table holds."""
 
     run_id: str
     waves: tuple[Wave, ...] = ()
-    plans: tuple[MachinePlan, ...] = ()
     hooks: tuple[HookResult, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -71,9 +71,7 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
     checkpoint = Checkpoint(
         **{name: getattr(machine_state, name) for name in _SHARED_FIELDS}, anew=_find_new_plan(machine_state)
     )
-    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(
-        checkpoint, mode="json", by_alias=True, exclude_defaults=True
-    )
+    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(checkpoint, mode="json", exclude_defaults=True)
     return data
 
 
@@ -93,7 +91,7 @@ def record_new_plan(context: MachineContext, step: Step) -> None:
         RecordsError: it can't be stored.
     """
     new_plan = Checkpoint(anew=_find_new_plan(context.state))
-    detail = _CHECKPOINT_ADAPTER.dump_python(new_plan, mode="json", by_alias=True, exclude_defaults=True)
+    detail = _CHECKPOINT_ADAPTER.dump_python(new_plan, mode="json", exclude_defaults=True)
     record_end(context, step, _NEW_PLAN_ACT, step.value, detail)
 
 
@@ -171,22 +169,3 @@ def _take_new_plan(machine_state: MachineState, checkpoint: Checkpoint) -> Machi
     packages, plan = checkpoint.anew
     assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
     return replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
-
-
-def complete_recorded_state(context: MachineContext) -> None:
-    """Fill in what an earlier version of fleetpatch did not record of a machine: its package manager knows it."""
-    state = context.state
-    if state.assessment is None or state.assessment.facts is None or state.assessment.packages is None:
-        return
-    complete = context.manager.complete_recorded_packages
-    packages = complete(state.assessment.packages)
-    # not those of the assessment: the plan may have chosen another version, the newest one with a security fix
-    plan = state.plan and replace(
-        state.plan, chosen=complete(replace(state.assessment.packages, updates=state.plan.chosen)).updates
-    )
-    context.state = replace(
-        state,
-        assessment=replace(state.assessment, packages=packages),
-        plan=plan,
-        packages_after=state.packages_after and complete(state.packages_after),
-    )

@@ -119,7 +119,6 @@ def test_a_cut_of_the_audit_log_takes_no_policy_away(stage: Stage) -> None:
     deploy(stage)
     with open_records(stage.url) as records:
         log, who = SqlAuditLog(records.database), ("root", "os", "", "")
-        # As a version before did, in which fleets shared their records.
         record_deployed_policy(log, "other", [PolicyFile("/other.yaml", "ab" * 32)], who, stage.fleet.clock.now())
         before = read_deployed_policies(log)
         last = log.read(1)[0].number

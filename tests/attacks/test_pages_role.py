@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
 
 from fleetpatch.access.token_admin import create_access_token
 from fleetpatch.access.token_secrets import digest_secret
@@ -15,17 +15,19 @@ from flows.ports.caller import Caller
 from flows.recovery.cancellation import record_stop_request
 from tasks.domain.errors import RecordsError
 from tasks.domain.states import FindingLevel, OperationState
+from tasks.records import setup
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.approvals import SqlApprovals
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, grant_pages_role
 from tasks.records.queries.history import History
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
 from tasks.records.schema import metadata
-from tasks.records.setup import find_newest_revision, open_records
+from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tests.contract.next_release import make_migrations
 from tests.support import builders, postgres
 
 pytestmark = pytest.mark.postgres
@@ -159,17 +161,14 @@ def test_a_role_that_may_write_more_is_reported(workers: SqlRecords, workers_url
     assert finding.level is FindingLevel.GOOD
 
 
-def test_the_pages_do_not_migrate_and_say_who_does(workers: SqlRecords, workers_url: str, pages_url: str) -> None:
+def test_the_pages_do_not_migrate_and_say_who_does(
+    workers: SqlRecords, pages_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No attacker: pages of a newer version than the workers say what to start first."""
-    with workers.database.begin_write("become older") as connection:
-        connection.execute(text("UPDATE fleetpatch_version SET version_num = '0007'"))
-    try:
-        with pytest.raises(RecordsError, match="its user may make none") as refused:
-            open_records(pages_url)
-        assert "Start a worker" in refused.value.hint
-    finally:
-        with psycopg.connect(workers_url, autocommit=True) as connection:
-            connection.execute(b"UPDATE fleetpatch_version SET version_num = %s", [find_newest_revision()])
+    monkeypatch.setattr(setup, "_MIGRATIONS_DIRECTORY", make_migrations(tmp_path))
+    with pytest.raises(RecordsError, match="its user may make none") as refused:
+        open_records(pages_url)
+    assert "Start a worker" in refused.value.hint
 
 
 def test_in_the_tables_of_a_fleet_the_pages_have_the_same_rights(

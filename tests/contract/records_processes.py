@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 from sqlalchemy import Connection as Database
 
@@ -101,8 +102,9 @@ def append_and_stay(answers: Connection, url: str) -> None:
     time.sleep(600)
 
 
-def open_and_append(answers: Connection, url: str, machine: str, together: Barrier) -> None:
-    """Open the records at the same moment as others do, and append entries of a machine."""
+def open_and_append(answers: Connection, url: str, machine: str, together: Barrier, migrations: Path) -> None:
+    """Open the records at the same moment as others do, with these migrations, and append entries of a machine."""
+    setup._MIGRATIONS_DIRECTORY = migrations
     together.wait(TOGETHER_SECONDS)
     with open_records(url) as records:
         for number in range(20):
@@ -137,8 +139,9 @@ def _make_assessment(machine: str, number: int, at: int):
     return make.make_assessment(machine=machine, at=make.at(at), run_id=f"run-{number}", packages=packages)
 
 
-def migrate_and_die(answers: Connection, url: str) -> None:
-    """Migrate an older database, and be killed before that is committed."""
+def migrate_and_die(answers: Connection, url: str, migrations: Path) -> None:
+    """Migrate an older database by these migrations, and be killed before that is committed."""
+    setup._MIGRATIONS_DIRECTORY = migrations
     inner = setup.run_migrations
 
     def killed(connection: Database, revision: str = "head") -> None:

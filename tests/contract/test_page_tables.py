@@ -1,19 +1,15 @@
 """The columns that pages read, on both databases: kept up to date by every save, filled by the migration, pruned."""
 
-import json
 import random
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from tasks.domain.rows.machines import LastRun
 from tasks.domain.states import Classification, OperationState, YesNoUnknown
 from tasks.records import page_tables, schema
-from tasks.records.machine_rows import MachineState
 from tasks.records.queries.fleet.machine_history import find_occupation, read_machine_runs, read_missing_since
 from tasks.records.queries.fleet.machine_states import (
     read_change_marker,
@@ -23,30 +19,17 @@ from tasks.records.queries.fleet.machine_states import (
 )
 from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
 from tasks.records.queries.fleet.trends import CARRIED_DAYS, DayTotals, read_days
-from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
-from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tests.ci import tree
-from tests.contract.older_release import fill_records
-from tests.contract.records_subjects import BOTH, empty_database, opened
+from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 
 DAY = timedelta(days=1)
-ROWS = tree.TOP / "tests" / "data" / "records" / "v0004.json"
 
 
 @pytest.fixture(params=BOTH)
 def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
     with opened(request.param, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(params=BOTH)
-def older_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database at revision 0004, with a history in it."""
-    with empty_database(request.param, tmp_path) as made:
-        fill_records(made, json.loads(ROWS.read_text()))
         yield made
 
 
@@ -90,43 +73,6 @@ def test_only_machines_with_newer_assessments_are_read_again(records: SqlRecords
     assert read_change_marker(records.database) != before
     assert set(read_machine_states(records.database, before.assessment)) == {"b"}
     assert set(read_machine_states(records.database)) == {"a", "b"}
-
-
-def test_the_migration_fills_the_states_and_the_last_runs(older_url: str) -> None:
-    with open_records(older_url) as records:
-        newest = History(records).read_latest_assessments()
-        answers = History(records).read_latest_assessments(answered=True)
-        states = read_machine_states(records.database)
-        assert set(states) == set(newest) != set()
-        for name, state in states.items():
-            answered = answers.get(name)
-            assert (state.run_id, state.at) == (newest[name].run_id, newest[name].at)
-            assert state.answered_at == (answered.at if answered else None)
-            assert state.critical + state.security == (answered.urgent_count if answered else 0)
-            assert state.other == (answered.other_count if answered else 0)
-            assert state.reboot == (answered.packages.reboot.answer if answered and answered.packages else "unknown")
-        outcomes = History(records).read_report(make.RUN_ID).outcomes
-        assert read_last_runs(records.database) == {
-            each.machine: LastRun(
-                run_id=make.RUN_ID, kind="patch", state=each.state.value, at=each.started_at or make.START
-            )
-            for each in outcomes
-        }
-
-
-def test_what_the_migration_fills_is_what_saving_writes(older_url: str, tmp_path: Path) -> None:
-    with open_records(older_url) as records, opened("sqlite", tmp_path / "..") as fresh:
-        migrated = read_machine_states(records.database)
-        history = History(records)
-        for found in (history.read_latest_assessments(answered=True), history.read_latest_assessments()):
-            for each in found.values():
-                fresh.save(each)
-        written = read_machine_states(fresh.database)
-    # The documents that only these have are not read by the migration. The next assessment fills them.
-    later = {"withheld", "reboot_since", "services_to_restart", "problems", "findings", "os_name", "manager", "details"}
-    alike = [each.name for each in fields(MachineState) if each.name not in later]
-    for name, state in written.items():
-        assert {each: getattr(migrated[name], each) for each in alike} == {each: getattr(state, each) for each in alike}
 
 
 def test_past_days_are_those_of_a_plain_count(records: SqlRecords) -> None:

@@ -1,6 +1,7 @@
 """Creating, migrating, refusing; on both databases."""
 
 import os
+import signal
 import sqlite3
 import stat
 import threading
@@ -13,20 +14,16 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, event, inspect, text
 
 from tasks.domain.errors import RecordsError
-from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun
-from tasks.domain.states import OperationState
 from tasks.records import page_tables, schema, setup
-from tasks.records.encoding import rows
-from tasks.records.encoding.codec import encode
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records, run_migrations
-from tasks.records.sql_records import RunPlans
 from tasks.records.storage.database import Database, enable_wal
 from tasks.records.storage.url import find_records_url
-from tests.contract.records_processes import open_and_append
+from tests.contract.next_release import NEXT_REVISION, make_migrations
+from tests.contract.records_processes import migrate_and_die, open_and_append
 from tests.contract.records_subjects import BOTH, empty_database
 from tests.support import builders as make
 from tests.support.forked_calls import begin_call, make_barrier
@@ -39,53 +36,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield made
 
 
-def _at_revision_1(url: str) -> None:
-    """Make a database as the first release left it, with something in it."""
-    database = Database(find_records_url(url))
-    if database.is_sqlite:
-        enable_wal(database)
-    with database.begin_write("prepare") as connection:
-        run_migrations(connection, "0001")
-        connection.execute(insert(schema.runs), rows.build_run_row(make.make_run()))
-        connection.execute(text(_OUTCOME_OF_BEFORE), _outcome_of_before())
-        entry = rows.build_journal_row(make.make_journal_entry())
-        connection.execute(insert(schema.journal), {name: entry[name] for name in entry if name != "digest"})
-        connection.execute(insert(schema.job_outputs), rows.build_job_output_row(make.make_job_output()))
-    database.close()
+@pytest.fixture
+def next_release(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this process be of the next release, and return the folder of its migrations."""
+    migrations = make_migrations(tmp_path_factory.mktemp("next"))
+    monkeypatch.setattr(setup, "_MIGRATIONS_DIRECTORY", migrations)
+    return migrations
 
 
-_COLUMNS = tuple(
-    column.name for column in schema.outcomes.columns if column.name not in {"number", "counts", "updates"}
-)
-_OUTCOME_OF_BEFORE = (
-    f"INSERT INTO outcomes ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
-)
-
-
-def _outcome_of_before() -> dict[str, object]:
-    """A row whose document holds everything, as it was before updates stood apart."""
-    row = rows.build_outcome_row(make.make_outcome()) | {"document": encode(make.make_outcome())}
-    return {name: row[name] for name in _COLUMNS}
-
-
-def _at_revision_2(url: str) -> None:
-    """Make a database as the release before leases left it: a run was under way when it was upgraded."""
-    _at_revision_1(url)
-    database = Database(find_records_url(url))
-    report = make.make_report(run=make.make_run(id="underway", state=OperationState.IN_PROGRESS), outcomes=())
-    plans = RunPlans("underway", report.waves, report.plans)
-    with database.begin_write("prepare") as connection:
-        run_migrations(connection, "0002")
-        connection.execute(insert(schema.runs), rows.build_run_row(report.run))
-        connection.execute(insert(schema.run_plans), {"run_id": "underway", "document": encode(plans)})
-    database.close()
-
-
-def _set_revision(url: str, revision: str) -> None:
-    database = Database(find_records_url(url))
-    with database.begin_write("prepare") as connection:
-        connection.execute(text("UPDATE fleetpatch_version SET version_num = :to"), {"to": revision})
-    database.close()
+def _fill(url: str) -> None:
+    """Make a database as this release leaves it, with something in it."""
+    with open_records(url) as records:
+        records.save(make.make_run())
+        records.save(make.make_outcome())
+        records.append_entry(make.make_journal_entry())
+        records.save(make.make_job_output())
 
 
 def _check_kept(url: str) -> None:
@@ -95,31 +60,36 @@ def _check_kept(url: str) -> None:
         assert history.read_report(make.RUN_ID, make.MACHINE).outcomes == (make.make_outcome(),)
         assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(),)
         assert history.read_job_output(make.RUN_ID, make.MACHINE) == (make.make_job_output(),)
-        records.save(make.make_outcome())
         assert records.read_measure(make.MACHINE, "reboot_seconds") == 50.0
-        # Nothing stood in the tables that revision 0003 brought; what was there before works with them.
-        holder = LeaseHolder("token", "ctl", 1, "anne")
-        assert records.leases.find_lease(make.RUN_ID) is None
-        records.leases.acquire(make.RUN_ID, holder, 60)
-        assert records.leases.renew(make.RUN_ID, holder, 60).is_kept
-        later = make.make_journal_entry(key="later")
-        for _ in range(2):
-            records.append_entry(later)
-        assert history.read_journal(make.RUN_ID) == (make.make_journal_entry(), later)
-        assert history.find_unfinished_machines(make.RUN_ID) == ()
 
 
-def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str) -> None:
-    _at_revision_1(url)
+def _read_revision(url: str) -> str:
+    database = Database(find_records_url(url))
+    with database.begin_read("look") as connection:
+        revision: str = connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one()
+        has_table = inspect(connection).has_table("of_the_next_release")
+    database.close()
+    assert has_table == (revision == NEXT_REVISION)
+    return revision
+
+
+def test_an_older_database_is_migrated_with_all_that_is_in_it(url: str, request: pytest.FixtureRequest) -> None:
+    _fill(url)
+    request.getfixturevalue("next_release")
     _check_kept(url)
+    assert _read_revision(url) == NEXT_REVISION
 
 
-def test_a_run_that_was_under_way_before_there_were_leases_is_found(url: str) -> None:
-    _at_revision_2(url)
-    with open_records(url) as records:
-        assert records.leases.find_leaseless_runs() == (LeaselessRun("underway", None, make.START),)
-        assert History(records).find_unfinished_machines("underway") == (make.MACHINE, "web-2")
-    _check_kept(url)
+def test_a_newer_database_is_refused_by_this_release(
+    url: str, next_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_records(url).close()
+    monkeypatch.undo()
+    with pytest.raises(
+        RecordsError, match=rf"newer fleetpatch: it is at revision {NEXT_REVISION}.*up to 0001"
+    ) as caught:
+        open_records(url)
+    assert "Upgrade fleetpatch here" in caught.value.hint
 
 
 def test_opening_again_changes_nothing(url: str) -> None:
@@ -142,14 +112,6 @@ def test_migrations_are_numbered_by_their_files() -> None:
     assert ScriptDirectory.from_config(setup._build_alembic_config()).get_current_head() == setup.find_newest_revision()
 
 
-def test_a_newer_database_is_refused_with_the_remedy(url: str) -> None:
-    open_records(url).close()
-    _set_revision(url, "0999")
-    with pytest.raises(RecordsError, match=r"newer fleetpatch: it is at revision 0999.*up to 0013") as caught:
-        open_records(url)
-    assert "Upgrade fleetpatch here" in caught.value.hint
-
-
 def test_a_database_of_somebody_else_is_refused_and_left_alone(url: str) -> None:
     database = Database(find_records_url(url))
     with database.begin_write("prepare") as connection:
@@ -168,8 +130,11 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(url: str) -> None
     database.close()
 
 
-def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _at_revision_1(url)
+def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(url)
+    request.getfixturevalue("next_release")
 
     def fail(connection: Connection, revision: str = "head") -> None:
         run_migrations(connection, revision)
@@ -179,21 +144,31 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypa
         patch.setattr(setup, "run_migrations", fail)
         with pytest.raises(RecordsError, match="power cut"):
             open_records(url)
-    database = Database(find_records_url(url))
-    with database.begin_read("look") as connection:
-        assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0001"
-    database.close()
+    assert _read_revision(url) == "0001"
+    _check_kept(url)
+
+
+def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_there(
+    url: str, request: pytest.FixtureRequest
+) -> None:
+    _fill(url)
+    call = begin_call(migrate_and_die, url, request.getfixturevalue("next_release"))
+    assert call.receive() == "migrated"
+    assert call.end() == -signal.SIGKILL
+    assert _read_revision(url) == "0001"
     _check_kept(url)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True], ids=["created", "migrated"])
-def test_four_processes_may_open_at_once(url: str, older: bool) -> None:
+def test_four_processes_may_open_at_once(url: str, older: bool, request: pytest.FixtureRequest) -> None:
     if older:
-        _at_revision_1(url)
+        _fill(url)
+    migrations = request.getfixturevalue("next_release")
     together = make_barrier(4)
-    calls = [begin_call(open_and_append, url, f"m{n}", together) for n in range(4)]
+    calls = [begin_call(open_and_append, url, f"m{n}", together, migrations) for n in range(4)]
     assert [(call.receive(), call.end()) for call in calls] == [("appended", 0)] * 4
+    assert _read_revision(url) == NEXT_REVISION
     with open_records(url) as records:
         for n in range(4):
             keys = [entry.key for entry in records.read_entries(make.RUN_ID, f"m{n}")]
@@ -261,9 +236,10 @@ class TestSqliteFile:
             assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         database.close()
 
-    def test_it_is_copied_before_it_is_migrated(self, tmp_path: Path) -> None:
+    def test_it_is_copied_before_it_is_migrated(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         path = tmp_path / "100% mine.db"
-        _at_revision_1(f"sqlite:///{path}")
+        _fill(f"sqlite:///{path}")
+        request.getfixturevalue("next_release")
         open_records(f"sqlite:///{path}").close()
         backup = tmp_path / "100% mine.db.0001.bak"
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -272,9 +248,10 @@ class TestSqliteFile:
             assert copy.execute("SELECT id FROM runs").fetchone() == (make.RUN_ID,)
         assert not list(tmp_path.glob("*.part"))
 
-    def test_without_a_copy_nothing_is_migrated(self, tmp_path: Path) -> None:
+    def test_without_a_copy_nothing_is_migrated(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         path = tmp_path / "records.db"
-        _at_revision_1(f"sqlite:///{path}")
+        _fill(f"sqlite:///{path}")
+        request.getfixturevalue("next_release")
         (tmp_path / "records.db.0001.bak").mkdir()
         with pytest.raises(RecordsError, match="before migrating it") as caught:
             open_records(f"sqlite:///{path}")

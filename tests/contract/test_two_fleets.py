@@ -1,6 +1,5 @@
 """Two fleets with equal paths and names in one database: neither sees, takes or stops what is the other's."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,25 +16,20 @@ from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.set_slots import SetSlot
 from tasks.domain.states import OperationState
 from tasks.records import schema
-from tasks.records.audit.deployed_policies import read_deployed_policies, record_deployed_policy
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
-from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.fleet_stamp import read_separation_time
 from tasks.records.fleets import build_file_path, use_fleet
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import find_other_fleets
-from tasks.records.retention import read_retention
 from tasks.records.set_slots import SqlSetSlots
-from tasks.records.setup import open_records, run_migrations
+from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.records.storage.database import Database, enable_wal
-from tasks.records.storage.url import find_records_url
+from tasks.records.storage.database import Database
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.policy.model import PolicyFile
-from tests.contract.records_subjects import BOTH, empty_database, new_database
+from tests.contract.records_subjects import BOTH, new_database
 from tests.support import builders as make
 from tests.support.automatic_fleet import AutomaticFleet
 from tests.support.fake_clock import FakeClock
@@ -149,42 +143,6 @@ def test_the_records_of_one_fleet_are_not_taken_for_those_of_another(url: str, t
             connection.execute(text("UPDATE fleet_stamp SET fleet = 'south'"))
     with pytest.raises(RecordsError, match=f"has the records of the fleet south, and not those of {NORTH}"):
         open_records(url, fleet=NORTH)
-
-
-@pytest.mark.parametrize("kind", BOTH)
-def test_a_fleet_that_gets_its_own_tables_keeps_what_people_had_decided(
-    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A database of the version before, in which all fleets had the same tables."""
-    with empty_database(kind, tmp_path) as url:
-        _fill_as_before(url)
-        with caplog.at_level(logging.WARNING), open_records(url, fleet=SOUTH) as south:
-            assert [each.scope for each in SqlOptOuts(south.database).read_active(NOW)] == ["location=ber"]
-            assert read_retention(south).is_forever  # kept for good, as before
-            log = SqlAuditLog(south.database)
-            assert [policy.files for policy in read_deployed_policies(log)] == [POLICY]
-            assert record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
-            assert not record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
-            assert History(south).read_runs(1) == ()
-            assert read_separation_time(south.database) is not None
-            assert find_other_fleets(south.database) == ("default",)
-        assert "the fleet south has tables of its own from now on" in caplog.text
-        with open_records(url) as shared:
-            assert History(shared).find_run(make.RUN_ID).id == make.RUN_ID
-            assert read_separation_time(shared.database) is None
-
-
-def _fill_as_before(url: str) -> None:
-    database = Database(find_records_url(url))
-    if database.is_sqlite:
-        enable_wal(database)
-    with database.begin_write("prepare") as connection:
-        run_migrations(connection, "0011")
-    SqlRecords(database).save(make.make_run())
-    SqlOptOuts(database).add(OptOut("location=ber", "anne", "an audit", NOW))
-    record_deployed_policy(SqlAuditLog(database), SOUTH, POLICY, ANNE, NOW)
-    record_deployed_policy(SqlAuditLog(database), NORTH, (), ANNE, NOW)
-    database.close()
 
 
 @pytest.mark.postgres

@@ -11,8 +11,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, State
-from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
-from sqlalchemy import update
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
 from fleetpatch.web.prefect_watcher import PrefectWatcher
 from flows.admission import RefusedRun, admit_run
@@ -25,7 +24,6 @@ from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import NotifyRequest
 from tasks.domain.states import NotificationEvent, OperationState
-from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -235,20 +233,6 @@ def test_other_fleets_and_what_changes_nothing_are_left_alone(
     served.made(asked(), due, tags=[fleet_name])
     served.made(asked(dry_run=True), due, tags=[MANAGED_TAG, fleet_name])
     assert look(who, fleet_name, timedelta(hours=3)) == []
-
-
-def test_windows_of_before_a_fleet_had_its_own_records_are_not_missed_in_them(
-    served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
-) -> None:
-    """A run of before that failed is in the tables that all fleets shared."""
-    (run,) = served.made(asked(), due - timedelta(hours=3), tags=[MANAGED_TAG, fleet_name])
-    put(run, Failed(message="a machine failed"))
-    with open_records(who.records_url) as records, records.database.begin_write("separate") as connection:
-        connection.execute(update(fleet_stamp).values(separated_at=due))
-    assert look(who, fleet_name) == []
-    with open_records(who.records_url) as records, records.database.begin_write("have all history") as connection:
-        connection.execute(update(fleet_stamp).values(separated_at=None))
-    assert "failed before it used the window" in look(who, fleet_name)[0]
 
 
 def test_a_deployment_without_a_schedule_has_no_windows_and_is_not_read(

@@ -330,9 +330,6 @@ class FakeManager:
         script = Script("fake_assess", {"refresh": "yes" if refresh else ""})
         return cast("PackageState", _ask(transport, script, deadline))
 
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        return packages
-
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
     ) -> SimulationResult:

@@ -226,9 +226,6 @@ ALLOWED_WORDS = {
     "inventory/formats/ansible/mapping/ignored_configuration.py": ("sudo",),
     "inventory/formats/ansible/mapping/machine_mapper.py": ("sudo", "doas"),
     "flows/ports/audit.py": ("sudo",),  # its variable names who uses it, on the controller
-    "tasks/domain/assessment.py": ("inodes",),  # names of fields in stored records
-    "tasks/domain/model.py": ("conffiles",),
-    "tasks/steps/jobs/job_result.py": ("conffile",),  # jobs that an earlier version began
     "tasks/reports/data/rows.py": ("conffiles",),  # a column of reports
     "tasks/reports/data/tables.py": ("conffiles",),
     "tasks/reports/export/json_document.py": ("conffiles",),

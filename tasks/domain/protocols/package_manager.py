@@ -219,9 +219,6 @@ class PackageManager(Protocol):
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""
 
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """Return a recorded package state, with what earlier versions of fleetpatch did not record. Pure."""
-
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
     ) -> SimulationResult:

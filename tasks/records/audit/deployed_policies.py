@@ -4,17 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
-
-from sqlalchemy import inspect
 
 from tasks.domain.errors import RecordsError
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.fleets import DEFAULT_FLEET
-from tasks.records.page_tables import audit_log
-from tasks.records.storage.database import Database
 from tasks.rules.policy.deployed import DeployedPolicy
 from tasks.rules.policy.model import PolicyFile
 
@@ -27,12 +21,10 @@ _PATH_LENGTH: Final = 200
 def read_deployed_policies(log: SqlAuditLog) -> tuple[DeployedPolicy, ...]:
     """Return the policies that hold for a process with these records, the newest first.
 
-    A fleet that was deployed before it had tables of its own, and not since, has its policy in the shared ones.
-
     Raises:
         RecordsError: the records can't be read, or an entry is damaged.
     """
-    policies = (_parse_entry(entry) for entry in _read_newest(log) or _read_shared(log))
+    policies = (_parse_entry(entry) for entry in _read_newest(log))
     return tuple(policy for policy in policies if policy.files)
 
 
@@ -98,20 +90,6 @@ def _read_newest(log: SqlAuditLog) -> Sequence[AuditEntry]:
     for entry in log.read(_MOST, act=DEPLOY_POLICY_ACT):
         newest.setdefault(entry.subject, entry)
     return list(newest.values())
-
-
-def _read_shared(log: SqlAuditLog) -> Sequence[AuditEntry]:
-    """Return the newest entry of this fleet in the tables of the fleet "default", if there is one."""
-    own = log.database
-    if own.fleet == DEFAULT_FLEET or (own.is_sqlite and not Path(str(own.shared_url.database)).exists()):
-        return []
-    shared = Database(own.shared_url)
-    try:
-        with shared.begin_read("look for a deployed policy") as connection:
-            is_there = inspect(connection).has_table(audit_log.name)
-        return [each for each in _read_newest(SqlAuditLog(shared)) if each.subject == own.fleet] if is_there else []
-    finally:
-        shared.close()
 
 
 def _parse_entry(entry: AuditEntry) -> DeployedPolicy:

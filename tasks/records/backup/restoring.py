@@ -18,9 +18,8 @@ from tasks.records.backup.postgres_tools import require_restoring_tool, restore_
 from tasks.records.backup.sessions import find_sessions
 from tasks.records.backup.sqlite_restore import open_kept_file, replace_sqlite_file
 from tasks.records.fleets import REPLACED_PREFIX, find_fleet
-from tasks.records.new_fleet import ensure_schema
 from tasks.records.pages_role import grant_pages_role
-from tasks.records.setup import find_newest_revision, open_records
+from tasks.records.setup import ensure_schema, find_newest_revision, open_records
 from tasks.records.storage.database import Database
 from tasks.records.storage.url import find_records_url
 

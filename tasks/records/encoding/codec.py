@@ -75,9 +75,8 @@ def _build_type_adapter(kind: type[T]) -> TypeAdapter[T]:
 
 
 @cache
-def _list_field_names(kind: type) -> tuple[tuple[str, str], ...]:
-    """Return the name in documents and the name in Python of each field. pydantic reads the same metadata."""
-    return tuple((field.metadata.get("alias", field.name), field.name) for field in fields(kind))
+def _list_field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each kind of value
@@ -99,8 +98,8 @@ def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each
         case PurePath():
             return str(value)
         case _ if is_dataclass(value):
-            stored_names = _list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
-            return {stored: _to_json_value(getattr(value, name)) for stored, name in stored_names}
+            names = _list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
+            return {name: _to_json_value(getattr(value, name)) for name in names}
         case _:
             raise RecordsError(
                 f"a value of type {type(value).__name__} can't be stored",

@@ -2,7 +2,7 @@
 
 About 90 percent of a machine's data are its updates, and lists of machines do not show them. So the updates have their
 own column, compressed, which lists do not read. Machines of a fleet are often similar: one reader decodes equal lists
-of updates once. In rows from before schema revision 0005 that column is empty, and the document has everything.
+of updates once.
 """
 
 import hashlib
@@ -253,15 +253,13 @@ class DocumentReader:
             short, packages=replace(short.packages, updates=self._decode_updates(_AssessmentUpdates, updates).updates)
         )
 
-    def decode_outcome(self, document: str, updates: bytes | None) -> Outcome:
+    def decode_outcome(self, document: str, updates: bytes) -> Outcome:
         """Return the outcome of a row.
 
         Raises:
             RecordsError: the row cannot be decoded.
         """
         short = decode(Outcome, document)
-        if updates is None:
-            return short
         body, install = self._decode_updates(_OutcomeUpdates, updates), short.install
         if install is not None:
             install = replace(install, results=body.updates if body.installed is None else body.installed)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy import Select, and_, func, select
 
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_tables, schema
@@ -62,20 +62,18 @@ class _Reader:
             .subquery()
         )
         first = func.coalesce(before.c.at, start)
-        document = case((table.c.updates.is_(None), table.c.document))
         query = (
-            select(table.c.machine, table.c.at, table.c.updates, document)
+            select(table.c.machine, table.c.at, table.c.updates)
             .select_from(table.outerjoin(before, before.c.machine == table.c.machine))
             .where(table.c.known, table.c.at >= first, table.c.at <= self._until)
             .order_by(table.c.machine, table.c.at)
         )
-        decoded: dict[bytes | str, tuple[PendingFix, ...]] = {}
-        previous: tuple[str, bytes | str] | None = None
+        decoded: dict[bytes, tuple[PendingFix, ...]] = {}
+        previous: tuple[str, bytes] | None = None
         unsent: Sight | None = None
-        for machine, at, updates, text in self._execute(query):
+        for machine, at, body in self._execute(query):
             if machine not in self._machines:
                 continue
-            body = text if updates is None else updates
             if unsent is not None and unsent.machine != machine:
                 yield unsent
                 unsent = None
@@ -276,12 +274,9 @@ def read_machines_of_month(records: SqlRecords, month: Month) -> frozenset[str]:
         return frozenset(connection.execute(query).scalars().all())
 
 
-def _decode_fixes(body: bytes | str) -> tuple[PendingFix, ...]:
-    """Return the critical and security updates of an assessment, from its list of updates or from its document."""
-    if isinstance(body, bytes):
-        updates = json.loads(decompress_text(body, "list of updates"))["updates"]
-    else:
-        updates = (json.loads(body).get("packages") or {}).get("updates", [])
+def _decode_fixes(body: bytes) -> tuple[PendingFix, ...]:
+    """Return the critical and security updates of an assessment, from its list of updates."""
+    updates = json.loads(decompress_text(body, "list of updates"))["updates"]
     return tuple(
         PendingFix(
             name=to_index_key(each["name"]),

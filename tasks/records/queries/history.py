@@ -358,12 +358,11 @@ def _read_plans(
     if not saved:
         return None, ()
     kept = decode(RunPlans, saved[0]["document"])
-    plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
     decoded = [
         reader.decode_plan(row["document"], row["updates"])
         for row in _read_rows(connection, schema.machine_plans, run_id, machine, seals)
     ]
-    plans |= {plan.machine: plan for plan in decoded}
+    plans = {plan.machine: plan for plan in decoded}
     order = [name for wave in kept.waves for name in wave.machines if name in plans]
     return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
 

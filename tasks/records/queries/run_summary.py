@@ -1,7 +1,7 @@
 """Reads a run for lists: all machines, with counts of updates. Does not read lists of updates."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, union
 
@@ -10,7 +10,7 @@ from tasks.domain.states import Compliance, UpdateState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.sql_records import RunPlans
-from tasks.rules.updates.counts import UpdateCounts, count_pending, count_results
+from tasks.rules.updates.counts import UpdateCounts, count_pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +58,24 @@ def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, 
     results: dict[str, UpdateCounts] = {}
     for document, counts in connection.execute(query).tuples():
         outcome = decode(Outcome, document)
-        if counts is None:  # before schema revision 0005: the document has the updates
-            results[outcome.machine] = count_results(outcome.updates)
-            outcome = replace(outcome, updates=())
-        else:
-            results[outcome.machine] = decode(UpdateCounts, counts)
+        results[outcome.machine] = decode(UpdateCounts, counts)
         found.append(outcome)
     return tuple(found), results
 
 
 def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assessment, ...], dict[str, UpdateCounts]]:
     table = schema.assessments
-    has_list = table.c.updates.is_not(None)
-    columns = (table.c.document, has_list, table.c.urgent, table.c.other, table.c.compliance)
+    columns = (table.c.document, table.c.urgent, table.c.other, table.c.compliance)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
     found: list[Assessment] = []
     pending: dict[str, UpdateCounts] = {}
-    for document, apart, urgent, other, compliance in connection.execute(query).tuples():
+    for document, urgent, other, compliance in connection.execute(query).tuples():
         assessment = decode(Assessment, document)
         pending.pop(assessment.machine, None)  # the newest assessment replaces older ones
         if assessment.packages is not None:
-            if apart:
-                unclear = compliance == Compliance.NOT_ASSESSED
-                counted = UpdateCounts({UpdateState.PENDING: urgent + other}, urgent, int(unclear))
-            else:
-                counted = count_pending(assessment)
-                assessment = replace(assessment, packages=replace(assessment.packages, updates=()))
-            pending[assessment.machine] = counted
+            is_unclear = compliance == Compliance.NOT_ASSESSED
+            counts = UpdateCounts({UpdateState.PENDING: urgent + other}, urgent, int(is_unclear))
+            pending[assessment.machine] = counts
         found.append(assessment)
     return tuple(found), pending
 

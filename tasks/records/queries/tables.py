@@ -181,10 +181,8 @@ def _build_run(row: Sequence[Any]) -> tuple[object, ...]:
     return (*row[:4], configuration, *row[5:8], *times, *row[8:10])
 
 
-def _read_counts(document: str | None) -> tuple[int | None, ...]:
-    """Return the numbers of updates by the columns from ``updates_pending`` on; None in results of earlier versions."""
-    if document is None:
-        return (None,) * 5
+def _read_counts(document: str) -> tuple[int, ...]:
+    """Return the numbers of updates by the columns from ``updates_pending`` on."""
     states = json.loads(document).get("states", {})
     others = ("SetupFailed", "Blocked", "Excluded", "NotSelected")
     return states.get("Pending", 0) + states.get("NotAttempted", 0), *(states.get(state, 0) for state in others)

@@ -96,20 +96,11 @@ def parse_port(name: str) -> int:
 
 
 def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...]:
-    """Return the ports on which services listened before and do not listen now, with their programs if known.
-
-    Records of earlier versions have only names, and they include ephemeral ports. These ports do not count.
-    """
-    old = bool(before.listening) and not before.listeners
+    """Return the ports on which services listened before and do not listen now, with their programs if known."""
     gone = set(before.listening) - set(after.listening)
-    missing = [
-        name
-        for name in gone
-        if not (old and _DEFAULT_EPHEMERAL_PORTS[0] <= parse_port(name) <= _DEFAULT_EPHEMERAL_PORTS[1])
-    ]
     return tuple(
         f"{name}{_describe_programs(name, before.listeners)}"
-        for name in sorted(missing, key=lambda each: (parse_port(each), each))
+        for name in sorted(gone, key=lambda each: (parse_port(each), each))
         if not _has_moved_port(name, before, after)
     )
 

@@ -17,12 +17,11 @@ ApprovedUpdates = Mapping[str, Mapping[str, str]]
 
 UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
-_FORMER_UNKNOWN_STARTER = "somebody in Prefect"  # in the records of earlier versions
 AUTOMATIC_STARTER = "automatic patching"
 """The starter of a run that a rollout has decided on. It is no person, so it approves nothing and may not more."""
 RECONCILE_STARTER = "reconcile"
 """Who resumes or finalizes a run whose process died, unless a person asks for it."""
-_NO_PERSONS = (UNKNOWN_STARTER, _FORMER_UNKNOWN_STARTER, AUTOMATIC_STARTER)
+_NO_PERSONS = (UNKNOWN_STARTER, AUTOMATIC_STARTER)
 DIGEST_PREFIX_LENGTH = 12
 _ACT_FIELDS = (
     "reboot",

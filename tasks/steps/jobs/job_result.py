@@ -16,9 +16,6 @@ _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
 
 
-_KEPT_FILE_KINDS = {"configuration_kept", "conffile"}  # jobs of earlier versions write the second one
-
-
 _REJECTION_REASONS = {
     "removals": "it would have removed packages",
     "anew": "it would have installed anew what was removed after the assessment",
@@ -120,7 +117,7 @@ class _JobResultBuilder:
     kept_files: dict[str, str] = field(default_factory=dict)
 
     def add_record(self, event: ScriptRecord) -> None:
-        if event.get("kind") in _KEPT_FILE_KINDS:
+        if event.get("kind") == "configuration_kept":
             self.kept_files[str(event.get("path", ""))] = str(event.get("kept_as") or "")
         transaction = self.transactions_by_number.get(int(parse_number(event.get("number"), -1)))
         if transaction is None:
@@ -179,12 +176,7 @@ def _list_update_ids(transaction: Transaction) -> tuple[str, ...]:
 
 def _is_locked_out(event: ScriptRecord) -> bool:
     """Return whether a transaction ended without beginning, because another process had the package manager's lock."""
-    return bool(parse_number(event.get("exit_code"), -1)) and _find_cause(event) == FailureCause.LOCK
-
-
-def _find_cause(event: ScriptRecord) -> str:
-    """Return why a transaction failed. A job of an older version has no cause: it is the start of the error text."""
-    return str(event.get("cause") or str(event.get("error") or "").partition(":")[0])
+    return bool(parse_number(event.get("exit_code"), -1)) and event.get("cause") == FailureCause.LOCK
 
 
 def _find_rejected_updates(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:

@@ -125,10 +125,6 @@ class ParcelManager:
             updater_units=("parcel-evening*",),
         )
 
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """See PackageManager."""
-        return packages
-
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
     ) -> SimulationResult:

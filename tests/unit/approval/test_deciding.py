@@ -93,7 +93,7 @@ class TestDeciding:
         assert waiting.approve("anna", login="ops").who == "anna (login ops)"
 
 
-UNKNOWN = ["", " ", "unknown user of Prefect (patch-fleet/web)", "somebody in Prefect ()"]
+UNKNOWN = ["", " ", "unknown user of Prefect (patch-fleet/web)"]
 
 
 class TestAStarterThatNobodyKnows:

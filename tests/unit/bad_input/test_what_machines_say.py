@@ -98,7 +98,7 @@ EVENTS: list[list[dict[str, Any]]] = [
     [{"kind": "progress", "number": 1, "percent": INFINITE, "update": NASTY, "action": [NASTY]}],
     [{"kind": "progress", "number": 1, "percent": NAN}],
     [{"kind": "progress", "number": 1, "percent": -1e300}],
-    [{"kind": "configuration_kept", "path": NASTY}, {"kind": "conffile", "path": {"a": 1}}],
+    [{"kind": "configuration_kept", "path": NASTY}, {"kind": "configuration_kept", "path": {"a": 1}}],
     [{"kind": "not_attempted", "number": 1, "why": NASTY, "detail": [NASTY]}],
     [{"kind": "not_attempted", "number": 1, "why": "window", "at": NAN}],
     [{"kind": "not_attempted", "number": 1, "why": "window", "at": ENDLESS}],

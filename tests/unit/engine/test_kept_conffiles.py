@@ -4,15 +4,10 @@ import csv
 import io
 import json
 
-import pytest
-
-from tasks.domain.protocols.transport import JobPhase
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.data_frames import build_frames
 from tasks.reports.export.json_document import render_json_lines
-from tasks.steps.jobs.job_result import build_job_result
-from tasks.steps.jobs.watch import EndedJob
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 
@@ -33,13 +28,6 @@ def test_a_kept_configuration_file_is_told_everywhere(fleet: SimFleet) -> None:
     assert machine["keptConfigurationFiles"] == ["/etc/lab.conf"]
     (row,) = csv.DictReader(io.StringIO(build_frames(report).machines.to_csv(index=False)))
     assert row["kept_conffiles"] == "/etc/lab.conf"
-
-
-@pytest.mark.parametrize("kind", ["configuration_kept", "conffile"])
-def test_jobs_of_earlier_versions_name_the_record_otherwise(kind: str) -> None:
-    event = {"kind": kind, "path": "/etc/lab.conf", "kept_as": "/etc/lab.conf.dpkg-dist"}
-    result = build_job_result("job", EndedJob(JobPhase.FINISHED, 0, (event,), ""), (), 0.0)
-    assert result.kept_files == {"/etc/lab.conf": "/etc/lab.conf.dpkg-dist"}
 
 
 def test_nothing_kept_is_no_word(fleet: SimFleet) -> None:

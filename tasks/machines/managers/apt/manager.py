@@ -18,10 +18,9 @@ from tasks.domain.protocols.package_manager import (
 )
 from tasks.domain.protocols.transport import Script, Transport
 from tasks.machines.managers.apt.assessment import parse_assessment
-from tasks.machines.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
 from tasks.machines.managers.apt.output_parsers import parse_simulation_result
-from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.job_parameters import (
     build_job_parameters,
     build_package_parameters,
@@ -83,11 +82,6 @@ class AptManager:
             lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
             lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),
         )
-
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """See PackageManager."""
-        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
-        return replace(packages, updates=updates, updater_units=UPDATER_UNITS)
 
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline

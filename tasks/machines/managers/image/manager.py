@@ -145,11 +145,6 @@ class ImageManager:
         )
         return replace(packages, repository_problems=(*problems, *more))
 
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """See PackageManager."""
-        updates = tuple(replace(update, changes_boot=True) for update in packages.updates)
-        return replace(packages, updates=updates, updater_units=self._tool.updater_services)
-
     def simulate(
         self,
         transport: Transport,

@@ -16,7 +16,6 @@ from tasks.domain.protocols.package_manager import (
     Transaction,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.job_parameters import (
     accepts_licences,
     build_job_parameters,
@@ -103,11 +102,6 @@ class RpmManager:
     ) -> PackageState:
         script = self._build_script("rpm_assess", {**params, "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS})
         return self._tool.parse_assessment(transport.run_script(script, deadline=deadline))
-
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """See PackageManager."""
-        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
-        return replace(packages, updates=updates, updater_units=self._tool.updater_units)
 
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline

@@ -24,7 +24,7 @@ give_back() { # UNIT WAS ENABLED: unmask it, and start it if it was active, unle
     return 0
   fi
   if [ "$2" = active ] && [ "$active" != active ]; then
-    case ${3:-enabled}.$enabled in # the file of an older version does not have it: then assume enabled
+    case $3.$enabled in
       enabled*.enabled* | [!e]*) ;;
       *) tell left "$1" why "its owner has disabled it meanwhile"; return 0 ;;
     esac

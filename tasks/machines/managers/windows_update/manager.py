@@ -112,10 +112,6 @@ class WindowsUpdateManager:
         result = self._read(transport, Script("wua_assess", params, package=PACKAGE), deadline)
         return parse_assessment(result)
 
-    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
-        """See PackageManager. The records have everything."""
-        return packages
-
     def simulate(
         self,
         transport: Transport,

@@ -58,7 +58,7 @@ fp_lock() {
 
 # The claim: a file of five lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was
 # released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
-# downloads). An attempt that resumes a run has a higher number. Earlier versions write four lines.
+# downloads). An attempt that resumes a run has a higher number.
 fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
 
 fp_read_claim() { # sets the fp_claim_… from the file; an empty fp_claim_run: no claim
