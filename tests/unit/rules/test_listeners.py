@@ -1,7 +1,6 @@
 """Which listeners are services, and which of them are gone: rules on what machines tell, old records among them."""
 
 import pytest
-from pydantic import TypeAdapter
 
 from tasks.domain.model import Services
 from tasks.domain.states import FindingLevel
@@ -103,11 +102,3 @@ def test_a_unit_of_somebodys_login_or_connection_that_failed_does_not_fail_the_m
     assert blocked(services(), services(failed=(unit,))) == ""
     assert "nginx.service" in blocked(services(), services(failed=(unit, "nginx.service")))
     assert "getty@tty1.service" in blocked(services(), services(failed=("getty@tty1.service",)))
-
-
-def test_services_that_an_earlier_version_stored_are_compared_by_name_without_ephemeral_ports() -> None:
-    stored = b'{"failed":[],"listening":["tcp/22","tcp/443","udp/45123"],"known":true}'
-    before = TypeAdapter(Services).validate_json(stored)
-    assert before.listeners == ()
-    assert blocked(before, services(SSHD, NGINX)) == ""
-    assert blocked(before, services(SSHD)) == "nothing listens any more on tcp/443"
