@@ -17,14 +17,16 @@ from fleetpatch.pages.machine import explain_pending, read_details
 from fleetpatch.pages.machines import Filters
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
 from fleetpatch.updates.automatic_state import read_automatic_state
-from fleetpatch.updates.list_filter import UpdateFilter, UpdateRow, list_updates, select_scope
+from fleetpatch.updates.list_filter import UpdateFilter, find_cve, list_updates, select_scope
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import list_fields
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.updates import CveMachinesRow, UpdateRow
 from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
+from tasks.records.update_rows import build_missing_update_row
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems())
 MAX_NUMBER: Final = 1_000_000
@@ -96,18 +98,7 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
         raise HTTPException(404, f"there is no machine {name!r} in the inventory")
     automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
     patches = tuple(
-        models.MissingPatch(
-            patch_name=each.update.name,
-            patch_title=each.update.title or None,
-            version_before=each.update.installed,
-            version=each.update.available,
-            classifications=[each.update.classification.value],
-            severity=each.update.severity or "",
-            cves=None if each.update.cves is None else list(each.update.cves),
-            since_date_time=each.since,
-            reason=each.reason,
-            maintenance_run_id=each.run_id or None,
-        )
+        build_missing_update_row(name, each.update, each.since, each.reason, each.run_id)
         for each in explain_pending(snapshot, automatic, machine, read_details(context, name))
     )
     columns = {field.name: getattr(row, field.name) for field in list_fields(MachineRow)}
@@ -117,51 +108,24 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
 @router.get("/updates", tags=["Fleet"])
 def list_missing_updates(
     request: Request, filters: Annotated[UpdateFilter, Depends()], page: Number = 1
-) -> models.Part[models.PatchSummary]:
+) -> models.Part[UpdateRow]:
     """The updates that machines of the inventory lack, by name."""
     context = get_context(request)
     fleet = context.fleet.read()
     with context.pending.open() as index:
-        rows: list[UpdateRow] = list_updates(index, select_scope(index, fleet, filters), filters)
-    part = build_part(request, sorted(rows, key=lambda row: row.name), page)
-    items = [
-        models.PatchSummary(
-            patch_name=each.name,
-            patch_title=each.title,
-            kb_id=each.kb,
-            version=each.version,
-            classifications=[each.classification],
-            severity=each.severity,
-            machines=each.machines,
-            cve_count=each.cves,
-            since_date_time=each.since,
-            published_date_time=each.published,
-            withheld=each.withheld,
-        )
-        for each in part.items
-    ]
-    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+        rows = list_updates(index, select_scope(index, fleet, filters), filters)
+    return build_part(request, sorted(rows, key=lambda row: row.name), page)
 
 
 @router.get("/cves/{cve}", tags=["Fleet"])
-def read_cve(request: Request, cve: str) -> models.Cve:
+def read_cve(request: Request, cve: str) -> CveMachinesRow:
     """The machines that lack a fix of a CVE. None: no known update of it is missing."""
     context = get_context(request)
     fleet, cve = context.fleet.read(), cve.upper()
-    patches: list[str] = []
     with context.pending.open() as index:
         if cve not in index.cves and not _CVE.fullmatch(cve):
             raise RequestError(f"{cve!r} is no CVE", hint="It is written like this: CVE-2026-12345.")
-        mine = select_scope(index, fleet, UpdateFilter())
-        lacking = 0
-        for name, version in index.cves.get(cve, ()):
-            update = index.updates.get(name)
-            bits = update.versions.get(version, 0) & mine if update is not None else 0
-            if bits:
-                patches.append(name)
-                lacking |= bits
-        machines = sorted(index.list_machines(lacking))
-    return models.Cve(cve=cve, patches=sorted(set(patches)), machines=machines)
+        return find_cve(index, select_scope(index, fleet, UpdateFilter()), cve)
 
 
 @router.get("/windows", tags=["Fleet"])

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.updates import MissingUpdateRow
 
 Item = TypeVar("Item")
 
@@ -58,50 +59,11 @@ class CalendarEntry(Window):
     overlaps: list[str]
 
 
-class MissingPatch(ApiModel):
-    """An update that a machine lacks."""
-
-    patch_name: str
-    patch_title: str | None
-    version_before: str | None
-    version: str
-    classifications: list[str]
-    severity: str
-    cves: list[str] | None
-    since_date_time: datetime | None
-    reason: str = Field(description="Why it is not installed.")
-    maintenance_run_id: str | None = Field(description="The run that says so.")
-
-
 @row
 class MachineDetails(MachineRow):
     """A machine, with the updates that it lacks."""
 
-    patches: Annotated[tuple[MissingPatch, ...], Column("The updates that it lacks.")]
-
-
-class PatchSummary(ApiModel):
-    """An update that some machines lack."""
-
-    patch_name: str
-    patch_title: str
-    kb_id: str
-    version: str
-    classifications: list[str]
-    severity: str
-    machines: int
-    cve_count: int | None
-    since_date_time: datetime | None
-    published_date_time: datetime | None
-    withheld: int = Field(description="On how many machines it is held or blocked.")
-
-
-class Cve(ApiModel):
-    """A CVE, and which machines lack a fix of it."""
-
-    cve: str
-    patches: list[str]
-    machines: list[str]
+    patches: Annotated[tuple[MissingUpdateRow, ...], Column("The updates that it lacks.")]
 
 
 class Overview(ApiModel):

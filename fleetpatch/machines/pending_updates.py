@@ -28,13 +28,13 @@ class PendingUpdate:
 
 
 def list_pending_updates(
-    explanations: Iterable[Explanation], missing_since: Mapping[str, datetime]
+    explanations: Iterable[Explanation], missing_since: Mapping[tuple[str, str], datetime]
 ) -> tuple[PendingUpdate, ...]:
     """Return what a machine lacks, critical and security updates first.
 
     Args:
         explanations: of the machine, as History.explain_updates returns them: pending updates, then runs, newest first.
-        missing_since: since when it lacks a fix, by the update's name.
+        missing_since: since when it lacks a fix, by the machine's and the update's name.
     """
     pending: list[Explanation] = []
     by_update: dict[str, Explanation] = {}
@@ -48,10 +48,10 @@ def list_pending_updates(
 
 
 def _build_pending(
-    pending: Explanation, result: Explanation | None, missing_since: Mapping[str, datetime]
+    pending: Explanation, result: Explanation | None, missing_since: Mapping[tuple[str, str], datetime]
 ) -> PendingUpdate:
     update = pending.update
-    since = missing_since.get(update.name)
+    since = missing_since.get((pending.machine, update.name))
     # A hold or a block that the machine reports now says more than what a run found earlier. And once a run has
     # installed an update, what is pending again came later.
     if result is None or result.state in SUCCESSFUL_UPDATE_STATES or update.remark:

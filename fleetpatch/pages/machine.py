@@ -131,7 +131,7 @@ def read_details(context: WebContext, name: str) -> MachineDetails:
     if newest is None or newest.packages is None:
         answered = history.read_latest_assessments([name], answered=True).get(name)
     pending = list_pending_updates(
-        history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, name)
+        history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, [name])
     )
     return MachineDetails(
         state=read_machine_state(database, name),

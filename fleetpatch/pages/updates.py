@@ -15,15 +15,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.pages.paging import build_page
 from fleetpatch.updates.automatic_state import read_automatic_state
-from fleetpatch.updates.list_filter import (
-    CveRow,
-    UpdateFilter,
-    UpdateRow,
-    list_cves,
-    list_systems,
-    list_updates,
-    select_scope,
-)
+from fleetpatch.updates.list_filter import UpdateFilter, list_cves, list_systems, list_updates, select_scope
 from fleetpatch.updates.pending_index import rank_classification, rank_severity
 from fleetpatch.updates.selection_forecast import Forecaster, UpdateForecast
 from fleetpatch.web.context import WebContext, get_context
@@ -31,6 +23,7 @@ from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import PackageState, Update
+from tasks.domain.rows.updates import CveRow, UpdateRow
 from tasks.domain.states import Classification, Severity, UpdateState
 from tasks.records.queries.fleet.updates import (
     LastResult,

@@ -13,6 +13,8 @@ from fleetpatch.updates.pending_index import (
     rank_classification,
     rank_severity,
 )
+from tasks.domain.rows import list_fields
+from tasks.domain.rows.updates import CveMachinesRow, CveRow, UpdateRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,49 +26,6 @@ class UpdateFilter:
     severity: str = ""
     os: str = ""
     scope: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRow:
-    """One line of the list by update.
-
-    Attributes:
-        machines: how many machines lack it.
-        other_versions: how many other versions are available to some of them.
-        since: since when the first of them lacks it.
-        cves: number of CVEs that it fixes; None: not known.
-        withheld: on how many machines it is held or blocked.
-    """
-
-    name: str
-    title: str
-    kb: str
-    classification: str
-    severity: str
-    version: str
-    other_versions: int
-    machines: int
-    since: datetime | None
-    published: datetime | None
-    cves: int | None
-    withheld: int
-
-
-@dataclass(frozen=True, slots=True)
-class CveRow:
-    """One line of the list by CVE.
-
-    Attributes:
-        updates: names of the updates that fix it, for machines that lack them.
-    """
-
-    cve: str
-    updates: tuple[str, ...]
-    severity: str
-    machines: int
-    since: datetime | None
-    published: datetime | None
-    withheld: int
 
 
 def select_scope(index: PendingIndex, fleet: FleetSnapshot, wanted: UpdateFilter) -> MachineBits:
@@ -106,6 +65,23 @@ def list_cves(index: PendingIndex, machines: MachineBits, wanted: UpdateFilter) 
         if row is not None and (not text or text in cve.casefold() or any(text in n.casefold() for n in row.updates)):
             found.append(row)
     return found
+
+
+def find_cve(index: PendingIndex, machines: MachineBits, cve: str) -> CveMachinesRow:
+    """Return a CVE with those of these machines that lack a fix, as far as fixes of it are known."""
+    selected = {name: update.machines & machines for name, update in index.updates.items()}
+    fixes = index.cves.get(cve, [])
+    row = _build_cve_row(index, cve, fixes, selected)
+    if row is None:
+        return CveMachinesRow(
+            cve=cve, updates=(), severity="", machines=0, since=None, published=None, withheld=0, names=()
+        )
+    lacking: MachineBits = 0
+    for name, version in fixes:
+        if name in index.updates:
+            lacking |= selected[name] & index.updates[name].versions.get(version, 0)
+    values = {field.name: getattr(row, field.name) for field in list_fields(CveRow)}
+    return CveMachinesRow(**values, names=tuple(sorted(index.list_machines(lacking))))
 
 
 def _iterate_selected(

@@ -184,7 +184,7 @@ def test_the_oldest_update_is_the_one_that_was_seen_first(records: SqlRecords) -
         connection.execute(table.insert(), {"machine": "a", "name": "new", "since": make.START + 5 * DAY})
     found = find_oldest_update(records.database, lambda _: True)
     assert found == OldUpdate("b", "new", make.at(99), machines=2)  # a had it meanwhile; no claim makes b's older
-    assert read_missing_since(records.database, "b")["new"].year == 2020
+    assert read_missing_since(records.database, ["a", "b"])["b", "new"].year == 2020
 
 
 def test_of_the_oldest_updates_it_is_one_that_most_machines_lack(records: SqlRecords) -> None:

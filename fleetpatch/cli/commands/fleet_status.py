@@ -11,7 +11,6 @@ from typer.core import TyperGroup
 from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
 from fleetpatch.cli.runtime.output import print_json
 from inventory.machine import Machine
-from tasks.domain.model import Assessment
 from tasks.domain.protocols.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -76,22 +75,32 @@ def list_updates(
     as_json: JsonOption = False,
 ) -> None:
     """List missing updates, from the last assessment. Contacts no machine."""
+    from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.views.fleet_status import (
-        build_missing_updates_json,
         find_missing_updates,
         print_missing_by_machine,
         print_missing_by_update,
     )
+    from tasks.records.queries.fleet.machine_history import read_missing_since
+    from tasks.records.update_rows import build_missing_update_row
+    from tasks.reports.rows import build_row_json
 
-    found = _load_machines(scope, inventory)
-    latest = _read_assessments(found, records, answered=True)
-    missing_updates = find_missing_updates(found, latest, urgent=urgent)
+    machines = _load_machines(scope, inventory)
+    names = [machine.name for machine in machines]
+    history = open_history(records)
+    latest = history.read_latest_assessments(names, answered=True)
+    missing_updates = find_missing_updates(machines, latest, urgent=urgent)
     if as_json:
-        print_json(build_missing_updates_json(missing_updates))
+        since = read_missing_since(history.database, names)
+        rows = (
+            build_missing_update_row(machine.name, update, since.get((machine.name, update.name)))
+            for machine, update in missing_updates
+        )
+        print_json({"updates": [build_row_json(row) for row in rows]})
     elif by == "machine":
-        print_missing_by_machine(missing_updates, found, latest)
+        print_missing_by_machine(missing_updates, machines, latest)
     else:
-        print_missing_by_update(missing_updates, found, latest)
+        print_missing_by_update(missing_updates, machines, latest)
 
 
 def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) -> "list[MachineRow]":
@@ -127,10 +136,3 @@ def _load_machines(scope: str, inventory: Path | None) -> Sequence[Machine]:
 
     _, found = load_machines_in_scope(inventory, scope)
     return found
-
-
-def _read_assessments(machines: Sequence[Machine], records: str | None, *, answered: bool) -> dict[str, Assessment]:
-    """Return the latest assessment of each machine that has one; with ``answered``, the latest one with an answer."""
-    from fleetpatch.cli.runtime.run_lookup import open_history
-
-    return open_history(records).read_latest_assessments([machine.name for machine in machines], answered=answered)

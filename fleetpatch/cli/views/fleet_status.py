@@ -97,30 +97,6 @@ def find_missing_updates(
     ]
 
 
-def build_missing_updates_json(missing_updates: MissingUpdates) -> dict[str, object]:
-    """Return missing updates as JSON data."""
-    return {
-        "updates": [
-            {
-                "machineName": machine.name,
-                "patchName": update.name,
-                "patchTitle": update.title or None,
-                "versionBefore": update.installed,
-                "version": update.available,
-                "classifications": [update.classification.value],
-                "severity": update.severity,
-                "cves": None if update.cves is None else list(update.cves),
-                "origins": list(update.origins),
-                "sizeBytes": update.size_bytes,
-                "held": update.held,
-                "blocked": update.blocked,
-                "needsLicence": update.needs_licence,
-            }
-            for machine, update in missing_updates
-        ]
-    }
-
-
 def print_missing_by_update(
     missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
 ) -> None:

@@ -47,6 +47,7 @@ class Column:
         json_name: the name in JSON and in the API, Azure's where Azure has one; "": see ``Field.json_name``.
         unit: of a number.
         is_prose: whether its text is a sentence, which may be on several lines. Names and ids are not.
+        is_list_in_json: whether JSON has the value in a list, where Azure allows several.
     """
 
     description: str
@@ -54,6 +55,23 @@ class Column:
     json_name: str = ""
     unit: ColumnUnit = ""
     is_prose: bool = False
+    is_list_in_json: bool = False
+
+    def __get_pydantic_core_schema__(
+        self,
+        value_type: object,
+        handler: Callable[[object], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Return how pydantic writes the column."""
+        schema = handler(value_type)
+        if not self.is_list_in_json:
+            return schema
+        serialization = {
+            "type": "function-plain",
+            "function": lambda value: [value],
+            "return_schema": {"type": "list", "items_schema": schema},
+        }
+        return {**schema, "serialization": serialization}
 
     def __get_pydantic_json_schema__(
         self,

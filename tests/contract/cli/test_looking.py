@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.model import LivePatching, RepositoryProblem
+from tasks.domain.rows import list_fields
+from tasks.domain.rows.updates import MissingUpdateRow
 from tasks.reports.formatting import NO_FIGURE
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
@@ -137,7 +139,12 @@ def test_updates_by_update_and_by_machine(stage: Stage) -> None:
     assert "vim" in by_update
     assert "vim" not in stage.run("updates", "--urgent").out
     assert stage.run("updates", "--by", "machine").out.count("openssl") == 2
-    assert len(stage.run("updates", "--json").json["updates"]) == 3
+    of_a, *others = stage.run("updates", "--json").json["updates"]
+    assert len(others) == 2
+    assert (of_a["machineName"], of_a["patchName"], of_a["classifications"]) == ("a", "openssl", ["Security"])
+    assert of_a["sinceDateTime"] is not None
+    assert of_a["reason"] is None  # the command looked at no run and at no window
+    assert set(of_a) == {field.json_name for field in list_fields(MissingUpdateRow)}
 
 
 def test_what_was_never_assessed_is_said(stage: Stage) -> None:

@@ -1,14 +1,17 @@
 """The REST API: every answer is as its OpenAPI document says, errors are problems, and each act needs its role."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
+from fleetpatch.cli.app import app
 from tasks.records.requested_runs import SqlRequestedRuns
 from tests.contract.web.test_acts import BOB, Prefect
 from tests.support.fake_clock import FakeClock
@@ -95,14 +98,25 @@ def test_every_machine_and_run_and_cve_can_be_read(sample: tuple[Site, SampleFle
     machines = site.get("/api/v1/machines", headers=VIEWER).json()["items"]
     assert any(each["complianceState"] == "NonCompliant" for each in machines)
     lacking: set[str] = set()
+    patches: list[dict[str, Any]] = []
     for each in machines[:6]:
         answer = site.get(f"/api/v1/machines/{each['machineName']}", headers=VIEWER)
         found = check(site, "get", "/machines/{name}", answer)
         lacking |= {cve for patch in found["patches"] for cve in patch["cves"] or ()}
+        patches += [{**patch, "reason": None, "maintenanceRunId": None} for patch in found["patches"]]
     assert lacking
+    inventory, url = site.context.settings.inventory, site.records.database.url
+    command = CliRunner().invoke(app, ["updates", "--json", "-i", str(inventory), "--records", str(url)])
+    names = {each["machineName"] for each in machines[:6]}
+    of_command = [each for each in json.loads(command.stdout)["updates"] if each["machineName"] in names]
+    assert sorted(of_command, key=json.dumps) == sorted(patches, key=json.dumps)  # but for what runs say of them
     cve = min(lacking)
     answer = site.get(f"/api/v1/cves/{cve}", headers=VIEWER)
-    assert check(site, "get", "/cves/{cve}", answer)["machines"]
+    of_cve = check(site, "get", "/cves/{cve}", answer)
+    assert of_cve["machines"]
+    assert len(of_cve["machines"]) == of_cve["machineCount"] >= of_cve["withheld"]
+    unknown = check(site, "get", "/cves/{cve}", site.get("/api/v1/cves/CVE-1999-00001", headers=VIEWER))
+    assert (unknown["machineCount"], unknown["machines"], unknown["patches"]) == (0, [], [])
     for run_id in fleet.runs.values():
         answer = site.get(f"/api/v1/runs/{run_id}", headers=VIEWER)
         assert check(site, "get", "/runs/{run_id}", answer)["run"]["maintenanceRunId"] == run_id

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import pytest
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from tasks.domain.rows import Column, list_fields, row
 from tasks.domain.states import Compliance
@@ -99,6 +100,19 @@ def test_the_api_documents_a_row_by_its_columns() -> None:
     assert list(properties) == [field.json_name for field in list_fields(Machine)]
     assert properties["machineName"]["description"] == "Its name in the inventory."
     assert schemas["LastRun"]["required"] == ["maintenanceRunId", "state"]
+
+
+def test_a_single_value_is_a_list_where_azure_allows_several() -> None:
+    @row
+    class Update:
+        classification: Annotated[Compliance, Column("Of it.", json_name="classifications", is_list_in_json=True)]
+
+    update = Update(classification=Compliance.COMPLIANT)
+    assert build_row_json(update) == {"classifications": ["Compliant"]}
+    assert list(iterate_csv_rows(Update, [update])) == [["classification"], ["Compliant"]]
+    schema = TypeAdapter(Update).json_schema(mode="serialization")["properties"]["classifications"]
+    assert schema["type"] == "array"
+    assert schema["description"] == "Of it."
 
 
 def test_headings_are_the_columns_words() -> None:

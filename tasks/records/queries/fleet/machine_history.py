@@ -1,7 +1,9 @@
 """Reads the past and the present of one machine, from columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 
 from sqlalchemy import func, select
 
@@ -9,6 +11,8 @@ from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.page_tables import machine_states, run_progress
 from tasks.records.storage.database import Database
+
+_CHUNK = 500  # names in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +136,17 @@ def read_recorded_names(database: Database) -> tuple[str, ...]:
         return tuple(connection.execute(select(machine_states.c.machine)).scalars())
 
 
-def read_missing_since(database: Database, machine: str) -> dict[str, datetime]:
-    """Return since when each update of a machine has been pending, by the update's name: the earliest that is known.
+def read_missing_since(database: Database, machines: Sequence[str]) -> dict[tuple[str, str], datetime]:
+    """Return since when updates of machines have been pending, by machine and name: the earliest that is known.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    found: dict[str, datetime] = {}
+    missing_since: dict[tuple[str, str], datetime] = {}
     with database.begin_read("read since when updates are missing") as connection:
-        for table in (schema.assessment_updates, schema.missing_fixes):
-            query = select(table.c.name, table.c.since).where(table.c.machine == machine, table.c.since.is_not(None))
-            for name, since in connection.execute(query).tuples():
-                found[name] = min(since, found.get(name, since))
-    return found
+        for table, start in product((schema.assessment_updates, schema.missing_fixes), range(0, len(machines), _CHUNK)):
+            query = select(table.c.machine, table.c.name, table.c.since).where(table.c.since.is_not(None))
+            query = query.where(table.c.machine.in_(machines[start : start + _CHUNK]))
+            for machine, name, since in connection.execute(query).tuples():
+                missing_since[machine, name] = min(since, missing_since.get((machine, name), since))
+    return missing_since

@@ -1,0 +1,97 @@
+"""Updates as lists show them: on one machine, over all machines that lack them, and by the CVEs that they fix."""
+
+from datetime import datetime
+from typing import Annotated
+
+from tasks.domain.rows.columns import Column, row
+from tasks.domain.states import Classification
+
+
+@row
+class MissingUpdateRow:
+    """An update that a machine lacks."""
+
+    machine: Annotated[str, Column("The machine.", json_name="machineName")]
+    name: Annotated[str, Column("Its name.", heading="update", json_name="patchName")]
+    title: Annotated[str | None, Column("Its title.", json_name="patchTitle", is_prose=True)]
+    arch: Annotated[str, Column('Its architecture; "": it has none.', json_name="architecture")]
+    installed: Annotated[str | None, Column("The version that is installed; null: none is.", json_name="versionBefore")]
+    available: Annotated[str, Column("The version that is available.", heading="new version", json_name="version")]
+    classification: Annotated[
+        Classification, Column("Its classification.", json_name="classifications", is_list_in_json=True)
+    ]
+    severity: Annotated[str, Column('Its severity, in the publisher\'s word; "": it names none.')]
+    kb: Annotated[str | None, Column("Its KB number.", heading="KB", json_name="kbId")]
+    cves: Annotated[
+        tuple[str, ...] | None, Column("The CVEs that it fixes; null: the publisher does not say.", heading="CVEs")
+    ]
+    origins: Annotated[tuple[str, ...], Column("The repositories that offer it.")]
+    size_bytes: Annotated[int | None, Column("The size of its download.", heading="size", unit="bytes")]
+    held: Annotated[bool, Column("Whether a hold on the machine excludes it.")]
+    blocked: Annotated[str, Column('Why the machine can\'t install it; "": it can.', is_prose=True)]
+    needs_licence: Annotated[bool, Column("Whether somebody has to accept its licence.")]
+    published: Annotated[datetime | None, Column("When it was published.", json_name="publishedDateTime")]
+    since: Annotated[
+        datetime | None,
+        Column("Since when the machine has lacked it.", heading="missing since", json_name="sinceDateTime"),
+    ]
+    reason: Annotated[
+        str | None,
+        Column("Why it is not installed; null: runs and windows were not looked at.", is_prose=True),
+    ]
+    run_id: Annotated[str | None, Column("The run that says so.", heading="run", json_name="maintenanceRunId")]
+
+
+@row
+class UpdateRow:
+    """An update that some machines lack."""
+
+    name: Annotated[str, Column("Its name.", heading="update", json_name="patchName")]
+    title: Annotated[str, Column("Its title.", json_name="patchTitle")]
+    kb: Annotated[str, Column("Its KB number.", json_name="kbId")]
+    classification: Annotated[
+        str,
+        Column("The most urgent of its classifications.", json_name="classifications", is_list_in_json=True),
+    ]
+    severity: Annotated[str, Column("The worst of its severities.")]
+    version: Annotated[str, Column("The newest of the versions that machines are offered.", heading="newest version")]
+    other_versions: Annotated[
+        int, Column("Other versions that machines are offered.", json_name="otherVersionCount", unit="count")
+    ]
+    machines: Annotated[int, Column("Machines that lack it.", unit="count")]
+    since: Annotated[
+        datetime | None,
+        Column("Since when the first machine has lacked it.", heading="missing since", json_name="sinceDateTime"),
+    ]
+    published: Annotated[datetime | None, Column("When it was published.", json_name="publishedDateTime")]
+    cves: Annotated[
+        int | None,
+        Column("CVEs that it fixes; null: no publisher names them.", json_name="cveCount", unit="count"),
+    ]
+    withheld: Annotated[int, Column("On how many machines it is held or blocked.", unit="count")]
+
+
+@row
+class CveRow:
+    """A CVE for which some machines lack a fix."""
+
+    cve: Annotated[str, Column("The CVE.", heading="CVE")]
+    updates: Annotated[
+        tuple[str, ...],
+        Column("The updates that fix it, for the machines that lack one.", heading="fixed by", json_name="patches"),
+    ]
+    severity: Annotated[str, Column('The worst severity of these updates; "": no machine lacks one.')]
+    machines: Annotated[int, Column("Machines that lack a fix.", json_name="machineCount", unit="count")]
+    since: Annotated[
+        datetime | None,
+        Column("Since when the first machine has lacked a fix.", heading="missing since", json_name="sinceDateTime"),
+    ]
+    published: Annotated[datetime | None, Column("When the first fix was published.", json_name="publishedDateTime")]
+    withheld: Annotated[int, Column("On how many machines a fix is held or blocked.", unit="count")]
+
+
+@row
+class CveMachinesRow(CveRow):
+    """A CVE, and which machines lack a fix of it."""
+
+    names: Annotated[tuple[str, ...], Column("The machines that lack a fix.", json_name="machines")]
