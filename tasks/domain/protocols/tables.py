@@ -5,28 +5,14 @@ from typing import Any, Final, Protocol
 
 from tasks.domain.rows import ColumnKind, list_kinds
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
 
 Columns = Mapping[str, ColumnKind]
 
 TABLES: Final[Mapping[str, Columns]] = {
     "machines": list_kinds(MachineRow),
-    "updates": {
-        "machine": "text",
-        "name": "text",
-        "update_id": "text",
-        "arch": "text",
-        "classification": "text",
-        "severity": "text",
-        "installed": "text",
-        "available": "text",
-        "kb": "text",
-        "held": "boolean",
-        "blocked": "text",
-        "published": "time",
-        "assessed_at": "time",
-        "missing_since": "time",
-    },
-    "update_cves": {"name": "text", "version": "text", "cve": "text"},
+    "updates": list_kinds(RecordedUpdateRow),
+    "update_cves": list_kinds(UpdateCveRow),
     "runs": {
         "id": "text",
         "kind": "text",

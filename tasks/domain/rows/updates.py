@@ -95,3 +95,34 @@ class CveMachinesRow(CveRow):
     """A CVE, and which machines lack a fix of it."""
 
     names: Annotated[tuple[str, ...], Column("The machines that lack a fix.", json_name="machines")]
+
+
+@row
+class RecordedUpdateRow:
+    """A missing update as the table ``updates`` of queries has it: what columns of the records say."""
+
+    machine: Annotated[str, Column("The machine.", json_name="machineName")]
+    name: Annotated[str, Column("Its name.", json_name="patchName")]
+    update_id: Annotated[str, Column("Its id on the machine: the name, and more where names are not unique.")]
+    arch: Annotated[str, Column('Its architecture; "": it has none.', json_name="architecture")]
+    classification: Annotated[str, Column("Its classification.", json_name="classifications", is_list_in_json=True)]
+    severity: Annotated[str, Column("Its severity, in the publisher's word.")]
+    installed: Annotated[str | None, Column("The version that is installed.", json_name="versionBefore")]
+    available: Annotated[str, Column("The version that is available.", json_name="version")]
+    kb: Annotated[str, Column('Its KB number; "": it has none.', json_name="kbId")]
+    held: Annotated[bool, Column("Whether a hold on the machine excludes it.")]
+    blocked: Annotated[str, Column('Why the machine can\'t install it; "": it can.', is_prose=True)]
+    published: Annotated[datetime | None, Column("When it was published.", json_name="publishedDateTime")]
+    assessed_at: Annotated[datetime | None, Column("When the machine said so.")]
+    missing_since: Annotated[
+        datetime | None, Column("Since when automatic patching counts it as missing; null: it does not.")
+    ]
+
+
+@row
+class UpdateCveRow:
+    """A CVE that a version of an update fixes, as the table ``update_cves`` of queries has it."""
+
+    name: Annotated[str, Column("The update's name.", json_name="patchName")]
+    version: Annotated[str, Column("The version that fixes it.")]
+    cve: Annotated[str, Column("The CVE.", heading="CVE")]
