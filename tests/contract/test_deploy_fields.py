@@ -17,7 +17,7 @@ from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
 from deployments.refresh_schedules import refresh_schedules
 from deployments.sync import actual_state as listings
-from deployments.sync.change_applier import cancel_waiting_run, put_deployment
+from deployments.sync.change_applier import cancel_waiting_run
 from deployments.sync.model import Change, ChangeAction, WaitingRun
 from deployments.sync.plan import SyncPlan, build_plan
 from flows.prefect_api import pagination
@@ -332,18 +332,6 @@ def test_two_fleets_on_one_server_leave_each_other_alone(place: Place, tmp_path:
         for each in north.offered.client.read_deployments():
             if "fleetpatch:fleet=north" in each.tags:
                 north.offered.client.delete_deployment(each.id)
-
-
-def test_what_an_earlier_release_has_put_there_is_moved_and_not_doubled(place: Place) -> None:
-    client = place.offered.client
-    ours = next(each for each in place.examined().desired.deployments if each.flow == "reconcile-fleet")
-    put_deployment(client, client.create_flow_from_name("reconcile-fleet"), replace(ours, name="scheduled"))
-
-    assert place.differences() == ["remove deployment reconcile-fleet/scheduled: "]
-    place.deploy(prune=False)
-
-    assert place.differences() == []
-    assert [name for name in standing_names(place, "fields") if name.startswith("reconcile-fleet/")] == [ours.full_name]
 
 
 def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> None:
