@@ -17,8 +17,7 @@ from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge
 from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence
-from flows.ports.ports import Ports, Runner
-from flows.ports.progress import announce_waves
+from flows.ports.ports import Ports, Runner, announce_waves
 from flows.ports.unavailable_transport import connect_or_explain
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -36,10 +35,9 @@ from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
 from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.run_context import MachineInstances, RunContext
 from tasks.steps.hooks import restore_hook_results
 from tasks.steps.report import build_assessment_outcome, build_dry_run_outcome, build_outcome, report
 

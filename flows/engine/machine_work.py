@@ -1,21 +1,22 @@
 """The work on one machine in its wave: late assessment, steps, outcome. Waves and the queue of turns share it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from flows.engine.failure_counter import FailureCounter
-from flows.engine.late_machines import assess_late_machine, recall_wake
 from flows.engine.machine_pool import may_retry_assessment
 from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import Outcome
+from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.states import OperationState, Step
+from tasks.rules.runs.power import restore_power_cycle
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
 from tasks.steps.report import build_outcome
-from tasks.steps.wake import can_wake
+from tasks.steps.wake import can_wake, is_wake_due, judge_wake, wake_machine
 
 UNAPPROVED_REASON = "it could not be reached when the plan was made, so what would be done on it was not approved"
 
@@ -146,3 +147,43 @@ def is_left_open(context: MachineContext) -> bool:
 def is_under_way(context: MachineContext) -> bool:
     """Return whether an earlier process of the run may have changed a machine, or has run hooks for it."""
     return context.state.was_started or context.state.before_hooks_ran
+
+
+def recall_wake(context: MachineContext) -> None:
+    """Recall from the journal that an earlier process of this run has powered a machine on.
+
+    A run that is resumed before it had any plan begins anew, and its machines have lost their state.
+    """
+    if not can_wake(context) or context.state.power is not None:
+        return
+    with _record_failures(context):
+        cycle = restore_power_cycle(context.records.read_entries(context.run.id, context.name))
+        context.state = replace(context.state, power=cycle)
+        if context.state.plan is not None and context.state.error is None:
+            judge_wake(context)
+
+
+def assess_late_machine(context: MachineContext, execute: Callable[[MachineContext, Step], MachineState]) -> None:
+    """Assess and plan a machine in its wave. One that still does not answer is powered on, if the inventory says how.
+
+    The window is open when this is called. Nothing is powered on before.
+    """
+    with _record_failures(context):
+        run_steps(context, execute, last=Step.ASSESS)
+        if context.state.error is None:
+            judge_wake(context)  # an earlier process of this run may have powered it on
+        elif is_wake_due(context) and wake_machine(context):
+            context.forget_assessment()
+            run_steps(context, execute, last=Step.ASSESS)
+
+
+@contextmanager
+def _record_failures(context: MachineContext) -> Iterator[None]:
+    """Stop the run if the records fail. The machine does not begin then."""
+    try:
+        yield
+    except RecordsError as error:
+        context.stop_token.request_stop(f"the records failed: {error.message}")
+        context.state = replace(context.state, error=ErrorInfo.from_error(error))
+    finally:
+        context.transport.close()

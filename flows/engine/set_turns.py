@@ -12,9 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from flows.engine.member_questions import MemberQuestions
+from flows.engine.member_questions import MemberQuestions, SetRoles
 from flows.engine.run_slots import RunSlots
-from flows.engine.set_roles import SetRoles
 from flows.ports.ports import Ports
 from inventory.machine_sets import MachineSet
 from tasks.domain.errors import RecordsError, RecordsUnavailable

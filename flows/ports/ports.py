@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
-from flows.ports.progress import RunProgress, UnrecordedProgress
 from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.protocols.leases import Leases
+from tasks.domain.protocols.leases import LeaseHolder, Leases
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.set_slots import SetSlots
@@ -25,6 +25,40 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken
+
+
+class RunProgress(Protocol):
+    """Records the progress of a run. Its methods neither raise nor wait."""
+
+    def record_run(self, run_id: str, holder: LeaseHolder | None) -> AbstractContextManager[None]:
+        """Record what the listener gets inside the block as the progress of this run.
+
+        Args:
+            run_id: the id of the run.
+            holder: this process, if it has the lease of the run.
+        """
+        ...
+
+    def expect_machines(self, waves: Mapping[str, int | None]) -> None:
+        """Receive all machines of the run in their order, with the number of their wave; None: no wave."""
+        ...
+
+
+class UnrecordedProgress:
+    """Records nothing."""
+
+    def record_run(self, run_id: str, holder: LeaseHolder | None) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol's
+        """Do nothing."""
+        return nullcontext()
+
+    def expect_machines(self, waves: Mapping[str, int | None]) -> None:
+        """Do nothing."""
+
+
+def announce_waves(progress: RunProgress, waves: Sequence[Wave]) -> None:
+    """Make the order of a run visible from the start, before anything is known of its machines."""
+    progress.expect_machines({name: wave.number for wave in waves for name in wave.machines})
+
 
 logger = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ from tasks.steps.checkpoint import record_new_plan, restore_new_plan
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.jobs.install_log import InstallLog
 from tasks.steps.jobs.install_result import (
+    InstallLog,
     find_retry_candidates,
     read_current_versions,
     record_install_result,

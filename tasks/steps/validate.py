@@ -40,8 +40,7 @@ from tasks.steps.machine.package_state import (
     read_package_state,
     wait_for_idle_packages,
 )
-from tasks.steps.machine.service_states import read_service_states
-from tasks.steps.machine.unit_states import read_unit_states
+from tasks.steps.machine.service_states import read_service_states, read_unit_states
 
 POLL_SECONDS = 2.0
 REFRESH_PAUSE_SECONDS = 60.0

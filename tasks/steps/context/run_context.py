@@ -1,6 +1,7 @@
-"""The ports and options of one run. All its machines share them."""
+"""The ports and options of one run. All its machines share them. It notices a machine that has two names."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -17,10 +18,38 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.transport import Transport
-from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
+
+
+class MachineInstances:
+    """The machines that a run has met, each with the name under which it met it first. Safe for use by many threads.
+
+    The machine's own lock has the last word: it is of a run and a name, also for a second process of the run.
+
+    Args:
+        known: the names and the facts of the machines that an earlier process of the run has met.
+    """
+
+    def __init__(self, known: Iterable[tuple[str, Facts | None]] = ()) -> None:
+        self._names: dict[str, str] = {}
+        self._lock = threading.Lock()
+        for name, facts in known:
+            self.meet(facts, name)
+
+    def meet(self, facts: Facts | None, name: str) -> str:
+        """Return the other name under which the run has met this machine before, or "".
+
+        Args:
+            facts: of the machine. Without them, or without an id of the instance, nothing is said.
+            name: the name under which it answered now.
+        """
+        if facts is None or not facts.instance_id:
+            return ""
+        with self._lock:
+            first = self._names.setdefault(facts.instance_id, name)
+        return "" if first == name else first
 
 
 def _refuse_hook(hook: Hook, subject: str, deadline: Deadline) -> NoReturn:  # noqa: ARG001 - the call's parameters

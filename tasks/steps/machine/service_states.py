@@ -1,14 +1,79 @@
-"""Asks a Windows machine how it starts services, and whether they run."""
+"""Asks a machine about its services: why units of systemd are not active, how Windows starts services."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from inventory.name_lists import format_count
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.rules.machine_checks.service_starts import ServiceStatus
+from tasks.rules.machine_checks.units import UnitStatus
 from tasks.steps.context.machine_context import MachineContext
+
+_MAX_UNITS: Final = 200
+"""Of more units, nobody reads the words."""
+_STARTERS: Final = ("WantedBy", "RequiredBy", "UpheldBy")
+
+
+def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[UnitStatus, ...]:
+    """Return what systemd says of these units. Changes nothing.
+
+    Raises:
+        TransportError: no answer.
+        ProtocolViolation: the answer is not valid.
+    """
+    asked = tuple(names[:_MAX_UNITS])
+    if not asked:
+        return ()
+    answer = context.transport.run_script(
+        Script("unit_states", {"units": asked}), deadline=context.build_read_deadline()
+    )
+    words = {str(each.get("name")): str(each.get("text", "")) for each in answer.find_records("words")}
+    shown = next(iter(answer.find_records("section")), {})
+    blocks = list(_parse_blocks(str(shown.get("text", ""))))
+    if len(blocks) != len(asked):
+        counted = format_count(len(blocks), "unit")
+        raise ProtocolViolation(
+            f"systemctl shows {counted} of {len(asked)} (exit code {shown.get('exit_code')}): "
+            f"{str(shown.get('stderr', ''))[-300:]}"
+        )
+    return tuple(build_unit_status(name, block, words.get(name, "")) for name, block in zip(asked, blocks, strict=True))
+
+
+def build_unit_status(name: str, shown: Mapping[str, str], words: str = "") -> UnitStatus:
+    """Return a unit's status from the properties that systemctl shows.
+
+    Args:
+        name: the name that was asked for.
+        shown: the properties. Old versions of systemd lack some.
+        words: the unit's last words in the log.
+    """
+    was_checked = shown.get("ConditionTimestampMonotonic", "0") not in {"", "0"}
+    return UnitStatus(
+        name,
+        load=shown.get("LoadState", ""),
+        active=shown.get("ActiveState", ""),
+        sub=shown.get("SubState", ""),
+        kind=shown.get("Type", ""),
+        wanted_by=tuple(word for key in _STARTERS for word in shown.get(key, "").split()),
+        triggered_by=tuple(shown.get("TriggeredBy", "").split()),
+        has_bus_name=bool(shown.get("BusName")),
+        has_job=shown.get("Job", "") not in {"", "0"},
+        lacks_condition=was_checked and shown.get("ConditionResult") == "no",
+        was_active=shown.get("ActiveEnterTimestampMonotonic", "0") not in {"", "0"},
+        words=words,
+    )
+
+
+def _parse_blocks(text: str) -> Iterator[Mapping[str, str]]:
+    """Yield the properties of each unit: an empty line separates two units."""
+    for block in text.strip("\n").split("\n\n"):
+        lines = (line.partition("=") for line in block.splitlines())
+        if found := {key: value for key, separator, value in lines if separator}:
+            yield found
+
 
 _MAX_SERVICES: Final = 200
 

@@ -11,7 +11,7 @@ from inventory.machine import Machine
 from tasks.domain.model import RunReport
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.same_machine import build_instance_id
-from tasks.steps.context.machine_instances import MachineInstances
+from tasks.steps.context.run_context import MachineInstances
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.sim_machine import SimMachine
