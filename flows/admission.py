@@ -198,7 +198,7 @@ class _AdmissionCheck:
         return check_admission(
             self._window,
             now,
-            [each.to_freeze(request.window.zone) for each in request.freezes if not request.override_freeze],
+            [freeze.to_freeze(request.window.zone) for freeze in request.freezes if not request.override_freeze],
             scheduled=self._has_start_time,
             policy=request.reboot,
             reserve_seconds=request.reboot_reserve_minutes * 60,
@@ -236,15 +236,15 @@ class _AdmissionCheck:
             return load_inventory(find_inventory(self._request.inventory)).machines
 
         with open_records(self._caller.records_url) as records:
-            self._request, why = limit_rollout_run(records.database, self._request, read_machines, now)
-        return AdmissionRefusal(WindowStatus.CANCELLED, why) if why else None
+            self._request, reason = limit_rollout_run(records.database, self._request, read_machines, now)
+        return AdmissionRefusal(WindowStatus.CANCELLED, reason) if reason else None
 
     def _claim_window(self, records: SqlRecords) -> WindowClaim | AdmissionRefusal:
         """Claim the window, unless the run comes from an outdated version of its deployment."""
-        why = self._origin.read_outdated_reason(self._caller.listener.on_message)
-        if why:
+        reason = self._origin.read_outdated_reason(self._caller.listener.on_message)
+        if reason:
             return AdmissionRefusal(
-                WindowStatus.REPLACED, f"the run was scheduled before a change and does not begin: {why}"
+                WindowStatus.REPLACED, f"the run was scheduled before a change and does not begin: {reason}"
             )
         return SqlWindowClaims(records.database).claim_window(
             self._schedule_key, self._window.start, self._run_id, self._origin.flow_run_id, self._clock.now()

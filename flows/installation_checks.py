@@ -129,17 +129,17 @@ def _check_requirements() -> list[Finding]:
 
 def _find_requirement_fault(text: str) -> str:
     try:
-        wanted = Requirement(text)
+        requirement = Requirement(text)
     except InvalidRequirement:
         return f"{text!r} can't be understood"
-    if wanted.marker is not None and not wanted.marker.evaluate():
+    if requirement.marker is not None and not requirement.marker.evaluate():
         return ""
     try:
-        version = importlib.metadata.version(wanted.name)
+        version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        return f"{wanted.name} is not installed"
-    fits = wanted.specifier.contains(version, prereleases=True)
-    return "" if fits else f"{wanted.name} {version} is installed; it has to be {wanted.specifier}"
+        return f"{requirement.name} is not installed"
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return "" if fits else f"{requirement.name} {version} is installed; it has to be {requirement.specifier}"
 
 
 def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
@@ -187,8 +187,8 @@ def _check_policy(records_url: str | None) -> tuple[Finding, ...]:
         return (Finding("policy", FindingLevel.BLOCK, error.message, error.hint),)
     if not deployed:
         return ()
-    if why := describe_difference(deployed, policy.files):
-        return (Finding("policy", FindingLevel.BLOCK, f"no run begins here: {why}", "docs/reference/policy.md"),)
+    if reason := describe_difference(deployed, policy.files):
+        return (Finding("policy", FindingLevel.BLOCK, f"no run begins here: {reason}", "docs/reference/policy.md"),)
     return (Finding("policy", FindingLevel.GOOD, f"deployed: {', '.join(file.path for file in policy.files)}"),)
 
 
@@ -221,7 +221,9 @@ def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:
 
 def _check_records(records_url: str | None) -> tuple[Finding, ...]:
     try:
-        abandoned_runs = [each for each in find_abandoned_runs(records_url) if not each.wait_reason]
+        abandoned_runs = [
+            abandoned_run for abandoned_run in find_abandoned_runs(records_url) if not abandoned_run.wait_reason
+        ]
         with open_records(records_url) as records:
             history = History(records)
             others = "" if history.read_runs(1) else describe_other_fleets(history.database)
@@ -232,7 +234,7 @@ def _check_records(records_url: str | None) -> tuple[Finding, ...]:
         return good, Finding("runs", FindingLevel.WARN, "this fleet has none", others)
     if not abandoned_runs:
         return good, Finding("runs", FindingLevel.GOOD, "none is abandoned")
-    names = join_first_names([each.run.id for each in abandoned_runs])
+    names = join_first_names([abandoned_run.run.id for abandoned_run in abandoned_runs])
     message = f"{len(abandoned_runs)} abandoned: {names}"
     return good, Finding(
         "runs", FindingLevel.WARN, message, "fleetpatch reconcile recovers them; --dry-run only lists them."

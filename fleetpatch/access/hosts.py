@@ -20,8 +20,8 @@ _NETLOC: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?
 
 def find_host(netloc: str) -> str:
     """Return the name or the address in "host:port", in small letters; "" if there is none, or anything else."""
-    found = _NETLOC.fullmatch(netloc)
-    return found[1].strip("[]").rstrip(".").lower() if found else ""
+    match = _NETLOC.fullmatch(netloc)
+    return match[1].strip("[]").rstrip(".").lower() if match else ""
 
 
 def is_known_host(settings: WebSettings, netloc: str) -> bool:

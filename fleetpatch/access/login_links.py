@@ -62,7 +62,7 @@ def end_sessions(records: SqlRecords, name: str, clock: Clock | None = None) -> 
 
 
 def _require_known(records: SqlRecords, name: str, logged_in: Collection[str]) -> None:
-    tokens = [each.name for each in SqlAccessTokens(records.database).list_tokens()]
+    tokens = [token.name for token in SqlAccessTokens(records.database).list_tokens()]
     actors, _ = SqlAuditLog(records.database).read_names()
     if name in {*tokens, *actors}:
         return

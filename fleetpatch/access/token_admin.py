@@ -71,12 +71,15 @@ def list_roles(roles: Iterable[str]) -> tuple[str, ...]:
     """
     wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
     try:
-        given = [parse_limited_role(word) for word in wanted]
+        limited_roles = [parse_limited_role(word) for word in wanted]
     except InventoryError as error:
         raise RequestError(error.message, hint=error.hint) from error
-    if not given:
+    if not limited_roles:
         raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
-    kept = (Role.VIEW.value, *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in given))
+    kept = (
+        Role.VIEW.value,
+        *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in limited_roles),
+    )
     kept = tuple(dict.fromkeys(kept))
     if len(",".join(kept)) > _MAX_ROLES_LENGTH:
         raise RequestError(

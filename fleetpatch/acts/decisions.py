@@ -87,5 +87,5 @@ def _require_digest(plan: str) -> None:
 def _require_not_stopping(context: WebContext, run: RunInfo) -> None:
     lease = context.records.leases.find_lease(run.id)
     if lease is not None and lease.stop is not None:
-        why = f": {lease.stop.reason}" if lease.stop.reason else ""
-        raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{why}", hint="Start a new run.")
+        reason = f": {lease.stop.reason}" if lease.stop.reason else ""
+        raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")

@@ -56,8 +56,10 @@ def read_live_runs(context: WebContext) -> LiveRuns:
     processes = read_run_processes(database, now)
     if not processes:
         return LiveRuns(())
-    wanted = RunFilter(states=tuple(state.value for state in UNFINISHED_RUN_STATES))
-    lines = [each for each in read_run_lines(database, wanted, 0, len(processes)) if each.run_id in processes]
+    run_filter = RunFilter(states=tuple(state.value for state in UNFINISHED_RUN_STATES))
+    lines = [
+        run_line for run_line in read_run_lines(database, run_filter, 0, len(processes)) if run_line.run_id in processes
+    ]
     lines.sort(key=lambda line: not processes[line.run_id].is_alive)  # only the first ones are shown
     states = [read_run_state(database, line, now, processes[line.run_id]) for line in lines[:MAX_RUNS]]
     found = tuple(map(summarize_run, states))
@@ -78,14 +80,14 @@ def summarize_run(state: RunState) -> LiveRun:
         states=state.states,
         working=working[:MAX_MACHINES],
         more=max(0, len(working) - MAX_MACHINES),
-        failed=tuple(each.name for each in state.machines if each.state == "Failed")[:MAX_MACHINES],
+        failed=tuple(machine.name for machine in state.machines if machine.state == "Failed")[:MAX_MACHINES],
     )
 
 
 def read_part(context: WebContext) -> Part:
     """Return what the streams of the overview send."""
     live = read_live_runs(context)
-    same = LiveRuns(tuple(replace(each, process=without_times(each.process)) for each in live.runs), live.more)
+    same = LiveRuns(tuple(replace(run, process=without_times(run.process)) for run in live.runs), live.more)
     return Part(same, lambda: {"runs": render_fragment(context, "live_runs_list.html.j2", live=live)})
 
 

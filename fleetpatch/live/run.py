@@ -110,6 +110,6 @@ def summarize_now(state: RunState, approval: str = "") -> RunNow:
 
 def compute_list_version(state: RunState, now: datetime) -> str:
     """Return a text that differs if the list of machines on the run's page does. Pure."""
-    listed = [(each.name, each.wave, each.state, each.step) for each in state.machines]
+    listed = [(machine.name, machine.wave, machine.state, machine.step) for machine in state.machines]
     turn = now.timestamp() // REFRESH_SECONDS if state.working else 0
     return blake2b(repr((state.parts is None, listed, turn)).encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -138,7 +138,11 @@ def build_plan_view(report: RunReport) -> PlanView:
 
 def _iterate_machines(report: RunReport, numbers: dict[str, int]) -> Iterator[PlannedMachine]:
     plans = {plan.machine: plan for plan in report.plans}
-    errors = {each.machine: each.error.message for each in report.assessments if each.error is not None}
+    errors = {
+        assessment.machine: assessment.error.message
+        for assessment in report.assessments
+        if assessment.error is not None
+    }
     seen: set[str] = set()
     for wave in report.waves:
         for name in wave.machines:
@@ -215,13 +219,13 @@ def _iterate_warnings(report: RunReport) -> Iterator[str]:
 
 
 def _collect_warnings(report: RunReport) -> Iterator[str]:
-    without = [each.machine for each in report.assessments if each.error is not None]
+    without = [assessment.machine for assessment in report.assessments if assessment.error is not None]
     if without:
         yield f"{join_first_names(without, MAX_NAMES)}: no plan, because the assessment failed"
     refusals: dict[str, list[str]] = {}
     for plan in report.plans:
-        for each in plan.refusals:
-            refusals.setdefault(each.message, []).append(plan.machine)
+        for refusal in plan.refusals:
+            refusals.setdefault(refusal.message, []).append(plan.machine)
     for message, names in refusals.items():
         yield f"{join_first_names(names, MAX_NAMES)}: the pre-check would refuse it now: {message}"
     for machine, services in find_service_restarts(report).items():

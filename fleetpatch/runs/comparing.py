@@ -43,7 +43,7 @@ class UpdateDifference:
 
 def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]:
     """Return all machines of both runs: those that got worse, then other changes, then those without any. Pure."""
-    lefts, rights = ({each.name: each for each in state.machines} for state in (left, right))
+    lefts, rights = ({machine.name: machine for machine in state.machines} for state in (left, right))
     found = [_compare_machine(name, lefts.get(name), rights.get(name)) for name in dict.fromkeys((*rights, *lefts))]
     return sorted(
         found, key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name)
@@ -88,7 +88,7 @@ def compare_updates(
     left: Mapping[tuple[str, str], UpdateCounts], right: Mapping[tuple[str, str], UpdateCounts]
 ) -> list[UpdateDifference]:
     """Return the updates whose results differ: more failures first, then what only one run has. Pure."""
-    found = [
+    update_differences = [
         UpdateDifference(name, version, left.get((name, version)), right.get((name, version)))
         for name, version in dict.fromkeys((*right, *left))
         if left.get((name, version)) != right.get((name, version))
@@ -98,4 +98,4 @@ def compare_updates(
         more = (each.right.failed if each.right else 0) - (each.left.failed if each.left else 0)
         return (-more, each.name)
 
-    return sorted(found, key=rank)
+    return sorted(update_differences, key=rank)

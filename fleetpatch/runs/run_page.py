@@ -86,7 +86,7 @@ def sort_lines(state: RunState, order: str, wanted_state: str) -> list[MachineLi
         order: "wave" for the order of the run, "state" for problems first.
         wanted_state: only machines with this state; "" for all.
     """
-    lines = [each for each in state.machines if not wanted_state or each.state == wanted_state]
+    lines = [machine for machine in state.machines if not wanted_state or machine.state == wanted_state]
     if order == "state":
         return sorted(lines, key=lambda each: (each.rank, each.position))
     return sorted(lines, key=lambda each: (10**9 if each.wave is None else each.wave, each.position))
@@ -168,7 +168,9 @@ def build_run_timeline(
     names = {line.name for line in lines}
     outcomes = tuple(_iterate_outcomes(run, lines, details, now))
     shown = tuple(replace(wave, machines=tuple(name for name in wave.machines if name in names)) for wave in waves)
-    plans = tuple(found.plan for name in names if (found := details.get(name)) is not None and found.plan is not None)
+    plans = tuple(
+        detail.plan for name in names if (detail := details.get(name)) is not None and detail.plan is not None
+    )
     report = RunReport(run, outcomes, tuple(wave for wave in shown if wave.machines), plans)
     if run.kind != "plan" and not any(each.steps for each in outcomes):
         return {}
@@ -184,12 +186,12 @@ def _iterate_outcomes(
     run: RunInfo, lines: Sequence[MachineLine], details: dict[str, MachineDetails], now: datetime
 ) -> Iterator[Outcome]:
     for line in lines:
-        found = details.get(line.name)
-        if found is not None and found.outcome is not None:
-            yield found.outcome
+        detail = details.get(line.name)
+        if detail is not None and detail.outcome is not None:
+            yield detail.outcome
         elif line.is_working or line.state == OperationState.UNKNOWN:
             state = OperationState(line.state)
-            steps = found.steps if found is not None else ()
+            steps = detail.steps if detail is not None else ()
             if line.since is not None and line.step:
                 end = now if line.is_working else line.news_at or now
                 steps = (*steps, StepRecord(Step(line.step), line.since, max(end, line.since), state))

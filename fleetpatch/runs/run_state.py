@@ -176,8 +176,8 @@ def find_line(database: Database, run_id: str) -> RunLine | None:
     Raises:
         RecordsError: the records can't be read.
     """
-    found = read_run_lines(database, RunFilter(run_id=run_id), 0, 1)
-    return found[0] if found else None
+    run_lines = read_run_lines(database, RunFilter(run_id=run_id), 0, 1)
+    return run_lines[0] if run_lines else None
 
 
 def count_results(results: Sequence[MachineResult]) -> RunFigures:
@@ -217,8 +217,8 @@ def _iterate_lines(
             wave = wave if wave is not None else result.wave
             yield MachineLine(name, wave, is_canary, position, result.state, result.reason, result=result)
         elif line.is_over:
-            why = "planned: a plan changes nothing" if line.kind == "plan" else "it has no result"
-            yield MachineLine(name, wave, is_canary, position, OperationState.NOT_STARTED, why)
+            reason = "planned: a plan changes nothing" if line.kind == "plan" else "it has no result"
+            yield MachineLine(name, wave, is_canary, position, OperationState.NOT_STARTED, reason)
         else:
             state, message = _describe_unfinished(row, wave, is_alive=is_alive)
             at_step = row is not None and row.state == OperationState.IN_PROGRESS

@@ -58,8 +58,10 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
         context.fleet.warm_up()
         context.pending.warm_up()
         server = build_server(context)
-        found = records.database.display_name
-        announce(f"{describe_address(settings, listener)} (records: {found})")  # who connects from now on is answered
+        display_name = records.database.display_name
+        announce(
+            f"{describe_address(settings, listener)} (records: {display_name})"
+        )  # who connects from now on is answered
         certificate = settings.tls_certificate
         if certificate is not None:
             announce(f"the certificate's SHA-256 fingerprint is {read_fingerprint(certificate)}")

@@ -65,8 +65,8 @@ async def require_csrf_token(request: Request) -> None:
         return
     form: FormData = await request.form()
     sent = form.get(CSRF_FIELD)
-    wanted = identity.csrf_token
-    if not wanted or not isinstance(sent, str) or not _is_equal(sent, wanted):
+    csrf_token = identity.csrf_token
+    if not csrf_token or not isinstance(sent, str) or not _is_equal(sent, csrf_token):
         await run_in_threadpool(record_refusal, request, "the form has no valid CSRF token")
         message = "This form is not from these pages, or your login has changed since: open it again."
         if identity.is_bound:

@@ -161,12 +161,12 @@ def _describe_waiting_runs(runs: Sequence[FlowRun], names: Mapping[UUID | None, 
             continue
         name, when = names.get(run.deployment_id, run.name), f"{due:%d %b %H:%M} UTC"
         if run.state.is_pending():
-            why = "its process does not begin; the server starts it again two minutes after a worker took it"
+            reason = "its process does not begin; the server starts it again two minutes after a worker took it"
         elif run.state.message:
-            why = f"{run.state.message}; no worker has taken it since"
+            reason = f"{run.state.message}; no worker has taken it since"
         else:
-            why = "no worker has taken it (fleetpatch doctor --server)"
-        yield f"The run of {name}, due {when}, waits: {why}."
+            reason = "no worker has taken it (fleetpatch doctor --server)"
+        yield f"The run of {name}, due {when}, waits: {reason}."
 
 
 def _describe_reconcile(

@@ -30,17 +30,19 @@ def list_last_windows(
         now: the present time.
         limit: how many windows at most.
     """
-    by_key = {(each.configuration, each.starts_at): each for each in results}
+    by_key = {(result.configuration, result.starts_at): result for result in results}
     # Whole days, so that the windows of a day are found once: find_occurrences keeps them.
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     found = [
         window
-        for each in zone_schedules
-        for window in iterate_windows(each, by_key, today - UNRECORDED, today + timedelta(days=1), now)
+        for zone_schedule in zone_schedules
+        for window in iterate_windows(zone_schedule, by_key, today - UNRECORDED, today + timedelta(days=1), now)
         if _has_become_something(window, known_since, now)
     ]
     shown = {(each.configuration, each.start) for each in found}
-    zones = {each.configuration.name: each.schedule.zone for each in reversed(zone_schedules)}
+    zones = {
+        zone_schedule.configuration.name: zone_schedule.schedule.zone for zone_schedule in reversed(zone_schedules)
+    }
     older = [build_former(each) for key, each in by_key.items() if key not in shown and each.starts_at <= now]
     listed = [*found, *(each for each in older if each.configuration in zones)]
     return tuple(sorted(listed, key=lambda each: (each.start, each.configuration, each.zone), reverse=True)[:limit])

@@ -21,7 +21,7 @@ def find_window_scope(
     Returns:
         The scope; "" if there is none, because the machines are in another inventory or not known any more.
     """
-    mine = [each for each in schedules if each.configuration.name == configuration]
+    mine = [schedule for schedule in schedules if schedule.configuration.name == configuration]
     chosen = [each for each in mine if each.schedule.zone in zones]
     if not chosen:
         return ""

@@ -43,7 +43,7 @@ class CalendarEntry:
     @property
     def zones(self) -> frozenset[str]:
         """The time zones of its windows."""
-        return frozenset(each.zone for each in self.windows)
+        return frozenset(window.zone for window in self.windows)
 
     @property
     def first(self) -> CalendarWindow:
@@ -159,14 +159,14 @@ def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[Cal
         fold = local.fold if local is not None else 0  # the same wall time comes twice when clocks go back
         key = (each.configuration, day, wall, fold, each.kind, each.run_state, each.reason)
         groups.setdefault(key, []).append(each)
-    found = [_build_entry(tuple(group), zone) for group in groups.values()]
-    return sorted(found, key=lambda each: (each.start, each.configuration))
+    entrys = [_build_entry(tuple(group), zone) for group in groups.values()]
+    return sorted(entrys, key=lambda each: (each.start, each.configuration))
 
 
 def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> CalendarEntry:
     first = windows[0]
     start = first.start.astimezone(zone)
-    ends = [each.end for each in windows if each.end is not None]
+    ends = [window.end for window in windows if window.end is not None]
     end = max(ends).astimezone(zone) if ends else None
     return CalendarEntry(
         windows=windows,
@@ -174,10 +174,10 @@ def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> Calenda
         start=start,
         end=end,
         later_days=(end.date() - start.date()).days if end is not None else 0,
-        machines=sum(each.machines for each in windows),
+        machines=sum(window.machines for window in windows),
         kind=first.kind,
         is_void=first.is_void,
-        overlaps=tuple(sorted({name for each in windows for name in each.overlaps})),
+        overlaps=tuple(sorted({name for window in windows for name in window.overlaps})),
     )
 
 

@@ -119,19 +119,19 @@ def iterate_windows(
 ) -> Iterator[CalendarWindow]:
     """Yield the windows of one configuration in one zone that open between two moments, without their overlaps."""
     name = zone_schedule.configuration.name
-    for each in find_occurrences(zone_schedule.schedule, since.astimezone(UTC), until.astimezone(UTC)):
-        freeze = find_freeze(each, zone_schedule.freezes)
-        result = results.get((name, each.start))
-        kind = _find_kind(result, freeze, each.start, each.end, now)
+    for occurrence in find_occurrences(zone_schedule.schedule, since.astimezone(UTC), until.astimezone(UTC)):
+        freeze = find_freeze(occurrence, zone_schedule.freezes)
+        result = results.get((name, occurrence.start))
+        kind = _find_kind(result, freeze, occurrence.start, occurrence.end, now)
         yield CalendarWindow(
             configuration=name,
             zone=zone_schedule.schedule.zone,
-            start=each.start,
-            end=each.end,
+            start=occurrence.start,
+            end=occurrence.end,
             machines=len(zone_schedule.machines),
             kind=kind,
             reason=_find_reason(kind, result, freeze),
-            note=each.note,
+            note=occurrence.note,
             run_id=result.run_id if result is not None and kind is WindowKind.RUN else "",
             run_state=(result.run_state or "") if result is not None and kind is WindowKind.RUN else "",
             recorded_at=result.recorded_at if result is not None else None,

@@ -34,7 +34,7 @@ def send_compliance_document(
         print_message: gets what could not be sent.
     """
     occasion = NotificationEvent.FINISHED
-    targets = [NotifyRequest(to=each, on=[occasion.value]) for each in recipients]
+    targets = [NotifyRequest(to=recipient, on=[occasion.value]) for recipient in recipients]
     notifier = AppriseNotifier(targets, read_credential, print_message)
     message = build_compliance_message(document, attachment, page_url)
     notifier.send(occasion, message, f"of the compliance of {document.month}")
@@ -46,7 +46,7 @@ def build_compliance_message(document: ComplianceDocument, attachment: Path | No
     """Return the message: the figures that are seen first, and where the rest is. Pure."""
     scope = sanitize_text(format_scope(document.scope), 200)
     lines = [f"{tile.title}: {tile.value} ({tile.note})" for tile in build_tiles(document)]
-    lines += [f"Not known: {sanitize_text(each, 300)}" for each in document.gaps]
+    lines += [f"Not known: {sanitize_text(gap, 300)}" for gap in document.gaps]
     if page_url:
         lines.append(f"More: {page_url}")
     title = f"fleetpatch: compliance {document.month}: {scope}"

@@ -51,8 +51,8 @@ class DeclaredFreezes:
             self._known_freezes, self._retry_at = self._read_from_prefect(), None
         except (*NO_ANSWER_ERRORS, RequestError, ValidationError) as error:
             self._retry_at = self._clock.now() + RETRY_INTERVAL
-            why = type(error).__name__
-            self._print_message(f"Prefect did not return new freezes ({why}); known freezes apply")
+            reason = type(error).__name__
+            self._print_message(f"Prefect did not return new freezes ({reason}); known freezes apply")
         return self._known_freezes
 
     def _read_from_prefect(self) -> tuple[Freeze, ...]:
@@ -67,15 +67,15 @@ class DeclaredFreezes:
                 )
             )
             return tuple(
-                each.to_freeze(self._zone)
+                freeze.to_freeze(self._zone)
                 for deployment in deployments
                 if serves_fleet(deployment.tags, self._fleet)
-                for each in _parse_freezes(deployment.parameters)
+                for freeze in _parse_freezes(deployment.parameters)
             )
 
 
 def _parse_freezes(parameters: Mapping[str, Any]) -> Iterator[FreezeRequest]:
     request = parameters.get("request")
     freezes = request.get("freezes") if isinstance(request, Mapping) else None
-    for each in freezes or ():
-        yield FreezeRequest.model_validate(each)
+    for freeze in freezes or ():
+        yield FreezeRequest.model_validate(freeze)

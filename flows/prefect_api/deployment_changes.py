@@ -124,8 +124,8 @@ def read_outdated_reason(run: FlowRun, print_message: Callable[[str], None], clo
     except ObjectNotFound:
         return "its deployment was removed"
     except NO_ANSWER_ERRORS as error:
-        why = type(error).__name__
-        print_message(f"Prefect did not say whether the configuration changed ({why}): the run uses its own request")
+        reason = type(error).__name__
+        print_message(f"Prefect did not say whether the configuration changed ({reason}): the run uses its own request")
         return ""
     due = to_utc_datetime(run.expected_start_time)
     return find_outdated_reason(run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused)

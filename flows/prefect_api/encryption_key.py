@@ -97,8 +97,8 @@ def _encrypt_anew(database_url: str, environ: Mapping[str, str], keys: list[Fern
     with _open_tables(database_url, environ) as tables:
         if tables is None:
             return []
-        found = [Fernet(value["fernet_key"]) for value in tables.connection.scalars(tables.own_keys)]
-        lost = _rotate(tables.connection, tables.blocks, [*keys, *found])
+        fernets = [Fernet(value["fernet_key"]) for value in tables.connection.scalars(tables.own_keys)]
+        lost = _rotate(tables.connection, tables.blocks, [*keys, *fernets])
         if not lost:
             tables.connection.execute(sa.delete(tables.settings).where(tables.settings.c.key == _OWN_KEY))
         return lost

@@ -53,11 +53,11 @@ class EphemeralPrefectServer:
         descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
         self._log = Path(name)
         environment = {
-            **{each.name: each.value for each in BATCH_SETTINGS},
+            **{batch_setting.name: batch_setting.value for batch_setting in BATCH_SETTINGS},
             "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             **os.environ,
-            **{each.name: each.value for each in GUARD_SETTINGS},
+            **{guard_setting.name: guard_setting.value for guard_setting in GUARD_SETTINGS},
             HOSTS_VARIABLE: _HOST,
             "PREFECT_SERVER_API_AUTH_STRING": login,
             ALLOWED_ORIGINS_VARIABLE: "",

@@ -23,7 +23,7 @@ def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> Deployme
     fleet = find_fleet()
     for name in dict.fromkeys((build_deployment_name(full_name, fleet), full_name)):
         with suppress(ObjectNotFound):
-            found = client.read_deployment_by_name(name)
-            if serves_fleet(found.tags, fleet):
-                return found
+            deployment = client.read_deployment_by_name(name)
+            if serves_fleet(deployment.tags, fleet):
+                return deployment
     return None

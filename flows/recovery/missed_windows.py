@@ -96,8 +96,8 @@ def record_missed_windows(
             fleet_tags = read_own_fleet_tags() if fleets is None else fleets
             due_windows = [
                 due
-                for each in _read_patch_deployments(client, fleet_tags)
-                for due in find_due_windows(client, each, now, caller)
+                for patch_deployment in _read_patch_deployments(client, fleet_tags)
+                for due in find_due_windows(client, patch_deployment, now, caller)
             ]
         with open_records(caller.records_url) as records:
             return tuple(MissedWindowRecorder(records, caller, now).record_new(due_windows))
@@ -128,12 +128,12 @@ def _read_patch_deployments(client: SyncPrefectClient, fleets: frozenset[str]) -
     if not fleets:
         return
     ours, flow = DeploymentFilterTags(all_=[MANAGED_TAG]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW_NAME]))
-    found = read_all_pages(
+    pages = read_all_pages(
         lambda limit, offset: client.read_deployments(
             flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
         )
     )
-    yield from (each for each in found if not each.paused and filter_fleet_tags(each.tags) & fleets)
+    yield from (each for each in pages if not each.paused and filter_fleet_tags(each.tags) & fleets)
 
 
 def read_managed_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentResponse]]:
@@ -143,12 +143,12 @@ def read_managed_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, D
         httpx.HTTPError: the server does not answer.
     """
     ours, names = DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])), dict[UUID, str]()
-    for each in read_all_pages(
+    for page in read_all_pages(
         lambda limit, offset: client.read_deployments(deployment_filter=ours, limit=limit, offset=offset)
     ):
-        if each.flow_id not in names:
-            names[each.flow_id] = client.read_flow(each.flow_id).name
-        yield names[each.flow_id], each
+        if page.flow_id not in names:
+            names[page.flow_id] = client.read_flow(page.flow_id).name
+        yield names[page.flow_id], page
 
 
 def find_due_windows(
@@ -161,7 +161,7 @@ def find_due_windows(
     """
     try:
         request = PatchRequest.model_validate(deployment.parameters.get("request"))
-        freezes = [each.to_freeze(request.window.zone) for each in request.freezes]
+        freezes = [freeze.to_freeze(request.window.zone) for freeze in request.freezes]
     except (ValidationError, RequestError) as error:  # it can't start either, and fails with this error
         if deployment.schedules:  # no schedule: an on-demand form, or its last window is over
             caller.listener.on_message(f"could not read what {deployment.name} asks for: {str(error).splitlines()[0]}")
@@ -193,11 +193,11 @@ def _read_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse, n
 
 def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
     """Yield the times at which Prefect should have started runs since the present schedules were created."""
-    for each in deployment.schedules:
-        prefect_schedule = parse_prefect_schedule(each.schedule)
-        if not each.active or prefect_schedule is None or each.created is None:
+    for schedule in deployment.schedules:
+        prefect_schedule = parse_prefect_schedule(schedule.schedule)
+        if not schedule.active or prefect_schedule is None or schedule.created is None:
             continue
-        since = max(now - LOOKBACK_PERIOD, to_utc_datetime(each.created))
+        since = max(now - LOOKBACK_PERIOD, to_utc_datetime(schedule.created))
         try:
             yield from iterate_prefect_starts(prefect_schedule, since, now)
         except (ValueError, TypeError):  # a rule that can't be read; doctor reports it

@@ -99,13 +99,13 @@ def end_orphaned_flow_runs(
 
 def _read_open_flow_runs(client: SyncPrefectClient) -> Iterator[FlowRun]:
     of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
-    wanted = FlowRunFilter(
+    run_filter = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))),
         parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
     )
     return read_all_pages(
         lambda limit, offset: client.read_flow_runs(
-            flow_filter=of_runs, flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
+            flow_filter=of_runs, flow_run_filter=run_filter, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
         )
     )
 

@@ -60,8 +60,8 @@ def start_resume_flow_run(
         httpx.HTTPError: the server does not answer, or refuses.
     """
     tag = f"fleetpatch-run:{abandoned_run.run.id}"
-    wanted = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
-    newest = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    run_filter = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
+    newest = client.read_flow_runs(flow_run_filter=run_filter, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
     before = newest[0] if newest else None
     if before is not None and may_still_resume(before, abandoned_run, now):
         return _build_resume_flow_run(before, is_new=False, now=now)
@@ -104,10 +104,10 @@ def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], calle
         if (
             left.wait_reason
             and left.suspension is not None
-            and (why := _find_cancellation(left.suspension.flow_run_id))
+            and (reason := _find_cancellation(left.suspension.flow_run_id))
         ):
-            record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), why)
-            yield replace(left, finalize_reason=why)
+            record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), reason)
+            yield replace(left, finalize_reason=reason)
         else:
             yield left
 

@@ -26,7 +26,7 @@ def require_releasable(slots: Sequence[SetSlot], leases: Leases) -> None:
     if held is None:
         return
     message = f"run {held.run_id} has {held.machine} out of service, and it is not over"
-    if any(each.run_id == held.run_id for each in leases.find_leaseless_runs()):
+    if any(leaseless_run.run_id == held.run_id for leaseless_run in leases.find_leaseless_runs()):
         raise RequestError(
             f"{message}; no process executes it",
             hint=f"fleetpatch resume {held.run_id}, or fleetpatch resume {held.run_id} --finalize",

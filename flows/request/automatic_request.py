@@ -152,7 +152,8 @@ class AutomaticRequest(ScopeRequest):
             max_assessments=self.max_assessments,
             new_rollout_hours=self.new_rollout_hours,
             risk_rules=tuple(
-                RiskRule(each.due_days, each.known_exploited, each.epss, each.cvss) for each in self.risk_rules
+                RiskRule(risk_rule.due_days, risk_rule.known_exploited, risk_rule.epss, risk_rule.cvss)
+                for risk_rule in self.risk_rules
             ),
             waves_percent=self.waves_percent,
             failure_budget_percent=self.failure_budget_percent,

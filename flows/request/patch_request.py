@@ -47,7 +47,7 @@ def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any)
         given: fields that do not follow from one field of the request.
     """
     return kind(
-        **{each.name: _read_field(request, each.name) for each in fields(kind) if each.name not in given}, **given
+        **{field.name: _read_field(request, field.name) for field in fields(kind) if field.name not in given}, **given
     )
 
 

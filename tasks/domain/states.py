@@ -116,7 +116,7 @@ class Severity(StrEnum):
     def _missing_(cls, value: object) -> Self | None:
         word = str(value).strip().capitalize()
         word = {"Medium": "Moderate", "High": "Important", "": "Unspecified", "None": "Unspecified"}.get(word, word)
-        return next((each for each in cls if each.value == word), None)
+        return next((cl for cl in cls if cl.value == word), None)
 
     @classmethod
     def rate(cls, text: str) -> Self:

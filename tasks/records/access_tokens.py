@@ -152,7 +152,7 @@ class SqlAccessTokens:
 
 
 def _build(row: Any, fleet: str) -> AccessToken:  # noqa: ANN401 - SQLAlchemy's row
-    roles = tuple(each for each in row.roles.split(",") if each)
+    roles = tuple(part for part in row.roles.split(",") if part)
     fits = is_signed(
         row.signature,
         fleet=fleet,

@@ -27,11 +27,11 @@ def replace_pending_updates(connection: Connection, assessment: Assessment, numb
     of_machine = {"of": assessment.machine}
     known = dict(connection.execute(_build_since_query(), of_machine).tuples().all())
     connection.execute(statements.build_delete(_PENDING.c.machine), of_machine)
-    found = rows.build_pending_update_rows(assessment, number)
-    for row in found:
+    update_rows = rows.build_pending_update_rows(assessment, number)
+    for row in update_rows:
         row["since"] = known.get(to_index_key(row["name"])) or assessment.at
-    if found:
-        connection.execute(insert(_PENDING), found)
+    if update_rows:
+        connection.execute(insert(_PENDING), update_rows)
 
 
 @cache

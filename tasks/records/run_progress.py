@@ -35,7 +35,7 @@ class SqlRunProgress:
         """
         statement = build_upsert(self._database.engine.dialect.name, run_progress, ("run_id", "machine"))
         for start in range(0, len(rows), _BATCH_SIZE):
-            values = [{"run_id": run_id, **asdict(each)} for each in rows[start : start + _BATCH_SIZE]]
+            values = [{"run_id": run_id, **asdict(row)} for row in rows[start : start + _BATCH_SIZE]]
             with self._database.begin_write("save the progress of a run") as connection:
                 if not _holds_lease(connection, run_id, holder):
                     return False

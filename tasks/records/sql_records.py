@@ -125,7 +125,7 @@ class SqlRecords:
         for portion in _split_into_batches(item, self._is_changed):
             assessments = [part for part in portion if isinstance(part, Assessment)]
             with self._begin_write(f"save {_describe_item(item)}") as connection:
-                acquire_assessment_locks(connection, [each.machine for each in assessments])
+                acquire_assessment_locks(connection, [assessment.machine for assessment in assessments])
                 for part in portion:
                     self._save_part(connection, part, run)
                 stored = save_cves(connection, assessments, self._updates_with_cves)

@@ -76,11 +76,11 @@ def list_approvals(
 
     history = open_history(records)
     if not run:
-        found = find_waiting_runs(records)
+        waiting_runs = find_waiting_runs(records)
         if as_json:
-            print_json({"approvals": [build_waiting_run_json(each) for each in found]})
+            print_json({"approvals": [build_waiting_run_json(each) for each in waiting_runs]})
         else:
-            print_waiting_runs(found)
+            print_waiting_runs(waiting_runs)
         return
     report = read_full_report(history, find_run(history, run).id)
     approval = read_approval(report.run.id, records)

@@ -281,11 +281,11 @@ def read_status(config: Path | None, inventory: Path | None, records: str | None
     from tasks.records.setup import open_records
 
     now = SystemClock().now()
-    place = find_configurations(config)
-    request = load_configurations(place, now.date()).automatic
+    configurations = find_configurations(config)
+    request = load_configurations(configurations, now.date()).automatic
     if request is None:
         raise RequestError(
-            f"{place} has no policy of automatic patching",
+            f"{configurations} has no policy of automatic patching",
             hint="Write a file with `automatic: {}` there. docs/how-to/automatic-patching.md says more.",
         )
     found = load_inventory(find_inventory(inventory or request.inventory))

@@ -80,7 +80,7 @@ def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "H
     from tasks.domain.errors import RecordsError
 
     calendar, now = load_baseline_calendar(), window_calendar.now
-    names = sorted({name for each in window_calendar.windows for name in each.zone_schedule.machines})
+    names = sorted({name for window in window_calendar.windows for name in window.zone_schedule.machines})
     try:
         latest = open_history(records).read_latest_assessments(names, answered=True)
         overview = build_overview(names, latest, read_requests(names, records), calendar, now.date())

@@ -53,17 +53,17 @@ def clean(
             return work(machines, ports, CleanOrder(database.database, unknown_runs, at_once))
 
     results = act(look_at_machines, [machine.name for machine in machines])
-    planned = {each.machine: each for each in results if each.state is CleanState.TO_BE_CLEANED}
+    planned = {result.machine: result for result in results if result.state is CleanState.TO_BE_CLEANED}
     if not as_json:
         print_results(results)
     if planned and not dry_run:
         if not (yes or _confirm(len(planned))):
             print_to_stderr("Nothing was done.")
             return
-        seen = {each.machine: each for each in results}
+        seen = {result.machine: result for result in results}
         results = act(partial(clean_machines, seen), list(planned))
         if not as_json:
-            print_results([each for each in results if each.machine in planned])
+            print_results([result for result in results if result.machine in planned])
     if as_json:
         print_json(build_clean_json(results, dry_run=dry_run))
     raise typer.Exit(int(to_exit_code(results)))

@@ -97,4 +97,4 @@ def _read_assignments(config: Path | None, inventory: Path | None) -> Sequence[t
             raise
         print_to_stderr(f"without configurations: {error.message}")
         return ()
-    return sorted({(name, each.configuration.name) for each in schedules for name in each.machines})
+    return sorted({(name, schedule.configuration.name) for schedule in schedules for name in schedule.machines})

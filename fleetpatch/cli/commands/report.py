@@ -46,13 +46,13 @@ def write_run_report(
     from tasks.reports.writer import write_report
 
     history = open_history(records)
-    found = read_full_report(history, find_run(history, run).id)
-    logs = history.open_job_logs(found.run.id)
+    full_report = read_full_report(history, find_run(history, run).id)
+    logs = history.open_job_logs(full_report.run.id)
     with open_records(records) as database:
-        rollout = read_rollout_progress(database.database, found, SystemClock().now())
-    written = write_report(found, to, logs, [each.value for each in formats or ReportFormat], rollout=rollout)
+        rollout = read_rollout_progress(database.database, full_report, SystemClock().now())
+    written = write_report(full_report, to, logs, [each.value for each in formats or ReportFormat], rollout=rollout)
     if as_json:
-        print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
+        print_json({"maintenanceRunId": full_report.run.id, "files": {key: str(path) for key, path in written.items()}})
     for key in ("html", "json", "directory") if not as_json else ():
         if key in written:
             print_to_stdout(f"{key}: {written[key]}")

@@ -149,8 +149,8 @@ def _require_known_update(history: "History", machine: str, update: str, latest:
     Raises:
         RequestError: it is not.
     """
-    known = {each.update.name for each in history.explain_updates(machine, runs=runs)}
-    if latest is None and not known and machine not in (machines := history.read_known_machines()):
+    names = {each.update.name for each in history.explain_updates(machine, runs=runs)}
+    if latest is None and not names and machine not in (machines := history.read_known_machines()):
         hint = f"{did_you_mean(machine, machines)}To assess it: fleetpatch assess name={machine}"
         raise RequestError(f"the records have no machine {machine!r}", hint=hint)
     packages = latest.packages if latest is not None else None
@@ -160,17 +160,17 @@ def _require_known_update(history: "History", machine: str, update: str, latest:
     raise RequestError(
         f"no update {update!r} is known on {machine}: none is pending since {latest.at:%Y-%m-%d %H:%M} UTC, "
         f"and none is in its latest {format_count(runs, 'run')}",
-        hint=f"{did_you_mean(update, known)}What is up to date has no update. "
+        hint=f"{did_you_mean(update, names)}What is up to date has no update. "
         f"All that is known: fleetpatch why {sanitize_to_one_line(machine)}",
     )
 
 
 def _require_machine_in_run(history: "History", run_id: str, machine: str) -> None:
-    known = history.read_machine_names(run_id)
-    if machine not in known:
+    machine_names = history.read_machine_names(run_id)
+    if machine not in machine_names:
         raise RequestError(
             f"run {run_id} has no machine {machine!r}",
-            hint=f"{did_you_mean(machine, known)}It has {', '.join(known[:10]) or 'none yet'}.",
+            hint=f"{did_you_mean(machine, machine_names)}It has {', '.join(machine_names[:10]) or 'none yet'}.",
         )
 
 

@@ -69,9 +69,9 @@ web_app.callback()(serve_pages)
 
 def _refuse_options(context: typer.Context) -> None:
     """Refuse options before a command: they would do nothing, and the command would use other records."""
-    given = [name for name in context.params if _is_given(context, name)]
-    if given:
-        option = f"--{given[0].replace('_', '-')}"
+    params = [name for name in context.params if _is_given(context, name)]
+    if params:
+        option = f"--{params[0].replace('_', '-')}"
         raise typer.BadParameter(f"put it behind the command: fleetpatch web {context.invoked_subcommand} … {option} …")
 
 

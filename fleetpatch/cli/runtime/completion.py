@@ -166,4 +166,4 @@ def _list_terms(machines: "Sequence[Machine]") -> list[str]:
 
 def _keep(incomplete: str, names: Iterable[str | tuple[str, str]] | dict[str, str]) -> Names:
     pairs = names.items() if isinstance(names, dict) else names
-    return [each for each in pairs if (each if isinstance(each, str) else each[0]).startswith(incomplete)]
+    return [pair for pair in pairs if (pair if isinstance(pair, str) else pair[0]).startswith(incomplete)]

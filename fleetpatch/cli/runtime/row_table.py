@@ -73,14 +73,14 @@ def parse_columns(row_type: type, names: str) -> list[str]:
     Raises:
         RequestError: there is no such column.
     """
-    known = list_column_names(row_type)
+    column_names = list_column_names(row_type)
     chosen = [name.strip().replace("-", "_") for name in names.split(",") if name.strip()]
     for name in chosen:
-        if name not in known:
-            hint = f"{did_you_mean(name, known)}The columns are: {', '.join(known)}."
+        if name not in column_names:
+            hint = f"{did_you_mean(name, column_names)}The columns are: {', '.join(column_names)}."
             raise RequestError(f"there is no column {name!r}", hint=hint)
     if not chosen:
-        raise RequestError("no column is chosen", hint=f"The columns are: {', '.join(known)}.")
+        raise RequestError("no column is chosen", hint=f"The columns are: {', '.join(column_names)}.")
     return chosen
 
 

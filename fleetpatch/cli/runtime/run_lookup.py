@@ -57,11 +57,11 @@ def read_full_report(history: History, run_id: str, machine: str | None = None) 
 
 def read_full_summary(history: History, run_id: str) -> RunSummary:
     """Return a run's summary, in which every assessed machine has an outcome: see ``read_full_report``."""
-    found = history.read_summary(run_id)
-    open_outcomes = _build_open_outcomes(found.report)
-    report = replace(found.report, outcomes=(*found.report.outcomes, *open_outcomes))
-    results = {each.machine: found.pending.get(each.machine, UpdateCounts()) for each in open_outcomes}
-    return RunSummary(report, {**found.results, **results}, found.pending)
+    summary = history.read_summary(run_id)
+    open_outcomes = _build_open_outcomes(summary.report)
+    report = replace(summary.report, outcomes=(*summary.report.outcomes, *open_outcomes))
+    results = {each.machine: summary.pending.get(each.machine, UpdateCounts()) for each in open_outcomes}
+    return RunSummary(report, {**summary.results, **results}, summary.pending)
 
 
 def _build_open_outcomes(report: RunReport) -> list[Outcome]:
@@ -76,16 +76,16 @@ def _build_open_outcomes(report: RunReport) -> list[Outcome]:
 
 def _build_open_outcome(run: RunInfo, assessment: Assessment) -> Outcome:
     under_way = run.state is OperationState.IN_PROGRESS
-    why = (
+    reason = (
         "the run is not over" if under_way else "the process of the run ended before it recorded this machine's result"
     )
     packages = assessment.packages
     updates = tuple(
-        UpdateResult(update, UpdateState.PENDING, why, update.installed)
+        UpdateResult(update, UpdateState.PENDING, reason, update.installed)
         for update in (packages.updates if packages else ())
     )
     state = OperationState.IN_PROGRESS if under_way else OperationState.UNKNOWN
-    return Outcome(run.id, assessment.machine, state, why, updates, started_at=assessment.at, error=assessment.error)
+    return Outcome(run.id, assessment.machine, state, reason, updates, started_at=assessment.at, error=assessment.error)
 
 
 def read_open_run_leases(runs: Sequence[RunInfo], records: str | None) -> Mapping[str, LeaseStatus | None]:

@@ -64,8 +64,8 @@ def print_automatic_status(status: AutomaticStatus, *, show_all: bool = False) -
 
 def _print_policy(status: AutomaticStatus) -> None:
     policy = status.policy
-    paused = sum(bool(each.opted_out) for each in status.view.machines)
-    unknown = sum(each.assessed_at is None for each in status.view.machines)
+    paused = sum(bool(machine.opted_out) for machine in status.view.machines)
+    unknown = sum(machine.assessed_at is None for machine in status.view.machines)
     kinds = (
         "critical and security updates" if policy.classifications == _URGENT else _list_kinds(policy.classifications)
     )
@@ -87,7 +87,7 @@ def _print_policy(status: AutomaticStatus) -> None:
 
 
 def _list_kinds(classifications: frozenset[Classification]) -> str:
-    return f"updates of the kinds {', '.join(sorted(each.value for each in classifications))}"
+    return f"updates of the kinds {', '.join(sorted(classification.value for classification in classifications))}"
 
 
 def _print_rollout(progress: RolloutProgress | None) -> None:
@@ -112,16 +112,16 @@ def _print_rollout(progress: RolloutProgress | None) -> None:
         build_unwrapped_column("state"),
         *(build_number_column(stage.value) for stage in MachineStage),
     )
-    for each in progress.phases:
+    for phase in progress.phases:
         grid.add_row(
-            str(each.phase.number),
-            to_safe_text(", ".join(location or "(no location)" for location in each.phase.locations)),
-            Text(_describe_stage(each), style=_STAGE_STYLES[each.stage]),
-            render_count(each.count(MachineStage.DONE), "green"),
-            render_count(each.count(MachineStage.RUNNING), "cyan"),
-            render_count(each.count(MachineStage.FAILED), "bold red"),
-            render_count(each.count(MachineStage.WAITING)),
-            render_count(each.count(MachineStage.LEFT_OUT), "yellow"),
+            str(phase.phase.number),
+            to_safe_text(", ".join(location or "(no location)" for location in phase.phase.locations)),
+            Text(_describe_stage(phase), style=_STAGE_STYLES[phase.stage]),
+            render_count(phase.count(MachineStage.DONE), "green"),
+            render_count(phase.count(MachineStage.RUNNING), "cyan"),
+            render_count(phase.count(MachineStage.FAILED), "bold red"),
+            render_count(phase.count(MachineStage.WAITING)),
+            render_count(phase.count(MachineStage.LEFT_OUT), "yellow"),
         )
     print_to_stdout(grid, "")
 
@@ -187,7 +187,7 @@ def _print_waiting(status: AutomaticStatus, *, show_all: bool) -> None:
     else:
         grid = build_table(build_number_column("machines"), "wait for", "names")
         for reason, members in status.waiting_by_reason:
-            names = ", ".join(shorten_list(sorted(each.machine for each in members), _MAX_NAMES))
+            names = ", ".join(shorten_list(sorted(member.machine for member in members), _MAX_NAMES))
             grid.add_row(str(len(members)), to_safe_text(reason), to_safe_text(names, style="dim"))
     print_to_stdout(grid, "")
 
@@ -201,9 +201,9 @@ def _print_pauses(pauses: Sequence[OptOut]) -> None:
         return
     print_to_stdout(Text("Paused by people", style="bold"))
     grid = build_table("scope", "who", "reason", build_unwrapped_column("until"))
-    for each in pauses:
-        until = format_day_and_time(each.until) if each.until else "resumed"
-        grid.add_row(to_safe_text(each.scope), to_safe_text(each.who), to_safe_text(each.reason), Text(until))
+    for pause in pauses:
+        until = format_day_and_time(pause.until) if pause.until else "resumed"
+        grid.add_row(to_safe_text(pause.scope), to_safe_text(pause.who), to_safe_text(pause.reason), Text(until))
     print_to_stdout(grid, "")
 
 

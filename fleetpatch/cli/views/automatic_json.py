@@ -18,10 +18,10 @@ def build_automatic_json(status: AutomaticStatus) -> dict[str, object]:
         "policy": _build_policy_json(status.policy),
         "machineCount": len(status.view.machines),
         "rollout": build_rollout_json(status.progress) if status.progress else None,
-        "nextRuns": [build_run_json(each) for each in status.next_runs],
+        "nextRuns": [build_run_json(next_run) for next_run in status.next_runs],
         "waiting": [build_waiting_json(each) for each in status.decision.waiting],
         "paused": [build_pause_json(each) for each in status.pauses],
-        "heldUpdates": [build_held_json(each) for each in status.view.held_updates],
+        "heldUpdates": [build_held_json(held_update) for held_update in status.view.held_updates],
         "feeds": build_feeds_json(status.policy, status.feeds),
     }
 
@@ -30,7 +30,7 @@ def _build_policy_json(policy: AutomaticPolicy) -> dict[str, object]:
     return {
         "enabled": policy.enabled,
         "scope": policy.scope,
-        "classifications": sorted(each.value for each in policy.classifications),
+        "classifications": sorted(classification.value for classification in policy.classifications),
         "offPeakStart": f"{policy.off_peak_start:%H:%M}",
         "offPeakEnd": f"{policy.off_peak_end:%H:%M}",
         "windowMinutes": policy.window_minutes,
@@ -54,13 +54,13 @@ def build_rollout_json(progress: RolloutProgress) -> dict[str, object]:
         "updates": [{"patchName": name, "version": version} for name, version in sorted(rollout.updates)],
         "phases": [
             {
-                "number": each.phase.number,
-                "locations": list(each.phase.locations),
-                "state": each.stage.value,
-                "startDateTime": format_iso_utc(each.phase.started_at),
-                "endDateTime": format_iso_utc(each.phase.ended_at),
-                "soaksUntilDateTime": format_iso_utc(each.soaks_until),
-                "counts": {stage.value: each.count(stage) for stage in MachineStage},
+                "number": phase.phase.number,
+                "locations": list(phase.phase.locations),
+                "state": phase.stage.value,
+                "startDateTime": format_iso_utc(phase.phase.started_at),
+                "endDateTime": format_iso_utc(phase.phase.ended_at),
+                "soaksUntilDateTime": format_iso_utc(phase.soaks_until),
+                "counts": {stage.value: phase.count(stage) for stage in MachineStage},
                 "machines": [
                     {
                         "machineName": machine.machine,
@@ -69,10 +69,10 @@ def build_rollout_json(progress: RolloutProgress) -> dict[str, object]:
                         "tries": machine.tries,
                         "reason": machine.reason or None,
                     }
-                    for machine in each.machines
+                    for machine in phase.machines
                 ],
             }
-            for each in progress.phases
+            for phase in progress.phases
         ],
     }
 
@@ -126,10 +126,11 @@ def build_feeds_json(policy: AutomaticPolicy, feeds: RiskFeeds) -> dict[str, obj
     ]
     return {
         "files": [
-            {"file": str(each.path), "kind": each.kind.value, "at": format_iso_utc(each.at)} for each in feeds.files
+            {"file": str(file.path), "kind": file.kind.value, "at": format_iso_utc(file.at)} for file in feeds.files
         ],
         "problems": [
-            {"file": each.file, "message": each.message, "hint": each.hint or None} for each in feeds.problems
+            {"file": problem.file, "message": problem.message, "hint": problem.hint or None}
+            for problem in feeds.problems
         ],
         "idleRules": [
             {"rule": describe_risk_rule(policy.risk_rules[number - 1]), "missing": kinds} for number, kinds in idle

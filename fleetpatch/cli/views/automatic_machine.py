@@ -72,13 +72,16 @@ def _print_deadlines(explanation: AutomaticExplanation) -> None:
     grid = build_table(
         "update", "version", build_unwrapped_column("missing since"), build_unwrapped_column("due"), "remark"
     )
-    for each in explanation.deadlines[:_MAX_UPDATES]:
+    for deadline in explanation.deadlines[:_MAX_UPDATES]:
         grid.add_row(
-            to_safe_text(each.update.name),
-            to_safe_text(each.update.version),
-            Text(f"{each.update.since.astimezone():%Y-%m-%d}"),
-            Text(f"{each.due.astimezone():%Y-%m-%d %H:%M}", style="bold red" if each.due < explanation.now else ""),
-            to_safe_text(each.remark, style="yellow", limit=60),
+            to_safe_text(deadline.update.name),
+            to_safe_text(deadline.update.version),
+            Text(f"{deadline.update.since.astimezone():%Y-%m-%d}"),
+            Text(
+                f"{deadline.due.astimezone():%Y-%m-%d %H:%M}",
+                style="bold red" if deadline.due < explanation.now else "",
+            ),
+            to_safe_text(deadline.remark, style="yellow", limit=60),
         )
     print_to_stdout(grid, "")
     more = len(explanation.deadlines) - _MAX_UPDATES
@@ -107,15 +110,15 @@ def build_explanation_json(explanation: AutomaticExplanation) -> dict[str, objec
         "nextRun": build_run_json(explanation.next_run) if explanation.next_run else None,
         "updates": [
             {
-                "patchName": each.update.name,
-                "version": each.update.version,
-                "classifications": [each.update.classification.value],
-                "missingSince": format_iso_utc(each.update.since),
-                "due": format_iso_utc(each.due),
-                "cves": list(each.update.cves),
-                "remark": each.remark or None,
+                "patchName": deadline.update.name,
+                "version": deadline.update.version,
+                "classifications": [deadline.update.classification.value],
+                "missingSince": format_iso_utc(deadline.update.since),
+                "due": format_iso_utc(deadline.due),
+                "cves": list(deadline.update.cves),
+                "remark": deadline.remark or None,
             }
-            for each in explanation.deadlines
+            for deadline in explanation.deadlines
         ],
         "otherPatchCount": explanation.others,
     }

@@ -143,8 +143,8 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
 def _describe_freeze(freeze: CalendarFreeze, zone: str) -> tuple[str, str]:
     start, end = (moment.astimezone(get_time_zone(zone) if zone else None) for moment in (freeze.start, freeze.end))
     whom = "the whole fleet" if freeze.is_general else ", ".join(shorten_list(freeze.configurations, _MAX_NAMES))
-    why = f": {sanitize_to_one_line(freeze.reason, 80)}" if freeze.reason else ""
-    return f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M %Z}", f"{whom}{why}"
+    reason = f": {sanitize_to_one_line(freeze.reason, 80)}" if freeze.reason else ""
+    return f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M %Z}", f"{whom}{reason}"
 
 
 def _list_warnings(window_calendar: WindowCalendar) -> Iterator[str]:
@@ -186,9 +186,9 @@ def _print_hotpatch_days(forecast: HotpatchForecast) -> None:
 def _print_windows(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> None:
     is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
     zone_differs = [
-        each.window.start.astimezone().replace(tzinfo=None)
-        != _to_window_time(each.window.start, each).replace(tzinfo=None)
-        for each in window_calendar.windows
+        window.window.start.astimezone().replace(tzinfo=None)
+        != _to_window_time(window.window.start, window).replace(tzinfo=None)
+        for window in window_calendar.windows
     ]
     grid = build_table(
         build_unwrapped_column("window"),
@@ -206,8 +206,8 @@ def _print_windows(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
             *cells, Text(run, style=style), _render_configuration(each, baseline, style, window_calendar.find_fit(each))
         )
     print_to_stdout(grid, "")
-    frozen = sum(each.freeze is not None for each in window_calendar.windows)
-    overlapping = sum(bool(each.overlapping_configurations) for each in window_calendar.windows)
+    frozen = sum(window.freeze is not None for window in window_calendar.windows)
+    overlapping = sum(bool(window.overlapping_configurations) for window in window_calendar.windows)
     parts = [format_count(len(window_calendar.windows), "window")]
     parts += [f"{frozen} frozen"] * bool(frozen) + [f"{overlapping} overlapping"] * bool(overlapping)
     print_to_stdout(
@@ -273,8 +273,8 @@ def _describe_baseline(expected: WindowBaseline | None) -> Iterator[tuple[str, s
 
 def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
     if upcoming.freeze:
-        why = f" ({sanitize_to_one_line(upcoming.freeze.reason, 80)})" if upcoming.freeze.reason else ""
-        yield f"frozen until {_to_window_time(upcoming.freeze.end, upcoming):%Y-%m-%d %H:%M}{why}", "cyan"
+        reason = f" ({sanitize_to_one_line(upcoming.freeze.reason, 80)})" if upcoming.freeze.reason else ""
+        yield f"frozen until {_to_window_time(upcoming.freeze.end, upcoming):%Y-%m-%d %H:%M}{reason}", "cyan"
         return
     if upcoming.is_open:
         yield "open now", "green"

@@ -58,7 +58,7 @@ class ComplianceView:
 def build_compliance_view(status: AutomaticStatus, forecasts: Sequence[MachineForecast]) -> ComplianceView:
     """Return the forecasts with what is known of their machines."""
     index = FleetIndex(status.policy, status.view, status.now)
-    not_seen = {each.name: each.assessed_at for each in status.view.machines if not index.is_seen(each)}
+    not_seen = {machine.name: machine.assessed_at for machine in status.view.machines if not index.is_seen(machine)}
     return ComplianceView(status.now, forecasts, not_seen)
 
 

@@ -225,6 +225,6 @@ def find_next_window(configuration: Configuration, inventories: Inventories, now
     for zone in find_known_zones(configuration, inventories):
         freezes = configuration.build_freezes(zone)
         windows = iterate_occurrences(configuration.build_schedule(zone), now, limit=_MAX_FROZEN_WINDOWS)
-        opens = next((each.start for each in windows if find_freeze(each, freezes) is None), None)
+        opens = next((window.start for window in windows if find_freeze(window, freezes) is None), None)
         found += [opens.astimezone(get_time_zone(zone))] if opens is not None else []
     return min(found, default=None)

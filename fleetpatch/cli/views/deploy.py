@@ -85,9 +85,9 @@ def _print_changed(changes: Sequence[Change]) -> None:
 
 def print_kept_pauses(pauses: Sequence[str]) -> None:
     """Print the pauses that a person set in Prefect and that stay."""
-    for each in pauses:
+    for pause in pauses:
         print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"stays paused, as somebody set in Prefect: {each}"))
+            Text.assemble(("! ", "yellow"), to_safe_text(f"stays paused, as somebody set in Prefect: {pause}"))
         )
     if pauses:
         print_to_stdout("`fleetpatch deploy` asks whether to lift it; --yes --unpause lifts it.")
@@ -95,8 +95,8 @@ def print_kept_pauses(pauses: Sequence[str]) -> None:
 
 def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
     """Print the findings that prevent the deploy."""
-    for each in findings:
-        print_finding(each)
+    for finding in findings:
+        print_finding(finding)
     if findings:
         print_to_stdout("")
 
@@ -162,14 +162,18 @@ def print_next_windows(
         run_statuses: the status of the run of each due window, by deployment.
         now: the present time, aware.
     """
-    for each in next_windows:
-        print_to_stdout(_render_next_windows(each, run_statuses.get(each.deployment, RunStatus.NONE), now))
+    for next_window in next_windows:
+        print_to_stdout(
+            _render_next_windows(next_window, run_statuses.get(next_window.deployment, RunStatus.NONE), now)
+        )
     for configuration in plan.configurations.all_configurations:
         if not configuration.is_enabled:
             print_to_stdout(to_safe_text(f"{configuration.name}: disabled, its windows do not open", style="dim"))
     if (automatic := plan.configurations.automatic) is not None:
         print_to_stdout(_render_automatic(automatic, plan.inventories.get(AUTOMATIC_NAME)))
-    date_ends = [line.until for each in plan.desired.deployments for line in each.schedules if line.until is not None]
+    date_ends = [
+        line.until for deployment in plan.desired.deployments for line in deployment.schedules if line.until is not None
+    ]
     if date_ends:
         print_to_stdout(
             to_safe_text(
@@ -177,9 +181,9 @@ def print_next_windows(
                 "The flow refresh-schedules writes later ones."
             )
         )
-    for each in next_windows:
-        if each.due_window is not None and run_statuses.get(each.deployment) is RunStatus.NONE:
-            _print_missed_run(each, each.due_window)
+    for next_window in next_windows:
+        if next_window.due_window is not None and run_statuses.get(next_window.deployment) is RunStatus.NONE:
+            _print_missed_run(next_window, next_window.due_window)
     if plan.is_over:
         print_warning(ALL_OVER)
 
@@ -266,8 +270,13 @@ def build_plan_json(
         "kept_pauses": list(plan.kept_pauses),
         "changes": build_changes_json(plan.changes),
         "faults": [
-            {"configuration": each.configuration, "key": each.key, "message": each.message, "remedy": each.remedy}
-            for each in findings
+            {
+                "configuration": finding.configuration,
+                "key": finding.key,
+                "message": finding.message,
+                "remedy": finding.remedy,
+            }
+            for finding in findings
         ],
     }
 

@@ -48,7 +48,9 @@ def build_why_json(
         "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
         "assessmentError": error.message if error else None,
         "packageProblems": list(packages.problems) if packages else None,
-        "repositoryProblems": [str(each) for each in packages.repository_problems] if packages else None,
+        "repositoryProblems": [str(repository_problem) for repository_problem in packages.repository_problems]
+        if packages
+        else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "rebootReason": packages.reboot.explanation if packages and packages.reboot.reasons else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
@@ -61,12 +63,12 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
     packages, error = assessment.packages, assessment.error
     when = format_moment(assessment.at, _UTC)
     if packages is None:
-        why = error.message if error else "no reason was recorded"
+        reason = error.message if error else "no reason was recorded"
         print_to_stdout(
             Text.assemble(
                 to_safe_text(assessment.machine, "bold"),
                 f" could not be assessed on {when} UTC: ",
-                to_safe_text(why, "red"),
+                to_safe_text(reason, "red"),
             )
         )
         if error and error.hint:

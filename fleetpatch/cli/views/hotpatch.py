@@ -141,15 +141,15 @@ def build_change_json(action: str, results: Sequence[ChangeResult], *, dry_run: 
         "dryRun": dry_run,
         "machines": [
             {
-                "machineName": each.machine,
-                "result": each.state.value,
-                "hotpatchStatus": each.status.value if each.status else None,
-                "message": each.message or None,
-                "remedy": each.remedy or None,
-                "steps": list(each.steps),
-                "prerequisites": _build_findings(each.prerequisites),
+                "machineName": result.machine,
+                "result": result.state.value,
+                "hotpatchStatus": result.status.value if result.status else None,
+                "message": result.message or None,
+                "remedy": result.remedy or None,
+                "steps": list(result.steps),
+                "prerequisites": _build_findings(result.prerequisites),
             }
-            for each in results
+            for result in results
         ],
     }
 
@@ -162,13 +162,13 @@ def print_changes(results: Sequence[ChangeResult]) -> None:
         build_unwrapped_column("hotpatch"),
         "remarks",
     )
-    for each in results:
-        lines = [to_safe_text(step, style="dim") for step in each.steps]
-        lines += [to_safe_text(words) for words in (each.message, each.remedy) if words]
+    for result in results:
+        lines = [to_safe_text(step, style="dim") for step in result.steps]
+        lines += [to_safe_text(words) for words in (result.message, result.remedy) if words]
         grid.add_row(
-            to_safe_text(each.machine),
-            Text(each.state.value, style=_RESULT_STYLES[each.state]),
-            render_status(each.status),
+            to_safe_text(result.machine),
+            Text(result.state.value, style=_RESULT_STYLES[result.state]),
+            render_status(result.status),
             Text("\n").join(lines),
         )
     print_to_stdout(grid)
@@ -176,7 +176,7 @@ def print_changes(results: Sequence[ChangeResult]) -> None:
 
 def to_exit_code(results: Sequence[ChangeResult]) -> ExitCode:
     """Return the exit code of a request."""
-    states = {each.state for each in results}
+    states = {result.state for result in results}
     if ChangeState.FAILED in states:
         return ExitCode.MACHINE_FAILED
     if states == {ChangeState.REFUSED}:

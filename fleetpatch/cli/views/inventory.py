@@ -30,22 +30,22 @@ def build_problems_json(problems: Sequence[InventoryError]) -> list[dict[str, ob
     """Return the faults of files as JSON data."""
     return [
         {
-            "file": str(each.file) if each.file else None,
-            "line": each.line,
-            "key": each.key,
-            "message": each.message,
-            "hint": each.hint,
+            "file": str(problem.file) if problem.file else None,
+            "line": problem.line,
+            "key": problem.key,
+            "message": problem.message,
+            "hint": problem.hint,
         }
-        for each in problems
+        for problem in problems
     ]
 
 
 def print_problems(path: Path, problems: Sequence[InventoryError]) -> None:
     """Print every fault with its place and remedy."""
-    for each in problems:
-        print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
-        if each.hint:
-            print_to_stdout(Text.assemble("    ", to_safe_lines(each.hint)))
+    for problem in problems:
+        print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(problem.message)))
+        if problem.hint:
+            print_to_stdout(Text.assemble("    ", to_safe_lines(problem.hint)))
     print_to_stdout(
         "", Text.assemble(to_safe_text(str(path)), (f": {format_count(len(problems), 'fault')}", "bold red"))
     )

@@ -88,7 +88,7 @@ def _print_findings(outcome: Outcome) -> None:
 
 
 def _print_updates(outcome: Outcome) -> None:
-    installed = [each for each in outcome.updates if each.state is UpdateState.INSTALLED]
+    installed = [update for update in outcome.updates if update.state is UpdateState.INSTALLED]
     if installed:
         notes = ["note"] if any(each.reason for each in installed) else []
         title = f"{len(installed)} installed"
@@ -98,10 +98,12 @@ def _print_updates(outcome: Outcome) -> None:
             version_change = render_version_change(each.update, each.version_after)
             grid.add_row(render_update_name(each.update), each.update.classification, version_change, *note)
         print_to_stdout("", grid)
-    rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # also repaired packages
-    if rest:
+    updates = [
+        update for update in outcome.updates if update.state is not UpdateState.INSTALLED
+    ]  # also repaired packages
+    if updates:
         print_to_stdout("")
-        print_updates_by_reason(rest)
+        print_updates_by_reason(updates)
     install = outcome.install
     for path in install.kept_configuration_files if install else ():
         print_to_stdout(Text.assemble("edited file kept, the new version is beside it: ", to_safe_text(path)))

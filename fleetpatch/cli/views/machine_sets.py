@@ -139,9 +139,9 @@ def _describe_domains(machine_set: MachineSet, members: Sequence[Machine]) -> st
     """Return the tag and its values, such as "rack: a, b, 1 without"."""
     if not machine_set.update_domain:
         return NO_FIGURE
-    found = [_find_domain(machine_set, member) for member in members]
-    values = sorted({value for value in found if value})
-    without = [f"{found.count(None)} without"] if None in found else []
+    domains = [_find_domain(machine_set, member) for member in members]
+    values = sorted({value for value in domains if value})
+    without = [f"{domains.count(None)} without"] if None in domains else []
     more = [f"{len(values) - MAX_NAMES} more"] if len(values) > MAX_NAMES else []
     return f"{machine_set.update_domain}: {', '.join([*values[:MAX_NAMES], *more, *without])}"
 

@@ -47,8 +47,8 @@ def print_patch_request(
     patched = [each for each in machines if each.owner.is_patchable and (not names or each.name in names)]
     now = now.replace(microsecond=0)
     window = request.window.to_window(now)
-    if why := describe_request_shortage(request, patched, window, now):
-        console.print(Text(f"Nothing can begin: {why}.", style="bold yellow"), soft_wrap=True)
+    if reason := describe_request_shortage(request, patched, window, now):
+        console.print(Text(f"Nothing can begin: {reason}.", style="bold yellow"), soft_wrap=True)
     selected = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
     kinds = ", ".join(str(each) for each in selected) or "none"
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
@@ -63,11 +63,11 @@ def print_patch_request(
     }
     for key, value in rows.items():
         console.print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
-    differences = [each for each in list_differences(request) if each.path != "scope"]
+    differences = [difference for difference in list_differences(request) if difference.path != "scope"]
     if differences:
         console.print(Text("Not as usual:", "bold"))
-    for each in differences:
-        console.print(Text.assemble("  ", to_safe_text(f"{each.title}: {each.value}")), soft_wrap=True)
+    for difference in differences:
+        console.print(Text.assemble("  ", to_safe_text(f"{difference.title}: {difference.value}")), soft_wrap=True)
 
 
 def _describe_waves(request: PatchRequest, machines: Sequence[Machine], sets: Sequence[MachineSet]) -> str:
@@ -75,7 +75,7 @@ def _describe_waves(request: PatchRequest, machines: Sequence[Machine], sets: Se
         waves = build_waves(machines, request.waves.to_wave_policy(), sets)
     except RequestError as error:
         return f"none: {error.message}"
-    sizes = [format_count(len(each.machines), "canary machine" if each.canary else "machine") for each in waves]
+    sizes = [format_count(len(wave.machines), "canary machine" if wave.canary else "machine") for wave in waves]
     more = f" and {len(sizes) - _MAX_WAVES} more" if len(sizes) > _MAX_WAVES else ""
     return f"{len(waves)}: {', then '.join(sizes[:_MAX_WAVES])}{more}; {request.waves.at_once} at once"
 
@@ -103,7 +103,7 @@ def _count_pending(
 def _select(request: PatchRequest, assessments: Sequence[Assessment]) -> Iterator[tuple[int, bool]]:
     """Yield of each machine the number of its selected updates, and whether a reboot is expected after them."""
     selection = request.to_patch_options().selection
-    for each in assessments:
-        if each.packages is not None:
-            chosen, _ = select_updates(each.packages, selection)
-            yield len(chosen), predict_reboot_need(chosen, each.packages.reboot) is not YesNoUnknown.NO
+    for assessment in assessments:
+        if assessment.packages is not None:
+            chosen, _ = select_updates(assessment.packages, selection)
+            yield len(chosen), predict_reboot_need(chosen, assessment.packages.reboot) is not YesNoUnknown.NO

@@ -16,9 +16,9 @@ def print_launch_plan(plan: LaunchPlan) -> None:
     for row in plan.planned_settings:
         _print_setting(row.name, row.value, f"{row.source}: {row.why}")
     print_to_stdout("", Text("Workers, beside PREFECT_API_URL:", style="bold"))
-    for each in PREFECT_SETTINGS:
-        if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}:
-            _print_setting(each.name, each.value, each.reason)
+    for setting in PREFECT_SETTINGS:
+        if setting.target in {SettingTarget.WORKER, SettingTarget.BOTH}:
+            _print_setting(setting.name, setting.value, setting.reason)
 
 
 def _print_setting(name: str, value: str, why: str) -> None:
@@ -30,7 +30,9 @@ def print_launch_plan_json(plan: LaunchPlan) -> None:
     """Print the plan as JSON data. Passwords are hidden."""
     rows = [{"name": r.name, "value": r.value, "source": r.source, "why": r.why} for r in plan.planned_settings]
     workers = {
-        each.name: each.value for each in PREFECT_SETTINGS if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}
+        setting.name: setting.value
+        for setting in PREFECT_SETTINGS
+        if setting.target in {SettingTarget.WORKER, SettingTarget.BOTH}
     }
     print_json(
         {

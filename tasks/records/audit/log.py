@@ -165,7 +165,9 @@ class SqlAuditLog:
         """
         with self.database.begin_read("read the audit log") as connection:
             columns = audit_log.c.who, audit_log.c.act
-            who, act = (connection.execute(select(each).distinct().order_by(each)).scalars().all() for each in columns)
+            who, act = (
+                connection.execute(select(column).distinct().order_by(column)).scalars().all() for column in columns
+            )
         return who, act
 
     def read_of_subject(self, act: str, subject: str, result: AuditResult) -> Sequence[AuditEntry]:

@@ -29,10 +29,10 @@ def read_rollout_progress(database: Database, report: RunReport, now: datetime) 
     if rollout is None:
         return None
     statuses = SqlAutomaticRuns(database).read_of_rollouts([rollout_id])
-    plans = {name: each.run.plan for each in statuses if each.run.plan for name in each.run.plan.machines}
+    plans = {name: status.run.plan for status in statuses if status.run.plan for name in status.run.plan.machines}
     recorded = (each for each in read_rollout_results(database, [rollout]).tries if each.run_id != report.run.id)
     ended = [outcome for outcome in report.outcomes if outcome.state is not OperationState.IN_PROGRESS]
     own = (build_try(rollout, report.run, outcome) for outcome in ended)
-    running = {name for each in statuses if each.is_open(now) for name in each.run.machines}
+    running = {name for status in statuses if status.is_open(now) for name in status.run.machines}
     running -= {outcome.machine for outcome in ended}
     return measure_recorded_rollout(rollout, (*recorded, *own), plans, running, now)

@@ -76,7 +76,7 @@ def read_rollout_results(
     tries: list[Try] = []
     last_outcomes: dict[str, Outcome] = {}
     with database.begin_read("read the runs of rollouts") as connection:
-        runs = [decode(RunInfo, each) for each in connection.execute(query.order_by(_RUNS.c.started_at)).scalars()]
+        runs = [decode(RunInfo, scalar) for scalar in connection.execute(query.order_by(_RUNS.c.started_at)).scalars()]
         for run in runs:
             rollout = by_id.get(find_rollout_id(run))
             if rollout is None or run.state in UNFINISHED_RUN_STATES:

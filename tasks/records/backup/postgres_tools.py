@@ -44,8 +44,8 @@ def restore_schema(database: Database, schema: str, dump: Path, work: Path) -> N
     """
     listed = _run("pg_restore", ["--list", str(dump)], None, ["pg_restore", "--list", "records.dump"])
     entries = work / "entries"
-    kept = [line for line in listed.splitlines() if not any(kind in line for kind in _NOT_RESTORED)]
-    entries.write_text("".join(f"{line}\n" for line in kept))
+    lines = [line for line in listed.splitlines() if not any(kind in line for kind in _NOT_RESTORED)]
+    entries.write_text("".join(f"{line}\n" for line in lines))
     arguments = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"]
     by_hand = ["pg_restore", *arguments, f'--schema="{schema}"', f"--dbname={redact_url(database.url)}", "records.dump"]
     _run("pg_restore", [*arguments, f"--use-list={entries}", str(dump)], database.url, by_hand)
@@ -87,9 +87,9 @@ def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence
         env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
+        lines = done.stderr.strip().splitlines()
         raise RecordsError(
-            f"{name} failed ({done.returncode}): {' '.join(said[:3])[:500]}",
+            f"{name} failed ({done.returncode}): {' '.join(lines[:3])[:500]}",
             hint=f"Mend what it says. To see all of it: {command}",
         )
     return done.stdout

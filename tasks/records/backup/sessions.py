@@ -34,9 +34,9 @@ def find_sessions(database: Database) -> tuple[str, ...]:
         return _find_processes(Path(str(database.url.database)))
     clock = SystemClock()
     deadline = Deadline.after(clock, _CLOSING_SECONDS)
-    while (found := _read_sessions(database)) and deadline.remaining_seconds(clock) > 0:
+    while (sessions := _read_sessions(database)) and deadline.remaining_seconds(clock) > 0:
         clock.sleep(0.1)
-    return found
+    return sessions
 
 
 def _read_sessions(database: Database) -> tuple[str, ...]:
@@ -58,8 +58,8 @@ def _find_processes(path: Path) -> tuple[str, ...]:
             continue
         with suppress(OSError):
             if any(_read_link(each) in wanted for each in (process / "fd").iterdir()):
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                command = " ".join(word.decode(errors="replace") for word in words if word)
+                parts = (process / "cmdline").read_bytes().split(b"\0")
+                command = " ".join(word.decode(errors="replace") for word in parts if word)
                 found.append(f"process {process.name} ({command[:100] or 'of no name'})")
     return tuple(found)
 

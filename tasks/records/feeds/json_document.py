@@ -108,7 +108,7 @@ class _JsonReader:
 
     def _skip_space(self) -> None:
         while True:
-            self._at = found.end() if (found := _SPACE.match(self._text, self._at)) else self._at
+            self._at = match.end() if (match := _SPACE.match(self._text, self._at)) else self._at
             if self._at < len(self._text) or self._is_complete:
                 return
             self._fill(1)

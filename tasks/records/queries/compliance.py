@@ -279,13 +279,13 @@ def _decode_fixes(body: bytes) -> tuple[PendingFix, ...]:
     updates = json.loads(decompress_text(body, "list of updates"))["updates"]
     return tuple(
         PendingFix(
-            name=to_index_key(each["name"]),
-            version=each["available"],
-            kind=_KINDS[each["classification"]],
-            withheld="held on the machine" if each.get("held") else each.get("blocked", ""),
+            name=to_index_key(update["name"]),
+            version=update["available"],
+            kind=_KINDS[update["classification"]],
+            withheld="held on the machine" if update.get("held") else update.get("blocked", ""),
         )
-        for each in updates
-        if each["classification"] in _KINDS
+        for update in updates
+        if update["classification"] in _KINDS
     )
 
 

@@ -179,10 +179,10 @@ class History:
             )
             assessment_rows = _read_rows(connection, schema.assessments, run.id, machine, self._seals)
             assessments = tuple(reader.decode_assessment(row["document"], row["updates"]) for row in assessment_rows)
-            kept, plans = _read_plans(connection, reader, run.id, machine, self._seals)
-        if kept is None:
-            kept = RunPlans(run.id, build_waves(outcomes))
-        return RunReport(run, outcomes, kept.waves, plans, assessments, kept.hooks, kept.notes)
+            run_plans, plans = _read_plans(connection, reader, run.id, machine, self._seals)
+        if run_plans is None:
+            run_plans = RunPlans(run.id, build_waves(outcomes))
+        return RunReport(run, outcomes, run_plans.waves, plans, assessments, run_plans.hooks, run_plans.notes)
 
     def read_summary(self, run_id: str) -> RunSummary:
         """Return the summary of a run: without plans, and with counts instead of updates.

@@ -48,7 +48,7 @@ def read_run_steps(database: Database, run_id: str) -> tuple[RunStep, ...]:
     Raises:
         RecordsError: the records can't be read.
     """
-    columns = [run_progress.columns[each.name] for each in fields(RunStep)]
+    columns = [run_progress.columns[field.name] for field in fields(RunStep)]
     query = select(*columns).where(run_progress.c.run_id == run_id).order_by(run_progress.c.machine)
     with database.begin_read(f"read the progress of run {run_id}") as connection:
         return tuple(RunStep(*row) for row in connection.execute(query).tuples())
@@ -60,7 +60,7 @@ def read_audit_rows(database: Database, offset: int, limit: int) -> tuple[tuple[
     Raises:
         RecordsError: the records can't be read.
     """
-    columns = [audit_log.columns[each.name] for each in fields(AuditRow)]
+    columns = [audit_log.columns[field.name] for field in fields(AuditRow)]
     query = select(*columns).order_by(audit_log.c.number.desc()).offset(offset).limit(limit)
     with database.begin_read("read the audit log") as connection:
         total = connection.execute(select(func.count()).select_from(audit_log)).scalar_one()

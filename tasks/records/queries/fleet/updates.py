@@ -178,9 +178,11 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
         .limit(limit)
     )
     with database.begin_read("read where an update was installed") as connection:
-        found = [Installation(*row) for row in connection.execute(query).tuples()]
+        installations = [Installation(*row) for row in connection.execute(query).tuples()]
     # results are numbered as they are saved: those of two runs at once are mixed
-    return tuple(sorted(found, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True))
+    return tuple(
+        sorted(installations, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
+    )
 
 
 def read_held_reasons(database: Database) -> dict[tuple[str, str], str]:
