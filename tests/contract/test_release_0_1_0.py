@@ -82,7 +82,7 @@ def test_machines_and_the_audit_log_are_read(records: SqlRecords) -> None:
         "db-1": ("NonCompliant", 1, 0),
         "db-2": ("NonCompliant", 1, 0),
     }
-    assert [(entry.number, entry.act, entry.result.value) for entry in entries] == [
+    assert [(entry.number, entry.act, entry.result) for entry in entries] == [
         (2, "patch", "failed"),
         (1, "patch", "begun"),
     ]
