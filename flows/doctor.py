@@ -122,7 +122,10 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     try:
         try:
             context.state = assess(context)  # checks get the environment of its package manager
-            own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
+            own = tuple(
+                replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}")
+                for finding in run_all_checks(context)
+            )
             own = (*check_health(context), *own)
         except ManagerError as error:
             return _build_manager_findings(context, error)

@@ -204,7 +204,7 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
         problems.add(SourceLocation(source), "this inventory describes no machine", "Add one under `machines:`.")
     inventory = Inventory(tuple(one.machine for one in drafts), keys, source)
     if not problems:  # a machine with a problem is missing here, so a scope might match nothing
-        set_drafts = [each for fragment in fragments for each in fragment.sets]
+        set_drafts = [machine_set for fragment in fragments for machine_set in fragment.sets]
         inventory = replace(inventory, sets=build_sets(set_drafts, inventory, problems))
     problems.raise_if_any()
     return inventory

@@ -103,9 +103,9 @@ def _estimate_fit(
         tuple(wave.machines for wave in waves),
         turns,
         tuple(
-            SetLimit(members, each.allowed_unavailable)
-            for each in inventory.sets
-            if (members := tuple(name for name in each.members if name in turns))
+            SetLimit(members, machine_set.allowed_unavailable)
+            for machine_set in inventory.sets
+            if (members := tuple(name for name in machine_set.members if name in turns))
         ),
         policy.pause_seconds,
     )

@@ -112,10 +112,10 @@ def _find_own_decision(
 ) -> Approval | None:
     """Return the decision if this very person made it before: the answer to the first request may be lost."""
     context = get_context(request)
-    found = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
-    if found is None or (found.decision, found.who) != (wanted, get_identity(request).name):
+    approval = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
+    if approval is None or (approval.decision, approval.who) != (wanted, get_identity(request).name):
         return None
-    return found if found.digest.startswith(decision.plan) else None
+    return approval if approval.digest.startswith(decision.plan) else None
 
 
 class StateConflict(FleetpatchError):

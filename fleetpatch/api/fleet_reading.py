@@ -67,7 +67,7 @@ def read_overview(request: Request) -> models.Overview:
         reboot_required=totals.reboot,
         services_to_restart=totals.services,
         unreachable=totals.unreachable,
-        runs_in_progress=[each.id for each in context.history.read_unfinished_runs()],
+        runs_in_progress=[run.id for run in context.history.read_unfinished_runs()],
         waiting_approvals=count_waiting_approvals(context.records.database, context.clock.now()),
         next_windows=[
             models.Window(
@@ -150,17 +150,17 @@ def list_calendar(
     part = build_part(request, windows, page)
     items = [
         models.CalendarEntry(
-            configuration=each.configuration,
-            start_date_time=each.start,
-            end_date_time=each.end,
-            time_zone=each.zone,
-            status=each.kind.value,
-            machines=each.machines,
-            reason=each.reason,
-            maintenance_run_id=each.run_id or None,
-            run_status=each.run_state or None,
-            overlaps=list(each.overlaps),
+            configuration=item.configuration,
+            start_date_time=item.start,
+            end_date_time=item.end,
+            time_zone=item.zone,
+            status=item.kind.value,
+            machines=item.machines,
+            reason=item.reason,
+            maintenance_run_id=item.run_id or None,
+            run_status=item.run_state or None,
+            overlaps=list(item.overlaps),
         )
-        for each in part.items
+        for item in part.items
     ]
     return models.Part(items=items, page=part.page, total=part.total, next=part.next)

@@ -44,6 +44,6 @@ def check_parameters(request: Request) -> None:
         if name not in schemas:
             known = f"The parameters are: {', '.join(schemas)}." if schemas else "It has no parameters."
             raise RequestError(f"the parameter {name!r} is unknown", hint=known)
-        words = schemas[name].get("enum")
-        if words is not None and value not in words:
-            raise RequestError(f"{name}: {value!r} is unknown", hint=f"One of: {', '.join(filter(None, words))}.")
+        schema = schemas[name].get("enum")
+        if schema is not None and value not in schema:
+            raise RequestError(f"{name}: {value!r} is unknown", hint=f"One of: {', '.join(filter(None, schema))}.")

@@ -72,7 +72,7 @@ def list_runs(
         total=count_runs(context.records.database, RunFilter(kinds=(kind,) if kind else ())),
         size=limit,
     )
-    return describe_part(part, [build_run(each) for each in part.items], page)
+    return describe_part(part, [build_run(item) for item in part.items], page)
 
 
 @router.get("/runs/{run_id}", tags=["Runs"])
@@ -97,15 +97,15 @@ def read_progress(request: Request, run_id: str) -> models.Progress:
         stop_requested_by=lease.stop.who if lease is not None and lease.stop is not None else None,
         machines=[
             models.MachineProgress(
-                machine_name=each.machine,
-                step=each.step,
-                status=each.state,
-                fraction=each.fraction,
-                message=each.message,
-                since_date_time=each.since,
-                date_time=each.at,
+                machine_name=run_step.machine,
+                step=run_step.step,
+                status=run_step.state,
+                fraction=run_step.fraction,
+                message=run_step.message,
+                since_date_time=run_step.since,
+                date_time=run_step.at,
             )
-            for each in read_run_steps(context.records.database, run.id)
+            for run_step in read_run_steps(context.records.database, run.id)
         ],
     )
 
@@ -130,8 +130,8 @@ def read_started(request: Request, flow_run_id: str) -> models.FlowRun:
 def list_approvals(request: Request) -> list[models.Approval]:
     """The plans that wait for a decision."""
     context = get_context(request)
-    found = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
-    return [build_approval(each) for each in found]
+    pending_approvals = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
+    return [build_approval(each) for each in pending_approvals]
 
 
 @router.get("/audit", tags=["Audit"])
@@ -144,19 +144,19 @@ def list_audit(request: Request, page: Number = 1) -> models.Part[models.AuditEn
     )
     items = [
         models.AuditEntry(
-            number=each.number,
-            date_time=each.at,
-            who=each.who,
-            source=each.source,
-            claimed=each.claimed,
-            address=each.address,
-            act=each.act,
-            subject=each.subject,
-            detail=each.detail,
-            result=each.result,
-            message=each.message,
-            seal=each.seal,
+            number=item.number,
+            date_time=item.at,
+            who=item.who,
+            source=item.source,
+            claimed=item.claimed,
+            address=item.address,
+            act=item.act,
+            subject=item.subject,
+            detail=item.detail,
+            result=item.result,
+            message=item.message,
+            seal=item.seal,
         )
-        for each in part.items
+        for item in part.items
     ]
     return describe_part(part, items, page)

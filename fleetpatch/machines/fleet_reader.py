@@ -184,9 +184,9 @@ class FleetReader:
         now, looked_at = self._clock.now(), time.monotonic()
         sources = self._sources.read(now)
         # The one to keep is read first: what is stored between the two is read again the next time.
-        kept = read_change_marker(self._database, self._find_since(looked_at))
+        change_marker = read_change_marker(self._database, self._find_since(looked_at))
         before = self._marker
-        marker = read_change_marker(self._database, before.since) if before is not None else kept
+        marker = read_change_marker(self._database, before.since) if before is not None else change_marker
         self._read_records(marker)
         windows = self._windows
         if windows is None or self._last_runs is not self._parts[-1]:
@@ -198,7 +198,7 @@ class FleetReader:
         requests = self._read_enrolment_requests()
         parts = (sources, windows, self._states, requests, self._last_runs)
         if self._oldest.is_due or any(part is not known for part, known in zip_longest(parts, self._parts)):
-            names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
+            names = {machine.name for machine in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
                 (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)
             )
@@ -211,7 +211,7 @@ class FleetReader:
             )
         # Last, and all at once: what fails half-way is done again.
         self._parts, self._windows = parts, windows
-        self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""
+        self._marker, self._looked_at, self._true_at, self._failure = change_marker, looked_at, now, ""
 
     def _read_enrolment_requests(self) -> Mapping[str, EnrolmentRequest]:
         """Return what people last asked for on machines that say something of hotpatches; the same object if it is."""

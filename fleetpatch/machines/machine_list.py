@@ -38,7 +38,7 @@ class MachineFilters:
     @property
     def given(self) -> dict[str, str]:
         """The filters that limit the list."""
-        return {each.name: value for each in fields(self) if (value := getattr(self, each.name))}
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
 NO_VALUE: Final = "(none)"

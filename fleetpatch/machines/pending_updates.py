@@ -38,13 +38,13 @@ def list_pending_updates(
     """
     pending: list[Explanation] = []
     by_update: dict[str, Explanation] = {}
-    for each in explanations:
-        if each.is_from_assessment:
-            pending.append(each)
+    for explanation in explanations:
+        if explanation.is_from_assessment:
+            pending.append(explanation)
         else:
-            by_update.setdefault(each.update.id, each)
-    found = (_build_pending(each, by_update.get(each.update.id), missing_since) for each in pending)
-    return tuple(sorted(found, key=_get_rank))
+            by_update.setdefault(explanation.update.id, explanation)
+    patches = (_build_pending(each, by_update.get(each.update.id), missing_since) for each in pending)
+    return tuple(sorted(patches, key=_get_rank))
 
 
 def _build_pending(

@@ -50,6 +50,6 @@ class PolicyDifference:
         known = {file.digest for policy in deployed for file in policy.files}
         if new := [file.path for file in files if file.digest not in known]:
             return f"The policy {', '.join(new)} is not deployed: runs may be held by another one. fleetpatch deploy"
-        if why := describe_difference(deployed, files):
-            return f"These pages don't have the policy that holds for runs: {why}"
+        if reason := describe_difference(deployed, files):
+            return f"These pages don't have the policy that holds for runs: {reason}"
         return ""

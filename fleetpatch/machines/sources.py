@@ -176,12 +176,12 @@ def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
 def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inventory | None) -> frozenset[str]:
     if automatic is None or not automatic.enabled or inventory is None:
         return frozenset()
-    return frozenset(each.name for each in select_managed_machines(automatic.scope, inventory))
+    return frozenset(managed_machine.name for managed_machine in select_managed_machines(automatic.scope, inventory))
 
 
 def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = {}
-    for each in zone_schedules:
-        for name in each.machines:
-            found.setdefault(name, {})[each.configuration.name] = None
+    for zone_schedule in zone_schedules:
+        for name in zone_schedule.machines:
+            found.setdefault(name, {})[zone_schedule.configuration.name] = None
     return {name: tuple(names) for name, names in found.items()}

@@ -49,13 +49,13 @@ def assess(
 ) -> Response:
     """Assess the machines of a scope, or some of them, now."""
     try:
-        wanted = AssessRequest(scope=scope.strip(), only_machines=machine or [])
+        assess_request = AssessRequest(scope=scope.strip(), only_machines=machine or [])
     except ValidationError as error:
         raise RequestError(f"scope: {error.errors()[0]['msg']}", hint="Correct the scope.") from error
-    preview = preview_scope(get_context(request).fleet.read(), wanted.scope, wanted.only_machines)
+    preview = preview_scope(get_context(request).fleet.read(), assess_request.scope, assess_request.only_machines)
     if preview.error and get_context(request).fleet.read().inventory is not None:
         raise RequestError(preview.error, hint=preview.hint)
-    return RedirectResponse(f"/starting/{start_assessment(request, wanted, once)}", 303)
+    return RedirectResponse(f"/starting/{start_assessment(request, assess_request, once)}", 303)
 
 
 @router.get("/starting/{flow_run_id}")

@@ -77,7 +77,7 @@ def show_approvals(request: Request) -> HTMLResponse:
     context = get_context(request)
     approvals = _get_approvals(context)
     now = approvals.read_current_time()
-    waiting = [_read_waiting(context, each) for each in approvals.find_pending_approvals()]
+    waiting = [_read_waiting(context, pending_approval) for pending_approval in approvals.find_pending_approvals()]
     decided = read_decided_approvals(context.records.database, now)
     return render_page(request, "approvals.html.j2", waiting=waiting, decided=decided, at=now)
 

@@ -69,7 +69,7 @@ def show_calendar(
         find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
         disabled=_list_disabled(fleet),
         over=list_over_schedules(fleet.zone_schedules, now),
-        tight={(each.configuration, each.zone): each for each in fleet.fits if each.message},
+        tight={(fit.configuration, fit.zone): fit for fit in fleet.fits if fit.message},
         overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
         total=sum(len(each.entries) for each in days),
         today=today,
@@ -101,7 +101,9 @@ def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:
 
 def select_schedules(schedules: Iterable[ZoneSchedule], configuration: str) -> tuple[ZoneSchedule, ...]:
     """Return the windows of one configuration; of all without a name."""
-    return tuple(each for each in schedules if not configuration or each.configuration.name == configuration)
+    return tuple(
+        schedule for schedule in schedules if not configuration or schedule.configuration.name == configuration
+    )
 
 
 def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:
@@ -115,7 +117,9 @@ def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[Calen
 
 
 def _list_zones(fleet: FleetSnapshot, *others: str) -> list[str]:
-    found = {each.schedule.zone for each in fleet.zone_schedules} | {row.machine.zone for row in fleet.rows.values()}
+    found = {zone_schedule.schedule.zone for zone_schedule in fleet.zone_schedules} | {
+        row.machine.zone for row in fleet.rows.values()
+    }
     return sorted(found | {"UTC", *others})
 
 

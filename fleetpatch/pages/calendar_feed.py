@@ -62,12 +62,15 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
         return schedules
     if fleet.inventory is None:
         raise HTTPException(503, "; ".join(fleet.problems) or "the inventory can't be read")
-    wanted = select_names(fleet, scope)
+    names = select_names(fleet, scope)
     narrowed = (
         ZoneSchedule(
-            each.configuration, each.schedule, each.freezes, tuple(name for name in each.machines if name in wanted)
+            schedule.configuration,
+            schedule.schedule,
+            schedule.freezes,
+            tuple(name for name in schedule.machines if name in names),
         )
-        for each in schedules
+        for schedule in schedules
     )
     return tuple(each for each in narrowed if each.machines)
 
@@ -75,7 +78,7 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
 def _find_change(fleet: FleetSnapshot, now: datetime) -> datetime:
     """Return when the files of configurations changed last."""
     path = fleet.configurations.source_path if fleet.configurations is not None else None
-    moments = [moment for each in _list_files(path) if (moment := _read_change(each)) is not None]
+    moments = [moment for file in _list_files(path) if (moment := _read_change(file)) is not None]
     return min(max(moments, default=datetime.fromtimestamp(0, UTC)), now)
 
 

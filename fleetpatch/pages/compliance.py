@@ -71,8 +71,8 @@ def _get_documents(request: Request) -> ComplianceDocuments:
     state = request.app.state
     if not hasattr(state, "compliance_documents"):  # two threads at once: one of the two is kept, which does no harm
         state.compliance_documents = ComplianceDocuments()
-    found: ComplianceDocuments = state.compliance_documents
-    return found
+    compliance_documents: ComplianceDocuments = state.compliance_documents
+    return compliance_documents
 
 
 def _has_runs_before(context: WebContext, month: Month) -> bool:

@@ -157,17 +157,19 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
     row, found = snapshot.rows.get(name), []
     if row is not None and row.machine.owner is not PatchOwner.FLEETPATCH:
         return []
-    for each in snapshot.zone_schedules:
-        if name not in each.machines:
+    for zone_schedule in snapshot.zone_schedules:
+        if name not in zone_schedule.machines:
             continue
-        begin = now - timedelta(minutes=each.schedule.minutes)
+        begin = now - timedelta(minutes=zone_schedule.schedule.minutes)
         windows = (
-            one for one in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON) if one.end > now
+            one
+            for one in iterate_occurrences(zone_schedule.schedule, begin, until=now + SEARCH_HORIZON)
+            if one.end > now
         )
-        left = (one for one in windows if (each.configuration.name, one.start) not in snapshot.ended)
+        left = (one for one in windows if (zone_schedule.configuration.name, one.start) not in snapshot.ended)
         for window in islice(left, WINDOWS_COUNT):
-            freeze = find_freeze(window, each.freezes)
-            found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
+            freeze = find_freeze(window, zone_schedule.freezes)
+            found.append(ComingWindow(zone_schedule.configuration.name, zone_schedule.schedule.zone, window, freeze))
     return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]
 
 

@@ -108,17 +108,19 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
 def list_runs(context: WebContext) -> list[RunLine]:
     """Return the newest runs. The machines of runs that are over are counted once."""
     database = context.records.database
-    found = read_recent_runs(database, RUNS_COUNT)
-    known = context.machine_counts
-    missing = [each.run_id for each in found if each.run_id not in known]
+    recent_runs = read_recent_runs(database, RUNS_COUNT)
+    machine_counts = context.machine_counts
+    missing = [each.run_id for each in recent_runs if each.run_id not in machine_counts]
     counted = count_machines_by_state(database, missing) if missing else {}
-    known.update({each.run_id: counted[each.run_id] for each in found if each.is_over and each.run_id in counted})
-    return [RunLine(each, counted.get(each.run_id) or known.get(each.run_id, {})) for each in found]
+    machine_counts.update(
+        {each.run_id: counted[each.run_id] for each in recent_runs if each.is_over and each.run_id in counted}
+    )
+    return [RunLine(each, counted.get(each.run_id) or machine_counts.get(each.run_id, {})) for each in recent_runs]
 
 
 def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:
     """Return the last windows, and what became of them."""
-    names, now = {each.configuration.name for each in snapshot.zone_schedules}, context.clock.now()
+    names, now = {zone_schedule.configuration.name for zone_schedule in snapshot.zone_schedules}, context.clock.now()
     if not names:
         return ()
     results = read_last_window_results(context.records.database, names, now - RECORDED, RESULTS_COUNT)

@@ -133,7 +133,9 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
         is_later=window.start > now,
         preview=preview,
         reboots=REBOOT_WORDS[wanted.reboot],
-        differences=[each for each in list_differences(wanted) if each.path != "scope"],  # the headline has it
+        differences=[
+            difference for difference in list_differences(wanted) if difference.path != "scope"
+        ],  # the headline has it
         linked=_find_linked(values),
         typed={**typed, SENT: ["1"], LINKED: values.get(LINKED, [])},
         once=_read(values, KEY),

@@ -138,7 +138,7 @@ def _render(
     hooks: tuple[HookResult, ...] = found.parts.hooks if found.parts is not None else ()
     rows = build_rows(lines.items, details, hooks, run.kind)
     groups: list[ProblemGroup] = group_problems(found)
-    around = [each for each in hooks if each.hook.place not in MACHINE_PLACES]
+    around = [hook for hook in hooks if hook.hook.place not in MACHINE_PLACES]
     notes = found.parts.notes if found.parts is not None else ()
     head = build_head(context, run)
     return render_page(

@@ -26,7 +26,7 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
     if log:
         return _download_log(request, run.id, name)
     state = read_state(context, run)
-    line = next((each for each in state.machines if each.name == name), None)
+    line = next((machine for machine in state.machines if machine.name == name), None)
     report = context.history.read_report(run.id, name)
     if line is None and not (report.outcomes or report.assessments or report.plans):
         raise HTTPException(404, f"run {run.id} has no machine {name!r}")
@@ -48,7 +48,7 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
         steps=details.steps,
         assessment=report.assessments[-1] if report.assessments else None,
         updates=list_updates(outcome, plan, run.kind),
-        hooks=[each for each in report.hooks if each.subject == name],
+        hooks=[hook for hook in report.hooks if hook.subject == name],
         journal=describe_journal(journal),
         journal_left_out=max(0, len(journal) - MAX_ENTRIES),
         log=cut_log(logs[name]) if name in logs else None,

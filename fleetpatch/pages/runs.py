@@ -67,7 +67,7 @@ def show_runs(
     context = get_context(request)
     database = context.records.database
     found_since, problem = _parse_since(since, context)
-    wanted = RunFilter(
+    run_filter = RunFilter(
         kinds=(kind,) if kind else (),
         states=(state,) if state else (),
         configuration=configuration,
@@ -77,9 +77,9 @@ def show_runs(
     )
     runs = build_part(
         request,
-        lambda offset, limit: _list_runs(context, read_run_lines(database, wanted, offset, limit)),
+        lambda offset, limit: _list_runs(context, read_run_lines(database, run_filter, offset, limit)),
         page,
-        total=count_runs(database, wanted),
+        total=count_runs(database, run_filter),
         size=RUNS_ON_PAGE,
     )
     return render_page(

@@ -45,7 +45,7 @@ def compare_runs(request: Request, left: str = "", right: str = "", page: int = 
     machines = compare_machines(sides[0].state, sides[1].state)
     database = context.records.database
     updates = compare_updates(*(count_update_results(database, ids[name]) for name in ("left", "right")))
-    changed = [each for each in machines if each.what]
+    changed = [machine for machine in machines if machine.what]
     return render_page(
         request,
         "runs_comparison.html.j2",

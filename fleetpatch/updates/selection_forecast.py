@@ -87,11 +87,11 @@ class Forecaster:
             return self._forecast_automatic(row, machine)
         objections = []
         for window in machine.windows:
-            why = self._find_objection(row, window.configuration, window.zone)
-            if not why:
+            reason = self._find_objection(row, window.configuration, window.zone)
+            if not reason:
                 past = self._build_past(row, "waits for its window", is_coming=True)
                 return UpdateForecast(past.why, past.run_id, window.start, window.configuration, window.zone)
-            objections.append(f"{window.configuration} will not install it: {why}")
+            objections.append(f"{window.configuration} will not install it: {reason}")
         otherwise = "; ".join(objections) or "no configuration with a window selects this machine"
         return self._build_past(row, otherwise)
 
@@ -100,8 +100,8 @@ class Forecaster:
             return self._build_past(row, self._explain_no_automatic())
         if paused := self._automatic.paused.get(row.machine):
             return self._build_past(row, f"automatic patching is {paused}")
-        if why := self._find_objection(row, *_AUTOMATIC):
-            return self._build_past(row, f"automatic patching will not install it: {why}")
+        if reason := self._find_objection(row, *_AUTOMATIC):
+            return self._build_past(row, f"automatic patching will not install it: {reason}")
         if held := self._automatic.held.get((row.name, row.available)):
             return self._build_past(row, f"held by automatic patching: {held}")
         past = self._build_past(row, "waits for its night", is_coming=True)
@@ -190,7 +190,9 @@ class Forecaster:
 
 
 def _says_why(last: LastResult) -> bool:
-    return last.state not in {each.value for each in SUCCESSFUL_UPDATE_STATES} | {UpdateState.PENDING.value}
+    return last.state not in {update_state.value for update_state in SUCCESSFUL_UPDATE_STATES} | {
+        UpdateState.PENDING.value
+    }
 
 
 def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:

@@ -92,7 +92,7 @@ def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = N
     with open_records(records_url) as records:
         history = History(records)
         pending_approvals = SqlApprovals(records.database, clock).find_pending_approvals()
-        reports = [history.read_report(each.run_id) for each in pending_approvals]
+        reports = [history.read_report(pending_approval.run_id) for pending_approval in pending_approvals]
         return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(pending_approvals, reports, strict=True))
 
 

@@ -138,7 +138,7 @@ def build_fleet_view(
         held_updates=SqlHeldUpdates(records.database).read_held(),
         freezes=convert_freezes(freezes, {machine.zone for machine in snapshot.machines}),
         announced=SqlAnnouncements(records.database).read_keys(),
-        set_sizes={each.name: len(each.members) for each in inventory.sets},
+        set_sizes={machine_set.name: len(machine_set.members) for machine_set in inventory.sets},
         risks=dict(risks or {}),
         later_records=find_later_records(snapshot.later, rollout_results.tries, limit),
     )
@@ -246,9 +246,9 @@ def _build_machine_views(
 
 def _find_sets(inventory: Inventory) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for each in inventory.sets:
-        for name in each.members:
-            found[name] = (*found.get(name, ()), each.name)
+    for machine_set in inventory.sets:
+        for name in machine_set.members:
+            found[name] = (*found.get(name, ()), machine_set.name)
     return found
 
 

@@ -71,11 +71,11 @@ def describe_cancellation(
 
 def describe_undone(outcomes: Sequence[Outcome]) -> str:
     """Return what a stopped run did not begin: machines, and updates of others. "" if it left nothing undone. Pure."""
-    not_begun = [each.machine for each in outcomes if each.state is OperationState.NOT_STARTED]
+    not_begun = [outcome.machine for outcome in outcomes if outcome.state is OperationState.NOT_STARTED]
     cut_short = [
-        each.machine
-        for each in outcomes
-        if each.state is not OperationState.NOT_STARTED and each.count_updates(UpdateState.NOT_ATTEMPTED)
+        outcome.machine
+        for outcome in outcomes
+        if outcome.state is not OperationState.NOT_STARTED and outcome.count_updates(UpdateState.NOT_ATTEMPTED)
     ]
     left = [
         f"{len(not_begun)} of {format_count(len(outcomes), 'machine')} not begun "

@@ -89,8 +89,8 @@ class FailureCounter:
         with self._lock:
             if self._stop_reason:
                 return f"the failure budget is spent: {self._stop_reason}"
-            why = check_unreachable(self._budget, OutcomeTally(self._machine_count, self._run_counts))
-            return f"too many machines are unreachable: {why}" if why else ""
+            reason = check_unreachable(self._budget, OutcomeTally(self._machine_count, self._run_counts))
+            return f"too many machines are unreachable: {reason}" if reason else ""
 
     def _check_budget(self) -> None:
         """Check the failures. Their stop reason is final. Machines that are unreachable may answer later."""

@@ -169,7 +169,7 @@ class FleetRun:
         why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
         allowed_machines = [machine for machine in machines if not why_not[machine.name]]
         refused_outcomes = tuple(
-            Outcome(self.run_id, name, OperationState.NOT_STARTED, why) for name, why in why_not.items() if why
+            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in why_not.items() if reason
         )
         if self._resume_state is not None and self._resume_state.waves:
             self._lifecycle.restore_hook_results()

@@ -61,8 +61,8 @@ class MachineWork:
 
     def run(self, context: MachineContext) -> Outcome:
         """Do all of a machine that needs no turn, and return its outcome."""
-        if why := self.prepare(context):
-            context.state = halt_unless_failed(context, why)
+        if reason := self.prepare(context):
+            context.state = halt_unless_failed(context, reason)
             clean_up_machine(context)
         else:
             self.execute(context)
@@ -70,8 +70,8 @@ class MachineWork:
 
     def prepare(self, context: MachineContext) -> str:
         """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
-        if not is_under_way(context) and (why := self.check_budget()):
-            return why
+        if not is_under_way(context) and (reason := self.check_budget()):
+            return reason
         recall_wake(context)
         self._plan_late_machine(context)
         return ""

@@ -85,13 +85,13 @@ class MemberQuestions:
     def _ask_health(self, machine_set: MachineSet, name: str) -> str:
         key = (machine_set.name, name)
         try:
-            why = self._check_health(machine_set, name)
+            reason = self._check_health(machine_set, name)
             with self._lock:
-                self._health[key] = (self._run_context.clock.now(), why)
+                self._health[key] = (self._run_context.clock.now(), reason)
         finally:
             with self._lock:
                 self._asked.pop(key, None)
-        return why
+        return reason
 
     def _check_health(self, machine_set: MachineSet, name: str) -> str:
         try:

@@ -160,16 +160,16 @@ class RunLifecycle:
             self._wait_for_lead_without_freeze()
         else:
             self._wait_for_window()
-        if why := self._stop_if_frozen():
-            return why
+        if reason := self._stop_if_frozen():
+            return reason
         until = window.end if clock.now() >= window.start else min(clock.now() + self._lead_time, window.end)
-        why = self._run_hooks_before(HookPoint.BEFORE_RUN, RUN_SUBJECT, until)
-        if why:
-            return why
+        reason = self._run_hooks_before(HookPoint.BEFORE_RUN, RUN_SUBJECT, until)
+        if reason:
+            return reason
         if clock.now() < window.start:
             self._wait_for_window()
-            if why := self._stop_if_frozen():
-                return why
+            if reason := self._stop_if_frozen():
+                return reason
         if not self._ports.stop_token.is_stopping and not self._is_started and clock.now() < window.end:
             self.notify(NotificationEvent.STARTED, self._build_report())
         return ""
@@ -204,8 +204,8 @@ class RunLifecycle:
 
     def explain_no_begin(self, contexts: Sequence[MachineContext]) -> str:
         """Return why nothing of a plan would begin in its window: a freeze, or too little time; or ""."""
-        why = self.describe_freeze() or describe_plans_shortage(contexts)
-        return f"nothing would begin: {why}" if why else ""
+        reason = self.describe_freeze() or describe_plans_shortage(contexts)
+        return f"nothing would begin: {reason}" if reason else ""
 
     def describe_freeze(self) -> str:
         """Return which freeze the run's window touches now, or ""."""
@@ -230,11 +230,11 @@ class RunLifecycle:
     def _stop_if_frozen(self) -> str:
         """Stop the run if its window touches a freeze now. Return the reason, or ""."""
         stop_token = self._ports.stop_token
-        why = "" if stop_token.is_stopping else self.describe_freeze()
-        if why:
-            self._ports.listener.on_message(why)
-            stop_token.request_stop(why)
-        return why
+        reason = "" if stop_token.is_stopping else self.describe_freeze()
+        if reason:
+            self._ports.listener.on_message(reason)
+            stop_token.request_stop(reason)
+        return reason
 
     def _read_freezes(self) -> Sequence[Freeze]:
         own = () if self._override_reason else self._freezes
@@ -284,7 +284,7 @@ class RunLifecycle:
 
     def _run_hooks_after(self, place: HookPoint, subject: str) -> str:
         """Run all hooks after something, even if one of them fails."""
-        why: list[str] = []
+        reason: list[str] = []
         for hook in self._find_hooks(place) if subject in self._started_subjects else ():
             if self._ports.stop_token.is_lease_lost:
                 break
@@ -293,8 +293,8 @@ class RunLifecycle:
             except RecordsError as error:
                 self._stop_on_records_error(error)
                 break
-            why += [describe_blocking_failure(result)] if is_blocking_failure(result) else []
-        return "; ".join(why)
+            reason += [describe_blocking_failure(result)] if is_blocking_failure(result) else []
+        return "; ".join(reason)
 
     def _find_hooks(self, place: HookPoint) -> Sequence[Hook]:
         return [hook for hook in self._hooks if hook.place is place]
@@ -302,12 +302,12 @@ class RunLifecycle:
     def _run_hook(self, hook: Hook, subject: str, until: datetime | None) -> HookResult:
         self._ports.listener.on_message(f"hook {hook.name} ({hook.place}, {subject})")
         result = run_hook_once(self._run_context, hook, subject, self._run_context.call_hook, until)
-        known = [
+        results = [
             each
             for each in self.results
             if (each.hook.place, each.hook.name, each.subject) != _build_result_key(result)
         ]
-        self.results = [*known, result]
+        self.results = [*results, result]
         self._ports.listener.on_message(
             f"hook {hook.name}: {result.message or 'done' if result.succeeded else 'FAILED: ' + result.message}"
         )

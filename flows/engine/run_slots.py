@@ -101,7 +101,11 @@ class RunSlots:
         if seen is not None and seen[0] <= now < seen[0] + LEASES_FRESH:
             return seen[1]
         try:
-            found = {each.run_id for each in self._leases.find_leaseless_runs() if each.run_id != self._run_id}
+            found = {
+                leaseless_run.run_id
+                for leaseless_run in self._leases.find_leaseless_runs()
+                if leaseless_run.run_id != self._run_id
+            }
         except RecordsError:
             return ()
         with self._lock:

@@ -175,14 +175,14 @@ class SetTurns:
                 return self._limit_patience(name, refusal)
             return None
         left = self._taken_over.get(name)
-        why = self._bring_back(context) if left and not is_out_of_service(context) else self._find_trouble(context)
+        reason = self._bring_back(context) if left and not is_out_of_service(context) else self._find_trouble(context)
         if not self._stop_token.still_holds_lease():
             return None  # another process has this run, and this turn
-        if why:
-            self._slots.keep(name, why, drained := self._find_drained(context))
+        if reason:
+            self._slots.keep(name, reason, drained := self._find_drained(context))
             remedy = f"; patch it again, or bring it back and say `fleetpatch sets release {name}`"
             stays = f"{name} stays drained" if drained else f"{name} counts as out of service until the end of this run"
-            self._note(name, f"{stays}: {why:.300}{remedy if drained else ''}")
+            self._note(name, f"{stays}: {reason:.300}{remedy if drained else ''}")
             return None
         self._slots.release(name)
         if left:
@@ -194,10 +194,10 @@ class SetTurns:
     def _check_and_take(self, context: MachineContext) -> Refusal | None:
         name = context.name
         if left := self._slots.find_left(name):
-            why = self._take(context, lambda _: functools.partial(_require_left, name))
-            if not why:
+            reason = self._take(context, lambda _: functools.partial(_require_left, name))
+            if not reason:
                 self._taken_over[name] = describe_left(left)
-            return Refusal(why, WaitsFor.TURN) if why else None
+            return Refusal(reason, WaitsFor.TURN) if reason else None
         if refusal := self._check_sets(name, {}):
             return refusal  # without a look at any machine: others have their turns
         if refusal := self._roles.check(context):
@@ -205,8 +205,8 @@ class SetTurns:
         down = self._find_down(name, fresh=False)
         if refusal := self._check_sets(name, down):
             return refusal
-        why = self._take(context, lambda set_name: self._build_rule(name, set_name, down))
-        return Refusal(why, WaitsFor.TURN) if why else None
+        reason = self._take(context, lambda set_name: self._build_rule(name, set_name, down))
+        return Refusal(reason, WaitsFor.TURN) if reason else None
 
     def _check_first_change(self, context: MachineContext) -> str:
         """Return why a member may not be changed now, or "". Roles and health may have changed since it began.
@@ -230,7 +230,7 @@ class SetTurns:
 
     def _take(self, context: MachineContext, may_take: Callable[[str], SlotRule]) -> str:
         machine, now, drained = context.state.machine, self._clock.now(), self._find_drained(context)
-        wanted = [
+        set_slots = [
             SetSlot(
                 each.name,
                 machine.name,
@@ -241,7 +241,7 @@ class SetTurns:
             )
             for each in self._sets[machine.name]
         ]
-        return self._slots.take(wanted, may_take)
+        return self._slots.take(set_slots, may_take)
 
     def _find_drained(self, context: MachineContext) -> Collection[str]:
         was_left = context.name in self._taken_over
@@ -282,7 +282,7 @@ class SetTurns:
         situation = SetSituation(
             machine_set,
             slots,
-            {member: why for member, why in down.items() if member not in held},
+            {member: reason for member, reason in down.items() if member not in held},
             domains,
             returning={member for member in held if self._is_to_come(member)},
             later={member for member in held if self._is_to_come(member) and self._is_later(member)},
@@ -332,11 +332,11 @@ class SetTurns:
         name = context.name
         try:
             for each in self._sets[name]:
-                if why := check_member(context, each.healthy):
-                    why = f"{self._taken_over[name]}; it is not brought back, because it is not healthy: {why}"
+                if reason := check_member(context, each.healthy):
+                    reason = f"{self._taken_over[name]}; it is not brought back, because it is not healthy: {reason}"
                     remedy = f"Look at {name}. When it is back, say `fleetpatch sets release {name}`."
-                    context.add_finding(Finding(f"set {each.name}", FindingLevel.WARN, why, remedy))
-                    return why
+                    context.add_finding(Finding(f"set {each.name}", FindingLevel.WARN, reason, remedy))
+                    return reason
             return run_undrains(context) or self._await_health(context)
         except RecordsError as error:
             self._stop_token.request_stop(f"the records failed: {error.message}")
@@ -372,13 +372,15 @@ class SetTurns:
         """Return why a member is not healthy in the time that its sets give it, or ""."""
         for each in self._sets[context.name]:
             deadline, is_told = Deadline.after(self._clock, each.healthy_seconds), False
-            while why := check_member(context, each.healthy):
+            while reason := check_member(context, each.healthy):
                 if deadline.has_passed(self._clock) or self._stop_token.is_lease_lost:
-                    why = f"it is not healthy {each.healthy_seconds:.0f} s after its turn: {why}"
-                    add_health_finding(context, f"set {each.name}", why)
-                    return why
+                    reason = f"it is not healthy {each.healthy_seconds:.0f} s after its turn: {reason}"
+                    add_health_finding(context, f"set {each.name}", reason)
+                    return reason
                 if not is_told:
-                    self._listener.on_progress(context.name, Step.VALIDATE, None, f"waiting until it is healthy: {why}")
+                    self._listener.on_progress(
+                        context.name, Step.VALIDATE, None, f"waiting until it is healthy: {reason}"
+                    )
                 is_told = True
                 self._clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(self._clock))))
         return ""

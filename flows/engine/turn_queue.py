@@ -175,13 +175,13 @@ class TurnQueue:
         context = waiter.context
         if not waiter.is_prepared:
             waiter.is_prepared = True
-            if why := self._work.prepare(context):
-                return self._leave(context, why)
+            if reason := self._work.prepare(context):
+                return self._leave(context, reason)
         if not self._turns.needs_turn(context):
             self._work.execute(context)
             return self._work.finish(context)
-        if not is_out_of_service(context) and (why := self._explain_no_wait(waiter)):
-            return self._leave(context, why)
+        if not is_out_of_service(context) and (reason := self._explain_no_wait(waiter)):
+            return self._leave(context, reason)
         waiter.refusal = self._turns.begin(context)
         if waiter.refusal is None:
             self._work.execute(context)
@@ -201,11 +201,11 @@ class TurnQueue:
 
     def _explain_no_wait(self, waiter: _Waiter) -> str:
         """Return why a member neither begins nor waits any longer, or ""."""
-        why = check_stop_requested(waiter.context) or self._work.check_budget()
+        reason = check_stop_requested(waiter.context) or self._work.check_budget()
         if waiter.refusal is None:
-            return why
-        why = why or check_time_left(waiter.context)
-        return f"it waited for its turn: {waiter.refusal.reason}; {why}" if why else ""
+            return reason
+        reason = reason or check_time_left(waiter.context)
+        return f"it waited for its turn: {waiter.refusal.reason}; {reason}" if reason else ""
 
     def _leave(self, context: MachineContext, why: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""

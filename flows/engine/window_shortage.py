@@ -26,8 +26,8 @@ def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine]
         minutes = machine.limits.reboot_reserve_minutes
         reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
         seconds = find_typical_work(machine.os)[0].transaction_seconds
-        why = describe_shortage(window, now, "the shortest installation", seconds, request.reboot, reserve)
-        if not why:
+        reason = describe_shortage(window, now, "the shortest installation", seconds, request.reboot, reserve)
+        if not reason:
             return ""
-        reasons.append((seconds + reserve, f"{why} ({machine.name})"))
+        reasons.append((seconds + reserve, f"{reason} ({machine.name})"))
     return min(reasons)[1] if reasons else ""

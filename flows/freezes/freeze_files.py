@@ -76,18 +76,18 @@ def build_freeze_requests(
 def _load_calendar_freezes(
     form: FreezeForm, file: Path, located: LocatedData, today: date, problems: ProblemCollector
 ) -> Iterator[FreezeRequest]:
-    place = located.locate(("file",))
+    location = located.locate(("file",))
     try:
-        path = place.file.parent.absolute() / expand_home(file)
+        path = location.file.parent.absolute() / expand_home(file)
         file_problems = ProblemCollector()
         text = read_text_file(path, file_problems)
         file_problems.raise_if_any()
         for event in parse_events(text or "", *build_expansion_period(today)):
             yield FreezeRequest(start=event.start, end=event.end, reason=form.reason or event.summary)
     except InvalidInventory as error:  # this error names the file itself
-        problems.add(place, error.message, error.hint)
+        problems.add(location, error.message, error.hint)
     except InventoryError as error:
-        problems.add(place, f"{file}: {error.message}", error.hint)
+        problems.add(location, f"{file}: {error.message}", error.hint)
 
 
 def deduplicate_freezes(freezes: Iterable[FreezeRequest]) -> tuple[FreezeRequest, ...]:

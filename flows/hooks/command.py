@@ -36,11 +36,11 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
             file.writelines(render_json_lines(build_tables(event.report)))
         environment = {**build_hook_environment(os.environ), **_build_environment(event, report)}
         try:
-            words = shlex.split(hook.target)
-            if problem := find_program_problem(words[0], environment["PATH"]):
+            parts = shlex.split(hook.target)
+            if problem := find_program_problem(parts[0], environment["PATH"]):
                 return False, problem
             child = subprocess.Popen(
-                words,
+                parts,
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
@@ -49,11 +49,11 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
             )
         except (OSError, ValueError) as error:
             return False, f"it could not be started: {error}"
-        why = _wait_for_process(child, hook_deadline)
+        reason = _wait_for_process(child, hook_deadline)
         text = _read_output_tail(printed)
     code = child.returncode
-    if why:
-        return False, f"{why}: {text}" if text else why
+    if reason:
+        return False, f"{reason}: {text}" if text else reason
     if code == 0:
         return True, text
     how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
@@ -78,8 +78,8 @@ def _wait_for_process(child: subprocess.Popen[bytes], hook_deadline: HookDeadlin
     """Wait for a command. Return why it was ended, or "" if it ended itself."""
     try:
         while child.poll() is None:
-            if why := hook_deadline.find_abort_reason():
-                return why
+            if reason := hook_deadline.find_abort_reason():
+                return reason
             hook_deadline.sleep_until_next_poll()
         return ""
     finally:

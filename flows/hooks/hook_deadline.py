@@ -72,8 +72,8 @@ def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
 
     threading.Thread(target=run_body, name="hook", daemon=True).start()
     while not future.done():
-        if why := hook_deadline.find_abort_reason():
-            raise HookWaitAborted(why)
+        if reason := hook_deadline.find_abort_reason():
+            raise HookWaitAborted(reason)
         hook_deadline.sleep_until_next_poll()
     error = future.exception()
     if error is not None and not isinstance(error, Exception):

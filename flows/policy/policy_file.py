@@ -172,12 +172,12 @@ def read_policy_file(path: Path, today: date, problems: ProblemCollector) -> Pol
 
 
 def _build_rule(form: RuleForm, located: LocatedData, today: date, problems: ProblemCollector) -> PolicyRule:
-    place = located.locate(("name",))
+    location = located.locate(("name",))
     freezes = build_freezes(located, today, problems)
     return PolicyRule(
         name=form.name,
         scope=Scope.parse(form.scope),
-        place=f"{place.file}:{place.line}" if place.line else str(place.file),
+        place=f"{location.file}:{location.line}" if location.line else str(location.file),
         ask=form.ask,
         approvers=frozenset(form.approval.by) if form.approval is not None else None,
         freezes=tuple(PolicyFreeze(freeze.start, freeze.end, freeze.reason) for freeze in freezes),

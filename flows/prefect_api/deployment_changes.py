@@ -83,7 +83,7 @@ def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tu
     made_request, asked_request = _dump_request(made), _dump_request(asked)
     if made_request is None or asked_request is None:
         return tuple(_find_different_keys(made, asked))
-    rest = [{key: value for key, value in each.items() if key != "request"} for each in (made, asked)]
+    rest = [{key: value for key, value in parameters.items() if key != "request"} for parameters in (made, asked)]
     return (*_find_different_keys(made_request, asked_request), *_find_different_keys(*rest))
 
 

@@ -140,8 +140,8 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
     """
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_flow_run(UUID(flow_run_id))
-            _correct_state(client, found, run, message or run.message or f"run {run.id}: {run.state}")
+            flow_run = client.read_flow_run(UUID(flow_run_id))
+            _correct_state(client, flow_run, run, message or run.message or f"run {run.id}: {run.state}")
     except ObjectNotFound:
         pass
     except NO_ANSWER_ERRORS as error:
@@ -172,9 +172,9 @@ def _correct_state(
         return
     if must_begin and shown.is_pending():
         return
-    wanted = build_final_state(run, message, was_cancelled=shown.type in _CANCELLED_STATES)
-    if shown.type is not wanted.type:
-        client.set_flow_run_state(found.id, wanted, force=True)
+    final_state = build_final_state(run, message, was_cancelled=shown.type in _CANCELLED_STATES)
+    if shown.type is not final_state.type:
+        client.set_flow_run_state(found.id, final_state, force=True)
 
 
 def read_subflow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:

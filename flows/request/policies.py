@@ -88,13 +88,13 @@ class HooksRequest(StrictModel):
         """Refuse targets that are not valid, and two hooks with the same name in one place."""
         for place in HookPoint:
             asked: list[HookRequest] = getattr(self, place)
-            names = [each.name for each in asked]
+            names = [hook_request.name for hook_request in asked]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{place}: two hooks are called {twice!r}: give each a name of its own")
-            for each in asked:
-                if wrong := check_hook_target(each.kind, each.target, place):
-                    raise ValueError(f"{place}: hook {each.name!r}: {wrong}")
+            for hook_request in asked:
+                if wrong := check_hook_target(hook_request.kind, hook_request.target, place):
+                    raise ValueError(f"{place}: hook {hook_request.name!r}: {wrong}")
         return self
 
     def to_hooks(self) -> tuple[Hook, ...]:

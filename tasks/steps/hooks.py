@@ -210,8 +210,8 @@ def restore_hook_results(
     )
     hooks, name = tuple(hooks), machine_state.machine.name
     results = find_recorded_results(hooks, name, entries)
-    known = {build_hook_key(hook, name) for hook in hooks}
-    findings = (*machine_state.findings, *find_forgotten_drains(known, entries))
+    hook_keys = {build_hook_key(hook, name) for hook in hooks}
+    findings = (*machine_state.findings, *find_forgotten_drains(hook_keys, entries))
     return replace(machine_state, before_hooks_ran=before_hooks_ran, hooks=results, findings=findings)
 
 
@@ -223,21 +223,21 @@ def run_before_hooks(context: MachineContext) -> bool:
     """
     if not context.has_hooks:
         return True
-    if not context.state.before_hooks_ran and (why := context.check_first_change()):
-        return _halt_machine(context, why, OperationState.NOT_STARTED)
+    if not context.state.before_hooks_ran and (reason := context.check_first_change()):
+        return _halt_machine(context, reason, OperationState.NOT_STARTED)
     ran = False
     for hook in _find_hooks(context, HookPoint.BEFORE_MACHINE):
         result = _find_hook_result(context, hook)
         if result is None:
-            if why := check_may_start(context):
-                return _halt_machine(context, why, OperationState.NOT_STARTED)
+            if reason := check_may_start(context):
+                return _halt_machine(context, reason, OperationState.NOT_STARTED)
             context.state = replace(context.state, before_hooks_ran=True)
             result, ran = _run_machine_hook(context, hook, find_machine_cut_off(context)), True
         if is_blocking_failure(result):
             return _halt_after_failed_hook(context, result, fresh=ran)
     context.state = replace(context.state, before_hooks_ran=True)
-    if ran and (why := check_may_start(context)):
-        return _halt_machine(context, f"after its hooks: {why}", OperationState.NOT_STARTED)
+    if ran and (reason := check_may_start(context)):
+        return _halt_machine(context, f"after its hooks: {reason}", OperationState.NOT_STARTED)
     return True
 
 
@@ -267,8 +267,8 @@ def run_after_hooks(context: MachineContext) -> None:
         if _find_hook_result(context, hook) is not None:
             continue
         try:
-            if hook in context.set_hooks and (why := explain_left_drained(context)):
-                context.add_finding(_build_left_drained_finding(context, hook, why))
+            if hook in context.set_hooks and (reason := explain_left_drained(context)):
+                context.add_finding(_build_left_drained_finding(context, hook, reason))
             else:
                 _run_machine_hook(context, hook, None)
         except RecordsError as error:
@@ -289,9 +289,9 @@ def run_undrains(context: MachineContext) -> str:
     undrains = [hook for hook in context.set_hooks if hook.place is HookPoint.AFTER_MACHINE]
     for hook in undrains:
         if not _may_run_again(hook):
-            why = f"hook {hook.name} is not marked as repeatable, and the earlier run may have run it"
-            context.add_finding(_build_left_drained_finding(context, hook, why))
-            return why
+            reason = f"hook {hook.name} is not marked as repeatable, and the earlier run may have run it"
+            context.add_finding(_build_left_drained_finding(context, hook, reason))
+            return reason
     for hook in undrains:
         result = _find_hook_result(context, hook) or _run_machine_hook(context, hook, None)
         if is_blocking_failure(result):

@@ -159,7 +159,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     left = {package.id for package in state.unfinished}
     repaired = tuple(package for package in context.packages.unfinished if package.id not in left)
     install_log.repaired_packages = repaired if job_result.transactions else ()
-    findings = tuple(each for each in context.state.findings if each.check != PACKAGES_CHECK)
+    findings = tuple(finding for finding in context.state.findings if finding.check != PACKAGES_CHECK)
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
     still_broken = tuple(check_package_problems(state, repair_allowed=False))
@@ -217,7 +217,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     )
     failures = [each.detail for each in job_result.transactions if each.exit_code != 0]
     install_log.staging_failure = "; ".join(
-        (*job_result.refusals, *(f"its download failed: {each}" for each in failures))
+        (*job_result.refusals, *(f"its download failed: {failure}" for failure in failures))
     )
     if not job_result.is_lost:
         was_begun = bool(job_result.transactions) or not context.options.download_only

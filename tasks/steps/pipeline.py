@@ -235,6 +235,6 @@ def _check_step_may_start(context: MachineContext, step: Step) -> str:
     """Return why a step may not begin, or "". A machine that was changed always gets its remaining steps."""
     if context.state.install is not None or context.state.was_started:
         return ""
-    if why := check_stop_requested(context):
-        return why
+    if reason := check_stop_requested(context):
+        return reason
     return "" if step is Step.ASSESS else context.run_context.check_failure_budget() or check_time_left(context)

@@ -83,8 +83,8 @@ def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -
         return "it stays on, as its inventory entry says", False
     if context.is_set_member:
         return "it stays on: members of its set that are off count as out of service", False
-    if why := find_reason_to_stay_on(build_outcome(context), context.state.hooks):
-        return f"it stays on: {why}", False  # what failed is told already
+    if reason := find_reason_to_stay_on(build_outcome(context), context.state.hooks):
+        return f"it stays on: {reason}", False  # what failed is told already
     halt: dict[str, object] = {"halted": context.state.halted, "halted_as": context.state.halted_as.value}
     journal.record_start(context, Step.REPORT, POWER_OFF_ACT, context.name, halt)
     return _order_and_watch(context, wake)

@@ -28,8 +28,8 @@ def precheck(context: MachineContext) -> MachineState:
     nothing there: two windows may be open at the same time.
     Connection and administrator rights need no finding: both raise when they fail.
     """
-    if why := explain_left_out(context):
-        return leave_out(context, context.packages, why)
+    if reason := explain_left_out(context):
+        return leave_out(context, context.packages, reason)
     facts, why_not = wait_for_boot(context, Step.PRECHECK)
     if why_not:
         return replace(context.state, halted=why_not, halted_as=OperationState.NOT_STARTED)

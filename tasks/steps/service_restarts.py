@@ -156,17 +156,17 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     if good:
         _add_finding(context, FindingLevel.GOOD, f"restarted: {', '.join(good)}")
     if failed:
-        why = "; ".join(f"{unit}: {told}" for unit, told in failed.items())
-        _add_finding(context, FindingLevel.WARN, f"could not be restarted: {why}", "Read their logs on the machine.")
+        reason = "; ".join(f"{unit}: {told}" for unit, told in failed.items())
+        _add_finding(context, FindingLevel.WARN, f"could not be restarted: {reason}", "Read their logs on the machine.")
     if left:
-        why = "; ".join(f"{unit}: {told}" for unit, told in left.items())
-        _add_finding(context, FindingLevel.WARN, f"not restarted: {why}")
+        reason = "; ".join(f"{unit}: {told}" for unit, told in left.items())
+        _add_finding(context, FindingLevel.WARN, f"not restarted: {reason}")
     if unseen or cut:
-        why = "the job that restarts services was interrupted" if cut else "the job reported nothing about them"
+        reason = "the job that restarts services was interrupted" if cut else "the job reported nothing about them"
         _add_finding(
             context,
             FindingLevel.WARN,
-            f"{why}: {join_first_services(unseen or units)}",
+            f"{reason}: {join_first_services(unseen or units)}",
             "Look at these services on the machine.",
         )
     detail: dict[str, object] = {"restarted": list(good), "failed": failed, "left": left, "unseen": unseen}
@@ -183,8 +183,8 @@ def _describe_failure(end: ScriptRecord) -> str:
 
 
 def _describe_skip(event: ScriptRecord) -> str:
-    why, detail = str(event.get("why")), str(event.get("detail") or "")
-    return f"{_SKIP_REASONS.get(why, why)} {detail}".strip()
+    reason, detail = str(event.get("why")), str(event.get("detail") or "")
+    return f"{_SKIP_REASONS.get(reason, reason)} {detail}".strip()
 
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:

@@ -141,7 +141,7 @@ def _remove(context: MachineContext, planned: Groups, choice: KernelChoice) -> N
 
 def _build_transaction(context: MachineContext, number: int, ids: tuple[str, ...], choice: KernelChoice) -> Transaction:
     """Return the removal of one kernel, as far as it may still be removed. It ends within the window."""
-    updates = tuple(each.package for each in choice.packages if each.package.id in ids)
+    updates = tuple(package.package for package in choice.packages if package.package.id in ids)
     seconds = context.rates.predict_install_seconds(len(ids))
     latest = context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
     return Transaction(number, updates, latest, seconds)
@@ -149,7 +149,7 @@ def _build_transaction(context: MachineContext, number: int, ids: tuple[str, ...
 
 def _count_overrun(context: MachineContext, result: JobResult) -> None:
     """Add the end of the removal to the time by which the machine's transactions exceeded the window."""
-    ends = [each.ended_at for each in result.transactions if each.ended_at is not None]
+    ends = [transaction.ended_at for transaction in result.transactions if transaction.ended_at is not None]
     passed = max((compute_overrun_seconds(context.window, end) for end in ends), default=0.0)
     install = context.state.install
     if install is not None and passed > install.overrun_seconds:
@@ -159,15 +159,15 @@ def _count_overrun(context: MachineContext, result: JobResult) -> None:
 def _report_result(
     context: MachineContext, planned: Groups, choice: KernelChoice, kernels: InstalledKernels, result: JobResult
 ) -> None:
-    errors = (*(each.detail for each in result.transactions), result.error)
+    errors = (*(transaction.detail for transaction in result.transactions), result.error)
     words = "; ".join(dict.fromkeys(filter(None, errors)))
     if kernels.obstacle:
         _report_unknown(context, planned, "; ".join(filter(None, (words, kernels.obstacle))))
         _report_packages(context)
         return
     names = tuple(chain.from_iterable(planned))
-    there = {each.package.id for each in kernels.packages}.union(kernels.unfinished)
-    attempted = {name for each in result.transactions for name in planned[each.number]}
+    there = {package.package.id for package in kernels.packages}.union(kernels.unfinished)
+    attempted = {name for transaction in result.transactions for name in planned[transaction.number]}
     if gone := [name for name in names if name not in there]:
         _add_finding(context, FindingLevel.GOOD, f"removed: {', '.join(gone)}")
     stuck = [name for name in names if name in there and name in attempted]
@@ -176,8 +176,8 @@ def _report_result(
         _add_finding(context, FindingLevel.WARN, f"{what}: {words or 'the job reported no error'}", _LOOK)
     if left := [name for name in names if name in there and name not in attempted]:
         refusals = "; ".join(dict.fromkeys(result.refusals))
-        why = refusals or result.error or choice.obstacle or "the machine does not count them as unused any more"
-        _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(left)}: {why}")
+        reason = refusals or result.error or choice.obstacle or "the machine does not count them as unused any more"
+        _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(left)}: {reason}")
     if words or stuck:
         _report_packages(context)
 

@@ -58,8 +58,8 @@ def wake_machine(context: MachineContext) -> bool:
     ends_at = min(clock.now() + timedelta(minutes=wake.minutes), _find_latest_use(context))
     if ends_at <= clock.now():
         return _fail(context, "it was not powered on: no time was left for it in the window")
-    if why := check_stop_requested(context):
-        return _fail(context, f"it was not powered on: {why}")
+    if reason := check_stop_requested(context):
+        return _fail(context, f"it was not powered on: {reason}")
     ordered_at = clock.now()
     journal.record_start(context, Step.ASSESS, POWER_ON_ACT, context.name)
     context.state = replace(context.state, power=PowerCycle(ordered_at))
@@ -71,9 +71,9 @@ def wake_machine(context: MachineContext) -> bool:
         context.state = replace(context.state, error=ErrorInfo.from_error(error))
         return False
     if not answers:
-        why = check_stop_requested(context)
+        reason = check_stop_requested(context)
         waited = f"no login worked in {format_duration((clock.now() - ordered_at).total_seconds())}"
-        return _fail(context, f"{how}; {why or waited}")
+        return _fail(context, f"{how}; {reason or waited}")
     judge_wake(context, how)
     return True
 

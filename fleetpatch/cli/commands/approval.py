@@ -78,7 +78,7 @@ def list_approvals(
     if not run:
         waiting_runs = find_waiting_runs(records)
         if as_json:
-            print_json({"approvals": [build_waiting_run_json(each) for each in waiting_runs]})
+            print_json({"approvals": [build_waiting_run_json(waiting_run) for waiting_run in waiting_runs]})
         else:
             print_waiting_runs(waiting_runs)
         return

@@ -73,20 +73,20 @@ def pause_updaters(context: MachineContext) -> None:
         raise
     paused, failed = _list_units(answer, "paused"), answer.find_records("failed")
     for record in failed:
-        why = f"{record.get('unit')} could not be paused: {record.get('why')}"
+        reason = f"{record.get('unit')} could not be paused: {record.get('why')}"
         _add_finding(
-            context, FindingLevel.WARN, why, "Look at it on the machine. Package transactions wait for each other."
+            context, FindingLevel.WARN, reason, "Look at it on the machine. Package transactions wait for each other."
         )
     for record in answer.find_records("left"):
         _add_finding(context, FindingLevel.GOOD, f"{record.get('unit')} is left as it is: {record.get('why')}")
     for unit in _list_units(answer, "running"):
         _add_finding(context, FindingLevel.GOOD, f"{unit} is running and is not stopped; the installation waits for it")
     for record in answer.find_records("untimed"):
-        why = f"the machine can't start them again by itself when the lock ends: {record.get('why')}"
+        reason = f"the machine can't start them again by itself when the lock ends: {record.get('why')}"
         _add_finding(
             context,
             FindingLevel.WARN,
-            why,
+            reason,
             "They start again at the end of this run, or with the machine's next reboot.",
         )
     for record in answer.find_records("nothing"):
@@ -158,11 +158,13 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
     answer = retry_transient(context, run_script, Deadline.after(clock, RETRY_SECONDS))
     refused = answer.find_records("refused")
     if refused or answer.exit_code:
-        why = (
+        reason = (
             str(refused[0].get("why")) if refused else f"exit code {answer.exit_code}: {answer.unframed_output[-300:]}"
         )
         raise ScriptFailed(
-            f"the machine refused to {action} its own updaters: {why}", exit_code=answer.exit_code, machine=context.name
+            f"the machine refused to {action} its own updaters: {reason}",
+            exit_code=answer.exit_code,
+            machine=context.name,
         )
     return answer
 

@@ -28,7 +28,7 @@ def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
         facts = read_facts_again(context)
         if not facts.boot_work:
             return facts, ""
-        if why := check_may_start(context):
-            return facts, f"{facts.boot_work}; {why}"
+        if reason := check_may_start(context):
+            return facts, f"{facts.boot_work}; {reason}"
         context.listener.on_progress(context.name, step, None, f"waiting: {facts.boot_work}")
         context.clock.sleep(POLL_SECONDS)

@@ -95,14 +95,14 @@ def _run_script(
         raise ProtocolViolation("it does not say who has its lock", machine=machine)
     jobs = _select(records, "job")
     holders = (*(each.get("run") for each in (*locks, *jobs)),)
-    runs = dict.fromkeys(split_lock_holder(each)[0] for each in holders)
+    runs = dict.fromkeys(split_lock_holder(holder)[0] for holder in holders)
     return Remains(
         found=_read_things(records, "item"),
         removed=_read_things(records, "removed"),
         failed=_read_things(records, "failed"),
         left=_read_things(records, "left"),
         runs=tuple(run for run in runs if run),
-        jobs=tuple(str(each.get("id")) for each in jobs),
+        jobs=tuple(str(job.get("id")) for job in jobs),
         lock_fields=" ".join(str(locks[0].get(name, "")) for name in ("run", "attempt", "until")) if locks else "",
         refusal=str(next((each.get("why") for each in _select(records, "refused")), "") or ""),
         restored=tuple(f"{each.get('unit')}: {each.get('how')}" for each in _select(records, "updater")),
@@ -111,7 +111,7 @@ def _run_script(
 
 
 def _select(records: Sequence[ScriptRecord], kind: str) -> list[ScriptRecord]:
-    return [each for each in records if each.get("kind") == kind]
+    return [record for record in records if record.get("kind") == kind]
 
 
 def _read_things(records: Sequence[ScriptRecord], kind: str) -> tuple[Remain, ...]:

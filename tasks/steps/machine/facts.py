@@ -290,12 +290,12 @@ def _parse_services(answer: ScriptResult) -> Services:
     sockets = (
         ListeningSocket(s.name, s.uid, s.program, s.cgroup) for s in _parse_records(answer, "socket", _SocketRecord)
     )
-    found = find_service_listeners(sockets, ports.ephemeral, ports.reserved)
+    service_listeners = find_service_listeners(sockets, ports.ephemeral, ports.reserved)
     return Services(
         failed=_parse_names(answer, "service"),
-        listening=tuple(dict.fromkeys(each.name for each in found)),
+        listening=tuple(dict.fromkeys(each.name for each in service_listeners)),
         known=services_record.failed_known or services_record.listening_known,
-        listeners=found,
+        listeners=service_listeners,
         running=tuple(services_record.running),
         ended=tuple(services_record.ended),
         late=tuple(services_record.late),

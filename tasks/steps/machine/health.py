@@ -53,8 +53,8 @@ def _run_health_script(context: MachineContext, script: Script) -> Sequence[Find
     try:
         answer = context.transport.run_script(script, deadline=Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS))
     except DeadlineExceeded:
-        why = f"not known: the machine has not answered in {SCRIPT_TIMEOUT_SECONDS:.0f} s"
-        return (Finding(HEALTH_CHECK, FindingLevel.GOOD, why),)
+        reason = f"not known: the machine has not answered in {SCRIPT_TIMEOUT_SECONDS:.0f} s"
+        return (Finding(HEALTH_CHECK, FindingLevel.GOOD, reason),)
     if answer.exit_code:
         raise ScriptFailed(
             f"{script.name} ended with {answer.exit_code}",

@@ -123,11 +123,11 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
     job = next((record.get("job") for record in records if record.get("kind") == "lock"), "")
     if job:
         raise build_busy_error(lock.machine, str(job))
-    why = last.get("why") or "the machine gave no answer"
+    reason = last.get("why") or "the machine gave no answer"
     if last.get("about") == "unsure":
-        raise DeadlineExceeded(f"the lock was not removed: {why}", machine=lock.machine, hint="Try again.")
+        raise DeadlineExceeded(f"the lock was not removed: {reason}", machine=lock.machine, hint="Try again.")
     hint = "Look at the room on its disk, and whether it is mounted read-only."
-    raise ScriptFailed(f"the lock can't be removed: {why}", exit_code=0, machine=lock.machine, hint=hint)
+    raise ScriptFailed(f"the lock can't be removed: {reason}", exit_code=0, machine=lock.machine, hint=hint)
 
 
 def build_busy_error(machine: str, job_id: str) -> ManagerBusy:

@@ -93,13 +93,13 @@ def acquire_lock(context: MachineContext) -> LockResult:
             Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer) + wait_end_reason, remedy),
             _is_held_elsewhere(context, answer),
         )
-    why = str(answer.get("why") or "the machine gave no answer")
+    reason = str(answer.get("why") or "the machine gave no answer")
     remedy = (
         "Try again: another order is being executed there now."
         if _is_uncertain(answer)
         else "Repair that on the machine."
     )
-    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be locked: {why}", remedy))
+    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be locked: {reason}", remedy))
 
 
 def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
@@ -113,8 +113,8 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
     preempts = "" if context.options.download_only else _DOWNLOADING_KIND
     answer, preempted, pause = _request_lock(context, preempts), "", FIRST_PAUSE_SECONDS
     while answer.get("ending") is True:
-        if why := check_may_start(context):
-            return answer, "", f"; it was asked to stop, and its end was not awaited: {why}"
+        if reason := check_may_start(context):
+            return answer, "", f"; it was asked to stop, and its end was not awaited: {reason}"
         preempted = split_lock_holder(answer.get("run"))[0]
         message = f"waiting: the download of run {preempted} is ending"
         context.listener.on_progress(context.name, Step.PRECHECK, None, message)
@@ -209,8 +209,8 @@ def release_lock(context: MachineContext) -> None:
 
 def _build_release_warning(answer: ScriptRecord) -> Finding:
     """Return a warning for a machine that can't write any more, for example after a boot with a read-only root."""
-    why = f"its lock could not be released: {answer.get('why')}"
-    return Finding("claim", FindingLevel.WARN, why, "Look whether its disk is full, or mounted read-only.")
+    reason = f"its lock could not be released: {answer.get('why')}"
+    return Finding("claim", FindingLevel.WARN, reason, "Look whether its disk is full, or mounted read-only.")
 
 
 def _may_have_running_job(context: MachineContext) -> bool:
@@ -257,7 +257,9 @@ def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
         until = min(
             until,
-            context.clock.now() + IDLE_LOCK_DURATION + timedelta(seconds=sum(each.timeout_seconds for each in checks)),
+            context.clock.now()
+            + IDLE_LOCK_DURATION
+            + timedelta(seconds=sum(check.timeout_seconds for check in checks)),
         )
     parameters = {
         "by": context.run.started_by or "unknown",

@@ -21,8 +21,8 @@ def explain_left_out(context: MachineContext) -> str:
 
 def leave_out(context: MachineContext, packages: PackageState, why: str) -> MachineState:
     """Return the state of a machine that is left out: NotStarted, with what was found."""
-    for each in check_auto_updaters(packages, paused=context.options.pauses_updaters):
-        context.add_finding(each)
+    for auto_updater in check_auto_updaters(packages, paused=context.options.pauses_updaters):
+        context.add_finding(auto_updater)
     return replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
 
 
@@ -39,8 +39,8 @@ def halt_if_others_patch(context: MachineContext) -> bool:
     if policy == "warn":
         return False
     packages = read_package_state_with_retry(context)
-    if why := _describe(context, packages):
-        context.state = leave_out(context, packages, why)
+    if reason := _describe(context, packages):
+        context.state = leave_out(context, packages, reason)
         return True
     found = tuple(check_auto_updaters(packages, policy, paused=context.options.pauses_updaters))
     for each in found:

@@ -119,8 +119,8 @@ class RebootWait:
             self.obstacle = readiness.obstacle
             if stop_token.is_stopping:
                 return readiness, f"the run was asked to stop: {stop_token.reason}; {self.summary}"
-            if why := self._check_wait_over(readiness) or self._check_lock_lost():
-                return readiness, why
+            if reason := self._check_wait_over(readiness) or self._check_lock_lost():
+                return readiness, reason
             self._announce()
             self._sleep_unless_stopped(min(pause, max(0.0, (self.ends_at - clock.now()).total_seconds())))
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)

@@ -30,7 +30,7 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
     answer = context.transport.run_script(
         Script("unit_states", {"units": asked}), deadline=context.build_read_deadline()
     )
-    words = {str(each.get("name")): str(each.get("text", "")) for each in answer.find_records("words")}
+    words = {str(record.get("name")): str(record.get("text", "")) for record in answer.find_records("words")}
     shown = next(iter(answer.find_records("section")), {})
     blocks = list(_parse_blocks(str(shown.get("text", ""))))
     if len(blocks) != len(asked):
@@ -113,12 +113,14 @@ def parse_service_states(script: Script, answer: ScriptResult) -> tuple[ServiceS
         ProtocolViolation: the answer is not valid, or not of these services.
     """
     try:
-        records = [_ServiceRecord.model_validate(each) for each in answer.find_records("service_state")]
+        records = [_ServiceRecord.model_validate(record) for record in answer.find_records("service_state")]
     except ValidationError as error:
         raise ProtocolViolation(f"the states of services can't be understood: {error.errors()[0]['msg']}") from error
-    if tuple(each.name for each in records) != script.params["services"]:
+    if tuple(record.name for record in records) != script.params["services"]:
         raise ProtocolViolation(
             f"the machine did not tell the states of the services that were asked for "
             f"(exit code {answer.exit_code}): {answer.unframed_output[-300:]}"
         )
-    return tuple(ServiceStatus(each.name, each.start, each.status, each.late, each.exit_code) for each in records)
+    return tuple(
+        ServiceStatus(record.name, record.start, record.status, record.late, record.exit_code) for record in records
+    )

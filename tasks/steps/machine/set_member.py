@@ -91,15 +91,15 @@ def explain_left_drained(context: MachineContext) -> str:
     if not any(entry.mark is JournalMark.BEFORE and entry.act in _ACTS_OUT_OF_SERVICE for entry in entries):
         return ""
     state = context.state
-    failed = [f"the reboot failed: {each.reason}" for each in state.reboots if each.state is RebootState.FAILED]
-    why = state.error.message if state.error else failed[-1] if failed else state.halted
-    return f"it was changed, and it is not known to be healthy{f': {why}' if why else ''}"
+    failed = [f"the reboot failed: {reboot.reason}" for reboot in state.reboots if reboot.state is RebootState.FAILED]
+    reason = state.error.message if state.error else failed[-1] if failed else state.halted
+    return f"it was changed, and it is not known to be healthy{f': {reason}' if reason else ''}"
 
 
 def find_drained_sets(context: MachineContext, set_names: Sequence[str]) -> Collection[str]:
     """Return of which of these sets a drained member still is drained: no undrain has succeeded in this run."""
     back = {
-        each.hook.name for each in context.state.hooks if each.succeeded and each.hook.place is HookPoint.AFTER_MACHINE
+        hook.hook.name for hook in context.state.hooks if hook.succeeded and hook.hook.place is HookPoint.AFTER_MACHINE
     }
     return {name for name in set_names if build_hook_name(name, "undrain") not in back}
 

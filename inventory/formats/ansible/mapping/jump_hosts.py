@@ -72,15 +72,15 @@ class JumpHostResolver:
         if not routes:
             return
         route, variable = next(iter(routes.items()))
-        place = builder.variables[variable].locate()
+        location = builder.variables[variable].locate()
         if len(routes) > 1:
             message = f"{variable}: there are several ways through jump hosts"
-            self._problems.add(place, message, "Leave one of them, or set fleetpatch_jump to names of machines.")
+            self._problems.add(location, message, "Leave one of them, or set fleetpatch_jump to names of machines.")
         elif route and connection == "paramiko":
             message = f"{variable}: Ansible's paramiko takes no jump hosts from it"
-            self._problems.add(place, message, "Use ansible_connection=ssh, or set fleetpatch_jump.")
+            self._problems.add(location, message, "Use ansible_connection=ssh, or set fleetpatch_jump.")
         elif route:
-            builder.set_key("jump", [self._find_machine_name(spec, place) for spec in route], place)
+            builder.set_key("jump", [self._find_machine_name(spec, location) for spec in route], location)
 
     @cached_property
     def _endpoints(self) -> dict[str, _SshEndpoint]:

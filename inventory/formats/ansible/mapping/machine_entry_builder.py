@@ -48,32 +48,32 @@ class MachineEntryBuilder:
         """Set a key from the last of these variables that has a value."""
         variable = self.find_last_variable(variables)
         if variable is not None:
-            place = self.variables[variable].locate()
+            location = self.variables[variable].locate()
             try:
-                self.set_key(key, convert(self.read_value(variable)), place)
+                self.set_key(key, convert(self.read_value(variable)), location)
             except UnreadableValue as error:
-                self._problems.add(place, str(error), error.hint)
+                self._problems.add(location, str(error), error.hint)
 
     def set_secret_reference(self, variables: Sequence[str], key: str, replacement_variable: str) -> None:
         """Set a key to the credential reference of the last password variable that has a value."""
         for variable in variables:
             if variable in self.variables:
-                place = self.variables[variable].locate()
+                location = self.variables[variable].locate()
                 try:
                     reference = parse_secret_reference(self.variables[variable], variable, replacement_variable)
                 except UnreadableValue as error:
-                    self._problems.add(place, str(error), error.hint)
+                    self._problems.add(location, str(error), error.hint)
                 else:
                     if reference is not None:
-                        self.set_key(key, reference, place)
+                        self.set_key(key, reference, location)
 
     def set_choice(self, variable: str, key: str, value: str | None, given: str, hint: str) -> None:
         """Set a key to a known choice. Report an unknown one."""
-        place = self.variables[variable].locate()
+        location = self.variables[variable].locate()
         if value is None:
-            self._problems.add(place, f"{variable} is {given[:80]!r}, which fleetpatch does not know", hint)
+            self._problems.add(location, f"{variable} is {given[:80]!r}, which fleetpatch does not know", hint)
         else:
-            self.set_key(key, value, place)
+            self.set_key(key, value, location)
 
     def set_tag(self, name: str, variable: str, place: SourceLocation) -> None:
         """Set one tag."""

@@ -133,8 +133,8 @@ class MachineMapper:
     def _check_vaulted_file(self, builder: MachineEntryBuilder, value: LocatedData) -> None:
         says = builder.read_text(VAULTED_FILE_VARIABLE)
         if says not in {None, "ignore"}:
-            place = builder.variables[VAULTED_FILE_VARIABLE].locate()
-            self._problems.add(place, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
+            location = builder.variables[VAULTED_FILE_VARIABLE].locate()
+            self._problems.add(location, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
         elif says is None:
             message = "this file is vaulted as a whole, so what it says of its machines is not known"
             self._problems.add(value.locate(), message, _VAULT_HINT)

@@ -36,4 +36,8 @@ def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str,
         if settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
     }
     scheduled_updaters = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
-    return tuple(each for each in scheduled_updaters if each[0] in switched_on or each[0].endswith(".service"))
+    return tuple(
+        scheduled_updater
+        for scheduled_updater in scheduled_updaters
+        if scheduled_updater[0] in switched_on or scheduled_updater[0].endswith(".service")
+    )

@@ -25,8 +25,8 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
         ProtocolViolation: a record is malformed.
     """
     records = parse_records(OfferedUpdate, result.find_records("update"))
-    present = {each.id: each for each in records if each.installed or each.reboot_required}
-    offered = {each.id for each in records if each.id not in present}
+    present = {record.id: record for record in records if record.installed or record.reboot_required}
+    offered = {record.id for record in records if record.id not in present}
     versions = {name: each.version for name, each in present.items()}
     for name, entry in _find_last_entries(result).items():
         if name not in present and name not in offered and entry.is_installation:
