@@ -123,8 +123,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         try:
             context.state = assess(context)  # checks get the environment of its package manager
             own = tuple(
-                replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}")
-                for finding in run_all_checks(context)
+                replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}") for finding in run_all_checks(context)
             )
             own = (*check_health(context), *own)
         except ManagerError as error:

@@ -68,9 +68,13 @@ def merge_problems(
             support is judged anew by each read.
     """
     now, earlier = tuple(now), tuple(earlier)
-    told = {each.repository for each in earlier if each.repository}
-    lasting = [each for each in earlier if each != UNASKED_SOURCE and each.remedy != _ENDED_SUPPORT_REMEDY]
-    new = (each for each in now if each.repository not in told and (each != UNASKED_SOURCE or each in earlier))
+    told_repositories = {problem.repository for problem in earlier if problem.repository}
+    lasting = [problem for problem in earlier if problem != UNASKED_SOURCE and problem.remedy != _ENDED_SUPPORT_REMEDY]
+    new = (
+        problem
+        for problem in now
+        if problem.repository not in told_repositories and (problem != UNASKED_SOURCE or problem in earlier)
+    )
     return tuple(dict.fromkeys((*lasting, *new)))
 
 

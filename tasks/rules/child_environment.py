@@ -23,9 +23,9 @@ def build_child_environment(environment: Mapping[str, str], extra_names: Iterabl
         environment: the environment of this process.
         extra_names: names of further variables to pass.
     """
-    wanted = PASSED_VARIABLES | set(extra_names)
-    kept = {name: value for name, value in environment.items() if name in wanted or name.startswith("LC_")}
-    return {"PATH": DEFAULT_PATH, **kept}
+    passed_names = PASSED_VARIABLES | set(extra_names)
+    passed = {name: value for name, value in environment.items() if name in passed_names or name.startswith("LC_")}
+    return {"PATH": DEFAULT_PATH, **passed}
 
 
 def build_hook_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -25,9 +25,9 @@ class Retention:
 
     def find_fault(self) -> str:
         """Return what is wrong with the retention, or ""."""
-        for what, days in (("assessments", self.assessments_days), ("runs", self.runs_days)):
+        for setting, days in (("assessments", self.assessments_days), ("runs", self.runs_days)):
             if days is not None and days < MIN_RETENTION_DAYS:
-                return f"{what} cannot be kept for {days} days only: a run may last up to 38 days"
+                return f"{setting} cannot be kept for {days} days only: a run may last up to 38 days"
         if self.runs_days is not None and (self.assessments_days is None or self.assessments_days > self.runs_days):
             return "runs cannot be forgotten before assessments"
         return ""

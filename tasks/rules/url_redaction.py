@@ -19,9 +19,9 @@ def redact_url(target: str) -> str:
         _ = parts.port  # a password with a slash makes the port invalid: ValueError
     except ValueError:
         return "URL"
-    login, at, place = parts.netloc.rpartition("@")
+    login, at, host = parts.netloc.rpartition("@")
     return urlunsplit(
-        (parts.scheme, f"{REDACTED if login else ''}{at}{place}", parts.path, REDACTED if parts.query else "", "")
+        (parts.scheme, f"{REDACTED if login else ''}{at}{host}", parts.path, REDACTED if parts.query else "", "")
     )
 
 
@@ -52,11 +52,11 @@ def redact_request(value: object) -> object:
         value: the request, or a part of it, as JSON data.
     """
     if isinstance(value, Mapping):
-        found = {name: redact_request(each) for name, each in value.items()}
-        if found.get("kind") == _HTTP_KIND and isinstance(found.get("target"), str):
-            found["target"] = redact_url_path(str(found["target"]))
-        return found
-    return [redact_request(each) for each in value] if isinstance(value, list | tuple) else value
+        redacted = {name: redact_request(part) for name, part in value.items()}
+        if redacted.get("kind") == _HTTP_KIND and isinstance(redacted.get("target"), str):
+            redacted["target"] = redact_url_path(str(redacted["target"]))
+        return redacted
+    return [redact_request(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _find_url_secrets(target: str) -> set[str]:

@@ -172,15 +172,15 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     """
     if not is_visit_needed(context.state, context.options):
         return plan
-    if why := explain_left_out(context):
-        return replace(plan, notes=(*plan.notes, why))
-    found = check_state_for_updates(context, context.facts, plan.chosen)
+    if reason := explain_left_out(context):
+        return replace(plan, notes=(*plan.notes, reason))
+    findings = check_state_for_updates(context, context.facts, plan.chosen)
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run.kind == "plan":
         check_findings = (*check_health(context), *run_all_checks(context))
-        found += check_findings
+        findings += check_findings
         plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))
-    refusals = tuple(finding for finding in found if finding.level is FindingLevel.BLOCK)
+    refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
     refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
 
@@ -188,7 +188,9 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
 def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
     """Return a note for each check that warns."""
     return [
-        f"pre-check would warn: {each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN
+        f"pre-check would warn: {finding.check}: {finding.message}"
+        for finding in findings
+        if finding.level is FindingLevel.WARN
     ]
 
 

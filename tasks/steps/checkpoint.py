@@ -102,8 +102,8 @@ def restore_new_plan(context: MachineContext, step: Step) -> MachineState | None
         RecordsError: the journal can't be read, or the entry is not valid.
     """
     entries = context.records.read_entries(context.run.id, context.name)
-    found = [each for each in entries if each.act == _NEW_PLAN_ACT and each.step is step]
-    return _take_new_plan(context.state, _parse_checkpoint(found[-1], context.name)) if found else None
+    plan_entries = [entry for entry in entries if entry.act == _NEW_PLAN_ACT and entry.step is step]
+    return _take_new_plan(context.state, _parse_checkpoint(plan_entries[-1], context.name)) if plan_entries else None
 
 
 def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:

@@ -300,9 +300,11 @@ def run_undrains(context: MachineContext) -> str:
 
 
 def _build_left_drained_finding(context: MachineContext, hook: Hook, why: str) -> Finding:
-    what = f"{hook.kind} {redact_hook(hook).target}"
+    hook_text = f"{hook.kind} {redact_hook(hook).target}"
     release = f"fleetpatch sets release {context.name}"
-    remedy = f"Look at {context.name}. When it is healthy, bring it back into its set ({what}), and say `{release}`."
+    remedy = (
+        f"Look at {context.name}. When it is healthy, bring it back into its set ({hook_text}), and say `{release}`."
+    )
     return Finding(hook.name, FindingLevel.WARN, f"not run, so the machine stays out of service: {why}", remedy)
 
 

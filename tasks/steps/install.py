@@ -64,7 +64,7 @@ def install(context: MachineContext) -> MachineState:
     follow_up, first_plan, first = context.state.follow_up, context.state.plan, context.state.install
     if follow_up is None or first_plan is None or first is None:
         return _install_plan(context, InstallLog())
-    last_number = max((each.number for each in first.transactions), default=-1)
+    last_number = max((transaction.number for transaction in first.transactions), default=-1)
     context.state = replace(context.state, plan=follow_up, install=None)
     try:
         context.state = _install_plan(context, InstallLog(first_number=last_number + 1))
@@ -133,8 +133,10 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
             hint=get_repair_remedy(context.packages),
         )
     if context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
-        why = f"the run was asked to stop: {context.stop_token.reason}"
-        raise BrokenPackages(f"packages are in a broken state: {problems}; not repaired: {why}", machine=context.name)
+        reason = f"the run was asked to stop: {context.stop_token.reason}"
+        raise BrokenPackages(
+            f"packages are in a broken state: {problems}; not repaired: {reason}", machine=context.name
+        )
     if not context.stop_token.is_stopping:
         pause_updaters(context)
     repair = Transaction(0, (), _find_latest_start(context, PREDICTED_REPAIR_SECONDS), PREDICTED_REPAIR_SECONDS)
@@ -147,15 +149,17 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     )
     refused = "; ".join(job_result.refusals)
     if state.at_work:
-        what = f"the repair was not begun: {refused}; " if refused else "whether the repair helped is not known: "
-        what += f"packages were being changed by {state.at_work} ({problems})"
-        raise BrokenPackages(what, machine=context.name, hint="Let it finish, then patch the machine again.")
+        repair_text = (
+            f"the repair was not begun: {refused}; " if refused else "whether the repair helped is not known: "
+        )
+        repair_text += f"packages were being changed by {state.at_work} ({problems})"
+        raise BrokenPackages(repair_text, machine=context.name, hint="Let it finish, then patch the machine again.")
     if prevents_installation(state):
-        what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
+        repair_text, hint = f"the repair was not begun: {refused}", "Patch the machine again."
         if not refused:
             show = f"fleetpatch show {context.run.id} --machine {context.name} --log"
-            what, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
-        raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
+            repair_text, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
+        raise BrokenPackages(f"{repair_text}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
     left = {package.id for package in state.unfinished}
     repaired = tuple(package for package in context.packages.unfinished if package.id not in left)
     install_log.repaired_packages = repaired if job_result.transactions else ()
@@ -213,9 +217,14 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
         return f"not downloaded: {error.message}"  # a run that installs took the machine over
     install_log.ended_job_ids.add(job_result.job_id)
     install_log.staged_seconds = next(
-        (measure_transaction_seconds(each) for each in job_result.transactions if each.exit_code == 0), None
+        (
+            measure_transaction_seconds(transaction)
+            for transaction in job_result.transactions
+            if transaction.exit_code == 0
+        ),
+        None,
     )
-    failures = [each.detail for each in job_result.transactions if each.exit_code != 0]
+    failures = [transaction.detail for transaction in job_result.transactions if transaction.exit_code != 0]
     install_log.staging_failure = "; ".join(
         (*job_result.refusals, *(f"its download failed: {failure}" for failure in failures))
     )
@@ -234,9 +243,9 @@ def _find_staging_end(context: MachineContext, installing: float) -> float:
     """
     over, now = find_machine_cut_off(context), context.clock.now()
     left = (over - now).total_seconds()
-    kept = max(0.0, min(installing, left / 2, left - context.plan.prediction.stage))
-    kept = 0.0 if context.options.download_only else kept
-    return over.timestamp() - kept + context.facts.clock_skew_seconds
+    reserve = max(0.0, min(installing, left / 2, left - context.plan.prediction.stage))
+    reserve = 0.0 if context.options.download_only else reserve
+    return over.timestamp() - reserve + context.facts.clock_skew_seconds
 
 
 def _predict_download_seconds(context: MachineContext, install_log: InstallLog) -> float:
@@ -318,9 +327,9 @@ def _drop_already_installed(
 
 
 def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]) -> bool:
-    why = check_stop_requested(context)
-    install_log.not_attempted.update({update.id: why for update in pending if why})
-    return bool(why)
+    reason = check_stop_requested(context)
+    install_log.not_attempted.update({update.id: reason for update in pending if reason})
+    return bool(reason)
 
 
 def _divide_into_transactions(

@@ -16,9 +16,9 @@ def describe_plan_shortage(context: MachineContext) -> str:
     plan = context.plan
     if not plan.chosen:
         return ""
-    what, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
+    installation, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
     now, policy = context.clock.now(), context.options.reboot
-    return describe_shortage(context.window, now, what, seconds, policy, context.reboot_reserve_seconds)
+    return describe_shortage(context.window, now, installation, seconds, policy, context.reboot_reserve_seconds)
 
 
 def describe_plans_shortage(contexts: Iterable[MachineContext]) -> str:
@@ -26,9 +26,13 @@ def describe_plans_shortage(contexts: Iterable[MachineContext]) -> str:
 
     Of several machines, the one that needs the least time is named.
     """
-    planned = [each for each in contexts if each.state.plan is not None and each.state.error is None]
-    planned = [each for each in planned if each.plan.chosen and not each.plan.refusals and not explain_left_out(each)]
-    reasons = {each: describe_plan_shortage(each) for each in planned}
+    planned = [context for context in contexts if context.state.plan is not None and context.state.error is None]
+    planned = [
+        context
+        for context in planned
+        if context.plan.chosen and not context.plan.refusals and not explain_left_out(context)
+    ]
+    reasons = {context: describe_plan_shortage(context) for context in planned}
     if not reasons or not all(reasons.values()):
         return ""
     least = min(planned, key=_compute_needed_seconds)

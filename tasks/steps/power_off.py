@@ -118,8 +118,8 @@ def _order(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
     if not wake.off_command:
         return "", False
     deadline = Deadline.after(clock, COMMAND_TIMEOUT_SECONDS)
-    succeeded, words = run_power_command(context, OFF_HOOK_NAME, HookPoint.AFTER_MACHINE, wake.off_command, deadline)
-    return ("" if succeeded else words), False
+    succeeded, message = run_power_command(context, OFF_HOOK_NAME, HookPoint.AFTER_MACHINE, wake.off_command, deadline)
+    return ("" if succeeded else message), False
 
 
 def _ask(context: MachineContext, wake: WakeSettings) -> PowerAnswer:

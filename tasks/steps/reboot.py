@@ -284,13 +284,13 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
         refused: the machine's answer.
         due: the reboot state of the machine if no reboot was ordered.
     """
-    about, why = refused.get("about"), refused.get("why", "it gave no reason")
+    about, reason = refused.get("about"), refused.get("why", "it gave no reason")
     state = RebootState.FAILED
     if about == "window":
         state = RebootState.REQUIRED
     elif about == "boot" or about in OBSTACLE_KINDS:
         state = due
-    return replace(result, state=state, reason=f"{result.reason}; refused: {why}", count=0)
+    return replace(result, state=state, reason=f"{result.reason}; refused: {reason}", count=0)
 
 
 def _format_latest_start(context: MachineContext) -> str:

@@ -172,8 +172,8 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
         return ()
     because = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
     if context.options.may_reboot_wait(packages.reboot):
-        why = describe_wait(packages.reboot, context.options.live_patch_policy)
-        return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, why),)
+        wait_reason = describe_wait(packages.reboot, context.options.live_patch_policy)
+        return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, wait_reason),)
     why_not = (
         "nothing was installed, and without an installation this run does not do a reboot that was already pending"
     )
@@ -213,12 +213,12 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
     outcome, assessment = build_outcome(context), context.state.assessment
     if outcome.error is not None or assessment is None or assessment.packages is None:
         return outcome
-    words = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
+    parts = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
     broken = check_package_problems(assessment.packages, repair_allowed=False)
     findings = (*broken, *check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
-    words += [f"{each.check}: {each.message}" for each in findings if each.level is not FindingLevel.GOOD]
-    state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED
-    return replace(outcome, state=state, reason="; ".join(words))
+    parts += [f"{finding.check}: {finding.message}" for finding in findings if finding.level is not FindingLevel.GOOD]
+    state = OperationState.COMPLETED_WITH_WARNINGS if len(parts) > 1 else OperationState.SUCCEEDED
+    return replace(outcome, state=state, reason="; ".join(parts))
 
 
 def build_dry_run_outcome(context: MachineContext) -> Outcome:
@@ -234,7 +234,9 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         for r in results
     )
     if why := explain_left_out(context):
-        left = tuple(replace(each, reason=why) if each.state is UpdateState.NOT_ATTEMPTED else each for each in results)
+        left = tuple(
+            replace(result, reason=why) if result.state is UpdateState.NOT_ATTEMPTED else result for result in results
+        )
         return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=why, updates=left)
     if machine_state.plan.refusals:
         outcome = build_outcome(context)
@@ -242,7 +244,9 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
     if why := describe_plan_shortage(context):
         reason = f"plan: nothing would begin: {why}"
-        late = tuple(replace(each, reason=why) if each.state is UpdateState.NOT_ATTEMPTED else each for each in results)
+        late = tuple(
+            replace(result, reason=why) if result.state is UpdateState.NOT_ATTEMPTED else result for result in results
+        )
         return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=late)
     count = len(machine_state.plan.chosen)
     reason = (

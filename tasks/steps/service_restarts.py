@@ -156,10 +156,10 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     if good:
         _add_finding(context, FindingLevel.GOOD, f"restarted: {', '.join(good)}")
     if failed:
-        reason = "; ".join(f"{unit}: {told}" for unit, told in failed.items())
+        reason = "; ".join(f"{unit}: {message}" for unit, message in failed.items())
         _add_finding(context, FindingLevel.WARN, f"could not be restarted: {reason}", "Read their logs on the machine.")
     if left:
-        reason = "; ".join(f"{unit}: {told}" for unit, told in left.items())
+        reason = "; ".join(f"{unit}: {message}" for unit, message in left.items())
         _add_finding(context, FindingLevel.WARN, f"not restarted: {reason}")
     if unseen or cut:
         reason = "the job that restarts services was interrupted" if cut else "the job reported nothing about them"
@@ -178,8 +178,8 @@ def _is_running_again(end: ScriptRecord) -> bool:
 
 
 def _describe_failure(end: ScriptRecord) -> str:
-    words = str(end.get("error") or "").strip()[-300:]
-    return f"it is {end.get('active') or 'in an unknown state'} now" + (f" ({words})" if words else "")
+    error_text = str(end.get("error") or "").strip()[-300:]
+    return f"it is {end.get('active') or 'in an unknown state'} now" + (f" ({error_text})" if error_text else "")
 
 
 def _describe_skip(event: ScriptRecord) -> str:

@@ -67,8 +67,8 @@ def has_work(plan: MachinePlan, packages: PackageState | None, options: PatchOpt
 
 
 def _has_services_to_restart(packages: PackageState | None, options: PatchOptions) -> bool:
-    wanted = options.restart_services == "IfRequired" and not options.download_only
-    return wanted and bool(find_restartable_services(packages, options.restart_services_exclude))
+    restarts_services = options.restart_services == "IfRequired" and not options.download_only
+    return restarts_services and bool(find_restartable_services(packages, options.restart_services_exclude))
 
 
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:

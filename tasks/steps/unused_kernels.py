@@ -160,9 +160,9 @@ def _report_result(
     context: MachineContext, planned: Groups, choice: KernelChoice, kernels: InstalledKernels, result: JobResult
 ) -> None:
     errors = (*(transaction.detail for transaction in result.transactions), result.error)
-    words = "; ".join(dict.fromkeys(filter(None, errors)))
+    errors_text = "; ".join(dict.fromkeys(filter(None, errors)))
     if kernels.obstacle:
-        _report_unknown(context, planned, "; ".join(filter(None, (words, kernels.obstacle))))
+        _report_unknown(context, planned, "; ".join(filter(None, (errors_text, kernels.obstacle))))
         _report_packages(context)
         return
     names = tuple(chain.from_iterable(planned))
@@ -171,14 +171,14 @@ def _report_result(
     if gone := [name for name in names if name not in there]:
         _add_finding(context, FindingLevel.GOOD, f"removed: {', '.join(gone)}")
     stuck = [name for name in names if name in there and name in attempted]
-    if words or stuck:
-        what = f"could not be removed: {', '.join(stuck)}" if stuck else "the removal reported an error"
-        _add_finding(context, FindingLevel.WARN, f"{what}: {words or 'the job reported no error'}", _LOOK)
+    if errors_text or stuck:
+        fault = f"could not be removed: {', '.join(stuck)}" if stuck else "the removal reported an error"
+        _add_finding(context, FindingLevel.WARN, f"{fault}: {errors_text or 'the job reported no error'}", _LOOK)
     if left := [name for name in names if name in there and name not in attempted]:
         refusals = "; ".join(dict.fromkeys(result.refusals))
         reason = refusals or result.error or choice.obstacle or "the machine does not count them as unused any more"
         _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(left)}: {reason}")
-    if words or stuck:
+    if errors_text or stuck:
         _report_packages(context)
 
 

@@ -143,8 +143,8 @@ def run_power_command(
         logger.exception("%s: the command %s failed unexpectedly", context.name, name)
         return False, f"the {name} command failed: {type(error).__name__}: {error}"
     output = result.message[-MAX_OUTPUT_CHARACTERS:]
-    words = f"the {name} command {'succeeded' if result.succeeded else 'failed'}"
-    return result.succeeded, f"{words}: {output}" if output else words
+    message = f"the {name} command {'succeeded' if result.succeeded else 'failed'}"
+    return result.succeeded, f"{message}: {output}" if output else message
 
 
 def _wait_for_login(context: MachineContext, ends_at: datetime) -> bool:

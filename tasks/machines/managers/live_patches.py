@@ -60,9 +60,11 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
         return None
     kernel = require_text(summaries[0], "kernel")
     loaded = result.find_records("live_patch")
-    active = tuple(require_text(each, "name") for each in loaded if _is_active(each))[:_MAX_NAMES]
-    unsettled = [require_text(each, "name") for each in loaded if require_text(each, "transition") == "1"]
-    others = [_parse_other_kernel(each) for each in result.find_records("other_kernel")]
+    active = tuple(require_text(live_patch, "name") for live_patch in loaded if _is_active(live_patch))[:_MAX_NAMES]
+    unsettled = [
+        require_text(live_patch, "name") for live_patch in loaded if require_text(live_patch, "transition") == "1"
+    ]
+    others = [_parse_other_kernel(live_patch) for live_patch in result.find_records("other_kernel")]
     if "canonical_livepatch" in sections:
         pro_section = sections.get("pro_reboot_required")
         live = _read_canonical(sections["canonical_livepatch"], pro_section.text if pro_section else "", active)
@@ -104,8 +106,8 @@ def date_newer_kernel(installed: Iterable[int | None]) -> datetime | None:
     Args:
         installed: for each kernel that is newer than the running one, seconds since 1970, or None.
     """
-    known = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
-    return datetime.fromtimestamp(min(known), UTC) if known else None
+    known_times = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
+    return datetime.fromtimestamp(min(known_times), UTC) if known_times else None
 
 
 def _is_active(record: ScriptRecord) -> bool:
@@ -127,18 +129,20 @@ def _find_unfixed_cves(fixed: Sequence[str] | None, others: Sequence[_OtherKerne
     None when these are not known: no newer kernel, one that is neither newer nor older, or one whose changelog names
     no CVE (not every distribution does).
     """
-    newer = [each for each in others if each.relation != "older"]
-    if fixed is None or not newer or any(each.relation != "newer" or not each.cves for each in newer):
+    newer = [live_patch for live_patch in others if live_patch.relation != "older"]
+    if fixed is None or not newer or any(live_patch.relation != "newer" or not live_patch.cves for live_patch in newer):
         return None
-    return tuple(sorted(frozenset[str]().union(*(each.cves for each in newer)) - frozenset(fixed)))[:_MAX_CVES]
+    return tuple(sorted(frozenset[str]().union(*(live_patch.cves for live_patch in newer)) - frozenset(fixed)))[
+        :_MAX_CVES
+    ]
 
 
 def _describe_failure(section: ScriptSection, tool: str) -> str:
     """Return why a tool gave no usable answer, in one line."""
     if section.exit_code in _TIME_OVER_CODES:
         return f"{tool} gave no answer in time"
-    words = " ".join((section.stderr or section.text).split())[:200]
-    return f"{tool} could not tell its status (exit code {section.exit_code}{f': {words}' if words else ''})"
+    error_text = " ".join((section.stderr or section.text).split())[:200]
+    return f"{tool} could not tell its status (exit code {section.exit_code}{f': {error_text}' if error_text else ''})"
 
 
 def _read_canonical(section: ScriptSection, pro_answer: str, active: tuple[str, ...]) -> LivePatching:
@@ -181,7 +185,7 @@ def _parse_canonical_status(text: str) -> _CanonicalStatus | None:
     try:
         status = next(load for load in json.loads(text)["Status"] if load["Running"] is True)
         patch = status["Livepatch"]
-        fixed = [str(each["Name"])[:50] for each in patch.get("Fixes") or () if each["Patched"] is True]
+        fixed = [str(fix["Name"])[:50] for fix in patch.get("Fixes") or () if fix["Patched"] is True]
         state, check = (str(patch[key])[:50] or "unknown" for key in ("State", "CheckState"))
         support = str(status.get("Supported") or "")[:50]
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
@@ -201,9 +205,9 @@ def _read_ksplice(section: ScriptSection, others: Sequence[_OtherKernel]) -> Liv
     if section.exit_code != 0 or effective is None:
         return LivePatching("ksplice", "unknown", problem=_describe_failure(section, "ksplice"))
     updates = _KSPLICE_UPDATE_PATTERN.findall(section.text)
-    fixes = [words for _, words in updates if not words.lower().startswith(_KSPLICE_DETECTION_TEXT)]
-    waiting = [each for each in others if each.relation != "older"]
-    is_current = bool(waiting) and all(_is_at_least(effective[1], each.release) for each in waiting)
+    fixes = [title for _, title in updates if not title.lower().startswith(_KSPLICE_DETECTION_TEXT)]
+    waiting = [live_patch for live_patch in others if live_patch.relation != "older"]
+    is_current = bool(waiting) and all(_is_at_least(effective[1], live_patch.release) for live_patch in waiting)
     return LivePatching(
         "ksplice",
         f"effective kernel {effective[1]}",
@@ -234,27 +238,27 @@ def _read_klp(section: ScriptSection, active: tuple[str, ...]) -> LivePatching:
         return LivePatching("klp", "unknown", patches=active, problem=_describe_failure(section, "klp"))
     blocks = {block.split("\n", 1)[0].strip(): block for block in re.split(r"\n(?=\S)", section.text.strip())}
     blocks = {name: block for name, block in blocks.items() if _KLP_ACTIVE_PATTERN.search(block)}
-    known = bool(active) and all(name in blocks for name in active)
-    cves = _find_cves(blocks[name] for name in active) if known else None
+    are_known = bool(active) and all(name in blocks for name in active)
+    cves = _find_cves(blocks[name] for name in active) if are_known else None
     return LivePatching("klp", "active" if active else "no live patch", patches=active, cves=cves)
 
 
 def _read_kpatch(packages: Sequence[ScriptRecord], active: tuple[str, ...], kernel: str) -> LivePatching:
     """Return the state of kpatch, or of live patches from an unknown source if kpatch has none."""
-    known = {_name_module(each): each for each in packages}
+    packages_by_module = {_name_module(package): package for package in packages}
     stem = "kpatch-patch-" + kernel.partition(".el")[0].replace(".", "_")
-    wanted = [
+    wanted_packages = [
         module
-        for module, each in known.items()
-        if require_text(each, "name") == stem and require_text(each, "version") != "0"
+        for module, package in packages_by_module.items()
+        if require_text(package, "name") == stem and require_text(package, "version") != "0"
     ]
-    lacking = [module for module in wanted if module not in active]
-    is_known = bool(active) and all(name in known for name in active)
+    lacking = [module for module in wanted_packages if module not in active]
+    is_known = bool(active) and all(name in packages_by_module for name in active)
     return LivePatching(
         "kpatch" if packages or any(name.startswith("kpatch") for name in active) else "livepatch",
         "enabled" if active else "not loaded" if lacking else "no live patch",
         patches=active,
-        cves=_find_cves(require_text(known[name], "cves") for name in active) if is_known else None,
+        cves=_find_cves(require_text(packages_by_module[name], "cves") for name in active) if is_known else None,
         problem=f"{lacking[0]} is installed, but not loaded" if lacking else "",
     )
 

@@ -51,8 +51,10 @@ def find_named_updaters(found: Sequence[tuple[str, float | None]], names: Sequen
 
 def is_active(shown: str, unit: str) -> bool:
     """Return whether a unit is active, by the same text."""
-    each = map(_parse_properties, shown.split("\n\n"))
-    return any(found.get("Id") == unit and found.get("ActiveState") in _RUNNING_STATES for found in each)
+    units = map(_parse_properties, shown.split("\n\n"))
+    return any(
+        properties.get("Id") == unit and properties.get("ActiveState") in _RUNNING_STATES for properties in units
+    )
 
 
 def _name_service(timer: str) -> str:

@@ -29,10 +29,10 @@ class PackageVersion:
 
 def split_epoch(text: str) -> tuple[int, str]:
     """Return the epoch of "[epoch:]version", 0 without one, and the rest."""
-    epoch, colon, rest = text.partition(":")
+    epoch, colon, remainder = text.partition(":")
     if not (colon and epoch.isascii() and epoch.isdigit()):
         return 0, text
-    return parse_number(epoch), rest
+    return parse_number(epoch), remainder
 
 
 def parse_number(digits: str) -> int:

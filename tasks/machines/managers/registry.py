@@ -93,9 +93,9 @@ def find_manager(facts: Facts) -> PackageManager:
     for name in facts.managers:
         if name in MANAGER_TYPES:
             return MANAGER_TYPES[name]()
-    found = ", ".join(_REASONS.get(name, name) for name in facts.managers) or "none"
+    managers_text = ", ".join(_REASONS.get(name, name) for name in facts.managers) or "none"
     raise UnsupportedSystem(
-        f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {found})",
+        f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {managers_text})",
         hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Remove it from the scope, or set its owner to 'manual'.",
     )
 

@@ -158,19 +158,19 @@ def build_repository_problem(
         causes: those of a family of package managers, before the common ones.
         hides_fixes: whether the repository could have security fixes.
     """
-    known = (*causes, *_CAUSES)
-    said = tuple(line[:MAX_LINE_LENGTH] for line in islice(lines, MAX_LINES))
-    ranks = {line: _rank(line, known) for line in said}
-    best = min(said, key=lambda line: ranks[line])
+    known_causes = (*causes, *_CAUSES)
+    shortened_lines = tuple(line[:MAX_LINE_LENGTH] for line in islice(lines, MAX_LINES))
+    ranks = {line: _rank(line, known_causes) for line in shortened_lines}
+    best = min(shortened_lines, key=lambda line: ranks[line])
     rank = ranks[best]
-    remedy = (known[rank].remedy if rank < len(known) else "") or _OTHER_REMEDY
+    remedy = (known_causes[rank].remedy if rank < len(known_causes) else "") or _OTHER_REMEDY
     return RepositoryProblem(redact_text(repository)[:100], redact_text(best), remedy, hides_fixes)
 
 
 def _rank(line: str, causes: Sequence[Cause]) -> int:
-    words = drop_names(line)
-    found = (rank for rank, each in enumerate(causes) if re.search(each.words, line if each.in_names else words))
-    return next(found, len(causes))
+    text = drop_names(line)
+    ranks = (rank for rank, cause in enumerate(causes) if re.search(cause.words, line if cause.in_names else text))
+    return next(ranks, len(causes))
 
 
 def drop_names(line: str) -> str:
@@ -233,5 +233,5 @@ def build_repository_error(problems: Sequence[RepositoryProblem], text: str = ""
         problems = (build_repository_problem("", lines or ["no repository can be read"]),)
     remedies = [problem.remedy for problem in problems]
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-    words = "; ".join(dict.fromkeys(str(problem) for problem in problems[:3]))
-    return RepositoryError(f"{words}{more}", hint=max(dict.fromkeys(remedies), key=remedies.count))
+    message = "; ".join(dict.fromkeys(str(problem) for problem in problems[:3]))
+    return RepositoryError(f"{message}{more}", hint=max(dict.fromkeys(remedies), key=remedies.count))

@@ -79,32 +79,32 @@ class VaultStore:
     def read_secret(self, path: str, key: str) -> str:
         """See SecretStore."""
         mount, _, name = path.partition("//") if "//" in path else path.partition("/")
-        what = f"vault:{path}"
+        subject = f"vault:{path}"
         answer = self._call(
-            "GET", f"{mount}/data/{name}", what, f'path "{mount}/data/{name}" {{capabilities=["read"]}}'
+            "GET", f"{mount}/data/{name}", subject, f'path "{mount}/data/{name}" {{capabilities=["read"]}}'
         )
-        values = _read_map(_read_map(answer, "data", what), "data", what)
+        values = _read_map(_read_map(answer, "data", subject), "data", subject)
         value = values.get(key)
         if not isinstance(value, str) or not value:
             raise CredentialError(
-                f"the secret {what} has no text under the key {key!r}", hint="Correct the key after '#'."
+                f"the secret {subject} has no text under the key {key!r}", hint="Correct the key after '#'."
             )
         return value
 
     def sign_public_key(self, signer: str, public_key: str, user: str) -> str:
         """See SecretStore."""
         mount, _, role = signer.rpartition("/")
-        what = f"vault-ssh:{signer}"
+        subject = f"vault-ssh:{signer}"
         answer = self._call(
             "POST",
             f"{mount}/sign/{role}",
-            what,
+            subject,
             f'path "{mount}/sign/{role}" {{capabilities=["update"]}}',
             {"public_key": public_key, "valid_principals": user, "cert_type": "user"},
         )
-        signed = _read_map(answer, "data", what).get("signed_key")
+        signed = _read_map(answer, "data", subject).get("signed_key")
         if not isinstance(signed, str):
-            raise CredentialError(f"the secret store signed nothing for {what}")
+            raise CredentialError(f"the secret store signed nothing for {subject}")
         return signed
 
     def _call(
@@ -287,5 +287,5 @@ def _parse(response: requests.Response) -> dict[str, object]:
 
 def _describe(status: int, answer: Mapping[str, object]) -> str:
     errors = answer.get("errors")
-    said = " ".join(" ".join(map(str, errors)).split()) if isinstance(errors, list) else ""
-    return f"status {status}{': ' if said else ''}{said[:_MAX_MESSAGE_CHARACTERS]}"
+    errors_text = " ".join(" ".join(map(str, errors)).split()) if isinstance(errors, list) else ""
+    return f"status {status}{': ' if errors_text else ''}{errors_text[:_MAX_MESSAGE_CHARACTERS]}"

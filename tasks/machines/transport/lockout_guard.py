@@ -146,28 +146,28 @@ class LockoutGuard:
     def _require_permitted(
         self, account: _CredentialState, machine: str, user: str, credential: Credential, now: datetime
     ) -> None:
-        what = f"the {credential.kind.value} of {user}" if user else "this login"
+        login = f"the {credential.kind.value} of {user}" if user else "this login"
         mine = account.refusals_by_machine.get(machine)
         if mine is not None and machine in account.accepting_machines:
             if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:
                 raise CredentialWithheld(
-                    f"{what} was accepted before in this run, then refused {format_count(mine.count, 'time')}; "
+                    f"{login} was accepted before in this run, then refused {format_count(mine.count, 'time')}; "
                     "it is not sent again",
                     "Was it changed, or the account locked? Correct it, and start again.",
                 )
             if now < mine.last_refused_at + REFUSAL_RETRY_DELAY:
                 raise CredentialWithheld(
-                    f"{what} was accepted before in this run, and has just been refused", "It is sent again soon."
+                    f"{login} was accepted before in this run, and has just been refused", "It is sent again soon."
                 )
         elif mine is not None:
             raise CredentialWithheld(
-                f"it refused {what} earlier in this run; it is not sent again",
+                f"it refused {login} earlier in this run; it is not sent again",
                 "Correct the credential, or the account on the machine, and start again.",
             )
         until = account.find_doubt_end()
         if until is not None and now < until:
             raise CredentialWithheld(
-                f"{what} was accepted before in this run, and then refused by "
+                f"{login} was accepted before in this run, and then refused by "
                 f"{', '.join(sorted(account.machines_in_doubt))}; it is not sent to any machine for "
                 f"{format_count(math.ceil((until - now).total_seconds() / 60), 'minute')}",
                 "A shared account would be locked. Was the password changed? Correct it, and start again.",
@@ -177,7 +177,7 @@ class LockoutGuard:
             MAX_REFUSALS_PROVEN if account.accepting_machines else MAX_REFUSALS_UNPROVEN
         ):
             raise CredentialWithheld(
-                f"{what} is not sent any more: {', '.join(others)} refused it one after the other",
+                f"{login} is not sent any more: {', '.join(others)} refused it one after the other",
                 "A shared account would be locked. Correct the password, or give those machines a credential of their "
                 "own or leave them out, and start again.",
             )
@@ -193,15 +193,15 @@ def _record_attempt(
         account.machines_in_doubt.clear()
         account.refusals_in_doubt = 0
         return
-    known = machine in account.accepting_machines
+    is_accepted = machine in account.accepting_machines
     # A broken connection proves little. For a password that never worked there, it counts as a refusal, to be safe.
-    counts = attempt.is_refused or (attempt.is_interrupted and password and not known)
+    counts = attempt.is_refused or (attempt.is_interrupted and password and not is_accepted)
     # a refused key locks no account, and a booting machine refuses valid keys
-    if not counts or (known and not password):
+    if not counts or (is_accepted and not password):
         return
     before = account.refusals_by_machine.get(machine)
     account.refusals_by_machine[machine] = _RefusalCount(1 if before is None else before.count + 1, now)
-    if known:
+    if is_accepted:
         account.machines_in_doubt.add(machine)
         account.refusals_in_doubt += 1
         account.doubted_at = now

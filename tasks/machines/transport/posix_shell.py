@@ -71,9 +71,9 @@ class PosixShell(ScriptHost):
             stdin = escalation.stdin_prefix + script_input
             status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
             if status == 1 and not decoder.is_complete and escalation.program:
-                said = " ".join(decoder.render_unframed_output().split())[-300:]
+                output = " ".join(decoder.render_unframed_output().split())[-300:]
                 raise PrivilegeError(
-                    f"{escalation.program} refused to run a shell: {said}",
+                    f"{escalation.program} refused to run a shell: {output}",
                     hint=_BROKER_HINT if escalation.is_signed else "The login must be allowed to run /bin/sh as root.",
                 )
             return decoder.build_output()

@@ -101,24 +101,24 @@ class PowerShellHost(ScriptHost):
 
 def _raise_without_answer(status: int, decoder: ScriptOutputDecoder) -> NoReturn:
     """Raise the error of a command that ended and gave no complete answer, with what it said."""
-    said = " ".join(redact_text(render_clixml(decoder.render_unframed_output())).split())[-500:]
-    if status == LANGUAGE_MODE_EXIT_CODE and not said:
+    output = " ".join(redact_text(render_clixml(decoder.render_unframed_output())).split())[-500:]
+    if status == LANGUAGE_MODE_EXIT_CODE and not output:
         raise PrivilegeError(
             "PowerShell runs in constrained language mode for this login, in which fleetpatch's scripts can't run",
             hint="A policy (AppLocker, App Control) decides that: allow full language mode for administrators there.",
         )
-    if status in _NOT_FOUND_EXIT_CODES and "powershell" in said.lower():
+    if status in _NOT_FOUND_EXIT_CODES and "powershell" in output.lower():
         raise ProtocolViolation(
-            f"the machine has no powershell.exe that this login can start: {said}",
+            f"the machine has no powershell.exe that this login can start: {output}",
             hint="Windows PowerShell 5.1 is part of Windows Server 2016 and later; look at the PATH of that login.",
         )
-    if status == _NOT_READ_EXIT_CODE and "ConvertFrom-Json" in said:
+    if status == _NOT_READ_EXIT_CODE and "ConvertFrom-Json" in output:
         raise UnsupportedSystem(
             "it has Windows PowerShell 2, and 5.1 is the oldest that works",
             hint="Install the Windows Management Framework 5.1 on it.",
         )
     raise ProtocolViolation(
         f"PowerShell ended there with exit code {status}, and its answer has no end"
-        + (f"; it also said: {said}" if said else ""),
+        + (f"; it also said: {output}" if output else ""),
         hint=_ANSWER_HINT,
     )

@@ -122,23 +122,23 @@ class PrivilegeEscalator:
 
     def _choose_escalation(self, channel: ShellChannel, deadline: Deadline) -> Escalation:
         probe = _probe_privileges(channel, deadline)
-        wanted = self._method
-        auto = wanted is PrivilegeMethod.AUTO
+        method = self._method
+        auto = method is PrivilegeMethod.AUTO
         if probe.uid == 0:
             return NO_ESCALATION
-        if wanted is PrivilegeMethod.ROOT:
+        if method is PrivilegeMethod.ROOT:
             self._raise_cannot_escalate(probe, "the inventory says it logs in as root")
-        if auto or wanted is PrivilegeMethod.SUDO:
+        if auto or method is PrivilegeMethod.SUDO:
             if probe.sudo == "yes":
                 return Escalation(
                     build_terminal_command(SUDO_COMMAND) if probe.terminal else SUDO_COMMAND, program="sudo"
                 )
             if probe.sudo != "absent" and self._read_password is not None:
                 return self._escalate_with_password(self._read_password(), probe, channel, deadline)
-        if probe.doas == "yes" and (auto or wanted is PrivilegeMethod.DOAS):
+        if probe.doas == "yes" and (auto or method is PrivilegeMethod.DOAS):
             return Escalation(DOAS_COMMAND, program="doas")
-        said = [probe.sudo_said or f"sudo is {probe.sudo}", probe.doas_said or f"doas is {probe.doas}"]
-        return self._raise_cannot_escalate(probe, "; ".join(" ".join(text.split())[-200:] for text in said))
+        answers = [probe.sudo_said or f"sudo is {probe.sudo}", probe.doas_said or f"doas is {probe.doas}"]
+        return self._raise_cannot_escalate(probe, "; ".join(" ".join(text.split())[-200:] for text in answers))
 
     def _escalate_with_password(
         self, credential: Credential, probe: _PrivilegeProbe, channel: ShellChannel, deadline: Deadline
@@ -154,10 +154,10 @@ class PrivilegeEscalator:
             if channel.execute(ask, typed, decoder, deadline=deadline) == 0:
                 return Escalation(shell, typed, program="sudo")
             # on some systems, sudo echoes the input if there is no terminal
-            said = " ".join(decoder.render_unframed_output().replace(password, "***").split())[-200:]
-            attempt.is_refused = not any(words in said for words in _NOT_PERMITTED_MESSAGES)
+            output = " ".join(decoder.render_unframed_output().replace(password, "***").split())[-200:]
+            attempt.is_refused = not any(message in output for message in _NOT_PERMITTED_MESSAGES)
             raise PrivilegeError(
-                f"sudo refused the password of {probe.user}: {said}",
+                f"sudo refused the password of {probe.user}: {output}",
                 hint=f"Correct what privilege_password refers to, or add to sudoers: {_build_sudoers_line(probe.user)}",
             )
 

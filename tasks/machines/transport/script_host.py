@@ -147,8 +147,8 @@ class ScriptHost(ABC):
         require_valid_job_id(job_id)
         view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
         while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
-            rest, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
-            view = replace(view, events=view.events + rest.events, events_offset=rest.events_offset)
+            job_view, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
+            view = replace(view, events=view.events + job_view.events, events_offset=job_view.events_offset)
         return view
 
     def _poll_job_once(

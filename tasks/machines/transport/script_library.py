@@ -74,11 +74,11 @@ def _read_script(name: str, package: str, dialect: Dialect) -> str:
     parts = package.split(".")
     packages = dict.fromkeys((*(".".join(parts[:end]) for end in range(len(parts), 0, -1)), SHARED_SCRIPTS))
     places = [
-        files(each).joinpath(*folder.split("/"), f"{name}{dialect.suffix}")
-        for each in packages
+        files(package_name).joinpath(*folder.split("/"), f"{name}{dialect.suffix}")
+        for package_name in packages
         for folder in dialect.folders
     ]
-    source = next((place for place in places if place.is_file()), None)
+    source = next((path for path in places if path.is_file()), None)
     if "/" in name or source is None:
         raise RequestError(f"there is no script named '{name}' for {dialect.systems}")
     return source.read_text(encoding="utf-8")

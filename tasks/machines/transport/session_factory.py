@@ -74,11 +74,11 @@ def build_session(
     """
     build_opener = _OPENER_BUILDERS.get(machine.transport)
     if build_opener is None:
-        known = ", ".join(sorted(kind.value for kind in _OPENER_BUILDERS))
+        kinds_text = ", ".join(sorted(kind.value for kind in _OPENER_BUILDERS))
         raise UnsupportedSystem(
             f"there is no transport '{machine.transport.value}' in this version",
             machine=machine.name,
-            hint=f"Reach it by one of: {known}; or remove it from the scope.",
+            hint=f"Reach it by one of: {kinds_text}; or remove it from the scope.",
         )
     request = _SessionRequest(
         machine,

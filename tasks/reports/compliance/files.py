@@ -95,27 +95,27 @@ def write_compliance_files(
     Raises:
         ReportError: a file can't be written.
     """
-    place = directory / build_file_name(document)
+    path = directory / build_file_name(document)
     written: dict[str, Path] = {}
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         for name, body in render_compliance_files(document, formats).items():
-            written[name] = place / name
-            partial = place / f".{name}.partial"
+            written[name] = path / name
+            partial = path / f".{name}.partial"
             partial.write_bytes(body)
             partial.replace(written[name])
     except OSError as error:
-        raise ReportError(f"can't write {place}: {error.strerror or error}") from error
+        raise ReportError(f"can't write {path}: {error.strerror or error}") from error
     return written
 
 
 def build_file_name(document: ComplianceDocument) -> str:
     """Return a name without an extension: "compliance-2026-11-env-prod"."""
-    words = re.sub(r"[^a-zA-Z0-9]+", "-", document.scope).strip("-").lower()[:60]
+    scope_part = re.sub(r"[^a-zA-Z0-9]+", "-", document.scope).strip("-").lower()[:60]
     if document.scope.strip() == "*":
         return f"compliance-{document.month}"
     digest = hashlib.sha256(document.scope.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-    return f"compliance-{document.month}-{words or 'scope'}-{digest}"
+    return f"compliance-{document.month}-{scope_part or 'scope'}-{digest}"
 
 
 @cache

@@ -68,17 +68,17 @@ def build_tiles(document: ComplianceDocument) -> tuple[Tile, ...]:
             _rate(month_end.share),
         )
     ]
-    for each in document.sla:
-        decided = each.known - each.not_due
+    for target in document.sla:
+        decided = target.known - target.not_due
         note = (
-            f"{each.in_time} of {decided} within {each.days:g} {'day' if each.days == 1 else 'days'}"
+            f"{target.in_time} of {decided} within {target.days:g} {'day' if target.days == 1 else 'days'}"
             if decided
             else "none was due"
         )
-        share = format_share(each.share)
-        if not each.known and not _is_assessed(document):
+        share = format_share(target.share)
+        if not target.known and not _is_assessed(document):
             share, note = NOT_KNOWN, _NOT_ASSESSED
-        tiles.append(Tile(f"{each.kind.capitalize()} fixes in time", share, note, _rate(each.share)))
+        tiles.append(Tile(f"{target.kind.capitalize()} fixes in time", share, note, _rate(target.share)))
     tiles += [
         _build_missing_tile(document),
         Tile(
@@ -132,7 +132,7 @@ def build_day_bars(document: ComplianceDocument) -> tuple[DayBar, ...]:
 
 def describe_method(document: ComplianceDocument) -> tuple[str, ...]:
     """Return how the figures are computed, as sentences."""
-    days = ", ".join(f"{each.kind} {each.days:g} days" for each in document.sla)
+    days = ", ".join(f"{target.kind} {target.days:g} days" for target in document.sla)
     return (
         "Months, weeks and days are in UTC. Figures come from fleetpatch's records: assessments of machines, and "
         "results of runs.",
@@ -167,7 +167,7 @@ def _build_sla(document: ComplianceDocument, limit: int) -> Section:
         "How many machines had them within the days of the policy. Each machine that lacked a fix counts. A dash: not "
         "known, or there is none.",
         headings,
-        [_show_sla(each, is_known=each.known > 0 or _is_assessed(document)) for each in document.sla],
+        [_show_sla(target, is_known=target.known > 0 or _is_assessed(document)) for target in document.sla],
         limit,
         "",
         "sla",
@@ -209,7 +209,7 @@ def _build_open(document: ComplianceDocument, limit: int) -> Section:
         "Missing at the end",
         "Critical and security fixes that machines lacked at the end, the oldest first.",
         [*headings, ("Age in days", True), ("Installed since", False), ("What keeps it", False)],
-        [_show_open(each, document.ends_at) for each in document.open_fixes],
+        [_show_open(fix, document.ends_at) for fix in document.open_fixes],
         limit,
         "No assessed machine lacked a critical or security fix." if _is_assessed(document) else "Not known.",
         "fixes",
@@ -227,17 +227,17 @@ def _show_open(fix: Fix, end: datetime) -> tuple[str, ...]:
 def _build_runs(document: ComplianceDocument, limit: int) -> Section:
     headings = [("Window or start", False), ("Configuration", False), ("Run", False), ("Window", False)]
     headings += [("State", False), ("Machines", True), ("Failed", True), ("Installed", True), ("Reboots", True)]
-    found = [each.window for each in document.runs]
-    words = ("kept", "exceeded", "missed", "frozen", "cancelled", *{"unfinished"}.intersection(found))
-    counts = {word: found.count(word) for word in words}
+    states = [run.window for run in document.runs]
+    labels = ("kept", "exceeded", "missed", "frozen", "cancelled", *{"unfinished"}.intersection(states))
+    counts = {word: states.count(word) for word in labels}
     return _section(
         "Runs and windows",
         f"Windows of schedules: {', '.join(f'{count} {word}' for word, count in counts.items())}. "
-        f"Runs outside of schedules: {sum(each in ('', UNSCHEDULED) for each in found)}. Runs with machines of the "
+        f"Runs outside of schedules: {sum(run in ('', UNSCHEDULED) for run in states)}. Runs with machines of the "
         "scope; windows without a run, and runs that have planned no machine, are those of all configurations, because "
         "no machines are recorded for them. A dash: not known.",
         [*headings, ("Remark", False)],
-        [_show_run(each) for each in document.runs],
+        [_show_run(run) for run in document.runs],
         limit,
         "There was no run and no window.",
         "runs",
@@ -249,7 +249,7 @@ def _show_run(run: RunFigure) -> tuple[str, ...]:
     if run.exceeded_seconds > 0:
         window += f"{', exceeded' if window == UNSCHEDULED else ''} by {format_known_duration(run.exceeded_seconds)}"
     counts = (run.machines, run.failed, run.installed, run.reboots) if run.run else ()
-    figures = tuple(_show_count(each, is_final=run.ended_at is not None) for each in counts) or (NO_FIGURE,) * 4
+    figures = tuple(_show_count(count, is_final=run.ended_at is not None) for count in counts) or (NO_FIGURE,) * 4
     start = f"{run.starts_at:%Y-%m-%d %H:%M}"
     return (start, run.configuration or NO_FIGURE, run.run or NO_FIGURE, window, run.state, *figures, run.reason)
 

@@ -107,7 +107,7 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
     NotStarted is no error in a dry run or an assessment run.
     """
     begins = kind not in READ_ONLY_RUN_KINDS
-    found: dict[tuple[str, str, str], ErrorGroup] = {}
+    groups: dict[tuple[str, str, str], ErrorGroup] = {}
     for row in sort_worst_first(rows):
         reason = row.reason or row.error_message
         if row.state == OperationState.SUCCEEDED or (
@@ -115,12 +115,12 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
         ):
             continue
         key = (row.state, row.error_kind, normalize_reason(reason, row.machine))
-        trouble = found.setdefault(key, ErrorGroup(row.state, reason, row.error_hint, row.error_kind))
+        trouble = groups.setdefault(key, ErrorGroup(row.state, reason, row.error_hint, row.error_kind))
         trouble.machines.append(row.machine)
         if len(trouble.machines) == 2 and len(row.machine) > 2:
             trouble.reason = reason.replace(row.machine, "(machine)")
     return sorted(
-        found.values(), key=lambda trouble: (_STATES_WORST_FIRST.index(trouble.state), -len(trouble.machines))
+        groups.values(), key=lambda trouble: (_STATES_WORST_FIRST.index(trouble.state), -len(trouble.machines))
     )
 
 
@@ -130,12 +130,12 @@ def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
     Critical and security updates that are not installed everywhere come first, then failed updates. After that,
     updates are sorted by classification and number of machines.
     """
-    found: dict[tuple[str, str], UpdateGroup] = {}
+    groups: dict[tuple[str, str], UpdateGroup] = {}
     urgent = {classification.value for classification in URGENT_CLASSIFICATIONS}
     for row in rows:
-        group = found.get((row.name, row.kb))
+        group = groups.get((row.name, row.kb))
         if group is None:
-            group = found[row.name, row.kb] = UpdateGroup(
+            group = groups[row.name, row.kb] = UpdateGroup(
                 row.name, row.kb, row.classification, row.classification in urgent
             )
         group.rows.append(row)
@@ -146,30 +146,30 @@ def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
         group.cves.update(dict.fromkeys((row.cves or "").split()))
         if _rank_classification(row.classification) < _rank_classification(group.classification):
             group.classification, group.is_urgent = row.classification, row.classification in urgent
-    return sorted(found.values(), key=_rank_update_group)
+    return sorted(groups.values(), key=_rank_update_group)
 
 
 def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
     """Return the reasons why updates were not installed, most frequent first. Planned updates are not included."""
-    found: dict[tuple[str, str], ReasonGroup] = {}
+    groups: dict[tuple[str, str], ReasonGroup] = {}
     for row in rows:
         if row.state in SUCCESSFUL_UPDATE_STATES or row.planned or not row.reason:
             continue
         key = (row.state, normalize_reason(row.reason, row.machine))
-        group = found.setdefault(key, ReasonGroup(row.state, row.reason))
+        group = groups.setdefault(key, ReasonGroup(row.state, row.reason))
         group.update_count += 1
         group.has_varying_figures = group.has_varying_figures or group.reason != row.reason
         group.machines[row.machine] = None
         group.names[row.name] = None
-    return sorted(found.values(), key=lambda group: (-group.update_count, group.reason))
+    return sorted(groups.values(), key=lambda group: (-group.update_count, group.reason))
 
 
 def group_rows(rows: Iterable[_R]) -> dict[str, list[_R]]:
     """Return the rows of each machine that has any, in their order."""
-    found: dict[str, list[_R]] = {}
+    rows_by_machine: dict[str, list[_R]] = {}
     for row in rows:
-        found.setdefault(row.machine, []).append(row)
-    return found
+        rows_by_machine.setdefault(row.machine, []).append(row)
+    return rows_by_machine
 
 
 def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:

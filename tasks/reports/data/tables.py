@@ -53,19 +53,21 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
     """
     machine_reports = build_machine_reports(report)
     listed = [tuple(find_update_results(subject)) for subject in machine_reports]
-    known = update_counts or {}
+    counts_by_machine = update_counts or {}
     counts = [
-        known.get(s.machine) or count_results(r for r, _ in found)
-        for s, found in zip(machine_reports, listed, strict=True)
+        counts_by_machine.get(s.machine) or count_results(r for r, _ in results)
+        for s, results in zip(machine_reports, listed, strict=True)
     ]
-    machines = tuple(_build_machine_row(subject, found) for subject, found in zip(machine_reports, counts, strict=True))
+    machines = tuple(
+        _build_machine_row(subject, results) for subject, results in zip(machine_reports, counts, strict=True)
+    )
     return Tables(
         runs=(_build_run_row(report, machines),),
         machines=machines,
         updates=tuple(
             _build_update_row(s, result, planned=planned)
-            for s, found in zip(machine_reports, listed, strict=True)
-            for result, planned in found
+            for s, results in zip(machine_reports, listed, strict=True)
+            for result, planned in results
         ),
         transactions=tuple(row for subject in machine_reports for row in _build_transaction_rows(subject)),
         findings=tuple(row for subject in machine_reports for row in _build_finding_rows(subject)),
@@ -235,8 +237,8 @@ def _find_reboot_state(subject: MachineReport) -> str:
     if subject.outcome is not None:
         return subject.outcome.reboot.value
     packages = subject.assessment.packages if subject.assessment else None
-    known = {"yes": RebootState.REQUIRED, "no": RebootState.NOT_NEEDED}
-    return known.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
+    states_by_answer = {"yes": RebootState.REQUIRED, "no": RebootState.NOT_NEEDED}
+    return states_by_answer.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
 
 
 def _find_mitigation(subject: MachineReport) -> str:
@@ -348,12 +350,12 @@ def _find_start_times(report: RunReport) -> dict[str, datetime]:
 
     The assess step does not count, because all machines are assessed together before the first wave.
     """
-    found: dict[str, datetime] = {}
+    ends: dict[str, datetime] = {}
     for outcome in report.outcomes:
         starts = [step.started_at for step in outcome.steps if step.step is not Step.ASSESS]
         if starts:
-            found[outcome.machine] = min(starts).astimezone(UTC)
-    return found
+            ends[outcome.machine] = min(starts).astimezone(UTC)
+    return ends
 
 
 def _build_wave_row(

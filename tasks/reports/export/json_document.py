@@ -63,10 +63,10 @@ def _build_machine_objects(tables: Tables) -> Iterator[JsonObject]:
     transactions, findings = group_rows(tables.transactions), group_rows(tables.findings)
     for row in tables.machines:
         yield _build_machine_object(row) | {
-            "patches": [_build_patch_object(each) for each in patches.get(row.machine, ())],
-            "steps": [_build_step_object(each) for each in steps.get(row.machine, ())],
-            "transactions": [_build_transaction_object(each) for each in transactions.get(row.machine, ())],
-            "findings": [_build_finding_object(each) for each in findings.get(row.machine, ())],
+            "patches": [_build_patch_object(update_row) for update_row in patches.get(row.machine, ())],
+            "steps": [_build_step_object(update_row) for update_row in steps.get(row.machine, ())],
+            "transactions": [_build_transaction_object(update_row) for update_row in transactions.get(row.machine, ())],
+            "findings": [_build_finding_object(update_row) for update_row in findings.get(row.machine, ())],
             "keptConfigurationFiles": row.kept_conffiles.split("\n") if row.kept_conffiles else [],
         }
 

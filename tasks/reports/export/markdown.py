@@ -226,8 +226,8 @@ def _build_facts(run: RunRow) -> list[str]:
 
 
 def _render_counts(counts: dict[str, int]) -> str:
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f": {told}" if told else ""
+    counts_text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f": {counts_text}" if counts_text else ""
 
 
 def render_markdown_report(report: RunReport, files: str = "") -> str:
@@ -305,8 +305,8 @@ def _render_machine(report: RunReport, outcome: Outcome, limit: int) -> list[str
         lines.append(f"- hint: {escape_markdown(outcome.error.hint)}")
     for step in outcome.steps[:limit]:
         took = format_known_duration((step.ended_at - step.started_at).total_seconds())
-        said = f": {escape_markdown(step.message)}" if step.message else ""
-        lines.append(f"- {format_time_of_day(step.started_at, zone)} {step.step} {step.state}, {took}{said}")
+        message = f": {escape_markdown(step.message)}" if step.message else ""
+        lines.append(f"- {format_time_of_day(step.started_at, zone)} {step.step} {step.state}, {took}{message}")
     wanting = [finding for finding in outcome.findings if finding.level is not FindingLevel.GOOD]
     for finding in wanting[:limit]:
         lines.append(f"- **{finding.level}** {escape_markdown(finding.check, 80)}: {escape_markdown(finding.message)}")
@@ -314,8 +314,8 @@ def _render_machine(report: RunReport, outcome: Outcome, limit: int) -> list[str
             lines.append(f"- remedy: {escape_markdown(finding.remedy)}")
     left = [result for result in outcome.updates if result.state in _NOT_INSTALLED_STATES]
     lines += [
-        f"- {escape_markdown(each.update.name, 80)} {each.state}: {escape_markdown(each.reason)}"
-        for each in left[:limit]
+        f"- {escape_markdown(step_text.update.name, 80)} {step_text.state}: {escape_markdown(step_text.reason)}"
+        for step_text in left[:limit]
     ]
     if len(left) > limit:
         lines.append(f"- not installed besides: {format_count(len(left) - limit, 'update')}")

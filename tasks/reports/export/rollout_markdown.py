@@ -59,19 +59,23 @@ def _render_phases(progress: RolloutProgress) -> list[str]:
         _render_row(["phase", "locations", "state", "progress", *stages, "begun", "ended", "soaks until"]),
         _render_row(["---:", "---", "---", "---", *["---:"] * len(stages), "---", "---", "---"]),
     ]
-    for each in progress.phases:
-        places = [escape_markdown(place or "(no location)", 60) for place in each.phase.locations]
+    for phase_progress in progress.phases:
+        places = [escape_markdown(location or "(no location)", 60) for location in phase_progress.phase.locations]
         lines.append(
             _render_row(
                 [
-                    str(each.phase.number),
+                    str(phase_progress.phase.number),
                     _join_limited(places, _MAX_LOCATIONS),
-                    each.stage.value,
-                    _render_bar(each),
-                    *(str(each.count(stage)) for stage in MachineStage),
+                    phase_progress.stage.value,
+                    _render_bar(phase_progress),
+                    *(str(phase_progress.count(stage)) for stage in MachineStage),
                     *(
                         _format_moment(moment) if moment else NO_FIGURE
-                        for moment in (each.phase.started_at, each.phase.ended_at, each.soaks_until)
+                        for moment in (
+                            phase_progress.phase.started_at,
+                            phase_progress.phase.ended_at,
+                            phase_progress.soaks_until,
+                        )
                     ),
                 ]
             )
@@ -96,8 +100,8 @@ def _render_runs(runs: Sequence[RunPlan]) -> list[str]:
         "| --- | --- | ---: | ---: |",
     ]
     for run in runs[:_MAX_RUNS]:
-        place = f"{run.location} {run.availability_zone}".strip() or NO_FIGURE
-        cells = [_format_moment(run.window_start), escape_markdown(place), str(run.phase), str(len(run.machines))]
+        location = f"{run.location} {run.availability_zone}".strip() or NO_FIGURE
+        cells = [_format_moment(run.window_start), escape_markdown(location), str(run.phase), str(len(run.machines))]
         lines.append(_render_row(cells))
     return [*lines, *_render_rest(len(runs) - _MAX_RUNS, "run"), ""]
 
@@ -106,8 +110,8 @@ def _render_waiting(waiting: Sequence[Waiting]) -> list[str]:
     if not waiting:
         return ["No machine waits."]
     groups: dict[str, list[str]] = {}
-    for each in waiting:
-        groups.setdefault(each.reason, []).append(each.machine)
+    for waiting_machine in waiting:
+        groups.setdefault(waiting_machine.reason, []).append(waiting_machine.machine)
     ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     lines = [
         f"### {format_count(len(waiting), 'machine')} wait",

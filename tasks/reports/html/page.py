@@ -309,15 +309,17 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
     expandable = [row.machine for row in shown[: detail.expandable_machines]]
     reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
     excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
-    wanted = set(expandable)
-    steps = group_rows(step for step in tables.timeline if step.machine in wanted)
-    transactions = group_rows(transaction for transaction in tables.transactions if transaction.machine in wanted)
+    expandable_names = set(expandable)
+    steps = group_rows(step for step in tables.timeline if step.machine in expandable_names)
+    transactions = group_rows(
+        transaction for transaction in tables.transactions if transaction.machine in expandable_names
+    )
     return tuple(
         MachineView(
             row=row,
             cells=build_machine_cells(row, kind),
             machine_report=reports_by_machine[row.machine],
-            is_expandable=row.machine in wanted,
+            is_expandable=row.machine in expandable_names,
             steps=tuple(steps.get(row.machine, ())),
             transactions=tuple(transactions.get(row.machine, ())),
             updates=tuple(source.updates_by_machine[row.machine][: detail.updates_per_machine]),
@@ -333,7 +335,7 @@ def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: i
 
     Each machine has an equal share. Later machines get what an earlier one does not use.
     """
-    found: dict[str, LogExcerpt] = {}
+    excerpts: dict[str, LogExcerpt] = {}
     waiting = [machine for machine in machines if machine in logs]
     for number, machine in enumerate(waiting):
         fair = room // (len(waiting) - number)
@@ -341,9 +343,9 @@ def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: i
             break
         text = logs[machine]  # each log is read once, and only if there is room
         if text.strip():
-            found[machine], used = _build_log_excerpt(text, fair)
+            excerpts[machine], used = _build_log_excerpt(text, fair)
             room -= used
-    return found
+    return excerpts
 
 
 def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:

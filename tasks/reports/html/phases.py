@@ -93,14 +93,17 @@ def build_phases_picture(progress: RolloutProgress, zone: ZoneInfo, *, limit: in
     longest = max((count for phase in progress.phases for _, count in _count_by_location(phase)), default=1) or 1
     groups: list[PhaseGroup] = []
     room, left_out = limit, 0
-    for each in progress.phases:
-        shown = each.phase.locations[: max(0, room)]
+    for phase_progress in progress.phases:
+        shown = phase_progress.phase.locations[: max(0, room)]
         room -= len(shown)
-        left_out += len(each.phase.locations) - len(shown)
-        members = {place: [one for one in each.machines if one.location == place] for place in shown}
-        rows = tuple(_build_row(place, found, each.stage, longest) for place, found in members.items())
-        groups.append(_build_group(each, rows, zone))
-    machines = [one for each in progress.phases for one in each.machines]
+        left_out += len(phase_progress.phase.locations) - len(shown)
+        members = {location: [one for one in phase_progress.machines if one.location == location] for location in shown}
+        rows = tuple(
+            _build_row(location, location_members, phase_progress.stage, longest)
+            for location, location_members in members.items()
+        )
+        groups.append(_build_group(phase_progress, rows, zone))
+    machines = [one for phase_progress in progress.phases for one in phase_progress.machines]
     return PhasesPicture(
         rollout_id=progress.rollout.id,
         state=progress.rollout.state.value,
@@ -146,11 +149,11 @@ def _build_row(location: str, members: Sequence[MachineProgress], stage: PhaseSt
     failed = sum(member.stage is MachineStage.FAILED for member in members)
     counts = f"{done} of {len(members)} done" if members else "no machine yet" if _is_ahead(stage) else "no machine"
     name = sanitize_to_one_line(location, 60) or "(no location)"
-    words = ", ".join(f"{count} {word}" for word, _, count in _count_stages(members))
+    counts_text = ", ".join(f"{count} {word}" for word, _, count in _count_stages(members))
     return LocationRow(
         label=sanitize_to_one_line(location, 40) or "(no location)",
         counts=f"{counts}, {failed} failed" if failed else counts,
-        tooltip=f"{name}: {words or counts}",
+        tooltip=f"{name}: {counts_text or counts}",
         parts=tuple(parts),
     )
 

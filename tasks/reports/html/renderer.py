@@ -125,9 +125,9 @@ def _clip_text(context: Context, text: str) -> str:
 def _find_full_table(context: Context, table: str) -> str:
     """Return the place of the complete table."""
     beside = context["beside"]
-    for kind, place in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
+    for kind, file_name in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
         if kind in beside:
-            return place
+            return file_name
     return "the records"
 
 

@@ -174,11 +174,14 @@ def _build_chosen_tile(run: RunRow, tables: Tables) -> Tile:
 
 def _build_urgent_chosen_tile(tables: Tables) -> Tile:
     urgent = {classification.value for classification in URGENT_CLASSIFICATIONS}
-    wanted = sum(row.planned and row.classification in urgent for row in tables.updates)
-    left = tables.runs[0].urgent_pending - wanted
+    planned_count = sum(row.planned and row.classification in urgent for row in tables.updates)
+    left = tables.runs[0].urgent_pending - planned_count
     note = f"{left} more would stay pending" if left > 0 else "none would stay pending"
     return Tile(
-        "Critical + security chosen", f"{wanted}", note=note, tone="warn" if left > 0 else "good" if wanted else ""
+        "Critical + security chosen",
+        f"{planned_count}",
+        note=note,
+        tone="warn" if left > 0 else "good" if planned_count else "",
     )
 
 

@@ -200,7 +200,9 @@ def build_timeline(
     spans = (
         _build_predicted_spans(report, reports) if planned else {s.machine: _build_step_spans(s, zone) for s in reports}
     )
-    scale, notes = _build_scale(report, [piece for found in spans.values() for piece in found], zone, now, shape)
+    scale, notes = _build_scale(
+        report, [piece for machine_spans in spans.values() for piece in machine_spans], zone, now, shape
+    )
     if scale is None or not reports:
         return None
     shown = _select_machines(reports, limit)
@@ -250,15 +252,15 @@ def _build_step_spans(subject: MachineReport, zone: ZoneInfo) -> tuple[TimeSpan,
 
 def _build_predicted_spans(report: RunReport, reports: Sequence[MachineReport]) -> dict[str, tuple[TimeSpan, ...]]:
     at = report.run.window.start if report.run.window else report.run.started_at
-    found: dict[str, tuple[TimeSpan, ...]] = {}
+    spans_by_machine: dict[str, tuple[TimeSpan, ...]] = {}
     ordered = sorted((s for s in reports if s.plan), key=_rank_wave)
     for _, members in groupby(ordered, key=_rank_wave):
         last = at
         for subject in members:
-            found[subject.machine] = tuple(_build_phase_spans(subject, at))
-            last = max([last, *(piece.end for piece in found[subject.machine])])
+            spans_by_machine[subject.machine] = tuple(_build_phase_spans(subject, at))
+            last = max([last, *(piece.end for piece in spans_by_machine[subject.machine])])
         at = last
-    return found
+    return spans_by_machine
 
 
 def _build_phase_spans(subject: MachineReport, at: datetime) -> Iterator[TimeSpan]:
@@ -308,13 +310,13 @@ def _build_scale(
 
 def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterator[TimeMark]:
     run, window, cut = report.run, report.run.window, find_cut_off(report)
-    wanted: list[tuple[datetime | None, str, str, str]] = []
+    markers: list[tuple[datetime | None, str, str, str]] = []
     if window is not None:
-        wanted += [(window.start, "edge", "window opens", "start"), (window.end, "edge", "window closes", "end")]
-        wanted += [(cut, "cut", "reboot reserve", "end")]
+        markers += [(window.start, "edge", "window opens", "start"), (window.end, "edge", "window closes", "end")]
+        markers += [(cut, "cut", "reboot reserve", "end")]
     if run.kind != "plan":
-        wanted += [(run.ended_at, "end", "ended", "middle") if run.ended_at else (now, "end", "now", "middle")]
-    for at, look, text, wanted_anchor in wanted:
+        markers += [(run.ended_at, "end", "ended", "middle") if run.ended_at else (now, "end", "now", "middle")]
+    for at, look, text, wanted_anchor in markers:
         if at is not None and scale.is_visible(at):
             x, anchor = scale.to_x(at), wanted_anchor
             room = {"start": 2 * _HALF_TEXT + 30, "middle": _HALF_TEXT}.get(anchor, 0)
@@ -323,9 +325,9 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
             elif anchor != "start" and x < (_HALF_TEXT if anchor == "middle" else 2 * _HALF_TEXT + 30):
                 anchor = "start"
             gap = {"start": 4.0, "middle": 0.0, "end": -4.0}[anchor]
-            words = text.removeprefix("window ") if scale.shape.has_names_above else text
-            words += f" {format_time_of_day(at, scale.zone, seconds=False)}"
-            yield TimeMark(x, look, words, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
+            label = text.removeprefix("window ") if scale.shape.has_names_above else text
+            label += f" {format_time_of_day(at, scale.zone, seconds=False)}"
+            yield TimeMark(x, look, label, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
 
 
 def _hide_covered_text(tick: TimeMark, marks: Sequence[TimeMark]) -> TimeMark:
@@ -341,15 +343,19 @@ def _select_machines(reports: Sequence[MachineReport], limit: int) -> list[Machi
 def _build_layout(
     shown: Sequence[MachineReport], spans: dict[str, tuple[TimeSpan, ...]], scale: _TimeScale
 ) -> _TimelineLayout:
-    idle = {each.machine for each in shown if each.state is OperationState.NOT_STARTED and not spans.get(each.machine)}
+    idle = {
+        outcome.machine
+        for outcome in shown
+        if outcome.state is OperationState.NOT_STARTED and not spans.get(outcome.machine)
+    }
     drawing, is_roomy = _TimelineLayout(), len(shown) - len(idle) <= _MAX_TALL_ROWS
     pitch = 19.0 if len(shown) <= 24 else 16.0
     for number, members in groupby(shown, key=_rank_wave):
         rows = list(members)
         _add_heading(drawing, number, rows)
-        waiting = [each for each in rows if each.machine in idle]
+        waiting = [outcome for outcome in rows if outcome.machine in idle]
         if len(waiting) > _MAX_IDLE_ROWS:
-            rows = [each for each in rows if each.machine not in idle]
+            rows = [outcome for outcome in rows if outcome.machine not in idle]
         for subject in rows:
             tall = is_roomy or subject.state not in (OperationState.SUCCEEDED, OperationState.NOT_STARTED)
             step = pitch if is_roomy else 13.0 if tall else 5.0

@@ -208,9 +208,9 @@ def find_tables(sql: str) -> frozenset[str]:
 
     A table that is named only in a comment or in text is included. That costs time, and is never wrong.
     """
-    words = {word.lower() for word in _WORD.findall(sql)}
-    direct = frozenset(TABLES) & words
-    return direct.union(*(SOURCES[name] for name in SOURCES if name in words))
+    names = {word.lower() for word in _WORD.findall(sql)}
+    direct = frozenset(TABLES) & names
+    return direct.union(*(SOURCES[name] for name in SOURCES if name in names))
 
 
 @contextlib.contextmanager
@@ -245,14 +245,14 @@ def _collect(reader: "pa.RecordBatchReader") -> "pa.Table":
 
 def _make_unique(names: Sequence[str]) -> list[str]:
     """Return the names, each only once: objects and Parquet files have no two columns of one name."""
-    found: dict[str, None] = {}
+    unique_names: dict[str, None] = {}
     for name in names:
         number, unique = 0, name
-        while unique in found or (number and unique in names):
+        while unique in unique_names or (number and unique in names):
             number += 1
             unique = f"{name}_{number}"
-        found[unique] = None
-    return list(found)
+        unique_names[unique] = None
+    return list(unique_names)
 
 
 def _quote(name: str) -> str:
@@ -262,8 +262,8 @@ def _quote(name: str) -> str:
 
 def _shorten(message: str) -> str:
     """Return the first line of DuckDB's message, without its own guess about names, which may be of system tables."""
-    first, *rest = [line.strip() for line in message.splitlines() if line.strip()]
-    candidates = [line for line in rest if line.startswith("Candidate")]
+    first, *other_lines = [line.strip() for line in message.splitlines() if line.strip()]
+    candidates = [line for line in other_lines if line.startswith("Candidate")]
     return " ".join([first, *candidates[:1]])
 
 
@@ -271,8 +271,8 @@ def _build_hint(message: str) -> str:
     missing = re.search(r"Table with name (\S+) does not exist", message)
     if missing:
         near = difflib.get_close_matches(missing[1].lower(), NAMES, n=3, cutoff=0.5)
-        found = f"Did you mean {' or '.join(near)}? " if near else ""
-        return f"{found}The tables are: {', '.join(NAMES)}."
+        suggestion = f"Did you mean {' or '.join(near)}? " if near else ""
+        return f"{suggestion}The tables are: {', '.join(NAMES)}."
     if "permission" in message.lower() or "disabled" in message.lower():
         return "A query reads the records only: no files, no network, no extensions."
     return '`fleetpatch query "DESCRIBE machines"` shows the columns of a table.'

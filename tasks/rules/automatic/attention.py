@@ -64,8 +64,8 @@ def _list_first_machines(index: FleetIndex) -> frozenset[str]:
     rollout = index.rolling
     if rollout is None:
         return frozenset()
-    phase = next((each for each in rollout.phases if not has_run(each)), None)
-    if phase is None or any(has_run(each) for each in rollout.phases):
+    phase = next((rollout_phase for rollout_phase in rollout.phases if not has_run(rollout_phase)), None)
+    if phase is None or any(has_run(rollout_phase) for rollout_phase in rollout.phases):
         return frozenset()
     return frozenset(machine.name for machine in list_outdated(index, rollout, phase))
 
@@ -83,7 +83,7 @@ def _is_assessment_due(index: FleetIndex, machine: MachineView) -> bool:
     if assessed is None or not index.is_seen(machine):
         return True
     if machine.name in index.tries_of and any(
-        each.began and each.ended_at > assessed for each in index.tries_of[machine.name]
+        phase_try.began and phase_try.ended_at > assessed for phase_try in index.tries_of[machine.name]
     ):
         return True
     limit = timedelta(hours=index.policy.max_assessment_age_hours)
@@ -121,12 +121,12 @@ def _tell_of_later_records(index: FleetIndex) -> Iterator[Tell]:
 
 def _tell_of_rollout(rollout: Rollout | None, held: Iterable[HeldUpdate]) -> Iterator[Tell]:
     held = tuple(held)
-    names = ", ".join(f"{each.name}={each.version} ({each.reason})" for each in held)
+    names = ", ".join(f"{held_update.name}={held_update.version} ({held_update.reason})" for held_update in held)
     if rollout is not None and rollout.state is RolloutState.FAULTED:
         tail = f"; held from now on: {names}" if names else ""
         yield Tell(f"faulted/{rollout.id}", f"{rollout.id} is faulted: {rollout.message}{tail}")
     elif held and rollout is not None:
-        digest = _build_digest(f"{each.name}={each.version}" for each in held)
+        digest = _build_digest(f"{held_update.name}={held_update.version}" for held_update in held)
         yield Tell(f"held/{rollout.id}/{digest}", f"{rollout.id}: updates that failed are held from now on: {names}")
 
 
@@ -142,7 +142,7 @@ def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Ite
     for rollout in rollouts:
         if rollout is None or rollout.state is RolloutState.CANCELLED:
             continue
-        for name in sorted({each.machine for each in index.view.tries if each.rollout_id == rollout.id}):
+        for name in sorted({phase_try.machine for phase_try in index.view.tries if phase_try.rollout_id == rollout.id}):
             machine = index.machines.get(name)
             if (
                 machine is None
@@ -167,11 +167,11 @@ def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
     if worst is not None and index.now >= worst[1] - (worst[1] - worst[0].since) / 2:
         update, due = worst
         stamp = f"{machine.name}/{update.name}/{due:%Y%m%dT%H%M}"
-        what = f"{machine.name}: {update.name} {update.version}"
+        subject = f"{machine.name}: {update.name} {update.version}"
         if index.now >= due:
-            yield Tell(f"breached/{stamp}", f"{what} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
+            yield Tell(f"breached/{stamp}", f"{subject} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
         elif index.now >= due - WARN_BEFORE:
-            yield Tell(f"breach-soon/{stamp}", f"{what} is due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
+            yield Tell(f"breach-soon/{stamp}", f"{subject} is due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
     seen = find_last_answer(machine)
     is_missed = machine.asked_at is not None and not index.is_seen(machine) and not machine.opted_out
     if is_missed and (seen is None or index.now - seen >= PATIENCE):

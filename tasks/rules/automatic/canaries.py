@@ -17,7 +17,9 @@ def lacks_canary_success(index: FleetIndex, rollout: Rollout, phase: Phase) -> b
     """Return whether a phase is the last one for canaries, others come after it, and no canary has succeeded yet."""
     if phase.number != count_canary_phases(index.policy, rollout) or phase.number == len(rollout.phases):
         return False
-    people = (each for number in range(phase.number) for each in list_progress(index, rollout, rollout.phases[number]))
+    people = (
+        member for number in range(phase.number) for member in list_progress(index, rollout, rollout.phases[number])
+    )
     return all(progress is not Progress.DONE for _, progress in people)
 
 

@@ -26,11 +26,11 @@ def compute_due(policy: AutomaticPolicy, update: PendingUpdate, risks: Mapping[s
     A rule for exploited vulnerabilities counts from the day on which the catalogue took one in, if that is later than
     ``since``: nobody can keep a deadline that is over before anybody knows of it.
     """
-    found = [update.since + timedelta(days=policy.due_days)]
-    known = [risks[cve] for cve in update.cves if cve in risks] if policy.risk_rules else []
-    rules = (rule for rule in policy.risk_rules if _applies(rule, known))
-    found += [_find_rule_start(rule, update, known) + timedelta(days=rule.due_days) for rule in rules]
-    return min(found)
+    due_times = [update.since + timedelta(days=policy.due_days)]
+    update_risks = [risks[cve] for cve in update.cves if cve in risks] if policy.risk_rules else []
+    rules = (rule for rule in policy.risk_rules if _applies(rule, update_risks))
+    due_times += [_find_rule_start(rule, update, update_risks) + timedelta(days=rule.due_days) for rule in rules]
+    return min(due_times)
 
 
 def _applies(rule: RiskRule, risks: Collection[CveRisk]) -> bool:
@@ -68,10 +68,10 @@ def find_missing_since(
         installed: names of which the machine has installed a version since the last time. What is still pending of
             them was missing since the publication of that version only.
     """
-    found: dict[str, datetime] = {}
+    due_by_name: dict[str, datetime] = {}
     for name, version in pending:
         sighting = sightings.get((name, version))
         since = now if sighting is None else sighting.released
         before = None if name in installed else known.get(name)
-        found[name] = min(each for each in (since, before, found.get(name)) if each is not None)
-    return found
+        due_by_name[name] = min(time for time in (since, before, due_by_name.get(name)) if time is not None)
+    return due_by_name

@@ -58,10 +58,10 @@ class FleetIndex:
     @cached_property
     def by_location(self) -> dict[str, list[MachineView]]:
         """The machines of each location."""
-        found: dict[str, list[MachineView]] = defaultdict(list)
+        machines_by_location: dict[str, list[MachineView]] = defaultdict(list)
         for machine in self.view.machines:
-            found[machine.location].append(machine)
-        return found
+            machines_by_location[machine.location].append(machine)
+        return machines_by_location
 
     @cached_property
     def run_of(self) -> dict[str, ActiveRun]:
@@ -70,18 +70,18 @@ class FleetIndex:
 
     @cached_property
     def _tries(self) -> dict[tuple[str, str], list[Try]]:
-        found: dict[tuple[str, str], list[Try]] = defaultdict(list)
+        tries_by_machine: dict[tuple[str, str], list[Try]] = defaultdict(list)
         for each in sorted(self.view.tries, key=lambda each: each.ended_at):
-            found[each.rollout_id, each.machine].append(each)
-        return found
+            tries_by_machine[each.rollout_id, each.machine].append(each)
+        return tries_by_machine
 
     @cached_property
     def tries_of(self) -> dict[str, list[Try]]:
         """The tries of each machine in all rollouts."""
-        found: dict[str, list[Try]] = defaultdict(list)
-        for each in self.view.tries:
-            found[each.machine].append(each)
-        return found
+        tries_by_machine: dict[str, list[Try]] = defaultdict(list)
+        for phase_try in self.view.tries:
+            tries_by_machine[phase_try.machine].append(phase_try)
+        return tries_by_machine
 
     def list_tries(self, rollout: Rollout, machine: str) -> Sequence[Try]:
         """Return the tries of a machine in a rollout, the oldest first."""
@@ -89,14 +89,18 @@ class FleetIndex:
 
     def count_used_tries(self, rollout: Rollout, machine: str) -> int:
         """Return how many tries of a rollout a machine has used."""
-        return sum(each.began for each in self.list_tries(rollout, machine))
+        return sum(phase_try.began for phase_try in self.list_tries(rollout, machine))
 
     def list_phase_tries(self, rollout: Rollout, phase: Phase, name: str) -> Sequence[Try]:
         """Return the tries of a machine that count for a phase of a rollout, the oldest first."""
         machine = self.machines.get(name)
         present = machine.location if machine is not None else None
         tries = self.list_tries(rollout, name)
-        return [each for each in tries if (present if each.location is None else each.location) in phase.locations]
+        return [
+            phase_try
+            for phase_try in tries
+            if (present if phase_try.location is None else phase_try.location) in phase.locations
+        ]
 
     @cached_property
     def _leavers(self) -> dict[tuple[str, str], dict[str, None]]:
@@ -104,15 +108,19 @@ class FleetIndex:
 
         Some have left the inventory as well.
         """
-        places = [(each.rollout_id, each.location, each.machine) for each in self.view.tries if each.began]
+        places = [
+            (phase_try.rollout_id, phase_try.location, phase_try.machine)
+            for phase_try in self.view.tries
+            if phase_try.began
+        ]
         plans = ((run.plan, run.machines) for run in self.view.active_runs if run.plan is not None)
         places += [(plan.rollout_id, plan.location, name) for plan, names in plans for name in names]
-        found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+        leavers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         for rollout_id, location, name in places:
             machine = self.machines.get(name)
             if location is not None and (machine is None or machine.location != location):
-                found[rollout_id, location][name] = None
-        return found
+                leavers[rollout_id, location][name] = None
+        return leavers
 
     def list_leavers(self, rollout: Rollout, phase: Phase) -> list[MachineView]:
         """Return the machines that were tried in a phase, or have a run there, and are in none of its locations now."""
@@ -127,7 +135,7 @@ class FleetIndex:
     @cached_property
     def rolling(self) -> Rollout | None:
         """The rollout that is under way, or None."""
-        return next((each for each in self.view.rollouts if each.state is RolloutState.ROLLING_FORWARD), None)
+        return next((rollout for rollout in self.view.rollouts if rollout.state is RolloutState.ROLLING_FORWARD), None)
 
     def is_later(self, moment: datetime | None) -> bool:
         """Return whether a time is later than now, more than clocks may differ."""
@@ -136,23 +144,23 @@ class FleetIndex:
     @cached_property
     def completed(self) -> Rollout | None:
         """The newest completed rollout in which anything ran, or None. Machines that were off catch up with it."""
-        rollouts = (each for each in reversed(self.view.rollouts) if not self.is_later(each.created_at))
-        done = (each for each in rollouts if each.state is RolloutState.COMPLETED)
-        return next((each for each in done if any(has_run(phase) for phase in each.phases)), None)
+        rollouts = (rollout for rollout in reversed(self.view.rollouts) if not self.is_later(rollout.created_at))
+        done = (rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED)
+        return next((rollout for rollout in done if any(has_run(phase) for phase in rollout.phases)), None)
 
     def list_selected(self, machine: MachineView) -> tuple[PendingUpdate, ...]:
         """Return the pending updates that the policy selects, those included that can't be installed now."""
-        place = id(machine.pending)  # many machines share one tuple in forecasts and simulations
-        if place not in self._selected:
-            self._selected[place] = tuple(each for each in machine.pending if self._is_selected(each))
-        return self._selected[place]
+        pending_id = id(machine.pending)  # many machines share one tuple in forecasts and simulations
+        if pending_id not in self._selected:
+            self._selected[pending_id] = tuple(update for update in machine.pending if self._is_selected(update))
+        return self._selected[pending_id]
 
     def get_keys(self, machine: MachineView) -> frozenset[UpdateKey]:
         """Return the selected updates that the machine itself would install, those included that are held for all."""
-        place = id(machine.pending)
-        if place not in self._keys:
-            self._keys[place] = frozenset(each.key for each in self.list_selected(machine) if not each.held)
-        return self._keys[place]
+        pending_id = id(machine.pending)
+        if pending_id not in self._keys:
+            self._keys[pending_id] = frozenset(update.key for update in self.list_selected(machine) if not update.held)
+        return self._keys[pending_id]
 
     def find_remaining(self, rollout: Rollout, machine: MachineView) -> frozenset[UpdateKey]:
         """Return the updates of a rollout that a machine still lacks. What its last runs installed is left out."""
@@ -161,27 +169,29 @@ class FleetIndex:
             return left
         assessed = machine.assessed_at
         tries = self.tries_of.get(machine.name, ())
-        fresh = (each for each in tries if assessed is None or each.ended_at >= assessed)
-        done = {name for each in fresh for name, _ in each.installed}  # of several versions, one was installed
+        fresh = (phase_try for phase_try in tries if assessed is None or phase_try.ended_at >= assessed)
+        done = {
+            name for phase_try in fresh for name, _ in phase_try.installed
+        }  # of several versions, one was installed
         return frozenset(key for key in left if key[0] not in done) if done else left
 
     def find_worst(self, machine: MachineView) -> tuple[PendingUpdate, datetime] | None:
         """Return the selected update of a machine with the earliest deadline, and the deadline, or None."""
-        place = id(machine.pending)
-        if place not in self._worst:
+        pending_id = id(machine.pending)
+        if pending_id not in self._worst:
             updates = self.list_selected(machine)
             dues = ((compute_due(self.policy, each, self.view.risks), each.key, each) for each in updates)
-            found = min(dues, key=lambda each: each[:2], default=None)
-            self._worst[place] = None if found is None else (found[2], found[0])
-        return self._worst[place]
+            earliest = min(dues, key=lambda each: each[:2], default=None)
+            self._worst[pending_id] = None if earliest is None else (earliest[2], earliest[0])
+        return self._worst[pending_id]
 
     def find_due(self, machine: MachineView, among: Iterable[UpdateKey] | None = None) -> datetime | None:
         """Return the earliest deadline of the selected updates of a machine, or of some of them, or None."""
-        wanted = None if among is None else frozenset(among)
+        wanted_keys = None if among is None else frozenset(among)
         dues = (
-            compute_due(self.policy, each, self.view.risks)
-            for each in self.list_selected(machine)
-            if wanted is None or each.key in wanted
+            compute_due(self.policy, update, self.view.risks)
+            for update in self.list_selected(machine)
+            if wanted_keys is None or update.key in wanted_keys
         )
         return min(dues, default=None)
 
@@ -215,10 +225,10 @@ class FleetIndex:
 
     def is_seen(self, machine: MachineView) -> bool:
         """Return whether a machine was seen lately: it answered when it was asked last, and that is not long ago."""
-        found = self._seen.get(machine.name)
-        if found is None:
-            found = self._seen[machine.name] = self._find_seen(machine)
-        return found
+        assessed_at = self._seen.get(machine.name)
+        if assessed_at is None:
+            assessed_at = self._seen[machine.name] = self._find_seen(machine)
+        return assessed_at
 
     def _find_seen(self, machine: MachineView) -> bool:
         seen = find_last_answer(machine)

@@ -74,8 +74,8 @@ def _foretell(index: FleetIndex, future: "_Future", machine: MachineView) -> Mac
         key=lambda item: (item[0], item[1].key),
     )
     times = [future.installed.get((machine.name, each.key)) for each in updates]
-    known = [time for time in times if time is not None]
-    patched_at = max(known) if len(known) == len(times) else None
+    known_times = [time for time in times if time is not None]
+    patched_at = max(known_times) if len(known_times) == len(times) else None
     missed = (
         (due, update) for due, update in dues if due <= (future.installed.get((machine.name, update.key)) or future.end)
     )
@@ -100,8 +100,8 @@ class _Future:
         policy, view = index.policy, index.view
         self.policy, self.now, self.end = replace(policy, enabled=True), index.now, end
         self.step = max(_SHORTEST_STEP, min(_LONGEST_STEP, _find_off_peak_length(policy) / 4))
-        self.idle = {each.name for each in view.machines if each.opted_out or not index.is_seen(each)}
-        self.machines = {each.name: self._show(index, each) for each in view.machines}
+        self.idle = {machine.name for machine in view.machines if machine.opted_out or not index.is_seen(machine)}
+        self.machines = {machine.name: self._show(index, machine) for machine in view.machines}
         self.view = replace(view, machines=tuple(self.machines.values()))
         self.runs = [(self._find_end(run), run) for run in view.active_runs]
         self.installed: dict[tuple[str, UpdateKey], datetime] = {}
@@ -126,7 +126,9 @@ class _Future:
             self._end_runs()
             index = FleetIndex(self.policy, self.view, self.now)
             steps = decide_steps(index)
-            self.last_reasons = {each.machine: each.reason for each in steps.starts.waiting}
+            self.last_reasons = {
+                waiting_machine.machine: waiting_machine.reason for waiting_machine in steps.starts.waiting
+            }
             self.first_reasons = self.first_reasons or self.last_reasons
             rollouts = self.view.rollouts
             for action in steps.rollouts:
@@ -144,14 +146,14 @@ class _Future:
 
     def _is_nobody_left(self, steps: Steps) -> bool:
         """Return whether only machines wait that are never patched: off, or opted out."""
-        return all(each.machine in self.idle for each in steps.starts.waiting)
+        return all(waiting_machine.machine in self.idle for waiting_machine in steps.starts.waiting)
 
     def _is_at_rest(self, index: FleetIndex, steps: Steps) -> bool:
         """Return whether nothing happens any more: no rollout is under way or begins, and nobody waits for a time."""
         soonest = find_next_creation(index)
         if index.rolling is not None or steps.rollouts or (soonest is not None and soonest > self.now):
             return False
-        return all(each.until is None for each in steps.starts.waiting)
+        return all(waiting_machine.until is None for waiting_machine in steps.starts.waiting)
 
     def _end_runs(self) -> None:
         over = [(end, run) for end, run in self.runs if end <= self.now]
@@ -168,18 +170,18 @@ class _Future:
 
     def _patch(self, name: str, run: ActiveRun, rollout: Rollout, end: datetime) -> Try:
         machine = self.machines[name]
-        done = tuple(each.key for each in machine.pending if each.key in rollout.updates and not each.held)
+        done = tuple(update.key for update in machine.pending if update.key in rollout.updates and not update.held)
         self.installed |= {(name, key): end for key in done}
-        left = tuple(each for each in machine.pending if each.key not in done)
-        place = run.plan.location if run.plan is not None else None
+        left = tuple(update for update in machine.pending if update.key not in done)
+        location = run.plan.location if run.plan is not None else None
         self.machines[name] = replace(machine, pending=left)
-        return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=done, location=place)
+        return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=done, location=location)
 
 
 def _store(rollouts: tuple[Rollout, ...], rollout: Rollout, *, is_new: bool) -> tuple[Rollout, ...]:
     if is_new:
         return (*rollouts, rollout)
-    return tuple(rollout if each.id == rollout.id else each for each in rollouts)
+    return tuple(rollout if earlier.id == rollout.id else earlier for earlier in rollouts)
 
 
 def _find_off_peak_length(policy: AutomaticPolicy) -> timedelta:

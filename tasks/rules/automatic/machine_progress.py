@@ -39,10 +39,10 @@ def find_progress(index: FleetIndex, rollout: Rollout, machine: MachineView) -> 
     remaining = index.find_remaining(rollout, machine)
     if run is not None and run.plan is not None and run.plan.rollout_id == rollout.id:
         return Progress.RUNNING
-    if not remaining and not any(each.began for each in tries):
+    if not remaining and not any(phase_try.began for phase_try in tries):
         return Progress.NOT_CONCERNED
     if not remaining or index.is_out_of_tries(rollout, machine.name):
-        last = next(each for each in reversed(tries) if each.began)
+        last = next(phase_try for phase_try in reversed(tries) if phase_try.began)
         return Progress.DONE if not remaining and last.state in SUCCESSFUL_STATES else Progress.FAILED
     if machine.opted_out:
         return Progress.OPTED_OUT
@@ -60,10 +60,10 @@ def list_progress(index: FleetIndex, rollout: Rollout, phase: Phase) -> list[tup
     there still counts: otherwise a canary location that is renamed would take its failures with it.
     """
     machines = (machine for location in phase.locations for machine in index.by_location.get(location, ()))
-    found = [(machine, _find_progress_here(index, rollout, phase, machine)) for machine in machines]
+    progress_pairs = [(machine, _find_progress_here(index, rollout, phase, machine)) for machine in machines]
     leavers = index.list_leavers(rollout, phase)
-    found += [(machine, _judge_tries(index, rollout, phase, machine)) for machine in leavers]
-    return [(machine, progress) for machine, progress in found if progress is not Progress.NOT_CONCERNED]
+    progress_pairs += [(machine, _judge_tries(index, rollout, phase, machine)) for machine in leavers]
+    return [(machine, progress) for machine, progress in progress_pairs if progress is not Progress.NOT_CONCERNED]
 
 
 def _find_progress_here(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> Progress:
@@ -71,11 +71,11 @@ def _find_progress_here(index: FleetIndex, rollout: Rollout, phase: Phase, machi
     progress = find_progress(index, rollout, machine)
     if progress not in {Progress.RUNNING, Progress.DONE, Progress.FAILED}:
         return progress
-    places = {each.location for each in index.list_tries(rollout, machine.name) if each.began}
+    places = {phase_try.location for phase_try in index.list_tries(rollout, machine.name) if phase_try.began}
     run = index.run_of.get(machine.name)
     if progress is Progress.RUNNING and run is not None and run.plan is not None:
         places.add(run.plan.location)
-    is_moved = any(each is not None and each not in phase.locations for each in places)
+    is_moved = any(phase_try is not None and phase_try not in phase.locations for phase_try in places)
     return _judge_tries(index, rollout, phase, machine) if is_moved else progress
 
 

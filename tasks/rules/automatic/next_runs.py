@@ -29,17 +29,17 @@ def find_next_runs(policy: AutomaticPolicy, view: FleetView, now: datetime) -> t
     index = FleetIndex(policy, view, now)
     zones = {machine.zone for machine in view.machines}
     moments = sorted({now, *(index.find_next_off_peak(zone).start for zone in zones)})
-    found: dict[str, RunPlan] = {}
+    plans: dict[str, RunPlan] = {}
     rollouts = view.rollouts
     for moment in moments[:_MAX_MOMENTS]:
-        moved = replace(_move_view(view, now, moment, found), rollouts=rollouts)
+        moved = replace(_move_view(view, now, moment, plans), rollouts=rollouts)
         decision = decide(policy, moved, moment)
         if any(isinstance(action, CreateRollout) for action in decision.actions):
             rollouts = _apply(rollouts, decision)
             decision = decide(policy, replace(moved, rollouts=rollouts), moment)
         rollouts = _apply(rollouts, decision)
-        found |= {action.plan.key: action.plan for action in decision.actions if isinstance(action, StartRun)}
-    return tuple(sorted(found.values(), key=lambda plan: (plan.window_start, plan.key)))
+        plans |= {action.plan.key: action.plan for action in decision.actions if isinstance(action, StartRun)}
+    return tuple(sorted(plans.values(), key=lambda plan: (plan.window_start, plan.key)))
 
 
 def _apply(rollouts: tuple[Rollout, ...], decision: Decision) -> tuple[Rollout, ...]:
@@ -49,8 +49,8 @@ def _apply(rollouts: tuple[Rollout, ...], decision: Decision) -> tuple[Rollout, 
         for action in decision.actions
         if isinstance(action, CreateRollout | ChangeRollout)
     }
-    kept = tuple(changed.pop(rollout.id, rollout) for rollout in rollouts)
-    return (*kept, *changed.values())
+    rollouts_now = tuple(changed.pop(rollout.id, rollout) for rollout in rollouts)
+    return (*rollouts_now, *changed.values())
 
 
 def _move_view(view: FleetView, now: datetime, moment: datetime, runs: Mapping[str, RunPlan]) -> FleetView:

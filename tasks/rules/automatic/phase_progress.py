@@ -66,7 +66,8 @@ def advance(index: FleetIndex, rollout: Rollout) -> Advance:
             if lacks_canary_success(index, rollout, phase):
                 return _wait_for_canaries(index, _store(rollout, phase), phase, pause)
             held |= {
-                (each.name, each.version): each for each in _blame(index, rollout, phase, people, everything=False)
+                (held_update.name, held_update.version): held_update
+                for held_update in _blame(index, rollout, phase, people, everything=False)
             }
             phase = _end_phase(index, rollout, phase, people)
             rollout = _store(rollout, phase)
@@ -95,7 +96,7 @@ def _wait_for_canaries(index: FleetIndex, rollout: Rollout, phase: Phase, pause:
 
 def _is_passed(rollout: Rollout, number: int) -> bool:
     """Return whether anything ran in a later phase: then this one was judged, but for machines that were late."""
-    return any(has_run(each) for each in rollout.phases[number:])
+    return any(has_run(phase) for phase in rollout.phases[number:])
 
 
 def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, datetime]:
@@ -137,7 +138,12 @@ def _open_again(phase: Phase, people: _People) -> Phase:
 
 
 def _store(rollout: Rollout, phase: Phase) -> Rollout:
-    return replace(rollout, phases=tuple(phase if each.number == phase.number else each for each in rollout.phases))
+    return replace(
+        rollout,
+        phases=tuple(
+            phase if rollout_phase.number == phase.number else rollout_phase for rollout_phase in rollout.phases
+        ),
+    )
 
 
 def _end_phase(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> Phase:
@@ -168,7 +174,7 @@ def _is_over(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People)
         return _is_enough(index, _count(people, Progress.DONE), failed)
     if any(progress is Progress.AWAY and not is_gone_for_long(index, machine) for machine, progress in people):
         return False
-    is_first = not any(has_run(each) for each in rollout.phases[: phase.number - 1])
+    is_first = not any(has_run(earlier_phase) for earlier_phase in rollout.phases[: phase.number - 1])
     return not (is_first and list_outdated(index, rollout, phase))
 
 
@@ -310,29 +316,29 @@ def _blame(
 
 def _find_last_failures(tries: Iterable[Try], among: Collection[str] | None) -> dict[UpdateKey, dict[str, str]]:
     """Return which updates failed and were not installed later: update -> machine -> reason."""
-    found: dict[UpdateKey, dict[str, str]] = {}
-    for each in tries:
-        for key in each.installed:
-            found.get(key, {}).pop(each.machine, None)
-        if among is None or each.machine in among:
-            for name, version, reason in each.failed_updates:
-                found.setdefault((name, version), {})[each.machine] = reason
-    return {key: by_machine for key, by_machine in found.items() if by_machine}
+    reasons_by_update: dict[UpdateKey, dict[str, str]] = {}
+    for phase_try in tries:
+        for key in phase_try.installed:
+            reasons_by_update.get(key, {}).pop(phase_try.machine, None)
+        if among is None or phase_try.machine in among:
+            for name, version, reason in phase_try.failed_updates:
+                reasons_by_update.setdefault((name, version), {})[phase_try.machine] = reason
+    return {key: by_machine for key, by_machine in reasons_by_update.items() if by_machine}
 
 
 def _blame_installed(
     index: FleetIndex, rollout: Rollout, phase: Phase, people: _People, failures: dict[UpdateKey, dict[str, str]]
 ) -> dict[UpdateKey, str]:
     failing = {name for by_machine in failures.values() for name in by_machine}
-    found: dict[UpdateKey, str] = {}
+    reasons: dict[UpdateKey, str] = {}
     for machine, progress in people:
         is_bad = machine.name in index.machines and (machine.is_healthy is False or _is_gone(index, machine))
         if machine.name in failing or not (is_bad or progress is Progress.FAILED):
             continue
         for phase_try in index.list_phase_tries(rollout, phase, machine.name):
-            why = phase_try.reason or "the machine was unhealthy afterwards"
-            found |= dict.fromkeys(phase_try.installed, f"{machine.name} had it installed: {why}")
-    return found
+            reason = phase_try.reason or "the machine was unhealthy afterwards"
+            reasons |= dict.fromkeys(phase_try.installed, f"{machine.name} had it installed: {reason}")
+    return reasons
 
 
 def find_phase_of(rollout: Rollout, location: str) -> Phase | None:

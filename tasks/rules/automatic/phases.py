@@ -22,8 +22,8 @@ def build_phases(
     wanted = set(everywhere) if concerned is None else set(concerned) & set(everywhere)
     canaries = find_canaries(policy, everywhere)
     if not wanted.intersection(canaries):
-        canaries = [each for each in everywhere if each in wanted][:1] or canaries
-    others = [each for each in everywhere if each not in canaries]
+        canaries = [location for location in everywhere if location in wanted][:1] or canaries
+    others = [location for location in everywhere if location not in canaries]
     pairs = _find_pairs(policy)
     groups = [*_colour(canaries, pairs), *_colour(others, pairs)]
     return tuple(Phase(number, tuple(group)) for number, group in enumerate(groups, start=1))
@@ -32,7 +32,7 @@ def build_phases(
 def find_canaries(policy: AutomaticPolicy, locations: Iterable[str]) -> list[str]:
     """Return the canary locations that exist, or else the first location by name."""
     everywhere = sorted(set(locations), key=_order_by_name)
-    return [each for each in everywhere if each in policy.canary_locations] or everywhere[:1]
+    return [location for location in everywhere if location in policy.canary_locations] or everywhere[:1]
 
 
 def _order_by_name(location: str) -> tuple[bool, str]:

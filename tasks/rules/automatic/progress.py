@@ -81,7 +81,7 @@ class PhaseProgress:
 
     def count(self, stage: MachineStage) -> int:
         """Return how many of its machines are there."""
-        return sum(each.stage is stage for each in self.machines)
+        return sum(machine.stage is stage for machine in self.machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class RolloutProgress:
 
 def find_shown_rollout(view: FleetView) -> Rollout | None:
     """Return the rollout that people want to see: the one that is under way, or else the last one."""
-    rolling = (each for each in view.rollouts if each.state is RolloutState.ROLLING_FORWARD)
+    rolling = (rollout for rollout in view.rollouts if rollout.state is RolloutState.ROLLING_FORWARD)
     return next(rolling, view.rollouts[-1] if view.rollouts else None)
 
 
@@ -118,7 +118,9 @@ def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, 
 def _find_place(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> str:
     """Return the location in which a machine belongs to a phase. It may have been moved since it was tried there."""
     tries = index.list_phase_tries(rollout, phase, machine.name)
-    was = next((each.location for each in reversed(tries) if each.location is not None), phase.locations[0])
+    was = next(
+        (phase_try.location for phase_try in reversed(tries) if phase_try.location is not None), phase.locations[0]
+    )
     return machine.location if machine.location in phase.locations else was
 
 
@@ -135,14 +137,14 @@ def measure_recorded_rollout(
         now: the present time.
     """
     by_machine: dict[str, list[Try]] = {}
-    for each in sorted(tries, key=lambda one: one.ended_at):
-        by_machine.setdefault(each.machine, []).append(each)
+    for phase_try in sorted(tries, key=lambda one: one.ended_at):
+        by_machine.setdefault(phase_try.machine, []).append(phase_try)
     machines = [
         MachineProgress(
             name,
             plan.location,
             _find_recorded_stage(by_machine.get(name, ()), is_running=name in running),
-            sum(each.began for each in by_machine.get(name, ())),
+            sum(phase_try.began for phase_try in by_machine.get(name, ())),
             _find_last_reason(by_machine.get(name, ())),
         )
         for name, plan in plans.items()
@@ -153,13 +155,13 @@ def measure_recorded_rollout(
 def _find_stage_of_machine(progress: Progress, tries: Sequence[Try]) -> MachineStage:
     """Return the stage. A machine that is tried again counts as failed until then."""
     stage = _STAGES[progress]
-    began = [each for each in tries if each.began]
+    began = [phase_try for phase_try in tries if phase_try.began]
     has_failed = stage is MachineStage.WAITING and bool(began) and began[-1].state not in SUCCESSFUL_STATES
     return MachineStage.FAILED if has_failed else stage
 
 
 def _find_recorded_stage(tries: Sequence[Try], *, is_running: bool) -> MachineStage:
-    began = [each for each in tries if each.began]
+    began = [phase_try for phase_try in tries if phase_try.began]
     if is_running:
         return MachineStage.RUNNING
     if not began:
@@ -168,7 +170,7 @@ def _find_recorded_stage(tries: Sequence[Try], *, is_running: bool) -> MachineSt
 
 
 def _find_last_reason(tries: Sequence[Try]) -> str:
-    began = [each for each in tries if each.began]
+    began = [phase_try for phase_try in tries if phase_try.began]
     return began[-1].reason if began else ""
 
 
@@ -190,7 +192,7 @@ def build_progress(
         if phase.ended_at is not None and soak_hours is not None and after is not None:
             ends = phase.ended_at + timedelta(hours=soak_hours)
         stage = _find_stage(rollout, phase, after, ends, now)
-        inside = tuple(each for each in machines if each.location in phase.locations)
+        inside = tuple(machine for machine in machines if machine.location in phase.locations)
         phases.append(PhaseProgress(phase, stage, inside, ends if stage is PhaseStage.SOAKING else None))
     return RolloutProgress(rollout, tuple(phases))
 

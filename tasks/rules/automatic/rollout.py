@@ -16,11 +16,11 @@ _NIGHT = timedelta(days=1)
 
 def freeze_updates(index: FleetIndex) -> frozenset[UpdateKey]:
     """Return all updates that a rollout would install: selected, held neither for all nor on every machine."""
-    found: set[UpdateKey] = set()
+    keys: set[UpdateKey] = set()
     for machine in index.view.machines:
         if not machine.opted_out:
-            found |= index.get_keys(machine)
-    return frozenset(found - index.held)
+            keys |= index.get_keys(machine)
+    return frozenset(keys - index.held)
 
 
 def create_rollout(index: FleetIndex) -> Rollout | None:
@@ -28,8 +28,8 @@ def create_rollout(index: FleetIndex) -> Rollout | None:
     if index.rolling is not None:
         return None
     reasons = [(machine, keys) for machine in index.view.machines if (keys := _find_reasons(index, machine))]
-    known = (each for each in index.view.rollouts if not index.is_later(each.created_at))
-    last = max(known, key=lambda each: each.created_at, default=None)
+    earlier_rollouts = (each for each in index.view.rollouts if not index.is_later(each.created_at))
+    last = max(earlier_rollouts, key=lambda each: each.created_at, default=None)
     if not reasons or (last is not None and not _is_time(index, last, reasons)):
         return None
     return build_rollout(index, _build_next_id(index.view.rollouts), index.now)
@@ -64,7 +64,7 @@ def freeze_again(index: FleetIndex, rollout: Rollout) -> Rollout:
     Its canary locations stay what they are while their machines are off: the rollout waits for them.
     """
     if any(phase.started_at is not None for phase in rollout.phases) or any(
-        each.rollout_id == rollout.id for each in index.view.tries
+        phase_try.rollout_id == rollout.id for phase_try in index.view.tries
     ):
         return rollout
     if any(run.plan is not None and run.plan.rollout_id == rollout.id for run in index.view.active_runs):
@@ -77,10 +77,10 @@ def freeze_again(index: FleetIndex, rollout: Rollout) -> Rollout:
 
 def find_next_creation(index: FleetIndex) -> datetime | None:
     """Return from when on a new rollout may be created; None: one is under way, or there has been none."""
-    known = [each.created_at for each in index.view.rollouts if not index.is_later(each.created_at)]
-    if index.rolling is not None or not known:
+    times = [rollout.created_at for rollout in index.view.rollouts if not index.is_later(rollout.created_at)]
+    if index.rolling is not None or not times:
         return None
-    return max(known) + timedelta(hours=index.policy.new_rollout_hours)
+    return max(times) + timedelta(hours=index.policy.new_rollout_hours)
 
 
 def can_catch_up(index: FleetIndex, machine: MachineView) -> bool:
@@ -136,6 +136,6 @@ def estimate_duration(index: FleetIndex, phases: int) -> timedelta:
 
 def _build_next_id(rollouts: Iterable[Rollout]) -> str:
     """Return the next number, so that two ticks that see the same rollouts give the same id."""
-    numbers = (each.id.rpartition("-")[2] for each in rollouts)
+    numbers = (rollout.id.rpartition("-")[2] for rollout in rollouts)
     last = max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
     return f"rollout-{last + 1:04}"

@@ -58,18 +58,18 @@ def find_starts(index: FleetIndex, found: Advance | None) -> Starts:
         chosen = [turn for turn in theirs if turn.machine.availability_zone == zone and not reason]
         plans += _build_plans(index, chosen)
         busy.update(turn.machine.location for turn in chosen)
-        why = reason or f"availability zone {zone or '(none)'} of its location is first"
+        zone_reason = reason or f"availability zone {zone or '(none)'} of its location is first"
         left = (turn.machine.name for turn in theirs if reason or turn.machine.availability_zone != zone)
-        waiting += [Waiting(name, why) for name in left]
+        waiting += [Waiting(name, zone_reason) for name in left]
     return Starts(tuple(plans), tuple(sorted(waiting, key=lambda each: each.machine)))
 
 
 def _group_by_location(turns: Iterable[Turn]) -> list[tuple[str, list[Turn]]]:
     """Return the machines of each location, the location with the earliest deadline first."""
-    found: dict[str, list[Turn]] = defaultdict(list)
+    turns_by_zone: dict[str, list[Turn]] = defaultdict(list)
     for turn in turns:
-        found[turn.machine.location].append(turn)
-    return sorted(found.items(), key=lambda item: (min(turn.due for turn in item[1]), item[0]))
+        turns_by_zone[turn.machine.location].append(turn)
+    return sorted(turns_by_zone.items(), key=lambda item: (min(turn.due for turn in item[1]), item[0]))
 
 
 def _find_busy_pair(index: FleetIndex, location: str, busy: Collection[str]) -> str:
@@ -78,8 +78,8 @@ def _find_busy_pair(index: FleetIndex, location: str, busy: Collection[str]) -> 
     Their phases differ, but machines that were off catch up later than their phase.
     """
     paired = (set(group) - {location} for group in index.policy.paired_locations if location in group)
-    found = sorted(other for group in paired for other in group if other in busy)
-    return f"the paired location {found[0]} is being patched" if found else ""
+    busy_partners = sorted(other for group in paired for other in group if other in busy)
+    return f"the paired location {busy_partners[0]} is being patched" if busy_partners else ""
 
 
 def find_turn(index: FleetIndex, found: Advance | None, machine: MachineView) -> Turn | Waiting:
@@ -142,7 +142,7 @@ def _find_window(index: FleetIndex, machine: MachineView) -> Window | Waiting:
     following = index.find_next_off_peak(machine.zone).start
     if off_peak is None:
         return Waiting(machine.name, "its off-peak hours have not begun", following)
-    if any(each.ended_at >= off_peak.start for each in index.tries_of.get(machine.name, ())):
+    if any(phase_try.ended_at >= off_peak.start for phase_try in index.tries_of.get(machine.name, ())):
         return Waiting(machine.name, "it had its turn in these off-peak hours", following)
     left = (off_peak.end - index.now).total_seconds() / 60
     whole = (off_peak.end - off_peak.start).total_seconds() / 60
@@ -197,7 +197,7 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
             untried[zone] += not tries
         if tries:
             begun.add(zone)
-            began = [each for each in tries if each.began]
+            began = [phase_try for phase_try in tries if phase_try.began]
             is_good = bool(began) and began[-1].state in SUCCESSFUL_STATES and machine.is_healthy is not False
             results[zone] += [is_good] if began else []
     for zone in sorted(begun):
@@ -245,21 +245,21 @@ def _build_plan(index: FleetIndex, turns: Sequence[Turn]) -> RunPlan:
 
 def _count_runs(index: FleetIndex, turn: Turn) -> int:
     """Return how many runs of this rollout and these machines are known in these off-peak hours."""
-    place = (turn.machine.location, turn.machine.availability_zone, turn.machine.zone)
+    zone_key = (turn.machine.location, turn.machine.availability_zone, turn.machine.zone)
     ended = {
         each.run_id
         for each in index.view.tries
         if each.rollout_id == turn.rollout.id
         and each.ended_at >= turn.off_peak.start
         and (other := index.machines.get(each.machine)) is not None
-        and (other.location, other.availability_zone, other.zone) == place
+        and (other.location, other.availability_zone, other.zone) == zone_key
     }
     unfinished = {
         run.run_id
         for run in index.view.active_runs
         if (plan := run.plan) is not None
         and plan.rollout_id == turn.rollout.id
-        and (plan.location, plan.availability_zone, plan.zone) == place
+        and (plan.location, plan.availability_zone, plan.zone) == zone_key
         and plan.window_start >= turn.off_peak.start
     }
     return len(ended | unfinished)

@@ -57,14 +57,14 @@ def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
     ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
     if not ahead and not has_window_left(schedule, now):
         return [_build_no_window_finding(schedule)]
-    found = [
+    faults = [
         _check_length(schedule),
         _check_collisions(ahead),
         _check_start(schedule),
         _check_cron_days(schedule),
         _check_clock_changes(ahead),
     ]
-    return [finding for finding in found if finding is not None]
+    return [finding for finding in faults if finding is not None]
 
 
 def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:

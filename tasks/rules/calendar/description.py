@@ -72,16 +72,21 @@ def _describe_days(rule: RecurrenceRule, start: datetime) -> str:
     months = _join_with_and([_MONTH_NAMES[month - 1] for month in whole.months])
     days = weekdays + (" that is also " if weekdays and month_days else "") + month_days
     if rule.positions:
-        days = f"the {_join_with_and([_render_ordinal(place) for place in rule.positions])} of {days or 'the windows'}"
+        ordinals = _join_with_and([_render_ordinal(number) for number in rule.positions])
+        days = f"the {ordinals} of {days or 'the windows'}"
     if rule.frequency is Frequency.DAILY and rule.interval == 1 and days:
-        words = f"every {days}"
+        day_text = f"every {days}"
     else:
-        words = f"every {_render_count(rule.interval, _FREQUENCY_UNITS[rule.frequency])}{' on ' if days else ''}{days}"
+        day_text = (
+            f"every {_render_count(rule.interval, _FREQUENCY_UNITS[rule.frequency])}{' on ' if days else ''}{days}"
+        )
     if rule.offset:
-        words += f" {'plus' if rule.offset > 0 else 'minus'} {_render_count(abs(rule.offset), 'day', '1 day')}"
-    words += f" in {months}" if months else ""
+        day_text += f" {'plus' if rule.offset > 0 else 'minus'} {_render_count(abs(rule.offset), 'day', '1 day')}"
+    day_text += f" in {months}" if months else ""
     monthly = rule.frequency is Frequency.MONTHLY
-    return words + (f" (counted from {f'{anchor:%Y-%m}' if monthly else anchor.date()})" if rule.interval > 1 else "")
+    return day_text + (
+        f" (counted from {f'{anchor:%Y-%m}' if monthly else anchor.date()})" if rule.interval > 1 else ""
+    )
 
 
 def _describe_weekdays(weekdays: tuple[Weekday, ...]) -> str:
@@ -93,13 +98,13 @@ def _describe_weekdays(weekdays: tuple[Weekday, ...]) -> str:
 
 def _describe_month_days(days: tuple[int, ...]) -> str:
     """Return the days in words, with ranges: "day 1, day 8 to 14 and the last day"."""
-    words: list[str] = []
+    parts: list[str] = []
     plain = sorted(day for day in days if day > 0)
     for _, group in groupby(enumerate(plain), key=lambda pair: pair[1] - pair[0]):
         run = [day for _, day in group]
-        words += [f"day {run[0]} to {run[-1]}"] if len(run) > 2 else [f"day {day}" for day in run]
-    words += ["the last day" if day == -1 else f"the {_render_ordinal(day)} day" for day in sorted(days) if day < 0]
-    return _join_with_and(words)
+        parts += [f"day {run[0]} to {run[-1]}"] if len(run) > 2 else [f"day {day}" for day in run]
+    parts += ["the last day" if day == -1 else f"the {_render_ordinal(day)} day" for day in sorted(days) if day < 0]
+    return _join_with_and(parts)
 
 
 def _describe_end(rule: RecurrenceRule) -> str:

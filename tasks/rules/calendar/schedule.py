@@ -105,11 +105,11 @@ def iterate_occurrences(
     for moment in (after, until):
         if moment is not None and moment.tzinfo is None:
             raise ValueError(f"{moment.isoformat()} has no zone")
-    found = _iterate_from(schedule, after.astimezone(UTC))
+    occurrences = _iterate_from(schedule, after.astimezone(UTC))
     if until is not None:
         end = until.astimezone(UTC)
-        found = itertools.takewhile(lambda occurrence: occurrence.start < end, found)
-    return itertools.islice(found, limit)
+        occurrences = itertools.takewhile(lambda occurrence: occurrence.start < end, occurrences)
+    return itertools.islice(occurrences, limit)
 
 
 @lru_cache(maxsize=2048)

@@ -115,8 +115,8 @@ def compute_percentile(ordered: Sequence[float], percent: float) -> float | None
 def compute_days(days: Iterable[MachineDay], start: datetime, end: datetime) -> tuple[DayFigure, ...]:
     """Return a figure for each day of a time, also for days without an assessment."""
     by_day: dict[date, list[MachineDay]] = {}
-    for each in days:
-        by_day.setdefault(each.day, []).append(each)
+    for day in days:
+        by_day.setdefault(day.day, []).append(day)
     count = math.ceil((end - start) / timedelta(days=1))
     return tuple(_count_day(start + timedelta(days=n), by_day) for n in range(count))
 
@@ -125,16 +125,16 @@ def _count_day(begin: datetime, by_day: dict[date, list[MachineDay]]) -> DayFigu
     own = by_day.get(begin.date(), [])
     if not own:
         return DayFigure(begin, 0, None, None, None, None, None, None)
-    states = Counter(each.compliance for each in own)
+    states = Counter(day.compliance for day in own)
     return DayFigure(
         day=begin,
         assessed=len(own),
         compliant=states[Compliance.COMPLIANT],
         non_compliant=states[Compliance.NON_COMPLIANT],
         unclear=states[Compliance.NOT_ASSESSED],
-        critical=sum(each.critical for each in own),
-        security=sum(each.security for each in own),
-        reboot_required=sum(each.reboot == "yes" for each in own),
+        critical=sum(day.critical for day in own),
+        security=sum(day.security for day in own),
+        reboot_required=sum(day.reboot == "yes" for day in own),
     )
 
 
@@ -146,7 +146,7 @@ def compute_weeks(
     ends = [start + timedelta(days=n) for n in range(1, 32)]
     stops = [each for each in ends if each < end and each.weekday() == 0]
     last: dict[str, str] = {}
-    found: list[WeekFigure] = []
+    weeks: list[WeekFigure] = []
     position = 0
     for stop in (*stops, end):
         while position < len(ordered) and _begin(ordered[position].day) < stop:
@@ -156,8 +156,8 @@ def compute_weeks(
         compliant = states[Compliance.COMPLIANT]
         non_compliant, unknown = states[Compliance.NON_COMPLIANT], states[Compliance.NOT_ASSESSED]
         share = compliant / len(names) if compliant or non_compliant else None
-        found.append(WeekFigure(stop, len(names), compliant, non_compliant, unknown, share))
-    return tuple(found)
+        weeks.append(WeekFigure(stop, len(names), compliant, non_compliant, unknown, share))
+    return tuple(weeks)
 
 
 def _begin(day: date) -> datetime:
@@ -209,8 +209,10 @@ def find_gaps(
     if since is None:
         yield "The records have no assessment of these machines: nothing is known about their fixes."
     elif since > month.start:
-        kept = f" They are kept for {data.assessments_kept_days} days." if data.assessments_kept_days else ""
-        yield f"The records of these machines begin on {since:%Y-%m-%d}: nothing is known of the time before.{kept}"
+        retention = f" They are kept for {data.assessments_kept_days} days." if data.assessments_kept_days else ""
+        yield (
+            f"The records of these machines begin on {since:%Y-%m-%d}: nothing is known of the time before.{retention}"
+        )
     empty = [each.day for each in compute_days(data.days, month.start, end) if not each.assessed]
     if empty:
         first = ", ".join(f"{day:%d}" for day in empty[:10]) + (" …" if len(empty) > 10 else "")

@@ -42,20 +42,22 @@ def find_fixes(
     by_key: dict[tuple[str, str], list[Installation]] = {}
     for installation in sorted(installations, key=lambda one: one.at):
         by_key.setdefault((installation.machine, installation.name), []).append(installation)
-    found: list[Fix] = []
+    fixes: list[Fix] = []
     for machine, own in groupby(ordered, key=lambda sight: sight.machine):
-        found += _follow_machine(_Follower(machine, times, by_key, first_seen, baseline_until), list(own))
-    return tuple(found)
+        fixes += _follow_machine(_Follower(machine, times, by_key, first_seen, baseline_until), list(own))
+    return tuple(fixes)
 
 
 def _find_known_times(sights: Sequence[Sight], first_seen: Mapping[Version, datetime]) -> dict[Version, datetime]:
     """Return when each update became known: its stored time, or its first sight on any machine."""
-    known: dict[Version, datetime] = {}
+    published_by_version: dict[Version, datetime] = {}
     for sight in sights:
         for fix in sight.pending:
             key = (fix.name, fix.version)
-            known[key] = min(sight.at, known.get(key, sight.at), first_seen.get(key, sight.at))
-    return known
+            published_by_version[key] = min(
+                sight.at, published_by_version.get(key, sight.at), first_seen.get(key, sight.at)
+            )
+    return published_by_version
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class _Follower:
 
 
 def _follow_machine(follower: _Follower, sights: Sequence[Sight]) -> list[Fix]:
-    found: list[Fix] = []
+    fixes: list[Fix] = []
     missing: dict[str, _OpenFix] = {}
     before: datetime | None = None
     for sight in sights:
@@ -103,12 +105,12 @@ def _follow_machine(follower: _Follower, sights: Sequence[Sight]) -> list[Fix]:
             if still is not None and (installed is None or installed.version == still.version):
                 fix.last = still
                 continue
-            found.append(follower.close(fix, installed.at if installed else sight.at, by_run=installed is not None))
+            fixes.append(follower.close(fix, installed.at if installed else sight.at, by_run=installed is not None))
             del missing[name]
-        for name, each in pending.items():
-            missing.setdefault(name, _OpenFix(each, each))
+        for name, pending_fix in pending.items():
+            missing.setdefault(name, _OpenFix(pending_fix, pending_fix))
         before = sight.at
     for name, fix in missing.items():
         installed = follower.find_installation(name, sights[-1].at, datetime.max.replace(tzinfo=sights[-1].at.tzinfo))
-        found.append(follower.close(fix, installed.at if installed else None, by_run=installed is not None))
-    return found
+        fixes.append(follower.close(fix, installed.at if installed else None, by_run=installed is not None))
+    return fixes

@@ -352,5 +352,5 @@ class ComplianceDocument:
     @property
     def open_fixes(self) -> tuple[Fix, ...]:
         """The fixes that were missing at the end, the oldest first."""
-        found = [fix for fix in self.fixes if fix.is_missing_at(self.ends_at)]
-        return tuple(sorted(found, key=lambda each: (each.known_at, each.machine, each.name)))
+        missing_fixes = [fix for fix in self.fixes if fix.is_missing_at(self.ends_at)]
+        return tuple(sorted(missing_fixes, key=lambda each: (each.known_at, each.machine, each.name)))

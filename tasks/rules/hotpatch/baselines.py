@@ -78,9 +78,9 @@ class BaselineCalendar:
             if day >= start:
                 days[day] = Baseline(day) if month in BASELINE_MONTHS else None
             year, month = (year, month + 1) if month < _MONTHS else (year + 1, 1)
-        for each in self.unplanned:
-            if start <= each.day <= end and days.get(each.day) is None:
-                days[each.day] = each
+        for baseline in self.unplanned:
+            if start <= baseline.day <= end and days.get(baseline.day) is None:
+                days[baseline.day] = baseline
         yield from sorted(days.items())
 
     def describe_age(self, today: date) -> str:

@@ -110,8 +110,8 @@ def _refuse(action: HotpatchAction, enrolment: HotpatchEnrolment) -> ChangePlan 
         return None
     blocking = _find_blocking(enrolment)
     if not enrolment.means or blocking is not None:
-        found = blocking or Finding("", FindingLevel.BLOCK, "fleetpatch has no means to enrol it")
-        return ChangePlan(found.message, found.remedy)
+        obstacle = blocking or Finding("", FindingLevel.BLOCK, "fleetpatch has no means to enrol it")
+        return ChangePlan(obstacle.message, obstacle.remedy)
     return None
 
 

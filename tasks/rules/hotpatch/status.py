@@ -58,10 +58,10 @@ def find_hotpatch_status(
     """
     if enrolment is None:
         return None
-    wanted = request is not None and not request.failure and request.action.wants_patches
+    is_wanted = request is not None and not request.failure and request.action.wants_patches
     if enrolment.enrolled and enrolment.receives:
-        return HotpatchStatus.PENDING if wanted and _must_wait(request, today) else HotpatchStatus.ENABLED
-    if wanted:
+        return HotpatchStatus.PENDING if is_wanted and _must_wait(request, today) else HotpatchStatus.ENABLED
+    if is_wanted:
         return HotpatchStatus.PENDING
     if request is not None and request.action is HotpatchAction.UNENROLL and not request.failure:
         return HotpatchStatus.CANCELED

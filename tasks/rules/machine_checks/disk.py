@@ -49,8 +49,12 @@ def check_disk_space(
     if not facts.disks:
         return (build_warning("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
     fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
-    known = all(update.size_bytes is not None for update in updates)
-    reserve = _compute_reserve_bytes(sum(update.size_bytes or 0 for update in updates)) if known else _MAX_RESERVE_BYTES
+    are_sizes_known = all(update.size_bytes is not None for update in updates)
+    reserve = (
+        _compute_reserve_bytes(sum(update.size_bytes or 0 for update in updates))
+        if are_sizes_known
+        else _MAX_RESERVE_BYTES
+    )
     needs = {
         "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
         "system": _SpaceNeed(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
@@ -62,8 +66,8 @@ def check_disk_space(
     for disk in facts.disks:
         if disk.role in needs:  # updates write nothing to other disks
             mounts.setdefault(disk.mount, []).append(disk)
-    found = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
-    return tuple(found) or (build_good_finding("disk", "there is room enough"),)
+    findings = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
+    return tuple(findings) or (build_good_finding("disk", "there is room enough"),)
 
 
 def _compute_reserve_bytes(package_bytes: int) -> int:

@@ -40,18 +40,18 @@ def check_packages(
         updaters_paused: whether the system's own updaters are paused before the installation.
         patched_by_others: what the run does with a machine that others patch.
     """
-    found = [
+    findings = [
         *check_package_problems(packages, repair_allowed=repair_allowed),
         *_check_package_lock(packages),
         *check_auto_updaters(packages, patched_by_others, paused=updaters_paused),
     ]
-    found += check_known_faults(packages)
+    findings += check_known_faults(packages)
     if packages.reboot.answer is YesNoUnknown.YES:
         reason = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
-        found.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{reason}", remedy))
-    found += _check_held_packages(packages)
-    return tuple(found) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
+        findings.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{reason}", remedy))
+    findings += _check_held_packages(packages)
+    return tuple(findings) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
 
 
 def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
@@ -75,8 +75,8 @@ def _check_repositories(packages: PackageState) -> tuple[Finding, ...]:
             build_warning(REPOSITORIES_CHECK, _describe_unread(repository_problem), repository_problem.remedy)
             for repository_problem in packages.repository_problems
         ),
-        *(build_warning(REPOSITORIES_CHECK, words, remedy) for words in packages.warnings),
-        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {words}") for words in packages.remarks),
+        *(build_warning(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
+        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {warning}") for warning in packages.remarks),
     )
 
 

@@ -122,8 +122,8 @@ def explain_level(findings: Sequence[Finding]) -> str:
 
 def drop_contradicted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings, without good ones of a check that another finding says something else of."""
-    bad = {each.check for each in findings if each.level is not FindingLevel.GOOD}
-    return tuple(each for each in findings if each.level is not FindingLevel.GOOD or each.check not in bad)
+    bad = {finding.check for finding in findings if finding.level is not FindingLevel.GOOD}
+    return tuple(finding for finding in findings if finding.level is not FindingLevel.GOOD or finding.check not in bad)
 
 
 def find_failed_check(error: FleetpatchError) -> str:
@@ -143,9 +143,9 @@ def build_passed_findings(failed_check: str) -> tuple[Finding, ...]:
 
 
 def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
-    found = check_machine_state(facts, packages, packages.updates)
-    found += [each for each in facts.findings if each not in found]
+    findings = check_machine_state(facts, packages, packages.updates)
+    findings += [finding for finding in facts.findings if finding not in findings]
     if not facts.can_reboot:
         remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
-        found.append(Finding("pending-reboot", FindingLevel.WARN, "it can't reboot itself: its host has to", remedy))
-    return tuple(found)
+        findings.append(Finding("pending-reboot", FindingLevel.WARN, "it can't reboot itself: its host has to", remedy))
+    return tuple(findings)

@@ -142,11 +142,11 @@ class _Meter:
         require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
 
     def _measure_items(self, values: Sequence[object] | Set[object] | Iterable[object], name: str) -> None:
-        known = list(values)
-        require_count(len(known), MAX_UPDATES if name == "updates" else MAX_ITEMS, _describe(name))
-        self.items += len(known)
+        checked_values = list(values)
+        require_count(len(checked_values), MAX_UPDATES if name == "updates" else MAX_ITEMS, _describe(name))
+        self.items += len(checked_values)
         require_count(self.items, MAX_ALL_ITEMS, "names in all")
-        for value in known:
+        for value in checked_values:
             self.measure(value, name)
 
 

@@ -70,8 +70,10 @@ def find_service_listeners(
         port = parse_port(name)
         return not first <= port <= last or any(low <= port <= high for low, high in fixed)
 
-    found = {Listener(s.name, s.program, parse_unit(s.cgroup)) for s in sockets if is_fixed(s.name) and _is_service(s)}
-    return tuple(sorted(found, key=lambda each: (parse_port(each.name), each.name, each.unit, each.program)))
+    listeners = {
+        Listener(s.name, s.program, parse_unit(s.cgroup)) for s in sockets if is_fixed(s.name) and _is_service(s)
+    }
+    return tuple(sorted(listeners, key=lambda each: (parse_port(each.name), each.name, each.unit, each.program)))
 
 
 def parse_unit(cgroup: str) -> str:
@@ -119,13 +121,13 @@ def _has_moved_port(name: str, before: Services, after: Services) -> bool:
     """Return whether an RPC service only changed its port. It does so at each start."""
     if parse_port(name) not in _RPC_PORTS:
         return False
-    protocol, known = name.partition("/")[0], set(before.listening)
+    protocol, earlier_names = name.partition("/")[0], set(before.listening)
     owners = {
         (listener.unit, listener.program) for listener in before.listeners if listener.name == name and listener.program
     }
     return any(
         (listener.unit, listener.program) in owners
-        and listener.name not in known
+        and listener.name not in earlier_names
         and listener.name.startswith(f"{protocol}/")
         and parse_port(listener.name) in _RPC_PORTS
         for listener in after.listeners
@@ -169,28 +171,28 @@ def check_services(
     if not before.known or not after.known or unread:
         remedy = "Give this machine probes of its own, so that its health can be checked."
         return (build_warning("services", "the machine can't show which services run", remedy),)
-    found: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
-    found += check_service_starts(services, rebooted=rebooted)
-    told = {unit.name for unit in units} | set(after.late)
-    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - told))
+    findings: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
+    findings += check_service_starts(services, rebooted=rebooted)
+    unit_names = {unit.name for unit in units} | set(after.late)
+    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - unit_names))
     if failed:
         remedy = "Read their logs on the machine, repair them and start them."
-        found.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
+        findings.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
     ended = sorted(set(before.running) & set(after.ended))
     if ended and not rebooted:
         message = f"stopped since patching, and not started again: {join_first_names(ended)}"
-        found.append(build_blocker("services", message, "Find out who stopped them, and start them."))
+        findings.append(build_blocker("services", message, "Find out who stopped them, and start them."))
     late = find_late_services(before, after)
     if late:
         message = f"not started yet since the boot, because the system starts them late: {join_first_names(late)}"
-        found.append(build_warning("services", message, "Look on the machine whether they run now."))
+        findings.append(build_warning("services", message, "Look on the machine whether they run now."))
     gone = find_vanished_listeners(before, after)
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
-        found.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
+        findings.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
     over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
     over += [service.name for service in services if not service.runs]
-    return tuple(found) or (_build_all_good(before, over),)
+    return tuple(findings) or (_build_all_good(before, over),)
 
 
 def _build_all_good(before: Services, over: Sequence[str]) -> Finding:

@@ -204,11 +204,11 @@ def find_starting_units(
     statuses: Sequence[UnitStatus], before: Services, after: Services, *, rebooted: bool
 ) -> tuple[str, ...]:
     """Return the units that become active, perhaps."""
-    judged = ((each.name, judge_unit(each, before, after, rebooted=rebooted)) for each in statuses)
+    judged = ((status.name, judge_unit(status, before, after, rebooted=rebooted)) for status in statuses)
     return tuple(name for name, fault in judged if fault is UnitFault.STARTING)
 
 
 def _describe(status: UnitStatus) -> str:
-    words = "; ".join(line.strip() for line in status.words.splitlines() if line.strip())
-    words = words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
-    return f"{status.name} ({words})" if words else status.name
+    message = "; ".join(line.strip() for line in status.words.splitlines() if line.strip())
+    message = message if len(message) <= _MAX_WORDS else f"{message[:_MAX_WORDS]}…"
+    return f"{status.name} ({message})" if message else status.name

@@ -60,12 +60,14 @@ def check_installed_versions(
             )
         ]
     labels = {result.update.id: _label_update(result.update) for result in installed}
-    others = ", ".join(sorted(labels[each] for each in set(wrong) - set(rolled_back))[:_MAX_NAMES])
+    others = ", ".join(sorted(labels[update_id] for update_id in set(wrong) - set(rolled_back))[:_MAX_NAMES])
     findings = []
     if rolled_back:
         names = "; ".join(
             f"{label} is at {now} again" if now else f"{label} is not installed any more"
-            for label, now in sorted((labels[each], now or "") for each, now in rolled_back.items())[:_MAX_NAMES]
+            for label, now in sorted((labels[update_id], now or "") for update_id, now in rolled_back.items())[
+                :_MAX_NAMES
+            ]
         )
         remedy = "Read why it did not start: the log of the boot before, and its health checks."
         findings.append(build_blocker(_CHECK, f"rolled back during the boot: {names}", remedy))

@@ -145,8 +145,10 @@ def _describe_rule(rule: PolicyRule) -> str:
 def _check_inventory(policy: Policy, demands: RunDemands) -> Iterator[Refusal]:
     for limit in policy.inventory_limits:
         if demands.inventory not in limit.paths:
-            known = join_first_names(sorted(limit.paths)) or "none"
-            reason = f"the inventory {demands.inventory or 'of this run'} is not one that the policy knows ({known})"
+            paths_text = join_first_names(sorted(limit.paths)) or "none"
+            reason = (
+                f"the inventory {demands.inventory or 'of this run'} is not one that the policy knows ({paths_text})"
+            )
             yield Refusal(limit.place, "inventories", reason)
 
 
@@ -182,7 +184,7 @@ def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) ->
     minutes = (demands.window.end - demands.window.start).total_seconds() / 60 + demands.lead_minutes
     which = "minutes of the window and of the lead for its hooks" if demands.lead_minutes else "minutes of the window"
     budget = compute_failure_budget_percent(demands, machine_count)
-    for key, what, asked, limit in (
+    for key, subject, asked, limit in (
         ("longest_window", which, minutes, rule.longest_window_minutes),
         ("failure_budget_percent", "percent of the machines that may fail", budget, rule.failure_budget_percent),
         (
@@ -193,7 +195,7 @@ def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) ->
         ),
     ):
         if limit is not None and asked > limit:
-            yield key, f"{asked:g} {what}, and {limit:g} are allowed"
+            yield key, f"{asked:g} {subject}, and {limit:g} are allowed"
 
 
 def compute_failure_budget_percent(demands: RunDemands, machine_count: int) -> float:
@@ -206,13 +208,13 @@ def compute_failure_budget_percent(demands: RunDemands, machine_count: int) -> f
 def _check_classifications(allowed: frozenset[Classification], demands: RunDemands) -> Iterator[tuple[str, str]]:
     if Classification.SECURITY in allowed:  # Security includes the fixes of extended support
         allowed |= {Classification.SECURITY_ESM}
-    words = ", ".join(sorted(allowed))
+    allowed_text = ", ".join(sorted(allowed))
     if others := sorted(demands.classifications - allowed):
-        yield "classifications", f"updates of the kind {', '.join(others)}, and allowed is {words}"
+        yield "classifications", f"updates of the kind {', '.join(others)}, and allowed is {allowed_text}"
     if RiskyOption.INCLUDE in demands.options:
-        yield "classifications", f"updates by name may be of any kind, and allowed is {words}"
+        yield "classifications", f"updates by name may be of any kind, and allowed is {allowed_text}"
     if RiskyOption.NEWEST in demands.options and Classification.OTHER not in allowed:
-        yield "classifications", f"the newest version may be more than a security fix, and allowed is {words}"
+        yield "classifications", f"the newest version may be more than a security fix, and allowed is {allowed_text}"
 
 
 def _find_least_at_once(rules: Sequence[PolicyRule], fleet: Sequence[Machine]) -> int | None:

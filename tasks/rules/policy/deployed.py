@@ -37,21 +37,24 @@ def describe_difference(deployed: Sequence[DeployedPolicy], here: Sequence[Polic
         here: the files that this process has read.
     """
     digests = {file.digest for file in here}
-    gaps = [(each, [file for file in each.files if file.digest not in digests]) for each in deployed]
+    gaps = [
+        (deployed_policy, [file for file in deployed_policy.files if file.digest not in digests])
+        for deployed_policy in deployed
+    ]
     if not gaps or any(not missing for _, missing in gaps):
         return ""
-    known = {file.path for file in here}
-    policy, missing = min(gaps, key=lambda gap: not any(file.path in known for file in gap[1]))
-    edited = next((file.path for file in missing if file.path in known), "")
+    paths = {file.path for file in here}
+    policy, missing = min(gaps, key=lambda gap: not any(file.path in paths for file in gap[1]))
+    edited = next((file.path for file in missing if file.path in paths), "")
     when = f"{policy.at:%Y-%m-%d %H:%M} UTC"
     if edited:
         return (
             f"the policy {edited} is not the one that `fleetpatch deploy` recorded on {when}: it was edited, or this "
             f"machine has another copy. Deploy again to let the edited one hold, or correct the copy"
         )
-    found = f"it reads {', '.join(file.path for file in here)}" if here else "it reads none"
+    files = f"it reads {', '.join(file.path for file in here)}" if here else "it reads none"
     return (
         f"the policy {missing[0].path}, which `fleetpatch deploy` recorded on {when}, is not read by this process: "
-        f"{found}. Set FLEETPATCH_CONFIGURATIONS to the folder of that file (with units: in worker.env) and restart; "
+        f"{files}. Set FLEETPATCH_CONFIGURATIONS to the folder of that file (with units: in worker.env) and restart; "
         f"on another machine, copy the file there. If it is to hold no more, deploy again"
     )

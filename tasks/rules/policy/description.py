@@ -17,7 +17,7 @@ def describe_limits(rule: PolicyRule) -> tuple[tuple[str, str], ...]:
         ("unreachable_percent", _describe_number(rule.unreachable_percent, "% of a run's machines")),
         ("at_once_percent", _describe_number(rule.at_once_percent, "% of the rule's machines")),
     )
-    return tuple((key, words) for key, words in limits if words)
+    return tuple((key, limit_text) for key, limit_text in limits if limit_text)
 
 
 def _describe_number(value: float | None, unit: str) -> str:

@@ -31,8 +31,10 @@ def fold_like_directory(name: str) -> str:
     without accents. Names that are different people at a directory may share a count.
     """
     decomposed = unicodedata.normalize("NFKD", fold_widely(name))
-    kept = (each for each in decomposed if each.isspace() or unicodedata.category(each) not in _IGNORED)
-    return " ".join("".join(kept).split())
+    characters = (
+        character for character in decomposed if character.isspace() or unicodedata.category(character) not in _IGNORED
+    )
+    return " ".join("".join(characters).split())
 
 
 def is_plain(name: str) -> bool:

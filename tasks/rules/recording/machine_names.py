@@ -18,8 +18,8 @@ def list_known_names(machine: Machine, records: Iterable[Mapping[str, object]]) 
         machine: as the inventory has it.
         records: what the machine has answered: of all records, "name" and "kernel" count.
     """
-    found = (*_list_inventory_names(machine), *_list_own_names(records))
-    return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in found if name.value.strip()))
+    names = (*_list_inventory_names(machine), *_list_own_names(records))
+    return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in names if name.value.strip()))
 
 
 def _list_inventory_names(machine: Machine) -> Iterator[KnownName]:

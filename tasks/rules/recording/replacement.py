@@ -75,8 +75,8 @@ def replace_names(document: object, known: Sequence[KnownName]) -> Replaced:
     replacer = _Replacer([*names, *first.list_learned()])
     result = replacer.replace(document)
     named = (name.value for name in known if name.kind in _NAME_KINDS and not is_address(name.value))
-    kept = dict.fromkeys(value for value in named if value.strip() and not is_replaceable(value))
-    return Replaced(result, replacer.count(), tuple(kept))
+    replaceable_values = dict.fromkeys(value for value in named if value.strip() and not is_replaceable(value))
+    return Replaced(result, replacer.count(), tuple(replaceable_values))
 
 
 def is_replaceable(value: str) -> bool:
@@ -168,7 +168,7 @@ class _Replacer:
 def _list_forms(value: str) -> tuple[str, ...]:
     """Return the spellings of a value: other cases, and the name by which NetBIOS knows a longer one."""
     short = value[:15] if len(value) > 15 and not is_address(value) and "." not in value else value
-    return tuple(dict.fromkeys(form for each in (value, short) for form in (each, each.upper(), each.casefold())))
+    return tuple(dict.fromkeys(form for name in (value, short) for form in (name, name.upper(), name.casefold())))
 
 
 def _build_pattern(value: str) -> str:

@@ -48,14 +48,14 @@ def parse_azure(text: str) -> RecurrenceRule | EveryHours:
         raise build_recurrence_error(
             text, head[0].strip(), f"is not possible: every 1 to {MAX_INTERVAL}", "Correct the number."
         )
-    unit, rest = head[2].lower(), text[head.end() :].strip()
+    unit, unit_text = head[2].lower(), text[head.end() :].strip()
     if unit == "week":
-        return RecurrenceRule(Frequency.WEEKLY, every, weekdays=_parse_weekdays(text, rest))
+        return RecurrenceRule(Frequency.WEEKLY, every, weekdays=_parse_weekdays(text, unit_text))
     if unit == "month":
-        return _parse_month(text, every, rest)
-    if rest:
+        return _parse_month(text, every, unit_text)
+    if unit_text:
         after = 'Nothing may follow days or hours. For certain days of the week write "Week Saturday,Sunday".'
-        raise build_recurrence_error(text, rest, f"can't be understood after {head[0].strip()!r}", after)
+        raise build_recurrence_error(text, unit_text, f"can't be understood after {head[0].strip()!r}", after)
     return EveryHours(every) if unit == "hour" else RecurrenceRule(Frequency.DAILY, every)
 
 
@@ -90,14 +90,14 @@ def _parse_weekday(text: str, name: str) -> int:
 
 
 def _parse_month_days(text: str, rest: str) -> tuple[int, ...]:
-    found = set()
+    numbers = set()
     for token in (part.strip() for part in rest.split(",")):
         match = _MONTH_DAY_PATTERN.fullmatch(token)
         if match is None or not 1 <= abs(int(match[1])) <= 31:
             remedy = 'Write day1 to day31, or day-1 for the last day; several as in "Month day23,day24".'
             raise build_recurrence_error(text, token, "is no day of a month", remedy)
-        found.add(int(match[1]))
-    return tuple(sorted(found))
+        numbers.add(int(match[1]))
+    return tuple(sorted(numbers))
 
 
 def _parse_offset(text: str, words: str) -> int:

@@ -123,7 +123,7 @@ def _parse_weekdays(text: str, field: str) -> tuple[Weekday, ...]:
 
 
 def _parse_numbers(text: str, field: str, name: str, allowed: range, names: Mapping[str, int]) -> tuple[int, ...]:
-    found: set[int] = set()
+    numbers: set[int] = set()
     for piece in field.split(","):
         match = _RANGE_PATTERN.fullmatch(piece)
         if match is None or (match[4] and not (match[1] or match[3])):
@@ -135,16 +135,16 @@ def _parse_numbers(text: str, field: str, name: str, allowed: range, names: Mapp
             raise build_recurrence_error(
                 text, piece, f"is no range for the {name}", "Write the smaller value first; steps from 1."
             )
-        found.update(range(first, last + 1, step))
-    return tuple(sorted(found))
+        numbers.update(range(first, last + 1, step))
+    return tuple(sorted(numbers))
 
 
 def _parse_value(text: str, token: str, name: str, allowed: range, names: Mapping[str, int]) -> int:
     number = int(token) if token.isascii() and token.isdigit() else names.get(token)
     if number is None or number not in allowed:
-        words = f" or {next(iter(names))} and so on" if names else ""
+        names_text = f" or {next(iter(names))} and so on" if names else ""
         raise build_recurrence_error(
-            text, token, f"is no {name}", f"Write {allowed.start} to {allowed.stop - 1}{words}."
+            text, token, f"is no {name}", f"Write {allowed.start} to {allowed.stop - 1}{names_text}."
         )
     return number
 

@@ -96,8 +96,8 @@ def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: dateti
         if ends is not None and begins + shift > ends:  # do not search a rule without dates beyond its end
             return
         days = [day for day in _iterate_period_days(whole, begins) if _is_matching_day(whole, day)]
-        found = [datetime.combine(day, moment) for day in days for moment in times]
-        for wall in _pick_positions(found, rule.positions):
+        times_of_period = [datetime.combine(day, moment) for day in days for moment in times]
+        for wall in _pick_positions(times_of_period, rule.positions):
             if wall >= earliest:
                 last = max(last, wall.year)
                 yield wall
@@ -179,5 +179,5 @@ def _count_month_days(day: date) -> int:
 def _pick_positions(found: list[datetime], positions: tuple[int, ...]) -> list[datetime]:
     if not positions:
         return found
-    places = {place - 1 if place > 0 else place + len(found) for place in positions}
-    return [found[place] for place in sorted(places) if 0 <= place < len(found)]
+    places = {position - 1 if position > 0 else position + len(found) for position in positions}
+    return [found[position] for position in sorted(places) if 0 <= position < len(found)]

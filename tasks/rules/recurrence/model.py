@@ -192,5 +192,5 @@ def build_recurrence_error(text: str, token: str, why: str, remedy: str = ACCEPT
         why: what is wrong; it follows the token in the message.
         remedy: what to write instead.
     """
-    place = f"recurrence {text!r}: " if token != text else "recurrence "
-    return RequestError(f"{place}{token!r} {why}", hint=remedy)
+    prefix = f"recurrence {text!r}: " if token != text else "recurrence "
+    return RequestError(f"{prefix}{token!r} {why}", hint=remedy)

@@ -151,9 +151,9 @@ def _require_valid_rule(text: str, rule: RecurrenceRule) -> None:
             ("BYSETPOS", "has nothing to choose from", "Add BYDAY or BYMONTHDAY, or leave it out."),
         ),
     )
-    for is_broken, words in faults:
+    for is_broken, fault in faults:
         if is_broken:
-            raise build_recurrence_error(text, *words)
+            raise build_recurrence_error(text, *fault)
 
 
 def _parse_number(text: str, parts: dict[str, str], name: str, most: int) -> int | None:
@@ -193,13 +193,13 @@ def _parse_weekdays(text: str, parts: dict[str, str]) -> tuple[Weekday, ...]:
 def _parse_list(
     text: str, parts: dict[str, str], name: str, parse_item: Callable[[str], _Item | None], remedy: str
 ) -> tuple[_Item, ...]:
-    found = set()
+    numbers = set()
     for token in parts[name].split(",") if name in parts else ():
         item = parse_item(token.strip())
         if item is None:
             raise build_recurrence_error(text, f"{name}={token}", "is not possible", remedy)
-        found.add(item)
-    return tuple(sorted(found))
+        numbers.add(item)
+    return tuple(sorted(numbers))
 
 
 def _parse_week_start(text: str, parts: dict[str, str]) -> int:

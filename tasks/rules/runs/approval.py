@@ -120,12 +120,12 @@ def _leave_out_updates(plan: MachinePlan, left_out: Mapping[str, str], note: str
         for update in plan.chosen
         if update.id in left_out
     )
-    kept = tuple(update for update in plan.chosen if update.id not in left_out)
-    return replace(plan, chosen=kept, skipped=(*plan.skipped, *out), notes=(*plan.notes, note))
+    updates = tuple(update for update in plan.chosen if update.id not in left_out)
+    return replace(plan, chosen=updates, skipped=(*plan.skipped, *out), notes=(*plan.notes, note))
 
 
 def _describe_differences(now: Mapping[str, str], items: Mapping[str, str]) -> str:
     new = sorted(f"{name} {version}" for name, version in now.items() if items.get(name) != version)
     gone = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
-    parts = [f"{join_first_names(names)} {what}" for names, what in ((new, "came in"), (gone, "went")) if names]
+    parts = [f"{join_first_names(names)} {verb}" for names, verb in ((new, "came in"), (gone, "went")) if names]
     return "; ".join(parts)

@@ -37,10 +37,10 @@ class PlanFigures:
 
 def compute_plan_figures(plans: Iterable[MachinePlan]) -> PlanFigures:
     """Return the total figures of a run's plans."""
-    found = tuple(plans)
-    busy = [plan for plan in found if plan.chosen]
+    plans_read = tuple(plans)
+    busy = [plan for plan in plans_read if plan.chosen]
     chosen = [update for plan in busy for update in plan.chosen]
-    answers = [predict_reboot(plan) for plan in found]
+    answers = [predict_reboot(plan) for plan in plans_read]
     fixed = collect_cves(chosen)
     return PlanFigures(
         machines=len(busy),
@@ -73,15 +73,15 @@ def explain_reboot(plan: MachinePlan) -> str:
             return _name_by_reason(u for u in plan.chosen if u.requires_reboot is None and u.reboot_reason)
         case YesNoUnknown.NO if needing:
             return f"the request allows none, although one is needed for {_name_by_reason(needing)}"
-    told = _name_by_reason(update for update in plan.chosen if update.reboot_reason)
-    return f"{told}; what the machine says after the installation decides" if told else ""
+    names_by_reason = _name_by_reason(update for update in plan.chosen if update.reboot_reason)
+    return f"{names_by_reason}; what the machine says after the installation decides" if names_by_reason else ""
 
 
 def _name_by_reason(updates: Iterable[Update]) -> str:
     names: dict[str, list[str]] = {}
     for update in updates:
         names.setdefault(update.reboot_reason, []).append(update.name)
-    groups = ((join_first_names(each, _MAX_NAMES), reason) for reason, each in names.items())
+    groups = ((join_first_names(update_names, _MAX_NAMES), reason) for reason, update_names in names.items())
     return "; ".join(f"{shown} ({reason})" if reason else shown for shown, reason in groups)
 
 

@@ -79,5 +79,5 @@ def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
 
 def _render_place(place: HookPoint) -> str:
     """Return a hook point in words: "before the run"."""
-    when, _, what = place.value.partition("_")
-    return f"{when} the {what}"
+    when, _, subject = place.value.partition("_")
+    return f"{when} the {subject}"

@@ -121,8 +121,10 @@ def _find_warnings(
         warnings.append(f"{count} can't be installed: {_join_updates_with_reasons(blocked)}")
     installed = any(result.state in PRESENT_UPDATE_STATES for result in results)
     if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED) and not reboot.mitigated_by:
-        words = "a reboot is still required" if reboot.state is RebootState.REQUIRED else "a reboot was only begun"
-        warnings.append(f"{words}: {reboot.reason}" if reboot.reason else words)
+        reboot_text = (
+            "a reboot is still required" if reboot.state is RebootState.REQUIRED else "a reboot was only begun"
+        )
+        warnings.append(f"{reboot_text}: {reboot.reason}" if reboot.reason else reboot_text)
     elif reboot and reboot.state is RebootState.UNKNOWN and installed:
         warnings.append(reboot.reason or "whether a reboot is needed is not known")
     if exceeded > 0:
@@ -167,8 +169,8 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
         else "nothing to install"
     )
     parts += [
-        f"{counts[state]} {words}"
-        for state, words in (
+        f"{counts[state]} {text}"
+        for state, text in (
             (UpdateState.SETUP_FAILED, "installed, but not set up"),
             (
                 UpdateState.BLOCKED,

@@ -103,11 +103,11 @@ def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment
     """
     if need.answer is not YesNoUnknown.YES:
         return need
-    found = [now] if need.since is None else [need.since, now]
+    times = [now] if need.since is None else [need.since, now]
     if previous is not None and previous.packages is not None and _is_same_boot(facts, previous.facts):
         earlier = previous.packages.reboot
-        found += [earlier.since or previous.at] if earlier.answer is YesNoUnknown.YES else []
-    since = min(found)
+        times += [earlier.since or previous.at] if earlier.answer is YesNoUnknown.YES else []
+    since = min(times)
     if facts is not None and facts.boot_epoch is not None:
         since = min(max(since, datetime.fromtimestamp(max(facts.boot_epoch, 0), UTC)), now)
     return replace(need, since=since)

@@ -65,13 +65,13 @@ def select_slots(machine_set: MachineSet, slots: Sequence[SetSlot], domains: Map
     Another inventory may know the same machines by another name of their set, or use the name for other machines. So
     the machine decides, and its update domain is that of this inventory.
     """
-    found: dict[str, SetSlot] = {}
+    slots_by_machine: dict[str, SetSlot] = {}
     for slot in slots:
         if slot.machine in machine_set.members and (
-            slot.machine not in found or (slot.set_name == machine_set.name and not slot.is_left)
+            slot.machine not in slots_by_machine or (slot.set_name == machine_set.name and not slot.is_left)
         ):
-            found[slot.machine] = replace(slot, domain=domains.get(slot.machine, ""))
-    return tuple(found.values())
+            slots_by_machine[slot.machine] = replace(slot, domain=domains.get(slot.machine, ""))
+    return tuple(slots_by_machine.values())
 
 
 def find_domain(machine_set: MachineSet, machine: Machine) -> str:
@@ -132,22 +132,24 @@ def _describe(situation: SetSituation, machine: str, run_id: str) -> str:
     slots = [slot for slot in situation.slots if slot.machine != machine or slot.run_id != run_id]
     held = {slot.machine for slot in slots}
     parts = [_describe_slot(slot, run_id, situation) for slot in slots]
-    parts += [f"{name} is not healthy: {why}" for name, why in situation.down.items() if name not in {*held, machine}]
+    parts += [
+        f"{name} is not healthy: {reason}" for name, reason in situation.down.items() if name not in {*held, machine}
+    ]
     more = [f"{len(parts) - _MAX_NAMED} more are out of service"] if len(parts) > _MAX_NAMED else []
     named = "; ".join([*parts[:_MAX_NAMED], *more])
     return f"set {situation.machine_set.name}: {f'{named} ({limit})' if named else limit}"
 
 
 def _describe_slot(slot: SetSlot, run_id: str, situation: SetSituation) -> str:
-    why = f": {slot.reason}" if slot.reason else ""
+    reason = f": {slot.reason}" if slot.reason else ""
     if slot.is_left:
         return describe_left_drained(slot)
     if slot.run_id == run_id:
-        return f"{slot.machine} is still out of service{why}" if why else f"{slot.machine} has its turn"
+        return f"{slot.machine} is still out of service{reason}" if reason else f"{slot.machine} has its turn"
     if slot.run_id in situation.abandoned:
         remedy = f"`fleetpatch resume {slot.run_id}`, or `fleetpatch resume {slot.run_id} --finalize`"
-        return f"run {slot.run_id} has {slot.machine}{why}, and no process executes it: {remedy}"
-    return f"run {slot.run_id} has {slot.machine}{why}"
+        return f"run {slot.run_id} has {slot.machine}{reason}, and no process executes it: {remedy}"
+    return f"run {slot.run_id} has {slot.machine}{reason}"
 
 
 def describe_left_drained(slot: SetSlot) -> str:

@@ -13,11 +13,11 @@ _DRAIN_KEY = re.compile(rf"{HookPoint.BEFORE_MACHINE}/set ([^/]+): drain/(.+)")
 
 def index_sets(sets: Sequence[MachineSet]) -> Mapping[str, tuple[MachineSet, ...]]:
     """Return the sets of each machine that is in one, in the order of the inventory."""
-    found: dict[str, tuple[MachineSet, ...]] = {}
-    for each in sets:
-        for name in each.members:
-            found[name] = (*found.get(name, ()), each)
-    return found
+    sets_by_machine: dict[str, tuple[MachineSet, ...]] = {}
+    for machine_set in sets:
+        for name in machine_set.members:
+            sets_by_machine[name] = (*sets_by_machine.get(name, ()), machine_set)
+    return sets_by_machine
 
 
 def build_set_hooks(sets: Sequence[MachineSet]) -> tuple[Hook, ...]:
@@ -25,9 +25,15 @@ def build_set_hooks(sets: Sequence[MachineSet]) -> tuple[Hook, ...]:
 
     Their names have a colon, so they differ from the names of all hooks of requests.
     """
-    drains = [_build_hook(each, "drain", HookPoint.BEFORE_MACHINE, each.drain) for each in sets if each.drain]
+    drains = [
+        _build_hook(machine_set, "drain", HookPoint.BEFORE_MACHINE, machine_set.drain)
+        for machine_set in sets
+        if machine_set.drain
+    ]
     undrains = [
-        _build_hook(each, "undrain", HookPoint.AFTER_MACHINE, each.undrain) for each in reversed(sets) if each.undrain
+        _build_hook(machine_set, "undrain", HookPoint.AFTER_MACHINE, machine_set.undrain)
+        for machine_set in reversed(sets)
+        if machine_set.undrain
     ]
     return (*drains, *undrains)
 
@@ -58,7 +64,7 @@ def find_forgotten_drains(known: Collection[str], entries: Iterable[JournalEntry
         known: the keys of the hooks that the machine has now.
         entries: the machine's journal.
     """
-    found = []
+    hooks = []
     keys = dict.fromkeys((entry.key, entry.mark) for entry in entries)
     for key, mark in keys:
         drained = _DRAIN_KEY.fullmatch(key)
@@ -69,5 +75,5 @@ def find_forgotten_drains(known: Collection[str], entries: Iterable[JournalEntry
                 "Look whether the machine is in service, and bring it back by hand if it is not. "
                 "Then say `fleetpatch sets release` with its name."
             )
-            found.append(Finding(f"set {drained[1]}: drain", FindingLevel.WARN, message, remedy))
-    return tuple(found)
+            hooks.append(Finding(f"set {drained[1]}: drain", FindingLevel.WARN, message, remedy))
+    return tuple(hooks)

@@ -11,10 +11,10 @@ def check_slot(wanted: SetSlot, present: Sequence[SetSlot], may_take: Callable[[
 
     A slot of the machine that a run which is over has left is no reason: it is taken over.
     """
-    same = [each for each in present if each.machine == wanted.machine]
-    if any((each.set_name, each.run_id) == (wanted.set_name, wanted.run_id) for each in same):
+    same = [slot for slot in present if slot.machine == wanted.machine]
+    if any((slot.set_name, slot.run_id) == (wanted.set_name, wanted.run_id) for slot in same):
         return ""
-    other = next((each for each in same if each.run_id != wanted.run_id and not each.is_left), None)
+    other = next((slot for slot in same if slot.run_id != wanted.run_id and not slot.is_left), None)
     if other is not None:
         return f"set {other.set_name}: run {other.run_id} has {other.machine}"
     return may_take(wanted.set_name)(present)
@@ -22,7 +22,7 @@ def check_slot(wanted: SetSlot, present: Sequence[SetSlot], may_take: Callable[[
 
 def find_taken_over(machine: str, present: Sequence[SetSlot]) -> tuple[SetSlot, ...]:
     """Return the slots that the next run of a machine takes over: of its runs that are over, in all sets."""
-    return tuple(each for each in present if each.machine == machine and each.is_left)
+    return tuple(slot for slot in present if slot.machine == machine and slot.is_left)
 
 
 def build_stored_slot(wanted: SetSlot, present: Sequence[SetSlot]) -> SetSlot:

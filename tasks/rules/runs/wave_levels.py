@@ -27,7 +27,9 @@ def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet],
     before = _build_jump_graph(machines)
     levels = _compute_depths(_add_role_orders(before, machines, sets, roles))
     last = max(levels.values(), default=0) + 1
-    return {each.name: last if each.transport is TransportKind.LOCAL else levels[each.name] for each in machines}
+    return {
+        machine.name: last if machine.transport is TransportKind.LOCAL else levels[machine.name] for machine in machines
+    }
 
 
 def find_members_of_later_roles(
@@ -35,7 +37,9 @@ def find_members_of_later_roles(
 ) -> frozenset[str]:
     """Return the machines in whose sets another of these machines has its turn before, because of its role."""
     by_name = {machine.name: machine for machine in machines}
-    return frozenset(name for each in sets for group in _group_by_role(each, by_name, roles)[1:] for name in group)
+    return frozenset(
+        name for machine_set in sets for group in _group_by_role(machine_set, by_name, roles)[1:] for name in group
+    )
 
 
 def _build_jump_graph(machines: Sequence[Machine]) -> _Graph:
@@ -60,7 +64,11 @@ def _add_role_orders(
 ) -> _Graph:
     """Return the graph with the orders of all sets, except those that would make a circle."""
     by_name = {machine.name: machine for machine in machines}
-    orders = {each.name: edges for each in sets if (edges := dict(_iterate_role_edges(each, by_name, roles)))}
+    orders = {
+        machine_set.name: edges
+        for machine_set in sets
+        if (edges := dict(_iterate_role_edges(machine_set, by_name, roles)))
+    }
     while True:
         graph = {name: list(others) for name, others in before.items()}
         for edges in orders.values():
@@ -103,8 +111,8 @@ def _find_circle(graph: _Graph) -> list[str]:
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        found: list[str] = error.args[1]
-        return found
+        circle: list[str] = error.args[1]
+        return circle
     return []
 
 

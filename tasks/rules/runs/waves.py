@@ -100,19 +100,19 @@ def build_waves(
     no_canaries = find_members_of_later_roles(machines, sets, roles)
     size = policy.size or _compute_share(len(machines), policy.percent)
     canaries = count_canaries(len(machines), policy)
-    found: list[Wave] = []
+    waves: list[Wave] = []
     for level in sorted(set(levels.values())):
         here = [machine for machine in machines if levels[machine.name] == level]
         early = _interleave_locations([each for each in here if each.name not in no_canaries])[:canaries]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
-        rest = [machine for machine in here if machine.name not in early_names]
+        later_machines = [machine for machine in here if machine.name not in early_names]
         for group in _split_by_location(early, policy):
-            found.append(_build_wave(len(found) + 1, group, canary=True))
-        for group in _split_by_location(rest, policy):
+            waves.append(_build_wave(len(waves) + 1, group, canary=True))
+        for group in _split_by_location(later_machines, policy):
             for begin in range(0, len(group), size):
-                found.append(_build_wave(len(found) + 1, group[begin : begin + size], canary=False))
-    return tuple(found)
+                waves.append(_build_wave(len(waves) + 1, group[begin : begin + size], canary=False))
+    return tuple(waves)
 
 
 def count_canaries(machines: int, policy: WavePolicy) -> int:
@@ -139,8 +139,13 @@ def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
 def _interleave_locations(machines: Sequence[Machine]) -> list[Machine]:
     """Return the machines in turn by location: first one of each location, then a second one of each, and so on."""
     places = _group_by_location(machines)
-    longest = max((len(place) for place in places), default=0)
-    return [place[turn] for turn in range(longest) for place in places if turn < len(place)]
+    longest = max((len(location_machines) for location_machines in places), default=0)
+    return [
+        location_machines[turn]
+        for turn in range(longest)
+        for location_machines in places
+        if turn < len(location_machines)
+    ]
 
 
 def _split_by_location(machines: Sequence[Machine], policy: WavePolicy) -> list[list[Machine]]:

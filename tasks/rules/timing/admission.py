@@ -96,9 +96,9 @@ def compute_last_start(window: Window, policy: RebootPolicy, reserve_seconds: fl
 
 def describe_freeze(freeze: Freeze, window: Window) -> str:
     """Return in words which freeze prevents a window."""
-    why = f"{freeze.reason}, " if freeze.reason else ""
+    reason = f"{freeze.reason}, " if freeze.reason else ""
     return (
-        f"frozen: {why}from {_format_date_and_time(freeze.start, window.zone)} "
+        f"frozen: {reason}from {_format_date_and_time(freeze.start, window.zone)} "
         f"to {_format_date_and_time(freeze.end, window.zone)}; "
         f"the window is {describe_window(window)}"
     )
@@ -115,13 +115,13 @@ def _format_date_and_time(moment: datetime, zone: str) -> str:
 def _describe_missed_window(
     window: Window, now: datetime, last_start: datetime, policy: RebootPolicy, reserve_seconds: float
 ) -> str:
-    kept = f" ({describe_cut_off(window, policy, reserve_seconds)})" if last_start < window.end else ""
+    cut_off_text = f" ({describe_cut_off(window, policy, reserve_seconds)})" if last_start < window.end else ""
     late = (now - last_start).total_seconds()
     ago = f"{format_duration(late)} after" if late >= 1 else "which is"
     return (
         f"window missed: it was {describe_window(window)}; "
         f"the run started at {_format_date_and_time(now, window.zone)}, "
-        f"{ago} the last moment to begin anything, {format_time_with_zone(last_start, window.zone)}{kept}"
+        f"{ago} the last moment to begin anything, {format_time_with_zone(last_start, window.zone)}{cut_off_text}"
     )
 
 

@@ -82,18 +82,18 @@ def find_missed_window(
 def _build_missed_window(window: Window, run: ScheduledRun | None) -> MissedWindow:
     introduction = f"no run used the window {describe_window(window)}: "
     if run is None:
-        why = "Prefect made none (was its server or its scheduler off, or the deployment paused?)"
-        return MissedWindow(f"{introduction}{why}", "")
+        cause = "Prefect made none (was its server or its scheduler off, or the deployment paused?)"
+        return MissedWindow(f"{introduction}{cause}", "")
     message = f": {run.message}" if run.message else ""
     match run.state:
         case FlowRunState.WAITING:
-            why = f"flow run {run.name} was never started (is a worker online?)"
+            cause = f"flow run {run.name} was never started (is a worker online?)"
         case FlowRunState.PENDING:
-            why = f"flow run {run.name} is stuck as Pending"
+            cause = f"flow run {run.name} is stuck as Pending"
         case FlowRunState.CANCELLED_BY_LIMIT:
-            why = f"Prefect cancelled flow run {run.name} while an earlier run of its deployment counted as running"
+            cause = f"Prefect cancelled flow run {run.name} while an earlier run of its deployment counted as running"
         case FlowRunState.CANCELLED:
-            why = f"flow run {run.name} was cancelled in Prefect before it began{message}"
+            cause = f"flow run {run.name} was cancelled in Prefect before it began{message}"
         case _:
-            why = f"flow run {run.name} failed before it used the window{message}"
-    return MissedWindow(f"{introduction}{why}", run.id)
+            cause = f"flow run {run.name} failed before it used the window{message}"
+    return MissedWindow(f"{introduction}{cause}", run.id)

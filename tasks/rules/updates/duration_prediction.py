@@ -21,8 +21,8 @@ def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> 
         default_rates: the rates of a machine on which nothing was measured.
         lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
     """
-    found = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
-    good = {measure: value for measure, value in found.items() if value is not None and isfinite(value) and value > 0}
+    learned = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
+    good = {measure: value for measure, value in learned.items() if value is not None and isfinite(value) and value > 0}
     if not good:
         return default_rates
     basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
@@ -90,6 +90,6 @@ def predict_typical_durations(
 
 def estimate_download_bytes(updates: Sequence[Update]) -> float:
     """Return the bytes to download. An unknown size counts as the mean of the known sizes."""
-    known = [update.size_bytes for update in updates if update.size_bytes is not None]
-    mean = sum(known) / len(known) if known else _DEFAULT_UPDATE_BYTES
-    return sum(known) + mean * (len(updates) - len(known))
+    known_sizes = [update.size_bytes for update in updates if update.size_bytes is not None]
+    mean = sum(known_sizes) / len(known_sizes) if known_sizes else _DEFAULT_UPDATE_BYTES
+    return sum(known_sizes) + mean * (len(updates) - len(known_sizes))

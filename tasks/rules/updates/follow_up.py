@@ -32,8 +32,8 @@ def find_new_updates(before: PackageState, after: PackageState) -> tuple[Update,
 
     An update that was installed and is offered again is not among them: it is not installed again and again.
     """
-    known = {update.id for update in before.updates}
-    return tuple(update for update in after.updates if update.id not in known)
+    earlier_ids = {update.id for update in before.updates}
+    return tuple(update for update in after.updates if update.id not in earlier_ids)
 
 
 def select_new_updates(
@@ -68,7 +68,7 @@ def join_plans(first: MachinePlan, second: MachinePlan) -> MachinePlan:
     """Return the plan of both rounds."""
     one, two = first.prediction, second.prediction
     names = join_first_names([update.name for update in second.chosen])
-    known = first.download_bytes is not None and second.download_bytes is not None
+    are_bytes_known = first.download_bytes is not None and second.download_bytes is not None
     return replace(
         first,
         chosen=(*first.chosen, *second.chosen),
@@ -81,7 +81,7 @@ def join_plans(first: MachinePlan, second: MachinePlan) -> MachinePlan:
             basis=one.basis,
         ),
         notes=(*first.notes, f"offered only after the first installation, in a second round: {names}"),
-        download_bytes=(first.download_bytes or 0) + (second.download_bytes or 0) if known else None,
+        download_bytes=(first.download_bytes or 0) + (second.download_bytes or 0) if are_bytes_known else None,
     )
 
 
@@ -89,8 +89,12 @@ def join_installs(first: InstallResult, second: InstallResult | None) -> Install
     """Return the result of both rounds; ``second`` is None if that round began nothing."""
     if second is None:
         return first
-    errors = [each.error for each in (first, second) if each.error is not None]
-    measured = [each for each in (first, second) if each.staged_bytes is not None and each.staged_seconds is not None]
+    errors = [install_result.error for install_result in (first, second) if install_result.error is not None]
+    measured = [
+        install_result
+        for install_result in (first, second)
+        if install_result.staged_bytes is not None and install_result.staged_seconds is not None
+    ]
     return replace(
         second,
         results=(*first.results, *second.results),

@@ -21,12 +21,12 @@ def find_new_packages(changes: Mapping[str, str], packages: PackageState) -> tup
         changes: update id -> version after the installation, from the simulation of exactly the chosen updates.
         packages: the package state from which they were chosen.
     """
-    known = {update.id for update in packages.updates}
+    update_ids = {update.id for update in packages.updates}
     archs = {update.arch for update in packages.updates} - {""}
     updates = (
         _build_new_package(update_id, version, archs)
         for update_id, version in sorted(changes.items())
-        if update_id not in known
+        if update_id not in update_ids
     )
     return tuple(
         UpdateResult(update, UpdateState.NOT_SELECTED, _REASON)

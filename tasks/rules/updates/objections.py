@@ -60,21 +60,23 @@ def find_objections(
     """
     ids = {update.id for update in chosen}
     lead = "the package manager would not install it: "
-    found = [*_find_forbidden_changes(ids, simulation, packages, selection, left_out)]
-    found += _find_forbidden_removals(simulation, packages, selection)
+    objections = [*_find_forbidden_changes(ids, simulation, packages, selection, left_out)]
+    objections += _find_forbidden_removals(simulation, packages, selection)
     if simulation.removals and not allow_removals:
         names = ", ".join(sorted(simulation.removals))
-        found.append(_Objection(f"it would remove {names}, and removals are not allowed", simulation.removals))
+        objections.append(_Objection(f"it would remove {names}, and removals are not allowed", simulation.removals))
     if simulation.refusal:
         holds = _find_holds_in_the_way(simulation, packages)
         note = f" ({join_first_names(holds)}: on hold on the machine)" if holds else ""
-        found.insert(0, _Objection(f"{lead}{simulation.refusal}{note}", is_by_person=bool(holds)))
+        objections.insert(0, _Objection(f"{lead}{simulation.refusal}{note}", is_by_person=bool(holds)))
     return Objections(
-        refused={each: f"{lead}{words}" for each, words in simulation.refused.items() if each in ids},
-        reasons=tuple(each.reason for each in found),
-        unwanted=frozenset(package for each in found for package in each.packages),
+        refused={name: f"{lead}{reason}" for name, reason in simulation.refused.items() if name in ids},
+        reasons=tuple(name.reason for name in objections),
+        unwanted=frozenset(package for name in objections for package in name.packages),
         named=frozenset(simulation.named),
-        state=UpdateState.EXCLUDED if found and all(each.is_by_person for each in found) else UpdateState.BLOCKED,
+        state=UpdateState.EXCLUDED
+        if objections and all(name.is_by_person for name in objections)
+        else UpdateState.BLOCKED,
     )
 
 
@@ -113,9 +115,9 @@ def _find_forbidden_changes(
             reason = f"it would also change {result.update.name}: {result.reason}"
             yield _Objection(reason, (update_id,), result.state is UpdateState.EXCLUDED)
         elif update_id not in pending:  # a new package, or a dependency
-            why = _check_package_names(_list_possible_names(update_id, archs), packages, selection)
-            if why:
-                yield _Objection(f"it would also change {update_id}: {why}", (update_id,), is_by_person=True)
+            objection = _check_package_names(_list_possible_names(update_id, archs), packages, selection)
+            if objection:
+                yield _Objection(f"it would also change {update_id}: {objection}", (update_id,), is_by_person=True)
 
 
 def _find_forbidden_removals(
@@ -124,9 +126,9 @@ def _find_forbidden_removals(
     """Yield an objection for each removal of an excluded or held package. It is never allowed."""
     archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
     for name in sorted(simulation.removals):
-        why = _check_package_names(_list_possible_names(name, archs), packages, selection)
-        if why:
-            yield _Objection(f"it would remove {name}: {why}", (name,), is_by_person=True)
+        objection = _check_package_names(_list_possible_names(name, archs), packages, selection)
+        if objection:
+            yield _Objection(f"it would remove {name}: {objection}", (name,), is_by_person=True)
 
 
 def _check_package_names(names: set[str], packages: PackageState, selection: Selection) -> str:

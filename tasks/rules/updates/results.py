@@ -171,8 +171,8 @@ def _build_update_result(
         if changed_by and ran is None:
             reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {others}"
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
-        words = _describe_transaction_end(ran, update) if ran else not_attempted_reason
-        detail = f": {words}" if words else ""
+        reason_text = _describe_transaction_end(ran, update) if ran else not_attempted_reason
+        detail = f": {reason_text}" if reason_text else ""
         detail += f"; {others}" if changed_by else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)

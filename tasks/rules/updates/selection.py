@@ -129,9 +129,9 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
     if any(has_matching_name(mask, update) for mask in selection.include):
         return update
     older = update.older_versions
-    known = older.index(update.security_version) + 1 if update.security_version in older else len(older)
+    number = older.index(update.security_version) + 1 if update.security_version in older else len(older)
     secure = replace(update, available=update.security_version, security_version="", vendor_change="")
-    return replace(secure, older_versions=older[known:])
+    return replace(secure, older_versions=older[number:])
 
 
 def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Update:
@@ -140,8 +140,8 @@ def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Upda
         return update
     for number, version in enumerate(update.older_versions, start=1):
         if (update.name, version) in frozen.updates:
-            rest = update.older_versions[number:]
-            return replace(update, available=version, security_version="", older_versions=rest)
+            other_versions = update.older_versions[number:]
+            return replace(update, available=version, security_version="", older_versions=other_versions)
     return update
 
 
@@ -194,7 +194,7 @@ def _check_severity(update: Update, selection: Selection) -> str:
         return ""
     if any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
-    asked = ", ".join(each for each in Severity if each in severities)
+    asked = ", ".join(severity for severity in Severity if severity in severities)
     return f"severity {update.severity or Severity.UNSPECIFIED} is not selected (selected: {asked})"
 
 
@@ -279,5 +279,5 @@ def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
 
 
 def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
-    found = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
-    return list({old.id: old for old in found}.values())
+    replaced = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
+    return list({old.id: old for old in replaced}.values())

@@ -25,16 +25,16 @@ def describe_server_products(updates: Iterable[Update]) -> tuple[str, ...]:
     Args:
         updates: the chosen updates of a machine.
     """
-    found: dict[str, list[str]] = {}
+    names_by_product: dict[str, list[str]] = {}
     for update in updates:
         title = update.title or update.name
         if _CLIENT_PATTERN.search(title):
             continue
         for product, pattern in _PRODUCTS:
             if pattern.search(title):
-                found.setdefault(product, []).append(update.name)
+                names_by_product.setdefault(product, []).append(update.name)
     return tuple(
         f"updates of {product}: {join_first_names(names)}; they may stop its services while they are installed; for a "
         f"run of their own, exclude *{product}* here"
-        for product, names in found.items()
+        for product, names in names_by_product.items()
     )

@@ -158,8 +158,8 @@ class _CulpritSearch:
         if not units or not self._find_objections(units):
             self._installable = units
         for rank in sorted(set(map(_rank_unit, units))) if not self._installable else ():
-            rest, suspects = self._set_suspects_aside([unit for unit in units if _rank_unit(unit) == rank])
-            self._add_installable(rest, expects_success=True)
+            remaining, suspects = self._set_suspects_aside([unit for unit in units if _rank_unit(unit) == rank])
+            self._add_installable(remaining, expects_success=True)
             self._add_installable(suspects, expects_success=False)
         while again := [each for each in self._retryable if each[1] < len(self._installable)]:
             self._retryable.remove(again[0])
@@ -173,18 +173,18 @@ class _CulpritSearch:
         keep: set[str] = set()
         while rest:
             units = [*self._installable, *rest]
-            found = self._find_objections(units, keep)
-            named = _find_units(rest, found.named | found.refused.keys())
+            objections = self._find_objections(units, keep)
+            named = _find_units(rest, objections.named | objections.refused.keys())
             if not named:
-                named_packages, found = found.named, self._find_objections(units)
-                named = _find_units(rest, found.named | found.refused.keys())
-                unwanted = (found.unwanted | named_packages) - keep - {update.id for update in _join(units)}
-                if not found or (not named and not unwanted):
+                named_packages, objections = objections.named, self._find_objections(units)
+                named = _find_units(rest, objections.named | objections.refused.keys())
+                unwanted = (objections.unwanted | named_packages) - keep - {update.id for update in _join(units)}
+                if not objections or (not named and not unwanted):
                     break
                 keep |= unwanted
             for unit in named:
-                if any(update.id in found.refused for update in unit):
-                    self._leave_out(unit, found)
+                if any(update.id in objections.refused for update in unit):
+                    self._leave_out(unit, objections)
                 else:
                     suspects.append(unit)
             rest = [unit for unit in rest if unit not in named]

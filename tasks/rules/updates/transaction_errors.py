@@ -49,12 +49,13 @@ def find_unattributed_errors(
         own = [result for result in results if result.update.id in ran.updates]
         parts = [part for part in ran.detail.split("; ") if part]
         again = (each.update for each in own if each.state is UpdateState.FAILED or last[each.update.id] is not ran)
-        known = (*reasons, *(find_setup_error(update, ran) for update in again))
+        known_texts = (*reasons, *(find_setup_error(update, ran) for update in again))
         installed = [result.update for result in own if result.state is UpdateState.INSTALLED]
         errors |= dict.fromkeys(
             part
             for part in parts
-            if not any(part in words for words in known) and not any(_is_waiting(update, part) for update in installed)
+            if not any(part in text for text in known_texts)
+            and not any(_is_waiting(update, part) for update in installed)
         )
         if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own):
             errors[f"exit code {ran.exit_code}"] = None
@@ -135,7 +136,9 @@ _BEFORE_NAME = r"(?<![\w.+-])"
 
 
 def _build_version_pattern(update: Update) -> str:
-    versions = "|".join(re.escape(each.rpartition(":")[2]) for each in (update.available, update.installed) if each)
+    versions = "|".join(
+        re.escape(version.rpartition(":")[2]) for version in (update.available, update.installed) if version
+    )
     arch = r"\w+" if update.arch in {"", "noarch"} else f"(?:{re.escape(update.arch)}|noarch)"
     return rf"-(?:[0-9]+:)?(?:{versions})(?:\.{arch}(?!\w)|(?!\.\w))"
 

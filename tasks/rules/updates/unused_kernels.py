@@ -53,13 +53,15 @@ def choose_unused_kernels(
     for image in images:
         if any(own.flavour == image.flavour and own.rank < image.rank for own in running):
             return KernelChoice(obstacle=f"kernel {image.kernel} is installed, {kernels.running} is running")
-    kept = {(flavour, rank) for flavour, found in ranks.items() for rank in sorted(found)[-KEPT_KERNELS:]}
+    kept_ranks = {
+        (flavour, rank) for flavour, flavour_ranks in ranks.items() for rank in sorted(flavour_ranks)[-KEPT_KERNELS:]
+    }
     running_kernels = {package.kernel for package in kernels.packages if package.is_running}
     unused = [
         package
         for package in kernels.packages
         if package.rank in ranks[package.flavour]
-        and (package.flavour, package.rank) not in kept
+        and (package.flavour, package.rank) not in kept_ranks
         and package.kernel not in running_kernels
     ]
     staying = {package.kernel for package in unused if not _may_be_removed(package, held, excluded)}

@@ -158,21 +158,23 @@ def _read_final_versions(
 
 def _with_overrun_reason(context: MachineContext, install_log: InstallLog, result: UpdateResult) -> UpdateResult:
     """Return a result with a reason if its transaction ended after the window's end."""
-    for each in install_log.transactions:
-        passed = compute_overrun_seconds(context.window, each.ended_at) if each.ended_at is not None else 0.0
+    for transaction in install_log.transactions:
+        passed = (
+            compute_overrun_seconds(context.window, transaction.ended_at) if transaction.ended_at is not None else 0.0
+        )
         if (
-            result.update.id in each.updates
+            result.update.id in transaction.updates
             and passed > 0
-            and each.started_at is not None
-            and each.ended_at is not None
+            and transaction.started_at is not None
+            and transaction.ended_at is not None
         ):
-            took = (each.ended_at - each.started_at).total_seconds()
-            why = (
+            took = (transaction.ended_at - transaction.started_at).total_seconds()
+            reason = (
                 f"its transaction passed the window's end by {passed:.0f} s: it took {took:.0f} s, about "
-                f"{install_log.find_predicted_seconds(each.number):.0f} s were expected, "
+                f"{install_log.find_predicted_seconds(transaction.number):.0f} s were expected, "
                 "and a transaction that has begun is never interrupted"
             )
-            return replace(result, reason="; ".join(filter(None, (result.reason, why))))
+            return replace(result, reason="; ".join(filter(None, (result.reason, reason))))
     return result
 
 

@@ -210,8 +210,8 @@ def _describe_available_time(transaction: Transaction) -> str:
     """Return in words how long a transaction takes and when it had to begin."""
     latest = transaction.latest_start if transaction.stop_at is None else transaction.stop_at
     until = datetime.fromtimestamp(latest, UTC)
-    what = "could have begun until" if transaction.stop_at is None else "had time until"
-    return f"it needs about {transaction.predicted_seconds:.0f} s and {what} {until:%H:%M:%S} UTC"
+    verb = "could have begun until" if transaction.stop_at is None else "had time until"
+    return f"it needs about {transaction.predicted_seconds:.0f} s and {verb} {until:%H:%M:%S} UTC"
 
 
 def parse_number(value: object, default: float) -> float:

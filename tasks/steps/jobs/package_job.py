@@ -161,10 +161,10 @@ class JobProgressReporter:
             )
         elif event.get("kind") == "progress":
             share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
-            what = str(event.get("update") or event.get("action") or "")[:60]
+            subject = str(event.get("update") or event.get("action") or "")[:60]
             verb = "downloading" if self._is_downloading else self._verb
             fraction = (self._ended_count + share) / self._update_count
-            self._report(fraction, f"{verb} {what}{self._describe_place(fraction)}")
+            self._report(fraction, f"{verb} {subject}{self._describe_place(fraction)}")
 
     def _describe_place(self, fraction: float) -> str:
         """Return which update it is. Package managers tell a percentage of the transaction, so it is about right."""

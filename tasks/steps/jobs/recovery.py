@@ -32,8 +32,8 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     """
     if not context.state.was_started:
         return ()
-    wanted = journal.build_job_id(context.run.id, context.name, kind.value, number)
-    entry = _find_start(context, wanted)
+    job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
+    entry = _find_start(context, job_id)
     if entry is None:
         return ()
     try:
@@ -44,7 +44,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
             machine=context.name,
             hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
         ) from error
-    return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
+    return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, job_id) else parts
 
 
 def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
@@ -61,8 +61,8 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tupl
     """
     if not find_submitted_transactions(context, kind, 0):
         return ()
-    wanted = journal.build_job_id(context.run.id, context.name, kind.value, 0)
-    entry = _find_start(context, wanted)
+    job_id = journal.build_job_id(context.run.id, context.name, kind.value, 0)
+    entry = _find_start(context, job_id)
     parts = entry.detail.get("transactions") if entry else None
     if not isinstance(parts, Mapping):
         return ()
@@ -97,12 +97,12 @@ def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
         return ""
     entries = context.records.read_entries(context.run.id, context.name)
     ordered = [
-        each.key
-        for each in entries
-        if each.mark is JournalMark.BEFORE
-        and each.act == "reboot"
-        and each.detail.get("early") is early
-        and each.detail.get("round", 0) == context.state.follow_up_count
+        entry.key
+        for entry in entries
+        if entry.mark is JournalMark.BEFORE
+        and entry.act == "reboot"
+        and entry.detail.get("early") is early
+        and entry.detail.get("round", 0) == context.state.follow_up_count
     ]
     return ordered[-1] if ordered else ""
 

@@ -81,8 +81,8 @@ def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clo
         TransportError: the machine could not be asked: a part may have been removed. It can be repeated.
         ProtocolViolation: its answer is not valid.
     """
-    told: dict[str, str | tuple[str, ...]] = {"remove": "yes", "claim": seen.lock_fields, "jobs": seen.jobs}
-    return _run_script(machine, transport, clock, {**told, "broker": broker_key}, read_only=False)
+    parameters: dict[str, str | tuple[str, ...]] = {"remove": "yes", "claim": seen.lock_fields, "jobs": seen.jobs}
+    return _run_script(machine, transport, clock, {**parameters, "broker": broker_key}, read_only=False)
 
 
 def _run_script(
@@ -94,7 +94,7 @@ def _run_script(
     if not locks and not _select(records, "refused"):
         raise ProtocolViolation("it does not say who has its lock", machine=machine)
     jobs = _select(records, "job")
-    holders = (*(each.get("run") for each in (*locks, *jobs)),)
+    holders = (*(record.get("run") for record in (*locks, *jobs)),)
     runs = dict.fromkeys(split_lock_holder(holder)[0] for holder in holders)
     return Remains(
         found=_read_things(records, "item"),
@@ -104,8 +104,8 @@ def _run_script(
         runs=tuple(run for run in runs if run),
         jobs=tuple(str(job.get("id")) for job in jobs),
         lock_fields=" ".join(str(locks[0].get(name, "")) for name in ("run", "attempt", "until")) if locks else "",
-        refusal=str(next((each.get("why") for each in _select(records, "refused")), "") or ""),
-        restored=tuple(f"{each.get('unit')}: {each.get('how')}" for each in _select(records, "updater")),
+        refusal=str(next((record.get("why") for record in _select(records, "refused")), "") or ""),
+        restored=tuple(f"{record.get('unit')}: {record.get('how')}" for record in _select(records, "updater")),
         has_changed=bool(_select(records, "changed")),
     )
 
@@ -116,6 +116,6 @@ def _select(records: Sequence[ScriptRecord], kind: str) -> list[ScriptRecord]:
 
 def _read_things(records: Sequence[ScriptRecord], kind: str) -> tuple[Remain, ...]:
     return tuple(
-        Remain(str(each.get("what") or ""), str(each.get("path") or ""), str(each.get("why") or ""))
-        for each in _select(records, kind)
+        Remain(str(record.get("what") or ""), str(record.get("path") or ""), str(record.get("why") or ""))
+        for record in _select(records, kind)
     )

@@ -178,12 +178,12 @@ def read_facts(
         clock_error_seconds=abs(answered.timestamp() - asked.timestamp()) / 2,
         privilege=rights.way,
         managers=rank_managers(
-            {found.name: found.program for found in _parse_records(answer, "manager", _ManagerRecord)},
+            {record.name: record.program for record in _parse_records(answer, "manager", _ManagerRecord)},
             (system.id, *system.like.split()),
         ),
         job_runner=runner.name,
         can_reboot=runner.can_reboot,
-        disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
+        disks=tuple(_to_disk(record) for record in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
         boot_epoch=None if uptime is None else epoch - uptime,
         findings=(*_check_rights(rights), *parse_findings(answer)),
@@ -260,7 +260,8 @@ def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
     require_count(len(answer.find_records("finding")), MAX_FINDINGS, "findings")
     records = _parse_records(answer, "finding", _FindingRecord)
     return tuple(
-        Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records
+        Finding(record.check, _LEVELS[record.level], _limit(record.message), _limit(record.remedy))
+        for record in records
     )
 
 
@@ -293,7 +294,7 @@ def _parse_services(answer: ScriptResult) -> Services:
     service_listeners = find_service_listeners(sockets, ports.ephemeral, ports.reserved)
     return Services(
         failed=_parse_names(answer, "service"),
-        listening=tuple(dict.fromkeys(each.name for each in service_listeners)),
+        listening=tuple(dict.fromkeys(listener.name for listener in service_listeners)),
         known=services_record.failed_known or services_record.listening_known,
         listeners=service_listeners,
         running=tuple(services_record.running),
@@ -305,18 +306,18 @@ def _parse_services(answer: ScriptResult) -> Services:
 
 
 def _parse_names(answer: ScriptResult, kind: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found.name for found in _parse_records(answer, kind, _NamedRecord)))
+    return tuple(dict.fromkeys(record.name for record in _parse_records(answer, kind, _NamedRecord)))
 
 
 def _parse_single_record(answer: ScriptResult, kind: str, model: type[_RecordType]) -> _RecordType:
-    found = tuple(_parse_records(answer, kind, model))
-    if len(found) != 1:
+    records = tuple(_parse_records(answer, kind, model))
+    if len(records) != 1:
         raise ProtocolViolation(
-            f"the machine's facts have {len(found)} records '{kind}' where one is due "
+            f"the machine's facts have {len(records)} records '{kind}' where one is due "
             f"(exit code {answer.exit_code}): {answer.unframed_output[-500:]}",
             hint="Look at what the shell of that login does on that machine (/bin/sh and awk, or PowerShell).",
         )
-    return found[0]
+    return records[0]
 
 
 def _parse_records(answer: ScriptResult, kind: str, model: type[_RecordType]) -> Iterable[_RecordType]:

@@ -41,7 +41,7 @@ def check_health_since(context: MachineContext) -> Sequence[Finding]:
     # clocks differ: the machine is asked by its own
     since = _find_start(context).timestamp() + context.facts.clock_skew_seconds
     script = replace(script, params={**script.params, "since": str(math.floor(since))})
-    return [each for each in _run_health_script(context, script) if each not in context.state.findings]
+    return [finding for finding in _run_health_script(context, script) if finding not in context.state.findings]
 
 
 def _find_start(context: MachineContext) -> datetime:

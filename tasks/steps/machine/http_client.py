@@ -55,9 +55,9 @@ def describe_http_error(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"status {error.code}"
     reason = error.reason if isinstance(error, URLError) else error
-    for kind, words in _HTTP_ERROR_TEXTS:
+    for kind, text in _HTTP_ERROR_TEXTS:
         if isinstance(reason, kind):
-            return words
+            return text
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, OSError) and (reason.strerror or str(reason).startswith("Tunnel ")):
@@ -76,9 +76,9 @@ def build_http_request(target: str, body: bytes | None = None) -> Request:
         ValueError: it is not a valid http or https URL; the message repeats nothing of it.
     """
     parts = parse_url(target)
-    place = parts.netloc.rpartition("@")[2]
+    host = parts.netloc.rpartition("@")[2]
     headers = {"User-Agent": "fleetpatch", **({"Content-Type": "application/json"} if body is not None else {})}
-    request = Request(urlunsplit(parts._replace(netloc=place)), data=body, headers=headers)  # noqa: S310 - the scheme is checked above
+    request = Request(urlunsplit(parts._replace(netloc=host)), data=body, headers=headers)  # noqa: S310 - the scheme is checked above
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")

@@ -63,9 +63,9 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
     asked = clock.now()
     records = _run_lock_script(transport, clock, {})
     answered = clock.now()
-    found = [record for record in records if record.get("kind") == "lock"]
+    locks = [record for record in records if record.get("kind") == "lock"]
     try:
-        lock_record = _LockRecord.model_validate(found[0] if found else {})
+        lock_record = _LockRecord.model_validate(locks[0] if locks else {})
     except ValidationError as error:
         raise ProtocolViolation(
             f"what the machine says of its lock can't be understood: {error}", machine=machine

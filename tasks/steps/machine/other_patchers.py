@@ -42,11 +42,11 @@ def halt_if_others_patch(context: MachineContext) -> bool:
     if reason := _describe(context, packages):
         context.state = leave_out(context, packages, reason)
         return True
-    found = tuple(check_auto_updaters(packages, policy, paused=context.options.pauses_updaters))
-    for each in found:
-        if each.level is FindingLevel.BLOCK:
-            context.add_finding(each)
-    halted = describe_blocking_findings(found)
+    findings = tuple(check_auto_updaters(packages, policy, paused=context.options.pauses_updaters))
+    for finding in findings:
+        if finding.level is FindingLevel.BLOCK:
+            context.add_finding(finding)
+    halted = describe_blocking_findings(findings)
     context.state = replace(context.state, halted=halted, halted_as=OperationState.FAILED)
     return bool(halted)
 

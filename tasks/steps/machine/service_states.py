@@ -30,7 +30,7 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
     answer = context.transport.run_script(
         Script("unit_states", {"units": asked}), deadline=context.build_read_deadline()
     )
-    words = {str(record.get("name")): str(record.get("text", "")) for record in answer.find_records("words")}
+    texts_by_unit = {str(record.get("name")): str(record.get("text", "")) for record in answer.find_records("words")}
     shown = next(iter(answer.find_records("section")), {})
     blocks = list(_parse_blocks(str(shown.get("text", ""))))
     if len(blocks) != len(asked):
@@ -39,7 +39,9 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
             f"systemctl shows {counted} of {len(asked)} (exit code {shown.get('exit_code')}): "
             f"{str(shown.get('stderr', ''))[-300:]}"
         )
-    return tuple(build_unit_status(name, block, words.get(name, "")) for name, block in zip(asked, blocks, strict=True))
+    return tuple(
+        build_unit_status(name, block, texts_by_unit.get(name, "")) for name, block in zip(asked, blocks, strict=True)
+    )
 
 
 def build_unit_status(name: str, shown: Mapping[str, str], words: str = "") -> UnitStatus:
@@ -71,8 +73,8 @@ def _parse_blocks(text: str) -> Iterator[Mapping[str, str]]:
     """Yield the properties of each unit: an empty line separates two units."""
     for block in text.strip("\n").split("\n\n"):
         lines = (line.partition("=") for line in block.splitlines())
-        if found := {key: value for key, separator, value in lines if separator}:
-            yield found
+        if properties := {key: value for key, separator, value in lines if separator}:
+            yield properties
 
 
 _MAX_SERVICES: Final = 200

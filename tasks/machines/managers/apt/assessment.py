@@ -75,7 +75,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     if unread and not releases and ("update" in sections or not is_never_read):  # why not even one was read
         raise build_repository_error(unread)
     require_package_lists(len(releases), unread=is_never_read)
-    may_hide_security = any(each.hides_fixes for each in unread)  # the security repository may be the one
+    may_hide_security = any(problem.hides_fixes for problem in unread)  # the security repository may be the one
     missing = () if may_hide_security else find_missing_security(releases.values())
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
@@ -121,8 +121,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         problems, unfinished = DpkgProblems(), ()
     was_interrupted = (
         require_boolean(state, "interrupted")
-        or any(each.needs_reinstall for each in packages)
-        or any(not each.failure for each in unfinished)
+        or any(problem.needs_reinstall for problem in packages)
+        or any(not problem.failure for problem in unfinished)
     )
     updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
@@ -197,8 +197,11 @@ def _join_problems(
     unread: tuple[RepositoryProblem, ...], frozen: tuple[RepositoryProblem, ...]
 ) -> tuple[RepositoryProblem, ...]:
     """Return both, without the archives whose problem was told already."""
-    told = tuple(each.repository for each in unread)
-    return (*unread, *(each for each in frozen if not any(name.startswith(each.repository) for name in told)))
+    repositories = tuple(problem.repository for problem in unread)
+    return (
+        *unread,
+        *(problem for problem in frozen if not any(name.startswith(problem.repository) for name in repositories)),
+    )
 
 
 def _with_pro_updates(

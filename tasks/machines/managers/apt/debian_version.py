@@ -14,20 +14,20 @@ class DebianVersion(PackageVersion):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
-        epoch, rest = split_epoch(text)
-        upstream, dash, revision = rest.rpartition("-")
+        epoch, remainder = split_epoch(text)
+        upstream, dash, revision = remainder.rpartition("-")
         if not dash:
-            upstream, revision = rest, ""
+            upstream, revision = remainder, ""
         super().__init__(text, (epoch, _build_part_key(upstream), _build_part_key(revision)))
 
 
 def _build_part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Return letters and numbers in turn. The end of a part sorts after "~" and before everything else."""
     pieces = _DIGITS_PATTERN.split(part)
-    words, numbers = pieces[0::2], pieces[1::2]
+    letters, numbers = pieces[0::2], pieces[1::2]
     key = [
         (_build_word_key(word), parse_number(digits or "0"))
-        for word, digits in zip_longest(words, numbers, fillvalue="")
+        for word, digits in zip_longest(letters, numbers, fillvalue="")
     ]
     while key and key[-1] == (_END_OF_WORD, 0):
         key.pop()

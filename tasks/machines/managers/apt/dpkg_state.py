@@ -83,19 +83,19 @@ def parse_failed_setups(text: str) -> Mapping[str, FailedSetup]:
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) == 5 and fields[0]:
-            name, since, provides, depends, words = fields
+            name, since, provides, depends, status_text = fields
             at = datetime.fromtimestamp(int(since), UTC) if re.fullmatch(r"[0-9]{1,11}", since) else None
             names = frozenset({name.partition(":")[0], *find_package_names(provides)})
-            setups[name] = FailedSetup(at, names, find_package_names(depends), words)
+            setups[name] = FailedSetup(at, names, find_package_names(depends), status_text)
     return setups
 
 
 def parse_unpacking_failures(text: str) -> Mapping[str, str]:
     """Read lines of "name, words", separated by a tab: how the last try to unpack a package failed, if it did."""
     return {
-        name.partition(":")[0]: words
-        for name, tab, words in (line.partition("\t") for line in text.splitlines())
-        if tab and words
+        name.partition(":")[0]: reason
+        for name, tab, reason in (line.partition("\t") for line in text.splitlines())
+        if tab and reason
     }
 
 
@@ -121,15 +121,15 @@ def find_unfinished_packages(
     waiting = _find_waiting(packages, setups, lacking)
     return tuple(
         UnfinishedPackage(
-            each.build_full_name(native),
-            each.name,
-            each.arch,
-            each.version,
-            each.status,
-            waiting.get(each.dpkg_name) or setups.get(each.dpkg_name, _NOTHING_KNOWN).words,
+            package.build_full_name(native),
+            package.name,
+            package.arch,
+            package.version,
+            package.status,
+            waiting.get(package.dpkg_name) or setups.get(package.dpkg_name, _NOTHING_KNOWN).words,
         )
-        for each in packages
-        if each.status in _UNFINISHED_STATES
+        for package in packages
+        if package.status in _UNFINISHED_STATES
     )
 
 
@@ -141,9 +141,9 @@ def find_lasting_lacks(unmet: Mapping[str, str], failures: Mapping[str, str]) ->
         failures: how the last try to unpack a package failed.
     """
     lacking: dict[str, str] = {}
-    for name, what in unmet.items():
+    for name, dependencies in unmet.items():
         own = name.partition(":")[0]
-        if failed := [each for each in (own, *_WORD_PATTERN.findall(what)) if each in failures]:
+        if failed := [each for each in (own, *_WORD_PATTERN.findall(dependencies)) if each in failures]:
             lacking[own] = f"{failed[0]} could not be unpacked: {failures[failed[0]]}"
     return lacking
 
@@ -152,20 +152,20 @@ def _find_waiting(
     packages: Sequence[DpkgPackage], setups: Mapping[str, FailedSetup], lacking: Mapping[str, str]
 ) -> Mapping[str, str]:
     """Return the unpacked packages that wait for one that failed: name -> for which."""
-    waiting = {each.dpkg_name: lacking[each.name] for each in packages if each.name in lacking}
+    waiting = {package.dpkg_name: lacking[package.name] for package in packages if package.name in lacking}
     failed = {
-        name: each.name
-        for each in packages
-        if each.status == "half-configured" or each.dpkg_name in waiting
-        for name in setups.get(each.dpkg_name, _NOTHING_KNOWN).provides
+        name: package.name
+        for package in packages
+        if package.status == "half-configured" or package.dpkg_name in waiting
+        for name in setups.get(package.dpkg_name, _NOTHING_KNOWN).provides
     }
-    left = [each for each in packages if each.status == "unpacked" and each.dpkg_name not in waiting]
-    while found := [each for each in left if setups.get(each.dpkg_name, _NOTHING_KNOWN).depends & set(failed)]:
-        for each in found:
-            setup = setups[each.dpkg_name]
-            waiting[each.dpkg_name] = f"it waits for {failed[min(setup.depends & set(failed))]}"
-        failed |= {name: each.name for each in found for name in setups[each.dpkg_name].provides}
-        left = [each for each in left if each not in found]
+    left = [package for package in packages if package.status == "unpacked" and package.dpkg_name not in waiting]
+    while ready := [package for package in left if setups.get(package.dpkg_name, _NOTHING_KNOWN).depends & set(failed)]:
+        for package in ready:
+            setup = setups[package.dpkg_name]
+            waiting[package.dpkg_name] = f"it waits for {failed[min(setup.depends & set(failed))]}"
+        failed |= {name: package.name for package in ready for name in setups[package.dpkg_name].provides}
+        left = [package for package in left if package not in ready]
     return waiting
 
 
@@ -220,11 +220,11 @@ def find_problems(
         each.status == "half-configured" or each.dpkg_name in waiting for each in failed
     )
     unmet = simulation.unmet_dependencies
-    told = {each.name for each in failed}
+    failed_names = {each.name for each in failed}
     mendable += [
-        f"{name} has unmet dependencies: {lacking.get(name.partition(':')[0], what)}"
-        for name, what in unmet.items()
-        if not {name.partition(":")[0]} & told & set(lacking)
+        f"{name} has unmet dependencies: {lacking.get(name.partition(':')[0], dependencies)}"
+        for name, dependencies in unmet.items()
+        if not {name.partition(":")[0]} & failed_names & set(lacking)
     ]
     if unmet:
         only_failed = only_failed and not simulation.errors and len(lacking) == len(unmet)

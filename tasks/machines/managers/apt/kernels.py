@@ -32,9 +32,11 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
     sections = parse_sections(result, KERNELS_SCRIPT.name, "packages", "automatic", "unused")
     state = require_single_record(result, KERNELS_SCRIPT.name, "state")
     running, native = require_text(state, "kernel"), require_text(state, "native")
-    if failed := next((each for each in (sections["automatic"], sections["unused"]) if each.exit_code), None):
-        words = (failed.stderr.strip() or failed.text.strip()).splitlines()
-        return InstalledKernels(running, obstacle=f"apt can't tell which kernels are unused: {' '.join(words)[-300:]}")
+    if failed := next((section for section in (sections["automatic"], sections["unused"]) if section.exit_code), None):
+        error_lines = (failed.stderr.strip() or failed.text.strip()).splitlines()
+        return InstalledKernels(
+            running, obstacle=f"apt can't tell which kernels are unused: {' '.join(error_lines)[-300:]}"
+        )
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
     rows = _parse_present(sections["packages"].text, native)
     versions = {name: version for name, is_whole, version in rows if is_whole}
@@ -42,7 +44,7 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
     order = {kernel: rank for rank, kernel in enumerate(sorted(set(images.values()), key=DebianVersion))}
     packages = []
     for name, version in versions.items():
-        kernel = images.get(name) or next((each for each in order if name.endswith(f"-{each}")), "")
+        kernel = images.get(name) or next((section for section in order if name.endswith(f"-{section}")), "")
         if kernel:
             package = Update(name, name, native, version, version, Classification.OTHER)
             packages.append(

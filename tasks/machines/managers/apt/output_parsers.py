@@ -239,7 +239,7 @@ def _parse_unmet_dependencies(text: str) -> Mapping[str, str]:
             lacks[name].append(more[1])
         else:
             break
-    return {name: "; ".join(what) for name, what in lacks.items()}
+    return {name: "; ".join(dependencies) for name, dependencies in lacks.items()}
 
 
 def parse_stanzas(text: str) -> tuple[Mapping[str, str], ...]:
@@ -271,7 +271,7 @@ def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update
     simulation = parse_simulation(text)
     unmet = [f"{name}: {words}" for name, words in simulation.unmet_dependencies.items()]
     mentioned = {
-        each for words in unmet for name in _NAME_PATTERN.findall(words) for each in (name, name.split(":")[0])
+        form for words in unmet for name in _NAME_PATTERN.findall(words) for form in (name, name.split(":")[0])
     }
     held = {name for names in _HELD_PATTERN.findall(text) for name in names.split()}
     return build_simulation_result(

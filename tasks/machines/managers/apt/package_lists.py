@@ -98,11 +98,11 @@ class _UpdateReader:
 
     def build_problems(self, exit_code: int) -> tuple[RepositoryProblem, ...]:
         """Return the repositories that were not read; if apt named none although it failed, its words about all."""
-        failed = [each for each in self._repositories.values() if each.has_failed]
-        problems = [each.build_problem() for each in failed]
+        failed = [repository for repository in self._repositories.values() if repository.has_failed]
+        problems = [repository.build_problem() for repository in failed]
         if self._others or (not problems and (self._has_summary or (exit_code and not self._of_hooks))):
-            words = "; ".join(self._others[:3]) or f"{_SUMMARY_PREFIX} (apt-get update ended with {exit_code})"
-            problems.append(build_repository_problem("", [words]))
+            message = "; ".join(self._others[:3]) or f"{_SUMMARY_PREFIX} (apt-get update ended with {exit_code})"
+            problems.append(build_repository_problem("", [message]))
         if self._of_hooks:
             problems.append(build_repository_problem("", ["; ".join(self._of_hooks[:2])], hides_fixes=False))
         return tuple(dict.fromkeys(problems))[:MAX_PROBLEMS]
@@ -141,8 +141,8 @@ class _UpdateReader:
 
 def _split_url(url: str) -> str:
     """Return URL and suite, as in sources.list, of a repository's file."""
-    base, found, rest = url.partition("/dists/")
-    return f"{base} {rest.partition('/')[0]}" if found else f"{url.rpartition('/')[0].removesuffix('/.')} ./"
+    base, separator, suite_path = url.partition("/dists/")
+    return f"{base} {suite_path.partition('/')[0]}" if separator else f"{url.rpartition('/')[0].removesuffix('/.')} ./"
 
 
 def _build_key(name: str) -> str:
@@ -210,7 +210,7 @@ def _find_slow_repositories(lines: Iterable[str], sources: str, partial: str) ->
 def _parse_sources(text: str) -> Mapping[str, str]:
     """Return URL -> name of the list, of the lines of ``apt-get --print-uris update``."""
     matches = (_SOURCE_PATTERN.match(line) for line in text.splitlines()[:MAX_LINES])
-    return {each[1]: each[2] for each in matches if each}
+    return {match[1]: match[2] for match in matches if match}
 
 
 def find_stale_lists(
@@ -236,8 +236,8 @@ def find_stale_lists(
             continue
         expiry = _parse_date(until.get(file) or until.get(release) or "")
         if checks and expiry is not None and expiry.timestamp() < now:
-            words = f"its lists were valid until {expiry:%Y-%m-%d %H:%M} UTC, and were not read again"
-            problems.append(build_repository_problem(name, [words]))
+            message = f"its lists were valid until {expiry:%Y-%m-%d %H:%M} UTC, and were not read again"
+            problems.append(build_repository_problem(name, [message]))
     if lists_at and (old := find_old_copy_problem("", lists_at, now)):
         problems.append(old)
     return tuple(problems)[:MAX_PROBLEMS]
@@ -269,17 +269,19 @@ def find_frozen_archives(sources: str, lists: str, now: int) -> tuple[Repository
             continue
         end = until or made + _MAX_SECURITY_AGE
         if end.timestamp() < now:
-            words = f"its content is of {made:%Y-%m-%d}" + (f", and was valid until {until:%Y-%m-%d}" if until else "")
-            problems.append(RepositoryProblem(redact_text(_split_url(url))[:100], words, _FROZEN_REMEDY))
+            message = f"its content is of {made:%Y-%m-%d}" + (
+                f", and was valid until {until:%Y-%m-%d}" if until else ""
+            )
+            problems.append(RepositoryProblem(redact_text(_split_url(url))[:100], message, _FROZEN_REMEDY))
     return tuple(problems)[:MAX_PROBLEMS]
 
 
 def _parse_date(text: str) -> datetime | None:
     try:
-        found = parsedate_to_datetime(text) if text else None
+        moment = parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-    return found.replace(tzinfo=found.tzinfo or UTC) if found else None
+    return moment.replace(tzinfo=moment.tzinfo or UTC) if moment else None
 
 
 def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProblem, ...]:
@@ -288,9 +290,9 @@ def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProble
     Of several releases of Debian, the one from which apt takes packages counts: the newest with the highest priority.
     Ubuntu's fixes are also in the suite CODENAME-updates.
     """
-    known = list(releases)
-    lacking = [(f"Debian-Security of {name}", name, "Debian") for name in _find_lacking_debian(known)]
-    lacking += [(f"{name}-security", name, "Ubuntu") for name in _find_lacking_ubuntu(known)]
+    known_releases = list(releases)
+    lacking = [(f"Debian-Security of {name}", name, "Debian") for name in _find_lacking_debian(known_releases)]
+    lacking += [(f"{name}-security", name, "Ubuntu") for name in _find_lacking_ubuntu(known_releases)]
     return tuple(
         RepositoryProblem(
             repository,
@@ -302,21 +304,25 @@ def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProble
 
 
 def _find_lacking_debian(known: Sequence[Release]) -> tuple[str, ...]:
-    stable = [each for each in known if each.label == "Debian" and each.archive in _STABLE_SUITES]
+    stable = [release for release in known if release.label == "Debian" and release.archive in _STABLE_SUITES]
     if not stable:
         return ()
-    used = max(stable, key=lambda each: (each.priority, DebianVersion(each.version)))
+    used = max(stable, key=lambda release: (release.priority, DebianVersion(release.version)))
     name = used.codename or used.archive
     # "bookworm-security"; before Debian 11 the release's own codename
     secured = {
-        (each.codename or each.archive).removesuffix("-security") for each in known if each.label == "Debian-Security"
+        (release.codename or release.archive).removesuffix("-security")
+        for release in known
+        if release.label == "Debian-Security"
     }
     return () if name in secured else (name,)
 
 
 def _find_lacking_ubuntu(known: Sequence[Release]) -> tuple[str, ...]:
-    suites = {each.archive for each in known}
-    releases = sorted({each.codename for each in known if each.label == "Ubuntu" and each.archive == each.codename})
+    suites = {release.archive for release in known}
+    releases = sorted(
+        {release.codename for release in known if release.label == "Ubuntu" and release.archive == release.codename}
+    )
     return tuple(name for name in releases if name and not suites & {f"{name}-security", f"{name}-updates"})
 
 

@@ -107,8 +107,8 @@ class _Index:
     def find_source(self, name: str, version: str) -> str:
         """Return the name of a version's source package, or what it was for another version."""
         stanza = self.stanzas.get((name, version))
-        found = self.sources.get(name, "") if stanza is None else _parse_source_package(stanza)
-        return found or name.partition(":")[0]
+        source_package = self.sources.get(name, "") if stanza is None else _parse_source_package(stanza)
+        return source_package or name.partition(":")[0]
 
 
 def _build_upgrades(policy: PackagePolicy, choice: VersionChoice, apt_state: AptState, index: _Index) -> list[Update]:
@@ -179,7 +179,7 @@ def _build_new_packages(
         provides = index.find_stanza(change.name, change.new_version).get("Provides", "")
         for name in {change.name.partition(":")[0], *_DEPENDENCY_NAME_PATTERN.findall(provides)}:
             providers.setdefault(name, []).append(change.name)
-    found: list[Update] = []
+    updates: list[Update] = []
     bringers = [update for update in upgrades if not update.blocked]
     while bringers:  # each searches its dependencies only once: a chain of packages may be long
         brought = [
@@ -189,8 +189,8 @@ def _build_new_packages(
             if name in waiting
         ]
         bringers = [_build_new_package(change, by, apt_state, index) for change, by in brought]
-        found += bringers
-    return [*found, *(_build_new_package(change, None, apt_state, index) for change in waiting.values())]
+        updates += bringers
+    return [*updates, *(_build_new_package(change, None, apt_state, index) for change in waiting.values())]
 
 
 def _list_dependencies(update: Update, providers: dict[str, list[str]], index: _Index) -> Iterator[str]:

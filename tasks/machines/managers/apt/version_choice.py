@@ -57,20 +57,20 @@ def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgra
     )
     candidate = _find_candidate(policy, held_back)
     newer = [offer for offer in policy.newer_versions if offer not in held_back]
-    wanted = candidate if candidate in newer else None
-    older = newer[newer.index(wanted) + 1 :] if wanted else []
+    chosen = candidate if candidate in newer else None
+    older = newer[newer.index(chosen) + 1 :] if chosen else []
     have = _find_current_vendors(policy, releases)
     takeable = [
         offer
         for offer in older
-        if wanted
+        if chosen
         and offer.index_files
-        and offer.priority >= wanted.priority
+        and offer.priority >= chosen.priority
         and not _describe_change(have, find_vendors([offer], releases))
     ]
     withheld: list[WithheldVersion] = []
     fix = next((offer for offer in newer if is_security_version(offer, releases)), None)
-    if fix is not None and fix is not wanted and fix not in older:
+    if fix is not None and fix is not chosen and fix not in older:
         withheld.append(WithheldVersion(fix, _describe_pin(policy, fix, candidate, releases)))
     withheld += [
         WithheldVersion(offer, _describe_phase(offer))
@@ -79,8 +79,8 @@ def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgra
     ][:1]
     fixes = (offer.version for offer in takeable if is_security_version(offer, releases))
     return VersionChoice(
-        wanted=wanted,
-        security_version="" if wanted is None or is_security_version(wanted, releases) else next(fixes, ""),
+        wanted=chosen,
+        security_version="" if chosen is None or is_security_version(chosen, releases) else next(fixes, ""),
         older=tuple(offer.version for offer in takeable),
         withheld=tuple(withheld),
     )
@@ -121,10 +121,10 @@ def _describe_pin(
 ) -> str:
     refused = _describe_priority(fix, releases)
     if fix.priority <= 0 or candidate is None:
-        words = f"apt never takes {refused}"
+        remark = f"apt never takes {refused}"
     else:
-        words = f"apt prefers {_describe_priority(candidate, releases)} to {refused}"
-    return f"PINNED: {words}, by the priorities of the machine (apt-cache policy {policy.name})"
+        remark = f"apt prefers {_describe_priority(candidate, releases)} to {refused}"
+    return f"PINNED: {remark}, by the priorities of the machine (apt-cache policy {policy.name})"
 
 
 def _describe_priority(offer: AvailableVersion, releases: Mapping[str, Release]) -> str:

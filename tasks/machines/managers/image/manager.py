@@ -137,11 +137,11 @@ class ImageManager:
         if not self._tool.partial_failure:
             return packages
         problems = find_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
-        told = {problem.repository for problem in problems}
+        repositories = {problem.repository for problem in problems}
         more = (
             repository_problem
             for repository_problem in packages.repository_problems
-            if repository_problem.repository not in told
+            if repository_problem.repository not in repositories
         )
         return replace(packages, repository_problems=(*problems, *more))
 
@@ -168,12 +168,13 @@ class ImageManager:
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
         """Return the version that the next boot starts. After a boot that fell back, it is the version of before."""
-        known = [update for update in updates if update.id == UPDATE_ID]
-        if not known:
+        known_updates = [update for update in updates if update.id == UPDATE_ID]
+        if not known_updates:
             return {}
         state = self._read_state(transport, deadline)
         return {
-            update.id: update.available if self._tool.is_installed(state, update) else state.next for update in known
+            update.id: update.available if self._tool.is_installed(state, update) else state.next
+            for update in known_updates
         }
 
     def read_kernels(
@@ -222,15 +223,15 @@ class ImageManager:
     def _require_success(self, check: ScriptSection) -> None:
         if check.exit_code in (0, *self._tool.no_update_codes):
             return
-        said = f"{check.text[-2000:]}\n{check.stderr}"
-        if self._tool.partial_failure and self._tool.partial_failure in said:
+        output = f"{check.text[-2000:]}\n{check.stderr}"
+        if self._tool.partial_failure and self._tool.partial_failure in output:
             return
         if check.exit_code == 127:
             raise ManagerError(f"{self.name} can't be run: {redact_text(check.stderr)}")
-        if _BUSY_PATTERN.search(said):
+        if _BUSY_PATTERN.search(output):
             raise ManagerBusy(f"another process changes the system's images: {redact_text(check.stderr)}")
-        problems = find_repository_problems(said) if self._tool.partial_failure else ()
-        raise build_repository_error(problems, check.stderr if check.stderr.strip() else said)
+        problems = find_repository_problems(output) if self._tool.partial_failure else ()
+        raise build_repository_error(problems, check.stderr if check.stderr.strip() else output)
 
 
 def _require_image(update: Update) -> str:

@@ -70,10 +70,10 @@ class AdvisoryView:
 
 def group_versions(packages: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
     """Return the versions of each package: (name, architecture) -> versions, from name, architecture and version."""
-    found: dict[tuple[str, str], list[str]] = {}
+    names_by_package: dict[tuple[str, str], list[str]] = {}
     for name, arch, version in packages:
-        found.setdefault((name, arch), []).append(version)
-    return {key: tuple(versions) for key, versions in found.items()}
+        names_by_package.setdefault((name, arch), []).append(version)
+    return {key: tuple(versions) for key, versions in names_by_package.items()}
 
 
 def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
@@ -120,12 +120,12 @@ def judge_update(
         available: the version to install.
         repository_has_advisories: whether the repository that offers it has any.
     """
-    found = [(advisory, _find_versions(advisory, key, installed, available)) for advisory in index.get(key, ())]
-    found = [(advisory, versions) for advisory, versions in found if versions]
-    if not found:
+    matches = [(advisory, _find_versions(advisory, key, installed, available)) for advisory in index.get(key, ())]
+    matches = [(advisory, versions) for advisory, versions in matches if versions]
+    if not matches:
         return AdvisoryView(Classification.OTHER if repository_has_advisories else Classification.UNCLASSIFIED)
-    found.sort(key=lambda pair: max(RpmVersion(each) for each in pair[1]), reverse=True)
-    about = [advisory for advisory, _ in found]
+    matches.sort(key=lambda pair: max(RpmVersion(version) for version in pair[1]), reverse=True)
+    about = [advisory for advisory, _ in matches]
     urgent = [advisory for advisory in about if advisory.is_security]
     severity = _find_worst_severity(urgent)
     return AdvisoryView(
@@ -133,8 +133,10 @@ def judge_update(
         ids=tuple(dict.fromkeys(advisory.id for advisory in about)),
         severity=severity,
         cves=tuple(dict.fromkeys(cve for advisory in about for cve in advisory.cves)),
-        published=next((advisory.published for advisory, versions in found if available in versions), None),
-        security_versions=frozenset(each for advisory, versions in found if advisory.is_security for each in versions),
+        published=next((advisory.published for advisory, versions in matches if available in versions), None),
+        security_versions=frozenset(
+            version for advisory, versions in matches if advisory.is_security for version in versions
+        ),
     )
 
 
@@ -164,6 +166,6 @@ def _classify(urgent: Sequence[Advisory], severity: str) -> Classification:
 
 def _find_worst_severity(advisories: Iterable[Advisory]) -> str:
     """Return the worst severity with a capital letter, "" for none. Unknown ones come last."""
-    found = {advisory.severity.strip().lower() for advisory in advisories} - {"", "none", "unspecified"}
-    known = [str(severity) for severity in _SEVERITIES if severity in found]
-    return next(iter(known or sorted(found)), "").capitalize()
+    severities = {advisory.severity.strip().lower() for advisory in advisories} - {"", "none", "unspecified"}
+    known_severities = [str(severity) for severity in _SEVERITIES if severity in severities]
+    return next(iter(known_severities or sorted(severities)), "").capitalize()

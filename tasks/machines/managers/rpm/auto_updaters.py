@@ -85,10 +85,10 @@ def find_auto_updaters(
         now: the machine's own clock, seconds since the epoch.
         offline_update: whether the next boot installs prepared updates.
     """
-    found = [*find_scheduled_updaters(shown, TIMERS, now)]
-    found += [(unit, None) for unit in (YUM_CRON_UNIT, _PACKAGEKIT_UNIT) if is_active(shown, unit)]
-    found += [(path, None) for path in jobs.splitlines()[:20] if path.startswith("/") and path.isprintable()]
-    return (*found, (OFFLINE_UPDATE, None)) if offline_update else tuple(found)
+    updaters = [*find_scheduled_updaters(shown, TIMERS, now)]
+    updaters += [(unit, None) for unit in (YUM_CRON_UNIT, _PACKAGEKIT_UNIT) if is_active(shown, unit)]
+    updaters += [(path, None) for path in jobs.splitlines()[:20] if path.startswith("/") and path.isprintable()]
+    return (*updaters, (OFFLINE_UPDATE, None)) if offline_update else tuple(updaters)
 
 
 def find_unpausable_updaters(found: tuple[tuple[str, float | None], ...]) -> tuple[str, ...]:

@@ -42,19 +42,19 @@ def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
     running, native = require_text(state, "kernel"), require_text(state, "native")
     if sections["packages"].exit_code:
         return InstalledKernels(running, obstacle="rpm's database could not be read")
-    found = [
+    kernels = [
         (match[1], match[2] or "", package)
         for package in parse_installed(sections["packages"].text, native)
         if (match := _PACKAGE_PATTERN.fullmatch(package.name))
     ]
     rule = sections["unused"] if has_rule else None
     if rule is not None and rule.exit_code:
-        words = " ".join(f"{rule.text}\n{rule.stderr}".split())[-300:]
-        return InstalledKernels(running, obstacle=f"zypper can't tell which kernels are unused: {words}")
-    with_core = {base for base, part, _ in found if part == "-core"}
-    order = {version: rank for rank, version in enumerate(sorted({p.version for *_, p in found}, key=RpmVersion))}
+        error_text = " ".join(f"{rule.text}\n{rule.stderr}".split())[-300:]
+        return InstalledKernels(running, obstacle=f"zypper can't tell which kernels are unused: {error_text}")
+    with_core = {base for base, part, _ in kernels if part == "-core"}
+    order = {version: rank for rank, version in enumerate(sorted({p.version for *_, p in kernels}, key=RpmVersion))}
     packages = []
-    for base, part, package in found:
+    for base, part, package in kernels:
         update = _build_removal(package)
         packages.append(
             KernelPackage(

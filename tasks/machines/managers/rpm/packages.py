@@ -79,7 +79,7 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
         ReportTooLarge: there are more packages than any real machine has.
     """
     require_count(text.count("\n"), MAX_INSTALLED_PACKAGES, "installed packages")
-    found: list[InstalledPackage] = []
+    installed_packages: list[InstalledPackage] = []
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) < 5 or not NAME_PATTERN.fullmatch(fields[0]) or not ARCH_PATTERN.fullmatch(fields[4]):
@@ -87,7 +87,7 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
         name, arch = fields[0], fields[4]
         require_length(line, MAX_TEXT_LENGTH, "of an installed package")
         at, vendor = (*fields[5:7], "", "")[:2]
-        found.append(
+        installed_packages.append(
             InstalledPackage(
                 id=build_update_id(name, arch, native),
                 name=name,
@@ -97,15 +97,15 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
                 vendor=parse_vendor(vendor),
             )
         )
-    return tuple(found)
+    return tuple(installed_packages)
 
 
 def parse_installed_packages(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
-    found: dict[str, list[str]] = {}
+    versions_by_package: dict[str, list[str]] = {}
     for package in parse_installed(text, native):
-        found.setdefault(package.id, []).append(package.version)
-    return {name: tuple(versions) for name, versions in found.items()}
+        versions_by_package.setdefault(package.id, []).append(package.version)
+    return {name: tuple(versions) for name, versions in versions_by_package.items()}
 
 
 def parse_natural(text: str) -> int | None:

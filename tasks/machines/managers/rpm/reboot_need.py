@@ -102,15 +102,15 @@ def find_reboot_need(
     """
     reasons = ["/run/reboot-needed"] if facts.flag else []
     kernel_is_known, newer_kernels = True, list[InstalledPackage]()
-    if not facts.container and (kernels := [each for each in installed if is_kernel_package(each.name)]):
+    if not facts.container and (kernels := [package for package in installed if is_kernel_package(package.name)]):
         peers = _find_running_flavour(kernels, facts.kernel)
         newer_kernels = _find_newer_kernels(peers, facts.kernel)
         kernel_is_known = bool(peers)
     reasons += _describe_updates_since_boot(facts, installed, suggested, extra_names)
     if newer_kernels or reasons:
-        told = (*_describe_newer_kernel(newer_kernels, facts.kernel), *reasons)
-        since = date_newer_kernel(each.installed_at for each in newer_kernels)
-        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(told)), since=since)
+        all_reasons = (*_describe_newer_kernel(newer_kernels, facts.kernel), *reasons)
+        since = date_newer_kernel(package.installed_at for package in newer_kernels)
+        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(all_reasons)), since=since)
         return mitigate_reboot(need, live, only_kernel=not reasons and facts.boot_time is not None)
     if facts.boot_time is None or not installed:
         missing = "the time of the boot" if facts.boot_time is None else "the package database"

@@ -160,14 +160,14 @@ def find_unread_repositories(
         times: of the refresh. Without one, a copy that is too old tells nothing any more.
         text: what the tool said while it read them: the reasons.
     """
-    said = find_repository_problems(text)
+    repository_problems = find_repository_problems(text)
     if times.was_ended:  # what is said of others then only follows from that
-        said = tuple(problem for problem in said if problem.repository)
-    told = {problem.repository for problem in said}
-    slow, found = list[RepositoryProblem](), list(said)
+        repository_problems = tuple(problem for problem in repository_problems if problem.repository)
+    named_repositories = {problem.repository for problem in repository_problems}
+    slow, problems = list[RepositoryProblem](), list(repository_problems)
     for name in names:
         copy = copies.get(name, RepositoryCopy(0))
-        if name in told:
+        if name in named_repositories:
             continue
         if times.began is None:
             problem = find_old_copy_problem(name, copy.read_at, times.now) if copy.read_at else None
@@ -181,8 +181,8 @@ def find_unread_repositories(
             problem = _build_problem(name, ["it was not read again, and no reason was given"])
         if problem is not None:
             problem = replace(problem, hides_fixes=not has_no_fixes(name))
-            (slow if copy.is_being_read and times.was_ended else found).append(problem)
-    return tuple(dict.fromkeys((*slow, *found)))[:MAX_PROBLEMS]
+            (slow if copy.is_being_read and times.was_ended else problems).append(problem)
+    return tuple(dict.fromkeys((*slow, *problems)))[:MAX_PROBLEMS]
 
 
 def has_no_fixes(repository: str) -> bool:

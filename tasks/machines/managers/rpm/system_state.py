@@ -136,7 +136,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     left_over = _parse_left_over(_get_text(sections, "left_over"))
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
-    problems = (*database, *(_describe_duplicate(each, installed) for each in unfinished))
+    problems = (*database, *(_describe_duplicate(package, installed) for package in unfinished))
     at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
     if at_work:  # what is half changed now belongs to a running transaction; it is not broken
         problems, unfinished = (), ()
@@ -148,8 +148,8 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
         at_work=at_work,
         problems=problems,
         repairable=bool(problems),
-        interrupted=any(not each.failure for each in unfinished),
-        can_install_others=bool(problems) and not database and all(each.failure for each in unfinished),
+        interrupted=any(not package.failure for package in unfinished),
+        can_install_others=bool(problems) and not database and all(package.failure for package in unfinished),
         warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
         unseen=tuple(
             RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
@@ -187,10 +187,14 @@ def _split_errors(
 
 
 def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:
-    times = (each.installed_at for each in installed if (each.id, each.version) == (package.id, package.version))
+    times = (
+        other_package.installed_at
+        for other_package in installed
+        if (other_package.id, other_package.version) == (package.id, package.version)
+    )
     since = _describe_since(next((time for time in times if time), None))
-    words = f": {package.failure}" if package.failure else ""
-    return f"{package.name} {package.version} is {package.status}{since}{words}"
+    failure_text = f": {package.failure}" if package.failure else ""
+    return f"{package.name} {package.version} is {package.status}{since}{failure_text}"
 
 
 def _describe_since(moment: int | None) -> str:
@@ -215,7 +219,7 @@ def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
 def _parse_left_over(text: str) -> Mapping[str, str]:
     """Read lines "OLD<tab>WORDS": an old version that a transaction could not remove -> how its script failed."""
     rows = (line.partition("\t") for line in text.splitlines())
-    return {old: words[:300] or "its transaction could not remove it" for old, tab, words in rows if tab}
+    return {old: message[:300] or "its transaction could not remove it" for old, tab, message in rows if tab}
 
 
 def parse_duplicates(
@@ -229,12 +233,12 @@ def parse_duplicates(
         left_over: old version -> how its script failed, for those of transactions that have ended. Others were
             interrupted.
     """
-    found: list[UnfinishedPackage] = []
+    unfinished_packages: list[UnfinishedPackage] = []
     for line in text.splitlines():
         new, _, old = line.partition(" ")
         if package := _PACKAGE_PATTERN.fullmatch(new):
             name, version, arch = package.groups()
             status = f"installed beside its older version {old[:200]}"
             identity = build_update_id(name, arch, native)
-            found.append(UnfinishedPackage(identity, name, arch, version, status, left_over.get(old, "")))
-    return tuple(found)
+            unfinished_packages.append(UnfinishedPackage(identity, name, arch, version, status, left_over.get(old, "")))
+    return tuple(unfinished_packages)

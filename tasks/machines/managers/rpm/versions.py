@@ -17,8 +17,8 @@ class RpmVersion(PackageVersion):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
-        epoch, rest = split_epoch(text)
-        version, _, release = rest.partition("-")
+        epoch, remainder = split_epoch(text)
+        version, _, release = remainder.partition("-")
         super().__init__(text, (epoch, _build_key(version), _build_key(release)))
 
 

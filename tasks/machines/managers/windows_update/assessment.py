@@ -102,15 +102,16 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
     records = parse_records(OfferedUpdate, result.find_records("update"))
     missing = drop_superseded(record for record in records if not record.installed)
-    offered = order_updates(each for each in missing if not each.reboot_required)
+    offered = order_updates(offered_update for offered_update in missing if not offered_update.reboot_required)
     waiting = tuple(record for record in records if record.reboot_required)
     history = parse_records(HistoryEntry, result.find_records("history"))
     hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
     month = find_hotpatch_month(hotpatch, system)
     failed = explain_failing_updates(offered, history)
-    ids = frozenset(each.id for each in offered)
+    ids = frozenset(offered_update.id for offered_update in offered)
     updates = tuple(
-        replace(build_update(each, source, ids, month), given_up=failed.get(each.id, "")) for each in offered
+        replace(build_update(offered_update, source, ids, month), given_up=failed.get(offered_update.id, ""))
+        for offered_update in offered
     )
     others = find_other_managers(
         policy,
@@ -158,7 +159,7 @@ def find_denied_call(result: ScriptResult) -> str:
     entry = next((call.entry or "the search" for call in calls if call.denied), "")
     errors = parse_records(ErrorRecord, result.find_records("error"))
     places = [error.place.partition(",")[0] for error in errors if error.hresult == ACCESS_DENIED]
-    entry = entry or next((f"a call {place}" for place in places), "")
+    entry = entry or next((f"a call {call_name}" for call_name in places), "")
     return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
 
 
@@ -176,13 +177,13 @@ def require_search(result: ScriptResult, source: str) -> None:
     failed = next((search for search in searches if search.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
     if failed is None:
         return
-    known = explain_code(failed.hresult)
-    message = f"the Windows Update Agent can't search for updates ({source}): {known.text}"
-    if known.cause is FailureCause.LOCK:
+    code = explain_code(failed.hresult)
+    message = f"the Windows Update Agent can't search for updates ({source}): {code.text}"
+    if code.cause is FailureCause.LOCK:
         raise ManagerBusy(message)
-    if known.cause is FailureCause.FETCH or known.retry is RetryClass.TRANSIENT:
-        raise RepositoryError(message, hint=known.remedy)
-    raise ManagerError(message, hint=known.remedy)
+    if code.cause is FailureCause.FETCH or code.retry is RetryClass.TRANSIENT:
+        raise RepositoryError(message, hint=code.remedy)
+    raise ManagerError(message, hint=code.remedy)
 
 
 def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
@@ -213,7 +214,9 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         kb=name if offered.kbs else "",
         published=offered.published_at,
         replaces=tuple(
-            each for each in map(str.lower, offered.superseded) if each in candidates and each != offered.id
+            update_id
+            for update_id in map(str.lower, offered.superseded)
+            if update_id in candidates and update_id != offered.id
         ),
         changes_boot=reboot.expected,
         advisories=tuple(offered.bulletins),
@@ -245,18 +248,18 @@ def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
 
 def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:
     """Return what a search that succeeded in part could not read."""
-    found: list[RepositoryProblem] = []
+    problems: list[RepositoryProblem] = []
     for warning in parse_records(SearchWarning, result.find_records("search_warning"))[:_MAX_WARNINGS]:
-        known = explain_code(warning.hresult)
-        said = f": {warning.message}" if warning.message else ""
-        found.append(RepositoryProblem(source, f"part of the search failed: {known.text}{said}", known.remedy))
-    return tuple(dict.fromkeys(found))
+        code = explain_code(warning.hresult)
+        message = f": {warning.message}" if warning.message else ""
+        problems.append(RepositoryProblem(source, f"part of the search failed: {code.text}{message}", code.remedy))
+    return tuple(dict.fromkeys(problems))
 
 
 def _find_history_warnings(result: ScriptResult) -> tuple[str, ...]:
     errors = parse_records(CallRecord, result.find_records("history_error"))
     return tuple(
-        f"the history of Windows Update can't be read ({each.entry}: {explain_code(each.hresult).text}): what failed "
-        "again and again, and what a boot undid, is not known"
-        for each in errors
+        f"the history of Windows Update can't be read ({warning.entry}: {explain_code(warning.hresult).text}): what "
+        "failed again and again, and what a boot undid, is not known"
+        for warning in errors
     )

@@ -36,8 +36,11 @@ _CLASSIFICATIONS: Final[Mapping[str, Classification]] = {
 
 def classify(categories: Iterable[str]) -> Classification:
     """Return the classification by the ids of an update's categories; UNCLASSIFIED when none of them is a class."""
-    found = {category.strip("{}").lower() for category in categories}
-    return next((each for category, each in _CLASSIFICATIONS.items() if category in found), Classification.UNCLASSIFIED)
+    category_ids = {category.strip("{}").lower() for category in categories}
+    return next(
+        (classification for category, classification in _CLASSIFICATIONS.items() if category in category_ids),
+        Classification.UNCLASSIFIED,
+    )
 
 
 def rank_classification(classification: Classification) -> int:
@@ -54,8 +57,8 @@ def explain_optional(categories: Iterable[str], *, is_driver: bool, is_browse_on
         is_driver: whether its type is "driver".
         is_browse_only: whether its publisher offers it only to those who look for it: previews, optional updates.
     """
-    found = {category.strip("{}").lower() for category in categories}
-    if is_driver or DRIVER_CATEGORY in found:
+    category_ids = {category.strip("{}").lower() for category in categories}
+    if is_driver or DRIVER_CATEGORY in category_ids:
         return "a driver"
     if is_upgrade(categories):
         return "an upgrade to another version of Windows"

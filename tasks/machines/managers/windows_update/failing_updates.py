@@ -38,8 +38,8 @@ class _Try:
 def explain_failing_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> dict[str, str]:
     """Return the offered updates whose last MAX_TRIES tries or more failed: id -> how, in words."""
     by_update = _index_history(history)
-    found = {update.id: list(_find_tries(update, by_update.get(update.id, ()))) for update in offered}
-    return {update_id: _describe(tries) for update_id, tries in found.items() if len(tries) >= MAX_TRIES}
+    tries_by_update = {update.id: list(_find_tries(update, by_update.get(update.id, ()))) for update in offered}
+    return {update_id: _describe(tries) for update_id, tries in tries_by_update.items() if len(tries) >= MAX_TRIES}
 
 
 def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     """
     by_update = _index_history(history)
     counts = (
-        (update, sum(each.was_installed for each in _find_tries(update, by_update.get(update.id, ()))))
+        (update, sum(entry.was_installed for entry in _find_tries(update, by_update.get(update.id, ()))))
         for update in offered
     )
     return tuple(
@@ -64,10 +64,10 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
 
 def _index_history(history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[HistoryEntry]]:
     """Return the entries of each update."""
-    found: dict[str, list[HistoryEntry]] = {}
+    entries_by_update: dict[str, list[HistoryEntry]] = {}
     for entry in history:
-        found.setdefault(entry.id, []).append(entry)
-    return found
+        entries_by_update.setdefault(entry.id, []).append(entry)
+    return entries_by_update
 
 
 def _find_tries(update: OfferedUpdate, history: Sequence[HistoryEntry]) -> Iterator[_Try]:
@@ -101,17 +101,17 @@ def _failed(entry: HistoryEntry) -> bool:
     """Return whether an installation failed for a cause of its own."""
     if entry.operation != 1 or entry.result_code != _FAILED:
         return False
-    known = explain_code(entry.hresult)
-    return known.cause in _OWN_CAUSES and known.retry not in _PASSING
+    error_code = explain_code(entry.hresult)
+    return error_code.cause in _OWN_CAUSES and error_code.retry not in _PASSING
 
 
 def _describe(tries: Sequence[_Try]) -> str:
     last = tries[-1].last
-    said = "installed, and offered again" if last.is_installation else explain_code(last.hresult).text
+    outcome = "installed, and offered again" if last.is_installation else explain_code(last.hresult).text
     on = f" on {datetime.fromtimestamp(last.at, UTC):%Y-%m-%d}" if last.at else ""
-    undone = sum(each.was_installed for each in tries)
+    undone = sum(entry.was_installed for entry in tries)
     how = f"{format_count(undone, 'time')} Windows undid it during a boot, or did not notice it; " if undone else ""
-    return f"its last {format_count(len(tries), 'try')} on this machine failed ({how}the last one{on}: {said})"
+    return f"its last {format_count(len(tries), 'try')} on this machine failed ({how}the last one{on}: {outcome})"
 
 
 def _get_time(entry: HistoryEntry) -> int:

@@ -92,8 +92,8 @@ def is_azure_edition(system: SystemRecord) -> bool:
 def _find_problem(record: HotpatchRecord, system: SystemRecord) -> str:
     problems = []
     if record.vbs_status is not None and record.vbs_status != VBS_RUNNING:
-        what = "is set, but does not run" if record.vbs_configured else "is off"
-        problems.append(f"virtualization-based security {what}")
+        vbs_state = "is set, but does not run" if record.vbs_configured else "is off"
+        problems.append(f"virtualization-based security {vbs_state}")
     if record.secure_boot == 0:
         problems.append("Secure Boot is off")
     if record.table_size == 0:
@@ -107,6 +107,8 @@ def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tupl
     """Return the hotpatches that the agent installed since the last planned baseline, the newest last."""
     since = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
     start = datetime(since.year, since.month, since.day, tzinfo=UTC).timestamp()
-    found = [each for each in history if each.is_installation and is_hotpatch(each.title) and (each.at or 0) >= start]
-    titles = [each.title for each in sorted(found, key=lambda entry: entry.at or 0)]
+    hotpatches = [
+        each for each in history if each.is_installation and is_hotpatch(each.title) and (each.at or 0) >= start
+    ]
+    titles = [each.title for each in sorted(hotpatches, key=lambda entry: entry.at or 0)]
     return tuple(dict.fromkeys(titles))[-_MAX_PATCHES:]

@@ -110,22 +110,22 @@ def _check_vbs(record: HotpatchRecord) -> Finding:
 
 
 def _check_boot(record: HotpatchRecord, system: SystemRecord, build: int) -> tuple[Finding, ...]:
-    found = []
+    findings = []
     if record.secure_boot == 0:
         remedy = "Switch it on in the firmware; a virtual machine of Hyper-V must be one of generation 2."
-        found.append(Finding("secure boot", _BLOCK, "Secure Boot is off", remedy))
+        findings.append(Finding("secure boot", _BLOCK, "Secure Boot is off", remedy))
     if is_azure_edition(system) and build < BUILD_2025 and not record.table_size:
         remedy = "fleetpatch hotpatch enroll sets the value that Microsoft documents (HotPatchTableSize = 0x1000)."
-        found.append(Finding("table size", _BLOCK, "HotPatchTableSize is not set", remedy))
-    return tuple(found)
+        findings.append(Finding("table size", _BLOCK, "HotPatchTableSize is not set", remedy))
+    return tuple(findings)
 
 
 def _check_baseline(system: SystemRecord, history: Sequence[HistoryEntry]) -> tuple[Finding, ...]:
     """Return whether the last planned baseline is installed, by the agent's own history, as far as that tells."""
     day = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
-    done = [each for each in history if each.is_installation]
-    installed = [each for each in done if is_cumulative_title(each.title) or is_hotpatch(each.title)]
-    if any(_find_day(each) >= day for each in installed):
+    done = [entry for entry in history if entry.is_installation]
+    installed = [entry for entry in done if is_cumulative_title(entry.title) or is_hotpatch(entry.title)]
+    if any(_find_day(entry) >= day for entry in installed):
         return (Finding("baseline", _GOOD, f"updates of the baseline of {day:%Y-%m-%d} or later are installed"),)
     if not installed:
         return ()

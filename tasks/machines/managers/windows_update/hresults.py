@@ -43,8 +43,8 @@ class ErrorCode:
     @property
     def text(self) -> str:
         """Return the code with its name, meaning and remedy, in one line."""
-        said = " ".join(filter(None, (format_code(self.code), self.name)))
-        return f"{said}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
+        code_text = " ".join(filter(None, (format_code(self.code), self.name)))
+        return f"{code_text}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
 
 
 def _parse_row(row: str) -> ErrorCode:
@@ -99,7 +99,7 @@ def build_job_table() -> tuple[str, ...]:
     The code of a facility is written with an "x" in place of its last digits ("0x80244xxx"). A line that begins
     with the name of an update ("KB2267602:0x80070643") is for that one.
     """
-    known = (
+    explanation = (
         f"{format_code(error_code.code)}|{error_code.cause}|{error_code.retry}|{_strip(error_code)}"
         for error_code in ERROR_CODES.values()
     )
@@ -107,12 +107,12 @@ def build_job_table() -> tuple[str, ...]:
         f"{format_code(code)[:-3]}xxx|{cause}|{retry}|: {meaning}"
         for code, (cause, retry, meaning) in _UNKNOWN_FACILITIES.items()
     )
-    return (*known, *facilities, *map(_build_defender_line, DEFENDER_CODES))
+    return (*explanation, *facilities, *map(_build_defender_line, DEFENDER_CODES))
 
 
 def _build_defender_line(code: int) -> str:
-    known = replace(explain_code(code), remedy=DEFENDER_REMEDY)
-    return f"{DEFENDER_NAME}:{format_code(code)}|{known.cause}|{known.retry}|{_strip(known)}"
+    error_code = replace(explain_code(code), remedy=DEFENDER_REMEDY)
+    return f"{DEFENDER_NAME}:{format_code(code)}|{error_code.cause}|{error_code.retry}|{_strip(error_code)}"
 
 
 def _strip(each: ErrorCode) -> str:

@@ -31,8 +31,8 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     for name, entry in _find_last_entries(result).items():
         if name not in present and name not in offered and entry.is_installation:
             versions[name] = format_version(entry.revision)
-    wanted = {update.id for update in updates}
-    return {name: version for name, version in versions.items() if name in wanted}
+    update_ids = {update.id for update in updates}
+    return {name: version for name, version in versions.items() if name in update_ids}
 
 
 def _find_last_entries(result: ScriptResult) -> Mapping[str, HistoryEntry]:

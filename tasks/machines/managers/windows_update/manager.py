@@ -142,13 +142,13 @@ class WindowsUpdateManager:
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
         """Ask the agent which of these are installed. One that only waits for a reboot counts as installed."""
-        known = [update for update in updates if _ID_PATTERN.fullmatch(update.id)]
-        if not known:
+        known_updates = [update for update in updates if _ID_PATTERN.fullmatch(update.id)]
+        if not known_updates:
             return {}
-        script = Script("wua_installed", {"ids": _list_ids(known)}, package=PACKAGE)
+        script = Script("wua_installed", {"ids": _list_ids(known_updates)}, package=PACKAGE)
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
-        return find_installed_versions(known, result)
+        return find_installed_versions(known_updates, result)
 
     def read_kernels(
         self,
@@ -265,10 +265,10 @@ def _find_refusal(update: Update, offered: OfferedUpdate | None) -> str:
 def _build_script_error(script: Script, result: ScriptResult) -> ScriptFailed:
     errors = result.find_records("error")
     code = errors[0].get("hresult") if errors else None
-    words = f": {errors[0].get('message')}" if errors else ""
-    known = f" ({explain_code(code).text})" if isinstance(code, int) and not isinstance(code, bool) else ""
+    error_text = f": {errors[0].get('message')}" if errors else ""
+    code_text = f" ({explain_code(code).text})" if isinstance(code, int) and not isinstance(code, bool) else ""
     return ScriptFailed(
-        f"{script.name} ended with {result.exit_code}{words[:300]}{known}",
+        f"{script.name} ended with {result.exit_code}{error_text[:300]}{code_text}",
         exit_code=result.exit_code,
         output_tail=result.unframed_output,
     )

@@ -78,11 +78,11 @@ def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook
 
 
 def _predict_hotpatch(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
-    what = "a hotpatch, which changes the running system"
+    subject = "a hotpatch, which changes the running system"
     if update.reboot_behavior == _NEVER:
-        return RebootOutlook(required=False, reason=what)
+        return RebootOutlook(required=False, reason=subject)
     if month.doubt:
         return RebootOutlook(None, reason=f"a hotpatch, but {month.doubt}")
     if month.is_baseline:
         return RebootOutlook(None, expected=True, reason="it may ask for one, in a month with a planned baseline")
-    return RebootOutlook(required=False, reason=f"{what}; the next planned baseline is on {month.next_baseline}")
+    return RebootOutlook(required=False, reason=f"{subject}; the next planned baseline is on {month.next_baseline}")

@@ -215,8 +215,8 @@ def parse_record(kind: type[_R], record: ScriptRecord) -> _R:
         return kind.model_validate(dict(record))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ProtocolViolation(f"record {record.get('kind')!r}: {place}: {first['msg']}") from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise ProtocolViolation(f"record {record.get('kind')!r}: {key}: {first['msg']}") from error
 
 
 def parse_records(kind: type[_R], records: Sequence[ScriptRecord]) -> tuple[_R, ...]:
@@ -236,14 +236,14 @@ def parse_first(kind: type[_R], result: ScriptResult, name: str) -> _R | None:
     Raises:
         ProtocolViolation: it is malformed.
     """
-    found = result.find_records(name)
-    return parse_record(kind, found[0]) if found else None
+    records = result.find_records(name)
+    return parse_record(kind, records[0]) if records else None
 
 
 def parse_values(result: ScriptResult, name: str) -> Mapping[str, str]:
     """Return the values of a record's object "values", as text: registry values by their names."""
-    found = result.find_records(name)
-    values = found[0].get("values") if found else None
+    records = result.find_records(name)
+    values = records[0].get("values") if records else None
     if not isinstance(values, Mapping):
         return {}
     require_count(len(values), MAX_ITEMS, "values of the registry")

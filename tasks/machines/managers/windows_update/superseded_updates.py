@@ -22,16 +22,19 @@ def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ..
     Args:
         updates: all that is offered or waits for a reboot.
     """
-    known = {update.id: update for update in updates}
-    direct = {each: frozenset(map(str.lower, update.superseded)) & known.keys() for each, update in known.items()}
-    older = {each: _find_all_older(each, direct) for each in known}
+    updates_by_id = {update.id: update for update in updates}
+    direct = {
+        update_id: frozenset(map(str.lower, update.superseded)) & updates_by_id.keys()
+        for update_id, update in updates_by_id.items()
+    }
+    older = {update_id: _find_all_older(update_id, direct) for update_id in updates_by_id}
     replaced = {
         old
-        for newer, update in known.items()
+        for newer, update in updates_by_id.items()
         for old in older[newer]
-        if newer not in older[old] and _stands_in(update, known[old])  # of a circle, all are kept
+        if newer not in older[old] and _stands_in(update, updates_by_id[old])  # of a circle, all are kept
     }
-    return tuple(update for update in known.values() if update.id not in replaced)
+    return tuple(update for update in updates_by_id.values() if update.id not in replaced)
 
 
 def _find_all_older(newest: str, direct: Mapping[str, Set[str]]) -> Set[str]:

@@ -75,6 +75,6 @@ def order_updates(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]
 
 
 def _rank(update: OfferedUpdate) -> tuple[int, int, str, str]:
-    place = find_place(update)
-    size = (update.max_bytes or 0) if place is Place.MAY_REBOOT else 0
-    return place, size, update.name, update.id
+    position = find_place(update)
+    size = (update.max_bytes or 0) if position is Place.MAY_REBOOT else 0
+    return position, size, update.name, update.id

@@ -148,12 +148,13 @@ def _build_all_refused_error(
     login: LoginContext, offered: OfferedKeys, results: list[str], rest: Sequence[OfferableKey]
 ) -> AuthenticationFailed:
     message = login.transport.disconnect_message
-    said = f"; it said: {message}" if message else ""
+    banner = f"; it said: {message}" if message else ""
     left = f"; not offered: {', '.join(map(str, rest))}" if rest else ""
     unusable = "".join(f"; {fault}" for fault in offered.faults)
     hint = _TOO_MANY_KEYS_HINT if rest or message else _REFUSED_HINT
     return AuthenticationFailed(
-        f"the machine accepted no key of {offered.source} for {login.user}: {'; '.join(results)}{said}{left}{unusable}",
+        f"the machine accepted no key of {offered.source} for {login.user}: {'; '.join(results)}"
+        f"{banner}{left}{unusable}",
         hint=" ".join((*offered.remedies, hint)),
     )
 

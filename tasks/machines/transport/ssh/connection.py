@@ -173,7 +173,7 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
 
     def dial(deadline: Deadline) -> AbstractContextManager[socket.socket]:
         seconds = deadline.require_seconds(clock, CONNECT_TIMEOUT_SECONDS, message="no time was left to connect")
-        place = f"{machine.address} port {machine.port or DEFAULT_PORT}"
+        endpoint = f"{machine.address} port {machine.port or DEFAULT_PORT}"
         try:
             sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
         except (socket.gaierror, UnicodeError) as error:
@@ -192,7 +192,8 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
         except OSError as error:
             reason = "no answer" if isinstance(error, TimeoutError) else describe_error(error)
             raise Unreachable(
-                f"nothing answers at {place}: {reason}", hint="Is it switched on, and does a firewall let SSH through?"
+                f"nothing answers at {endpoint}: {reason}",
+                hint="Is it switched on, and does a firewall let SSH through?",
             ) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(AttributeError, OSError):  # only Linux has it

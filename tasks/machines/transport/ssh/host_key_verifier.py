@@ -133,9 +133,9 @@ class HostKeyVerifier:
         if shown in pinned:
             return
         if pinned:
-            known = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
+            pinned_text = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
             raise HostKeyMismatch(
-                f"it shows the host key {shown.type} {fingerprint}, but pinned is {known}",
+                f"it shows the host key {shown.type} {fingerprint}, but pinned is {pinned_text}",
                 hint="An attacker may be in between, or the machine was reinstalled. If you know that it was, "
                 f"remove its line: ssh-keygen -R '{self._address}' -f {self._store.path}",
             )

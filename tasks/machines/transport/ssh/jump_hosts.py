@@ -173,7 +173,7 @@ class _JumpHost:
                 self._attempt = None
 
     def _open_channel(self, access: _JumpHostAccess, address: str, port: int, deadline: Deadline) -> paramiko.Channel:
-        name, place = access.machine.name, f"{address} port {port}"
+        name, endpoint = access.machine.name, f"{address} port {port}"
         attempt, is_new = self._find_or_start_attempt(access)
         while True:
             transport = self._wait_for_attempt(attempt, access, deadline)
@@ -183,16 +183,16 @@ class _JumpHost:
             try:
                 return transport.open_tunnel(address, port, seconds)
             except paramiko.ChannelException as error:
-                raise _build_tunnel_error(name, place, error.text) from error
+                raise _build_tunnel_error(name, endpoint, error.text) from error
             except ChannelTimeout as error:
                 if deadline.has_passed(access.settings.clock):
-                    raise DeadlineExceeded(f"{place} gave no answer through the jump host {name} in time") from error
-                raise _build_tunnel_error(name, place, str(error)) from error
+                    raise DeadlineExceeded(f"{endpoint} gave no answer through the jump host {name} in time") from error
+                raise _build_tunnel_error(name, endpoint, str(error)) from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 transport.close()
                 if is_new:
                     raise _build_tunnel_error(
-                        name, place, f"its own connection was lost: {describe_error(error)}"
+                        name, endpoint, f"its own connection was lost: {describe_error(error)}"
                     ) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True

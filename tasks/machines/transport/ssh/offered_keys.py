@@ -126,12 +126,12 @@ def open_default_keys(agent_seconds: float) -> Iterator[OfferedKeys]:
         except AuthenticationFailed as error:
             agent_fault = error.message
         agent_keys = agent.offered_keys if agent is not None else ()
-        known = [file.public_key for file in files]
+        public_keys = [file.public_key for file in files]
         held = {key.asbytes() for key in agent_keys}
         left = [file for file in files if file.public_key not in held]
         faulty = [file for file in left if file.key is None]
         offered: tuple[OfferableKey, ...] = (
-            *sorted(agent_keys, key=functools.partial(_rank_by_file, known)),
+            *sorted(agent_keys, key=functools.partial(_rank_by_file, public_keys)),
             *(file.key for file in left if file.key is not None),
         )
         faults = (*(file.fault for file in faulty), *([] if agent_keys else [agent_fault]))

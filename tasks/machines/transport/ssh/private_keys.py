@@ -45,11 +45,11 @@ def load_private_key(credential: Credential, user: str) -> paramiko.PKey:
         raise CredentialError("a key credential without a file", hint="Write key:PATH.")
     with _key_cache_lock:
         version = (_read_modified_time(path), _read_modified_time(path.with_name(f"{path.name}-cert.pub")))
-        known = _key_cache.get(path)
-        if known is None or known[0] != version:
-            known = (version, _read_private_key(path, credential))
-            _key_cache[path] = known
-        return known[1]
+        cached_key = _key_cache.get(path)
+        if cached_key is None or cached_key[0] != version:
+            cached_key = (version, _read_private_key(path, credential))
+            _key_cache[path] = cached_key
+        return cached_key[1]
 
 
 def _parse_private_key(text: Secret) -> paramiko.PKey:

@@ -123,12 +123,12 @@ class ThreadSafeTransport(paramiko.Transport):
 
     def _parse_channel_open_failure(self, message: Message) -> None:
         number, reason, text = message.get_int(), message.get_int(), message.get_text()
-        known = paramiko.common.CONNECTION_FAILED_CODE.get(reason, f"reason {reason}")
+        reason_text = paramiko.common.CONNECTION_FAILED_CODE.get(reason, f"reason {reason}")
         with self.lock:
             waiting = self.channel_events.pop(number, None)
             if waiting is not None:
                 self._channel_refusals[number] = paramiko.ChannelException(
-                    reason, f"{known}: {text}" if text else known
+                    reason, f"{reason_text}: {text}" if text else reason_text
                 )
         self._channels.delete(number)  # type: ignore[attr-defined]  # the stubs know nothing private
         if waiting is not None:

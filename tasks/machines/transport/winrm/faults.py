@@ -92,7 +92,7 @@ _DEFAULT_HINT: Final = "Look at the machine's event log: Microsoft-Windows-WinRM
 def build_fault_error(fault: WsmanFault) -> TransportError | ProtocolViolation:
     """Return the error for a fault that nothing repaired."""
     meaning = _MEANINGS.get(fault.code)
-    said = f" (WS-Management fault {fault.code}: {fault.reason[:300]})"
+    fault_text = f" (WS-Management fault {fault.code}: {fault.reason[:300]})"
     if meaning is None:
-        return TransportError(f"the machine refused the request{said}", hint=_DEFAULT_HINT)
-    return meaning.error(f"{meaning.message}{said}", hint=meaning.hint)
+        return TransportError(f"the machine refused the request{fault_text}", hint=_DEFAULT_HINT)
+    return meaning.error(f"{meaning.message}{fault_text}", hint=meaning.hint)

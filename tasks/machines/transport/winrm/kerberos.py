@@ -94,8 +94,8 @@ def is_kerberos_error(error: BaseException) -> bool:
 
 def describe_error(error: BaseException) -> tuple[str, int]:
     """Return the most exact text in an error of the Kerberos library, and its code (0: none)."""
-    found = [arg for arg in error.args if isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[1], int)]
-    exact = [arg for arg in found if arg[1] < 0] or found[:1]  # the codes of Kerberos itself are negative
+    codes = [arg for arg in error.args if isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[1], int)]
+    exact = [arg for arg in codes if arg[1] < 0] or codes[:1]  # the codes of Kerberos itself are negative
     return (str(exact[0][0]), exact[0][1]) if exact else (str(error), 0)
 
 

@@ -190,9 +190,9 @@ def _log_in(
                 if (waited >= LOGIN_TIMEOUT_SECONDS or isinstance(lost.__cause__, requests.Timeout)) and not (
                     _sent_password(machine, client)
                 ):
-                    place = f"{machine.address} port {find_port(machine)}"
+                    endpoint = f"{machine.address} port {find_port(machine)}"
                     raise LoginSilent(
-                        f"{place} accepts the connection, and gives no answer within {waited:.0f} s"
+                        f"{endpoint} accepts the connection, and gives no answer within {waited:.0f} s"
                     ) from lost
                 raise _build_broken_login(machine, client, lost, attempt) from lost
     except CredentialWithheld as kept:
@@ -257,7 +257,7 @@ def _require_library(how: WinrmAuthentication) -> None:
 def _probe_port(machine: Machine, seconds: float) -> None:
     """Require that something listens, with a short time of its own: answers of WinRM may take longer."""
     port = find_port(machine)
-    place = f"{machine.address} port {port}"
+    endpoint = f"{machine.address} port {port}"
     try:
         socket.create_connection((machine.address, port), timeout=seconds).close()
     except socket.gaierror as error:
@@ -271,7 +271,7 @@ def _probe_port(machine: Machine, seconds: float) -> None:
     except OSError as error:
         reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         raise Unreachable(
-            f"nothing answers at {place}: {reason}", hint="Is it switched on, and does a firewall let WinRM through?"
+            f"nothing answers at {endpoint}: {reason}", hint="Is it switched on, and does a firewall let WinRM through?"
         ) from error
 
 

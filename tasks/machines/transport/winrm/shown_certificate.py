@@ -37,17 +37,17 @@ def describe_certificate(shown: bytes) -> str:
     sha1 = hashlib.sha1(shown, usedforsecurity=False).hexdigest().upper()
     try:
         x509_certificate = x509.load_der_x509_certificate(shown)
-        what = f" of {_find_name(x509_certificate.subject)}, issued by {_find_name(x509_certificate.issuer)},"
-        what += f" valid until {x509_certificate.not_valid_after_utc:%Y-%m-%d},"
+        subject_text = f" of {_find_name(x509_certificate.subject)}, issued by {_find_name(x509_certificate.issuer)},"
+        subject_text += f" valid until {x509_certificate.not_valid_after_utc:%Y-%m-%d},"
     except (ValueError, TypeError):  # what a machine shows may be anything
-        what = ""
+        subject_text = ""
     return (
-        f"It shows the certificate{what} SHA-256 {sha256} (SHA-1, which Windows calls its thumbprint: {sha1}). "
+        f"It shows the certificate{subject_text} SHA-256 {sha256} (SHA-1, which Windows calls its thumbprint: {sha1}). "
         "If the machine itself says the same, winrm.certificate_thumbprint may have that SHA-256."
     )
 
 
 def _find_name(name: x509.Name) -> str:
-    found = [str(each.value) for each in name.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    text = found[-1] if found else name.rfc4514_string()
+    common_names = [str(attribute.value) for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    text = common_names[-1] if common_names else name.rfc4514_string()
     return "".join(char if char.isprintable() else "?" for char in text)[:_MAX_NAME_LENGTH] or "nobody"

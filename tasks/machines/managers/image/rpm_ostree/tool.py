@@ -124,10 +124,10 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     """
     try:
         status = _Status.model_validate_json(sections["status"].text)
-        booted = next(each for each in status.deployments if each.booted)
+        booted = next(deployment for deployment in status.deployments if deployment.booted)
     except (KeyError, ValidationError, StopIteration) as error:
         raise ProtocolViolation(f"the status of rpm-ostree can't be understood: {error!s:.300}") from error
-    staged = next((each for each in status.deployments if each.staged), None)
+    staged = next((deployment for deployment in status.deployments if deployment.staged), None)
     locked = staged if staged and staged.finalization_locked else None
     coming = booted if staged is None or locked else staged
     warnings = _find_warnings(status.deployments, booted)
@@ -204,7 +204,9 @@ def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> l
             "rollback waits for the next boot"
         )
     warnings += [
-        f"{each.full} is staged, but {_LOCKED}" for each in deployments if each.staged and each.finalization_locked
+        f"{deployment.full} is staged, but {_LOCKED}"
+        for deployment in deployments
+        if deployment.staged and deployment.finalization_locked
     ]
     local = [*booted.packages, *booted.requested_local_packages]
     if local:

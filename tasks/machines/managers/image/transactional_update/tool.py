@@ -66,8 +66,8 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         raise ProtocolViolation(f"the snapshots of the system are not known: {system!s:.200}")
     for name in ("updates", "patches"):
         if sections[name].exit_code not in _SUCCESS_CODES:
-            words = clean_text(sections[name].stderr or sections[name].text[-300:])
-            raise ListsUnread(f"zypper can't read its repositories: {words}", hint=READ_LISTS_REMEDY)
+            error_text = clean_text(sections[name].stderr or sections[name].text[-300:])
+            raise ListsUnread(f"zypper can't read its repositories: {error_text}", hint=READ_LISTS_REMEDY)
     staged = frozenset(sections["installed"].text.splitlines()) if "installed" in sections else frozenset()
     listed = dict.fromkeys(filter(None, map(_format_package, parse_table(sections["updates"].text))))
     pending = [package for package in listed if package not in staged]

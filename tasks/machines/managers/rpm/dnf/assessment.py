@@ -172,8 +172,8 @@ def _read_advisories(section: ScriptSection, answers: DnfAnswers) -> Sequence[Ad
 
 def _find_new_packages(additions: Iterable[AvailablePackage], system: RpmSystem) -> tuple[AvailablePackage, ...]:
     """Return what the transaction would install without an older version. Kernels have one, beside the new one."""
-    known = {package.id for package in system.installed}
-    return tuple({offer.id: offer for offer in additions if offer.id not in known}.values())
+    installed_ids = {package.id for package in system.installed}
+    return tuple({offer.id: offer for offer in additions if offer.id not in installed_ids}.values())
 
 
 def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
@@ -214,14 +214,14 @@ def _find_unread_repositories(
 
 def _parse_copies(text: str) -> Mapping[str, RepositoryCopy]:
     """Read lines "REPOSITORY<tab>SECONDS<tab>yes or no". Of several copies of a repository, the newest one counts."""
-    found: dict[str, RepositoryCopy] = {}
+    copies_by_repository: dict[str, RepositoryCopy] = {}
     for fields in (line.split("\t") for line in text.splitlines()):
         read_at = parse_natural(fields[1]) if len(fields) == 3 else None
         if read_at is not None:
-            former = found.get(fields[0], RepositoryCopy(0))
+            former = copies_by_repository.get(fields[0], RepositoryCopy(0))
             is_being_read = former.is_being_read or fields[2] == "yes"
-            found[fields[0]] = RepositoryCopy(max(former.read_at, read_at), is_being_read)
-    return found
+            copies_by_repository[fields[0]] = RepositoryCopy(max(former.read_at, read_at), is_being_read)
+    return copies_by_repository
 
 
 def _find_never_read(

@@ -61,8 +61,8 @@ class OfferJudge:
     def explain(self, offer: AvailablePackage) -> str:
         """Return why the tool leaves out a version: in its own words, or what speaks against it."""
         current = self.current
-        if words := self._find_words(offer):
-            return words
+        if remark := self._find_words(offer):
+            return remark
         better = sorted(name for name, number in self.priorities.items() if number < self._get_priority(offer))
         if better:
             return f"an upgrade leaves it out: {offer.repository} has a lower priority than {', '.join(better[:3])}"
@@ -72,8 +72,8 @@ class OfferJudge:
 
     def _find_words(self, offer: AvailablePackage) -> str:
         """Return the tool's first words about a version, else those about the installed one."""
-        for each in (offer, self.current):
-            spec = f"{each.name}-{each.version}.{each.arch}"
+        for package in (offer, self.current):
+            spec = f"{package.name}-{package.version}.{package.arch}"
             for error in self.transaction.errors:
                 if spec in find_specs(error):
                     return error

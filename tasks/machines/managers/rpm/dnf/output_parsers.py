@@ -106,18 +106,18 @@ def parse_repository_ids(text: str) -> tuple[str, ...]:
     """
     _, heading, rows = f"\n{text}".partition("\nrepo id ")
     lines = [line.split() for line in (rows.splitlines()[1:] if heading else text.splitlines())]
-    ids = (words[0] for words in lines if words and (heading or len(words) == 1))
-    return tuple(each.lstrip("!*") for each in ids if each != "repolist:")
+    ids = (cells[0] for cells in lines if cells and (heading or len(cells) == 1))
+    return tuple(repository_id.lstrip("!*") for repository_id in ids if repository_id != "repolist:")
 
 
 def parse_advisory_sources(text: str) -> Mapping[str, bool]:
     """Read lines "repository<tab>true/false", the newest first: whether a repository that was read has advisories."""
-    found: dict[str, bool] = {}
+    values: dict[str, bool] = {}
     for line in text.splitlines():
         repository, tab, answer = line.partition("\t")
         if tab:
-            found.setdefault(repository, answer == "true")
-    return found
+            values.setdefault(repository, answer == "true")
+    return values
 
 
 def parse_priorities(text: str) -> Mapping[str, int]:
@@ -187,12 +187,12 @@ def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
 
 def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read lines "new<tab>needer", both "name.arch": id of a new package -> ids of the packages that need it."""
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for line in text.splitlines():
         (new, new_arch), (needer, arch) = (part.rpartition(".")[::2] for part in (line.partition("\t")[::2]))
         key = build_update_id(new, new_arch, native)
-        found.setdefault(key, []).append(build_update_id(needer, arch, native))
-    return {key: tuple(needers) for key, needers in found.items()}
+        values.setdefault(key, []).append(build_update_id(needer, arch, native))
+    return {key: tuple(needers) for key, needers in values.items()}
 
 
 def parse_transaction(text: str) -> DnfTransaction:
@@ -201,8 +201,8 @@ def parse_transaction(text: str) -> DnfTransaction:
     installs, removals = set[tuple[str, str]](), list[tuple[str, str]]()
     obsoleters = set[tuple[str, str]]()
     newest = None  # what a package replaces comes right after it
-    for found in _CHANGE_PATTERN.finditer(text):
-        name, arch, version, action = found.groups()
+    for match in _CHANGE_PATTERN.finditer(text):
+        name, arch, version, action = match.groups()
         if action in {"installed", "upgrade", "downgrade", "reinstalled"}:
             changes[name, arch] = version
             newest = (name, arch)
@@ -214,7 +214,9 @@ def parse_transaction(text: str) -> DnfTransaction:
                 obsoleters.add(newest)
     unknown = re.findall(r"^No match for argument: (\S+)", text, re.MULTILINE)
     # an old kernel goes beside its new one; a package of another architecture is not the same one
-    gone = tuple(name for name, arch in removals if not any((name, each) in changes for each in (arch, "noarch")))
+    gone = tuple(
+        name for name, arch in removals if not any((name, new_arch) in changes for new_arch in (arch, "noarch"))
+    )
     return DnfTransaction(
         changes,
         frozenset(installs),

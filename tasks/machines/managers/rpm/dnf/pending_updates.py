@@ -64,8 +64,8 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
     """
     newest: dict[str, InstalledPackage] = {}
     for package in state.installed:
-        known = newest.get(package.id)
-        if known is None or RpmVersion(package.version) > RpmVersion(known.version):
+        newest_package = newest.get(package.id)
+        if newest_package is None or RpmVersion(package.version) > RpmVersion(newest_package.version):
             newest[package.id] = package
     visible, hidden = _group_newer(state.offers, newest), _group_newer(state.hidden_offers, newest)
     names = tuple(dict.fromkeys((*visible, *hidden)))
@@ -85,12 +85,12 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
 def _group_newer(
     offers: Sequence[AvailablePackage], newest: Mapping[str, InstalledPackage]
 ) -> dict[str, list[AvailablePackage]]:
-    found: dict[str, list[AvailablePackage]] = {}
+    packages_by_id: dict[str, list[AvailablePackage]] = {}
     for offer in dict.fromkeys(offers):
         current = newest.get(offer.id)
         if current and RpmVersion(offer.version) > RpmVersion(current.version):
-            found.setdefault(offer.id, []).append(offer)
-    return found
+            packages_by_id.setdefault(offer.id, []).append(offer)
+    return packages_by_id
 
 
 def _build_upgrades(
@@ -102,16 +102,16 @@ def _build_upgrades(
     """Return what is pending for an installed package: the version to install, and newer fixes that can't be."""
     judge = OfferJudge(current, state.transaction, state.priorities)
     offers = visible or hidden
-    wanted = judge.choose(offers)
-    usable = [offer for offer in offers if offer == wanted or judge.may_replace(offer, wanted)]
-    first = _build_upgrade(current, wanted, usable, state, since=current.version)
+    choice = judge.choose(offers)
+    usable = [offer for offer in offers if offer == choice or judge.may_replace(offer, choice)]
+    first = _build_upgrade(current, choice, usable, state, since=current.version)
     if not visible:
         first = replace(first, held=True)
-    elif judge.is_left_out(wanted) and not first.held:
-        first = replace(first, blocked=judge.explain(wanted))
-    found = [first]
+    elif judge.is_left_out(choice) and not first.held:
+        first = replace(first, blocked=judge.explain(choice))
+    candidates = [first]
     for pool, held in ((visible, False), (hidden, True)):
-        since = max((wanted.version, found[-1].available), key=RpmVersion)
+        since = max((choice.version, candidates[-1].available), key=RpmVersion)
         later = [offer for offer in pool if RpmVersion(offer.version) > RpmVersion(since)]
         if not later:
             continue
@@ -119,10 +119,10 @@ def _build_upgrades(
         fix = _build_upgrade(current, newest, later, state, since=since)
         fix = replace(fix, id=f"{fix.id}={newest.version}", held=held or fix.held)
         # what a repository without advisories has is the owner's to judge if another one has priority over it
-        is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, wanted)
+        is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, choice)
         if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
-            found.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
-    return found
+            candidates.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
+    return candidates
 
 
 def _build_lost_fixes(
@@ -204,22 +204,22 @@ def _requires_reboot(offers: Sequence[AvailablePackage], state: DnfState) -> boo
 
 def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Update]:
     """Return the new packages. Each gets classification and group of the update that needs it."""
-    found: dict[str, Update] = {update.id: update for update in upgrades}
+    updates_by_id: dict[str, Update] = {update.id: update for update in upgrades}
     waiting = {package.id: package for package in state.new_packages}
     brings: dict[str, list[str]] = {}
     for name in waiting:
         for needer in state.needed_by.get(name, ()):
             brings.setdefault(needer, []).append(name)
-    bringers = deque(found)
+    bringers = deque(updates_by_id)
     while bringers:  # a new package may be needed by a new package
         needer = bringers.popleft()
         for name in brings.get(needer, ()):
             if package := waiting.pop(name, None):
-                found[name] = _build_new_package(package, found[needer], state)
+                updates_by_id[name] = _build_new_package(package, updates_by_id[needer], state)
                 bringers.append(name)
     for name, package in waiting.items():
-        found[name] = _build_new_package(package, None, state)
-    return [found[package.id] for package in state.new_packages]
+        updates_by_id[name] = _build_new_package(package, None, state)
+    return [updates_by_id[package.id] for package in state.new_packages]
 
 
 def _build_new_package(package: AvailablePackage, bringer: Update | None, state: DnfState) -> Update:

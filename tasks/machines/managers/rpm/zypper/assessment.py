@@ -150,9 +150,9 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             *_describe_upgrade(upgrade),
             *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
         ),
-        remarks=tuple(f"{each.repository}: {_MEDIUM_WORDS}" for each in unread if each.repository in media),
+        remarks=tuple(f"{problem.repository}: {_MEDIUM_WORDS}" for problem in unread if problem.repository in media),
         repository_problems=(
-            *(each for each in unread if each.repository not in media),
+            *(problem for problem in unread if problem.repository not in media),
             *lost,
         ),
     )
@@ -228,9 +228,9 @@ def _find_unread_repositories(
     state = require_single_record(result, _SCRIPT, "state")
     was_ended = update is not None and update.exit_code in ENDED_CODES
     begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
-    told = [problem.repository for problem in find_repository_problems(said)]
+    named_repositories = [problem.repository for problem in find_repository_problems(said)]
     names = {
-        next((name for name in told if repository.is_named(name)), repository.name): repository
+        next((name for name in named_repositories if repository.is_named(name)), repository.name): repository
         for repository in repositories
     }
     copies = {
@@ -239,21 +239,21 @@ def _find_unread_repositories(
     }
     began = require_integer(state, "began") if update is not None and "began" in state else None
     times = RefreshTimes(began, require_integer(state, "at"), was_ended)
-    found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
+    unread = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
     if was_ended and repositories and not any(repository.is_read for repository in repositories):
-        raise build_repository_error(found)
-    if update is not None and update.exit_code and not (found or was_ended):
+        raise build_repository_error(unread)
+    if update is not None and update.exit_code and not (unread or was_ended):
         errors = parse_answer(update, "the refresh of its repositories").errors
-        words = "; ".join(errors[:3]) or f"zypper refresh ended with {update.exit_code}"
-        found = (build_repository_problem("", [words]),)
+        message = "; ".join(errors[:3]) or f"zypper refresh ended with {update.exit_code}"
+        unread = (build_repository_problem("", [message]),)
     return (
-        *found,
+        *unread,
         *(
             build_repository_problem(
                 name, [_PAGE_WORDS if each.is_page else "it was never read"], hides_fixes=not has_no_fixes(name)
             )
             for name, each in names.items()
-            if not each.is_read and name not in {problem.repository for problem in found}
+            if not each.is_read and name not in {problem.repository for problem in unread}
         ),
     )
 

@@ -51,8 +51,8 @@ class InstallSummary:
     def refusals(self) -> tuple[str, ...]:
         """Return why zypper would not do it; empty when it would."""
         licences = tuple(f"the licence of {name} must be accepted on the machine" for name in self.unaccepted)
-        said = (*self.problems, *licences)
-        return said or (() if self.is_complete else self.errors or ("zypper gave no reason",))
+        problem_texts = (*self.problems, *licences)
+        return problem_texts or (() if self.is_complete else self.errors or ("zypper gave no reason",))
 
 
 def parse_install_summary(answer: ZypperAnswer) -> InstallSummary:
@@ -92,9 +92,9 @@ def _find_changes(summary: XmlElement | None, tag: str) -> Iterator[PackageChang
 
 def _find_problems(answer: ZypperAnswer) -> tuple[str, ...]:
     """Return the solver's problems: with several of them, a message each; the first one also as a question."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for message in answer.messages:
         first = " ".join(re.split(r"\n[ \t]*Solution \d+:", message.text, maxsplit=1)[0].split())
         if first.startswith("Problem: "):
-            found.setdefault(first.removeprefix("Problem: "))
-    return tuple(found)[:_MAX_PROBLEMS]
+            names.setdefault(first.removeprefix("Problem: "))
+    return tuple(names)[:_MAX_PROBLEMS]

@@ -47,10 +47,10 @@ def parse_offers(text: str) -> tuple[Offer, ...]:
     Lines that are not valid are ignored.
     """
     rows = (line.split("\t") for line in text.splitlines())
-    found = ((row, parse_natural(row[5])) for row in rows if len(row) == 8)
+    priorities = ((row, parse_natural(row[5])) for row in rows if len(row) == 8)
     return tuple(
         Offer(PackageChange(row[0], row[1], format_version(*row[2:5])), row[6], parse_vendor(row[7]), size)
-        for row, size in found
+        for row, size in priorities
         if size is not None
     )
 
@@ -91,11 +91,11 @@ def parse_obstacles(answer: ZypperAnswer, packages: Iterable[PackageChange]) -> 
         packages: the newest version of each package.
     """
     policies = (_POLICY_PATTERN.search(message.text) for message in answer.messages)
-    found = {policy[1]: policy[0] for policy in policies if policy}
+    names_by_policy = {policy[1]: policy[0] for policy in policies if policy}
     problems = parse_install_summary(answer).problems
     for package in packages:
         named = re.compile(rf"(?<![\w.+-]){re.escape(package.name)}-{re.escape(package.version)}(?![\w+~^])")
-        words = "; ".join([text for text in problems if named.search(text)][:_MAX_NAMED])
-        if words:
-            found[package.name] = words
-    return found
+        problems_text = "; ".join([text for text in problems if named.search(text)][:_MAX_NAMED])
+        if problems_text:
+            names_by_policy[package.name] = problems_text
+    return names_by_policy

@@ -89,9 +89,9 @@ def parse_patches(answer: ZypperAnswer) -> tuple[Patch, ...]:
         ReportTooLarge: there are more of them than any real machine lacks.
     """
     require_element(answer, "update-status", "which patches apply")
-    found = {patch.name: patch for element in answer.root.iter("update") if (patch := _parse_patch(element))}
-    require_count(len(found), MAX_UPDATES, "patches")
-    return tuple(found.values())
+    patches_by_name = {patch.name: patch for element in answer.root.iter("update") if (patch := _parse_patch(element))}
+    require_count(len(patches_by_name), MAX_UPDATES, "patches")
+    return tuple(patches_by_name.values())
 
 
 def _parse_patch(element: XmlElement) -> Patch | None:
@@ -128,15 +128,15 @@ def parse_descriptions(text: str) -> tuple[Description, ...]:
     Each begins with the field Repository. A list of dependencies is on the line of its kind ("Requires : libc.so.6"),
     or on the lines below it: indented after their number in brackets, and without both in zypper 1.13.
     """
-    found: list[tuple[dict[str, str], dict[str, list[str]]]] = []
+    descriptions: list[tuple[dict[str, str], dict[str, list[str]]]] = []
     kind = ""
     for line in text.splitlines():
         field = _FIELD_PATTERN.fullmatch(line)
         if field and field[1] == "Repository":
-            found.append(({}, {}))
-        if not found:
+            descriptions.append(({}, {}))
+        if not descriptions:
             continue
-        fields, dependencies = found[-1]
+        fields, dependencies = descriptions[-1]
         if field and not line.startswith(" "):
             kind, value = field[1], (field[2] or "").strip()
             fields.setdefault(kind, value)  # a description below it could look like a field
@@ -146,7 +146,9 @@ def parse_descriptions(text: str) -> tuple[Description, ...]:
             kind = ""
         elif kind:
             dependencies.setdefault(kind, []).append(line.strip())
-    return tuple(Description(fields, {kind: tuple(each) for kind, each in lists.items()}) for fields, lists in found)
+    return tuple(
+        Description(fields, {kind: tuple(values) for kind, values in lists.items()}) for fields, lists in descriptions
+    )
 
 
 def index_patches(patches: tuple[Patch, ...], text: str) -> Mapping[str, tuple[tuple[Patch, FaultyPackage], ...]]:
@@ -155,17 +157,17 @@ def index_patches(patches: tuple[Patch, ...], text: str) -> Mapping[str, tuple[t
     Raises:
         ProtocolViolation: zypper told of none of these patches which packages it fixes.
     """
-    known = {patch.name: patch for patch in patches}
-    found: dict[str, list[tuple[Patch, FaultyPackage]]] = {}
+    patches_by_name = {patch.name: patch for patch in patches}
+    faulty_by_package: dict[str, list[tuple[Patch, FaultyPackage]]] = {}
     for description in parse_descriptions(text):
-        patch = known.get(description.fields.get("Name", ""))
+        patch = patches_by_name.get(description.fields.get("Name", ""))
         if patch is None:
             continue
         for package in _find_faulty_packages(description.dependencies.get("Conflicts", ())):
-            found.setdefault(package.name, []).append((patch, package))
-    if patches and not found:
+            faulty_by_package.setdefault(package.name, []).append((patch, package))
+    if patches and not faulty_by_package:
         raise ProtocolViolation("zypper did not tell which packages its patches fix")
-    return {name: tuple(pairs) for name, pairs in found.items()}
+    return {name: tuple(pairs) for name, pairs in faulty_by_package.items()}
 
 
 def _find_faulty_packages(conflicts: tuple[str, ...]) -> Iterator[FaultyPackage]:

@@ -75,10 +75,10 @@ class Repository:
 
     def is_named(self, named: str) -> bool:
         """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""
-        first, *rest = _VARIABLE_PATTERN.split(self.name)
-        if not rest:
+        first, *suffixes = _VARIABLE_PATTERN.split(self.name)
+        if not suffixes:
             return named in {first, self.alias}
-        return named == self.alias or (named.startswith(first) and named.endswith(rest[-1]))
+        return named == self.alias or (named.startswith(first) and named.endswith(suffixes[-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +145,21 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     candidates = {
         build_update_id(each.package.name, each.package.arch, state.native): each for each in state.candidates
     }
-    wanted = {update_id: change for update_id, change in changes.items() if update_id in state.newest}
+    wanted_changes = {update_id: change for update_id, change in changes.items() if update_id in state.newest}
     for update_id, candidate in candidates.items():
-        if update_id not in wanted and _is_own_candidate(candidate.package, state):
-            wanted[update_id] = candidate.package
-    require_count(len(wanted.keys() | changes.keys()), MAX_UPDATES, "updates")
+        if update_id not in wanted_changes and _is_own_candidate(candidate.package, state):
+            wanted_changes[update_id] = candidate.package
+    require_count(len(wanted_changes.keys() | changes.keys()), MAX_UPDATES, "updates")
     require_few_cves(
-        [patch.advisory for patch, _ in state.patched.get(each.name, ())] for each in (wanted | changes).values()
+        [patch.advisory for patch, _ in state.patched.get(each.name, ())]
+        for each in (wanted_changes | changes).values()
     )
     offers: dict[str, list[Offer]] = {}
     for offer in state.offers:
         offers.setdefault(offer.package.name, []).append(offer)
     updates = [
         _build_update(update_id, change, candidates.get(update_id), offers.get(change.name, ()), state)
-        for update_id, change in wanted.items()
+        for update_id, change in wanted_changes.items()
     ]
     fresh = {update_id: change for update_id, change in changes.items() if update_id not in state.newest}
     updates += _build_new_packages(fresh, updates, state)
@@ -169,8 +170,8 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
 
 def _is_own_candidate(package: PackageChange, state: ZypperState) -> bool:
     """Whether zypper itself would choose this version if it could: not if its vendor or its priority is another."""
-    found = state.packages.get(package.name)
-    return found is not None and found.fields.get("Version") == package.version
+    installed = state.packages.get(package.name)
+    return installed is not None and installed.fields.get("Version") == package.version
 
 
 def _build_update(
@@ -214,9 +215,9 @@ def _is_newest_locked(name: str, ids: frozenset[str], state: ZypperState) -> boo
 
     Of an older one, the package has a newer version than the unwanted one.
     """
-    found = [(RpmVersion(package.fixed_version), patch) for patch, package in state.patched[name] if patch.name in ids]
-    newest = max(version for version, _ in found)
-    return any(patch.is_locked and version == newest for version, patch in found)
+    fixes = [(RpmVersion(package.fixed_version), patch) for patch, package in state.patched[name] if patch.name in ids]
+    newest = max(version for version, _ in fixes)
+    return any(patch.is_locked and version == newest for version, patch in fixes)
 
 
 def _get_size(change: PackageChange, offers: Iterable[Offer]) -> int | None:
@@ -249,13 +250,15 @@ def _find_repository(name: str, alias: str, state: ZypperState) -> Repository | 
     """Return the repository with that alias; without one, the repository that ``zypper info`` names."""
     description = state.packages.get(name)
     named = description.fields.get("Repository", "") if description else ""
-    found = [each for each in state.repositories if each.alias == alias] if alias else []
-    return next(iter(found or [each for each in state.repositories if each.is_named(named)]), None)
+    repositories = [repository for repository in state.repositories if repository.alias == alias] if alias else []
+    return next(
+        iter(repositories or [repository for repository in state.repositories if repository.is_named(named)]), None
+    )
 
 
 def _parse_source_package(description: Description | None) -> str:
-    found = _SOURCE_PATTERN.fullmatch(description.fields.get("Source package", "")) if description else None
-    return found[1] if found else ""
+    match = _SOURCE_PATTERN.fullmatch(description.fields.get("Source package", "")) if description else None
+    return match[1] if match else ""
 
 
 def _describe_vendor_change(name: str, vendor: str, description: Description | None, state: ZypperState) -> str:
@@ -276,18 +279,18 @@ def _build_new_packages(
         description = state.new_packages.get(change.name)
         for capability in description.dependencies.get("Provides", ()) if description else ():
             providers.setdefault(capability.split(" ")[0], []).append(update_id)
-    found: dict[str, Update] = {}
+    updates_by_id: dict[str, Update] = {}
     bringers = list(updates)
     while bringers:
         bringer = bringers.pop()
         description = state.packages.get(bringer.name)
         for capability in description.dependencies.get("Requires", ()) if description else ():
             for update_id in providers.pop(capability.split(" ")[0], ()):
-                if update_id not in found:
-                    found[update_id] = _build_new_package(update_id, fresh[update_id], bringer, state)
-                    bringers.append(found[update_id])
-    left = [each for each in fresh if each not in found]
-    return [*found.values(), *(_build_new_package(each, fresh[each], None, state) for each in left)]
+                if update_id not in updates_by_id:
+                    updates_by_id[update_id] = _build_new_package(update_id, fresh[update_id], bringer, state)
+                    bringers.append(updates_by_id[update_id])
+    left = [each for each in fresh if each not in updates_by_id]
+    return [*updates_by_id.values(), *(_build_new_package(each, fresh[each], None, state) for each in left)]
 
 
 def _build_new_package(update_id: str, change: PackageChange, bringer: Update | None, state: ZypperState) -> Update:
@@ -333,8 +336,8 @@ def _build_unfulfilled_patches(updates: Iterable[Update], state: ZypperState) ->
 def _is_faulty(package: FaultyPackage, state: ZypperState) -> bool:
     fixed = RpmVersion(package.fixed_version)
     names = (package.name, f"{package.name}.{package.arch}") if package.arch else (package.name,)
-    found = [state.newest[name] for name in names if name in state.newest]
-    return any(package.arch in {"", each.arch} and RpmVersion(each.version) < fixed for each in found)
+    newest_packages = [state.newest[name] for name in names if name in state.newest]
+    return any(package.arch in {"", newest.arch} and RpmVersion(newest.version) < fixed for newest in newest_packages)
 
 
 def _build_unfulfilled_patch(patch: Patch, faulty: Iterable[FaultyPackage], state: ZypperState) -> Update:

@@ -49,7 +49,7 @@ def _find_changes(summary: InstallSummary, native: str) -> Mapping[str, str]:
 
 
 def _find_unknown_updates(answer: ZypperAnswer, specs: Mapping[str, str]) -> tuple[str, ...]:
-    named = [name for text in answer.errors for found in _UNKNOWN_PATTERN.findall(text) for name in found]
+    named = [name for text in answer.errors for match in _UNKNOWN_PATTERN.findall(text) for name in match]
     return tuple(dict.fromkeys(specs[name] for name in named if name in specs))
 
 

@@ -83,13 +83,13 @@ def parse_answer(section: ScriptSection, subject: str) -> ZypperAnswer:
     root = _parse_stream(section.text, subject)
     messages = tuple(_find_messages(root))
     answer = ZypperAnswer(root, messages, section.exit_code)
-    said = "; ".join(answer.errors[:3])
+    errors_text = "; ".join(answer.errors[:3])
     if section.exit_code == _LOCKED:
-        raise ManagerBusy(said or "another process has zypper's lock")
+        raise ManagerBusy(errors_text or "another process has zypper's lock")
     if section.exit_code == _NO_REPOSITORIES or _says(messages, "No repositories defined"):
         raise build_no_repository_error()
     if section.exit_code == _NO_PRIVILEGES:
-        raise PrivilegeError(said or "zypper needs administrator rights")
+        raise PrivilegeError(errors_text or "zypper needs administrator rights")
     return answer
 
 
@@ -112,11 +112,11 @@ def require_element(answer: ZypperAnswer, tag: str, subject: str) -> XmlElement:
     Raises:
         ManagerError: zypper did not give it: it could not answer.
     """
-    found = next(answer.root.iter(tag), None)
-    if found is None:
-        said = "; ".join(answer.errors[:3]) or f"it ended with {answer.exit_code}"
-        raise ManagerError(f"zypper could not tell {subject}: {said}")
-    return found
+    element = next(answer.root.iter(tag), None)
+    if element is None:
+        errors_text = "; ".join(answer.errors[:3]) or f"it ended with {answer.exit_code}"
+        raise ManagerError(f"zypper could not tell {subject}: {errors_text}")
+    return element
 
 
 def _parse_stream(text: str, subject: str) -> XmlElement:
