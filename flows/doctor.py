@@ -105,8 +105,8 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     run_context.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
     findings = _assess_and_check(run_context, machine)
     if not machine.owner.is_patchable:
-        words = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
-        findings = (*findings, Finding("owner", FindingLevel.GOOD, words))
+        message = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
+        findings = (*findings, Finding("owner", FindingLevel.GOOD, message))
     blocking = describe_blocking_findings(findings)
     state = OperationState.FAILED if blocking else OperationState.SUCCEEDED
     run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, blocking)
@@ -141,8 +141,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     if context.state.assessment is None:
         return build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    found = (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
-    return drop_contradicted(found)
+    findings = (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
+    return drop_contradicted(findings)
 
 
 def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:

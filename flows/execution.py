@@ -237,8 +237,8 @@ def _enforce_policy(
     try:
         return enforce(build_starter(earlier.started_by, earlier.role_scope))
     except PolicyRefused as refused:
-        what = "a freeze" if isinstance(refused, Frozen) else "the policy"
-        ports.stop_token.request_stop(f"{what} forbids that the run goes on: {refused.message}")
+        forbidding_rule = "a freeze" if isinstance(refused, Frozen) else "the policy"
+        ports.stop_token.request_stop(f"{forbidding_rule} forbids that the run goes on: {refused.message}")
         return request
 
 

@@ -90,7 +90,9 @@ def _check_package_owners() -> Iterator[Finding]:
     others = {name: sorted({*owners.get(name, ())} - {DISTRIBUTION_NAME}) for name in PACKAGE_NAMES}
     if not any(others.values()):
         return
-    named = "; ".join(f"{', '.join(found)} has `{name}`" for name, found in others.items() if found)
+    named = "; ".join(
+        f"{', '.join(owners_of_name)} has `{name}`" for name, owners_of_name in others.items() if owners_of_name
+    )
     remedy = "Install fleetpatch into an environment of its own: pipx install, uv tool install, or a venv."
     message = f"another distribution has packages of the same names in this environment: {named}"
     yield Finding("packages of fleetpatch", FindingLevel.BLOCK, message, remedy)
@@ -104,7 +106,7 @@ def _check_package_location() -> Finding:
     places = {name: _find_parent_directory(name) for name in PACKAGE_NAMES}
     if len(set(places.values())) == 1:
         return Finding("packages of fleetpatch", FindingLevel.GOOD, f"all in {places[PACKAGE_NAMES[0]]}")
-    locations = ", ".join(f"{name} in {place or 'nowhere'}" for name, place in places.items())
+    locations = ", ".join(f"{name} in {folder or 'nowhere'}" for name, folder in places.items())
     remedy = "Install fleetpatch into an environment of its own, and start it from a folder that has no such packages."
     return Finding("packages of fleetpatch", FindingLevel.BLOCK, f"they are not one installation: {locations}", remedy)
 
@@ -117,12 +119,12 @@ def _find_parent_directory(name: str) -> Path | None:
 def _check_requirements() -> list[Finding]:
     """Check that every library has a supported version. Other versions may seem to work and fail later."""
     try:
-        wanted = importlib.metadata.requires(DISTRIBUTION_NAME) or []
+        requirements = importlib.metadata.requires(DISTRIBUTION_NAME) or []
     except importlib.metadata.PackageNotFoundError:
         return [Finding("libraries", FindingLevel.WARN, "fleetpatch is not installed, only on the path", "make venv")]
-    faults = [fault for text in wanted if (fault := _find_requirement_fault(text))]
+    faults = [fault for text in requirements if (fault := _find_requirement_fault(text))]
     if not faults:
-        return [Finding("libraries", FindingLevel.GOOD, f"all {len(wanted)} have versions that were meant")]
+        return [Finding("libraries", FindingLevel.GOOD, f"all {len(requirements)} have versions that were meant")]
     remedy = "Install from the lock file: pip install --require-hashes -r requirements.lock"
     return [Finding("libraries", FindingLevel.BLOCK, fault, remedy) for fault in faults]
 
@@ -147,8 +149,8 @@ def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
     backlogs: tuple[Backlog, ...] = ()
     try:
         with open_records(records_url) as records:
-            found = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
-            if found.state is not AuditState.UNREADABLE:
+            verification = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
+            if verification.state is not AuditState.UNREADABLE:
                 backlogs = find_backlogs(records.database, read_targets())
     except RecordsError:
         return ()  # the check of the records says it
@@ -163,7 +165,7 @@ def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
             oldest = f"{backlog.oldest_at:%Y-%m-%d %H:%M} UTC"
             text = f"{backlog.receiver} lacks {format_count(backlog.count, 'entry')}, the oldest of {oldest}"
             unsent.append(Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why."))
-    return (_describe_audit(found), *unsent)
+    return (_describe_audit(verification), *unsent)
 
 
 def _describe_audit(found: AuditVerification) -> Finding:

@@ -97,7 +97,7 @@ def report_fleet(
         RecordsError: the run does not exist, or the records can't be read.
         ReportError: a report can't be written.
     """
-    caller, place = log_to_flow_run(current_caller()), find_report_directory(directory)
+    caller, report_directory = log_to_flow_run(current_caller()), find_report_directory(directory)
     written: list[str] = []
     with open_records(caller.records_url) as records:
         history = History(records)
@@ -108,8 +108,8 @@ def report_fleet(
             report = history.read_report(run.id)
             rollout = read_rollout_progress(records.database, report, SystemClock().now())
             logs = history.open_job_logs(run.id)
-            written.append(str(write_report(report, place, logs, formats, rollout=rollout)["directory"]))
-    caller.listener.on_message(f"{len(written)} reports were written to {place}")
+            written.append(str(write_report(report, report_directory, logs, formats, rollout=rollout)["directory"]))
+    caller.listener.on_message(f"{len(written)} reports were written to {report_directory}")
     return written
 
 

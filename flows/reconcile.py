@@ -127,5 +127,5 @@ def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller
 
     # Each run records a stop request to this process separately.
     done = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
-    errors = [(each.abandoned_run.run.id, each.error) for each in done if each.error is not None]
+    errors = [(result.abandoned_run.run.id, result.error) for result in done if result.error is not None]
     return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]

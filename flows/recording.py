@@ -104,7 +104,7 @@ class MachineRecorder:
         Raises:
             CannotRun: the files can't be written.
         """
-        if not any(each.result for each in self.recordings):
+        if not any(recording.result for recording in self.recordings):
             return None
         transport = self._connect(self.machine)
         try:
@@ -123,9 +123,12 @@ class MachineRecorder:
         return self._manager
 
     def _read_names(self, transport: Transport) -> tuple[ScriptRecord, ...]:
-        found: list[ScriptRecord] = []
-        _try(lambda each: found.extend(each.run_script(Script("names"), deadline=self._deadline()).records), transport)
-        return tuple(found)
+        script_records: list[ScriptRecord] = []
+        _try(
+            lambda each: script_records.extend(each.run_script(Script("names"), deadline=self._deadline()).records),
+            transport,
+        )
+        return tuple(script_records)
 
     def _ask_packages(self, transport: Transport) -> None:
         """Ask the package manager, if the check did not come that far."""
@@ -136,7 +139,7 @@ class MachineRecorder:
 
     def _ask_health(self, transport: Transport) -> None:
         script = self._manager.health_script if self._manager else None
-        if script is not None and script.name not in {each.script.name for each in self.recordings}:
+        if script is not None and script.name not in {recording.script.name for recording in self.recordings}:
             transport.run_script(script, deadline=self._deadline())
 
     def _ask_events(self, transport: Transport) -> None:
@@ -149,7 +152,7 @@ class MachineRecorder:
         entries = [record for record in self._list_records() if record["kind"] == "history"]
         ids = list(dict.fromkeys(str(record.get("id")) for record in entries))[:_MAX_INSTALLED]
         if self._manager is not None and ids:
-            updates = [Update(each, each, "", None, "", Classification.OTHER) for each in ids]
+            updates = [Update(update_id, update_id, "", None, "", Classification.OTHER) for update_id in ids]
             deadline = Deadline.after(self.real_ports.clock, self._manager.default_rates.read_timeout_seconds)
             self._manager.read_installed_versions(transport, updates, deadline=deadline)
 
@@ -157,7 +160,7 @@ class MachineRecorder:
         return Deadline.after(self.real_ports.clock, SCRIPT_SECONDS)
 
     def _list_records(self) -> list[ScriptRecord]:
-        return [record for each in self.recordings if each.result for record in each.result.records]
+        return [record for recording in self.recordings if recording.result for record in recording.result.records]
 
     def _write(self, folder: Path, names: Sequence[ScriptRecord]) -> RecordedBundle:
         records = self._list_records()
@@ -170,8 +173,8 @@ class MachineRecorder:
                 "recorded_at": self._began_at.isoformat(timespec="seconds"),
                 "fleetpatch": version("fleetpatch"),
             },
-            "scripts": [dict(describe_recording(each)) for each in self.recordings],
-            "records": [list(each.result.records) if each.result else None for each in self.recordings],
+            "scripts": [dict(describe_recording(recording)) for recording in self.recordings],
+            "records": [list(recording.result.records) if recording.result else None for recording in self.recordings],
         }
         replaced = replace_names(document, list_known_names(self.machine, (*names, *records)))
         try:
@@ -180,8 +183,10 @@ class MachineRecorder:
             raise CannotRun(f"the recording can't be written: {error}") from error
         return RecordedBundle(
             folder=folder,
-            scripts=sum(each.result is not None for each in self.recordings),
-            failed=tuple(dict.fromkeys(each.script.name for each in self.recordings if each.result is None)),
+            scripts=sum(recording.result is not None for recording in self.recordings),
+            failed=tuple(
+                dict.fromkeys(recording.script.name for recording in self.recordings if recording.result is None)
+            ),
             replaced=replaced.counts,
             kept=replaced.kept,
             knows_own_names=bool(names),

@@ -151,9 +151,11 @@ class ApprovalGate:
             return GateDecision(notes=("approval: not requested, because nothing would be changed",))
         items = collect_planned_updates(planned.plans)
         if stop_token.is_stopping:  # stopped before the approval: a run that is finalized does not ask
-            found = self._read_earlier_decision(planned.run.id, stop_token)
+            decision = self._read_earlier_decision(planned.run.id, stop_token)
             return (
-                self._build_gate_decision(found, planned, items) if found is not None else _build_undecided(stop_token)
+                self._build_gate_decision(decision, planned, items)
+                if decision is not None
+                else _build_undecided(stop_token)
             )
         asked = self._retry_while_unavailable(
             lambda: self._request_approval(planned, items), stop_token, _require_window(planned).end
@@ -162,22 +164,22 @@ class ApprovalGate:
             return _build_undecided(stop_token)
         approval, until = asked
         if approval.decision is ApprovalDecision.WAITING:
-            found = self._present_and_wait(PendingApproval(planned, approval.digest, until), stop_token)
-            if found is None:
+            decision = self._present_and_wait(PendingApproval(planned, approval.digest, until), stop_token)
+            if decision is None:
                 return _build_undecided(stop_token)
-            approval = found
+            approval = decision
         return self._build_gate_decision(approval, planned, items)
 
     def _read_earlier_decision(self, run_id: str, stop_token: StopToken) -> Approval | None:
         """Return the earlier decision; None if there is none, or if it can't be read."""
         try:
-            found = self._approvals.find_approval(run_id)
+            approval = self._approvals.find_approval(run_id)
         except RecordsUnavailable:
             return None
-        if found is not None and found.decision is ApprovalDecision.WAITING:
-            self._withdraw_request(run_id, found.digest, stop_token)
+        if approval is not None and approval.decision is ApprovalDecision.WAITING:
+            self._withdraw_request(run_id, approval.digest, stop_token)
             return None
-        return found
+        return approval
 
     def is_approval_needed(self, planned: RunReport) -> bool:
         """Return whether anything may begin: a hook, an update, or a visit to a machine without an update."""
@@ -197,7 +199,7 @@ class ApprovalGate:
         if not any(
             entry.act == APPROVAL_ACT and entry.key == mark for entry in self._records.read_entries(planned.run.id, "")
         ):
-            detail: dict[str, object] = {machine: dict(each) for machine, each in items.items()}
+            detail: dict[str, object] = {machine: dict(versions) for machine, versions in items.items()}
             self._records.append_entry(
                 JournalEntry(
                     planned.run.id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, mark, now, {"shown": detail}
@@ -245,12 +247,12 @@ class ApprovalGate:
                 or now - looked >= _RECORDS_POLL_INTERVAL
             ):
                 looked = now
-                found = self._save_or_read_decision(pending, answer)
-                if found is not None and found.decision is not ApprovalDecision.WAITING:
-                    return found
-                if found is not None and answer is not None:  # the approval had expired, by the database's clock
+                decision = self._save_or_read_decision(pending, answer)
+                if decision is not None and decision.decision is not ApprovalDecision.WAITING:
+                    return decision
+                if decision is not None and answer is not None:  # the approval had expired, by the database's clock
                     answer = None
-                if found is None and now >= end:
+                if decision is None and now >= end:
                     return None
             self._clock.sleep(STOP_POLL_SECONDS)
         self._withdraw_request(run.id, pending.digest, stop_token)
@@ -348,9 +350,9 @@ class ApprovalGate:
             return GateDecision(refusal=reason, notes=(describe_approval(approval, zone),))
         plans: dict[str, MachinePlan] = {}
         for plan in planned.plans:
-            kept = restrict_to_approved(plan, approved, self._request.approval.changed, approval.who)
-            if kept is not plan:
-                plans[plan.machine] = kept
+            restricted_plan = restrict_to_approved(plan, approved, self._request.approval.changed, approval.who)
+            if restricted_plan is not plan:
+                plans[plan.machine] = restricted_plan
         cut = tuple(f"{name}: {plan.notes[-1]}" for name, plan in plans.items())
         return GateDecision(plans=plans, notes=(describe_approval(approval, zone), *cut))
 
@@ -361,7 +363,8 @@ class ApprovalGate:
                 recorded_items = entry.detail.get("shown")
                 if isinstance(recorded_items, dict):
                     items = {
-                        str(name): {str(k): str(v) for k, v in each.items()} for name, each in recorded_items.items()
+                        str(name): {str(k): str(v) for k, v in versions.items()}
+                        for name, versions in recorded_items.items()
                     }
                     return items if compute_plan_digest(items, run.request) == approval.digest else None
         return None

@@ -43,12 +43,12 @@ def describe_plan(planned: RunReport) -> str:
 
 def find_service_restarts(planned: RunReport) -> dict[str, tuple[str, ...]]:
     """Return the services of each machine that already run with replaced files."""
-    found = {
+    columns = {
         assessment.machine: assessment.packages.services_to_restart
         for assessment in planned.assessments
         if assessment.packages
     }
-    return {machine: services for machine, services in found.items() if services}
+    return {machine: services for machine, services in columns.items() if services}
 
 
 def group_identical_plans(plans: Iterable[MachinePlan]) -> list[tuple[list[str], MachinePlan]]:
@@ -70,10 +70,10 @@ def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
 def _render_differences(request: Mapping[str, object]) -> list[str]:
     """Return what the run was asked for beyond the usual."""
     try:
-        wanted = PatchRequest.model_validate(request)
+        patch_request = PatchRequest.model_validate(request)
     except ValidationError:  # recorded by another version
         return ["- What was asked for beyond the usual can't be read: another version of fleetpatch recorded it", ""]
-    differences = [difference for difference in list_differences(wanted) if difference.path != "scope"]
+    differences = [difference for difference in list_differences(patch_request) if difference.path != "scope"]
     lines = [
         f"- {escape_markdown(difference.title)}: {escape_markdown(difference.value)}" for difference in differences
     ]
@@ -179,8 +179,8 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines.append("")
     reasons = group_by_reason(plan.skipped)
     lines += [
-        f"- skipped, {escape_markdown(why)}: {escape_markdown(join_first_names(each, MAX_NAMES))}"
-        for why, each in list(reasons.items())[:MAX_REASONS]
+        f"- skipped, {escape_markdown(reason)}: {escape_markdown(join_first_names(each, MAX_NAMES))}"
+        for reason, each in list(reasons.items())[:MAX_REASONS]
     ]
     lines += [f"- and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
     lines += [f"- note: {escape_markdown(note)}" for note in plan.notes]

@@ -315,10 +315,10 @@ class PrefectForm:
         about = f"What run {planned.run.id} would do"
         rows, rows_are = limit_table(build_machine_table(planned), f"{about}: machines")
         shown = (("plan", "markdown", text, f"{about}: plan"), ("machines", "table", json.dumps(rows), rows_are))
-        for what, kind, data, description in shown:
+        for field_name, kind, data, description in shown:
             client.create_artifact(
                 ArtifactCreate(
-                    key=f"fleetpatch-approval-{what}",
+                    key=f"fleetpatch-approval-{field_name}",
                     type=kind,
                     data=data,
                     description=description,
@@ -333,17 +333,17 @@ class PrefectForm:
         forms = read_all_pages(
             lambda limit, offset: client.read_flow_runs(flow_run_filter=same, limit=limit, offset=offset)
         )
-        for each in forms:
-            self._collect_earlier_answers(client, each.id)
-            if each.id != self._form_flow_run_id and (each.state is None or not each.state.is_final()):
-                client.set_flow_run_state(each.id, Cancelled(message="asked again in another flow run"), force=True)
+        for form in forms:
+            self._collect_earlier_answers(client, form.id)
+            if form.id != self._form_flow_run_id and (form.state is None or not form.state.is_final()):
+                client.set_flow_run_state(form.id, Cancelled(message="asked again in another flow run"), force=True)
 
     def _collect_earlier_answers(self, client: SyncPrefectClient, earlier: UUID) -> None:
         prefix = f"paused-{self._pending.digest[:12]}-"
-        found = client.filter_flow_run_input(earlier, key_prefix=prefix, limit=100, exclude_keys=set())
-        for each in found:
-            if each.key.endswith("-response") and not self._answers:
-                answer = _read_form_answer(client, earlier, each.key)
+        run_inputs = client.filter_flow_run_input(earlier, key_prefix=prefix, limit=100, exclude_keys=set())
+        for run_input in run_inputs:
+            if run_input.key.endswith("-response") and not self._answers:
+                answer = _read_form_answer(client, earlier, run_input.key)
                 if answer is not None:
                     self._answers.append(answer)
                     self._is_form_needed = False

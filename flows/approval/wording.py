@@ -60,8 +60,8 @@ def find_approval_objection(
         return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (reason := find_approval_deadlock(request, started_by)):
         return reason
-    known = fold_widely(started_by)
-    own = known and known in {fold_widely(name) for name in names}
+    starter = fold_widely(started_by)
+    own = starter and starter in {fold_widely(name) for name in names}
     if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:
         return f"{started_by} started it and may not approve it"
     if answer is ApprovalDecision.APPROVED:

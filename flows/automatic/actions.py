@@ -82,9 +82,9 @@ class ActionRunner:
             RecordsError: the records can't be read or written.
         """
         now = self._world.now
-        for each in self._runs.read_since(now - LOOK_BACK):
-            run = each.run
-            if run.never_began or not self._may_need_help(each):
+        for automatic_run in self._runs.read_since(now - LOOK_BACK):
+            run = automatic_run.run
+            if run.never_began or not self._may_need_help(automatic_run):
                 continue
             self._require_lease()
             if now >= run.window_end:
@@ -93,7 +93,7 @@ class ActionRunner:
                 self._start_left_run(run)
             elif end := self._world.starter.describe_end(run.flow_run_id):
                 self._world.print_message(
-                    f"{run.key} {'has not begun' if each.state is None else 'was not ended'}: {end}"
+                    f"{run.key} {'has not begun' if automatic_run.state is None else 'was not ended'}: {end}"
                 )
                 self._runs.set_never_began(run.key, end)
         self._tell_of_runs_that_never_began()
@@ -174,8 +174,8 @@ class ActionRunner:
             start = functools.partial(starter.start, ASSESS_DEPLOYMENT, run.key, name, body)
         else:
             plan = run.plan
-            place = " ".join(part for part in (plan.location, plan.availability_zone) if part)
-            name = f"{plan.rollout_id} phase {plan.phase} {place}".strip()
+            location_text = " ".join(part for part in (plan.location, plan.availability_zone) if part)
+            name = f"{plan.rollout_id} phase {plan.phase} {location_text}".strip()
             start = functools.partial(
                 starter.start, PATCH_DEPLOYMENT, run.key, name, build_patch_request(request, plan)
             )
@@ -195,10 +195,10 @@ class ActionRunner:
         return f"paused meanwhile: {', '.join(paused)}" if paused else ""
 
     def _find_paused(self, names: Iterable[str]) -> tuple[str, ...]:
-        world, wanted = self._world, frozenset(names)
+        world, machine_names = self._world, frozenset(names)
         machines = select_managed_machines(world.request.scope, world.inventory)
         opt_outs = SqlOptOuts(world.database).read_active(world.now)
-        return tuple(sorted(wanted & find_opted_out(machines, opt_outs).keys()))
+        return tuple(sorted(machine_names & find_opted_out(machines, opt_outs).keys()))
 
     def _give_up(self, run: AutomaticRun) -> None:
         span = "its window" if run.plan is not None else f"{ASSESSMENT_WAIT.total_seconds() / 3600:g} hours"
@@ -206,15 +206,26 @@ class ActionRunner:
 
     def _tell_of_runs_that_never_began(self) -> None:
         """Tell people in one message: without a worker nothing is patched at all. What is not sent is sent later."""
-        runs = [each.run for each in self._runs.read_since(self._world.now - LOOK_BACK) if each.state is None]
-        # What was not started because people paused it or cancelled its rollout is no news.
-        lost = [each for each in runs if each.never_began and (each.flow_run_id or _NO_WORKER in each.never_began)]
-        told = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()
-        tells = [
-            Tell(f"never-began/{each.key}", f"a run never began, because {each.never_began}: {_describe_run(each)}")
-            for each in lost
+        runs = [
+            automatic_run.run
+            for automatic_run in self._runs.read_since(self._world.now - LOOK_BACK)
+            if automatic_run.state is None
         ]
-        self._tell([tell for tell in tells if tell.key not in told])
+        # What was not started because people paused it or cancelled its rollout is no news.
+        lost = [
+            automatic_run
+            for automatic_run in runs
+            if automatic_run.never_began and (automatic_run.flow_run_id or _NO_WORKER in automatic_run.never_began)
+        ]
+        announced_keys = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()
+        tells = [
+            Tell(
+                f"never-began/{automatic_run.key}",
+                f"a run never began, because {automatic_run.never_began}: {_describe_run(automatic_run)}",
+            )
+            for automatic_run in lost
+        ]
+        self._tell([tell for tell in tells if tell.key not in announced_keys])
 
     def _require_lease(self) -> None:
         if not self._world.still_holds_lease():

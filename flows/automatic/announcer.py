@@ -34,15 +34,15 @@ class Announcer:
     def tell(self, tells: Sequence[Tell]) -> bool:
         """Send one message. Return whether anybody got it, or nobody wants to be told."""
         notifier = AppriseNotifier(self._targets, self._read_credential, self._print_message)
-        wanted = sum(NotificationEvent.FAILED.value in target.on for target in self._targets)
+        target_count = sum(NotificationEvent.FAILED.value in target.on for target in self._targets)
         notifier.send(NotificationEvent.FAILED, build_announcement(tells), "of what automatic patching found")
         notifier.close()
-        return not wanted or len(notifier.undelivered) < wanted
+        return not target_count or len(notifier.undelivered) < target_count
 
 
 def build_announcement(tells: Sequence[Tell]) -> Message:
     """Return the message. Pure."""
-    lines = [sanitize_text(each.message, _MAX_LINE_LENGTH) for each in tells[:MAX_LINES]]
+    lines = [sanitize_text(tell.message, _MAX_LINE_LENGTH) for tell in tells[:MAX_LINES]]
     if len(tells) > MAX_LINES:
         lines.append(f"and {len(tells) - MAX_LINES} more")
     lines.append("More: fleetpatch automatic")

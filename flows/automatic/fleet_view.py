@@ -83,7 +83,11 @@ def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPo
     newest = read_newest_assessments(records.database, names, limit)
     later = find_later_assessments(records.database, names, limit)
     reader, sightings = PendingReader(policy), SqlSightings(records.database)
-    rows = {name: reader.list_pending(each.answered) for name, each in newest.items() if each.answered is not None}
+    rows = {
+        name: reader.list_pending(assessments.answered)
+        for name, assessments in newest.items()
+        if assessments.answered is not None
+    }
     missing = compute_missing_fixes(rows, sightings.read_sightings(), sightings.read_missing(names), rows, now)
     return FleetSnapshot(machines, newest, rows, missing, later)
 
@@ -125,16 +129,16 @@ def build_fleet_view(
     rollout_results = read_rollout_results(records.database, current)
     limit = now + CLOCK_TOLERANCE
     results = drop_later_results(rollout_results, limit)
-    earlier = [each for each in rollouts if each not in current]
+    earlier = [rollout for rollout in rollouts if rollout not in current]
     failures = drop_later_results(read_rollout_results(records.database, earlier, only_failed=True), limit)
     lost = tuple(_list_lost_turns(records, current, rollout_results, now))
     open_runs = SqlAutomaticRuns(records.database).read_open(now)
     return FleetView(
         machines=_build_machine_views(snapshot, inventory, SqlOptOuts(records.database).read_active(now), results),
         rollouts=rollouts,
-        tries=(*failures.tries, *results.tries, *(each for each in lost if each.ended_at <= limit)),
+        tries=(*failures.tries, *results.tries, *(rollout for rollout in lost if rollout.ended_at <= limit)),
         active_runs=_read_active_runs(records, inventory, open_runs),
-        assessing=frozenset(name for each in open_runs if each.run.plan is None for name in each.run.machines),
+        assessing=frozenset(name for rollout in open_runs if rollout.run.plan is None for name in rollout.run.machines),
         held_updates=SqlHeldUpdates(records.database).read_held(),
         freezes=convert_freezes(freezes, {machine.zone for machine in snapshot.machines}),
         announced=SqlAnnouncements(records.database).read_keys(),
@@ -150,7 +154,7 @@ def select_managed_machines(scope: str, inventory: Inventory) -> tuple[Machine, 
     Raises:
         InventoryError: the scope can't be parsed.
     """
-    return tuple(each for each in _select(scope, inventory) if each.owner is PatchOwner.MANAGED)
+    return tuple(machine for machine in _select(scope, inventory) if machine.owner is PatchOwner.MANAGED)
 
 
 def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[Freeze, ...]:
@@ -177,10 +181,12 @@ def _select_current(rollouts: Sequence[Rollout], now: datetime) -> tuple[Rollout
     One that ended lately had turns of this night: a machine has one turn in a night, whatever rollout it was for. Of
     all others, a decision needs only which machines have failed how often.
     """
-    complete = [each for each in rollouts if each.state is RolloutState.COMPLETED]
-    chosen = {each.id for each in (*complete[-1:], *rollouts[-1:])}
+    complete = [rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED]
+    chosen = {rollout.id for rollout in (*complete[-1:], *rollouts[-1:])}
     since = now - RECENT_TURNS
-    return tuple(each for each in rollouts if each.ended_at is None or each.ended_at > since or each.id in chosen)
+    return tuple(
+        rollout for rollout in rollouts if rollout.ended_at is None or rollout.ended_at > since or rollout.id in chosen
+    )
 
 
 def _list_lost_turns(
@@ -190,7 +196,7 @@ def _list_lost_turns(
 
     Without these, a rollout would wait for ever for machines whose runs can't begin.
     """
-    known = {(each.run_id, each.machine) for each in results.tries}
+    known_tries = {(phase_try.run_id, phase_try.machine) for phase_try in results.tries}
     for of_rollout in SqlAutomaticRuns(records.database).read_of_rollouts([rollout.id for rollout in rollouts]):
         plan = of_rollout.run.plan
         if plan is None or of_rollout.is_open(now):
@@ -200,10 +206,10 @@ def _list_lost_turns(
             of_rollout.run.never_began or "its run ended before its turn",
         )
         for name in of_rollout.run.machines:
-            if (run_id, name) not in known:
-                rollout, at, place = of_rollout.run.rollout_id, of_rollout.run.window_start, plan.location
+            if (run_id, name) not in known_tries:
+                rollout, at, location = of_rollout.run.rollout_id, of_rollout.run.window_start, plan.location
                 state = OperationState.NOT_STARTED
-                yield Try(rollout, run_id, name, state, at, began=False, reason=reason, location=place)
+                yield Try(rollout, run_id, name, state, at, began=False, reason=reason, location=location)
 
 
 def _build_machine_views(
@@ -218,12 +224,12 @@ def _build_machine_views(
             zone=machine.zone,
             sets=sets.get(machine.name, ()),
             opted_out=paused.get(machine.name, ""),
-            last_seen=known.assessed_at if (known := snapshot.newest.get(machine.name)) is not None else None,
-            assessed_at=known.assessed_at if known is not None else None,
-            asked_at=known.asked_at if known is not None else None,
+            last_seen=newest.assessed_at if (newest := snapshot.newest.get(machine.name)) is not None else None,
+            assessed_at=newest.assessed_at if newest is not None else None,
+            asked_at=newest.asked_at if newest is not None else None,
             is_healthy=judge_health(
-                answers=known is not None and not known.error_kind,
-                assessment=known.answered if known is not None else None,
+                answers=newest is not None and not newest.error_kind,
+                assessment=newest.answered if newest is not None else None,
                 outcome=results.last_outcomes.get(machine.name),
             ),
             pending=tuple(
@@ -245,11 +251,11 @@ def _build_machine_views(
 
 
 def _find_sets(inventory: Inventory) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    names_by_machine: dict[str, tuple[str, ...]] = {}
     for machine_set in inventory.sets:
         for name in machine_set.members:
-            found[name] = (*found.get(name, ()), machine_set.name)
-    return found
+            names_by_machine[name] = (*names_by_machine.get(name, ()), machine_set.name)
+    return names_by_machine
 
 
 def _read_active_runs(
@@ -257,15 +263,15 @@ def _read_active_runs(
 ) -> tuple[ActiveRun, ...]:
     """Return runs of automatic patching that are under way or may still begin, and all other unfinished runs."""
     mine = [
-        ActiveRun(each.run_id or each.run.key, each.run.machines, each.run.plan)
-        for each in open_runs
-        if each.run.plan is not None
+        ActiveRun(automatic_run.run_id or automatic_run.run.key, automatic_run.run.machines, automatic_run.run.plan)
+        for automatic_run in open_runs
+        if automatic_run.run.plan is not None
     ]
-    known = {each.run_id for each in mine}
+    run_ids = {automatic_run.run_id for automatic_run in mine}
     others = [
         ActiveRun(run.id, _find_machines(run.scope, run.request, inventory))
         for run in History(records).read_unfinished_runs()
-        if run.may_change_machines and run.id not in known
+        if run.may_change_machines and run.id not in run_ids
     ]
     return (*mine, *others)
 

@@ -19,7 +19,7 @@ def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
     Raises:
         RecordsError: the records can't be read.
     """
-    rolling = next((each for each in view.rollouts if each.state is RolloutState.ROLLING_FORWARD), None)
+    rolling = next((rollout for rollout in view.rollouts if rollout.state is RolloutState.ROLLING_FORWARD), None)
     if rolling is None:
         return None
     locations = {location for phase in rolling.phases for location in phase.locations}
@@ -41,5 +41,5 @@ def leave_alone(decision: Decision, view: FleetView, rollout: Rollout) -> Decisi
     tell = Tell(f"foreign/{rollout.id}", message)
     actions = tuple(action for action in decision.actions if isinstance(action, AssessMachines))
     news = () if tell.key in view.announced else (tell,)
-    waiting = tuple(Waiting(each.name, reason) for each in view.machines if each.pending)
+    waiting = tuple(Waiting(machine.name, reason) for machine in view.machines if machine.pending)
     return replace(decision, actions=(*actions, *news), waiting=waiting)

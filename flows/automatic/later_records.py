@@ -14,27 +14,33 @@ from tasks.rules.automatic.model import Try, UpdateKey
 def drop_later_results(results: RolloutResults, limit: datetime) -> RolloutResults:
     """Return the results until a time."""
     outcomes = {
-        name: each for name, each in results.last_outcomes.items() if each.ended_at is None or each.ended_at <= limit
+        name: outcome
+        for name, outcome in results.last_outcomes.items()
+        if outcome.ended_at is None or outcome.ended_at <= limit
     }
-    return RolloutResults(tuple(each for each in results.tries if each.ended_at <= limit), outcomes)
+    return RolloutResults(tuple(outcome for outcome in results.tries if outcome.ended_at <= limit), outcomes)
 
 
 def drop_later_sightings(sightings: Mapping[UpdateKey, Sighting], limit: datetime) -> dict[UpdateKey, Sighting]:
     """Return the sightings until a time. Of one that is later, a publication before that time is kept."""
-    found: dict[UpdateKey, Sighting] = {}
-    for key, each in sightings.items():
-        published = each.published if each.published is not None and each.published <= limit else None
-        if published is not None or each.first_seen <= limit:
-            found[key] = each if published == each.published else Sighting(each.first_seen, published)
-    return found
+    earlier_sightings: dict[UpdateKey, Sighting] = {}
+    for key, sighting in sightings.items():
+        published = sighting.published if sighting.published is not None and sighting.published <= limit else None
+        if published is not None or sighting.first_seen <= limit:
+            earlier_sightings[key] = (
+                sighting if published == sighting.published else Sighting(sighting.first_seen, published)
+            )
+    return earlier_sightings
 
 
 def find_later_records(
     assessments: Mapping[str, datetime], tries: Iterable[Try], limit: datetime
 ) -> dict[str, datetime]:
     """Return the machines with assessments or tries after a time, with the latest time of each."""
-    found = {name: at for name, at in assessments.items() if at > limit}
-    for each in tries:
-        if each.ended_at > limit:
-            found[each.machine] = max(each.ended_at, found.get(each.machine, each.ended_at))
-    return found
+    later_assessments = {name: at for name, at in assessments.items() if at > limit}
+    for phase_try in tries:
+        if phase_try.ended_at > limit:
+            later_assessments[phase_try.machine] = max(
+                phase_try.ended_at, later_assessments.get(phase_try.machine, phase_try.ended_at)
+            )
+    return later_assessments

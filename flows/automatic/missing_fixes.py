@@ -77,14 +77,14 @@ def _find_new_sightings(
     rows: Mapping[str, tuple[PendingRow, ...]], sightings: Mapping[UpdateKey, Sighting], limit: datetime
 ) -> dict[UpdateKey, Sighting]:
     """Return updates that were never seen, and those whose publication was not known before."""
-    found: dict[UpdateKey, Sighting] = {}
+    new_sightings: dict[UpdateKey, Sighting] = {}
     for own in rows.values():
         for row in own:
             stored = sightings.get(row.key)
             published = _find_publication(row, limit)
             if stored is not None and (stored.published is not None or published is None):
                 continue
-            earlier = found.get(row.key) or stored or Sighting(row.seen_at, published)
+            earlier = new_sightings.get(row.key) or stored or Sighting(row.seen_at, published)
             first_seen = earlier.first_seen if stored is not None else min(earlier.first_seen, row.seen_at)
-            found[row.key] = Sighting(first_seen, earlier.published or published)
-    return found
+            new_sightings[row.key] = Sighting(first_seen, earlier.published or published)
+    return new_sightings

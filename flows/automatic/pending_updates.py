@@ -62,7 +62,7 @@ class PendingReader:
 
     def list_pending(self, assessment: Assessment) -> tuple[PendingRow, ...]:
         """Return the pending updates of a machine, one for each name and version: architectures do not matter here."""
-        found: dict[UpdateKey, PendingRow] = {}
+        rows_by_update: dict[UpdateKey, PendingRow] = {}
         for update, held in self._select(assessment.packages) if assessment.packages is not None else ():
             # Older versions that are still offered count as well: a rollout may have frozen one of them.
             for version in (update.available, *update.older_versions):
@@ -77,9 +77,9 @@ class PendingReader:
                     update.published,
                     assessment.at,
                 )
-                if row.key not in found or (found[row.key].held and not held):
-                    found[row.key] = row
-        return tuple(found.values())
+                if row.key not in rows_by_update or (rows_by_update[row.key].held and not held):
+                    rows_by_update[row.key] = row
+        return tuple(rows_by_update.values())
 
     def _select(self, packages: PackageState) -> tuple[tuple[Update, str], ...]:
         """Return the updates with the reason why a run would not install them, or ""."""

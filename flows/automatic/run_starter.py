@@ -56,12 +56,12 @@ class PrefectRunStarter:
         parameters: Mapping[str, Any] = {"request": json.loads(request.model_dump_json(exclude_defaults=True))}
         try:
             with open_fail_fast_client() as client:
-                found = self._find_deployment(client, deployment)
+                deployment_id = self._find_deployment(client, deployment)
                 made = client.create_flow_run_from_deployment(
-                    found.id,
+                    deployment_id.id,
                     name=name,
                     parameters=dict(parameters),
-                    tags=[*add_fleet_tag(found.tags, find_fleet()), AUTOMATIC_TAG],
+                    tags=[*add_fleet_tag(deployment_id.tags, find_fleet()), AUTOMATIC_TAG],
                     idempotency_key=build_automatic_key(key),
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:

@@ -159,8 +159,10 @@ def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[Fre
 def _add_feed_problems(decision: Decision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds) -> Decision:
     """Return the decision, with the feed files that could not be used and the rules without their feed told once."""
     problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
-    tells = (Tell(_build_feed_key(each), f"risk feed: {each}") for each in problems)
-    return replace(decision, actions=(*decision.actions, *(each for each in tells if each.key not in view.announced)))
+    tells = (Tell(_build_feed_key(problem), f"risk feed: {problem}") for problem in problems)
+    return replace(
+        decision, actions=(*decision.actions, *(problem for problem in tells if problem.key not in view.announced))
+    )
 
 
 def _build_feed_key(problem: str) -> str:

@@ -67,11 +67,11 @@ def describe_plan(plan: RunPlan) -> str:
 def describe_rollout(rollout: Rollout) -> str:
     """Return a rollout's state, its size and its phases in one line."""
     phases = "; ".join(
-        f"phase {each.number} ({', '.join(name or 'no location' for name in each.locations)}) {_describe_times(each)}"
-        for each in rollout.phases
+        f"phase {phase.number} ({', '.join(name or 'no location' for name in phase.locations)}) {_describe_times(phase)}"
+        for phase in rollout.phases
     )
-    why = f": {rollout.message}" if rollout.message else ""
-    return f"{rollout.id} ({format_count(len(rollout.updates), 'update')}) {rollout.state}{why}; {phases}"
+    message = f": {rollout.message}" if rollout.message else ""
+    return f"{rollout.id} ({format_count(len(rollout.updates), 'update')}) {rollout.state}{message}; {phases}"
 
 
 def _describe_times(phase: Phase) -> str:
@@ -82,16 +82,16 @@ def _describe_times(phase: Phase) -> str:
 
 def _describe_waiting(waiting: Sequence[Waiting]) -> Iterator[str]:
     by_reason: dict[tuple[str, datetime | None], list[str]] = {}
-    for each in waiting:
-        by_reason.setdefault((each.reason, each.until), []).append(each.machine)
+    for waiting_machine in waiting:
+        by_reason.setdefault((waiting_machine.reason, waiting_machine.until), []).append(waiting_machine.machine)
     yield from _describe_reasons(dict(sorted(by_reason.items(), key=lambda item: -len(item[1]))))
 
 
 def _describe_reasons(by_reason: Mapping[tuple[str, datetime | None], Sequence[str]]) -> Iterator[str]:
     for number, ((reason, until), names) in enumerate(by_reason.items()):
         if number == _MAX_REASONS:
-            rest = sum(len(each) for each in list(by_reason.values())[number:])
-            yield f"{format_count(rest, 'machine')} wait for other reasons: fleetpatch automatic"
+            other_count = sum(len(each) for each in list(by_reason.values())[number:])
+            yield f"{format_count(other_count, 'machine')} wait for other reasons: fleetpatch automatic"
             return
         when = f", until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
         yield f"{format_count(len(names), 'machine')} wait: {reason}{when}: {_join(names)}"

@@ -59,11 +59,11 @@ def _select_machines(
     if inventory is None and not everything:
         raise RequestError("a scope needs an inventory", hint="Name the inventory, or ask for all machines.")
     chosen = Scope.parse(scope).select_machines(inventory) if inventory is not None else ()
-    found = {machine.name: ScopeMachine(machine.name, machine.environment) for machine in chosen}
+    scope_machines = {machine.name: ScopeMachine(machine.name, machine.environment) for machine in chosen}
     if everything:
         for name in read_machines_of_month(records, month):
-            found.setdefault(name, ScopeMachine(name, in_inventory=False))
-    return tuple(found[name] for name in sorted(found))
+            scope_machines.setdefault(name, ScopeMachine(name, in_inventory=False))
+    return tuple(scope_machines[name] for name in sorted(scope_machines))
 
 
 def parse_sla_days(text: str) -> tuple[SlaDays, str]:

@@ -57,8 +57,8 @@ def report_compliance(
     asked = Month.parse(month) if month else Month.of(now).previous
     sla = find_sla_days(sla_days, policy_days)
     with open_records(caller.records_url) as records:
-        found = load_inventory(find_inventory(inventory))
-        document = make_compliance_document(records, found, scope, asked, sla, now)
+        loaded_inventory = load_inventory(find_inventory(inventory))
+        document = make_compliance_document(records, loaded_inventory, scope, asked, sla, now)
     written = write_compliance_files(document, find_report_directory(directory))
     if send:
         html = next(path for name, path in written.items() if name.endswith(".html"))

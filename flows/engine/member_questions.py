@@ -65,9 +65,9 @@ class MemberQuestions:
         answers, asked = {}, {}
         with self._lock:
             for name in names:
-                known = self._health.get((machine_set.name, name))
-                if known is not None and known[0] >= oldest:
-                    answers[name] = known[1]
+                cached = self._health.get((machine_set.name, name))
+                if cached is not None and cached[0] >= oldest:
+                    answers[name] = cached[1]
                 else:
                     asked[name] = self._ask_once(machine_set, name)
         answers |= {name: future.result() for name, future in asked.items()}
@@ -120,17 +120,17 @@ class MemberQuestions:
         If it can't be asked, its last known role counts; "" if there is none.
         """
         with self._lock:
-            known = self._roles.get((machine_set.name, name))
-        if known is not None and is_enough(known):
-            return known
+            cached = self._roles.get((machine_set.name, name))
+        if cached is not None and is_enough(cached):
+            return cached
         try:
             context = build_member_context(self._run_context, self._machines[name])
         except FleetpatchError:
-            return known or ""
+            return cached or ""
         try:
             return self.ask_own_role(machine_set, context)
         except FleetpatchError:
-            return known or ""
+            return cached or ""
         finally:
             context.transport.close()
 
@@ -166,23 +166,23 @@ class SetRoles:
             RecordsError: the records failed.
         """
         own_roles: dict[str, str] = {}
-        for each in self._sets[context.name]:
-            if each.role is None or not each.order:
+        for machine_set in self._sets[context.name]:
+            if machine_set.role is None or not machine_set.order:
                 continue
             try:
-                role = own_roles[each.name] = self._questions.ask_own_role(each, context)
+                role = own_roles[machine_set.name] = self._questions.ask_own_role(machine_set, context)
             except RecordsError:
                 raise
             except FleetpatchError as error:
-                return Refusal(f"set {each.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
-            if rank := find_rank(each, role):
-                left = [name for name in each.members if name != context.name and self._is_left(name)]
-                roles = {name: self._find_role(each, name, rank) for name in left}
-                for name in [name for name, other in roles.items() if find_rank(each, other) < rank]:
-                    if self._comes_after(name, context.name, each, own_roles):
+                return Refusal(f"set {machine_set.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
+            if rank := find_rank(machine_set, role):
+                left = [name for name in machine_set.members if name != context.name and self._is_left(name)]
+                roles = {name: self._find_role(machine_set, name, rank) for name in left}
+                for name in [name for name, other in roles.items() if find_rank(machine_set, other) < rank]:
+                    if self._comes_after(name, context.name, machine_set, own_roles):
                         del roles[name]
                 later = {name for name in roles if self._is_later(name)}
-                if refusal := check_role_order(each, role, roles, later):
+                if refusal := check_role_order(machine_set, role, roles, later):
                     return refusal
         return None
 

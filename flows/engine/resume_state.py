@@ -79,7 +79,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
         run=run,
         waves=report.waves if planned else (),
         plans=planned,
-        assessments={name: found for name, found in assessments.items() if found is not None},
+        assessments={name: assessment for name, assessment in assessments.items() if assessment is not None},
         outcomes=report.outcomes,
         journal={name: tuple(entries) for name, entries in journal.items()},
     )

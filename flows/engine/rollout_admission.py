@@ -16,15 +16,15 @@ from tasks.rules.automatic.model import RolloutState
 
 def find_opted_out(machines: Sequence[Machine], opt_outs: Sequence[OptOut]) -> dict[str, str]:
     """Return the words of each paused machine's opt-out; of several, the oldest counts."""
-    found: dict[str, str] = {}
+    reasons_by_machine: dict[str, str] = {}
     for opt_out in opt_outs:
         until = f", until {opt_out.until:%Y-%m-%d %H:%M} UTC" if opt_out.until is not None else ""
         reason = f": {opt_out.reason}" if opt_out.reason else ""
         scope = _parse_leniently(opt_out.scope)
         for machine in machines:
             if scope is None or scope.matches(machine):
-                found.setdefault(machine.name, f"paused by {opt_out.who}{until}{reason}")
-    return found
+                reasons_by_machine.setdefault(machine.name, f"paused by {opt_out.who}{until}{reason}")
+    return reasons_by_machine
 
 
 def _parse_leniently(scope: str) -> Scope | None:

@@ -74,7 +74,7 @@ class RunLifecycle:
         self._lead_time, self._hooks = timedelta(0), tuple[Hook, ...]()
         self._freezes, self._checks_freezes, self._override_reason = tuple[Freeze, ...](), False, ""
         if isinstance(request, PatchRequest):
-            self._freezes = tuple(each.to_freeze(request.window.zone) for each in request.freezes)
+            self._freezes = tuple(freeze.to_freeze(request.window.zone) for freeze in request.freezes)
             self._override_reason = request.override_freeze
             self._checks_freezes = not request.download_only
             self._lead_time = timedelta(minutes=request.window.lead_minutes)
@@ -221,8 +221,8 @@ class RunLifecycle:
         """Record in the report which freeze the run overrides, who wants that, and why."""
         if freeze is None:
             return
-        who, what = self._run_context.run.started_by, describe_freeze(freeze, self._run_context.window)
-        note = f"a freeze is overridden by {who}, because: {self._override_reason} ({what})"
+        who, freeze_text = self._run_context.run.started_by, describe_freeze(freeze, self._run_context.window)
+        note = f"a freeze is overridden by {who}, because: {self._override_reason} ({freeze_text})"
         if note not in self.notes:
             self.notes = (*self.notes, note)
             self._ports.listener.on_message(note)
@@ -303,9 +303,9 @@ class RunLifecycle:
         self._ports.listener.on_message(f"hook {hook.name} ({hook.place}, {subject})")
         result = run_hook_once(self._run_context, hook, subject, self._run_context.call_hook, until)
         results = [
-            each
-            for each in self.results
-            if (each.hook.place, each.hook.name, each.subject) != _build_result_key(result)
+            hook_result
+            for hook_result in self.results
+            if (hook_result.hook.place, hook_result.hook.name, hook_result.subject) != _build_result_key(result)
         ]
         self.results = [*results, result]
         self._ports.listener.on_message(

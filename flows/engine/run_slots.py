@@ -54,11 +54,11 @@ class RunSlots:
             seen, version = self._seen, self._version
         if seen is not None and seen[0] <= now < seen[0] + SLOTS_FRESH:
             return seen[1]
-        found = self._slots.find()
+        slots = self._slots.find()
         with self._lock:
             if version == self._version:  # else they have changed since
-                self._seen = (now, found)
-        return found
+                self._seen = (now, slots)
+        return slots
 
     def forget(self) -> None:
         """Read the slots again when they are needed next."""
@@ -101,7 +101,7 @@ class RunSlots:
         if seen is not None and seen[0] <= now < seen[0] + LEASES_FRESH:
             return seen[1]
         try:
-            found = {
+            abandoned_ids = {
                 leaseless_run.run_id
                 for leaseless_run in self._leases.find_leaseless_runs()
                 if leaseless_run.run_id != self._run_id
@@ -109,15 +109,15 @@ class RunSlots:
         except RecordsError:
             return ()
         with self._lock:
-            self._abandoned = (now, found)
-        return found
+            self._abandoned = (now, abandoned_ids)
+        return abandoned_ids
 
     def take(self, wanted: Sequence[SetSlot], may_take: Callable[[str], SlotRule]) -> str:
         """Take the slots of a machine. Return why not, or ""."""
-        why = self._slots.take(wanted, may_take)
+        refusal = self._slots.take(wanted, may_take)
         self._not_written.pop(wanted[0].machine, None)
         self.forget()
-        return why
+        return refusal
 
     def mark_drained(self, name: str, set_names: Collection[str]) -> None:
         """Record that a machine is about to be drained.
@@ -152,10 +152,10 @@ class RunSlots:
         try:
             self.retry(call)
         except RecordsError as error:
-            why = f"its turn ended, but the records did not take it: {error.message}"
-            self._not_written[name] = why
-            logger.warning("%s: %s", name, why)
-            self._listener.on_message(f"{name}: {why}")
+            reason = f"its turn ended, but the records did not take it: {error.message}"
+            self._not_written[name] = reason
+            logger.warning("%s: %s", name, reason)
+            self._listener.on_message(f"{name}: {reason}")
         self.forget()
 
     def retry(self, call: Callable[[], T]) -> T:

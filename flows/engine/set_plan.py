@@ -37,14 +37,19 @@ def plan_waves(
     waves = build_waves(machines, policy, inventory.sets)
     names = {machine.name for machine in machines}
     asked = {
-        each: members
-        for each in inventory.sets
-        if each.order and each.role and each.role.command and len(members := names.intersection(each.members)) > 1
+        machine_set: members
+        for machine_set in inventory.sets
+        if machine_set.order
+        and machine_set.role
+        and machine_set.role.command
+        and len(members := names.intersection(machine_set.members)) > 1
     }
     if run_context.options.download_only or not asked:
         return waves
     questions = MemberQuestions(inventory, run_context)
-    roles = {each.name: _ask_roles(each, sorted(members), questions) for each, members in asked.items()}
+    roles = {
+        machine_set.name: _ask_roles(machine_set, sorted(members), questions) for machine_set, members in asked.items()
+    }
     return build_waves(machines, policy, inventory.sets, roles)
 
 
@@ -77,15 +82,17 @@ def describe_sets(
     """
     notes = []
     places = {name: number for number, name in enumerate(name for wave in waves for name in wave.machines)}
-    for each in sets:
-        names = sorted((name for name in each.members if name in places), key=places.__getitem__)
+    for machine_set in sets:
+        names = sorted((name for name in machine_set.members if name in places), key=places.__getitem__)
         if names:
-            notes.append(f"set {each.name}: {_describe_limits(each)}; {join_first_names(names, _MAX_NAMES_SHOWN)}")
-            left = {slot.machine: slot for slot in left_slots if slot.machine in each.members}
+            notes.append(
+                f"set {machine_set.name}: {_describe_limits(machine_set)}; {join_first_names(names, _MAX_NAMES_SHOWN)}"
+            )
+            left = {slot.machine: slot for slot in left_slots if slot.machine in machine_set.members}
             notes += [
-                f"set {each.name}: run {slot.run_id} left {name} drained: this run brings it back first"
+                f"set {machine_set.name}: run {slot.run_id} left {name} drained: this run brings it back first"
                 if name in places
-                else f"set {each.name}: {describe_left_drained(slot)}"
+                else f"set {machine_set.name}: {describe_left_drained(slot)}"
                 for name, slot in left.items()
             ]
     return tuple(notes)

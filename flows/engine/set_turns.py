@@ -66,9 +66,11 @@ class SetTurns:
         self._questions = MemberQuestions(ports.inventory, run_context)
         self._roles = SetRoles(self._sets, self._questions, self._is_left, self._is_later, self._note)
         self._domains: Mapping[str, Mapping[str, str]] = {
-            each.name: {name: find_domain(each, self._questions.find_machine(name)) for name in each.members}
-            for each in ports.inventory.sets
-            if self._sets and each.update_domain
+            machine_set.name: {
+                name: find_domain(machine_set, self._questions.find_machine(name)) for name in machine_set.members
+            }
+            for machine_set in ports.inventory.sets
+            if self._sets and machine_set.update_domain
         }
         for name, sets in self._sets.items():
             contexts[name].set_hooks = build_set_hooks(sets)
@@ -84,7 +86,7 @@ class SetTurns:
 
     def find_neighbours(self, name: str) -> Collection[str]:
         """Return the machines that share a set with a machine."""
-        return {member for each in self._sets.get(name, ()) for member in each.members}
+        return {member for machine_set in self._sets.get(name, ()) for member in machine_set.members}
 
     def concern(self, names: Collection[str]) -> bool:
         """Return whether one of these machines is a member of a set."""
@@ -186,7 +188,7 @@ class SetTurns:
             return None
         self._slots.release(name)
         if left:
-            sets = ", ".join(each.name for each in self._sets[name])
+            sets = ", ".join(machine_set.name for machine_set in self._sets[name])
             context.add_finding(Finding(f"set {sets}", FindingLevel.GOOD, f"brought back into set {sets}: {left}"))
             self._note(name, f"{name} was brought back into set {sets}: {left}")
         return None
@@ -219,7 +221,7 @@ class SetTurns:
             lambda: (None if is_first else self._roles.check(context)) or self._check_others(name)
         )
         if refusal is None:
-            self._slots.mark_drained(name, [each.name for each in self._sets[name] if each.drain])
+            self._slots.mark_drained(name, [machine_set.name for machine_set in self._sets[name] if machine_set.drain])
             return ""
         self._again[name] = refusal
         return refusal.reason
@@ -232,14 +234,14 @@ class SetTurns:
         machine, now, drained = context.state.machine, self._clock.now(), self._find_drained(context)
         set_slots = [
             SetSlot(
-                each.name,
+                machine_set.name,
                 machine.name,
                 self._run_id,
                 now,
-                find_domain(each, machine),
-                drained=each.name in drained,
+                find_domain(machine_set, machine),
+                drained=machine_set.name in drained,
             )
-            for each in self._sets[machine.name]
+            for machine_set in self._sets[machine.name]
         ]
         return self._slots.take(set_slots, may_take)
 
@@ -247,10 +249,12 @@ class SetTurns:
         was_left = context.name in self._taken_over
         if not is_out_of_service(context) and not was_left:
             return ()
-        return find_drained_sets(context, [each.name for each in self._sets[context.name] if each.drain or was_left])
+        return find_drained_sets(
+            context, [machine_set.name for machine_set in self._sets[context.name] if machine_set.drain or was_left]
+        )
 
     def _build_rule(self, name: str, set_name: str, down: Mapping[str, Mapping[str, str]]) -> SlotRule:
-        (machine_set,) = [each for each in self._sets[name] if each.name == set_name]
+        (machine_set,) = [other_set for other_set in self._sets[name] if other_set.name == set_name]
 
         def decide(slots: Sequence[SetSlot]) -> str:
             refusal = self._check_set(machine_set, name, slots, down.get(set_name, {}))
@@ -263,7 +267,10 @@ class SetTurns:
         slots, run_id = self._slots.read(), self._run_id
         is_other_open = any(slot.run_id != run_id and not slot.is_left for slot in slots)
         abandoned = self._slots.find_abandoned() if is_other_open else ()
-        checked = (self._check_set(each, name, slots, down.get(each.name, {}), abandoned) for each in self._sets[name])
+        checked = (
+            self._check_set(machine_set, name, slots, down.get(machine_set.name, {}), abandoned)
+            for machine_set in self._sets[name]
+        )
         refusals = [refusal for refusal in checked if refusal is not None]
         refusals.sort(key=lambda refusal: refusal.waits_for is not WaitsFor.NOTHING)
         return refusals[0] if refusals else None
@@ -293,11 +300,11 @@ class SetTurns:
     def _find_down(self, name: str, *, fresh: bool) -> Mapping[str, Mapping[str, str]]:
         """Return the members of each set that are not healthy. Members with a slot count anyway, and are not asked."""
         held = {slot.machine for slot in self._slots.read()}
-        found = {}
-        for each in self._sets[name]:
-            others = [member for member in each.members if member != name and member not in held]
-            found[each.name] = self._questions.find_down(each, others, fresh=fresh)
-        return found
+        down_by_set = {}
+        for machine_set in self._sets[name]:
+            others = [member for member in machine_set.members if member != name and member not in held]
+            down_by_set[machine_set.name] = self._questions.find_down(machine_set, others, fresh=fresh)
+        return down_by_set
 
     def _is_left(self, name: str) -> bool:
         """Return whether this run has still to change a member."""
@@ -324,18 +331,18 @@ class SetTurns:
             return refusal
         now = self._clock.now()
         since = self._unhealthy_since.setdefault(name, now)
-        patience = max(each.healthy_seconds for each in self._sets[name])
+        patience = max(machine_set.healthy_seconds for machine_set in self._sets[name])
         return replace(refusal, waits_for=WaitsFor.NOTHING) if now - since >= timedelta(seconds=patience) else refusal
 
     def _bring_back(self, context: MachineContext) -> str:
         """Bring back a member that an earlier run left drained. Return why it stays out of service, or ""."""
         name = context.name
         try:
-            for each in self._sets[name]:
-                if reason := check_member(context, each.healthy):
+            for machine_set in self._sets[name]:
+                if reason := check_member(context, machine_set.healthy):
                     reason = f"{self._taken_over[name]}; it is not brought back, because it is not healthy: {reason}"
                     remedy = f"Look at {name}. When it is back, say `fleetpatch sets release {name}`."
-                    context.add_finding(Finding(f"set {each.name}", FindingLevel.WARN, reason, remedy))
+                    context.add_finding(Finding(f"set {machine_set.name}", FindingLevel.WARN, reason, remedy))
                     return reason
             return run_undrains(context) or self._await_health(context)
         except RecordsError as error:
@@ -370,12 +377,12 @@ class SetTurns:
 
     def _await_health(self, context: MachineContext) -> str:
         """Return why a member is not healthy in the time that its sets give it, or ""."""
-        for each in self._sets[context.name]:
-            deadline, is_told = Deadline.after(self._clock, each.healthy_seconds), False
-            while reason := check_member(context, each.healthy):
+        for machine_set in self._sets[context.name]:
+            deadline, is_told = Deadline.after(self._clock, machine_set.healthy_seconds), False
+            while reason := check_member(context, machine_set.healthy):
                 if deadline.has_passed(self._clock) or self._stop_token.is_lease_lost:
-                    reason = f"it is not healthy {each.healthy_seconds:.0f} s after its turn: {reason}"
-                    add_health_finding(context, f"set {each.name}", reason)
+                    reason = f"it is not healthy {machine_set.healthy_seconds:.0f} s after its turn: {reason}"
+                    add_health_finding(context, f"set {machine_set.name}", reason)
                     return reason
                 if not is_told:
                     self._listener.on_progress(

@@ -69,10 +69,10 @@ class TurnQueue:
         stop_token: StopToken,
         listener: ProgressListener,
     ) -> None:
-        first = sorted(contexts, key=lambda each: not turns.goes_first(each))
+        first = sorted(contexts, key=lambda context: not turns.goes_first(context))
         # each machine gets a copy of this context, which holds Prefect's flow run
-        self._numbers = {each.name: number for number, each in enumerate(contexts)}
-        self._waiting = [_Waiter(each, contextvars.copy_context()) for each in first]
+        self._numbers = {context.name: number for number, context in enumerate(contexts)}
+        self._waiting = [_Waiter(context, contextvars.copy_context()) for context in first]
         self._work, self._turns = work, turns
         self._clock, self._stop_token, self._listener = clock, stop_token, listener
         self._changed = threading.Condition()
@@ -153,7 +153,7 @@ class TurnQueue:
 
     def _find_due(self) -> _Waiter | None:
         now, is_stopping = self._clock.now(), self._stop_token.is_stopping
-        due = (each for each in self._waiting if is_stopping or each.ask_at is None or each.ask_at <= now)
+        due = (waiter for waiter in self._waiting if is_stopping or waiter.ask_at is None or waiter.ask_at <= now)
         return next(due, None)
 
     def _wait(self) -> None:

@@ -106,10 +106,12 @@ class WaveSequence:
         if refusal:
             contexts = self._skip_waiting(contexts, refusal)
         if contexts:
-            rest = replace(wave, machines=tuple(context.name for context in contexts))  # the other machines are done
-            self._ports.listener.on_message(f"wave {wave.number} of {count}: {', '.join(rest.machines)}")
+            remaining_wave = replace(
+                wave, machines=tuple(context.name for context in contexts)
+            )  # the other machines are done
+            self._ports.listener.on_message(f"wave {wave.number} of {count}: {', '.join(remaining_wave.machines)}")
             outcomes: Sequence[Outcome] = ()
-            self._runner.begin_wave(rest)
+            self._runner.begin_wave(remaining_wave)
             try:
                 outcomes = self._run_machines(contexts)
             finally:

@@ -39,8 +39,8 @@ class FreezeForm(StrictModel):
 
     @model_validator(mode="after")
     def _require_one_kind(self) -> "FreezeForm":
-        given = {key for key in ("date", "start", "end", "file") if getattr(self, key) is not None}
-        if given not in ({"date"}, {"start", "end"}, {"file"}):
+        given_keys = {key for key in ("date", "start", "end", "file") if getattr(self, key) is not None}
+        if given_keys not in ({"date"}, {"start", "end"}, {"file"}):
             raise build_validation_error(
                 "this is no freeze",
                 "Write {date: 2026-12-24}, {start: 2026-12-19, end: 2027-01-06}, or {file: closing.ics}.",

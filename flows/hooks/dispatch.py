@@ -114,5 +114,5 @@ def _load_function(target: str) -> Callable[..., object]:
         AttributeError: the module has no such function.
     """
     module, _, name = target.partition(":")
-    found: Callable[..., object] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return function

@@ -69,8 +69,8 @@ def _send_request(request: Request, seconds: float) -> tuple[bool, str, str]:
 
 def _is_undelivered(error: URLError) -> bool:
     """Return whether a request was certainly not delivered: no connection, or an unknown host name."""
-    why = error.reason
-    return isinstance(why, socket.gaierror) or (isinstance(why, OSError) and why.errno in _UNREACHABLE_ERRNOS)
+    reason = error.reason
+    return isinstance(reason, socket.gaierror) or (isinstance(reason, OSError) and reason.errno in _UNREACHABLE_ERRNOS)
 
 
 def _parse_cancel_reason(body: str) -> str:

@@ -15,8 +15,8 @@ def find_program_problem(program: str, search_path: str) -> str:
         program: its name, or its path.
         search_path: the PATH that it is found in.
     """
-    place = shutil.which(program, path=search_path)
-    return _find_problem([Path(place)]) if place else ""
+    found_path = shutil.which(program, path=search_path)
+    return _find_problem([Path(found_path)]) if found_path else ""
 
 
 def find_module_problem(module: str) -> str:

@@ -89,9 +89,9 @@ class AzureArc:
     def read_licence(self, machine: Machine, *, deadline: Deadline) -> Licence:
         """See LicenceProvider."""
         resource = self._find_resource(machine)
-        found = self._read(machine, resource, deadline)
+        answer = self._read(machine, resource, deadline)
         profile = self._read(machine, f"{resource}/licenseProfiles/default", deadline, may_lack=True)
-        return _parse_licence(found or {}, profile)
+        return _parse_licence(answer or {}, profile)
 
     def change_licence(self, machine: Machine, action: HotpatchAction, *, deadline: Deadline) -> Licence:
         """See LicenceProvider."""
@@ -221,14 +221,14 @@ def _parse_licence(machine: Mapping[str, Any], profile: Mapping[str, Any] | None
 
 def _find_feature(profile: Mapping[str, Any]) -> Mapping[str, Any]:
     features = _find(profile, "properties", "productProfile").get("productFeatures")
-    named = [each for each in features if isinstance(each, dict)] if isinstance(features, list) else []
-    return next((each for each in named if str(each.get("name")).lower() == "hotpatch"), {})
+    named = [feature for feature in features if isinstance(feature, dict)] if isinstance(features, list) else []
+    return next((feature for feature in named if str(feature.get("name")).lower() == "hotpatch"), {})
 
 
 def _find(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     for key in keys:
-        found = document.get(key)
-        document = found if isinstance(found, dict) else {}
+        value = document.get(key)
+        document = value if isinstance(value, dict) else {}
     return document
 
 
@@ -244,16 +244,16 @@ def _build_status_error(error: HTTPError, machine: Machine, method: str) -> Lice
 def _read_azure_words(error: HTTPError) -> str:
     """Return the code and the message of Azure's error document, if it is one."""
     try:
-        said = json.loads(error.read(_MAX_ANSWER_BYTES))["error"]
-        return " ".join(f"{said['code']}: {said['message']}".split())[:300]
+        error_document = json.loads(error.read(_MAX_ANSWER_BYTES))["error"]
+        return " ".join(f"{error_document['code']}: {error_document['message']}".split())[:300]
     except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
         return ""
 
 
 def _build_line_error(error: Exception, machine: Machine, method: str) -> LicenceError:
     reason = error.reason if isinstance(error, URLError) else error
-    what = "no answer in time" if isinstance(reason, TimeoutError) else type(reason).__name__
+    fault = "no answer in time" if isinstance(reason, TimeoutError) else type(reason).__name__
     if method == "GET":
-        return _PassingError(f"Azure Arc can't be reached: {what}", machine=machine.name)
+        return _PassingError(f"Azure Arc can't be reached: {fault}", machine=machine.name)
     hint = "Whether Azure has changed something is not known. fleetpatch hotpatch status --arc tells."
-    return LicenceError(f"Azure Arc did not answer a change: {what}", machine=machine.name, hint=hint)
+    return LicenceError(f"Azure Arc did not answer a change: {fault}", machine=machine.name, hint=hint)

@@ -38,8 +38,8 @@ def load_baseline_calendar() -> BaselineCalendar:
     Raises:
         RequestError: the file can't be read, or is not valid.
     """
-    place = os.environ.get(BASELINES_VARIABLE, "")
-    return read_baseline_file(Path(place)) if place else BaselineCalendar()
+    path_text = os.environ.get(BASELINES_VARIABLE, "")
+    return read_baseline_file(Path(path_text)) if path_text else BaselineCalendar()
 
 
 def read_baseline_file(path: Path) -> BaselineCalendar:

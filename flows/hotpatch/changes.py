@@ -206,9 +206,9 @@ class _EnrolmentChange:
                     licence = self._order.provider.change_licence(self._machine, request.action, deadline=deadline)
             enrolment = self._read()
         except FleetpatchError as error:
-            kept = replace(request, failure=error.message)
-            self._save(kept, enrolment)
-            result = self._build_result(ChangeState.FAILED, enrolment, kept, error.message, error.hint)
+            failed_request = replace(request, failure=error.message)
+            self._save(failed_request, enrolment)
+            result = self._build_result(ChangeState.FAILED, enrolment, failed_request, error.message, error.hint)
             return replace(result, steps=plan.steps)
         enrolment = apply_licence(enrolment, licence)
         self._save(request, enrolment)
@@ -273,20 +273,20 @@ def read_licences(
     machines: Sequence[Machine], provider: LicenceProvider, build_deadline: Callable[[], Deadline]
 ) -> Mapping[str, Licence | FleetpatchError]:
     """Return what a licence provider says of machines, one after the other; the error of those it can't tell."""
-    found: dict[str, Licence | FleetpatchError] = {}
+    licences: dict[str, Licence | FleetpatchError] = {}
     for machine in machines:
         try:
-            found[machine.name] = provider.read_licence(machine, deadline=build_deadline())
+            licences[machine.name] = provider.read_licence(machine, deadline=build_deadline())
         except FleetpatchError as error:
-            found[machine.name] = error
-    return found
+            licences[machine.name] = error
+    return licences
 
 
 def _require_set(records: Sequence[ScriptRecord], machine: str) -> None:
     failed = [record for record in records if record.get("kind") == "failed"]
     if failed:
-        words = "; ".join(f"{each.get('value')}: {each.get('why')}" for each in failed)
-        raise ScriptFailed(f"registry values could not be set: {words}", exit_code=0, machine=machine)
+        faults = "; ".join(f"{each.get('value')}: {each.get('why')}" for each in failed)
+        raise ScriptFailed(f"registry values could not be set: {faults}", exit_code=0, machine=machine)
 
 
 def _require_success(records: Sequence[ScriptRecord], machine: str) -> None:
@@ -296,5 +296,5 @@ def _require_success(records: Sequence[ScriptRecord], machine: str) -> None:
         step = next(
             (record.get("command") for record in reversed(records) if record.get("kind") == "enrolment_step"), ""
         )
-        words = f"{step} failed (exit code {code}): {ended.get('error') or 'no message'}"
-        raise ScriptFailed(words, exit_code=code if isinstance(code, int) else 1, machine=machine)
+        message = f"{step} failed (exit code {code}): {ended.get('error') or 'no message'}"
+        raise ScriptFailed(message, exit_code=code if isinstance(code, int) else 1, machine=machine)

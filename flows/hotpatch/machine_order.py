@@ -67,7 +67,7 @@ class MachineOrder:
         """
         deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(self._with_token(script), deadline=deadline).records
-        refused = next((each for each in records if each.get("kind") == "refused"), None)
+        refused = next((record for record in records if record.get("kind") == "refused"), None)
         if refused is not None:
             message = f"the machine refused the order: {refused.get('why')}"
             raise LockLost(message, exit_code=0, machine=self._context.name)

@@ -107,8 +107,8 @@ def _find_cursor_fault(log: SqlAuditLog, sent: AuditHead | None, cursor: Path) -
     seal = log.read_seal(sent.number)
     if seal == sent.seal or (seal is None and log.read_after(sent.number, 1)):
         return ""  # a removed entry shows at the next one, if that does not follow
-    what = "is gone, and none is behind it" if seal is None else "is not the one that was sent"
-    return f"entry {sent.number} {what}. If you know why, move {cursor} away: then all entries are sent again"
+    seal_state = "is gone, and none is behind it" if seal is None else "is not the one that was sent"
+    return f"entry {sent.number} {seal_state}. If you know why, move {cursor} away: then all entries are sent again"
 
 
 def _find_fault(log: SqlAuditLog, sent: AuditHead | None, entry: AuditEntry, read_key: KeyReader) -> str:
@@ -127,8 +127,10 @@ def _find_fault(log: SqlAuditLog, sent: AuditHead | None, entry: AuditEntry, rea
     cuts = (cut for cut in log.read(_CUTS, act=CUT_ACT) if (made := read_key(cut.key_id)) and is_sealed_by(cut, made))
     if before in map(parse_cut, cuts):
         return ""
-    place = f"does not follow entry {sent.number}, the last that was sent" if sent is not None else "is not the first"
-    return f"entry {entry.number} {place}: entries are gone or were added. {remedy}"
+    position_text = (
+        f"does not follow entry {sent.number}, the last that was sent" if sent is not None else "is not the first"
+    )
+    return f"entry {entry.number} {position_text}: entries are gone or were added. {remedy}"
 
 
 def send_pending(
@@ -264,10 +266,10 @@ def forward_audit_log(
             except FleetpatchError as error:
                 logger.warning("the audit log can't be sent: %s", error.message)
             else:
-                for each in left:
-                    if each.message and last.get(each.receiver) != each.message:
-                        logger.warning("%d entries of the audit log are not sent: %s", each.count, each.message)
-                    last[each.receiver] = each.message
+                for entry in left:
+                    if entry.message and last.get(entry.receiver) != entry.message:
+                        logger.warning("%d entries of the audit log are not sent: %s", entry.count, entry.message)
+                    last[entry.receiver] = entry.message
             if is_last:
                 return
             over.wait(POLL_SECONDS)

@@ -85,11 +85,11 @@ def build_machine_events(
     """Return the events of the machines that failed or were rebooted, if the run has ended."""
     if occasion not in _END_OCCASIONS:
         return ()
-    failed = [each for each in report.outcomes if each.state is OperationState.FAILED]
-    rebooted = [each for each in report.outcomes if each.reboot is RebootState.COMPLETED]
+    failed = [outcome for outcome in report.outcomes if outcome.state is OperationState.FAILED]
+    rebooted = [outcome for outcome in report.outcomes if outcome.reboot is RebootState.COMPLETED]
     return (
-        *(_build_machine_event(MACHINE_FAILED, each, report, at, web_url) for each in failed),
-        *(_build_machine_event(MACHINE_REBOOTED, each, report, at, web_url) for each in rebooted),
+        *(_build_machine_event(MACHINE_FAILED, outcome, report, at, web_url) for outcome in failed),
+        *(_build_machine_event(MACHINE_REBOOTED, outcome, report, at, web_url) for outcome in rebooted),
     )
 
 
@@ -199,13 +199,13 @@ def _build_custom_fields(event: Event) -> dict[str, object]:
     }
     if event.audit:
         names = ("claimed", "source", "subject", "detail", "seal", "address")
-        values = {f"cs{place}": (name, event.audit.get(name)) for place, name in enumerate(names, 1)}
+        values = {f"cs{number}": (name, event.audit.get(name)) for number, name in enumerate(names, 1)}
         values["cn1"] = ("number", event.audit.get("number"))
-    found: dict[str, object] = {}
+    extension: dict[str, object] = {}
     for key, (label, value) in values.items():
         if value:
-            found |= {key: value, f"{key}Label": label}
-    return found
+            extension |= {key: value, f"{key}Label": label}
+    return extension
 
 
 def clean_cef_text(text: str) -> str:

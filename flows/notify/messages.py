@@ -60,7 +60,7 @@ def build_message(occasion: NotificationEvent, report: RunReport, web_url: str =
         prefect_url: the address of Prefect's UI for links; "" for none.
     """
     run = report.run
-    what = sanitize_text(str(run.request.get("configuration") or "") or format_scope(run.scope) or run.kind, 100)
+    subject = sanitize_text(str(run.request.get("configuration") or "") or format_scope(run.scope) or run.kind, 100)
     lines = [f"Run {run.id} for {sanitize_text(format_scope(run.scope), 200)}"]
     if run.window is not None:
         lines.append(f"Window: {describe_window(run.window)}")
@@ -69,7 +69,7 @@ def build_message(occasion: NotificationEvent, report: RunReport, web_url: str =
         lines += _describe_approval(report)
     lines.append(f"More: fleetpatch show {run.id}")
     lines += _build_links(occasion, report, web_url, prefect_url)
-    return Message(f"fleetpatch: {what}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
+    return Message(f"fleetpatch: {subject}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
 
 
 def _build_links(occasion: NotificationEvent, report: RunReport, web_url: str, prefect_url: str) -> list[str]:
@@ -81,7 +81,7 @@ def _build_links(occasion: NotificationEvent, report: RunReport, web_url: str, p
         "Page": build_run_url(run.id, web_url),
         "Prefect": build_prefect_url(run, prefect_url),
     }
-    return [f"{what}: {link}" for what, link in links.items() if link]
+    return [f"{label}: {link}" for label, link in links.items() if link]
 
 
 def _describe_plan(report: RunReport) -> list[str]:

@@ -70,13 +70,13 @@ class AppriseNotifier:
             prefect_url = read_web_url(variable=PREFECT_UI_URL_VARIABLE)
             message = build_message(occasion, report, web_url, prefect_url)
             self._queue_all(occasion.value, message, build_run_event(occasion, report, now, web_url), about)
-        if any(each.kind != MESSAGE_KIND for each in self._targets):
+        if any(target.kind != MESSAGE_KIND for target in self._targets):
             for event in build_machine_events(occasion, report, now, web_url):
                 self._queue_all(event.kind, None, event, f"of {event.title}: {event.machine['name']}")
 
     def has_target(self, occasion: NotificationEvent) -> bool:
         """Return whether anybody wants to be told of such an event."""
-        return any(occasion.value in each.on for each in self._targets)
+        return any(occasion.value in target.on for target in self._targets)
 
     def send(self, occasion: NotificationEvent, message: Message, about: str) -> None:
         """Queue a message for all who want to be told of such an event. Return at once, and never raise.
@@ -91,12 +91,12 @@ class AppriseNotifier:
 
     def _queue_all(self, occasion: str, message: Message | None, event: Event, about: str) -> None:
         """Queue the message for message services, and the event for programs."""
-        wanted = [(number, each) for number, each in enumerate(self._targets, 1) if occasion in each.on]
+        numbered_targets = [(number, target) for number, target in enumerate(self._targets, 1) if occasion in target.on]
         items: list[tuple[NotifyRequest, str, str, Message | Event]] = []
-        for number, each in wanted:
-            told = message if each.kind == MESSAGE_KIND else event
-            if told is not None:
-                items.append((each, _describe_target(each.to, number), about, told))
+        for number, target in numbered_targets:
+            content = message if target.kind == MESSAGE_KIND else event
+            if content is not None:
+                items.append((target, _describe_target(target.to, number), about, content))
         if not items:
             return
         with self._lock:
@@ -123,8 +123,8 @@ class AppriseNotifier:
 
     def _send_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            asked, shown, about, told = item
-            reason = self._send_message(asked, told)
+            asked, shown, about, content = item
+            reason = self._send_message(asked, content)
             with self._lock:
                 self._unsent_count -= 1
                 over = self._is_closed

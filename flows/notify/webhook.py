@@ -95,7 +95,7 @@ def _check_url(url: str) -> None:
         is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable = False
-    if not is_usable or any(not "!" <= each <= "~" for each in url):
+    if not is_usable or any(not "!" <= character <= "~" for character in url):
         raise CredentialError("its reference does not lead to an http or https URL")
 
 

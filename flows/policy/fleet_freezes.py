@@ -89,13 +89,15 @@ class FleetFreezes:
         """
         name = request.configuration
         zones = {request.window.zone} if name else {machine.zone for machine in machines}
-        found = [each.to_freeze(zone) for each in self.common for zone in sorted(zones)]
+        freezes = [freeze_form.to_freeze(zone) for freeze_form in self.common for zone in sorted(zones)]
         for one in self.own:
             here = [machine for machine in machines if one.scope.matches(machine)]
             holds = one.name == name if name else here and not is_rollout_run(request)
             own_zones = zones if name else {one.zone} if one.zone else {machine.zone for machine in here}
-            found += [each.to_freeze(zone) for each in one.freezes for zone in sorted(own_zones) if holds]
-        return tuple(dict.fromkeys(found))
+            freezes += [
+                freeze_form.to_freeze(zone) for freeze_form in one.freezes for zone in sorted(own_zones) if holds
+            ]
+        return tuple(dict.fromkeys(freezes))
 
 
 def enforce_freezes(
@@ -155,7 +157,7 @@ class FreezesOfFiles:
         now = self.read_time()
         try:
             fleet = load_fleet_freezes(now.date())
-            self._known = tuple(each for each in fleet.find(self.request, self.machines) if each.end > now)
+            self._known = tuple(freeze for freeze in fleet.find(self.request, self.machines) if freeze.end > now)
         except InventoryError as error:
             self.print_message(f"the freezes of the configurations can't be read, known ones hold: {error.message}")
         return (*self._known, *self.read_others())
@@ -257,8 +259,8 @@ def _read_configuration(
     static = f"name={'|'.join(map(str, names))}" if names else ""
     try:
         scope = Scope.parse(" or ".join(part for part in (str(data.get("scope") or ""), static) if part) or "*")
-        known = parse_time_zone(zone) if isinstance(zone, str) else MACHINE_ZONE
+        zone_found = parse_time_zone(zone) if isinstance(zone, str) else MACHINE_ZONE
     except (InventoryError, ValueError):
-        scope, known = Scope.parse("*"), MACHINE_ZONE  # its machines are not known: it may be any
+        scope, zone_found = Scope.parse("*"), MACHINE_ZONE  # its machines are not known: it may be any
     freezes = build_freezes(located, today, problems)
-    yield ConfigurationFreezes(str(data.get("name")), scope, "" if known == MACHINE_ZONE else known, freezes)
+    yield ConfigurationFreezes(str(data.get("name")), scope, "" if zone_found == MACHINE_ZONE else zone_found, freezes)

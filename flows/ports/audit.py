@@ -114,9 +114,9 @@ def record_act(
     try:
         yield ended
     except BaseException as error:
-        said = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
+        message = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
         result = AuditResult.REFUSED if isinstance(error, PolicyRefused) else AuditResult.FAILED
-        record_end(append, build_entry(actor, clock, act, subject, detail, result, said))
+        record_end(append, build_entry(actor, clock, act, subject, detail, result, message))
         raise
     record_end(append, build_entry(actor, clock, act, subject, detail, ended.result, ended.message))
 

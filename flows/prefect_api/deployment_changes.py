@@ -69,10 +69,10 @@ def find_outdated_reason(
     """
     if paused:
         return "its deployment is switched off"
-    coming = [each for each in schedules if each.has_occurrence_at(due)]
+    coming = [schedule for schedule in schedules if schedule.has_occurrence_at(due)]
     if not coming:
         return f"no schedule starts a run at {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC any more"
-    differences = [find_changed_fields(made, {**asked, **each.parameters}) for each in coming]
+    differences = [find_changed_fields(made, {**asked, **schedule.parameters}) for schedule in coming]
     return "" if not all(differences) else f"its deployment has other parameters now ({', '.join(differences[0])})"
 
 
@@ -83,8 +83,10 @@ def find_changed_fields(made: Mapping[str, Any], asked: Mapping[str, Any]) -> tu
     made_request, asked_request = _dump_request(made), _dump_request(asked)
     if made_request is None or asked_request is None:
         return tuple(_find_different_keys(made, asked))
-    rest = [{key: value for key, value in parameters.items() if key != "request"} for parameters in (made, asked)]
-    return (*_find_different_keys(made_request, asked_request), *_find_different_keys(*rest))
+    other_parameters = [
+        {key: value for key, value in parameters.items() if key != "request"} for parameters in (made, asked)
+    ]
+    return (*_find_different_keys(made_request, asked_request), *_find_different_keys(*other_parameters))
 
 
 def _find_different_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[str]:
@@ -139,9 +141,9 @@ def _read_deployment(deployment_id: UUID) -> DeploymentResponse:
 def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule]:
     """Return the active schedules of a deployment."""
     return [
-        ActiveSchedule(parse_prefect_schedule(each.schedule), each.parameters)
-        for each in deployment.schedules
-        if each.active
+        ActiveSchedule(parse_prefect_schedule(schedule.schedule), schedule.parameters)
+        for schedule in deployment.schedules
+        if schedule.active
     ]
 
 

@@ -45,9 +45,9 @@ def prepare_encryption(database_url: str, environ: Mapping[str, str]) -> str:
         KeyFileError: a file of a key can't be read or made, or others than its owner can read it.
         CannotRun: a key is not of the right form, or the database can't be read.
     """
-    given = environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE)
-    name = KEY_VARIABLE if given else str(find_key_path(KEY_NAME))
-    key = given or ensure_key(KEY_NAME, Fernet.generate_key).decode()
+    given_key = environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE)
+    name = KEY_VARIABLE if given_key else str(find_key_path(KEY_NAME))
+    key = given_key or ensure_key(KEY_NAME, Fernet.generate_key).decode()
     keys = [_build_cipher(key, name)]
     if previous := read_key(PREVIOUS_KEY_NAME):
         keys.append(_build_cipher(previous.decode(), str(find_key_path(PREVIOUS_KEY_NAME))))
@@ -71,8 +71,8 @@ def find_encryption_key(database_url: str, environ: Mapping[str, str]) -> str | 
         KeyFileError: the file of the key can't be read, or others than its owner can read it.
         CannotRun: the database can't be read.
     """
-    if given := environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE):
-        return given
+    if given_key := environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE):
+        return given_key
     key = read_key(KEY_NAME)
     if key is None:
         return None

@@ -42,5 +42,5 @@ def read_listeners(port: int) -> Iterator[tuple[IpAddress, int]]:
 
 def _parse_address(text: str) -> IpAddress:
     """Return an address that the kernel printed as words of 32 bits, each in the machine's byte order."""
-    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
-    return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+    numbers = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    return ipaddress.ip_address(struct.pack(f"={len(numbers)}I", *numbers))

@@ -50,8 +50,8 @@ def silence_delivery() -> None:
     """Silence Prefect in this process."""
     loggers = [service_logger, *map(get_logger, ("engine", "flow_runs", *_OBSERVERS))]
     loggers += map(logging.getLogger, ("asyncio", *_SERVICES))
-    for each in loggers:
-        each.addFilter(_FILTER)
+    for library_logger in loggers:
+        library_logger.addFilter(_FILTER)
     setattr(APILogWorker, "_handle_batch", _send_log_lines)  # noqa: B010 - Prefect has no setting for it
 
 

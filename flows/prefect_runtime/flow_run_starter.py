@@ -105,12 +105,18 @@ def _find_automatic_run(run: FlowRun, caller: Caller, parameters: dict[str, Any]
     request = parameters.get("request")
     if not key.startswith(prefix) or not isinstance(request, AssessRequest | PatchRequest):
         return None
-    found = _ask_records(lambda records: SqlAutomaticRuns(records.database).find(key.removeprefix(prefix)), caller)
-    if found is None or found.flow_run_id not in {"", str(run.id)} or tuple(request.only_machines) != found.machines:
+    automatic_run = _ask_records(
+        lambda records: SqlAutomaticRuns(records.database).find(key.removeprefix(prefix)), caller
+    )
+    if (
+        automatic_run is None
+        or automatic_run.flow_run_id not in {"", str(run.id)}
+        or tuple(request.only_machines) != automatic_run.machines
+    ):
         return None
-    if isinstance(request, PatchRequest) and request.updates.as_in_run != f"{ROLLOUT_PREFIX}{found.rollout_id}":
+    if isinstance(request, PatchRequest) and request.updates.as_in_run != f"{ROLLOUT_PREFIX}{automatic_run.rollout_id}":
         return None
-    return found
+    return automatic_run
 
 
 def _read_deployment_name() -> str:

@@ -54,10 +54,10 @@ class TracebackFilter(logging.Filter):
         if not isinstance(error, FleetpatchError) or isinstance(error, InternalError):
             return True
         record.exc_info = None
-        words = str(record.msg)
-        if words.startswith("Encountered exception"):
+        text = str(record.msg)
+        if text.startswith("Encountered exception"):
             record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
-        return not words.startswith("Engine execution")
+        return not text.startswith("Engine execution")
 
 
 _TRACEBACK_FILTER = TracebackFilter()

@@ -50,12 +50,12 @@ class StepDelivery:
         if not (is_doubtful or self._unshown or len(self._shown) >= MANY_STEPS):
             return ""
         unreported, is_answered = find_unreported_tasks(self._shown, until)
-        names = [*self._unshown, *(self._shown[each] for each in unreported)]
+        names = [*self._unshown, *(self._shown[task_run_id] for task_run_id in unreported)]
         if not names:
             return ""
         more = ", …" if len(names) > MAX_NAMED_STEPS else ""
-        known = "" if is_answered else "up to "
-        return f"{known}{format_count(len(names), 'step')} ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
+        limit_text = "" if is_answered else "up to "
+        return f"{limit_text}{format_count(len(names), 'step')} ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
 
 
 def find_unreported_tasks(task_runs: Iterable[UUID], until: float) -> tuple[Sequence[UUID], bool]:
@@ -71,8 +71,8 @@ def find_unreported_tasks(task_runs: Iterable[UUID], until: float) -> tuple[Sequ
     with open_fail_fast_client() as client:
         while True:
             ended, is_answered = _find_ended_task_runs(client, list(unreported))
-            for each in ended:
-                unreported.pop(each, None)
+            for task_run_id in ended:
+                unreported.pop(task_run_id, None)
             if not unreported or time.monotonic() + RETRY_SECONDS > until:
                 return list(unreported), is_answered
             time.sleep(RETRY_SECONDS)
@@ -84,8 +84,8 @@ def _find_ended_task_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> tup
     for begin in range(0, len(ids), PAGE_SIZE):
         some = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + PAGE_SIZE])))
         try:
-            found = client.read_task_runs(task_run_filter=some, limit=PAGE_SIZE)
+            task_runs = client.read_task_runs(task_run_filter=some, limit=PAGE_SIZE)
         except NO_ANSWER_ERRORS:
             return ended, False
-        ended += [each.id for each in found if each.state is not None and each.state.is_final()]
+        ended += [task_run.id for task_run in task_runs if task_run.state is not None and task_run.state.is_final()]
     return ended, True

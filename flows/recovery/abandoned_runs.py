@@ -76,10 +76,10 @@ def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None =
 
 def read_abandoned_runs(history: History, leases: SqlLeases, now: datetime) -> tuple[AbandonedRun, ...]:
     """Return the abandoned runs of open records: see ``find_abandoned_runs``."""
-    found = [(history.find_run(leaseless_run.run_id), leaseless_run) for leaseless_run in leases.find_leaseless_runs()]
+    runs = [(history.find_run(leaseless_run.run_id), leaseless_run) for leaseless_run in leases.find_leaseless_runs()]
     return tuple(
         _build_abandoned_run(history, run, leases.find_lease(run.id), each.holder, each.since, now)
-        for run, each in found
+        for run, each in runs
         if run.may_change_machines
     )
 

@@ -87,13 +87,13 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
     Returns:
         The path of its log.
     """
-    place = platformdirs.user_data_path("fleetpatch") / "logs"
-    ensure_private_directory(place)
-    log = place / f"finalize-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
-    words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", *(["--stop", stop] if stop else [])]
-    words += [*(["--flow-run", flow_run_id] if flow_run_id else []), "--", run_name]
+    log_folder = platformdirs.user_data_path("fleetpatch") / "logs"
+    ensure_private_directory(log_folder)
+    log = log_folder / f"finalize-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
+    command = [sys.executable, "-P", "-m", "flows.recovery.finalizer", *(["--stop", stop] if stop else [])]
+    command += [*(["--flow-run", flow_run_id] if flow_run_id else []), "--", run_name]
     with log.open("ab") as out:
-        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     logger.info("another process finishes run %s; its log: %s", run_name, log)
     return log
 
@@ -181,12 +181,12 @@ def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -
         flow_run_id: the flow run that must have begun or resumed the run; "": any.
     """
     history = History(records)
-    found = history.find_run_by_flow_run(run_name)
-    if found is None:
+    run = history.find_run_by_flow_run(run_name)
+    if run is None:
         with contextlib.suppress(RecordsError):
-            found = history.find_run(run_name)
-    if found is None or flow_run_id in {"", found.flow_run_id} or _has_begun(records, found.id, flow_run_id):
-        return found
+            run = history.find_run(run_name)
+    if run is None or flow_run_id in {"", run.flow_run_id} or _has_begun(records, run.id, flow_run_id):
+        return run
     return None
 
 

@@ -98,16 +98,16 @@ def _find_machine(ports: Ports, name: str) -> Machine:
     try:
         return ports.inventory.find_machine(name)
     except KeyError:
-        near = did_you_mean(name, [each.name for each in ports.inventory.machines])
+        near = did_you_mean(name, [machine.name for machine in ports.inventory.machines])
         hint = f"{near}Give one name as it stands there: `fleetpatch inventory list` shows them."
         raise RequestError(f"the inventory has no machine {name!r}", hint=hint) from None
 
 
 def _find_run(history: History, run_id: str) -> RunInfo | None:
     try:
-        found = history.find_run(run_id)
+        run = history.find_run(run_id)
     except RecordsError as error:
         if error.transient:
             raise
         return None
-    return found if found.id == run_id else None
+    return run if run.id == run_id else None

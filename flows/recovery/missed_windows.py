@@ -133,7 +133,9 @@ def _read_patch_deployments(client: SyncPrefectClient, fleets: frozenset[str]) -
             flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
         )
     )
-    yield from (each for each in pages if not each.paused and filter_fleet_tags(each.tags) & fleets)
+    yield from (
+        deployment for deployment in pages if not deployment.paused and filter_fleet_tags(deployment.tags) & fleets
+    )
 
 
 def read_managed_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentResponse]]:
@@ -251,12 +253,12 @@ class MissedWindowRecorder:
         if not due_windows:
             return
         history, starts = History(self._records), [due.window.start for due in due_windows]
-        known: Mapping[tuple[str, datetime], WindowClaim] = {
+        claims: Mapping[tuple[str, datetime], WindowClaim] = {
             (each.configuration, each.starts_at): each
             for each in self._claims.find_claims_between(min(starts), max(starts) + timedelta(seconds=1))
         }
         for due in due_windows:
-            claim = known.get((due.schedule_key, due.window.start))
+            claim = claims.get((due.schedule_key, due.window.start))
             is_recorded = claim is None or _is_recorded_run(history, claim.run_id)
             if claim is not None and claim.status is WindowStatus.MISSED and not is_recorded and self._saves_runs:
                 self._records.save(self._build_run(due, claim.run_id, claim.reason, ""))  # the pages have told it
@@ -276,8 +278,8 @@ class MissedWindowRecorder:
         if not self._saves_runs:
             if claim is not None:  # a process that died has it: reconcile-fleet decides
                 return None
-            if why := _find_unreadable_target(due.request):
-                self.untold.append(f"{missed.reason} Nobody was notified from here: {why}")
+            if fault := _find_unreadable_target(due.request):
+                self.untold.append(f"{missed.reason} Nobody was notified from here: {fault}")
                 return None
         run = self._build_run(due, build_run_id(self._now), missed.reason, missed.flow_run_id)
         mine = WindowClaim(due.schedule_key, due.window.start, WindowStatus.MISSED, run.id, missed.reason, self._now)

@@ -70,13 +70,15 @@ def find_orphaned_flow_runs(
         return ()
     orphaned = []
     with open_records(records_url) as records:
-        for each in open_flow_runs:
-            run = find_run_of_flow_run(records, str((each.parameters or {}).get("run_id") or each.id), str(each.id))
-            if run is None or not _is_orphaned(each, run, now):
+        for flow_run in open_flow_runs:
+            run = find_run_of_flow_run(
+                records, str((flow_run.parameters or {}).get("run_id") or flow_run.id), str(flow_run.id)
+            )
+            if run is None or not _is_orphaned(flow_run, run, now):
                 continue
             lease = records.leases.find_lease(run.id)
             if lease is None or not lease.is_held:  # else its process is about to tell Prefect
-                orphaned.append(OrphanedFlowRun(each, run))
+                orphaned.append(OrphanedFlowRun(flow_run, run))
     return tuple(orphaned)
 
 
@@ -90,10 +92,10 @@ def end_orphaned_flow_runs(
         httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
     orphaned = find_orphaned_flow_runs(client, records_url, now)
-    for each in orphaned:
-        ended = f" at {each.run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if each.run.ended_at else ""
-        message = f"run {each.run.id} ended{ended}: {each.run.state}. Prefect did not receive it then."
-        end_flow_run(client, each.flow_run, each.run, message)
+    for flow_run in orphaned:
+        ended = f" at {flow_run.run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if flow_run.run.ended_at else ""
+        message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."
+        end_flow_run(client, flow_run.flow_run, flow_run.run, message)
     return orphaned
 
 

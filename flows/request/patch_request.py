@@ -54,8 +54,8 @@ def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any)
 def _read_field(request: StrictModel, name: str) -> object:
     minutes = f"{name.removesuffix('_seconds')}_minutes"
     if name.endswith("_seconds") and minutes in type(request).model_fields:
-        told = getattr(request, minutes)
-        return None if told is None else told * 60
+        given_minutes = getattr(request, minutes)
+        return None if given_minutes is None else given_minutes * 60
     value = getattr(request, name)
     return tuple(value) if isinstance(value, list) else value
 
@@ -141,8 +141,8 @@ class WavesRequest(StrictModel):
 
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
-        given = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
-        return _convert_request(self, WavePolicy, **given)
+        unset_budget = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
+        return _convert_request(self, WavePolicy, **unset_budget)
 
 
 class UpdatesRequest(StrictModel):

@@ -86,23 +86,31 @@ class HooksRequest(StrictModel):
     @model_validator(mode="after")
     def _check_hooks(self) -> Self:
         """Refuse targets that are not valid, and two hooks with the same name in one place."""
-        for place in HookPoint:
-            asked: list[HookRequest] = getattr(self, place)
+        for hook_point in HookPoint:
+            asked: list[HookRequest] = getattr(self, hook_point)
             names = [hook_request.name for hook_request in asked]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                raise ValueError(f"{place}: two hooks are called {twice!r}: give each a name of its own")
+                raise ValueError(f"{hook_point}: two hooks are called {twice!r}: give each a name of its own")
             for hook_request in asked:
-                if wrong := check_hook_target(hook_request.kind, hook_request.target, place):
-                    raise ValueError(f"{place}: hook {hook_request.name!r}: {wrong}")
+                if wrong := check_hook_target(hook_request.kind, hook_request.target, hook_point):
+                    raise ValueError(f"{hook_point}: hook {hook_request.name!r}: {wrong}")
         return self
 
     def to_hooks(self) -> tuple[Hook, ...]:
         """Return all hooks with their places. Hooks of one place are in the order in which they run."""
         return tuple(
-            Hook(each.name, place, each.kind, each.target, each.timeout_minutes * 60, each.mode, each.repeatable)
-            for place in HookPoint
-            for each in getattr(self, place)
+            Hook(
+                hook_request.name,
+                hook_point,
+                hook_request.kind,
+                hook_request.target,
+                hook_request.timeout_minutes * 60,
+                hook_request.mode,
+                hook_request.repeatable,
+            )
+            for hook_point in HookPoint
+            for hook_request in getattr(self, hook_point)
         )
 
 

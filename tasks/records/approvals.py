@@ -129,10 +129,10 @@ class SqlApprovals:
             stored = connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided)).rowcount == 1
             if stored and self._seals.read_key_ids():
                 self._decisions.append(connection, DecisionKind.APPROVAL, run_id, decision.value)
-            found = _read_approval(connection, run_id)
+            recorded = _read_approval(connection, run_id)
         if stored:
             self._decisions.note_newest()
-        return found
+        return recorded
 
     def require_sealed(self, approval: Approval) -> None:
         """Require that a process with the key of decisions wrote an approval, and that it is the newest state.

@@ -111,13 +111,13 @@ class SqlDecisions:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
             with self._chains.lock:
                 self._read_entries(connection, self.read_heads())
-                known = self._chains.newest.get((kind, subject))
+                newest = self._chains.newest.get((kind, subject))
                 seals = self._chains.seals.get(key_id, [])
                 number, previous = len(seals) + 1, seals[-1] if seals else ""
         except (SealBroken, KeyFileError) as error:
             logger.warning(_NOT_PROTECTED, decided, kind, subject, error)
             return
-        if known is not None and known.text == decided:
+        if newest is not None and newest.text == decided:
             return
         row = {
             "key_id": key_id,
@@ -162,7 +162,7 @@ class SqlDecisions:
             SealBroken: the chain is not whole.
             RecordsError: the records or the key can't be read.
         """
-        return {subject: found for (of_kind, subject), found in self._read().items() if of_kind == kind}
+        return {subject: decision for (of_kind, subject), decision in self._read().items() if of_kind == kind}
 
     def check(self, heads: Mapping[str, AuditHead | None]) -> int:
         """Check the chain against its ends as they were noted of other records, and note none. Return its length.
@@ -184,13 +184,13 @@ class SqlDecisions:
             try:
                 heads = self.read_heads()
             except KeyFileError as error:
-                said = f"the end of the chain of decisions is not known: {error.message}"
-                raise SealBroken(said, hint=error.hint) from error
+                fault = f"the end of the chain of decisions is not known: {error.message}"
+                raise SealBroken(fault, hint=error.hint) from error
             with self._database.begin_read("read the decisions") as connection:
                 self._read_entries(connection, heads)
-            found = dict(self._chains.newest)
+            newest = dict(self._chains.newest)
             self._advance_heads(heads)
-        return found
+        return newest
 
     def read_heads(self) -> Mapping[str, AuditHead | None]:
         """Return the noted end of the chain of each key that this process has.
@@ -223,8 +223,8 @@ class SqlDecisions:
                     raise self._build_error(error.message, key_id) from error
                 seals.append(row["seal"])
                 subject, decision = (row["kind"], row["subject"]), Decision(row["decision"], row["at"])
-                known = self._chains.newest.get(subject)
-                if known is None or known.at <= decision.at:  # one chain may be of an earlier key
+                newest = self._chains.newest.get(subject)
+                if newest is None or newest.at <= decision.at:  # one chain may be of an earlier key
                     self._chains.newest[subject] = decision
             if head is not None and (head.number > len(seals) or seals[head.number - 1] != head.seal):
                 raise self._build_error(f"entry {head.number} is gone, or is another one", key_id)

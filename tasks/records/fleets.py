@@ -43,8 +43,8 @@ def find_environment_fleet() -> str:
     Raises:
         RecordsError: it is no usable name.
     """
-    given = os.environ.get(FLEET_VARIABLE, "")
-    return require_fleet_name(given, f"{FLEET_VARIABLE}={given!r}") if given else ""
+    fleet = os.environ.get(FLEET_VARIABLE, "")
+    return require_fleet_name(fleet, f"{FLEET_VARIABLE}={fleet!r}") if fleet else ""
 
 
 @contextmanager

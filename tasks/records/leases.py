@@ -75,8 +75,8 @@ class SqlLeases:
         with self._database.begin_write(f"renew the lease of run {run_id}") as connection:
             until = read_shared_time(connection, self._clock) + timedelta(seconds=seconds)
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
-            kept = connection.execute(update(_LEASES).where(*mine).values(until=until)).rowcount == 1
-            return LeaseRenewal(kept, _find_stop_request(connection, run_id) or removed)
+            is_kept = connection.execute(update(_LEASES).where(*mine).values(until=until)).rowcount == 1
+            return LeaseRenewal(is_kept, _find_stop_request(connection, run_id) or removed)
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
         """End the lease now. Do nothing if this holder does not have it.
@@ -103,12 +103,12 @@ class SqlLeases:
         with self._database.begin_read("look for abandoned runs") as connection:
             now = read_shared_time(connection, self._clock)
             over = or_(_LEASES.c.run_id.is_(None), _LEASES.c.given_back, _LEASES.c.until <= now)
-            found = connection.execute(query.where(over).order_by(_RUNS.c.started_at, _RUNS.c.id)).all()
+            rows = connection.execute(query.where(over).order_by(_RUNS.c.started_at, _RUNS.c.id)).all()
         return tuple(
             LeaselessRun(row.id, None, row.started_at)
             if row.run_id is None
             else LeaselessRun(row.id, _to_holder(row), row.until)
-            for row in found
+            for row in rows
         )
 
     def request_stop(self, run_id: str, who: str, reason: str) -> StopRequest:
@@ -170,11 +170,11 @@ class SqlLeases:
         While that can't be said, runs begin nothing more.
         """
         try:
-            found = self._decisions.find(DecisionKind.STOP, run_id)
+            decision = self._decisions.find(DecisionKind.STOP, run_id)
         except SealBroken as error:
             return StopRequest("", error.message, SystemClock().now())
         reason = "somebody has asked it to stop, and the request was removed from the database"
-        return StopRequest("", reason, found.at) if found is not None else None
+        return StopRequest("", reason, decision.at) if decision is not None else None
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

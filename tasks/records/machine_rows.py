@@ -118,7 +118,7 @@ def build_machine_row(
     """
     answered_at = state.answered_at if state is not None else None
     error_kind, error_message = (state.error_kind, state.error_message) if state is not None else ("", "")
-    known = Compliance(state.compliance) if state is not None and answered_at is not None else None
+    last_known = Compliance(state.compliance) if state is not None and answered_at is not None else None
     is_current = is_answer_current(answered_at, now, error_kind)
     answer = state if answered_at is not None else None  # of any age
     details = answer.details if answer is not None else {}
@@ -143,8 +143,8 @@ def build_machine_row(
         zone=machine.zone if machine is not None else None,
         owner=owner,
         os_family=machine.os.value if machine is not None else None,
-        compliance=judge_present_compliance(known or Compliance.NOT_ASSESSED, answered_at, now, error_kind),
-        last_known_compliance=known,
+        compliance=judge_present_compliance(last_known or Compliance.NOT_ASSESSED, answered_at, now, error_kind),
+        last_known_compliance=last_known,
         is_current=is_current,
         system=(f"{answer.os_id} {answer.os_version}".strip() or None) if answer is not None else None,
         os_id=answer.os_id if answer is not None else None,

@@ -59,17 +59,17 @@ def compute_measures(outcome: Outcome) -> dict[str, float]:
         fixed = _UNKNOWN_OVERHEAD_UPDATES
         if outcome.install is not None and outcome.install.overhead_updates is not None:
             fixed = outcome.install.overhead_updates
-        each = sum(seconds for seconds, _ in timed) / sum(fixed + len(t.updates) for _, t in timed)
-        measured[TRANSACTION_SECONDS] = fixed * each
-        measured[INSTALL_SECONDS_PER_UPDATE] = each
+        mean_seconds = sum(seconds for seconds, _ in timed) / sum(fixed + len(t.updates) for _, t in timed)
+        measured[TRANSACTION_SECONDS] = fixed * mean_seconds
+        measured[INSTALL_SECONDS_PER_UPDATE] = mean_seconds
     staged = outcome.install
     if staged is not None and staged.staged_seconds and (staged.staged_bytes or 0) >= MIN_MEASURED_DOWNLOAD_BYTES:
         measured[DOWNLOAD_BYTES_PER_SECOND] = (staged.staged_bytes or 0) / staged.staged_seconds
     reboot = outcome.reboot_result
     if reboot is not None and reboot.state is RebootState.COMPLETED:
-        known = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]
-        if len(known) == 2:
-            measured[REBOOT_SECONDS] = sum(known)
+        phases = [seconds for seconds in (reboot.down_seconds, reboot.up_seconds) if seconds is not None]
+        if len(phases) == 2:
+            measured[REBOOT_SECONDS] = sum(phases)
     return {measure: value for measure, value in measured.items() if math.isfinite(value) and value > 0}
 
 

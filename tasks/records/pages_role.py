@@ -91,7 +91,9 @@ def find_excess_privileges(database: Database, role: str = "") -> Sequence[str]:
     with database.begin_read("read the privileges of a role") as connection:
         name = role or connection.execute(text("SELECT current_user")).scalar_one()
         rows = connection.execute(_PRIVILEGES_QUERY, {"role": name}).all()
-    allowed = {(table.name, *_split(privilege)) for table, each in PAGES_PRIVILEGES.items() for privilege in each}
+    allowed = {
+        (table.name, *_split(privilege)) for table, privileges in PAGES_PRIVILEGES.items() for privilege in privileges
+    }
     columns = {(table, privilege): names for table, privilege, names in allowed}
     excess = {
         row.table

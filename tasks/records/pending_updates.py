@@ -25,11 +25,11 @@ def replace_pending_updates(connection: Connection, assessment: Assessment, numb
         number: the number of its row.
     """
     of_machine = {"of": assessment.machine}
-    known = dict(connection.execute(_build_since_query(), of_machine).tuples().all())
+    since_by_name = dict(connection.execute(_build_since_query(), of_machine).tuples().all())
     connection.execute(statements.build_delete(_PENDING.c.machine), of_machine)
     update_rows = rows.build_pending_update_rows(assessment, number)
     for row in update_rows:
-        row["since"] = known.get(to_index_key(row["name"])) or assessment.at
+        row["since"] = since_by_name.get(to_index_key(row["name"])) or assessment.at
     if update_rows:
         connection.execute(insert(_PENDING), update_rows)
 

@@ -107,19 +107,19 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
     Raises:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
-    kept, table = read_retention(records), schema.retention
+    retention, table = read_retention(records), schema.retention
     with records.database.begin_read("read when history was last tidied") as connection:
         applied = connection.execute(select(func.max(table.c.applied_at))).scalar_one()
     if applied is not None and now - applied < _APPLY_INTERVAL:
         return PruneResult()
     _prune_sessions(records, now)  # also if history is kept forever: they are no history
-    if kept.is_forever:
+    if retention.is_forever:
         return PruneResult()
     runs = assessments = 0
-    if kept.runs_days is not None:
-        runs += _prune_runs(records, now - timedelta(days=kept.runs_days), None, may_continue)
-    if kept.assessments_days is not None:
-        before = now - timedelta(days=kept.assessments_days)
+    if retention.runs_days is not None:
+        runs += _prune_runs(records, now - timedelta(days=retention.runs_days), None, may_continue)
+    if retention.assessments_days is not None:
+        before = now - timedelta(days=retention.assessments_days)
         runs += _prune_runs(records, before, READ_ONLY_RUN_KINDS, may_continue)
         assessments += _prune_assessments(records, before, may_continue)
     if may_continue():
@@ -143,9 +143,9 @@ def _prune_runs(
     if kinds is not None:
         old = old.where(runs.c.kind.in_(kinds))
     with records.database.begin_read("look for old runs") as connection:
-        found = connection.execute(old).scalars().all()
+        run_ids = connection.execute(old).scalars().all()
     deleted = 0
-    for run_id in found:
+    for run_id in run_ids:
         if not may_continue():
             return deleted
         lease = records.leases.find_lease(run_id)

@@ -132,11 +132,11 @@ class Seals:
         """Return the keys by their id. No check makes a key: a new one fits nothing."""
         if "_sealing_keys" not in self.__dict__:
             try:
-                if (found := read_key(self._key_name)) is None:
+                if (key := read_key(self._key_name)) is None:
                     return {}
             except KeyFileError as error:
                 raise RecordsError(error.message, hint=error.hint) from error
-            return _parse_keys(found)
+            return _parse_keys(key)
         return self._sealing_keys
 
 

@@ -51,8 +51,8 @@ class SqlSetSlots:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
             present = self._read_present(connection, None)
             for slot in slots:
-                if why := check_slot(slot, present, may_take):
-                    return why
+                if refusal := check_slot(slot, present, may_take):
+                    return refusal
             self._delete_dead(connection)
             for slot in find_taken_over(slots[0].machine, present):
                 _delete(connection, slot.set_name, slot.machine, slot.run_id)

@@ -90,8 +90,8 @@ def find_newest_revision() -> str:
 
 def _read_revision(connection: Connection) -> str | None:
     number = column("version_num", String)
-    found: str | None = connection.execute(select(number).select_from(table(VERSION_TABLE))).scalar_one_or_none()
-    return found
+    revision: str | None = connection.execute(select(number).select_from(table(VERSION_TABLE))).scalar_one_or_none()
+    return revision
 
 
 def _find_schema_status(connection: Connection, database: Database) -> _SchemaStatus:
@@ -115,8 +115,8 @@ def _find_schema_status(connection: Connection, database: Database) -> _SchemaSt
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
 
     scripts = ScriptDirectory.from_config(_build_alembic_config())
-    known = {script.revision for script in scripts.walk_revisions()}
-    if revision not in known:
+    known_revisions = {script.revision for script in scripts.walk_revisions()}
+    if revision not in known_revisions:
         raise RecordsError(
             f"{database.display_name} was written by a newer fleetpatch: it is at revision {revision}, "
             f"and this one knows up to {scripts.get_current_head()}",

@@ -106,10 +106,10 @@ class SqlRecords:
         """
         query = statements.build_journal_query(of_machine=machine is not None)
         with self.database.begin_read("read the journal") as connection:
-            found = connection.execute(query, {"of_run": run_id, "of_machine": machine}).mappings().all()
-        for row in found if require_seals else ():
+            rows = connection.execute(query, {"of_run": run_id, "of_machine": machine}).mappings().all()
+        for row in rows if require_seals else ():
             self.seals.check(schema.journal, row, f"the journal of run {run_id}")
-        return tuple(decode(JournalEntry, row["document"]) for row in found)
+        return tuple(decode(JournalEntry, row["document"]) for row in rows)
 
     def save(self, item: SavedItem) -> None:
         """Store or replace a run, an assessment, an outcome, a job's output or a whole report.
@@ -164,9 +164,9 @@ class SqlRecords:
         Raises:
             RecordsError: the history cannot be read.
         """
-        wanted = {"of_machine": machine, "of_measure": measure}
+        parameters = {"of_machine": machine, "of_measure": measure}
         with self.database.begin_read("read what was learned") as connection:
-            newest_first = connection.execute(statements.build_samples_query(MAX_SAMPLES), wanted).scalars().all()
+            newest_first = connection.execute(statements.build_samples_query(MAX_SAMPLES), parameters).scalars().all()
         return compute_weighted_mean(newest_first[::-1])
 
     def read_last_assessment(self, machine: str) -> Assessment | None:
@@ -251,9 +251,12 @@ def _split_into_batches(
         yield (item,)
         return
     # A fixed order prevents deadlocks between two writers.
-    assessments = sorted(item.assessments, key=lambda each: (each.machine, each.at))
-    reported: list[Assessment | Outcome] = [*assessments, *sorted(item.outcomes, key=lambda each: each.machine)]
-    parts = [each for each in reported if is_changed(_build_cache_key(each), each)]
+    assessments = sorted(item.assessments, key=lambda assessment: (assessment.machine, assessment.at))
+    reported: list[Assessment | Outcome] = [
+        *assessments,
+        *sorted(item.outcomes, key=lambda assessment: assessment.machine),
+    ]
+    parts = [assessment for assessment in reported if is_changed(_build_cache_key(assessment), assessment)]
     for start in range(0, len(parts), _BATCH_SIZE):
         yield parts[start : start + _BATCH_SIZE]
 
@@ -262,8 +265,8 @@ def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowV
     """Store new and changed plans. Delete the plans of machines that have no plan now."""
     table = schema.machine_plans
     stored = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars()
-    replaced, kept = {to_index_key(row["machine"]) for row in changed}, {to_index_key(name) for name in names}
-    old = [name for name in stored if name in replaced or name not in kept]
+    replaced, unchanged = {to_index_key(row["machine"]) for row in changed}, {to_index_key(name) for name in names}
+    old = [name for name in stored if name in replaced or name not in unchanged]
     if old:
         drop = delete(table).where(table.c.run_id == run_id, table.c.machine == bindparam("old"))
         connection.execute(drop, [{"old": name} for name in old])

@@ -120,8 +120,8 @@ def build_samples_query(limit: int) -> Select[tuple[float]]:
 def build_last_assessment_query() -> Select[tuple[str]]:
     """Return a query for the newest assessment of ``of_machine`` that has an answer, without its pending updates."""
     table = schema.assessments
-    known = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
-    return known.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
+    answered = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
+    return answered.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
 
 
 @cache

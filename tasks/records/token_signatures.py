@@ -76,8 +76,8 @@ def _build_message(
 ) -> bytes:
     """Return what is signed. The token of one fleet opens nothing of another one with the same keys."""
     moments = (moment.astimezone(UTC).isoformat() if moment else "" for moment in (created_at, expires_at))
-    place = [] if fleet == DEFAULT_FLEET else [fleet]
-    return json.dumps(["fleetpatch access token", name, digest, list(roles), *moments, *place]).encode()
+    folder_parts = [] if fleet == DEFAULT_FLEET else [fleet]
+    return json.dumps(["fleetpatch access token", name, digest, list(roles), *moments, *folder_parts]).encode()
 
 
 def _create_private_key() -> bytes:

@@ -39,8 +39,8 @@ class UseTimes:
             now: the time of this use.
         """
         with self._lock:
-            known = [moment for moment in (stored, self._noted.get(key)) if moment is not None]
-            if known and now - max(known) < USE_INTERVAL:
+            known_times = [moment for moment in (stored, self._noted.get(key)) if moment is not None]
+            if known_times and now - max(known_times) < USE_INTERVAL:
                 return
             self._noted[key] = self._waiting[key] = now
             if self._writer is None or not self._writer.is_alive():

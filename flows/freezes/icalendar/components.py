@@ -71,13 +71,15 @@ class CalendarComponent:
         Raises:
             InventoryError: it occurs more than once.
         """
-        found = self.find_properties(name)
-        if len(found) > 1:
+        properties = self.find_properties(name)
+        if len(properties) > 1:
             hint = "Keep the one that is meant, or export the calendar anew."
             raise build_line_error(
-                found[1].line_number, f"{name} is here a second time, first in line {found[0].line_number}", hint
+                properties[1].line_number,
+                f"{name} is here a second time, first in line {properties[0].line_number}",
+                hint,
             )
-        return found[0] if found else None
+        return properties[0] if properties else None
 
 
 def parse_calendars(text: str) -> list[CalendarComponent]:
@@ -130,11 +132,11 @@ def _unfold_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _parse_property(number: int, raw: str) -> CalendarProperty:
     name = _NAME_PATTERN.match(raw)
-    place = name.end() if name else 0
+    position = name.end() if name else 0
     parameters = {}
-    while name and (match := _PARAMETER_PATTERN.match(raw, place)):
+    while name and (match := _PARAMETER_PATTERN.match(raw, position)):
         parameters[match[1].upper()] = match[2].replace('"', "")
-        place = match.end()
-    if name is None or raw[place : place + 1] != ":":
+        position = match.end()
+    if name is None or raw[position : position + 1] != ":":
         raise build_line_error(number, "this is no line of an iCalendar file: NAME:VALUE is wanted", _EXPORT_HINT)
-    return CalendarProperty(number, name[0].upper(), parameters, raw[place + 1 :])
+    return CalendarProperty(number, name[0].upper(), parameters, raw[position + 1 :])

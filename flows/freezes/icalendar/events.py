@@ -94,13 +94,13 @@ class _EventReader:
             for each in components
             if each.find_properties("RECURRENCE-ID")
         }
-        found: list[CalendarEvent] = []
+        events: list[CalendarEvent] = []
         for component in components:
-            found += self._read_with_event_name(component, self._read_component)
-            if len(found) > MAX_EVENTS:
+            events += self._read_with_event_name(component, self._read_component)
+            if len(events) > MAX_EVENTS:
                 message = f"it has more than {MAX_EVENTS} events between {self._since} and {self._until}"
                 raise InventoryError(message, hint=_TOO_MANY_HINT)
-        return tuple(sorted(found, key=lambda event: (event.start.replace(tzinfo=None), event.summary)))
+        return tuple(sorted(events, key=lambda event: (event.start.replace(tzinfo=None), event.summary)))
 
     def _read_with_event_name(
         self, component: CalendarComponent, read: Callable[[CalendarComponent], _ReadType]
@@ -121,13 +121,13 @@ class _EventReader:
         if status and status.decode_text().upper() == "CANCELLED":
             return []
         summary = _get_summary(component)
-        found = []
+        occurrences = []
         for event in self._iterate_event_times(component, summary):
             if event.end.date() >= self._since and event.start.date() < self._until:
-                found.append(event)
-                if len(found) > MAX_EVENTS:
+                occurrences.append(event)
+                if len(occurrences) > MAX_EVENTS:
                     break
-        return found
+        return occurrences
 
     def _iterate_event_times(self, component: CalendarComponent, summary: str) -> Iterator[CalendarEvent]:
         line = component.find_property("DTSTART")
@@ -203,20 +203,20 @@ class _EventReader:
         """Yield the dates of RDATE. A period has its own duration."""
         for line in component.find_properties("RDATE"):
             for text in _split_values(line):
-                first, slash, rest = text.partition("/")
+                first, slash, duration_text = text.partition("/")
                 moment = self._parse_moment(first, line, period=bool(slash))
                 if not slash:
                     yield self._to_wall_time(start.zone, moment), length
-                elif "P" in rest.upper():
-                    yield self._to_wall_time(start.zone, moment), parse_duration(rest, line)
+                elif "P" in duration_text.upper():
+                    yield self._to_wall_time(start.zone, moment), parse_duration(duration_text, line)
                 else:
-                    end = self._parse_moment(rest, line, period=True)
+                    end = self._parse_moment(duration_text, line, period=True)
                     yield self._to_wall_time(start.zone, moment), CalendarDuration(0, end.to_utc() - moment.to_utc())
 
     def _parse_moment(self, text: str, line: CalendarProperty, *, period: bool = False) -> CalendarMoment:
         if period:
-            kept = {name: value for name, value in line.parameters.items() if name != "VALUE"}
-            line = CalendarProperty(line.line_number, line.name, kept, line.value)
+            other_parameters = {name: value for name, value in line.parameters.items() if name != "VALUE"}
+            line = CalendarProperty(line.line_number, line.name, other_parameters, line.value)
         return parse_moment(text, line, self._zones)
 
     @staticmethod

@@ -127,7 +127,7 @@ class TimeZoneRegistry:
         before, after = parse_utc_offset(old), parse_utc_offset(new)
         walls = {first}
         for line in part.find_properties("RDATE"):
-            walls |= {_parse_wall_time(each, line) for each in line.value.split(",")}
+            walls |= {_parse_wall_time(text, line) for text in line.value.split(",")}
         for line in part.find_properties("RRULE"):
             clocks = FileTimeZone("", [(first, before, before)])  # an UNTIL in UTC uses the offset before the change
             walls |= set(

@@ -40,18 +40,20 @@ def cut_log(
         RecordsError: the records can't be written.
     """
     log = SqlAuditLog(database)
-    found = verify_log(log)
+    verification = verify_log(log)
     if not reason.strip():
         raise RequestError("a cut of the audit log needs a reason", hint="Say it with --reason TEXT.")
-    if found.state not in _SOUND and not accept_faults:
+    if verification.state not in _SOUND and not accept_faults:
         raise RequestError(
-            f"the audit log is not intact: {_describe(found)}",
+            f"the audit log is not intact: {_describe(verification)}",
             hint="Look at it first: fleetpatch audit verify. --accept-faults cuts it, and keeps what was wrong.",
         )
     who, source, claimed, address = actor
-    said = reason.strip() if found.state in _SOUND else f"{reason.strip()} (accepted: {_describe(found)})"
+    acceptance = (
+        reason.strip() if verification.state in _SOUND else f"{reason.strip()} (accepted: {_describe(verification)})"
+    )
     draft = AuditEntry(
-        now, who, address, CUT_ACT, f"entries up to {through}", "", AuditResult.DONE, said, source, claimed
+        now, who, address, CUT_ACT, f"entries up to {through}", "", AuditResult.DONE, acceptance, source, claimed
     )
     keep_deployed_policies(log, through, now)
     return log.cut(through, lambda detail: replace(draft, detail=detail))

@@ -61,8 +61,10 @@ def is_deployed(log: SqlAuditLog, fleet: str, files: Sequence[PolicyFile]) -> bo
     Raises:
         RecordsError: the records can't be read, or an entry is damaged.
     """
-    known = next((_parse_entry(entry).files for entry in _read_newest(log) if entry.subject == fleet), ())
-    return {(file.path, file.digest) for file in known} == {(file.path[:_PATH_LENGTH], file.digest) for file in files}
+    newest_files = next((_parse_entry(entry).files for entry in _read_newest(log) if entry.subject == fleet), ())
+    return {(file.path, file.digest) for file in newest_files} == {
+        (file.path[:_PATH_LENGTH], file.digest) for file in files
+    }
 
 
 def keep_deployed_policies(log: SqlAuditLog, through: int, now: datetime) -> None:

@@ -85,8 +85,8 @@ def compute_seal(entry: AuditEntry, key: bytes) -> str:
 
 def seal_entry(entry: AuditEntry, number: int, previous: str, key: bytes) -> AuditEntry:
     """Return an entry with its number and seal. Its texts must be those that the database returns."""
-    kept = replace(entry, number=number, previous=previous, key_id=compute_key_id(key))
-    return replace(kept, seal=compute_seal(kept, key))
+    stored = replace(entry, number=number, previous=previous, key_id=compute_key_id(key))
+    return replace(stored, seal=compute_seal(stored, key))
 
 
 def is_sealed_by(entry: AuditEntry, key: bytes) -> bool:

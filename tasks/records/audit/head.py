@@ -58,8 +58,8 @@ def find_head_path(database: Database, name: str = "audit-head") -> Path:
     """
     url = database.url
     host = str(url.host or url.query.get("host", "")).lower()
-    place = [url.get_backend_name(), host, str(url.port or url.query.get("port", "")), url.database]
-    text = json.dumps([*place, database.schema] if database.schema else place)
+    database_parts = [url.get_backend_name(), host, str(url.port or url.query.get("port", "")), url.database]
+    text = json.dumps([*database_parts, database.schema] if database.schema else database_parts)
     return find_key_folder() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -95,8 +95,8 @@ def advance_head(path: Path, head: AuditHead) -> None:
         raise KeyFileError(f"{path} can't be written: {error.strerror}", hint=_HINT) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known = _parse(descriptor, path)
-        if known is None or not head.number <= known.number < NUMBER_LIMIT:
+        earlier_head = _parse(descriptor, path)
+        if earlier_head is None or not head.number <= earlier_head.number < NUMBER_LIMIT:
             content = json.dumps({"number": head.number, "seal": head.seal}).encode()
             os.pwrite(descriptor, content.ljust(_SIZE - 1) + b"\n", 0)
             os.fsync(descriptor)
@@ -119,8 +119,8 @@ def _parse(descriptor: int, path: Path) -> AuditHead | None:
     if not content:
         return None
     with suppress(ValueError, KeyError, TypeError):
-        found = json.loads(content)
-        return AuditHead(int(found["number"]), str(found["seal"]))
+        values = json.loads(content)
+        return AuditHead(int(values["number"]), str(values["seal"]))
     raise KeyFileError(f"{path} is damaged", hint="Move it away: the next entry of the audit log begins a new one.")
 
 

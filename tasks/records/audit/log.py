@@ -177,10 +177,11 @@ class SqlAuditLog:
             RecordsError: the records can't be read.
         """
         columns = audit_log.c
-        wanted = (columns.act == act, columns.subject == subject, columns.result == result.value)
+        conditions = (columns.act == act, columns.subject == subject, columns.result == result.value)
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [
-                _to_entry(row) for row in connection.execute(select(audit_log).where(*wanted).order_by(columns.number))
+                _to_entry(row)
+                for row in connection.execute(select(audit_log).where(*conditions).order_by(columns.number))
             ]
 
     def count_after(self, number: int) -> tuple[int, datetime | None]:
@@ -315,7 +316,7 @@ def parse_missed(entry: AuditEntry) -> AuditHead | None:
 
 def _parse_head(detail: str, name: str) -> AuditHead | None:
     try:
-        found = json.loads(detail)
-        return AuditHead(int(found[name]), str(found["seal"]))
+        values = json.loads(detail)
+        return AuditHead(int(values[name]), str(values["seal"]))
     except (ValueError, KeyError, TypeError):
         return None

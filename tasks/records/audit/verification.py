@@ -79,10 +79,10 @@ def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: i
     """
     try:
         head = log.read_head()  # before the entries: others add some meanwhile
-        known = tuple(each for each in (head, expected) if each is not None)
+        heads = tuple(known_head for known_head in (head, expected) if known_head is not None)
         last = max((entry.number for entry in log.read(1)), default=0)
         after = None if newest is None or last <= newest else last - newest
-        return check_chain(log.iterate(after), read_audit_key, known, is_whole=after is None)
+        return check_chain(log.iterate(after), read_audit_key, heads, is_whole=after is None)
     except (RecordsError, KeyFileError) as error:
         return AuditVerification(AuditState.UNREADABLE, message=error.message)
 

@@ -125,10 +125,10 @@ class SqlAutomaticRuns:
         """Return the runs that are under way, or may still begin, oldest first."""
         other = _OF_RUN.alias("other")  # the query itself joins the table as well
         unfinished = select(other.c.flow_run_id).where(other.c.state.in_(UNFINISHED_STATES), other.c.flow_run_id != "")
-        found = self._read(
+        runs = self._read(
             "read the open automatic runs", or_(_RUNS.c.window_end > now, _RUNS.c.flow_run_id.in_(unfinished))
         )
-        return tuple(each for each in found if each.is_open(now))
+        return tuple(run for run in runs if run.is_open(now))
 
     def read_since(self, since: datetime) -> tuple[AutomaticRunStatus, ...]:
         """Return the runs that were decided from this time on, oldest first."""
@@ -140,7 +140,7 @@ class SqlAutomaticRuns:
 
     def find(self, key: str) -> AutomaticRun | None:
         """Return the run with this key; None if there is none."""
-        return next((each.run for each in self._read("look up an automatic run", _RUNS.c.key == key)), None)
+        return next((row.run for row in self._read("look up an automatic run", _RUNS.c.key == key)), None)
 
     def _read(self, action: str, where: ColumnElement[bool]) -> tuple[AutomaticRunStatus, ...]:
         began = (_OF_RUN.c.flow_run_id == _RUNS.c.flow_run_id) & (_RUNS.c.flow_run_id != "")

@@ -52,16 +52,18 @@ def read_newest_assessments(
     """
     names, reader = sorted(machines), DocumentReader()
     with database.begin_read("read the newest assessments") as connection:
-        known, unknown = (_read_newest_rows(connection, names, until, known=each) for each in (True, False))
-    found: dict[str, NewestAssessments] = {}
+        known, unknown = (
+            _read_newest_rows(connection, names, until, known=is_answered) for is_answered in (True, False)
+        )
+    newest: dict[str, NewestAssessments] = {}
     for name in names:
         good, bad = known.get(to_index_key(name)), unknown.get(to_index_key(name))
         answered = reader.decode_assessment(good.document, good.updates) if good is not None else None
         if answered is not None and (bad is None or answered.at >= bad.at):
-            found[name] = NewestAssessments(answered.at, "", answered)
+            newest[name] = NewestAssessments(answered.at, "", answered)
         elif bad is not None:
-            found[name] = NewestAssessments(bad.at, bad.error_kind or "unknown", answered)
-    return found
+            newest[name] = NewestAssessments(bad.at, bad.error_kind or "unknown", answered)
+    return newest
 
 
 def find_later_assessments(database: Database, machines: Collection[str], after: datetime) -> dict[str, datetime]:

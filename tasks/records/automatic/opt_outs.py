@@ -82,14 +82,14 @@ class SqlOptOuts:
         decided = self._decisions.find_all(DecisionKind.PAUSE)
         with self._database.begin_read("read who is paused") as connection:
             rows = connection.execute(select(_OPT_OUTS)).all()
-        found = {row.scope.strip(): OptOut(row.scope, row.who, row.reason, row.at, row.until) for row in rows}
+        opt_outs = {row.scope.strip(): OptOut(row.scope, row.who, row.reason, row.at, row.until) for row in rows}
         for scope, decision in decided.items():
-            stored = found.pop(scope, OptOut(scope, "", "its row was removed from the database", decision.at))
+            stored = opt_outs.pop(scope, OptOut(scope, "", "its row was removed from the database", decision.at))
             if decision.text.startswith(_PAUSED):
                 until = decision.text.removeprefix(_PAUSED)
-                found[scope] = replace(stored, until=datetime.fromisoformat(until) if until else None)
-        active = (each for each in found.values() if each.until is None or each.until > now)
-        return tuple(sorted(active, key=lambda each: (each.at, each.scope)))
+                opt_outs[scope] = replace(stored, until=datetime.fromisoformat(until) if until else None)
+        active = (opt_out for opt_out in opt_outs.values() if opt_out.until is None or opt_out.until > now)
+        return tuple(sorted(active, key=lambda opt_out: (opt_out.at, opt_out.scope)))
 
 
 def _compute_digest(scope: str) -> str:

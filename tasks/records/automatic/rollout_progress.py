@@ -30,7 +30,9 @@ def read_rollout_progress(database: Database, report: RunReport, now: datetime) 
         return None
     statuses = SqlAutomaticRuns(database).read_of_rollouts([rollout_id])
     plans = {name: status.run.plan for status in statuses if status.run.plan for name in status.run.plan.machines}
-    recorded = (each for each in read_rollout_results(database, [rollout]).tries if each.run_id != report.run.id)
+    recorded = (
+        phase_try for phase_try in read_rollout_results(database, [rollout]).tries if phase_try.run_id != report.run.id
+    )
     ended = [outcome for outcome in report.outcomes if outcome.state is not OperationState.IN_PROGRESS]
     own = (build_try(rollout, report.run, outcome) for outcome in ended)
     running = {name for status in statuses if status.is_open(now) for name in status.run.machines}

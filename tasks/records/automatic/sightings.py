@@ -60,8 +60,10 @@ class SqlSightings:
         """Return since when machines lack fixes; of all machines if no names are given."""
         with self._database.begin_read("read which fixes are missing") as connection:
             rows = connection.execute(select(_MISSING)).tuples().all()
-        wanted = None if machines is None else frozenset(machines)
-        return {(machine, name): since for machine, name, since in rows if wanted is None or machine in wanted}
+        machine_names = None if machines is None else frozenset(machines)
+        return {
+            (machine, name): since for machine, name, since in rows if machine_names is None or machine in machine_names
+        }
 
     def save(self, changes: SightingChanges) -> None:
         """Store changes in one transaction."""

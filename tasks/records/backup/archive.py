@@ -34,8 +34,8 @@ def make_private_folder(beside: Path) -> Iterator[Path]:
     try:
         made = tempfile.TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent)
     except OSError as error:
-        said = f"can't write to {beside.parent}: {error.strerror}"
-        raise RecordsError(said, hint="Name a file in a folder that this user can write.") from error
+        fault = f"can't write to {beside.parent}: {error.strerror}"
+        raise RecordsError(fault, hint="Name a file in a folder that this user can write.") from error
     with made as name:
         yield Path(name)
 
@@ -143,8 +143,8 @@ def read_backup(path: Path, content: Path | None = None) -> BackupManifest:
         raise RecordsError(f"there is no file {path}", hint="Name the file of a backup.") from None
     except (tarfile.TarError, KeyError, ValidationError, EOFError) as error:
         cause = str(error).strip().splitlines()
-        said = f"{path} is no backup of records, or it is damaged: {cause[0] if cause else type(error).__name__}"
-        raise RecordsError(said, hint=hint) from error
+        fault = f"{path} is no backup of records, or it is damaged: {cause[0] if cause else type(error).__name__}"
+        raise RecordsError(fault, hint=hint) from error
     except OSError as error:
         raise RecordsError(f"can't read {path}: {error.strerror or error}", hint=hint) from error
     if (size, digest) != (manifest.content_bytes, manifest.content_sha256):
@@ -160,15 +160,15 @@ def read_members(path: Path, largest: int) -> dict[str, bytes]:
     """
     try:
         with tarfile.open(path, mode="r:") as archive:
-            found = {}
+            members = {}
             for header in archive:
                 stream = archive.extractfile(header) if header.isreg() and header.size <= largest else None
                 if stream is None:
                     raise RecordsError(
                         f"{path} is no backup of keys: {header.name!r} is none", hint="Name another file."
                     )
-                found[header.name] = stream.read()
-            return found
+                members[header.name] = stream.read()
+            return members
     except (tarfile.TarError, OSError) as error:
         raise RecordsError(f"can't read {path}: {error}", hint="Name the file that --keys has written.") from error
 

@@ -48,8 +48,8 @@ def carry_chains(old: Connection, new: Connection, old_schema: str | None = None
     def is_alike(table: Table) -> bool:
         if table.name not in there:
             return False
-        columns = {each["name"] for each in inspect(old).get_columns(table.name, old_schema)}
-        return columns == {each.name for each in table.columns}
+        columns = {column["name"] for column in inspect(old).get_columns(table.name, old_schema)}
+        return columns == {column.name for column in table.columns}
 
     return Carried(
         _carry_decisions(read, new) if is_alike(schema.decisions) else None,

@@ -70,8 +70,8 @@ def back_up_records(url: str | None, path: Path, now: datetime, *, overwrite: bo
                 write_backup(work / "backup", manifest, content)
                 publish_file(work / "backup", path, overwrite=overwrite)
             except OSError as error:
-                said = f"can't write {path}: {error.strerror or error}"
-                raise RecordsError(said, hint="Look at the room on that disk.") from error
+                fault = f"can't write {path}: {error.strerror or error}"
+                raise RecordsError(fault, hint="Look at the room on that disk.") from error
     finally:
         database.close()
     return manifest
@@ -146,12 +146,12 @@ def check_sqlite_file(path: Path) -> None:
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+            answers = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
     except sqlite3.Error as error:
-        said = [str(error)]
-    if said != ["ok"]:
+        answers = [str(error)]
+    if answers != ["ok"]:
         raise RecordsError(
-            f"{path.name} is damaged: {'; '.join(said)[:300]}",
+            f"{path.name} is damaged: {'; '.join(answers)[:300]}",
             hint="Keep the file. Restore an earlier backup: fleetpatch records restore FILE (docs/how-to/backup.md).",
         )
 
@@ -180,8 +180,8 @@ def _require_own(facts: RecordsFacts, database: Database) -> RecordsFacts:
             hint="Name them with --records, and the fleet with FLEETPATCH_FLEET.",
         )
     if facts.fleet != database.fleet:
-        said = f"{database.display_name} has the records of the fleet {facts.fleet}, and not those of {database.fleet}"
-        raise RecordsError(said, hint="Set FLEETPATCH_FLEET.")
+        fault = f"{database.display_name} has the records of the fleet {facts.fleet}, and not those of {database.fleet}"
+        raise RecordsError(fault, hint="Set FLEETPATCH_FLEET.")
     return facts
 
 
@@ -218,12 +218,12 @@ def _read_ends(database: Database) -> _Ends:
 def _check_chains(database: Database, facts: RecordsFacts, ends: _Ends) -> tuple[str, str]:
     """Return what the audit log and the chain of decisions are: a word, and the reason if it is not "intact"."""
     if facts.revision != find_newest_revision():
-        said = f"{NOT_CHECKED}: the tables are of another version (revision {facts.revision})"
-        return said, said
+        fault = f"{NOT_CHECKED}: the tables are of another version (revision {facts.revision})"
+        return fault, fault
     if ends.fault:
         return f"{NOT_CHECKED}: {ends.fault}", f"{NOT_CHECKED}: {ends.fault}"
-    found = verify_log(SqlAuditLog(database), ends.audit)
-    return describe_verification(found), _check_decisions(database, facts, ends)
+    verification = verify_log(SqlAuditLog(database), ends.audit)
+    return describe_verification(verification), _check_decisions(database, facts, ends)
 
 
 def _check_decisions(database: Database, facts: RecordsFacts, ends: _Ends) -> str:
@@ -239,5 +239,5 @@ def _check_decisions(database: Database, facts: RecordsFacts, ends: _Ends) -> st
 
 def describe_verification(found: AuditVerification) -> str:
     """Return the state of an audit log in one line."""
-    said = [f"entry {fault.number} {fault.text}" for fault in found.faults[:1]] or [found.message]
-    return found.state.value + (f": {said[0]}" if said[0] else "")
+    faults = [f"entry {fault.number} {fault.text}" for fault in found.faults[:1]] or [found.message]
+    return found.state.value + (f": {faults[0]}" if faults[0] else "")

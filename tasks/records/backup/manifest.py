@@ -139,7 +139,9 @@ def _read_audit_end(connection: Connection) -> str:
 
 def find_newer_runs(records: RecordsFacts, backup: RecordsFacts) -> tuple[str, ...]:
     """Return the runs of records that a backup of them does not have, newest first. Pure."""
-    known = backup.newest_runs
-    oldest = min(known.values()) if len(known) >= NAMED_RUNS else None  # there may be older ones that are not named
+    newest_runs = backup.newest_runs
+    oldest = (
+        min(newest_runs.values()) if len(newest_runs) >= NAMED_RUNS else None
+    )  # there may be older ones that are not named
     newest = records.newest_runs.items()
-    return tuple(run for run, at in newest if run not in known and (oldest is None or at >= oldest))
+    return tuple(run for run, at in newest if run not in newest_runs and (oldest is None or at >= oldest))

@@ -62,11 +62,11 @@ def require_restoring_tool(url: URL, backup: Path) -> None:
 
 
 def _find_tool(name: str, by_hand: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         hint = "Install PostgreSQL's client (postgresql-client or postgresql), not older than the server."
         raise RecordsError(f"{name} is not on the PATH of this computer", hint=f"{hint} Or run it elsewhere: {by_hand}")
-    return found
+    return path
 
 
 def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence
     if url is not None:
         # the environment of a process can be read by its user alone, and its arguments by everybody
         passwords = (url.password, url.query.get("password"))
-        if password := next((str(each) for each in passwords if each), ""):
+        if password := next((str(given_password) for given_password in passwords if given_password), ""):
             environment["PGPASSWORD"] = password
         bare = url.set(drivername="postgresql", password=None).difference_update_query(["password"])
         text = bare.render_as_string(hide_password=False)

@@ -51,9 +51,9 @@ class RestorePlan:
     @property
     def reopened_runs(self) -> tuple[str, ...]:
         """The runs that were in progress at the time of the backup, and have ended since."""
-        known = self.present.newest_runs if self.present is not None else {}
+        newest_runs = self.present.newest_runs if self.present is not None else {}
         unfinished = self.present.unfinished if self.present is not None else {}
-        return tuple(run for run in self.backup.records.unfinished if run in known and run not in unfinished)
+        return tuple(run for run in self.backup.records.unfinished if run in newest_runs and run not in unfinished)
 
     @property
     def lost_machines(self) -> tuple[str, ...]:
@@ -153,9 +153,9 @@ def restore_records(url: str | None, plan: RestorePlan, now: datetime) -> Restor
                 "the backup was replaced, or another program has opened the records", hint="Begin again."
             )
         if database.is_sqlite:
-            kept = _replace_file(database, plan, suffix)
-            with _open_file(None if plan.fault else kept) as old:
-                return _complete(url, kept, old, None)
+            earlier_copy = _replace_file(database, plan, suffix)
+            with _open_file(None if plan.fault else earlier_copy) as old:
+                return _complete(url, earlier_copy, old, None)
         schema = _replace_tables(database, plan, suffix)
         with database.begin_read("read the replaced records") as old:
             return _complete(url, schema, old if schema else None, schema)
@@ -210,8 +210,8 @@ def _read_present(database: Database, backup: BackupManifest) -> tuple[RecordsFa
             hint="Name the database with the same search path.",
         )
     if facts.revision and facts.fleet != database.fleet:
-        said = f"{database.display_name} has the records of the fleet {facts.fleet}: they are not replaced"
-        raise RecordsError(said, hint="Set FLEETPATCH_FLEET.")
+        fault = f"{database.display_name} has the records of the fleet {facts.fleet}: they are not replaced"
+        raise RecordsError(fault, hint="Set FLEETPATCH_FLEET.")
     if not facts.revision and facts.rows:
         raise RecordsError(
             f"{database.display_name} isn't a fleetpatch database: it contains {', '.join(list(facts.rows)[:3])}",
@@ -244,25 +244,25 @@ def _open_file(kept: Path | None) -> Iterator[Connection | None]:
 
 def _replace_tables(database: Database, plan: RestorePlan, suffix: str) -> str:
     """Move the tables into a schema of their own, and restore those of the backup. Return its name; "": none."""
-    kept = ""
+    earlier_schema = ""
     with database.begin_write("put the present records aside") as connection:
         ensure_schema(connection, database)
         schema = read_schema(connection)
         if _list_tables(connection, schema):
-            kept = f"{REPLACED_PREFIX}{suffix.lower()}_{schema}"[:_MAX_NAME]
-            connection.exec_driver_sql(f'CREATE SCHEMA "{kept}"')
-            _move_tables(connection, schema, kept)
+            earlier_schema = f"{REPLACED_PREFIX}{suffix.lower()}_{schema}"[:_MAX_NAME]
+            connection.exec_driver_sql(f'CREATE SCHEMA "{earlier_schema}"')
+            _move_tables(connection, schema, earlier_schema)
     try:
         with make_private_folder(plan.path) as work:
             read_backup(plan.path, work / "records.dump")
             restore_schema(database, schema, work / "records.dump", work)
     except BaseException:
-        if kept:
+        if earlier_schema:
             with database.begin_write("put the present records back") as connection:
-                _move_tables(connection, kept, schema)
-                connection.exec_driver_sql(f'DROP SCHEMA "{kept}"')
+                _move_tables(connection, earlier_schema, schema)
+                connection.exec_driver_sql(f'DROP SCHEMA "{earlier_schema}"')
         raise
-    return kept
+    return earlier_schema
 
 
 def _list_tables(connection: Connection, schema: str) -> list[str]:

@@ -42,26 +42,26 @@ def find_sessions(database: Database) -> tuple[str, ...]:
 def _read_sessions(database: Database) -> tuple[str, ...]:
     own = f"{APPLICATION_NAME} {build_slug(database.fleet)}"
     with database.begin_read("look for other sessions") as connection:
-        found = connection.execute(_SESSIONS).tuples().all()
+        rows = connection.execute(_SESSIONS).tuples().all()
     return tuple(
         f"{name or 'a session'} of {user}{f' at {address}' if address else ''} (server process {pid})"
-        for pid, user, name, address in found
+        for pid, user, name, address in rows
         if name == own or not str(name or "").startswith(f"{APPLICATION_NAME} ")
     )
 
 
 def _find_processes(path: Path) -> tuple[str, ...]:
-    wanted = {os.path.realpath(path) + end for end in ("", "-wal", "-shm")}
-    found = []
+    real_paths = {os.path.realpath(path) + end for end in ("", "-wal", "-shm")}
+    sessions = []
     for process in sorted((each for each in Path("/proc").glob("[0-9]*")), key=lambda each: int(each.name)):
         if int(process.name) == os.getpid():
             continue
         with suppress(OSError):
-            if any(_read_link(each) in wanted for each in (process / "fd").iterdir()):
+            if any(_read_link(each) in real_paths for each in (process / "fd").iterdir()):
                 parts = (process / "cmdline").read_bytes().split(b"\0")
                 command = " ".join(word.decode(errors="replace") for word in parts if word)
-                found.append(f"process {process.name} ({command[:100] or 'of no name'})")
-    return tuple(found)
+                sessions.append(f"process {process.name} ({command[:100] or 'of no name'})")
+    return tuple(sessions)
 
 
 def _read_link(path: Path) -> str:

@@ -90,11 +90,11 @@ def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each
         case datetime():
             return _render_utc(value)
         case Mapping():
-            return {str(key): _to_json_value(each) for key, each in value.items()}
+            return {str(key): _to_json_value(item) for key, item in value.items()}
         case list() | tuple():
-            return [_to_json_value(each) for each in value]
+            return [_to_json_value(item) for item in value]
         case Set():
-            return sorted((_to_json_value(each) for each in value), key=str)
+            return sorted((_to_json_value(item) for item in value), key=str)
         case PurePath():
             return str(value)
         case _ if is_dataclass(value):

@@ -275,7 +275,7 @@ class DocumentReader:
         return replace(decode(MachinePlan, document), chosen=body.chosen, skipped=body.skipped)
 
     def _decode_updates(self, kind: type[Any], updates: bytes) -> Any:  # noqa: ANN401 - of that kind
-        found = self._decoded_updates.get((kind, updates))
-        if found is None:
-            found = self._decoded_updates[kind, updates] = decode(kind, decompress_text(updates, "list of updates"))
-        return found
+        decoded = self._decoded_updates.get((kind, updates))
+        if decoded is None:
+            decoded = self._decoded_updates[kind, updates] = decode(kind, decompress_text(updates, "list of updates"))
+        return decoded

@@ -107,10 +107,10 @@ def _read_epss(path: Path, cves: frozenset[str]) -> tuple[datetime, dict[str, Cv
         )
     risks: dict[str, CveRisk] = {}
     for number, line in enumerate(lines, 3):
-        cve, _, rest = line.partition(",")
+        cve, _, score_text = line.partition(",")
         if cve in cves:
-            risks[cve] = CveRisk(epss=_parse_probability(path, number, rest))
-        elif rest.count(",") != 1 or not cve.startswith("CVE-"):
+            risks[cve] = CveRisk(epss=_parse_probability(path, number, score_text))
+        elif score_text.count(",") != 1 or not cve.startswith("CVE-"):
             raise FeedError(f"is damaged: line {number} is no `cve,epss,percentile`", file=path, hint=COPY_AGAIN)
     return _parse_time(path, match[1], "score_date"), risks
 
@@ -127,13 +127,13 @@ def _parse_probability(path: Path, number: int, rest: str) -> float:
 
 def _iterate_lines(path: Path) -> Iterator[str]:
     """Yield the lines. A last line without an end means that the copy is not complete."""
-    rest = ""
+    remainder = ""
     for part in iterate_text(path):
-        *whole, rest = (rest + part).split("\n")
+        *whole, remainder = (remainder + part).split("\n")
         yield from (line.removesuffix("\r") for line in whole)
-        if len(rest) > _MAX_LINE_CHARACTERS:
+        if len(remainder) > _MAX_LINE_CHARACTERS:
             raise FeedError("is no table: it has a line that is too long", file=path, hint=COPY_AGAIN)
-    if rest:
+    if remainder:
         raise FeedError("ends in the middle of a line, as if half copied", file=path, hint=COPY_AGAIN)
 
 
@@ -188,10 +188,10 @@ def _parse_time(path: Path, text: str, key: str) -> datetime:
         FeedError: it is no time.
     """
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise FeedError(f"has no date: `{key}` is {text[:40]!r}", file=path, hint=COPY_AGAIN) from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 _READERS: Final[Mapping[FeedKind, Callable[[Path, frozenset[str]], tuple[datetime, dict[str, CveRisk]]]]] = {
@@ -203,7 +203,7 @@ _READERS: Final[Mapping[FeedKind, Callable[[Path, frozenset[str]], tuple[datetim
 
 def join_risks(first: CveRisk, second: CveRisk) -> CveRisk:
     """Return what both say; the second wins."""
-    given = {
+    paths_by_feed = {
         name: value for name in ("exploited_since", "epss", "cvss") if (value := getattr(second, name)) is not None
     }
-    return replace(first, **given)
+    return replace(first, **paths_by_feed)

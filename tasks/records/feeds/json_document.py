@@ -71,9 +71,9 @@ class _JsonReader:
 
     def take_if(self, sign: str) -> bool:
         self._skip_space()
-        found = self._text.startswith(sign, self._at)
-        self._at += found
-        return found
+        is_next = self._text.startswith(sign, self._at)
+        self._at += is_next
+        return is_next
 
     def iterate_list(self) -> Iterator[object]:
         self.expect("[")
@@ -88,7 +88,7 @@ class _JsonReader:
     def read_value(self) -> object:
         """Return the next value. A value that ends with the buffer may go on after it, such as a number."""
         self._skip_space()
-        wanted = _KEEP_CHARACTERS
+        character_count = _KEEP_CHARACTERS
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
@@ -103,8 +103,8 @@ class _JsonReader:
                     return value
             if len(self._text) - self._at > _MAX_VALUE_CHARACTERS:
                 raise self.build_error("is no JSON of a feed: one entry has more than 16 MiB")
-            self._fill(wanted)
-            wanted *= 2
+            self._fill(character_count)
+            character_count *= 2
 
     def _skip_space(self) -> None:
         while True:

@@ -98,7 +98,7 @@ def load_risk_feeds(folder: Path | None, cves: Collection[str], max_age_days: fl
 
 def find_idle_rules(rules: Sequence[RiskRule], feeds: RiskFeeds) -> Mapping[int, tuple[FeedKind, ...]]:
     """Return the numbers of those rules that shorten no deadline now, each with the missing kinds of feeds."""
-    found = {}
+    files_by_kind = {}
     for number, rule in enumerate(rules, 1):
         needed = {
             FeedKind.KEV: rule.known_exploited,
@@ -107,8 +107,8 @@ def find_idle_rules(rules: Sequence[RiskRule], feeds: RiskFeeds) -> Mapping[int,
         }
         missing = tuple(kind for kind, is_needed in needed.items() if is_needed and kind not in feeds.kinds)
         if missing:
-            found[number] = missing
-    return found
+            files_by_kind[number] = missing
+    return files_by_kind
 
 
 def describe_idle_rules(rules: Sequence[RiskRule], feeds: RiskFeeds) -> tuple[str, ...]:
@@ -128,14 +128,14 @@ def _find_files(folder: Path) -> tuple[list[tuple[FeedKind, Path]], list[FeedPro
     if len(paths) > _MAX_FILES:
         message = f"has {len(paths)} files, more than {_MAX_FILES}"
         return [], [FeedProblem(str(folder), message, "Give a folder that has only risk feeds.")]
-    found, problems = [], []
+    files, problems = [], []
     for path in paths:
         kind = next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(path.name)), None)
         if kind is not None:
-            found.append((kind, path))
+            files.append((kind, path))
         else:
             problems.append(FeedProblem(str(path), "is no known feed by its name", f"Names are {_NAMES}."))
-    return found, problems
+    return files, problems
 
 
 def _may_have(path: Path, cves: Collection[str]) -> bool:
@@ -153,25 +153,27 @@ def _choose_files(
     refused: list[FeedProblem] = []
     chosen: list[FeedFile] = []
     for kind in FeedKind:
-        files = sorted((each for each in usable if each.kind is kind), key=lambda one: one.at)
-        current = [each for each in files if not _describe_date_fault(each, max_age_days, now)]
+        files = sorted((feed_file for feed_file in usable if feed_file.kind is kind), key=lambda one: one.at)
+        current = [feed_file for feed_file in files if not _describe_date_fault(feed_file, max_age_days, now)]
         chosen += current if kind is FeedKind.CVSS else current[-1:]
         if kind is FeedKind.CVSS or not current:  # an older copy beside a current one is no problem
             refused += _iterate_date_faults(files, max_age_days, now)
         else:
-            refused += _iterate_date_faults([each for each in files if each.at > current[-1].at], max_age_days, now)
+            refused += _iterate_date_faults(
+                [feed_file for feed_file in files if feed_file.at > current[-1].at], max_age_days, now
+            )
     return chosen, refused
 
 
 def _iterate_date_faults(files: Sequence[FeedFile], max_age_days: float, now: datetime) -> Iterator[FeedProblem]:
-    for each in files:
-        if fault := _describe_date_fault(each, max_age_days, now):
+    for feed_file in files:
+        if fault := _describe_date_fault(feed_file, max_age_days, now):
             hint = (
                 "Compare the clock of this controller with the file's date."
-                if each.at > now
+                if feed_file.at > now
                 else "Download it again. Until then, rules that need it shorten no deadline."
             )
-            yield FeedProblem(str(each.path), fault, hint)
+            yield FeedProblem(str(feed_file.path), fault, hint)
 
 
 def _describe_date_fault(each: FeedFile, max_age_days: float, now: datetime) -> str:

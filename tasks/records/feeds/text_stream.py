@@ -88,13 +88,13 @@ def _unpack(path: Path, parts: Iterator[bytes]) -> Iterator[bytes]:
     decoder = zlib.decompressobj(wbits=31)  # 31: gzip
     try:
         for part in parts:
-            rest = part
-            while rest:
-                yield decoder.decompress(rest, _PART_BYTES)
-                rest = decoder.unconsumed_tail
+            remainder = part
+            while remainder:
+                yield decoder.decompress(remainder, _PART_BYTES)
+                remainder = decoder.unconsumed_tail
                 if decoder.eof:
-                    rest = decoder.unused_data.lstrip(b"\0")
-                    decoder = zlib.decompressobj(wbits=31) if rest else decoder
+                    remainder = decoder.unused_data.lstrip(b"\0")
+                    decoder = zlib.decompressobj(wbits=31) if remainder else decoder
     except zlib.error as error:
         raise FeedError("is damaged: it can't be unpacked", file=path, hint=COPY_AGAIN) from error
     if not decoder.eof:

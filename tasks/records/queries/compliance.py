@@ -154,8 +154,8 @@ class _Reader:
             windows.c.what != "run", windows.c.starts_at >= month.start, windows.c.starts_at < month.end
         )
         found += [
-            RunFigure("", name, starts_at, None, what, "", 0.0, 0, 0, 0, 0, 0, reason)
-            for name, starts_at, what, reason in self._execute(without)
+            RunFigure("", name, starts_at, None, status, "", 0.0, 0, 0, 0, 0, 0, reason)
+            for name, starts_at, status, reason in self._execute(without)
         ]
         return sorted(found, key=lambda each: (each.starts_at, each.configuration, each.run))
 
@@ -210,8 +210,8 @@ class _Reader:
         for machine, name, held, blocked in self._execute(query):
             if machine in self._machines:
                 groups["held" if held else "blocked", name, "held on the machine" if held else blocked] += 1
-        for (what, name, reason), count in sorted(groups.items()):
-            yield ExceptionFigure(what, name, count, reason, "", None, None)
+        for (status, name, reason), count in sorted(groups.items()):
+            yield ExceptionFigure(status, name, count, reason, "", None, None)
         held = schema.held_updates
         rows = select(held.c.name, held.c.version, held.c.reason, held.c.at, held.c.released_at, held.c.released_by)
         for name, version, reason, at, released_at, by in self._execute(

@@ -130,16 +130,16 @@ class History:
         columns = select(table.c.id, table.c.document, table.c.seal)
         query = columns.where(begins).order_by(table.c.started_at.desc()).limit(6)
         with self._database.begin_read("look up a run") as connection:
-            found = connection.execute(columns.where(table.c.id == id_or_prefix)).all()
-            if not found and id_or_prefix:
-                found = connection.execute(query).all()
-        if len(found) == 1:
+            rows = connection.execute(columns.where(table.c.id == id_or_prefix)).all()
+            if not rows and id_or_prefix:
+                rows = connection.execute(query).all()
+        if len(rows) == 1:
             if self._seals is not None:
-                self._seals.check(table, found[0]._mapping, f"run {found[0].id}")  # noqa: SLF001 - SQLAlchemy's name
-            return decode(RunInfo, found[0].document)
-        if not found:
+                self._seals.check(table, rows[0]._mapping, f"run {rows[0].id}")  # noqa: SLF001 - SQLAlchemy's name
+            return decode(RunInfo, rows[0].document)
+        if not rows:
             raise build_run_not_found(self._database, id_or_prefix)
-        names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
+        names = ", ".join(row.id for row in rows[:5]) + (" …" if len(rows) > 5 else "")
         raise RunNotFound(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
     def find_run_by_flow_run(self, flow_run_id: str) -> RunInfo | None:
@@ -233,12 +233,12 @@ class History:
             .limit(1)
         )
         with self._database.begin_read("read an assessment") as connection:
-            found = connection.execute(query).mappings().one_or_none()
-        if found is None:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
             return None
         if self._seals is not None:
-            self._seals.check(table, found, f"the assessment of {machine} in run {run.id}")
-        return DocumentReader().decode_assessment(found["document"], found["updates"])
+            self._seals.check(table, row, f"the assessment of {machine} in run {run.id}")
+        return DocumentReader().decode_assessment(row["document"], row["updates"])
 
     def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
         """Return the machines of a run's waves and plans that have no outcome, in wave order.
@@ -258,14 +258,14 @@ class History:
             answered: ignore assessments without an answer (for example, the machine was unreachable). Then the result
                 has the last known state.
         """
-        found: dict[str, Assessment] = {}
+        assessments: dict[str, Assessment] = {}
         reader = DocumentReader()
         with self._database.begin_read("read the newest assessments") as connection:
             for names in _split_names(machines):
                 for row in connection.execute(_build_latest_assessments_query(names, answered=answered)).tuples():
                     assessment = reader.decode_assessment(*row)
-                    found[assessment.machine] = assessment
-        return found
+                    assessments[assessment.machine] = assessment
+        return assessments
 
     def read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
         """Return the output of a machine's jobs in a run, in the order in which the jobs began.
@@ -283,8 +283,8 @@ class History:
             .order_by(func.coalesce(begun.scalar_subquery(), 0), table.c.job_id)
         )
         with self._database.begin_read("read a job's output") as connection:
-            found = connection.execute(query).all()
-        return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in found)
+            rows = connection.execute(query).all()
+        return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in rows)
 
     def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
         """Return the job logs of a run, or of one machine in it. Each log is read on access."""
@@ -328,10 +328,10 @@ class History:
         with self._database.begin_read("look up reasons") as connection:
             outcomes = [DocumentReader().decode_outcome(*row) for row in connection.execute(query).tuples()]
         assessment = self.read_latest_assessments([machine], answered=True).get(machine)
-        told = list(explain_assessment(assessment)) if assessment else []
+        explanations = list(explain_assessment(assessment)) if assessment else []
         for outcome in outcomes:
-            told += explain_outcome(outcome)
-        return tuple(each for each in told if matches_update(update_mask, each.update))
+            explanations += explain_outcome(outcome)
+        return tuple(explanation for explanation in explanations if matches_update(update_mask, explanation.update))
 
 
 def _read_rows(
@@ -343,11 +343,11 @@ def _read_rows(
     if machine is not None:
         query = query.where(table.c.machine == machine)
     query = query.order_by(*(table.c[name] for name in ("machine", "number") if name in table.c))
-    found = connection.execute(query).mappings().all()
+    rows = connection.execute(query).mappings().all()
     if seals is not None:
-        for row in found:
+        for row in rows:
             seals.check(table, row, f"{table.name.replace('_', ' ')} of run {run_id}")
-    return found
+    return rows
 
 
 def _read_plans(
@@ -357,25 +357,25 @@ def _read_plans(
     saved = _read_rows(connection, schema.run_plans, run_id, None, seals)
     if not saved:
         return None, ()
-    kept = decode(RunPlans, saved[0]["document"])
+    run_plans = decode(RunPlans, saved[0]["document"])
     decoded = [
         reader.decode_plan(row["document"], row["updates"])
         for row in _read_rows(connection, schema.machine_plans, run_id, machine, seals)
     ]
     plans = {plan.machine: plan for plan in decoded}
-    order = [name for wave in kept.waves for name in wave.machines if name in plans]
-    return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
+    order = [name for wave in run_plans.waves for name in wave.machines if name in plans]
+    return run_plans, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))
 
 
 def _build_latest_assessments_query(names: Sequence[str] | None, *, answered: bool) -> Select[tuple[str, bytes | None]]:
     """Return a query for each machine's newest assessment. It does one index lookup per machine."""
     table = schema.assessments
     every = select(table.c.machine).distinct()
-    wanted = (every if names is None else every.where(table.c.machine.in_(names))).subquery("wanted")
+    newest_numbers = (every if names is None else every.where(table.c.machine.in_(names))).subquery("wanted")
     own = table.alias("own")
-    newest = select(own.c.number).where(own.c.machine == wanted.c.machine, *([own.c.known] if answered else []))
-    number = newest.order_by(own.c.at.desc(), own.c.number.desc()).limit(1).correlate(wanted).scalar_subquery()
-    numbers = select(number).select_from(wanted)
+    newest = select(own.c.number).where(own.c.machine == newest_numbers.c.machine, *([own.c.known] if answered else []))
+    number = newest.order_by(own.c.at.desc(), own.c.number.desc()).limit(1).correlate(newest_numbers).scalar_subquery()
+    numbers = select(number).select_from(newest_numbers)
     return select(table.c.document, table.c.updates).where(table.c.number.in_(numbers))
 
 

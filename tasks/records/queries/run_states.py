@@ -17,5 +17,5 @@ def read_run_states(database: Database, runs: Sequence[str]) -> Mapping[str, Ope
     """
     table = schema.runs.c
     with database.begin_read("read the states of runs") as connection:
-        found = connection.execute(select(table.id, table.state).where(table.id.in_(runs))).tuples()
-        return {run: OperationState(state) for run, state in found}
+        rows = connection.execute(select(table.id, table.state).where(table.id.in_(runs))).tuples()
+        return {run: OperationState(state) for run, state in rows}

@@ -39,8 +39,8 @@ def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
     assessments, pending = _read_assessments(connection, run.id)
     table = schema.run_plans
     document = connection.execute(select(table.c.document).where(table.c.run_id == run.id)).scalar_one_or_none()
-    kept = decode(RunPlans, document) if document is not None else RunPlans(run.id, build_waves(outcomes))
-    report = RunReport(run, outcomes, kept.waves, (), assessments, kept.hooks, kept.notes)
+    run_plans = decode(RunPlans, document) if document is not None else RunPlans(run.id, build_waves(outcomes))
+    report = RunReport(run, outcomes, run_plans.waves, (), assessments, run_plans.hooks, run_plans.notes)
     return RunSummary(report, results, pending)
 
 
@@ -54,20 +54,20 @@ def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ..
 def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, ...], dict[str, UpdateCounts]]:
     table = schema.outcomes
     query = select(table.c.document, table.c.counts).where(table.c.run_id == run_id).order_by(table.c.machine)
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     results: dict[str, UpdateCounts] = {}
     for document, counts in connection.execute(query).tuples():
         outcome = decode(Outcome, document)
         results[outcome.machine] = decode(UpdateCounts, counts)
-        found.append(outcome)
-    return tuple(found), results
+        outcomes.append(outcome)
+    return tuple(outcomes), results
 
 
 def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assessment, ...], dict[str, UpdateCounts]]:
     table = schema.assessments
     columns = (table.c.document, table.c.urgent, table.c.other, table.c.compliance)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
-    found: list[Assessment] = []
+    assessments: list[Assessment] = []
     pending: dict[str, UpdateCounts] = {}
     for document, urgent, other, compliance in connection.execute(query).tuples():
         assessment = decode(Assessment, document)
@@ -76,8 +76,8 @@ def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assess
             is_unclear = compliance == Compliance.NOT_ASSESSED
             counts = UpdateCounts({UpdateState.PENDING: urgent + other}, urgent, int(is_unclear))
             pending[assessment.machine] = counts
-        found.append(assessment)
-    return tuple(found), pending
+        assessments.append(assessment)
+    return tuple(assessments), pending
 
 
 def build_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
@@ -88,5 +88,5 @@ def build_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
 
 def count_pending_updates(report: RunReport) -> dict[str, UpdateCounts]:
     """Return the counts of pending updates in a report's newest assessments, by machine. Pure."""
-    newest = {each.machine: each for each in report.assessments}
-    return {name: count_pending(each) for name, each in newest.items() if each.packages is not None}
+    newest = {assessment.machine: assessment for assessment in report.assessments}
+    return {name: count_pending(assessment) for name, assessment in newest.items() if assessment.packages is not None}

@@ -32,9 +32,9 @@ def find_sqlite_file(url: str | None) -> Path | None:
     Raises:
         RecordsError: the user has no home directory.
     """
-    given = os.environ.get(URL_VARIABLE, "") if url is None else url
-    if not given and url is None:
+    given_url = os.environ.get(URL_VARIABLE, "") if url is None else url
+    if not given_url and url is None:
         return find_default_file()
-    if not given.startswith(_SQLITE_PREFIX):
+    if not given_url.startswith(_SQLITE_PREFIX):
         return None
-    return expand_home(Path(given.removeprefix(_SQLITE_PREFIX).partition("?")[0]), RecordsError).absolute()
+    return expand_home(Path(given_url.removeprefix(_SQLITE_PREFIX).partition("?")[0]), RecordsError).absolute()

@@ -27,18 +27,20 @@ def find_records_url(url: str | None = None) -> URL:
         RecordsError: the URL is malformed, or its kind of database is not supported. The message never contains the
             URL.
     """
-    given, source = (url, "the records URL") if url is not None else (os.environ.get(URL_VARIABLE, ""), URL_VARIABLE)
-    if not given and url is None:
+    given_url, source = (
+        (url, "the records URL") if url is not None else (os.environ.get(URL_VARIABLE, ""), URL_VARIABLE)
+    )
+    if not given_url and url is None:
         return URL.create("sqlite", database=str(find_default_file()))
     try:
-        parsed = make_url(given)
+        parsed = make_url(given_url)
     except (ArgumentError, ValueError):
         # The parser's own message may contain the URL with its password.
         raise RecordsError(f"{source} can't be read as a URL", hint=_URL_EXAMPLES) from None
     options = [
         value for values in parsed.query.values() for value in ((values,) if isinstance(values, str) else values)
     ]
-    if not all(str(part).isprintable() for part in (given, *parsed.translate_connect_args().values(), *options)):
+    if not all(str(part).isprintable() for part in (given_url, *parsed.translate_connect_args().values(), *options)):
         raise RecordsError(f"{source} contains a character that can't be printed", hint=_URL_EXAMPLES)
     match parsed.drivername:
         case "sqlite" | "sqlite+pysqlite":

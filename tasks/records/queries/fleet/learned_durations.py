@@ -39,10 +39,10 @@ def read_learned_durations(database: Database) -> LearnedDurations:
         RecordsError: the records can't be read.
     """
     table = _MEASURES
-    place = func.row_number().over(
+    row_number = func.row_number().over(
         partition_by=(table.c.machine, table.c.measure), order_by=(table.c.at.desc(), table.c.run_id.desc())
     )
-    ranked = select(table.c.machine, table.c.measure, table.c.value, place.label("place")).subquery()
+    ranked = select(table.c.machine, table.c.measure, table.c.value, row_number.label("place")).subquery()
     samples = select(ranked.c.machine, ranked.c.measure, ranked.c.value).where(ranked.c.place <= SAMPLES)
     samples = samples.order_by(ranked.c.machine, ranked.c.measure, ranked.c.place.desc())
     counts = select(_OUTCOMES.c.machine, func.avg(_OUTCOMES.c.updates_installed)).group_by(_OUTCOMES.c.machine)

@@ -83,7 +83,7 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
     with database.begin_read("look who executes runs") as connection:
         shared = read_shared_time(connection, None)
         rows = connection.execute(query).all()
-    found: dict[str, RunProcess] = {}
+    processes: dict[str, RunProcess] = {}
     for row in rows:
         if row.kind in READ_ONLY_RUN_KINDS:
             is_alive = now - (row.at or row.started_at) < SILENCE
@@ -92,10 +92,10 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
         holder = f"{row.username} on {row.host}, process {row.pid}" if row.host else ""
         heard_at = _find_last_news(row.at, row.until, row.given_back, now, now - shared)
         is_silent = heard_at is not None and now - heard_at > SILENT_AFTER
-        found[row.id] = RunProcess(
+        processes[row.id] = RunProcess(
             row.id, is_alive, is_silent, holder, row.until, heard_at, row.who or "", row.reason or ""
         )
-    return found
+    return processes
 
 
 def _find_last_news(
@@ -106,7 +106,7 @@ def _find_last_news(
     Both signs count, because each may be missing: progress has the clock of the run's host, which may be wrong, and
     runs that only read have no lease. ``difference`` is what the pages' clock is ahead of the lease's.
     """
-    known = [news_at] if news_at is not None else []
+    known_times = [news_at] if news_at is not None else []
     if until is not None:
-        known.append(until + difference - (timedelta() if given_back else _LEASE_LENGTH))
-    return min(max(known), now) if known else None
+        known_times.append(until + difference - (timedelta() if given_back else _LEASE_LENGTH))
+    return min(max(known_times), now) if known_times else None

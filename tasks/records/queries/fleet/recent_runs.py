@@ -61,7 +61,7 @@ def count_machines_by_state(database: Database, run_ids: Sequence[str]) -> dict[
     Raises:
         RecordsError: the records can't be read.
     """
-    table, found = schema.outcomes, {run_id: dict[str, int]() for run_id in run_ids}
+    table, counts = schema.outcomes, {run_id: dict[str, int]() for run_id in run_ids}
     query = (
         select(table.c.run_id, table.c.state, func.count())
         .where(table.c.run_id.in_(run_ids))
@@ -69,8 +69,8 @@ def count_machines_by_state(database: Database, run_ids: Sequence[str]) -> dict[
     )
     with database.begin_read("count the machines of runs") as connection:
         for run_id, state, number in connection.execute(query).tuples():
-            found[run_id][state] = number
-    return dict(found)
+            counts[run_id][state] = number
+    return dict(counts)
 
 
 def count_waiting_approvals(database: Database, now: datetime) -> int:

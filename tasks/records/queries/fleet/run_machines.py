@@ -91,13 +91,13 @@ def read_assessed_machines(database: Database, run_id: str) -> dict[str, Machine
     table = schema.assessments
     columns = (table.c.machine, table.c.known, table.c.error_message, table.c.at, table.c.urgent, table.c.other)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
-    found: dict[str, MachineResult] = {}
+    results: dict[str, MachineResult] = {}
     with database.begin_read("read the assessments of a run") as connection:
         for machine, is_known, error, at, urgent, other in connection.execute(query).tuples():
             state = OperationState.SUCCEEDED if is_known else OperationState.FAILED
             reason = f"pending updates: {urgent} critical or security, {other} other" if is_known else error
-            found[machine] = MachineResult(machine, state.value, reason, "Unknown", None, at, None, 0.0, 0, 0)
-    return found
+            results[machine] = MachineResult(machine, state.value, reason, "Unknown", None, at, None, 0.0, 0, 0)
+    return results
 
 
 def read_progress(database: Database, run_id: str) -> dict[str, ProgressRow]:
@@ -124,8 +124,8 @@ def read_run_parts(database: Database, run_id: str) -> RunParts | None:
         document = connection.execute(query).scalar_one_or_none()
     if document is None:
         return None
-    kept = decode(RunPlans, document)
-    return RunParts(kept.waves, kept.hooks, kept.notes)
+    run_plans = decode(RunPlans, document)
+    return RunParts(run_plans.waves, run_plans.hooks, run_plans.notes)
 
 
 def count_planned_machines(database: Database, run_id: str) -> int:
@@ -155,20 +155,20 @@ def read_machine_details(database: Database, run_id: str, names: Sequence[str]) 
     )
     with database.begin_read("read the machines of a run") as connection:
         found = {
-            each.machine: each
+            outcome.machine: outcome
             for row in connection.execute(
                 select(outcomes.c.document, outcomes.c.updates).where(
                     outcomes.c.run_id == run_id, outcomes.c.machine.in_(names)
                 )
             ).tuples()
-            for each in [reader.decode_outcome(*row)]
+            for outcome in [reader.decode_outcome(*row)]
         }
         planned = {
-            each.machine: each
+            outcome.machine: outcome
             for row in connection.execute(
                 select(plans.c.document, plans.c.updates).where(plans.c.run_id == run_id, plans.c.machine.in_(names))
             ).tuples()
-            for each in [reader.decode_plan(*row)]
+            for outcome in [reader.decode_plan(*row)]
         }
         open_names = [name for name in names if name not in found]
         entries = (
@@ -176,7 +176,7 @@ def read_machine_details(database: Database, run_id: str, names: Sequence[str]) 
             if open_names
             else []
         )
-    steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, each) for each in entries)}
+    steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, outcome) for outcome in entries)}
     return {
         name: MachineDetails(
             found.get(name), planned.get(name), found[name].steps if name in found else steps.get(name, ())

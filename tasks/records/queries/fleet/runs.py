@@ -191,26 +191,30 @@ def _parse_time(text: str | None) -> datetime | None:
 
 def _build_conditions(connection: Connection, wanted: RunFilter) -> list[ColumnElement[bool]]:
     table = schema.runs
-    found: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool]] = []
     if wanted.run_id:
-        found.append(table.c.id == wanted.run_id)
+        conditions.append(table.c.id == wanted.run_id)
     if wanted.kinds:
-        found.append(table.c.kind.in_(wanted.kinds))
+        conditions.append(table.c.kind.in_(wanted.kinds))
     if wanted.states:
-        found.append(table.c.state.in_(wanted.states))
+        conditions.append(table.c.state.in_(wanted.states))
     if wanted.since:
-        found.append(table.c.started_at >= wanted.since)
+        conditions.append(table.c.started_at >= wanted.since)
     if wanted.until:
-        found.append(table.c.started_at < wanted.until)
+        conditions.append(table.c.started_at < wanted.until)
     if wanted.configuration:
-        found.append(_read_value(connection, "request", "configuration") == replace_unstorable(wanted.configuration))
+        conditions.append(
+            _read_value(connection, "request", "configuration") == replace_unstorable(wanted.configuration)
+        )
     if wanted.text:
         columns = (table.c.scope, table.c.id, table.c.message, table.c.started_by)
         # Not LIKE: "_" and "%" are its wildcards.
         text = replace_unstorable(wanted.text).lower()
         position = func.instr if connection.dialect.name == "sqlite" else func.strpos
-        found.append(or_(*(position(func.lower(column), text) > 0 for column in columns)))
+        conditions.append(or_(*(position(func.lower(column), text) > 0 for column in columns)))
     if wanted.machine:
         tables = (schema.outcomes, schema.machine_plans)
-        found.append(or_(*(exists().where(t.c.run_id == table.c.id, t.c.machine == wanted.machine) for t in tables)))
-    return found
+        conditions.append(
+            or_(*(exists().where(t.c.run_id == table.c.id, t.c.machine == wanted.machine) for t in tables))
+        )
+    return conditions

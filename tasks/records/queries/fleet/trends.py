@@ -42,16 +42,16 @@ def read_days(database: Database, first: date, last: date) -> dict[date, DayTota
     Raises:
         RecordsError: the records can't be read.
     """
-    found = {first + timedelta(days=number): DayTotals() for number in range((last - first).days + 1)}
+    totals_by_day = {first + timedelta(days=number): DayTotals() for number in range((last - first).days + 1)}
     with database.begin_read("read the past days of the fleet") as connection:
         for day, *group in connection.execute(_build_days_query(first, last)).tuples():
-            _add(found[day], *group)
+            _add(totals_by_day[day], *group)
         for begin, end, *group in connection.execute(_build_gaps_query(connection.dialect.name, first, last)).tuples():
             for number in range(1, CARRIED_DAYS + 1):
                 day = begin + timedelta(days=number)
-                if day in found and (end is None or day < end):
-                    _add(found[day], *group)
-    return found
+                if day in totals_by_day and (end is None or day < end):
+                    _add(totals_by_day[day], *group)
+    return totals_by_day
 
 
 _TABLE = machine_days

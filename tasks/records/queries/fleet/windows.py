@@ -61,7 +61,7 @@ def find_ended_windows(database: Database, since: datetime) -> frozenset[tuple[s
         .join_from(table, runs, table.c.run_id == runs.c.id)
         .where(table.c.starts_at >= since, table.c.what == "run", runs.c.state.not_in(_UNFINISHED))
     )
-    return frozenset((each.configuration, each.starts_at) for each in _read(database, query))
+    return frozenset((claim.configuration, claim.starts_at) for claim in _read(database, query))
 
 
 def read_last_window_results(
