@@ -67,7 +67,8 @@ def describe_plan(plan: RunPlan) -> str:
 def describe_rollout(rollout: Rollout) -> str:
     """Return a rollout's state, its size and its phases in one line."""
     phases = "; ".join(
-        f"phase {phase.number} ({', '.join(name or 'no location' for name in phase.locations)}) {_describe_times(phase)}"
+        f"phase {phase.number} ({', '.join(name or 'no location' for name in phase.locations)}) "
+        f"{_describe_times(phase)}"
         for phase in rollout.phases
     )
     message = f": {rollout.message}" if rollout.message else ""
