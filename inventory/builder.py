@@ -152,9 +152,9 @@ def build_machine_draft(
         values.setdefault("os", OsFamily.WINDOWS)
     merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
     base = located.locate().file.parent
-    given: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
+    given_values: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
     machine = Machine(
-        **given,  # type: ignore[arg-type]  # the schema has the types of Machine's fields
+        **given_values,  # type: ignore[arg-type]  # the schema has the types of Machine's fields
         address=entry.address or entry.name,
         jump=tuple(dict.fromkeys(merged.jump or ())),
         groups=tuple(dict.fromkeys(merged.groups or ())),
@@ -177,13 +177,15 @@ def build_host_key_settings(
     entry = validate_mapping(HostKeysEntry, located, problems)
     if entry is None:
         return None
-    place = located.locate()
+    source_location = located.locate()
     try:
-        path = place.file.parent.absolute() / expand_home(Path(entry.known_hosts)) if entry.known_hosts else None
+        path = (
+            source_location.file.parent.absolute() / expand_home(Path(entry.known_hosts)) if entry.known_hosts else None
+        )
     except InventoryError as error:
         problems.add(located.locate(("known_hosts",)), error.message, error.hint)
         return None
-    return HostKeySettings(entry.policy, path), place
+    return HostKeySettings(entry.policy, path), source_location
 
 
 def build_inventory(fragments: Sequence[InventoryFragment], source: Path, problems: ProblemCollector) -> Inventory:
@@ -215,13 +217,13 @@ def _to_checks(entries: Sequence[CheckEntry] | None) -> tuple[Check, ...]:
 
 
 def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
-    given: dict[str, Any] = {key: value for key, value in entry.model_dump().items() if value is not None}
+    given_values: dict[str, Any] = {key: value for key, value in entry.model_dump().items() if value is not None}
     for key in ("ca_file", "client_certificate"):
-        if key in given and not given[key].startswith("~"):  # a home is resolved where the file is read
-            given[key] = directory.absolute() / given[key]
-        elif key in given:
-            given[key] = Path(given[key])
-    return WinrmSettings(**given)
+        if key in given_values and not given_values[key].startswith("~"):  # a home is resolved where the file is read
+            given_values[key] = directory.absolute() / given_values[key]
+        elif key in given_values:
+            given_values[key] = Path(given_values[key])
+    return WinrmSettings(**given_values)
 
 
 def _to_wake_settings(entry: WakeEntry) -> WakeSettings:
@@ -241,8 +243,8 @@ def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector
         machine = draft.machine
         endpoint = build_endpoint(machine)
         if (twin := lower.get(machine.name.lower())) is not None:
-            what = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
-            message = f"the machine {machine.name!r} {what}, first in {_describe_location(twin.location)}"
+            fault = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
+            message = f"the machine {machine.name!r} {fault}, first in {_describe_location(twin.location)}"
             problems.add(draft.locate("name"), message, "Remove or rename one of the two.")
         elif (twin := by_endpoint.get(endpoint)) is not None:
             message = (
@@ -260,23 +262,29 @@ def _describe_location(location: SourceLocation) -> str:
 
 
 def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
-    machine, place = draft.machine, draft.locate("jump")
+    machine, source_location = draft.machine, draft.locate("jump")
     if machine.jump and machine.transport is TransportKind.LOCAL:
         problems.add(
-            place, f"{machine.name!r} is local and needs no jump host", "Remove `jump`, or correct `transport`."
+            source_location,
+            f"{machine.name!r} is local and needs no jump host",
+            "Remove `jump`, or correct `transport`.",
         )
     for name in machine.jump:
         if name == machine.name:
             hint = (
-                "Give the jump host itself an empty `jump:`." if place == draft.location else "Remove it from `jump`."
+                "Give the jump host itself an empty `jump:`."
+                if source_location == draft.location
+                else "Remove it from `jump`."
             )
-            problems.add(place, f"{name!r} can't be its own jump host", hint)
+            problems.add(source_location, f"{name!r} can't be its own jump host", hint)
         elif name not in by_name:
             hint = f"{did_you_mean(name, by_name)}Jump hosts are machines of this inventory; `owner: manual` keeps "
-            problems.add(place, f"there is no machine {name!r} to jump through", f"{hint}one from being patched.")
+            problems.add(
+                source_location, f"there is no machine {name!r} to jump through", f"{hint}one from being patched."
+            )
         elif by_name[name].machine.transport is not TransportKind.SSH:
             kind = by_name[name].machine.transport.value
-            problems.add(place, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
+            problems.add(source_location, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
 
 
 def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
@@ -287,17 +295,17 @@ def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCol
             graphlib.TopologicalSorter(graph).prepare()
         except graphlib.CycleError as error:
             circle: list[str] = error.args[1][::-1]
-            place = by_name[circle[0]].locate("jump")
+            source_location = by_name[circle[0]].locate("jump")
             message = f"jump hosts go in a circle: {' -> '.join(circle)}"
-            problems.add(place, message, "One of them must be reached directly.")
+            problems.add(source_location, message, "One of them must be reached directly.")
             graph.update((name, set()) for name in circle)
         else:
             return
 
 
 def _find_host_key_settings(fragments: Sequence[InventoryFragment], problems: ProblemCollector) -> HostKeySettings:
-    found = [fragment.host_keys for fragment in fragments if fragment.host_keys]
-    for _, place in found[1:]:
-        message = f"`host_keys` stands here again, first in {_describe_location(found[0][1])}"
-        problems.add(place, message, "Keep it in one file of the directory.")
-    return found[0][0] if found else HostKeySettings()
+    settings_found = [fragment.host_keys for fragment in fragments if fragment.host_keys]
+    for _, source_location in settings_found[1:]:
+        message = f"`host_keys` stands here again, first in {_describe_location(settings_found[0][1])}"
+        problems.add(source_location, message, "Keep it in one file of the directory.")
+    return settings_found[0][0] if settings_found else HostKeySettings()

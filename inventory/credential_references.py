@@ -138,8 +138,8 @@ def _build_hint(text: str) -> str:
 def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
     inner: CredentialReference | None = None
     if kind is ReferenceKind.KEY and _PASSPHRASE in target:
-        target, _, rest = target.partition(_PASSPHRASE)
-        inner = parse_reference(rest)
+        target, _, passphrase = target.partition(_PASSPHRASE)
+        inner = parse_reference(passphrase)
         if inner.kind in KEY_REFERENCES:
             raise CredentialError(
                 f"the passphrase of a key can't be a reference of kind {inner.kind.value!r}",

@@ -47,8 +47,8 @@ class InventoryError(FleetpatchError):
         machine: str | None = None,
         hint: str = "",
     ) -> None:
-        place = ":".join(str(part) for part in (file, line) if part is not None)
-        full = ": ".join(part for part in (place, key, message) if part)
+        position = ":".join(str(part) for part in (file, line) if part is not None)
+        full = ": ".join(part for part in (position, key, message) if part)
         super().__init__(full, machine=machine, hint=hint)
         self.file = file
         self.line = line

@@ -153,9 +153,9 @@ class HostKeyStore:
             )
         pinned = self.find_keys(host, port)
         if pinned and new not in pinned:
-            known = ", ".join(f"{key.type} {self.compute_fingerprint(key.base64)}" for key in pinned)
+            pinned_text = ", ".join(f"{key.type} {self.compute_fingerprint(key.base64)}" for key in pinned)
             raise HostKeyConflict(
-                f"{host} shows the key {new.type} {self.compute_fingerprint(new.base64)}, but pinned is {known}",
+                f"{host} shows the key {new.type} {self.compute_fingerprint(new.base64)}, but pinned is {pinned_text}",
                 file=self.path,
                 hint="Find out why the key changed. If it is right, remove the machine's line from the file "
                 f"(ssh-keygen -R '{render_known_hosts_name(host, port)}' -f {self.path}).",
@@ -188,18 +188,18 @@ def _parse_known_hosts(
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
-        found = lines[line] = known.get(line) or _parse_entry(fields)
-        if isinstance(found, KnownHostsEntry):
-            entries.append(found)
+        entry = lines[line] = known.get(line) or _parse_entry(fields)
+        if isinstance(entry, KnownHostsEntry):
+            entries.append(entry)
         elif fields[0].lower().startswith("@revoked"):
             raise InventoryError(
-                f"this @revoked line can't be read ({found}), so the key it revokes would stay trusted",
+                f"this @revoked line can't be read ({entry}), so the key it revokes would stay trusted",
                 file=path,
                 line=number,
                 hint="Write it as: @revoked * KEY-TYPE BASE64",
             )
         else:
-            problems.append(InvalidLine(number, found))
+            problems.append(InvalidLine(number, entry))
     return tuple(entries), tuple(problems), lines
 
 

@@ -57,24 +57,26 @@ class KnownHostsIndex:
 
     def find_keys(self, marker: str, address: str) -> tuple[PinnedKey, ...]:
         """Return the keys of lines with this marker that match the address, in file order, without revoked keys."""
-        found = [*self._entries_by_name.get(address, ()), *self._find_hashed_entries(address)]
-        found += [numbered for numbered, patterns in self._pattern_entries if _matches_patterns(patterns, address)]
-        keys = (entry.key for _, entry in sorted(found, key=lambda each: each[0]) if entry.marker == marker)
+        entries = [*self._entries_by_name.get(address, ()), *self._find_hashed_entries(address)]
+        entries += [numbered for numbered, patterns in self._pattern_entries if _matches_patterns(patterns, address)]
+        keys = (entry.key for _, entry in sorted(entries, key=lambda each: each[0]) if entry.marker == marker)
         return tuple(dict.fromkeys(key for key in keys if key not in self._revoked_keys))
 
     def _find_hashed_entries(self, address: str) -> tuple[_NumberedEntry, ...]:
         if not self._hashed_entries:
             return ()
-        known = self._hashed_matches.get(address)
-        if known is None:
+        cached_entries = self._hashed_matches.get(address)
+        if cached_entries is None:
             raw = address.encode()
-            known = tuple(
+            cached_entries = tuple(
                 numbered
                 for numbered, salt, digest in self._hashed_entries
                 if hmac.compare_digest(hmac.digest(salt, raw, "sha1"), digest)
             )
-            self._hashed_matches[address] = known  # later lines have only plain names, so the cache stays valid
-        return known
+            self._hashed_matches[address] = (
+                cached_entries  # later lines have only plain names, so the cache stays valid
+            )
+        return cached_entries
 
     def _add_entry(self, entry: KnownHostsEntry) -> None:
         numbered = (self._entry_count, entry)

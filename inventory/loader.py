@@ -31,8 +31,10 @@ def load_inventory(path: Path) -> Inventory:
     if not path.is_absolute():
         find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
     problems = ProblemCollector()
-    found = read_inventory_directory(path, problems) if _is_directory(path) else [read_inventory_file(path, problems)]
-    return build_inventory(_join_ansible_files(found, path, problems), path, problems)
+    fragments = (
+        read_inventory_directory(path, problems) if _is_directory(path) else [read_inventory_file(path, problems)]
+    )
+    return build_inventory(_join_ansible_files(fragments, path, problems), path, problems)
 
 
 def find_inventory(explicit: Path | None = None) -> Path:
@@ -75,8 +77,8 @@ def _join_ansible_files(
     found: list[InventoryFragment | AnsibleFile], path: Path, problems: ProblemCollector
 ) -> list[InventoryFragment]:
     """Join all Ansible files into one fragment, because Ansible reads them as one inventory."""
-    files = [each for each in found if isinstance(each, AnsibleFile)]
-    fragments = [each for each in found if isinstance(each, InventoryFragment)]
+    files = [fragment for fragment in found if isinstance(fragment, AnsibleFile)]
+    fragments = [fragment for fragment in found if isinstance(fragment, InventoryFragment)]
     if files:
         from inventory.formats.ansible.reader import read_ansible_inventory  # noqa: PLC0415 - most inventories are not Ansible's
 

@@ -45,8 +45,8 @@ class SetRole:
 
     def find_in_tags(self, tags: Mapping[str, str]) -> str:
         """Return the role that the tags of a member give it; "": none, or a command tells it."""
-        words = tags.get(self.tag, "").split() if self.tag else []
-        return words[0] if words else ""
+        parts = tags.get(self.tag, "").split() if self.tag else []
+        return parts[0] if parts else ""
 
 
 @dataclass(frozen=True, slots=True)

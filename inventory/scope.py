@@ -82,30 +82,30 @@ class ScopeTerm:
 
     def find_in_inventory(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines of an inventory that match. It uses an index, because hundreds of scopes may ask."""
-        words, masks = _separate_masks(self.key, self.values)
+        plain_values, masks = _separate_masks(self.key, self.values)
         if masks or self.negated:
             return self.filter_machines(inventory.machines)
         if self.key not in inventory.machine_indexes:
             inventory.machine_indexes[self.key] = _build_value_index(self.key, inventory)
-        known = inventory.machine_indexes[self.key]
-        numbers = {number for word in words for number in known.get(word, ())}
+        indexes = inventory.machine_indexes[self.key]
+        numbers = {number for word in plain_values for number in indexes.get(word, ())}
         return [inventory.machines[number] for number in sorted(numbers)]
 
     def filter_machines(self, machines: Sequence[Machine]) -> list[Machine]:
         """Return the machines that match, in their order."""
-        words, masks = _separate_masks(self.key, self.values)
+        plain_values, masks = _separate_masks(self.key, self.values)
         if masks:
             return [machine for machine in machines if self.matches(machine)]
         value_reader = _find_value_reader(self.key)
-        return [machine for machine in machines if words.isdisjoint(value_reader(machine)) is self.negated]
+        return [machine for machine in machines if plain_values.isdisjoint(value_reader(machine)) is self.negated]
 
     def _matches_any_value(self, machine: Machine) -> bool:
         # A missing value matches no mask. So `env=*` means: the machine has an environment.
-        words, masks = _separate_masks(self.key, self.values)
-        given = _find_value_reader(self.key)(machine)
-        if not words.isdisjoint(given):
+        plain_values, masks = _separate_masks(self.key, self.values)
+        machine_values = _find_value_reader(self.key)(machine)
+        if not plain_values.isdisjoint(machine_values):
             return True
-        return any(text and _matches_mask(self.key, mask, text) for mask in masks for text in given)
+        return any(text and _matches_mask(self.key, mask, text) for mask in masks for text in machine_values)
 
     def __str__(self) -> str:
         short = self.key.removeprefix(_TAG_PREFIX)
@@ -157,12 +157,12 @@ class Scope:
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
             elif len(term.values) > 1:
                 self._warn_of_values_without_machine(term, inventory)
-        found = self._find_matching_all_terms(inventory)
+        selected = self._find_matching_all_terms(inventory)
         if self.alternatives:
-            found = self._find_matching_any_part(inventory)
-        if not found:
+            selected = self._find_matching_any_part(inventory)
+        if not selected:
             raise self._build_empty_error(inventory)
-        return tuple(found)
+        return tuple(selected)
 
     def _warn_of_values_without_machine(self, term: ScopeTerm, inventory: Inventory) -> None:
         for value in term.values:
@@ -220,15 +220,15 @@ class Scope:
 def _parse_term(text: str, scope: str) -> ScopeTerm:
     negated = text.startswith("!")
     body = text.removeprefix("!").strip()
-    key, equals, rest = body.partition("=")
+    key, equals, values_text = body.partition("=")
     if not equals:
-        key, rest = "", body
+        key, values_text = "", body
     elif key.endswith("!"):
         if negated:
             raise _build_error(f"{text!r} is turned round twice", scope, "Write !key=value or key!=value, not both.")
         key, negated = key.removesuffix("!"), True
     key = _normalize_key(key.strip(), text, scope) if equals else ""
-    values = tuple(dict.fromkeys(value.strip() for value in rest.split("|")))
+    values = tuple(dict.fromkeys(value.strip() for value in values_text.split("|")))
     values = tuple("*" if value == "all" and not key else value for value in values)
     for value in values:
         _require_valid_value(key, value, text, scope)
@@ -281,11 +281,11 @@ def _separate_masks(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], 
 
 
 def _build_value_index(key: str, inventory: Inventory) -> dict[str, list[int]]:
-    given, found = _find_value_reader(key), dict[str, list[int]]()
+    read_values, index = _find_value_reader(key), dict[str, list[int]]()
     for number, machine in enumerate(inventory.machines):
-        for word in given(machine):
-            found.setdefault(word, []).append(number)
-    return found
+        for word in read_values(machine):
+            index.setdefault(word, []).append(number)
+    return index
 
 
 @lru_cache(maxsize=1024)
@@ -311,8 +311,8 @@ def _require_known_tag(term: ScopeTerm, machines: Sequence[Machine]) -> None:
     name = term.key.removeprefix(_TAG_PREFIX)
     if not term.key.startswith(_TAG_PREFIX) or any(name in machine.tags for machine in machines):
         return
-    known = {tag for machine in machines for tag in machine.tags}
-    options = sorted(known | set(SCOPE_KEYS))
-    tags = ", ".join(sorted(known)) or "none"
+    known_tags = {tag for machine in machines for tag in machine.tags}
+    options = sorted(known_tags | set(SCOPE_KEYS))
+    tags = ", ".join(sorted(known_tags)) or "none"
     hint = f"{did_you_mean(name, options)}Keys are {', '.join(SCOPE_KEYS)}; tags here are {tags}."
     raise InventoryError(f"no machine has a tag {name!r}, which the scope asks for in {str(term)!r}", hint=hint)

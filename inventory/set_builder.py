@@ -51,7 +51,7 @@ def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: Probl
         problems: collects everything that is wrong with a set.
     """
     by_name = {machine.name: machine for machine in inventory.machines}
-    found = []
+    machine_sets = []
     for draft in _leave_out_duplicates(drafts, problems):
         members = _find_members(draft, inventory, problems)
         if not members:
@@ -65,15 +65,15 @@ def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: Probl
             logger.warning(
                 "the set %s has `drain` and no `healthy`: no run sees a member that stays drained", machine_set.name
             )
-        found.append(machine_set)
-    ordered = [each for each in found if each.order and each.role and each.role.tag]
+        machine_sets.append(machine_set)
+    ordered = [each for each in machine_sets if each.order and each.role and each.role.tag]
     places = {draft.entry.name: draft.source.locate(("order",)) for draft in drafts}
     for one, other in _find_pairs(ordered):
         if (pair := _find_contradiction(one, other, by_name)) is not None:
             first, later = pair
             message = f"the set {other.name!r}: {later} comes before {first}, and in the set {one.name!r} after it"
             problems.add(places[other.name], message, "Neither could ever begin. Correct one of the two orders.")
-    return tuple(found)
+    return tuple(machine_sets)
 
 
 def _leave_out_duplicates(drafts: Sequence[SetDraft], problems: ProblemCollector) -> Iterator[SetDraft]:
@@ -83,8 +83,8 @@ def _leave_out_duplicates(drafts: Sequence[SetDraft], problems: ProblemCollector
         if twin is draft:
             yield draft
             continue
-        what = "stands here twice" if twin.entry.name == draft.entry.name else "differs from another only in case"
-        message = f"the set {draft.entry.name!r} {what}, first in {_describe(twin.source.locate())}"
+        fault = "stands here twice" if twin.entry.name == draft.entry.name else "differs from another only in case"
+        message = f"the set {draft.entry.name!r} {fault}, first in {_describe(twin.source.locate())}"
         problems.add(draft.source.locate(("name",)), message, "Remove or rename one of the two.")
 
 
@@ -139,8 +139,8 @@ def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterato
 def _find_pairs(ordered: Sequence[MachineSet]) -> list[tuple[MachineSet, MachineSet]]:
     """Return the pairs of sets that share a member."""
     of_machine: dict[str, list[int]] = {}
-    for number, each in enumerate(ordered):
-        for name in each.members:
+    for number, machine_set in enumerate(ordered):
+        for name in machine_set.members:
             of_machine.setdefault(name, []).append(number)
     pairs = {pair for numbers in of_machine.values() for pair in combinations(numbers, 2)}
     return [(ordered[one], ordered[other]) for one, other in sorted(pairs)]
@@ -180,10 +180,10 @@ def _find_tag_faults(key: str, tag: str, members: Sequence[Machine]) -> Iterator
     """Yield a fault if no member has the tag. Otherwise a typing error would switch the rule off."""
     if not tag:
         return
-    known = sorted({name for machine in members for name in machine.tags})
+    known_tags = sorted({name for machine in members for name in machine.tags})
     without = [machine.name for machine in members if not machine.tags.get(tag)]
     if len(without) == len(members):
-        hint = f"{did_you_mean(tag, known)}Tags of its members are {', '.join(known) or 'none'}."
+        hint = f"{did_you_mean(tag, known_tags)}Tags of its members are {', '.join(known_tags) or 'none'}."
         yield key, f"no member has a tag {tag!r}", hint
 
 
@@ -202,8 +202,8 @@ def _find_order_faults(machine_set: MachineSet, members: Sequence[Machine]) -> I
 
 def _find_unknown_roles(order: Iterable[str], source: SetRole, members: Iterable[Machine]) -> Iterator[Rule]:
     """Yield roles that no member has. With a typing error in the last role, its members would come first."""
-    known = sorted({role for machine in members if (role := source.find_in_tags(machine.tags))})
+    known_roles = sorted({role for machine in members if (role := source.find_in_tags(machine.tags))})
     for role in order:
-        if known and role not in known:
-            hint = f"{did_you_mean(role, known)}Roles of its members are {', '.join(known)}."
+        if known_roles and role not in known_roles:
+            hint = f"{did_you_mean(role, known_roles)}Roles of its members are {', '.join(known_roles)}."
             yield "order", f"no member has the role {role!r}", hint

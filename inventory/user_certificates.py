@@ -65,10 +65,10 @@ class CertificateIssuer:
             CredentialError: the store gives none, or one that can't be used.
         """
         with self._lock:
-            known = self._keys.get((signer, user))
-            if known is None or known.renew_at <= self._now():
-                known = self._keys[signer, user] = _sign_new_key(self._open_store(), signer, user, self._now())
-            return known
+            cached_key = self._keys.get((signer, user))
+            if cached_key is None or cached_key.renew_at <= self._now():
+                cached_key = self._keys[signer, user] = _sign_new_key(self._open_store(), signer, user, self._now())
+            return cached_key
 
 
 def _sign_new_key(store: SecretStore, signer: str, user: str, now: datetime) -> SignedKey:

@@ -83,8 +83,8 @@ def convert_azure_document(
 
 def _iterate_resources(document: object) -> Iterator[AzureObject]:
     if isinstance(document, list):
-        for each in document:
-            yield from _iterate_resources(each)
+        for document_part in document:
+            yield from _iterate_resources(document_part)
     elif isinstance(document, dict):
         for key in ("value", "resources"):
             if isinstance(document.get(key), list):

@@ -30,16 +30,16 @@ def read_kb_numbers(parameters: AzureObject, key: str) -> list[str]:
 
 def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> list[str]:
     """Return Azure's tags as ``key=value``. Add a note for tags that fleetpatch can't use."""
-    kept = []
+    values = []
     for key, value in tags.items():
         label = f"{key}={value}"
         if _TAG_PATTERN.fullmatch(label):
-            kept.append(label)
+            values.append(label)
         else:
             result.notes.append(
                 f"{azure_name}: the tag {format_value(label)} can't be imported: it holds a blank or a sign"
             )
-    return kept
+    return values
 
 
 def read_time_zone(azure_name: str, window: AzureObject) -> str:
@@ -118,7 +118,7 @@ def format_value(value: object) -> str:
 def read_list(values: AzureObject, key: str) -> list[str]:
     """Return the texts of a key. Azure writes one text or a list."""
     value = values.get(key) or []
-    return [str(each).strip() for each in value] if isinstance(value, list) else [str(value).strip()]
+    return [str(item).strip() for item in value] if isinstance(value, list) else [str(value).strip()]
 
 
 def to_object(value: object) -> AzureObject:

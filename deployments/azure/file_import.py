@@ -69,7 +69,9 @@ def render_configurations(azure_import: AzureImport, output: Path | None) -> str
         try:
             load_configurations(file, SystemClock().now().date())
         except InvalidConfigurations as error:
-            raise InvalidConfigurations([_with_source_file(each, azure_import) for each in error.problems]) from error
+            raise InvalidConfigurations(
+                [_with_source_file(problem, azure_import) for problem in error.problems]
+            ) from error
     return text
 
 
@@ -77,8 +79,8 @@ def _with_source_file(problem: InventoryError, azure_import: AzureImport) -> Inv
     """Return a problem with the place in Azure's file. The check has loaded a temporary file."""
     message = problem.message.partition(f"{problem.key}: ")[2] or problem.message
     _, number, *_ = *(problem.key or "").split("."), "", ""
-    place = azure_import.source_files[int(number)] if number.isdigit() else azure_import.source_files[0]
-    return InventoryError(message, file=place, key=problem.key, hint=problem.hint)
+    source_file = azure_import.source_files[int(number)] if number.isdigit() else azure_import.source_files[0]
+    return InventoryError(message, file=source_file, key=problem.key, hint=problem.hint)
 
 
 class _ConfigurationDumper(yaml.SafeDumper):

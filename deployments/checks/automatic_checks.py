@@ -39,8 +39,10 @@ def _check_hours(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
     hours, window = compute_off_peak_minutes(request), request.off_peak.window_minutes
     off_peak = f"{request.off_peak.start:%H:%M} to {request.off_peak.end:%H:%M}"
     if min(hours, window) <= _REBOOT_RESERVE_MINUTES:
-        kept = format_duration(_REBOOT_RESERVE_MINUTES * 60)
-        message = f"a window has at most {format_duration(min(hours, window) * 60)}, and a reboot may need {kept} of it"
+        reserve = format_duration(_REBOOT_RESERVE_MINUTES * 60)
+        message = (
+            f"a window has at most {format_duration(min(hours, window) * 60)}, and a reboot may need {reserve} of it"
+        )
         yield _build_finding(
             FindingSeverity.BLOCKS, "off_peak", message, "Make `window_minutes` and the off-peak hours longer."
         )
@@ -55,7 +57,7 @@ def _check_hours(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
 def compute_off_peak_minutes(request: AutomaticRequest) -> float:
     """Return the length of the off-peak hours of an ordinary day. The same start and end: all day."""
     day = date(2026, 1, 1)
-    start, end = (datetime.combine(day, each) for each in (request.off_peak.start, request.off_peak.end))
+    start, end = (datetime.combine(day, time_of_day) for time_of_day in (request.off_peak.start, request.off_peak.end))
     return ((end - start) % timedelta(days=1) or timedelta(days=1)).total_seconds() / 60
 
 
@@ -74,7 +76,7 @@ def _check_rules(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
                 f"rule {number} has no effect: every update is due after {format_count(request.due_days, 'day')} anyway"
             )
             yield _build_warning("risk_rules", message, "Make its `due_days` smaller.")
-    if request.notify and not any(NotificationEvent.FAILED.value in each.on for each in request.notify):
+    if request.notify and not any(NotificationEvent.FAILED.value in target.on for target in request.notify):
         message = "nobody is told what automatic patching can't do: no entry has the event `failed`"
         yield _build_warning("notify", message, "Add `failed` to `on`.")
 

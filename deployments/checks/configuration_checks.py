@@ -45,13 +45,13 @@ def find_blocking_findings(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
     """Return the findings that prevent a deployment; see ``check_configurations``."""
-    found = [
+    findings = [
         finding
         for one in configurations.all_configurations
         for finding in _check_configuration(one, configurations, inventories, now)
     ]
-    found += check_automatic(configurations, inventories)
-    return tuple(each for each in found if each.severity is FindingSeverity.BLOCKS)
+    findings += check_automatic(configurations, inventories)
+    return tuple(each for each in findings if each.severity is FindingSeverity.BLOCKS)
 
 
 def _check_configuration(
@@ -79,9 +79,9 @@ def _check_request(configuration: Configuration, configurations: Configurations)
             "Name classifications, or masks under `include`.",
         )
     if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= configuration.window_minutes:
-        kept = format_duration(form.reboot_reserve_minutes * 60)
+        reserve = format_duration(form.reboot_reserve_minutes * 60)
         length = format_duration(configuration.window_minutes * 60)
-        message = f"the reboot reserve takes {kept} of the window's {length}: nothing can be installed"
+        message = f"the reboot reserve takes {reserve} of the window's {length}: nothing can be installed"
         remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
         yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
     if form.approval.required and not configuration.lead_minutes:

@@ -30,8 +30,8 @@ _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has 
 
 def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
     """Return findings for everything that configurations name and that does not exist, in their order."""
-    found = [finding for one in configurations.all_configurations for finding in _check_configuration(one)]
-    return (*found, *_check_automatic(configurations.automatic))
+    findings = [finding for one in configurations.all_configurations for finding in _check_configuration(one)]
+    return (*findings, *_check_automatic(configurations.automatic))
 
 
 def _check_automatic(request: AutomaticRequest | None) -> Iterator[ConfigurationFinding]:
@@ -40,8 +40,8 @@ def _check_automatic(request: AutomaticRequest | None) -> Iterator[Configuration
     if request.feeds is not None and not request.feeds.is_dir():
         message = f"there is no folder of feed files {str(request.feeds)[:200]}: rules that need them never apply"
         yield _build_automatic_warning("feeds", message, "Correct the path, or make the folder.")
-    for each in request.notify:
-        if problem := _find_reference_problem(each.to):
+    for target in request.notify:
+        if problem := _find_reference_problem(target.to):
             yield _build_automatic_warning(
                 "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
             )
@@ -65,8 +65,8 @@ def _check_configuration(configuration: Configuration) -> Iterator[Configuration
                 f"the hook {hook.name!r} ({hook.place}) would fail: {problem}",
                 "Correct its target.",
             )
-    for each in configuration.form.notify:
-        if problem := _find_reference_problem(each.to):
+    for target in configuration.form.notify:
+        if problem := _find_reference_problem(target.to):
             yield _build_warning(
                 configuration, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
             )
@@ -80,7 +80,7 @@ def _build_warning(configuration: Configuration, key: str, message: str, remedy:
 
 def _find_folder_problem(path: Path) -> str:
     try:
-        there = next(each for each in (path, *path.parents) if each.exists() or each.is_symlink())
+        there = next(parent for parent in (path, *path.parents) if parent.exists() or parent.is_symlink())
         if not there.is_dir():
             return f"{there} is no folder" if there != path else "it is no folder"
     except OSError as error:
@@ -126,12 +126,12 @@ def _find_function_problem(module: str, function: str) -> str:
 def _find_bound_names(tree: ast.Module) -> set[str]:
     """Return all names that a module binds anywhere, because `if` and `try` may bind names, too."""
     names = {
-        each.name for each in ast.walk(tree) if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }
-    names |= {each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-    for each in ast.walk(tree):
-        if isinstance(each, (ast.Import, ast.ImportFrom)):
-            names |= {(alias.asname or alias.name).split(".")[0] for alias in each.names}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
     return names
 
 

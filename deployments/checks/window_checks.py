@@ -33,9 +33,9 @@ def check_windows(
     for zone in find_known_zones(configuration, inventories):
         schedule = configuration.build_schedule(zone)
         zone_suffix = f" ({zone})" if configuration.zone == MACHINE_ZONE else ""
-        for each in check_schedule(schedule, now):
+        for fault in check_schedule(schedule, now):
             yield ConfigurationFinding(
-                configuration.name, each.severity, "window", f"{each.message}{zone_suffix}", each.remedy
+                configuration.name, fault.severity, "window", f"{fault.message}{zone_suffix}", fault.remedy
             )
         yield from _check_freezes(configuration, schedule, now)
         yield from _check_run_starts(configuration, schedule, now)
@@ -115,15 +115,15 @@ def check_overlaps(
 ) -> Iterator[ConfigurationFinding]:
     """Yield one finding for each configuration with overlaps. A finding for each pair could make thousands."""
     by_first: dict[str, list[WindowOverlap]] = {}
-    for each in find_overlaps(build_zone_schedules(configurations, inventories), now, now + CHECK_HORIZON):
-        by_first.setdefault(each.first, []).append(each)
+    for overlap in find_overlaps(build_zone_schedules(configurations, inventories), now, now + CHECK_HORIZON):
+        by_first.setdefault(overlap.first, []).append(overlap)
     for name, overlaps in by_first.items():
-        each = min(overlaps, key=lambda crossing: crossing.start)
-        shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
-        often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
-        others = [repr(other.second) for other in overlaps if other is not each]
-        where = join_first_names(each.machines, 3)
-        message = f"its windows overlap those of {each.second!r} on {where}: at {shown}{often}"
+        overlap = min(overlaps, key=lambda crossing: crossing.start)
+        shown = f"{overlap.start:%Y-%m-%d %H:%M} UTC"
+        often = f" and {overlap.count - 1} more times within a year" if overlap.count > 1 else ""
+        others = [repr(other.second) for other in overlaps if other is not overlap]
+        where = join_first_names(overlap.machines, 3)
+        message = f"its windows overlap those of {overlap.second!r} on {where}: at {shown}{often}"
         message += f"; and those of {join_first_names(others, _MAX_NAMES)}" if others else ""
         remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
         yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)

@@ -48,17 +48,17 @@ def select_automatic(
     found: Sequence[AutomaticConfiguration | None], freezes: Sequence[FreezeRequest], problems: ProblemCollector
 ) -> AutomaticConfiguration | None:
     """Return the one that counts, with the freezes of all files. A second one is a problem."""
-    given = [each for each in found if each is not None]
-    for each in given[1:]:
-        place = given[0].source_location
-        spot = f"{place.file.name}:{place.line}" if place.line else place.file.name
+    drafts = [draft for draft in found if draft is not None]
+    for draft in drafts[1:]:
+        first_location = drafts[0].source_location
+        spot = f"{first_location.file.name}:{first_location.line}" if first_location.line else first_location.file.name
         problems.add(
-            each.source_location,
+            draft.source_location,
             f"`automatic` is here a second time, first in {spot}",
             "Only one policy can decide for the managed machines: remove one of the two.",
         )
-    if not given:
+    if not drafts:
         return None
-    first = given[0]
+    first = drafts[0]
     every = list(deduplicate_freezes((*first.request.freezes, *freezes)))
     return replace(first, request=first.request.model_copy(update={"freezes": every}))

@@ -44,10 +44,10 @@ class Inventories:
                 self._machines_by_scope[key] = configuration.select_machines(inventory) if inventory is not None else ()
             except InventoryError as error:
                 self._machines_by_scope[key] = error
-        found = self._machines_by_scope[key]
-        if isinstance(found, InventoryError):
-            raise found
-        return found
+        machines = self._machines_by_scope[key]
+        if isinstance(machines, InventoryError):
+            raise machines
+        return machines
 
     def iterate_machines(self) -> Iterator[Machine]:
         """Yield each machine of each inventory."""

@@ -217,13 +217,13 @@ def _check_names(configurations: Sequence[Configuration], problems: ProblemColle
 def _check_request(configuration: Configuration, problems: ProblemCollector) -> None:
     """Build the request and the schedules of a configuration once, to find errors now and not in the window."""
     zone = "UTC" if configuration.zone == MACHINE_ZONE else configuration.zone
-    place = replace(
+    source_location = replace(
         configuration.source_location, key=configuration.source_location.key.removesuffix("name") + "window"
     )
     try:
         configuration.build_schedule(zone)
     except RequestError as error:
-        problems.add(place, error.message, error.hint)
+        problems.add(source_location, error.message, error.hint)
     try:
         Scope.parse(configuration.build_request(zone).scope)
     except InventoryError as error:

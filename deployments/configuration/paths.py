@@ -19,11 +19,11 @@ def resolve_paths(
     base = located.locate().file.parent.absolute()
     paths: dict[str, Path] = {}
     for key in keys:
-        given: Path | None = getattr(form, key)
-        if given is None:
+        given_path: Path | None = getattr(form, key)
+        if given_path is None:
             continue
         try:
-            paths[key] = Path(os.path.normpath(base / expand_home(given)))
+            paths[key] = Path(os.path.normpath(base / expand_home(given_path)))
         except InventoryError as error:
             problems.add(located.locate((key,)), error.message, error.hint)
     return paths
@@ -34,7 +34,9 @@ def resolve_notifications(
 ) -> list[NotifyRequest]:
     """Return notifications with absolute paths. A run starts in its own folder, so a relative path would fail."""
     base = located.locate().file.parent.absolute()
-    return [_resolve_notification(each, number, base, located, problems) for number, each in enumerate(notifications)]
+    return [
+        _resolve_notification(target, number, base, located, problems) for number, target in enumerate(notifications)
+    ]
 
 
 def _resolve_notification(

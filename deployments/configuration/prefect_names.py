@@ -53,4 +53,4 @@ def find_name_conflict(name: str, staging: Collection[str]) -> str | None:
         name: the name of another configuration.
         staging: names of the configurations that download before their windows.
     """
-    return next((each for each in staging if build_stage_slug(each) == name), None)
+    return next((configuration for configuration in staging if build_stage_slug(configuration) == name), None)

@@ -48,14 +48,14 @@ class AutomaticStatus:
     def waiting_by_reason(self) -> Sequence[tuple[str, Sequence[Waiting]]]:
         """Waiting machines by their reason, the most frequent reason first."""
         groups: dict[str, list[Waiting]] = {}
-        for each in self.decision.waiting:
-            groups.setdefault(each.reason, []).append(each)
+        for waiting_machine in self.decision.waiting:
+            groups.setdefault(waiting_machine.reason, []).append(waiting_machine)
         return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
 
     @property
     def waiting_by_machine(self) -> Mapping[str, Waiting]:
         """Why each waiting machine waits."""
-        return {each.machine: each for each in self.decision.waiting}
+        return {waiting_machine.machine: waiting_machine for waiting_machine in self.decision.waiting}
 
 
 def read_automatic_status(

@@ -42,7 +42,7 @@ def list_freezes(
     """
     everybody = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     clocks = {*zones, *(zone_schedule.schedule.zone for zone_schedule in zone_schedules)} or {"UTC"}
-    general = {(freeze, _WHOLE_FLEET) for each in common for freeze in map(each.to_freeze, clocks)}
+    general = {(freeze, _WHOLE_FLEET) for freeze_form in common for freeze in map(freeze_form.to_freeze, clocks)}
     own = {
         (freeze, zone_schedule.configuration.name)
         for zone_schedule in zone_schedules
@@ -53,16 +53,18 @@ def list_freezes(
         for freeze, name in (*general, *own)
         if freeze.start < until and freeze.end > since
     )
-    found: list[CalendarFreeze] = []
+    calendar_freezes: list[CalendarFreeze] = []
     names: set[str] = set()
     for reason, start, end, name in spans:
-        last = found[-1] if found else None
+        last = calendar_freezes[-1] if calendar_freezes else None
         if last is not None and last.reason == reason and start <= last.end:
             names.add(name)
             begins, ends = last.start, max(last.end, end)
-            found.pop()
+            calendar_freezes.pop()
         else:
             names, begins, ends = {name}, start, end
         is_general = _WHOLE_FLEET in names or names == everybody
-        found.append(CalendarFreeze(begins, ends, reason, tuple(sorted(names - {_WHOLE_FLEET})), is_general))
-    return tuple(sorted(found, key=lambda each: (each.start, each.end, each.reason)))
+        calendar_freezes.append(CalendarFreeze(begins, ends, reason, tuple(sorted(names - {_WHOLE_FLEET})), is_general))
+    return tuple(
+        sorted(calendar_freezes, key=lambda freeze_form: (freeze_form.start, freeze_form.end, freeze_form.reason))
+    )

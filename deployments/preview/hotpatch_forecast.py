@@ -53,7 +53,7 @@ def build_forecast(
         return HotpatchForecast()
     days = tuple(calendar.iterate(now.date(), (now + SHOWN_DAYS).date()))
     seen = dict.fromkeys(builds, now)
-    found: dict[int, WindowBaseline] = {}
+    baselines: dict[int, WindowBaseline] = {}
     order = sorted(range(len(windows)), key=lambda index: windows[index].window.start)
     for index in order:
         upcoming = windows[index]
@@ -61,10 +61,10 @@ def build_forecast(
             start = upcoming.window.start
             enrolled = [name for name in upcoming.zone_schedule.machines if name in builds]
             if expected := _find_expected(enrolled, builds, calendar, seen, start):
-                found[index] = expected
+                baselines[index] = expected
             seen.update(dict.fromkeys(enrolled, max(start, now)))
     remark = calendar.describe_age(now.date())
-    return HotpatchForecast(tuple(found.get(index) for index in range(len(windows))), days, remark)
+    return HotpatchForecast(tuple(baselines.get(index) for index in range(len(windows))), days, remark)
 
 
 def _find_expected(

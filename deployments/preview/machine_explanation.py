@@ -82,6 +82,6 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
 
 def _iterate_deadlines(index: FleetIndex, updates: tuple[PendingUpdate, ...]) -> Iterator[UpdateDeadline]:
     reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
-    for each in updates:
-        remark = each.held or (f"held: {reasons[each.key]}" if each.key in reasons else "")
-        yield UpdateDeadline(each, compute_due(index.policy, each, index.view.risks), remark)
+    for update in updates:
+        remark = update.held or (f"held: {reasons[update.key]}" if update.key in reasons else "")
+        yield UpdateDeadline(update, compute_due(index.policy, update, index.view.risks), remark)

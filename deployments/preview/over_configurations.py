@@ -19,7 +19,11 @@ def is_over(configuration: Configuration, inventories: Inventories, now: datetim
 
 def list_over(configurations: Configurations, inventories: Inventories, now: datetime) -> tuple[str, ...]:
     """Return the names of the enabled configurations whose windows are over."""
-    return tuple(each.name for each in configurations.enabled_configurations if is_over(each, inventories, now))
+    return tuple(
+        configuration.name
+        for configuration in configurations.enabled_configurations
+        if is_over(configuration, inventories, now)
+    )
 
 
 def is_all_over(configurations: Configurations, over: Sequence[str]) -> bool:

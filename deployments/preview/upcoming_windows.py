@@ -114,4 +114,4 @@ def _build_upcoming_window(
 
 def _has_overlap(window: Occurrence, other: ZoneSchedule) -> bool:
     before = window.start - timedelta(minutes=other.schedule.minutes)
-    return any(each.end > window.start for each in other.find_windows(before, window.end))
+    return any(other_window.end > window.start for other_window in other.find_windows(before, window.end))

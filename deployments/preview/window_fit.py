@@ -48,14 +48,14 @@ class WindowFit:
         capacity = self.capacity
         if capacity.fits:
             return ""
-        known = {0: "by defaults, nothing was learned yet", capacity.machines: "as learned from past runs"}.get(
+        learned_text = {0: "by defaults, nothing was learned yet", capacity.machines: "as learned from past runs"}.get(
             self.learned, f"learned of {self.learned}, defaults for the others"
         )
         waves = "one wave" if self.waves == 1 else f"{self.waves} waves"
         return (
             f"about {capacity.fitting} of its {capacity.machines} machines fit into its window of "
             f"{format_duration(self.minutes * 60)}, if all have updates: {self.at_once} at once in {waves}, "
-            f"{format_duration(self.turn_seconds)} each ({known})"
+            f"{format_duration(self.turn_seconds)} each ({learned_text})"
         )
 
     @property
@@ -82,7 +82,7 @@ def estimate_fits(zone_schedules: Iterable[ZoneSchedule], learned: LearnedDurati
 def _list_patched(schedule: ZoneSchedule) -> list[Machine]:
     names = frozenset(schedule.machines)
     machines = schedule.inventory.machines if schedule.inventory is not None else ()
-    return [each for each in machines if each.name in names and each.owner is PatchOwner.FLEETPATCH]
+    return [machine for machine in machines if machine.name in names and machine.owner is PatchOwner.FLEETPATCH]
 
 
 def _estimate_fit(
@@ -98,7 +98,9 @@ def _estimate_fit(
     except RequestError:  # no run can begin; another check says why
         return None
     is_downloaded = schedule.configuration.stage_ahead_minutes is not None
-    turns = {each.name: _predict_turn(each, request, learned, is_downloaded=is_downloaded) for each in machines}
+    turns = {
+        machine.name: _predict_turn(machine, request, learned, is_downloaded=is_downloaded) for machine in machines
+    }
     work = PatchWork(
         tuple(wave.machines for wave in waves),
         turns,
@@ -117,7 +119,7 @@ def _estimate_fit(
         policy.at_once,
         len(waves),
         fmean(turn.total_seconds for turn in turns.values()),
-        sum(each.name in learned.measures for each in machines),
+        sum(machine.name in learned.measures for machine in machines),
     )
 
 

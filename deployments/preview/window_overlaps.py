@@ -39,11 +39,11 @@ def find_overlaps(
 
     @cache
     def find_windows(number: int) -> int:
-        found = zone_schedules[number].find_windows(since, until)
-        place = alike.setdefault(tuple(found), len(windows))
-        if place == len(windows):
-            windows.append(found)
-        return place
+        found_windows = zone_schedules[number].find_windows(since, until)
+        index = alike.setdefault(tuple(found_windows), len(windows))
+        if index == len(windows):
+            windows.append(found_windows)
+        return index
 
     @cache
     def find_starts(ours: int, theirs: int) -> tuple[datetime, ...]:

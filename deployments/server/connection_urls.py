@@ -92,8 +92,8 @@ def hide_password(url: str) -> str:
     except ValueError:
         return "***"
     user = f"{parts.username or ''}{':***' if parts.password else ''}"
-    place = f"{user}@{parts.hostname or ''}{port}" if user else f"{parts.hostname or ''}{port}"
-    return f"{parts.scheme}://{place}{parts.path}"
+    host = f"{user}@{parts.hostname or ''}{port}" if user else f"{parts.hostname or ''}{port}"
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def is_loopback(host: str) -> bool:

@@ -39,10 +39,10 @@ def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that server and client have the same release. Only equal releases are tested together."""
     if snapshot.version == snapshot.client_version:
         return [_build_good_finding("version", f"Prefect {snapshot.version} on both sides")]
-    words = f"the server has Prefect {snapshot.version}, this machine has {snapshot.client_version}"
+    message = f"the server has Prefect {snapshot.version}, this machine has {snapshot.client_version}"
     remedy = "Install fleetpatch of the same release on both: pip install --require-hashes -r requirements.lock"
     same_major = snapshot.version.partition(".")[0] == snapshot.client_version.partition(".")[0]
-    return [Finding("version", FindingLevel.WARN if same_major else FindingLevel.BLOCK, words, remedy)]
+    return [Finding("version", FindingLevel.WARN if same_major else FindingLevel.BLOCK, message, remedy)]
 
 
 def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -57,8 +57,8 @@ def check_clock(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if abs(snapshot.clock_skew) < CLOCK_SKEW_WARNING:
         return [_build_good_finding("clock", "it agrees with this machine's")]
     level = FindingLevel.BLOCK if abs(snapshot.clock_skew) >= CLOCK_SKEW_BLOCKING else FindingLevel.WARN
-    words = f"the server's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
-    return [Finding("clock", level, words, "Use NTP on both: otherwise windows open or close at the wrong time.")]
+    message = f"the server's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} ours"
+    return [Finding("clock", level, message, "Use NTP on both: otherwise windows open or close at the wrong time.")]
 
 
 def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -67,12 +67,12 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if driver.startswith("postgresql"):
         return [_build_good_finding("database", "PostgreSQL")]
     if driver.startswith("sqlite"):
-        workers = sum(len(_find_online_workers(snapshot, each.name)) for each in snapshot.pools)
+        workers = sum(len(_find_online_workers(snapshot, pool.name)) for pool in snapshot.pools)
         if workers <= 1 and is_loopback(urlsplit(snapshot.url).hostname or ""):
             return [_build_good_finding("database", "SQLite: enough for one machine with one worker")]
-        words = "SQLite with more than one machine: writers lock each other out, and runs stall"
+        message = "SQLite with more than one machine: writers lock each other out, and runs stall"
         remedy = "Move to PostgreSQL: fleetpatch server --database postgresql://… (docs/how-to/server.md)."
-        return [Finding("database", FindingLevel.WARN, words, remedy)]
+        return [Finding("database", FindingLevel.WARN, message, remedy)]
     remedy = "Start it with `fleetpatch server`, or set PREFECT_SERVER_DATABASE_DRIVER there."
     return [Finding("database", FindingLevel.WARN, "the server does not name its kind of database", remedy)]
 
@@ -94,63 +94,67 @@ def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that runs are scheduled. A deployment can be ready although the scheduler makes no runs."""
     if not snapshot.schedule_statuses:
         return [_build_good_finding("scheduler", "no deployment has an active schedule")]
-    dead = [each for each in snapshot.schedule_statuses if not each.run_count and _is_run_due(snapshot, each)]
+    dead = [status for status in snapshot.schedule_statuses if not status.run_count and _is_run_due(snapshot, status)]
     if not dead:
-        waiting = sum(not each.run_count for each in snapshot.schedule_statuses)
-        rest = f"; {waiting} have no date left, or are too new" if waiting else ""
+        waiting = sum(not status.run_count for status in snapshot.schedule_statuses)
+        waiting_text = f"; {waiting} have no date left, or are too new" if waiting else ""
         return [
             _build_good_finding(
-                "scheduler", f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{rest}"
+                "scheduler", f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{waiting_text}"
             )
         ]
-    faults = [each for each in dead if each.error]
-    names = join_first_names([snapshot.get_deployment_name(each.deployment) for each in dead])
+    faults = [status for status in dead if status.error]
+    names = join_first_names([snapshot.get_deployment_name(status.deployment) for status in dead])
     if faults:
-        words = f"no run is scheduled for {names}: {faults[0].error}"
-        return [Finding("scheduler", FindingLevel.BLOCK, words, "Deploy it again with a schedule that can be read.")]
-    words = f"{len(dead)} of {len(snapshot.schedule_statuses)} active schedules have no run: {names}"
+        message = f"no run is scheduled for {names}: {faults[0].error}"
+        return [Finding("scheduler", FindingLevel.BLOCK, message, "Deploy it again with a schedule that can be read.")]
+    message = f"{len(dead)} of {len(snapshot.schedule_statuses)} active schedules have no run: {names}"
     remedy = (
         "Their windows do not open. Check that the scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and "
         "has the libraries of requirements.lock (SQLAlchemy 2.1 breaks it silently). Read the server's log."
     )
-    return [Finding("scheduler", FindingLevel.BLOCK, words, remedy)]
+    return [Finding("scheduler", FindingLevel.BLOCK, message, remedy)]
 
 
 def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that a worker or a serving process executes the runs."""
-    managed = [each for each in snapshot.deployments if each.is_managed]
+    managed = [deployment for deployment in snapshot.deployments if deployment.is_managed]
     if not managed:
         remedy = "`fleetpatch deploy` makes them: the forms, and the deployments of configurations."
         return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
-    pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
-    found = [
+    pools = sorted({deployment.work_pool_name for deployment in managed if deployment.work_pool_name})
+    findings = [
         _build_good_finding("deployments", f"{format_count(len(managed), 'deployment')} of fleetpatch"),
         *(_check_pool(snapshot, name) for name in pools),
     ]
-    served = [each for each in managed if not each.work_pool_name]
+    served = [deployment for deployment in managed if not deployment.work_pool_name]
     silent = [
-        each for each in served if each.last_polled is None or snapshot.now - each.last_polled > MAX_SERVE_SILENCE
+        deployment
+        for deployment in served
+        if deployment.last_polled is None or snapshot.now - deployment.last_polled > MAX_SERVE_SILENCE
     ]
     if silent:
-        names = join_first_names([snapshot.get_deployment_name(each) for each in silent])
+        names = join_first_names([snapshot.get_deployment_name(deployment) for deployment in silent])
         remedy = "Start the program that served them, or remove them: fleetpatch prefect deployment delete."
-        found.append(
+        findings.append(
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
         )
     elif served:
-        found.append(_build_good_finding("served", f"a live process serves {format_count(len(served), 'deployment')}"))
-    return found
+        findings.append(
+            _build_good_finding("served", f"a live process serves {format_count(len(served), 'deployment')}")
+        )
+    return findings
 
 
 def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check for dead runs that Prefect shows as Running. They use their deployment's limit and block later runs."""
-    dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
+    dead = [flow_run for flow_run in snapshot.running_runs if _is_zombie(snapshot, flow_run)]
     if not dead:
         counted = format_count(len(snapshot.running_runs), "run")
         return [_build_good_finding("running", f"{counted}, each with a live process")]
-    over = [each for each in dead if each.lease_state is RunLeaseState.ENDED]
+    over = [flow_run for flow_run in dead if flow_run.lease_state is RunLeaseState.ENDED]
     findings = []
-    if left := [each for each in dead if each.lease_state is not RunLeaseState.ENDED]:
+    if left := [flow_run for flow_run in dead if flow_run.lease_state is not RunLeaseState.ENDED]:
         text = f"{format_count(len(left), 'run', ('is', 'are'))} Running in Prefect, but without a process: "
         remedy = (
             "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
@@ -166,7 +170,7 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check for runs that start late, and for runs that Prefect cancelled because another run was active."""
-    found = []
+    findings = []
     stuck = [
         pending_run
         for pending_run in snapshot.pending_runs
@@ -174,9 +178,9 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if stuck:
         counted = format_count(len(stuck), "run", ("stays", "stay"))
-        words = f"{counted} Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
+        message = f"{counted} Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
-        found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
+        findings.append(Finding("pending", FindingLevel.BLOCK, message, remedy))
     starting = [
         pending_run
         for pending_run in snapshot.pending_runs
@@ -184,31 +188,31 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if starting:
         counted = format_count(len(starting), "run", ("waits", "wait"))
-        words = f"{counted} for a process to begin: {_join_run_names(snapshot, starting)}"
+        message = f"{counted} for a process to begin: {_join_run_names(snapshot, starting)}"
         remedy = (
             "Wait: after two minutes, the server starts a run of a schedule again. If that repeats, the worker's log "
             "says why its process does not begin."
         )
-        found.append(Finding("starting", FindingLevel.WARN, words, remedy))
+        findings.append(Finding("starting", FindingLevel.WARN, message, remedy))
     late = [
-        each
-        for each in snapshot.late_runs
-        if each.expected_start_time and snapshot.now - each.expected_start_time > MAX_LATENESS
+        late_run
+        for late_run in snapshot.late_runs
+        if late_run.expected_start_time and snapshot.now - late_run.expected_start_time > MAX_LATENESS
     ]
     if late:
-        words = f"{format_count(len(late), 'run', ('is', 'are'))} late: {_join_run_names(snapshot, late)}"
+        message = f"{format_count(len(late), 'run', ('is', 'are'))} late: {_join_run_names(snapshot, late)}"
         remedy = "Check that their worker runs and its pool has room. A late run has only the rest of its window."
-        found.append(Finding("late", FindingLevel.WARN, words, remedy))
+        findings.append(Finding("late", FindingLevel.WARN, message, remedy))
     for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
         some = list(runs)
         if len(some) > 1 or stuck:
             names = _join_run_names(snapshot, some)
             counted = format_count(len(some), "run")
-            words = f"Prefect cancelled {counted} of one deployment, because another run was active: {names}"
+            message = f"Prefect cancelled {counted} of one deployment, because another run was active: {names}"
             name = _find_deployment_name(snapshot, deployment) or deployment
             remedy = f"Look for a dead run of that deployment ({name}) that is Running or Pending, and cancel it."
-            found.append(Finding("limit", FindingLevel.WARN, words, remedy))
-    return found or [_build_good_finding("waiting", "no run stays Pending, is late or was cancelled by a limit")]
+            findings.append(Finding("limit", FindingLevel.WARN, message, remedy))
+    return findings or [_build_good_finding("waiting", "no run stays Pending, is late or was cancelled by a limit")]
 
 
 def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -218,9 +222,9 @@ def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
     last = snapshot.missed_windows[-1]
     count = len(snapshot.missed_windows)
     counted = format_count(count, "window")
-    words = f"{counted} of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    message = f"{counted} of the last days had no run; the last one of {last.configuration}: {last.reason}"
     remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
-    return [Finding("missed", FindingLevel.WARN, words, remedy)]
+    return [Finding("missed", FindingLevel.WARN, message, remedy)]
 
 
 SERVER_CHECKS: tuple[ServerCheck, ...] = (
@@ -261,7 +265,7 @@ def _is_run_due(snapshot: ServerSnapshot, schedule_status: ScheduleStatus) -> bo
 
 def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     check = f"pool {name}"
-    pool = next((each for each in snapshot.pools if each.name == name), None)
+    pool = next((work_pool for work_pool in snapshot.pools if work_pool.name == name), None)
     if pool is None:
         return Finding(
             check, FindingLevel.BLOCK, "deployments name it, and it does not exist", "`fleetpatch deploy` creates it."
@@ -274,10 +278,10 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     workers = snapshot.workers.get(name, ())
     beats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time is not None]
     if names := find_open_variables(pool.base_job_template):
-        words = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
-        return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` closes the pool's job template.")
+        message = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
+        return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` closes the pool's job template.")
     if online := _find_online_workers(snapshot, name):
-        return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")
+        return _build_good_finding(check, f"online: {join_first_names([work_pool.name for work_pool in online])}")
     last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
     remedy = (
         f"Start it as it was started before: `fleetpatch deploy --serve` in a terminal, or "
@@ -288,9 +292,9 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
 
 def _find_online_workers(snapshot: ServerSnapshot, pool: str) -> list[WorkerInfo]:
     return [
-        each
-        for each in snapshot.workers.get(pool, ())
-        if each.last_heartbeat_time is not None and snapshot.now - each.last_heartbeat_time <= MAX_WORKER_SILENCE
+        worker
+        for worker in snapshot.workers.get(pool, ())
+        if worker.last_heartbeat_time is not None and snapshot.now - worker.last_heartbeat_time <= MAX_WORKER_SILENCE
     ]
 
 
@@ -316,12 +320,15 @@ def _get_deployment_id(run: FlowRunInfo) -> str:
 
 
 def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> str:
-    return join_first_names([_describe_run(snapshot, each) for each in runs])
+    return join_first_names([_describe_run(snapshot, flow_run) for flow_run in runs])
 
 
 def _join_running_names(snapshot: ServerSnapshot, runs: Sequence[RunningFlowRun]) -> str:
     return join_first_names(
-        [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in runs]
+        [
+            f"{_describe_run(snapshot, running.run)}{f' (run {running.run_id})' if running.run_id else ''}"
+            for running in runs
+        ]
     )
 
 
@@ -332,7 +339,14 @@ def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:
 
 
 def _find_deployment_name(snapshot: ServerSnapshot, deployment_id: str | None) -> str:
-    return next((snapshot.get_deployment_name(each) for each in snapshot.deployments if each.id == deployment_id), "")
+    return next(
+        (
+            snapshot.get_deployment_name(deployment)
+            for deployment in snapshot.deployments
+            if deployment.id == deployment_id
+        ),
+        "",
+    )
 
 
 def _format_age(span: timedelta) -> str:

@@ -236,8 +236,8 @@ def _hide_secret(name: str, value: str) -> str:
 def _find_home(options: ServerOptions, environ: Mapping[str, str]) -> Path:
     if options.home is not None:
         return expand_home(options.home, CannotRun).absolute()
-    if given := environ.get(settings.HOME_VARIABLE):
-        return expand_home(Path(given), CannotRun).absolute()
+    if given_home := environ.get(settings.HOME_VARIABLE):
+        return expand_home(Path(given_home), CannotRun).absolute()
     return find_user_directory(user_data_path, CannotRun, "name Prefect's folder with --home") / "prefect"
 
 
@@ -262,9 +262,9 @@ def _set_database(options: ServerOptions, builder: _EnvironmentBuilder, home: Pa
     old, new = builder.remove(settings.LEGACY_DATABASE_URL_VARIABLE), builder.remove(settings.DATABASE_URL_VARIABLE)
     if options.database is not None:
         url, source = build_database_url(_resolve_option(options.database, "--database"), "--database"), "--database"
-    elif given := new or old:
+    elif given_value := new or old:
         name = settings.DATABASE_URL_VARIABLE if new else settings.LEGACY_DATABASE_URL_VARIABLE
-        url, source = build_database_url(given, name), "environment"
+        url, source = build_database_url(given_value, name), "environment"
     else:
         url, source = f"{SQLITE_DRIVER}:///{home / 'prefect.db'}", "worked out"
     builder.set(settings.DATABASE_URL_VARIABLE, url, "SQLite is for one machine; use PostgreSQL otherwise", source)
@@ -322,26 +322,26 @@ def _set_hosts(options: ServerOptions, builder: _EnvironmentBuilder) -> None:
 
 def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder) -> Path | None:
     """Set the password if the user gave one. Otherwise return the file of the password that the first start makes."""
-    given, source = builder.remove(settings.AUTH_VARIABLE), "environment"
+    given_login, source = builder.remove(settings.AUTH_VARIABLE), "environment"
     if options.auth is not None:
         if not options.auth.startswith(("env:", "file:")):
             raise UnsafeServerOptions(
                 "--auth is no reference: an argument must not contain a password",
                 hint="Put user:password into a file of mode 0600, and give --auth file:PATH.",
             )
-        given, source = _resolve_option(options.auth, "--auth"), "--auth"
-    if given is None or not given.strip():
+        given_login, source = _resolve_option(options.auth, "--auth"), "--auth"
+    if given_login is None or not given_login.strip():
         path = find_login_path()
         builder.plan(settings.AUTH_VARIABLE, HIDDEN_VALUE, f"{path}", "every client needs it; the first start makes it")
         return path
-    user, colon, password = given.strip().partition(":")
+    user, colon, password = given_login.strip().partition(":")
     if not user or not colon or len(password) < MIN_PASSWORD_CHARACTERS:
         raise UnsafeServerOptions(
             f"the server's password is not of the form user:password with {MIN_PASSWORD_CHARACTERS} characters or more",
             hint="Leave it out, and the first start makes one. "
             "For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
         )
-    builder.set(settings.AUTH_VARIABLE, given.strip(), "every client needs it", source)
+    builder.set(settings.AUTH_VARIABLE, given_login.strip(), "every client needs it", source)
     return None
 
 

@@ -86,11 +86,11 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         skew, version = _read_clock_and_version(client)
         now = now or datetime.now(UTC)
         deployments = tuple(_read_objects(client, "/deployments/filter", _IN_ORDER, DeploymentInfo))
-        names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
+        names = {flow_row["id"]: str(flow_row["name"]) for flow_row in _read_rows(client, "/flows/filter", {})}
         pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
         workers_path: _FilterPath = "/work_pools/{work_pool_name}/workers/filter"
         queues_path: _FilterPath = "/work_pools/{work_pool_name}/queues/filter"
-        managed_ids = {each.id for each in deployments if each.is_managed}
+        managed_ids = {flow_row.id for flow_row in deployments if flow_row.is_managed}
         return ServerSnapshot(
             now=now,
             url=str(client.api_url),
@@ -245,7 +245,7 @@ def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[Window
     except RecordsError as error:
         logger.info("our records can't be asked: %s", error.message)
         return ()
-    return tuple(each for each in claims_between if each.status is WindowStatus.MISSED)
+    return tuple(claim for claim in claims_between if claim.status is WindowStatus.MISSED)
 
 
 def _read_running_runs(

@@ -23,15 +23,15 @@ def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequence[DeploymentInfo]) -> Finding:
-    check, queues = f"queues {pool}", {each.name: each for each in snapshot.queues[pool]}
+    check, queues = f"queues {pool}", {work_queue.name: work_queue for work_queue in snapshot.queues[pool]}
     lost = [
         snapshot.get_deployment_name(deployment)
         for deployment in deployments
         if deployment.work_queue_name not in queues
     ]
     if lost:
-        words = f"their queue does not exist, so no run of them starts: {join_first_names(lost)}"
-        return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` makes it again.")
+        message = f"their queue does not exist, so no run of them starts: {join_first_names(lost)}"
+        return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` makes it again.")
     used = [queues[name] for name in sorted({str(deployment.work_queue_name) for deployment in deployments})]
     for queue in used:
         if queue.is_paused:
@@ -42,13 +42,15 @@ def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequenc
             return Finding(check, FindingLevel.BLOCK, f"{queue.name} has a limit of 0: no run in it starts", remedy)
     second = queues.get(ASSESSMENT_QUEUE)
     if second is None:
-        words = "assessments wait in the queue of the windows, which may start late behind them"
-        return Finding(check, FindingLevel.WARN, words, f"`fleetpatch deploy` makes the queue {ASSESSMENT_QUEUE}.")
-    if late := [each.name for each in used if each is not second and each.priority >= second.priority]:
-        words = f"workers take the runs of {second.name} before those of {', '.join(late)}, which has the windows"
-        return Finding(check, FindingLevel.WARN, words, "`fleetpatch deploy` puts them in order.")
+        message = "assessments wait in the queue of the windows, which may start late behind them"
+        return Finding(check, FindingLevel.WARN, message, f"`fleetpatch deploy` makes the queue {ASSESSMENT_QUEUE}.")
+    if late := [
+        work_queue.name for work_queue in used if work_queue is not second and work_queue.priority >= second.priority
+    ]:
+        message = f"workers take the runs of {second.name} before those of {', '.join(late)}, which has the windows"
+        return Finding(check, FindingLevel.WARN, message, "`fleetpatch deploy` puts them in order.")
     return Finding(check, FindingLevel.GOOD, f"in order: {', '.join(_list_in_order(used))}")
 
 
 def _list_in_order(queues: Sequence[WorkQueueInfo]) -> list[str]:
-    return [each.name for each in sorted(queues, key=lambda queue: queue.priority)]
+    return [work_queue.name for work_queue in sorted(queues, key=lambda queue: queue.priority)]

@@ -50,7 +50,7 @@ class DeploymentInfo(_PrefectInfo):
     @property
     def active_schedules(self) -> tuple[ScheduleInfo, ...]:
         """Its active schedules."""
-        return () if self.paused else tuple(each for each in self.schedules if each.active)
+        return () if self.paused else tuple(schedule for schedule in self.schedules if schedule.active)
 
 
 class CreatorInfo(_PrefectInfo):

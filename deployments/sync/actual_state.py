@@ -39,7 +39,7 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
     """
     pools, queue = _read_pool(client, pool_name)
     deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
-    ids = {f"deployment {name}": each["id"] for name, each in deployments_by_name.items()}
+    ids = {f"deployment {name}": deployment_row["id"] for name, deployment_row in deployments_by_name.items()}
     copies: dict[str, list[str]] = {}
     automations: list[Automation] = []
     for automation in read_all_pages(
@@ -54,11 +54,14 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
         ids[f"automation {name}"] = str(automation.id)
         automations.append(to_automation(automation))
     deployments = tuple(
-        to_deployment(each, name.partition("/")[0], queue) for name, each in deployments_by_name.items()
+        to_deployment(deployment_row, name.partition("/")[0], queue)
+        for name, deployment_row in deployments_by_name.items()
     )
     runs = tuple(
         read_waiting_runs(
-            client, build_fleet_tag(fleet), {each["id"]: name for name, each in deployments_by_name.items()}
+            client,
+            build_fleet_tag(fleet),
+            {deployment_row["id"]: name for name, deployment_row in deployments_by_name.items()},
         )
     )
     return DeploymentSet(
@@ -173,7 +176,10 @@ def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployme
         parameters=answer["parameters"],
         schema=answer["parameter_openapi_schema"] or {},
         schedules=tuple(
-            sorted((_to_deployment_schedule(each) for each in answer["schedules"]), key=lambda line: line.slug)
+            sorted(
+                (_to_deployment_schedule(schedule_row) for schedule_row in answer["schedules"]),
+                key=lambda line: line.slug,
+            )
         ),
         at_once=limit["limit"] if limit is not None else None,
         paused=answer["paused"],
@@ -271,18 +277,18 @@ def to_automation(answer: TheirAutomation) -> Automation:
 
 def normalize_document(document: Mapping[str, Any]) -> dict[str, object]:
     """Return a part of an automation without ids and empty values, and with sorted sets."""
-    kept: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in document.items():
         if key == "id" or value in (None, {}, []):
             continue
         if isinstance(value, Mapping):
             inner = normalize_document(value)
             if inner:
-                kept[key] = inner
+                values[key] = inner
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
-            kept[key] = sorted(value)
+            values[key] = sorted(value)
         elif isinstance(value, list):
-            kept[key] = [normalize_document(item) if isinstance(item, Mapping) else item for item in value]
+            values[key] = [normalize_document(item) if isinstance(item, Mapping) else item for item in value]
         else:
-            kept[key] = value
-    return kept
+            values[key] = value
+    return values

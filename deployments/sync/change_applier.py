@@ -95,9 +95,9 @@ class _ChangeApplier:
 
     def __init__(self, client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet) -> None:
         self._client, self._actual = client, actual
-        self._pools = {each.name: each for each in desired.pools}
-        self._deployments = {each.full_name: each for each in desired.deployments}
-        self._automations = {each.name: each for each in desired.automations}
+        self._pools = {pool.name: pool for pool in desired.pools}
+        self._deployments = {pool.full_name: pool for pool in desired.deployments}
+        self._automations = {pool.name: pool for pool in desired.automations}
         self._waiting_runs = {waiting_run.title: waiting_run for waiting_run in actual.waiting_runs}
         self._flow_ids: dict[str, UUID] = {}
 
@@ -118,7 +118,14 @@ class _ChangeApplier:
                 )
 
     def _put_deployment(self, deployment: Deployment) -> None:
-        actual = next((each for each in self._actual.deployments if each.full_name == deployment.full_name), None)
+        actual = next(
+            (
+                actual_deployment
+                for actual_deployment in self._actual.deployments
+                if actual_deployment.full_name == deployment.full_name
+            ),
+            None,
+        )
         deployment_id = self._actual.prefect_ids.get(f"deployment {deployment.full_name}")
         if actual is not None and deployment_id is not None and actual.limit and not actual.limit["own"]:
             _detach_shared_limit(self._client, UUID(deployment_id))
@@ -250,9 +257,9 @@ def _put_automation(client: SyncPrefectClient, automation: Automation, automatio
 
 def _remove_object(client: SyncPrefectClient, change: Change, actual: DeploymentSet) -> None:
     some = actual.duplicate_automations.get(change.name, ()) if change.kind == "automation" else ()
-    for known in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
+    for prefect_id in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
         with suppress(ObjectNotFound):  # the object is already deleted
             if change.kind == "deployment":
-                client.delete_deployment(UUID(known))
+                client.delete_deployment(UUID(prefect_id))
             else:
-                client.delete_automation(UUID(known))
+                client.delete_automation(UUID(prefect_id))

@@ -129,17 +129,19 @@ def _build_window_deployments(
         (patch_fleet, scheduled_request.slug, configuration.lead_minutes, window_description, scheduled_request.request)
     ]
     if stage_ahead_minutes is not None:
-        words = f"Downloads {format_duration(stage_ahead_minutes * 60)} ahead of its windows: {window_description}"
+        description = (
+            f"Downloads {format_duration(stage_ahead_minutes * 60)} ahead of its windows: {window_description}"
+        )
         kinds.append(
             (
                 stage_fleet,
                 build_stage_slug(scheduled_request.slug),
                 stage_ahead_minutes,
-                words,
+                description,
                 _shorten_staging_request(scheduled_request.request, stage_ahead_minutes),
             )
         )
-    for flow, slug, minutes, words, request in kinds:
+    for flow, slug, minutes, description, request in kinds:
         current_schedule = current_schedules.get((f"{flow.name}/{scheduled_request.slug}", slug))
         new_schedule = build_window_schedule(
             configuration, scheduled_request, now, current_schedule, slug=slug, lead=timedelta(minutes=minutes)
@@ -149,7 +151,7 @@ def _build_window_deployments(
             scheduled_request.slug,
             fleet,
             pool,
-            description="\n\n".join(word for word in (configuration.form.description, words) if word),
+            description="\n\n".join(word for word in (configuration.form.description, description) if word),
             parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
             schedules=[new_schedule] if new_schedule is not None else [],
             tags=[

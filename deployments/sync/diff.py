@@ -101,8 +101,8 @@ def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune
         deployment.full_name for deployment in actual.deployments if ours.get(deployment.full_name) == deployment
     }
     return [
-        Change(ChangeAction.CANCEL, "flow run", run.title, (why,))
-        for run, why in find_outdated_runs(desired, actual, prune=prune)
+        Change(ChangeAction.CANCEL, "flow run", run.title, (reason,))
+        for run, reason in find_outdated_runs(desired, actual, prune=prune)
         if run.deployment in unchanged_names or not (run.is_scheduled and run.state == "Scheduled")
     ]
 

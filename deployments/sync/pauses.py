@@ -26,8 +26,8 @@ def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[Deployme
         for deployment in desired.deployments
     )
     pools = tuple(_keep_pool(pool, pools_by_name.get(pool.name)) for pool in desired.pools)
-    kept = replace(desired, deployments=deployments, pools=pools)
-    return kept, tuple(_describe_pauses(desired, kept))
+    remaining_state = replace(desired, deployments=deployments, pools=pools)
+    return remaining_state, tuple(_describe_pauses(desired, remaining_state))
 
 
 def _keep_deployment(desired: Deployment, actual: Deployment | None) -> Deployment:
@@ -64,9 +64,9 @@ def _describe_pauses(desired: DeploymentSet, kept: DeploymentSet) -> Iterator[st
     for ours, theirs in zip(desired.pools, kept.pools, strict=True):
         if ours != theirs:
             yield f"work pool {theirs.name} or a queue of it"
-    for wanted, found in zip(desired.deployments, kept.deployments, strict=True):
-        if wanted.paused != found.paused:
-            yield f"deployment {found.full_name}"
-        for ours_line, theirs_line in zip(wanted.schedules, found.schedules, strict=True):
+    for desired_deployment, kept_deployment in zip(desired.deployments, kept.deployments, strict=True):
+        if desired_deployment.paused != kept_deployment.paused:
+            yield f"deployment {kept_deployment.full_name}"
+        for ours_line, theirs_line in zip(desired_deployment.schedules, kept_deployment.schedules, strict=True):
             if ours_line.active != theirs_line.active:
-                yield f"schedule {theirs_line.slug} of {found.full_name}"
+                yield f"schedule {theirs_line.slug} of {kept_deployment.full_name}"

@@ -101,7 +101,8 @@ class SyncPlan:
         """Apply the changes. Then cancel runs that Prefect's scheduler made with the old request in the meantime."""
         apply_changes(client, self.changes, self.desired, self.actual, report_change)
         names = {
-            self.actual.prefect_ids[f"deployment {each.full_name}"]: each.full_name for each in self.actual.deployments
+            self.actual.prefect_ids[f"deployment {deployment.full_name}"]: deployment.full_name
+            for deployment in self.actual.deployments
         }
         remaining = replace(
             self.actual, waiting_runs=tuple(read_waiting_runs(client, build_fleet_tag(self.fleet), names))
@@ -111,7 +112,7 @@ class SyncPlan:
 
     def find_next_windows(self, now: datetime) -> tuple[NextWindows, ...]:
         """Return the next windows of each configuration."""
-        requests = {each.full_name: _get_request(each) for each in self.desired.deployments}
+        requests = {deployment.full_name: _get_request(deployment) for deployment in self.desired.deployments}
         return find_next_windows(self.configurations, self.inventories, requests, now)
 
     def extend_dates(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> tuple[Change, ...]:
@@ -130,7 +131,7 @@ class SyncPlan:
         if change.action is not ChangeAction.UPDATE or change.kind != "deployment":
             return False
         ours, theirs = (
-            next(each for each in setup.deployments if each.full_name == change.name)
+            next(deployment for deployment in setup.deployments if deployment.full_name == change.name)
             for setup in (self.desired, self.actual)
         )
         return replace(ours, schedules=theirs.schedules) == theirs and _has_extended_dates(ours, theirs, self.now)
@@ -174,11 +175,15 @@ def build_plan(
     }
     if configurations.automatic is not None:
         inventory_paths[AUTOMATIC_NAME] = find_inventory(configurations.automatic.inventory or inventory).absolute()
-    inventories_by_path = {place: load_inventory(place) for place in set(inventory_paths.values())}
-    inventories = {name: inventories_by_path[place] for name, place in inventory_paths.items()}
+    inventories_by_path = {
+        inventory_path: load_inventory(inventory_path) for inventory_path in set(inventory_paths.values())
+    }
+    inventories = {name: inventories_by_path[inventory_path] for name, inventory_path in inventory_paths.items()}
     default_inventory = _find_default_inventory(configurations, inventory)
     actual = read_actual_state(client, fleet, pool)
-    current_schedules = {(each.full_name, line.slug): line for each in actual.deployments for line in each.schedules}
+    current_schedules = {
+        (deployment.full_name, line.slug): line for deployment in actual.deployments for line in deployment.schedules
+    }
     desired = build_desired_state(
         configurations,
         inventories,
@@ -190,14 +195,16 @@ def build_plan(
         current_schedules=current_schedules,
         refresh_flow=refresh_flow,
     )
-    known_names = {each.full_name for each in actual.deployments}
-    missing_names = {each.full_name for each in desired.deployments} - known_names
+    known_names = {deployment.full_name for deployment in actual.deployments}
+    missing_names = {deployment.full_name for deployment in desired.deployments} - known_names
     require_names_not_taken(find_foreign_deployments(client, missing_names, fleet), fleet)
-    kept: tuple[str, ...] = ()
+    kept_names: tuple[str, ...] = ()
     if not lifts_pauses:
-        desired, kept = keep_pauses(desired, actual)
+        desired, kept_names = keep_pauses(desired, actual)
     required_changes = find_changes(desired, actual, prune=prune)
-    return SyncPlan(configurations, inventories, default_inventory, desired, actual, required_changes, now, fleet, kept)
+    return SyncPlan(
+        configurations, inventories, default_inventory, desired, actual, required_changes, now, fleet, kept_names
+    )
 
 
 def require_fleet_name(fleet: str) -> str:
@@ -222,7 +229,7 @@ def require_names_not_taken(foreign: Mapping[str, Deployment], fleet_name: str) 
     Raises:
         RequestError: one of them belongs to another fleet or to a person.
     """
-    fleets = [find_fleet(each) for each in foreign.values()]
+    fleets = [find_fleet(foreign_tags) for foreign_tags in foreign.values()]
     for name, fleet in zip(foreign, fleets, strict=True):
         if fleet is None:
             raise RequestError(
@@ -245,8 +252,8 @@ def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) 
     ]:
         return False  # a person has removed or disabled a schedule
     return all(
-        mine == told or (told.is_date_list and _is_date_prefix(mine, told, now))
-        for mine, told in zip(desired.schedules, actual.schedules, strict=True)
+        mine == actual_line or (actual_line.is_date_list and _is_date_prefix(mine, actual_line, now))
+        for mine, actual_line in zip(desired.schedules, actual.schedules, strict=True)
     )
 
 
@@ -278,6 +285,6 @@ def _find_default_inventory(configurations: Configurations, inventory: Path | No
     """
     every = [configuration.inventory_path for configuration in configurations.all_configurations]
     every += [configurations.automatic.inventory] if configurations.automatic is not None else []
-    own_inventories = [each for each in every if each is not None]
+    own_inventories = [inventory_path for inventory_path in every if inventory_path is not None]
     has_no_default = inventory is None and own_inventories and len(own_inventories) == len(every)
     return (own_inventories[0] if has_no_default else find_inventory(inventory)).absolute()

@@ -61,7 +61,7 @@ def find_run_statuses(
         if not missing:
             break
         sleep(POLL_SECONDS)
-        statuses |= {each.deployment: _find_run_status(client, each) for each in missing}
+        statuses |= {deployment.deployment: _find_run_status(client, deployment) for deployment in missing}
     return statuses
 
 

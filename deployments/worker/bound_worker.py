@@ -46,9 +46,9 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
         return os.getppid() == parent
 
     async def fetch_while_parent_lives() -> list[Any]:
-        found: list[Any] = await fetch()
-        await names.rename(worker._client, found)  # noqa: SLF001 - ``client`` needs one
-        return found if has_parent() else []  # the parent may end while the server answers
+        flow_runs: list[Any] = await fetch()
+        await names.rename(worker._client, flow_runs)  # noqa: SLF001 - ``client`` needs one
+        return flow_runs if has_parent() else []  # the parent may end while the server answers
 
     async def poll_while_parent_lives() -> list[Any]:
         if has_parent():

@@ -125,25 +125,25 @@ def _has_no_name(descriptor: int) -> bool:
 
 def _iterate_entries(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield folders, links and the file itself, from the root down, as the system resolves the path."""
-    place, links = Path("/"), 0
-    yield place, place.lstat()
+    current_path, links = Path("/"), 0
+    yield current_path, current_path.lstat()
     names = list(reversed(path.absolute().parts[1:]))
     while names:
         name = names.pop()
         if name == "..":
-            place = place.parent  # no part of it is a link
+            current_path = current_path.parent  # no part of it is a link
             continue
-        entry = place / name
+        entry = current_path / name
         status = entry.lstat()
         yield entry, status
         if not stat.S_ISLNK(status.st_mode):
-            place = entry
+            current_path = entry
             continue
         links += 1
         if links > _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = entry.readlink()
-        place = Path("/") if target.is_absolute() else place
+        current_path = Path("/") if target.is_absolute() else current_path
         names += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 

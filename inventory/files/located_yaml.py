@@ -86,11 +86,11 @@ def _is_depth_allowed(text: str) -> bool:
 def _describe_syntax_error(path: Path, error: yaml.YAMLError) -> tuple[SourceLocation, str, str]:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
-    what = ", ".join(parts) or type(error).__name__
-    if "alias" in what:  # an alias name may be a password that begins with *: do not show it
-        what = "an alias (*) that no anchor (&) stands for"
+    description = ", ".join(parts) or type(error).__name__
+    if "alias" in description:  # an alias name may be a password that begins with *: do not show it
+        description = "an alias (*) that no anchor (&) stands for"
     hint = "Mind the indentation (no tabs), and quote values that begin with one of * & ! { [ @ ` or hold ': '."
-    return SourceLocation(path, mark.line + 1 if mark else None), f"this is no valid YAML: {what}", hint
+    return SourceLocation(path, mark.line + 1 if mark else None), f"this is no valid YAML: {description}", hint
 
 
 class _LocatedDataBuilder:
@@ -187,7 +187,7 @@ class _LocatedDataBuilder:
     def _build_merged_map(self, node: yaml.Node, path: KeyPath) -> Mapping[str, object]:
         """Return the merged map of ``<<``. A merged value keeps the place where it is written."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        found: dict[str, object] = {}
+        merged: dict[str, object] = {}
         for source in sources:
             data = (
                 self.build_value(source, path, self.locations[path]) if isinstance(source, yaml.MappingNode) else None
@@ -197,5 +197,5 @@ class _LocatedDataBuilder:
                     self._locate(node, path), "<< takes a map, or a list of maps", "Give it an alias (*x)."
                 )
                 continue
-            found = {**data, **found}
-        return found
+            merged = {**data, **merged}
+        return merged

@@ -100,9 +100,9 @@ def find_named_or_default_path(
     folders = [find_working_directory()]
     with suppress(InventoryError):  # a user without a home directory has no configuration folder
         folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, remedy))
-    for place in (folder / name for folder in folders for name in default_names):
-        if place.exists():
-            return place
+    for candidate in (folder / name for folder in folders for name in default_names):
+        if candidate.exists():
+            return candidate
     raise build_missing_error(folders)
 
 

@@ -40,9 +40,13 @@ class LocatedData:
         """Return the place of a path in ``data``. Return the nearest enclosing place if the path has none."""
         full = (*self.base_path, *path)
         for length in range(len(full), -1, -1):
-            if (place := self.locations.get(full[:length])) is not None:
-                rest = ".".join(str(part) for part in full[length:])
-                return SourceLocation(place.file, place.line, ".".join(part for part in (place.key, rest) if part))
+            if (source_location := self.locations.get(full[:length])) is not None:
+                key = ".".join(str(part) for part in full[length:])
+                return SourceLocation(
+                    source_location.file,
+                    source_location.line,
+                    ".".join(part for part in (source_location.key, key) if part),
+                )
         raise KeyError(full)
 
     def get_child(self, key: str | int) -> "LocatedData":
@@ -64,7 +68,7 @@ class ProblemCollector:
             error = InventoryError(
                 _truncate(message, 1000), file=location.file, line=location.line, key=key, hint=_truncate(hint, 1500)
             )
-            if all(error.message != known.message for known in self._problems):
+            if all(error.message != problem.message for problem in self._problems):
                 self._problems.append(error)
 
     def extend(self, others: "ProblemCollector") -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 def _read_table(text: str) -> Mapping[str, str]:
     """Return what each name says."""
-    return {name: said.strip() for name, _, said in (row.partition(" ") for row in text.strip().splitlines())}
+    return {name: meaning.strip() for name, _, meaning in (row.partition(" ") for row in text.strip().splitlines())}
 
 
 SETTINGS_VARIABLE: Final = "FLEETPATCH_SETTINGS"

@@ -113,7 +113,7 @@ def apply_settings_file(environ: MutableMapping[str, str]) -> None:
     """
     file = read_settings_file(environ)
     if file is not None:
-        environ.update({name: each.value for name, each in file.settings.items() if not environ.get(name)})
+        environ.update({name: setting.value for name, setting in file.settings.items() if not environ.get(name)})
         environ[SETTINGS_VARIABLE] = str(file.path)  # for the processes that this one starts
 
 

@@ -37,15 +37,15 @@ def read_inventory_file(
         problems: collects problems. They do not quote a file that is not an inventory, because it may contain secrets.
         must_be_regular: whether it must be a regular file, because the user did not name it.
     """
-    what, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
+    fault, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
     if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_script(path):
         text = read_text_file(path, problems, must_be_regular=must_be_regular)
         if text is None:
             return InventoryFragment()
         if text.startswith("$ANSIBLE_VAULT"):
-            what, hint = "this file is vaulted as a whole", "Keep the inventory in plain text."
+            fault, hint = "this file is vaulted as a whole", "Keep the inventory in plain text."
         elif path.suffix == ".toml":
-            what, hint = "this is TOML, which fleetpatch does not read", DYNAMIC_INVENTORY_HINT
+            fault, hint = "this is TOML, which fleetpatch does not read", DYNAMIC_INVENTORY_HINT
         elif path.suffix == ".csv":
             return parse_fleet_csv(path, text, problems)
         elif path.suffix in YAML_SUFFIXES or (path.suffix not in INI_SUFFIXES and _looks_like_yaml(path, text)):
@@ -53,8 +53,8 @@ def read_inventory_file(
         elif not is_unlike_ini(text):
             return AnsibleFile(path, text)
         else:
-            what, hint = "this is no inventory", _FORMATS_HINT
-    problems.add(SourceLocation(path), what, hint)
+            fault, hint = "this is no inventory", _FORMATS_HINT
+    problems.add(SourceLocation(path), fault, hint)
     return InventoryFragment()
 
 
@@ -86,8 +86,10 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
     located = parse_yaml(path, text, noted, ansible=True)
     data = located.data if located else None
     if isinstance(data, dict) and ("plugin" in data or "_meta" in data):
-        what = "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"
-        problems.add(SourceLocation(path), f"this is {what}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
+        content = (
+            "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"
+        )
+        problems.add(SourceLocation(path), f"this is {content}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
         return InventoryFragment()
     if located and isinstance(data, dict) and looks_like_yaml_inventory(data) and not _has_fleet_keys(data):
         problems.extend(noted)

@@ -37,18 +37,18 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
         folder: the directory.
         problems: collects all problems.
     """
-    found: dict[Path, InventoryFragment | AnsibleFile] = {}
+    fragments: dict[Path, InventoryFragment | AnsibleFile] = {}
     others: list[Path] = []
     for item in _list_candidates(folder, problems):
         if item.is_dir() or not (item.suffix in _INVENTORY_SUFFIXES or item.name in _INVENTORY_FILE_NAMES):
             others.append(item)
         else:
-            found[item] = read_inventory_file(item, problems, must_be_regular=True)
+            fragments[item] = read_inventory_file(item, problems, must_be_regular=True)
     unrecognized = _UnrecognizedFiles(problems)
-    if any(isinstance(each, AnsibleFile) for each in found.values()) or (
-        not found and unrecognized.has_ansible_inventory(others)
+    if any(isinstance(fragment, AnsibleFile) for fragment in fragments.values()) or (
+        not fragments and unrecognized.has_ansible_inventory(others)
     ):
-        found |= unrecognized.read_ansible_files(others, 0)
+        fragments |= unrecognized.read_ansible_files(others, 0)
         if (folder / "vars_plugins").is_dir():
             problems.add(
                 SourceLocation(folder / "vars_plugins"),
@@ -57,7 +57,7 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
             )
     else:
         unrecognized.report_skipped_files(others)
-    return [found[path] for path in sorted(found)]
+    return [fragments[path] for path in sorted(fragments)]
 
 
 class _UnrecognizedFiles:
@@ -73,7 +73,7 @@ class _UnrecognizedFiles:
 
     def read_ansible_files(self, items: list[Path], depth: int) -> dict[Path, InventoryFragment | AnsibleFile]:
         """Read the files that Ansible reads, in subdirectories as well."""
-        found: dict[Path, InventoryFragment | AnsibleFile] = {}
+        fragments: dict[Path, InventoryFragment | AnsibleFile] = {}
         for item in items:
             if self._bytes_read > MAX_TOTAL_BYTES or depth > MAX_DIRECTORY_DEPTH:
                 hint = "Give a directory that holds nothing but inventories."
@@ -83,25 +83,25 @@ class _UnrecognizedFiles:
                 break
             if item.is_dir():
                 if item.name != "vars_plugins":
-                    found |= self.read_ansible_files(list(_list_candidates(item, self._problems)), depth + 1)
+                    fragments |= self.read_ansible_files(list(_list_candidates(item, self._problems)), depth + 1)
             elif (source := self._read_if_ansible(item)) is not None:
                 self._report_skipped_cfg(source)
-                found[item] = source
+                fragments[item] = source
             elif is_script(item) or item.suffix == ".toml":
-                what = "Ansible takes this for an inventory, and fleetpatch can't read it"
+                fault = "Ansible takes this for an inventory, and fleetpatch can't read it"
                 self._problems.add(
-                    SourceLocation(item), what, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory."
+                    SourceLocation(item), fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory."
                 )
             else:
                 logger.warning("%s is no inventory by its content, and is not read", item)
-        return found
+        return fragments
 
     def report_skipped_files(self, items: list[Path]) -> None:
         """Report the skipped files of a directory without Ansible files."""
         for item in items:
             if is_script(item):
-                what = "this is a program, and fleetpatch runs no dynamic inventories"
-                self._problems.add(SourceLocation(item), what, DYNAMIC_INVENTORY_HINT)
+                fault = "this is a program, and fleetpatch runs no dynamic inventories"
+                self._problems.add(SourceLocation(item), fault, DYNAMIC_INVENTORY_HINT)
             elif item.suffix == ".cfg" and (source := self._read_if_ansible(item)) is not None:
                 self._report_skipped_cfg(source)
             elif not item.is_dir() and item.suffix not in _SILENTLY_IGNORED_SUFFIXES:
@@ -109,8 +109,10 @@ class _UnrecognizedFiles:
 
     def _report_skipped_cfg(self, source: AnsibleFile) -> None:
         if source.path.suffix == ".cfg":
-            what = "this looks like an inventory, but Ansible leaves .cfg out of directories"
-            self._problems.add(SourceLocation(source.path), what, "Rename it to .ini, or move it out of the directory.")
+            fault = "this looks like an inventory, but Ansible leaves .cfg out of directories"
+            self._problems.add(
+                SourceLocation(source.path), fault, "Rename it to .ini, or move it out of the directory."
+            )
 
     def _read_if_ansible(self, path: Path) -> AnsibleFile | None:
         try:  # files in /proc have size 0: skip empty files

@@ -51,9 +51,9 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
         return InventoryFragment()
     (header_line, header), *body = rows
     columns = _check_header(SourceLocation(path, header_line), header, problems)
-    found = [_parse_row(SourceLocation(path, number), columns, cells, problems) for number, cells in body if columns]
+    entries = [_parse_row(SourceLocation(path, number), columns, cells, problems) for number, cells in body if columns]
     drafts = []
-    for single in expand_machine_entries((row for row in found if row), problems):
+    for single in expand_machine_entries((row for row in entries if row), problems):
         entry = validate_mapping(MachineEntry, single, problems)
         if entry is not None and entry.name != _NO_NAME:
             drafts.append(build_machine_draft(single, [], entry))
@@ -70,12 +70,12 @@ def _find_delimiter(text: str) -> tuple[str, str]:
 
 def _check_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> list[str]:
     """Return the columns to read, with "" for one that has a fault. Return none if this is a file of another kind."""
-    known = [column for column in header if column in COLUMNS or column.startswith(_TAG_COLUMN_PREFIX)]
+    known_columns = [column for column in header if column in COLUMNS or column.startswith(_TAG_COLUMN_PREFIX)]
     if "name" not in header:
         problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
-        if len(known) < _MIN_KNOWN_COLUMNS:
+        if len(known_columns) < _MIN_KNOWN_COLUMNS:
             # Do not quote a file of another kind: it may contain secrets.
-            header, known = [column for column in header if did_you_mean(column, COLUMNS)], []
+            header, known_columns = [column for column in header if did_you_mean(column, COLUMNS)], []
     columns = []
     for index, column in enumerate(header):
         spot = SourceLocation(place.file, place.line, column or f"column {index + 1}")
@@ -89,7 +89,7 @@ def _check_header(place: SourceLocation, header: list[str], problems: ProblemCol
         else:
             is_faulty = False
         columns.append("" if is_faulty else column)
-    return columns if known else []
+    return columns if known_columns else []
 
 
 def _parse_row(

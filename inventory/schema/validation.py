@@ -96,7 +96,7 @@ def describe_unknown_key(key: str, known: list[str]) -> tuple[str, str]:
 
 
 def _describe_error(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, str]:
-    kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+    kind, given_value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "inventory":  # an error from build_validation_error()
         return str(context["message"]), str(context["hint"])
     if kind == "extra_forbidden":
@@ -104,13 +104,13 @@ def _describe_error(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, 
     if kind == "missing":
         return f"{detail['loc'][-1]!r} is missing", f"Add `{detail['loc'][-1]}:`."
     if kind in {"enum", "literal_error"}:
-        return _describe_invalid_choice(given, str(context["expected"]))
+        return _describe_invalid_choice(given_value, str(context["expected"]))
     if kind in _LENGTH_ERRORS:
         message, hint = _LENGTH_ERRORS[kind]
         return message, hint.format(**context)
     if kind == "string_pattern_mismatch" and "notify" in detail["loc"]:
         kind = "no_reference"
-    shown = _render_value(given) if _SECRET_KEYS.isdisjoint(detail["loc"]) else describe_type(given)
+    shown = _render_value(given_value) if _SECRET_KEYS.isdisjoint(detail["loc"]) else describe_type(given_value)
     return _describe_wrong_value(kind, shown, context, detail["msg"])
 
 
@@ -122,8 +122,8 @@ def _describe_wrong_value(kind: str, shown: str, context: dict[str, object], def
         return f"{shown} is out of range", f"Give {_BOUND_PHRASES[kind]} {next(iter(context.values()))}."
     if kind == "value_error":  # the model's own message names the key
         return default_message.removeprefix("Value error, "), "Correct it."
-    if (wanted := _TYPE_NAMES.get(kind.partition("_")[0])) is not None:
-        return f"{shown} is not {wanted}", f"Give {wanted}."
+    if (type_name := _TYPE_NAMES.get(kind.partition("_")[0])) is not None:
+        return f"{shown} is not {type_name}", f"Give {type_name}."
     return f"{shown}: {default_message}", "Correct the value."
 
 

@@ -64,8 +64,8 @@ def validate_address(value: str) -> str:
 
 def render_without_login(value: str) -> str:
     """Return a value for a message. If it is a URL, remove its login, which may contain a password."""
-    _, at, rest = value.rpartition("@")
-    return repr(f"***@{rest}"[:200] if at else value[:200])
+    _, at, host = value.rpartition("@")
+    return repr(f"***@{host}"[:200] if at else value[:200])
 
 
 def _build_address_hint(value: str) -> str:

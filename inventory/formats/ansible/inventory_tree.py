@@ -130,7 +130,7 @@ class InventoryTree:
     def check_groups(self, problems: ProblemCollector) -> None:
         """Report groups that contain themselves, and invalid uses of Ansible's groups `all` and `ungrouped`."""
         for group in self.groups.values():
-            for child, place in group.children.items():
+            for child, source_location in group.children.items():
                 if (
                     child == ALL_GROUP
                     or (child == UNGROUPED_GROUP and group.name != ALL_GROUP)
@@ -138,7 +138,7 @@ class InventoryTree:
                 ):
                     name = UNGROUPED_GROUP if group.name == UNGROUPED_GROUP else child
                     hint = "`all` holds every group, `ungrouped` is in no other group and holds none."
-                    problems.add(place, f"the group {name!r} can't stand here", hint)
+                    problems.add(source_location, f"the group {name!r} can't stand here", hint)
         self._check_group_cycles(problems)
         among = {host for group in self.groups.values() if group.name != ALL_GROUP for host in group.hosts}
         for name, host in self.hosts.items():
@@ -154,8 +154,8 @@ class InventoryTree:
             except graphlib.CycleError as error:
                 below, above = error.args[1][:2]  # graphlib: each group is contained in the next one
                 message = f"the group {below!r} contains itself, by way of {above!r}"
-                place = self.groups[above].children.get(below) or self.groups[above].place
-                problems.add(place, message, "Take one of the two out of the other's children.")
+                source_location = self.groups[above].children.get(below) or self.groups[above].place
+                problems.add(source_location, message, "Take one of the two out of the other's children.")
                 graph.update((name, set()) for name in error.args[1])
             else:
                 return

@@ -44,14 +44,16 @@ class VariablePrecedence:
 
     def find_groups(self, host: str) -> list[str]:
         """Return all groups of a host except `all`, the weakest first."""
-        found: set[str] = set()
+        group_names: set[str] = set()
         for name in self._groups_by_host.get(host, ()):
-            found |= {name, *self._ancestors[name]}
-        found -= {ALL_GROUP}
-        if found - {UNGROUPED_GROUP}:
-            found -= {UNGROUPED_GROUP}
+            group_names |= {name, *self._ancestors[name]}
+        group_names -= {ALL_GROUP}
+        if group_names - {UNGROUPED_GROUP}:
+            group_names -= {UNGROUPED_GROUP}
         groups = self._tree.groups
-        return sorted(found or {UNGROUPED_GROUP}, key=lambda name: (self._depths[name], groups[name].priority, name))
+        return sorted(
+            group_names or {UNGROUPED_GROUP}, key=lambda name: (self._depths[name], groups[name].priority, name)
+        )
 
     def resolve_variables(self, host: str) -> Variables:
         """Return the variables of a host. Each value is from its strongest source."""

@@ -75,8 +75,8 @@ def parse_secret_reference(value: LocatedData, variable: str, replacement_variab
     text = value.data.strip().strip("\"'") if isinstance(value.data, str) else ""
     match = _ENV_LOOKUP_TEMPLATE.fullmatch(text)
     if match is None:
-        what = "is a template that fleetpatch does not evaluate" if "{{" in text else "holds a password"
-        raise UnreadableValue(f"{variable} {what}", _build_secret_hint(replacement_variable))
+        fault = "is a template that fleetpatch does not evaluate" if "{{" in text else "holds a password"
+        raise UnreadableValue(f"{variable} {fault}", _build_secret_hint(replacement_variable))
     return f"env:{match[3]}"
 
 

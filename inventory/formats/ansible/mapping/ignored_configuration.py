@@ -127,12 +127,14 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
     for (section, key), value in _find_relevant_settings(settings):
         instead = _VARIABLES_BY_SETTING[section, key]
         asked = ((name, own) for name, own in hosts.items() if _is_setting_relevant(key, own))
-        without = next((name for name, own in asked if not any(each in own for each in instead)), None)
+        without = next((name for name, own in asked if not any(line_text in own for line_text in instead)), None)
         if without is not None:
-            line = next((n for n, each in enumerate(text.splitlines(), 1) if each.strip().startswith(key)), None)
+            line = next(
+                (n for n, line_text in enumerate(text.splitlines(), 1) if line_text.strip().startswith(key)), None
+            )
             hint = f"Write it as {instead[0]} under group_vars/all." if instead else _REMOVE_HINT
-            what = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {without!r} says it"
-            problems.add(SourceLocation(path, line, f"{section}.{key}"), what, hint)
+            message = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {without!r} says it"
+            problems.add(SourceLocation(path, line, f"{section}.{key}"), message, hint)
 
 
 def _is_setting_relevant(key: str, own: Variables) -> bool:

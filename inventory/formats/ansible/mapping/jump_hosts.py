@@ -56,12 +56,12 @@ class JumpHostResolver:
                 self._problems.add(place, f"{variable}: {error}", _JUMP_HOST_HINT)
                 continue
             routes.update((way, variable) for way in parsed.jump_routes)
-            for words in parsed.destination_overrides:
+            for override in parsed.destination_overrides:
                 hint = "Give address, port and user as ansible_host, ansible_port and ansible_user."
-                self._problems.add(place, f"{variable}: {words} leads to another place than the variables", hint)
+                self._problems.add(place, f"{variable}: {override} leads to another place than the variables", hint)
             if parsed.unused:
-                words = ", ".join(parsed.unused)
-                unused.append((variable, f"has arguments that fleetpatch does not use: {words[:200]}"))
+                override = ", ".join(parsed.unused)
+                unused.append((variable, f"has arguments that fleetpatch does not use: {override[:200]}"))
         if builder.read_value("fleetpatch_jump") is None:
             self._set_jump(builder, routes, connection)
         return unused
@@ -88,10 +88,10 @@ class JumpHostResolver:
 
     @cached_property
     def _names_by_address(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        names_by_address: dict[str, list[str]] = {}
         for name, reach in self._endpoints.items():
-            found.setdefault(reach.address, []).append(name)
-        return found
+            names_by_address.setdefault(reach.address, []).append(name)
+        return names_by_address
 
     def _find_machine_name(self, spec: JumpHostSpec, place: SourceLocation) -> str:
         """Return the machine name of a jump host. Check that its connection settings are the same."""
@@ -124,10 +124,10 @@ class JumpHostResolver:
 
 def _build_endpoint(name: str, variables: Variables) -> _SshEndpoint:
     builder = MachineEntryBuilder(name, SourceLocation(Path()), variables, ProblemCollector())
-    given = (builder.read_text("ansible_connection") or "ssh").rpartition(".")[2]
-    options = CONNECTION_VARIABLES[CONNECTION_TYPES.get(given, "ssh")]
-    found: dict[str, str | None] = {}
+    connection = (builder.read_text("ansible_connection") or "ssh").rpartition(".")[2]
+    options = CONNECTION_VARIABLES[CONNECTION_TYPES.get(connection, "ssh")]
+    endpoint: dict[str, str | None] = {}
     for key in ("address", "port", "user"):
         last = builder.find_last_variable((*options[key], f"fleetpatch_{key}"))
-        found[key] = str(builder.read_value(last)) if last else None
-    return _SshEndpoint(canonicalize_address(found["address"] or name), found["port"] or "22", found["user"])
+        endpoint[key] = str(builder.read_value(last)) if last else None
+    return _SshEndpoint(canonicalize_address(endpoint["address"] or name), endpoint["port"] or "22", endpoint["user"])

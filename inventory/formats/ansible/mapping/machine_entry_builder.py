@@ -79,5 +79,5 @@ class MachineEntryBuilder:
         """Set one tag."""
         text = self.read_text(variable)
         if text is not None:
-            known = self.data.get("tags")
-            self.set_key("tags", {**(known if isinstance(known, dict) else {}), name: text}, place)
+            tags = self.data.get("tags")
+            self.set_key("tags", {**(tags if isinstance(tags, dict) else {}), name: text}, place)

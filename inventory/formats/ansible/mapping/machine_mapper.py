@@ -55,8 +55,8 @@ class MachineMapper:
         self._set_login(builder, connection)
         set_winrm(builder, connection, self._problems)
         unused = self._jump_host_resolver.set_jump_hosts(builder, connection)
-        for variable, what in unused:
-            self._warn_once(variable, builder.variables[variable].locate(), what)
+        for variable, meaning in unused:
+            self._warn_once(variable, builder.variables[variable].locate(), meaning)
         for variable, value in builder.variables.items():
             if variable.startswith(VARIABLE_PREFIX):
                 self._set_from_fleetpatch_variable(builder, variable, value)
@@ -74,10 +74,12 @@ class MachineMapper:
         kind = "ssh"
         if text is not None:
             collection, _, short = text.rpartition(".")
-            found = CONNECTION_TYPES.get(short) if collection in CONNECTION_COLLECTIONS else None
+            connection_type = CONNECTION_TYPES.get(short) if collection in CONNECTION_COLLECTIONS else None
             hint = "fleetpatch knows ssh, paramiko, local, winrm and psrp. Set fleetpatch_transport."
-            builder.set_choice("ansible_connection", "transport", TRANSPORT_BY_CONNECTION.get(found or ""), text, hint)
-            kind = found or kind
+            builder.set_choice(
+                "ansible_connection", "transport", TRANSPORT_BY_CONNECTION.get(connection_type or ""), text, hint
+            )
+            kind = connection_type or kind
             if TRANSPORT_BY_CONNECTION[kind] == "winrm":
                 builder.set_key("os", "windows", builder.variables["ansible_connection"].locate())
         if builder.read_text("ansible_shell_type") in {"powershell", "cmd"}:
@@ -126,8 +128,8 @@ class MachineMapper:
                 _keep_unchanged if key not in _NESTED_KEYS else lambda data: parse_structure(data, variable),
             )
         else:
-            known = [f"{VARIABLE_PREFIX}{name}" for name in (*MACHINE_KEYS, "tag_NAME")]
-            hint = f"{did_you_mean(variable, known)}Known are {', '.join(known)}."
+            variable_names = [f"{VARIABLE_PREFIX}{name}" for name in (*MACHINE_KEYS, "tag_NAME")]
+            hint = f"{did_you_mean(variable, variable_names)}Known are {', '.join(variable_names)}."
             self._problems.add(value.locate(), f"unknown variable {variable[:80]!r}", hint)
 
     def _check_vaulted_file(self, builder: MachineEntryBuilder, value: LocatedData) -> None:

@@ -54,11 +54,11 @@ def parse_ssh_arguments(text: str) -> SshArguments:
     destination_overrides: list[str] = []
     unused: list[str] = []
     for flag, value in _parse_flags(_split_words(text)):
-        name, given = _parse_option(value) if flag == "o" else ("", value)
+        name, option_value = _parse_option(value) if flag == "o" else ("", value)
         if flag == "J" or name == "proxyjump":
-            jump_routes.append(_parse_jump_list(given))
+            jump_routes.append(_parse_jump_list(option_value))
         elif name == "proxycommand":
-            jump_routes.append(_parse_proxy_command(given))
+            jump_routes.append(_parse_proxy_command(option_value))
         elif name in _DESTINATION_OPTIONS:
             destination_overrides.append(f"-o {name}")
         elif flag in _DESTINATION_FLAGS or not flag:
@@ -70,8 +70,8 @@ def parse_ssh_arguments(text: str) -> SshArguments:
 
 def _parse_option(text: str) -> tuple[str, str]:
     """Return the lower-case name and the value of an ``-o`` option."""
-    name, _, given = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
-    return name.lower(), given
+    name, _, option_value = re.sub(r"^\s*(\w+)(\s*=\s*|\s+)", r"\1=", text).partition("=")
+    return name.lower(), option_value
 
 
 def _split_words(text: str) -> list[str]:
@@ -83,19 +83,19 @@ def _split_words(text: str) -> list[str]:
 
 def _parse_flags(words: list[str]) -> list[tuple[str, str]]:
     """Pair options with their values. A word that is not an option has the flag ""."""
-    found: list[tuple[str, str]] = []
+    flags: list[tuple[str, str]] = []
     ahead = list(reversed(words))
     while ahead:
         word = ahead.pop()
         if not word.startswith("-") or len(word) < 2:
-            found.append(("", word))
+            flags.append(("", word))
             continue
         for position, flag in enumerate(word[1:], start=2):
             if flag in _FLAGS_WITH_VALUE:
-                found.append((flag, word[position:] or (ahead.pop() if ahead else "")))
+                flags.append((flag, word[position:] or (ahead.pop() if ahead else "")))
                 break
-            found.append((flag, ""))
-    return found
+            flags.append((flag, ""))
+    return flags
 
 
 def _parse_jump_list(text: str) -> tuple[JumpHostSpec, ...]:
@@ -112,28 +112,32 @@ def _parse_jump_host(text: str) -> JumpHostSpec:
 
 def _parse_proxy_command(text: str) -> tuple[JumpHostSpec, ...]:
     """Parse ``ssh -W %h:%p [-q] [-p PORT] [-l USER] [-J ...] [user@]host``, in any order."""
-    words = _split_words(text)
+    parts = _split_words(text)
     if text.strip().lower() == "none":
         return ()
-    if not words or words[0].rpartition("/")[2] != "ssh":
+    if not parts or parts[0].rpartition("/")[2] != "ssh":
         raise UnsupportedProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
-    options = _parse_flags(words[1:])
+    options = _parse_flags(parts[1:])
     hosts = [value for flag, value in options if not flag]
-    given = {flag: value for flag, value in options if flag in {"W", "p", "l", "J"}}
+    values_by_flag = {flag: value for flag, value in options if flag in {"W", "p", "l", "J"}}
     for flag, value in options:
         moves = flag == "o" and (
             _parse_option(value)[0] in _DESTINATION_OPTIONS or _parse_option(value)[0].startswith("proxy")
         )
-        if moves or (flag and flag not in {*given, "o", *_HARMLESS_FLAGS}):
-            what = f"-o {_parse_option(value)[0]}" if moves else f"-{flag}"
-            raise UnsupportedProxy(f"this ProxyCommand uses {what}, which a jump host can't be told here")
-    if given.get("W") not in _FORWARD_TARGETS or len(hosts) != 1 or not _PORT_PATTERN.fullmatch(given.get("p", "1")):
+        if moves or (flag and flag not in {*values_by_flag, "o", *_HARMLESS_FLAGS}):
+            option_text = f"-o {_parse_option(value)[0]}" if moves else f"-{flag}"
+            raise UnsupportedProxy(f"this ProxyCommand uses {option_text}, which a jump host can't be told here")
+    if (
+        values_by_flag.get("W") not in _FORWARD_TARGETS
+        or len(hosts) != 1
+        or not _PORT_PATTERN.fullmatch(values_by_flag.get("p", "1"))
+    ):
         raise UnsupportedProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
-    before = _parse_jump_list(given["J"]) if "J" in given else ()
+    before = _parse_jump_list(values_by_flag["J"]) if "J" in values_by_flag else ()
     last = _parse_jump_host(hosts[0])
-    users = {last.user, given.get("l")} - {None}
-    ports = {str(last.port) if last.port else None, given.get("p")} - {None}
+    users = {last.user, values_by_flag.get("l")} - {None}
+    ports = {str(last.port) if last.port else None, values_by_flag.get("p")} - {None}
     if len(users) > 1 or len(ports) > 1:
         raise UnsupportedProxy("this ProxyCommand names two users, or two ports")
-    port = last.port or (int(given["p"]) if "p" in given else None)
-    return (*before, JumpHostSpec(last.host, last.user or given.get("l"), port))
+    port = last.port or (int(values_by_flag["p"]) if "p" in values_by_flag else None)
+    return (*before, JumpHostSpec(last.host, last.user or values_by_flag.get("l"), port))

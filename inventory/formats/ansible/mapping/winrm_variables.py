@@ -61,25 +61,29 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
     variables = WINRM_VARIABLES.get(connection)
     if variables is None:
         return
-    said = {key: builder.read_text(name) for key, names in variables.items() if (name := _find(builder, names))}
+    values = {key: builder.read_text(name) for key, names in variables.items() if (name := _find(builder, names))}
     plain = ("path", "ca_file", "client_certificate", "kerberos_hostname")
-    settings: dict[str, object] = {key: value for key in plain if (value := said.get(key))}
-    _set_scheme(settings, said.get("scheme"), builder)
-    place = builder.locations[()]
-    if (how := said.get("authentication")) is not None:
+    settings: dict[str, object] = {key: value for key in plain if (value := values.get(key))}
+    _set_scheme(settings, values.get("scheme"), builder)
+    source_location = builder.locations[()]
+    if (how := values.get("authentication")) is not None:
         name = _find(builder, variables["authentication"]) or ""
-        place = builder.variables[name].locate()
-        first = next((known for part in how.split(",") if (known := _AUTHENTICATIONS.get(part.strip()))), None)
+        source_location = builder.variables[name].locate()
+        first = next(
+            (authentication for part in how.split(",") if (authentication := _AUTHENTICATIONS.get(part.strip()))), None
+        )
         if first is None:
-            problems.add(place, f"{name} is {how[:80]!r}, which fleetpatch does not know", "Set fleetpatch_winrm.")
+            problems.add(
+                source_location, f"{name} is {how[:80]!r}, which fleetpatch does not know", "Set fleetpatch_winrm."
+            )
         else:
             settings["authentication"] = _choose_certificate(first, settings)
     if OWN_VARIABLE not in builder.variables:
-        _report_unsafe(builder, variables, said, problems)
-    if key := said.get("key"):
+        _report_unsafe(builder, variables, values, problems)
+    if key := values.get("key"):
         builder.set_key("credential", f"key:{key}", builder.locations[()])
     if settings:
-        builder.set_key("winrm", settings, place)
+        builder.set_key("winrm", settings, source_location)
 
 
 def _find(builder: MachineEntryBuilder, names: tuple[str, ...]) -> str | None:

@@ -65,19 +65,21 @@ class _IniParser:
 
     def parse(self, text: str) -> None:
         for number, raw in enumerate(text.splitlines(), start=1):
-            line, place = raw.strip(), SourceLocation(self._path, number)
+            line, source_location = raw.strip(), SourceLocation(self._path, number)
             if not line or line.startswith(("#", ";")):
                 continue
             if len(line) > _MAX_LINE_LENGTH:
-                self._problems.add(place, f"this line is longer than {_MAX_LINE_LENGTH:,} characters", "Split it.")
+                self._problems.add(
+                    source_location, f"this line is longer than {_MAX_LINE_LENGTH:,} characters", "Split it."
+                )
             elif line.startswith("[") and not _is_bracketed_host(line):
-                self._parse_section_heading(line, place)
+                self._parse_section_heading(line, source_location)
             elif self._current_group:
-                self._parse_section_line(self._current_group, line, place)
-        for name, place in self._referenced_groups.items():
+                self._parse_section_line(self._current_group, line, source_location)
+        for name, source_location in self._referenced_groups.items():
             if name not in self._declared_groups:
                 hint = f"Add a section [{name}] to this file, or correct the name."
-                self._problems.add(place, f"the group {name!r} is not declared", hint)
+                self._problems.add(source_location, f"the group {name!r} is not declared", hint)
 
     def _parse_section_heading(self, line: str, place: SourceLocation) -> None:
         self._current_group = None
@@ -118,12 +120,12 @@ class _IniParser:
 
     def _parse_host_line(self, group: Group, line: str, place: SourceLocation) -> None:
         try:
-            words = shlex.split(line, comments=True) if _QUOTING_CHARACTERS & set(line) else _BLANKS_PATTERN.split(line)
+            parts = shlex.split(line, comments=True) if _QUOTING_CHARACTERS & set(line) else _BLANKS_PATTERN.split(line)
         except ValueError as error:
             self._problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
             return
-        names = self._tree.add_hosts(group, words[0] if words else "", place, self._problems)
-        for pair in words[1:]:
+        names = self._tree.add_hosts(group, parts[0] if parts else "", place, self._problems)
+        for pair in parts[1:]:
             key, equals, value = pair.partition("=")
             if not equals or not key:
                 # Do not show the word. It may be the second half of a password that contains a blank.

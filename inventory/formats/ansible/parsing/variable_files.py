@@ -32,14 +32,14 @@ def read_variable_files(directory: Path, names: Iterable[str], problems: Problem
     if not directory.is_dir():
         return {}
     there = set(_list_entries(directory, problems))
-    found: dict[str, Variables] = {}
+    variables_by_name: dict[str, Variables] = {}
     for name in names:
         variables: Variables = {}
         for path in _find_variable_files(directory, name, there, problems):
             variables |= _read_variable_file(path, problems)
         if variables:
-            found[name] = variables
-    return found
+            variables_by_name[name] = variables
+    return variables_by_name
 
 
 def _list_entries(directory: Path, problems: ProblemCollector) -> list[str]:
