@@ -113,5 +113,9 @@ class NameLimiter:
 
 def find_source(address: str) -> str:
     """Return what stands for an address in limits: of IPv6 its network."""
-    found = parse_address(address)
-    return str(ip_network((found, _IPV6_PREFIX), strict=False)) if isinstance(found, IPv6Address) else address
+    parsed_address = parse_address(address)
+    return (
+        str(ip_network((parsed_address, _IPV6_PREFIX), strict=False))
+        if isinstance(parsed_address, IPv6Address)
+        else address
+    )

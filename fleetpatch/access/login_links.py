@@ -37,10 +37,10 @@ def create_login_link(
     """
     if name:
         check_name(name)
-    clock, wanted = clock or SystemClock(), list(roles) or [role.value for role in Role]
+    clock, role_names = clock or SystemClock(), list(roles) or [role.value for role in Role]
     limits = SessionLimits(BOUND_SESSION_LENGTH, BOUND_SESSION_LENGTH)
     sessions = Sessions(records.database, ensure_key(KEY_NAME), limits, clock)
-    code, link = sessions.add_link(name or find_starter_name(current_caller()), list_roles(wanted))
+    code, link = sessions.add_link(name or find_starter_name(current_caller()), list_roles(role_names))
     record_command(records, clock, "add login link", link.name, f"roles {', '.join(link.roles)}")
     return f"{url}/login#{code}", link
 

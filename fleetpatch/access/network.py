@@ -46,10 +46,10 @@ def _parse_network(text: str) -> IPv4Network | IPv6Network:
 def parse_address(text: str) -> Address | None:
     """Return an IP address; None if it is none. IPv4 addresses that IPv6 sockets show are IPv4 addresses."""
     try:
-        found = ip_address(text.strip().strip("[]").split("%")[0])
+        address = ip_address(text.strip().strip("[]").split("%")[0])
     except ValueError:
         return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def _parse_forwarded(text: str) -> Address | None:
@@ -75,7 +75,7 @@ class Peer:
     @cached_property
     def is_trusted_proxy(self) -> bool:
         """Whether its headers about users and addresses are believed."""
-        return self.address is not None and any(self.address in each for each in self.trusted)
+        return self.address is not None and any(self.address in network for network in self.trusted)
 
     @cached_property
     def is_local(self) -> bool:
@@ -87,7 +87,7 @@ class Peer:
     @cached_property
     def display(self) -> str:
         """The address for the audit log: what a trusted proxy says, else the other end of the connection."""
-        found = self.address
+        shown_address = self.address
         if self.is_trusted_proxy:
             # The last one is what the proxy saw, the others are what it was told. Some proxies add a header of their
             # own behind the visitor's, and a chain of trusted ones adds each other.
@@ -95,7 +95,7 @@ class Peer:
                 named = _parse_forwarded(text.strip())
                 if named is None:
                     break
-                found = named
-                if not any(named in each for each in self.trusted):
+                shown_address = named
+                if not any(named in network for network in self.trusted):
                     break
-        return str(found) if found is not None else ""
+        return str(shown_address) if shown_address is not None else ""

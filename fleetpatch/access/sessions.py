@@ -56,8 +56,8 @@ class Sessions:
     def __init__(self, database: Database, key: bytes, limits: SessionLimits, clock: Clock) -> None:
         self._stored = SqlWebSessions(database)
         # A session of one fleet's pages opens nothing of another fleet.
-        place = f"fleet {database.fleet}".encode()
-        self._key = key if database.fleet == DEFAULT_FLEET else hmac.digest(key, place, "sha256")
+        fleet_bytes = f"fleet {database.fleet}".encode()
+        self._key = key if database.fleet == DEFAULT_FLEET else hmac.digest(key, fleet_bytes, "sha256")
         self._limits = limits
         self._clock = clock
         self.uses = UseTimes(self._stored.store_use, "sessions")

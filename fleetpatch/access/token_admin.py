@@ -41,12 +41,12 @@ def create_access_token(
         RecordsError: the records can't be written, or this process can't sign tokens.
     """
     check_name(name)
-    kept = list_roles(roles)
+    role_names = list_roles(roles)
     now, text = (clock or SystemClock()).now(), create_token()
     expires_at = now + timedelta(days=days)
-    token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
+    token = AccessToken(name, role_names, find_starter_name(current_caller()), now, expires_at)
     SqlAccessTokens(records.database).add(token, digest_secret(text))
-    record_command(records, clock, "add token", name, f"roles {', '.join(kept)}")
+    record_command(records, clock, "add token", name, f"roles {', '.join(role_names)}")
     return token, text
 
 
@@ -69,23 +69,23 @@ def list_roles(roles: Iterable[str]) -> tuple[str, ...]:
     Raises:
         RequestError: a role does not exist, or none is given.
     """
-    wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
+    role_names = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
     try:
-        limited_roles = [parse_limited_role(word) for word in wanted]
+        limited_roles = [parse_limited_role(word) for word in role_names]
     except InventoryError as error:
         raise RequestError(error.message, hint=error.hint) from error
     if not limited_roles:
         raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
-    kept = (
+    ordered_roles = (
         Role.VIEW.value,
         *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in limited_roles),
     )
-    kept = tuple(dict.fromkeys(kept))
-    if len(",".join(kept)) > _MAX_ROLES_LENGTH:
+    ordered_roles = tuple(dict.fromkeys(ordered_roles))
+    if len(",".join(ordered_roles)) > _MAX_ROLES_LENGTH:
         raise RequestError(
             "these roles are too long", hint=f"They have room for {_MAX_ROLES_LENGTH} characters: use a tag or a group."
         )
-    return kept
+    return ordered_roles
 
 
 def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = None) -> None:
@@ -96,7 +96,7 @@ def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = No
         RecordsError: the records can't be written.
     """
     if not SqlAccessTokens(records.database).remove(name):
-        near = did_you_mean(name, [each.name for each in SqlAccessTokens(records.database).list_tokens()])
+        near = did_you_mean(name, [token.name for token in SqlAccessTokens(records.database).list_tokens()])
         raise RequestError(f"there is no access token {name!r}", hint=f"{near}`fleetpatch web token list` shows all.")
     record_command(records, clock, "remove token", name, "")
 

@@ -153,9 +153,11 @@ def _report_lost_answer() -> Iterator[None]:
     except (httpx.HTTPError, ValidationError) as error:
         if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < _SERVER_FAULT:
             raise
-        said = f"status {error.response.status_code}" if isinstance(error, PrefectHTTPStatusError) else "no answer"
+        answer_text = (
+            f"status {error.response.status_code}" if isinstance(error, PrefectHTTPStatusError) else "no answer"
+        )
         raise StartNotKnown(
-            f"Prefect has not said whether the run is started ({said})",
+            f"Prefect has not said whether the run is started ({answer_text})",
             hint="It may begin. The same request sent again starts no second run, a new one does.",
         ) from error
 
@@ -180,8 +182,8 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
             offset=offset,
         )
     )
-    found = [each for each in deployments if each.name.partition("@")[0] == ON_DEMAND]
-    tags = sorted(tag for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX))
+    on_demand = [deployment for deployment in deployments if deployment.name.partition("@")[0] == ON_DEMAND]
+    tags = sorted(tag for deployment in on_demand for tag in deployment.tags if tag.startswith(FLEET_TAG_PREFIX))
     others = f" Prefect has: {', '.join(tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags)}." if tags else ""
     raise CannotRun(
         f"Prefect has no deployment {name!r}",

@@ -70,7 +70,7 @@ class FormField:
 
 
 def _list_options(values: type[StrEnum]) -> tuple[str, ...]:
-    return tuple(each.value for each in values)
+    return tuple(value.value for value in values)
 
 
 _UPDATES, _TIME, _WAVES, _MORE = "Which updates", "Start and zone", "Waves", "More"
@@ -111,14 +111,14 @@ class ParsedForm:
 
 def build_defaults(zone: str) -> dict[str, list[str]]:
     """Return the values of a new form."""
-    found = {each.path: [each.default] for each in FIELDS if each.kind in {"text", "number", "choice"}}
+    defaults = {field.path: [field.default] for field in FIELDS if field.kind in {"text", "number", "choice"}}
     kinds = _find_info("updates.classifications").default
     return {
-        **found,
+        **defaults,
         "scope": [""],
         "reboot": [RebootPolicy.IF_REQUIRED.value],
         "window.zone": [zone],
-        "updates.classifications": [each.value for each in kinds],
+        "updates.classifications": [field.value for field in kinds],
     }
 
 
@@ -129,10 +129,10 @@ def parse_form(values: Values, *, dry_run: bool) -> ParsedForm:
         value = _read_value(field, values.get(field.path, ()), is_form=SENT in values)
         if value is not None:
             *above, name = field.path.split(".")
-            place = tree
+            branch = tree
             for step in above:
-                place = place.setdefault(step, {})
-            place[name] = value
+                branch = branch.setdefault(step, {})
+            branch[name] = value
     try:
         return ParsedForm(PatchRequest.model_validate(tree), {})
     except ValidationError as error:
@@ -141,24 +141,24 @@ def parse_form(values: Values, *, dry_run: bool) -> ParsedForm:
 
 def _read_value(field: FormField, typed: Sequence[str], *, is_form: bool) -> object:
     """Return the value of a field; None if it was left out."""
-    given = [each.strip() for each in typed if each.strip()]
+    texts = [each.strip() for each in typed if each.strip()]
     if field.kind == "choices":
-        return given if given or is_form else None
+        return texts if texts or is_form else None
     if field.kind == "lines":
-        return [part.strip() for text in given for part in text.replace(",", "\n").splitlines() if part.strip()] or None
+        return [part.strip() for text in texts for part in text.replace(",", "\n").splitlines() if part.strip()] or None
     if field.kind == "flag":
-        return bool(given) or None
-    return given[0] if given else None
+        return bool(texts) or None
+    return texts[0] if texts else None
 
 
 def describe_errors(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield the path of each field at fault, "" for one that the form does not have, and what is wrong."""
     for detail in error.errors(include_url=False):
-        steps = [str(each) for each in detail["loc"]]
+        steps = [str(step) for step in detail["loc"]]
         paths = (".".join(steps[:length]) for length in range(len(steps), 0, -1))
-        path = next((each for each in paths if each in _BY_PATH), "")
-        said = _describe(detail["type"], detail.get("ctx", {}), detail["msg"])
-        yield path, said if path else f"{'.'.join(steps)}: {said}"
+        path = next((step for step in paths if step in _BY_PATH), "")
+        message = _describe(detail["type"], detail.get("ctx", {}), detail["msg"])
+        yield path, message if path else f"{'.'.join(steps)}: {message}"
 
 
 _LIMIT_WORDS: Final = {
@@ -181,9 +181,9 @@ _WORDS: Final = {
 
 def _describe(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind in _LIMIT_WORDS:
-        name, words = _LIMIT_WORDS[kind]
+        name, limit_text = _LIMIT_WORDS[kind]
         limit = context.get(name)
-        return words.format(f"{limit:g}" if isinstance(limit, float) else limit)
+        return limit_text.format(f"{limit:g}" if isinstance(limit, float) else limit)
     if kind.startswith("datetime"):
         return "Write it as 2026-11-30 22:00."
     if kind in _WORDS:

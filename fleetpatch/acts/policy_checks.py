@@ -96,10 +96,10 @@ def require_machines_of_request(request: Request, role: Role, wanted: AssessRequ
 def _require_machines(request: Request, role: Role, names: Iterable[str]) -> None:
     identity, context = get_identity(request), get_context(request)
     inventory = context.fleet.read().inventory
-    known = {machine.name: machine for machine in inventory.machines} if inventory is not None else {}
+    machines_by_name = {machine.name: machine for machine in inventory.machines} if inventory is not None else {}
     starter = build_starter(identity.name, identity.scopes[role])
-    missing = sorted(name for name in names if name not in known)
-    machines = [known[name] for name in names if name in known]
+    missing = sorted(name for name in names if name not in machines_by_name)
+    machines = [machines_by_name[name] for name in names if name in machines_by_name]
     if missing or not machines:
         raise CannotRun(
             f"it can't be said whether your role may touch {', '.join(missing[:5]) or 'this run'}",

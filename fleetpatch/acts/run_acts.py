@@ -160,13 +160,13 @@ def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> No
             run = get_context(request).history.find_run(str(waiting.parameters["run_id"]))
             require_machines_of_run(request, Role.RUN, run)
             return
-        wanted = _REQUESTS[waiting.flow].model_validate(waiting.parameters["request"])
+        run_request = _REQUESTS[waiting.flow].model_validate(waiting.parameters["request"])
     except (KeyError, ValidationError, RunNotFound) as error:
         raise CannotRun(
             f"it can't be said which machines flow run {waiting.id} is about",
             hint="Ask somebody whose role is not limited.",
         ) from error
-    require_machines_of_request(request, Role.RUN, wanted)
+    require_machines_of_request(request, Role.RUN, run_request)
 
 
 def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:

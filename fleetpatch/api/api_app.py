@@ -49,7 +49,7 @@ def _add_problem_schema(api: FastAPI) -> None:
         document = build()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
-        for route in (each for path in document["paths"].values() for each in path.values()):
+        for route in (operation for path in document["paths"].values() for operation in path.values()):
             route["responses"].pop("422", None)  # FastAPI's own; here it is a problem with status 400
         for name in ("AssessRequest", "PatchRequest"):
             for key in NOT_BY_TOKEN:

@@ -46,8 +46,8 @@ def build_part(request: Request, items: Sequence[Item], page: int) -> models.Par
 
 def describe_part(part: Page[Any], items: Sequence[Item], page: int) -> models.Part[Item]:
     """Return a part for a program. Behind the end nothing comes, so that counting up ``page`` ends."""
-    found = list(items) if page == part.number else []
-    return models.Part(items=found, page=page, total=part.total, next=part.next_url or None)
+    part_items = list(items) if page == part.number else []
+    return models.Part(items=part_items, page=page, total=part.total, next=part.next_url or None)
 
 
 @router.get("/overview", tags=["Fleet"])
@@ -71,12 +71,12 @@ def read_overview(request: Request) -> models.Overview:
         waiting_approvals=count_waiting_approvals(context.records.database, context.clock.now()),
         next_windows=[
             models.Window(
-                configuration=each.zone_schedule.configuration.name,
-                start_date_time=each.window.start,
-                end_date_time=each.window.end,
-                time_zone=each.zone_schedule.schedule.zone,
+                configuration=coming.zone_schedule.configuration.name,
+                start_date_time=coming.window.start,
+                end_date_time=coming.window.end,
+                time_zone=coming.zone_schedule.schedule.zone,
             )
-            for each in snapshot.upcoming
+            for coming in snapshot.upcoming
         ],
         problems=list(snapshot.problems),
     )
@@ -98,8 +98,10 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
         raise HTTPException(404, f"there is no machine {name!r} in the inventory")
     automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
     patches = tuple(
-        build_missing_update_row(name, each.update, each.since, each.reason, each.run_id)
-        for each in explain_pending(snapshot, automatic, machine, read_details(context, name))
+        build_missing_update_row(
+            name, pending_update.update, pending_update.since, pending_update.reason, pending_update.run_id
+        )
+        for pending_update in explain_pending(snapshot, automatic, machine, read_details(context, name))
     )
     columns = {field.name: getattr(row, field.name) for field in list_fields(MachineRow)}
     return models.MachineDetails(**columns, patches=patches)

@@ -26,10 +26,10 @@ WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
 
 def describe_words(document: dict[str, Any]) -> None:
     """Write the words of the filters into the OpenAPI document."""
-    for path, words in WORDS.items():
+    for path, description in WORDS.items():
         for parameter in document["paths"][path]["get"]["parameters"]:
-            if parameter["name"] in words:
-                parameter["schema"]["enum"] = ["", *map(str, words[parameter["name"]])]
+            if parameter["name"] in description:
+                parameter["schema"]["enum"] = ["", *map(str, description[parameter["name"]])]
 
 
 def check_parameters(request: Request) -> None:
@@ -39,11 +39,15 @@ def check_parameters(request: Request) -> None:
         RequestError: the name or the word is unknown.
     """
     route = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
-    schemas = {each["name"]: each["schema"] for each in route.get("parameters", ()) if each["in"] == "query"}
+    schemas = {
+        parameter["name"]: parameter["schema"]
+        for parameter in route.get("parameters", ())
+        if parameter["in"] == "query"
+    }
     for name, value in request.query_params.multi_items():
         if name not in schemas:
-            known = f"The parameters are: {', '.join(schemas)}." if schemas else "It has no parameters."
-            raise RequestError(f"the parameter {name!r} is unknown", hint=known)
+            known_text = f"The parameters are: {', '.join(schemas)}." if schemas else "It has no parameters."
+            raise RequestError(f"the parameter {name!r} is unknown", hint=known_text)
         schema = schemas[name].get("enum")
         if schema is not None and value not in schema:
             raise RequestError(f"{name}: {value!r} is unknown", hint=f"One of: {', '.join(filter(None, schema))}.")

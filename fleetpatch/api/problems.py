@@ -40,8 +40,8 @@ def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the errors of a route for the OpenAPI document."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        each: {"description": _WORDS[each], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for each in sorted({400, 401, 403, 503, *statuses})
+        status: {"description": _WORDS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in sorted({400, 401, 403, 503, *statuses})
     }
 
 
@@ -78,17 +78,17 @@ def _answer_http_error(_: Request, error: Exception) -> Response:
 
 def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    errors = {_name_field(each): str(each["msg"]) for each in error.errors()}
-    detail = "; ".join(f"{name}: {said}" for name, said in errors.items())
+    errors = {_name_field(detail_error): str(detail_error["msg"]) for detail_error in error.errors()}
+    detail = "; ".join(f"{name}: {message}" for name, message in errors.items())
     hint = "Send an object as JSON, with Content-Type: application/json." if "body" in errors else ""
     return build_problem(400, detail, hint, errors)
 
 
 def _name_field(error: Mapping[str, Any]) -> str:
-    place: Sequence[object] = error["loc"]
+    steps: Sequence[object] = error["loc"]
     if error["type"] == "json_invalid":  # its place is a number of characters
         return "body"
-    return ".".join(map(str, place[1:] or place))
+    return ".".join(map(str, steps[1:] or steps))
 
 
 def _answer_failure(request: Request, error: Exception) -> Response:

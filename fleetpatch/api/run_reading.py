@@ -131,7 +131,7 @@ def list_approvals(request: Request) -> list[models.Approval]:
     """The plans that wait for a decision."""
     context = get_context(request)
     pending_approvals = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
-    return [build_approval(each) for each in pending_approvals]
+    return [build_approval(pending_approval) for pending_approval in pending_approvals]
 
 
 @router.get("/audit", tags=["Audit"])

@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see fleetpatch/cli/runtime/exit_codes.py.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = DEBUG_OPTION in words
-    words = [DEBUG_OPTION] * debug + [word for word in words if word != DEBUG_OPTION]
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG_OPTION in command_line
+    command_line = [DEBUG_OPTION] * debug + [word for word in command_line if word != DEBUG_OPTION]
     os.environ.update(SAFE_PATH)  # before Prefect is loaded
     escape_unencodable_output()
     configure_logging()
     with serve_completion():
-        code = _run_command(words, debug=debug)
+        code = _run_command(command_line, debug=debug)
     code = _flush_stdout(code, debug=debug)
     if arguments is None and "flows.prefect_api.flow_end" in sys.modules:  # Prefect may have something to send
         sys.modules["flows.prefect_api.flow_end"].end_process_in_time(code)

@@ -18,11 +18,11 @@ def require_own_packages() -> None:
     own = Path(__file__).parent.parent.parent
     for name in _PACKAGES:
         spec = find_spec(name)
-        places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+        places = [] if spec is None else [Path(location) for location in spec.submodule_search_locations or ()]
         if own / name not in places[:1]:
-            found = f"{places[0]} of another program is found instead" if places else "it is missing"
+            fault = f"{places[0]} of another program is found instead" if places else "it is missing"
             print(
-                f"error: the package `{name}` of fleetpatch is not used: {found}\n"
+                f"error: the package `{name}` of fleetpatch is not used: {fault}\n"
                 "  PYTHONPATH must not name a folder with such a package. "
                 "Install fleetpatch into an environment of its own: pipx, uv tool or a venv.",
                 file=sys.stderr,

@@ -104,12 +104,12 @@ class RequestOption:
         Raises:
             BadParameter: the text of the option is neither a count nor a percentage.
         """
-        given = options[self.name]
-        if given is None or given is False or given == []:
+        value = options[self.name]
+        if value is None or value is False or value == []:
             return None
         if self.is_count_or_percent:
-            return _parse_count_or_percent(self.spelled, str(given))[self.key.endswith("_percent")]
-        return given if self.sets is None else self.sets
+            return _parse_count_or_percent(self.spelled, str(value))[self.key.endswith("_percent")]
+        return value if self.sets is None else self.sets
 
 
 def _build_parameter(option: RequestOption, field: FieldInfo) -> Any:  # noqa: ANN401 - an annotation
@@ -137,11 +137,13 @@ def _build_help(option: RequestOption, kind: Any, field: FieldInfo) -> str:  # n
 
 
 def _parse_count_or_percent(option: str, text: str) -> tuple[int | None, float | None]:
-    words = text.strip()
+    stripped = text.strip()
     try:
-        return (None, float(words.removesuffix("%"))) if words.endswith("%") else (int(words), None)
+        return (None, float(stripped.removesuffix("%"))) if stripped.endswith("%") else (int(stripped), None)
     except ValueError:
-        raise typer.BadParameter(f"{option}: {words!r:.80} is neither a number of machines nor a percentage") from None
+        raise typer.BadParameter(
+            f"{option}: {stripped!r:.80} is neither a number of machines nor a percentage"
+        ) from None
 
 
 _ROWS = (

@@ -12,5 +12,5 @@ def render_fragment(context: WebContext, template: str, **values: object) -> str
         template: the name of the template, in fleetpatch/pages/templates.
         values: the template's values.
     """
-    found = build_environment().get_template(template)
-    return found.render(settings=context.settings, now=context.clock.now(), **values)
+    loaded_template = build_environment().get_template(template)
+    return loaded_template.render(settings=context.settings, now=context.clock.now(), **values)

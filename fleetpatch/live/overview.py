@@ -62,8 +62,8 @@ def read_live_runs(context: WebContext) -> LiveRuns:
     ]
     lines.sort(key=lambda line: not processes[line.run_id].is_alive)  # only the first ones are shown
     states = [read_run_state(database, line, now, processes[line.run_id]) for line in lines[:MAX_RUNS]]
-    found = tuple(map(summarize_run, states))
-    return LiveRuns(found, max(0, len(processes) - len(found)))
+    summaries = tuple(map(summarize_run, states))
+    return LiveRuns(summaries, max(0, len(processes) - len(summaries)))
 
 
 def summarize_run(state: RunState) -> LiveRun:

@@ -174,8 +174,8 @@ class FleetReader:
                 self._build()
         except Exception as error:
             # Pages show the last snapshot, and say how old it is.
-            said = (error.message, error.hint) if isinstance(error, FleetpatchError) else _UNEXPECTED
-            self._failure = "\n    ".join(filter(None, said))
+            message_parts = (error.message, error.hint) if isinstance(error, FleetpatchError) else _UNEXPECTED
+            self._failure = "\n    ".join(filter(None, message_parts))
             logger.exception("the state of the fleet can't be read")
         finally:
             done.set()
@@ -197,7 +197,9 @@ class FleetReader:
             windows = find_windows(sources.zone_schedules, now, self._ended)
         requests = self._read_enrolment_requests()
         parts = (sources, windows, self._states, requests, self._last_runs)
-        if self._oldest.is_due or any(part is not known for part, known in zip_longest(parts, self._parts)):
+        if self._oldest.is_due or any(
+            part is not earlier_part for part, earlier_part in zip_longest(parts, self._parts)
+        ):
             names = {machine.name for machine in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
                 (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)

@@ -43,11 +43,13 @@ def build_list_scope(filters: MachineFilters, machines: Sequence[MachineRow], in
 
 def _write_terms(filters: MachineFilters) -> str:
     """Return the filters as a scope; "" if one of them is none."""
-    given = filters.given
-    scope = given.pop("scope", "")
-    if not set(given) <= set(_KEYS):
+    given_filters = filters.given
+    scope = given_filters.pop("scope", "")
+    if not set(given_filters) <= set(_KEYS):
         return ""
-    terms = [f"!{_KEYS[name]}=*" if value == NO_VALUE else f"{_KEYS[name]}={value}" for name, value in given.items()]
+    terms = [
+        f"!{_KEYS[name]}=*" if value == NO_VALUE else f"{_KEYS[name]}={value}" for name, value in given_filters.items()
+    ]
     try:
         parts = str(Scope.parse(scope)).split(" or ") if scope else []
     except InventoryError:

@@ -106,16 +106,16 @@ def select_names(snapshot: FleetSnapshot, scope: str) -> frozenset[str]:
 
 def _build_tests(filters: MachineFilters, without: str) -> list[Callable[[MachineRow], bool]]:
     tests: list[Callable[[MachineRow], bool]] = []
-    given = {name: value for name, value in filters.given.items() if name != without}
-    for name, value in given.items():
+    other_filters = {name: value for name, value in filters.given.items() if name != without}
+    for name, value in other_filters.items():
         if name == "os":
             tests.append(lambda machine, value=value: _matches_os(machine, value))  # type: ignore[misc]
         elif name in FACETS:
             tests.append(lambda machine, read=FACETS[name], value=value: read(machine) == value)  # type: ignore[misc]
-    if "q" in given:
-        tests.append(_build_search(given["q"]))
-    if "show" in given:
-        tests.append(SHOWN[given["show"]][1] if given["show"] in SHOWN else lambda _: False)
+    if "q" in other_filters:
+        tests.append(_build_search(other_filters["q"]))
+    if "show" in other_filters:
+        tests.append(SHOWN[other_filters["show"]][1] if other_filters["show"] in SHOWN else lambda _: False)
     return tests
 
 

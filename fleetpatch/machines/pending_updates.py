@@ -43,7 +43,7 @@ def list_pending_updates(
             pending.append(explanation)
         else:
             by_update.setdefault(explanation.update.id, explanation)
-    patches = (_build_pending(each, by_update.get(each.update.id), missing_since) for each in pending)
+    patches = (_build_pending(update, by_update.get(update.update.id), missing_since) for update in pending)
     return tuple(sorted(patches, key=_get_rank))
 
 

@@ -47,8 +47,8 @@ class PolicyDifference:
         except InventoryError as error:
             return f"policy: {error.message}"
         deployed = read_deployed_policies(self._log)
-        known = {file.digest for policy in deployed for file in policy.files}
-        if new := [file.path for file in files if file.digest not in known]:
+        deployed_digests = {file.digest for policy in deployed for file in policy.files}
+        if new := [file.path for file in files if file.digest not in deployed_digests]:
             return f"The policy {', '.join(new)} is not deployed: runs may be held by another one. fleetpatch deploy"
         if reason := describe_difference(deployed, files):
             return f"These pages don't have the policy that holds for runs: {reason}"

@@ -83,17 +83,17 @@ class SourceReader:
         return self._sources
 
     def _find_paths(self) -> list[Path]:
-        found = []
+        problems = []
         for find, explicit in (
             (find_inventory, self._settings.inventory),
             (find_configurations, self._settings.configurations),
         ):
             try:
-                found.append(find(explicit).expanduser())
+                problems.append(find(explicit).expanduser())
             except (FleetpatchError, RuntimeError):
                 continue
         baselines = os.environ.get(BASELINES_VARIABLE)
-        return [*found, Path(baselines)] if baselines else found
+        return [*problems, Path(baselines)] if baselines else problems
 
     def _load(self, today: date) -> FleetSources:
         problems: list[str] = []
@@ -163,14 +163,14 @@ class SourceReader:
                 problems.append(_describe("inventory of a configuration", error, is_kept=last is not None))
                 if last is not None:
                     loaded.by_path[path] = last
-        self._named_inventories = {path: each for path, each in loaded.by_path.items() if path is not None}
+        self._named_inventories = {path: inventory for path, inventory in loaded.by_path.items() if path is not None}
         return loaded
 
 
 def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
     """Return an error with its remedy, on lines of its own as in an error of several faults."""
-    kept = "\n    What was read before the fault stays in use." if is_kept else ""
-    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + kept
+    remark = "\n    What was read before the fault stays in use." if is_kept else ""
+    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + remark
 
 
 def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inventory | None) -> frozenset[str]:
@@ -180,8 +180,8 @@ def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inve
 
 
 def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, dict[str, None]] = {}
+    names_by_machine: dict[str, dict[str, None]] = {}
     for zone_schedule in zone_schedules:
         for name in zone_schedule.machines:
-            found.setdefault(name, {})[zone_schedule.configuration.name] = None
-    return {name: tuple(names) for name, names in found.items()}
+            names_by_machine.setdefault(name, {})[zone_schedule.configuration.name] = None
+    return {name: tuple(names) for name, names in names_by_machine.items()}

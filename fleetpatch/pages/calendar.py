@@ -108,22 +108,24 @@ def select_schedules(schedules: Iterable[ZoneSchedule], configuration: str) -> t
 
 def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:
     """Return the days of the list: all of them, or one if there are too many windows."""
-    chosen = [each for each in days if _DAY.fullmatch(day) and each.day.isoformat() == day]
+    chosen = [calendar_day for calendar_day in days if _DAY.fullmatch(day) and calendar_day.day.isoformat() == day]
     if chosen:
         return chosen
-    if sum(len(each.entries) for each in days) <= MAX_LISTED:
+    if sum(len(calendar_day.entries) for calendar_day in days) <= MAX_LISTED:
         return list(days)
-    return [next((each for each in days if each.day >= today), days[0])]
+    return [next((calendar_day for calendar_day in days if calendar_day.day >= today), days[0])]
 
 
 def _list_zones(fleet: FleetSnapshot, *others: str) -> list[str]:
-    found = {zone_schedule.schedule.zone for zone_schedule in fleet.zone_schedules} | {
+    zones = {zone_schedule.schedule.zone for zone_schedule in fleet.zone_schedules} | {
         row.machine.zone for row in fleet.rows.values()
     }
-    return sorted(found | {"UTC", *others})
+    return sorted(zones | {"UTC", *others})
 
 
 def _list_disabled(fleet: FleetSnapshot) -> list[str]:
     if fleet.configurations is None:
         return []
-    return [each.name for each in fleet.configurations.all_configurations if not each.is_enabled]
+    return [
+        configuration.name for configuration in fleet.configurations.all_configurations if not configuration.is_enabled
+    ]

@@ -72,7 +72,7 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
         )
         for schedule in schedules
     )
-    return tuple(each for each in narrowed if each.machines)
+    return tuple(window for window in narrowed if window.machines)
 
 
 def _find_change(fleet: FleetSnapshot, now: datetime) -> datetime:
@@ -85,7 +85,7 @@ def _find_change(fleet: FleetSnapshot, now: datetime) -> datetime:
 def _list_files(path: Path | None) -> list[Path]:
     if path is None:
         return []
-    return [path, *sorted(each for each in path.rglob("*") if each.is_file())] if path.is_dir() else [path]
+    return [path, *sorted(file for file in path.rglob("*") if file.is_file())] if path.is_dir() else [path]
 
 
 def _read_change(path: Path) -> datetime | None:

@@ -51,13 +51,13 @@ class ComplianceDocuments:
         """
         key = (str(month), scope)
         with self._lock:
-            found = self._documents.get(key)
-            if found is None or not timedelta(0) <= now - found.made_at < MAX_AGE:
-                found = self._documents[key] = _make_document(context, month, scope, now)
+            document = self._documents.get(key)
+            if document is None or not timedelta(0) <= now - document.made_at < MAX_AGE:
+                document = self._documents[key] = _make_document(context, month, scope, now)
             self._documents.move_to_end(key)
             while len(self._documents) > MAX_DOCUMENTS:
                 self._documents.popitem(last=False)
-            return found
+            return document
 
 
 def _make_document(context: WebContext, month: Month, scope: str, now: datetime) -> ComplianceDocument:
@@ -129,8 +129,8 @@ def download_compliance(
         return _attach(files[f"{name}.html"], f"{name}.html", "text/html; charset=utf-8")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for each, body in files.items():
-            archive.writestr(each, body)
+        for file_name, body in files.items():
+            archive.writestr(file_name, body)
     return _attach(packed.getvalue(), f"{name}-{form}.zip", "application/zip")
 
 

@@ -174,6 +174,6 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
 
 
 def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:
-    known = {*snapshot.rows, *machine_history.read_recorded_names(context.records.database)}
-    hint = did_you_mean(name, known) or "The list of machines shows all of the inventory."
+    machine_names = {*snapshot.rows, *machine_history.read_recorded_names(context.records.database)}
+    hint = did_you_mean(name, machine_names) or "The list of machines shows all of the inventory."
     return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)

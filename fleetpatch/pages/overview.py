@@ -78,7 +78,9 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         runs=list_runs(context),
         last_windows=list_windows_before(context, snapshot),
         automatic=describe_automatic(snapshot, context.records.database),
-        windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
+        windows=[upcoming_window for upcoming_window in snapshot.upcoming if upcoming_window.window.end > now][
+            :WINDOWS_COUNT
+        ],
         over=list_over_schedules(snapshot.zone_schedules, now),
         live=read_live_runs(context),
         approvals=count_waiting_approvals(context.records.database, now),
@@ -110,12 +112,19 @@ def list_runs(context: WebContext) -> list[RunLine]:
     database = context.records.database
     recent_runs = read_recent_runs(database, RUNS_COUNT)
     machine_counts = context.machine_counts
-    missing = [each.run_id for each in recent_runs if each.run_id not in machine_counts]
+    missing = [recent_run.run_id for recent_run in recent_runs if recent_run.run_id not in machine_counts]
     counted = count_machines_by_state(database, missing) if missing else {}
     machine_counts.update(
-        {each.run_id: counted[each.run_id] for each in recent_runs if each.is_over and each.run_id in counted}
+        {
+            recent_run.run_id: counted[recent_run.run_id]
+            for recent_run in recent_runs
+            if recent_run.is_over and recent_run.run_id in counted
+        }
     )
-    return [RunLine(each, counted.get(each.run_id) or machine_counts.get(each.run_id, {})) for each in recent_runs]
+    return [
+        RunLine(recent_run, counted.get(recent_run.run_id) or machine_counts.get(recent_run.run_id, {}))
+        for recent_run in recent_runs
+    ]
 
 
 def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:
@@ -134,7 +143,7 @@ def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequenc
 def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
     """Return the days that are drawn: not more than a chart can show, and always the newest one."""
     listed = [TrendDay(day, totals) for day, totals in sorted(trend.items())]
-    first = next((number for number, each in enumerate(listed) if each.totals.assessed), len(listed))
-    known = listed[first:]
-    step = -(-len(known) // _MAX_POINTS) or 1
-    return known[(len(known) - 1) % step :: step] if known else []
+    first = next((number for number, trend_day in enumerate(listed) if trend_day.totals.assessed), len(listed))
+    known_days = listed[first:]
+    step = -(-len(known_days) // _MAX_POINTS) or 1
+    return known_days[(len(known_days) - 1) % step :: step] if known_days else []

@@ -56,11 +56,11 @@ REBOOT_WORDS: Final = {
 async def read_form(request: Request) -> dict[str, list[str]]:
     """Return the values of a form that was sent."""
     form = await request.form()
-    found: dict[str, list[str]] = {}
+    values_by_name: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, str):
-            found.setdefault(name, []).append(value)
-    return found
+            values_by_name.setdefault(name, []).append(value)
+    return values_by_name
 
 
 Form = Annotated[dict[str, list[str]], Depends(read_form)]
@@ -70,10 +70,10 @@ Runner = Annotated[Identity, Depends(require_act(Role.RUN))]
 @router.get("/patch")
 def show_form(request: Request) -> HTMLResponse:
     """Show the form. Fields that the URL names have its values."""
-    given = {name: request.query_params.getlist(name) for name in request.query_params}
-    values = {**build_defaults(get_context(request).settings.zone), **given}
+    query_values = {name: request.query_params.getlist(name) for name in request.query_params}
+    values = {**build_defaults(get_context(request).settings.zone), **query_values}
     preview = _preview(request, values) if _read(values, "scope") else None
-    values[LINKED] = list(_list_linked(request, given))
+    values[LINKED] = list(_list_linked(request, query_values))
     return _show_form(request, values, {}, preview)
 
 
@@ -99,8 +99,8 @@ def _show_refusal(
     request: Request, values: Values, preview: ScopePreview | None, error: PolicyRefused | InventoryError
 ) -> HTMLResponse:
     """Show the form again with what the policy says. Without a readable policy, no run begins."""
-    said = {"": f"{_to_sentence(error.message)} {error.hint}"}
-    return _show_form(request, values, said, preview, status=find_status(error))
+    faults = {"": f"{_to_sentence(error.message)} {error.hint}"}
+    return _show_form(request, values, faults, preview, status=find_status(error))
 
 
 @router.post("/patch")
@@ -109,32 +109,32 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     parsed, preview = _check(request, values, dry_run=False)
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
-    wanted = parsed.request
+    patch_request = parsed.request
     try:
-        check_request(request, wanted)
+        check_request(request, patch_request)
     except (PolicyRefused, InventoryError) as error:
         record_refusal(request, error.message, act="patch")
         return _show_refusal(request, values, preview, error)
     now = get_context(request).clock.now()
-    window = _build_window(wanted, now)
+    window = _build_window(patch_request, now)
     is_confirmed = bool(_read(values, "confirmed"))
     changes = list(_find_changes(values, preview, window)) if is_confirmed else []
     if is_confirmed and not changes:
-        return _start(request, wanted, values, preview)
-    typed = {each.path: values[each.path] for each in FIELDS if each.path in values}
+        return _start(request, patch_request, values, preview)
+    typed = {field.path: values[field.path] for field in FIELDS if field.path in values}
     return render_page(
         request,
         "patch_confirm.html.j2",
-        wanted=wanted,
+        wanted=patch_request,
         status=409 if changes else 200,
         changes=changes,
         window=window,
-        shortage=_describe_shortage(request, wanted, window),
+        shortage=_describe_shortage(request, patch_request, window),
         is_later=window.start > now,
         preview=preview,
-        reboots=REBOOT_WORDS[wanted.reboot],
+        reboots=REBOOT_WORDS[patch_request.reboot],
         differences=[
-            difference for difference in list_differences(wanted) if difference.path != "scope"
+            difference for difference in list_differences(patch_request) if difference.path != "scope"
         ],  # the headline has it
         linked=_find_linked(values),
         typed={**typed, SENT: ["1"], LINKED: values.get(LINKED, [])},
@@ -198,11 +198,11 @@ def _start(request: Request, wanted: PatchRequest, values: Values, preview: Scop
     try:
         return RedirectResponse(f"/starting/{start_patch(request, wanted, key)}", 303)
     except KeyUsedBefore as error:
-        said = {"": f"{_to_sentence(error.message)} Look at the runs. Sent again, this form starts another one."}
-        return _show_form(request, values, said, preview, status=409, headline="Nothing more was started.")
+        faults = {"": f"{_to_sentence(error.message)} Look at the runs. Sent again, this form starts another one."}
+        return _show_form(request, values, faults, preview, status=409, headline="Nothing more was started.")
     except StartNotKnown as error:
-        said = {"": f"{_to_sentence(error.message)} {error.hint}"}
-        return _show_form(request, values, said, preview, status=503, headline="Look at the runs first.", key=key)
+        faults = {"": f"{_to_sentence(error.message)} {error.hint}"}
+        return _show_form(request, values, faults, preview, status=503, headline="Look at the runs first.", key=key)
     except (PolicyRefused, InventoryError) as error:
         return _show_refusal(request, values, preview, error)
     except CannotRun as error:
@@ -238,11 +238,11 @@ def _find_open_groups(values: Values, errors: Mapping[str, str], zone: str) -> s
     """Return the parts that start open: something in them is wrong, or is not as usual."""
     usual = build_defaults(zone)
     return {
-        each.group
-        for each in FIELDS
-        if each.path in errors
-        or [text for text in values.get(each.path, usual.get(each.path, ())) if text]
-        != [text for text in usual.get(each.path, ()) if text]
+        field.group
+        for field in FIELDS
+        if field.path in errors
+        or [text for text in values.get(field.path, usual.get(field.path, ())) if text]
+        != [text for text in usual.get(field.path, ()) if text]
     }
 
 
@@ -281,7 +281,7 @@ def _preview(request: Request, values: Values) -> ScopePreview:
 
 
 def _read(values: Values, name: str) -> str:
-    return next((each.strip() for each in values.get(name, ()) if each.strip()), "")
+    return next((text.strip() for text in values.get(name, ()) if text.strip()), "")
 
 
 def _to_sentence(message: str) -> str:

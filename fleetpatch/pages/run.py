@@ -167,8 +167,8 @@ def _render(
 
 
 def _group_by_wave(rows: list[MachineRow]) -> list[WavePart]:
-    found: dict[int | None, WavePart] = {}
+    parts_by_wave: dict[int | None, WavePart] = {}
     for row in rows:
         key = row.line.wave
-        found.setdefault(key, WavePart(key, row.line.is_canary, [])).rows.append(row)
-    return list(found.values())
+        parts_by_wave.setdefault(key, WavePart(key, row.line.is_canary, [])).rows.append(row)
+    return list(parts_by_wave.values())

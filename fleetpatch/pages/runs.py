@@ -104,23 +104,23 @@ def show_runs(
 
 def _list_runs(context: WebContext, lines: Sequence[RunLine]) -> list[ListedRun]:
     """Return runs with their figures. Those of runs that are over are counted once."""
-    database, kept = context.records.database, context.run_figures
+    database, stored_figures = context.records.database, context.run_figures
     # Taken before the cache may be emptied, by this request or by another thread.
-    known = {each.run_id: found for each in lines if (found := kept.get(each.run_id)) is not None}
-    missing = [each.run_id for each in lines if each.run_id not in known]
+    known_figures = {line.run_id: figures for line in lines if (figures := stored_figures.get(line.run_id)) is not None}
+    missing = [line.run_id for line in lines if line.run_id not in known_figures]
     counted = read_run_figures(database, missing) if missing else {}
-    known |= {run_id: counted.get(run_id, RunFigures()) for run_id in missing}
-    if len(kept) > _MAX_KEPT_FIGURES:
-        kept.clear()
-    kept.update({each.run_id: known[each.run_id] for each in lines if each.is_over})
-    processes = read_run_processes(database, context.clock.now()) if any(not each.is_over for each in lines) else {}
+    known_figures |= {run_id: counted.get(run_id, RunFigures()) for run_id in missing}
+    if len(stored_figures) > _MAX_KEPT_FIGURES:
+        stored_figures.clear()
+    stored_figures.update({line.run_id: known_figures[line.run_id] for line in lines if line.is_over})
+    processes = read_run_processes(database, context.clock.now()) if any(not line.is_over for line in lines) else {}
     return [
         ListedRun(
-            each,
-            known[each.run_id],
-            not each.is_over and (each.run_id not in processes or not processes[each.run_id].is_alive),
+            line,
+            known_figures[line.run_id],
+            not line.is_over and (line.run_id not in processes or not processes[line.run_id].is_alive),
         )
-        for each in lines
+        for line in lines
     ]
 
 
@@ -132,8 +132,8 @@ def _parse_since(text: str, context: WebContext) -> tuple[datetime | None, str]:
     try:
         if text.isdigit():
             return context.clock.now() - timedelta(days=min(int(text), 36500)), ""
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
         zone = load_zone_or_utc(context.settings.zone)
-        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC), ""
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC), ""
     except (ValueError, OverflowError):
         return None, "since: a date like 2026-11-23, or a number of days"

@@ -65,13 +65,17 @@ def _read_side(context: WebContext, run_id: str) -> Side:
 def _ask(request: Request, ids: dict[str, str]) -> Response:
     context = get_context(request)
     lines = read_run_lines(context.records.database, RunFilter(), 0, 400)
-    known = next((each for each in lines if each.run_id in ids.values()), None)
+    known_line = next((each for each in lines if each.run_id in ids.values()), None)
 
     def rank(line: RunLine) -> int:
-        if known is None:
+        if known_line is None:
             return 0
-        alike = (line.kind, line.configuration, line.scope) == (known.kind, known.configuration, known.scope)
-        return 0 if alike else 1 if line.kind == known.kind else 2
+        alike = (line.kind, line.configuration, line.scope) == (
+            known_line.kind,
+            known_line.configuration,
+            known_line.scope,
+        )
+        return 0 if alike else 1 if line.kind == known_line.kind else 2
 
     choices = sorted((each for each in lines if each.run_id not in ids.values()), key=rank)
-    return render_page(request, "runs_comparison_choice.html.j2", ids=ids, choices=choices[:CHOICES], known=known)
+    return render_page(request, "runs_comparison_choice.html.j2", ids=ids, choices=choices[:CHOICES], known=known_line)

@@ -126,8 +126,8 @@ def show_updates(
         problems=fleet.problems,
         error=error,
         systems=list_systems(fleet),
-        classifications=[each.value for each in Classification],
-        severities=[each.value for each in Severity],
+        classifications=[classification.value for classification in Classification],
+        severities=[classification.value for classification in Severity],
     )
 
 
@@ -165,12 +165,12 @@ def show_cve(request: Request, cve: str, page: int = 1) -> Response:
     rows: list[LackingRow] = []
     elsewhere = 0
     for name in dict.fromkeys(name for name, _ in fixes):
-        versions = {version for each, version in fixes if each == name}
+        versions = {version for fix_name, version in fixes if fix_name == name}
         pending = tuple(row for row in read_machines_lacking(database, name) if row.available in versions)
         lacking = _find_lacking(context, fleet, name, pending)
         rows += lacking.rows
         elsewhere += lacking.elsewhere
-    rows.sort(key=lambda each: (each.row.since or _LATER, each.row.machine, each.row.name))
+    rows.sort(key=lambda fix_name: (fix_name.row.since or _LATER, fix_name.row.machine, fix_name.row.name))
     return render_page(
         request,
         "cve.html.j2",
@@ -246,17 +246,24 @@ class UpdateSummary:
 
 
 def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:
-    found = [each.row for each in rows]
+    machine_rows = [pending_row.row for pending_row in rows]
     return UpdateSummary(
-        title=next((each.title for each in found if each.title), ""),
-        kb=next((each.kb for each in found if each.kb), ""),
-        classification=min((each.classification for each in found), key=rank_classification, default=""),
-        severity=min((Severity.rate(each.severity).value for each in found), key=rank_severity, default=""),
-        since=min((each.since for each in found if each.since), default=None),
-        published=min((each.published for each in found if each.published), default=None),
-        machines=len({each.machine for each in found}),
-        withheld=len({each.machine for each in found if each.held or each.blocked}),
-        planned=len({each.machine for each in found} - {each.row.machine for each in rows if not each.forecast.window}),
+        title=next((pending_row.title for pending_row in machine_rows if pending_row.title), ""),
+        kb=next((pending_row.kb for pending_row in machine_rows if pending_row.kb), ""),
+        classification=min(
+            (pending_row.classification for pending_row in machine_rows), key=rank_classification, default=""
+        ),
+        severity=min(
+            (Severity.rate(pending_row.severity).value for pending_row in machine_rows), key=rank_severity, default=""
+        ),
+        since=min((pending_row.since for pending_row in machine_rows if pending_row.since), default=None),
+        published=min((pending_row.published for pending_row in machine_rows if pending_row.published), default=None),
+        machines=len({pending_row.machine for pending_row in machine_rows}),
+        withheld=len({pending_row.machine for pending_row in machine_rows if pending_row.held or pending_row.blocked}),
+        planned=len(
+            {pending_row.machine for pending_row in machine_rows}
+            - {pending_row.row.machine for pending_row in rows if not pending_row.forecast.window}
+        ),
     )
 
 
@@ -269,14 +276,14 @@ def _read_packages(context: WebContext, machines: Sequence[str]) -> dict[str, Pa
     except RecordsError as error:  # one document is damaged: all else comes from columns
         logger.warning("details of updates can't be read: %s", error.message)
         return {}
-    return {name: each.packages for name, each in assessments.items() if each.packages is not None}
+    return {name: assessment.packages for name, assessment in assessments.items() if assessment.packages is not None}
 
 
 def _list_details(name: str, lacking: Lacking) -> list[Update]:
     """Return the whole update as one machine reports it, for the first versions: its CVEs, notices and reboot."""
-    found: dict[str, Update] = {}
+    updates_by_machine: dict[str, Update] = {}
     for packages in lacking.packages.values():
         for update in packages.updates:
             if update.name == name:
-                found.setdefault(update.available, update)
-    return list(found.values())[:MAX_DETAILED_VERSIONS]
+                updates_by_machine.setdefault(update.available, update)
+    return list(updates_by_machine.values())[:MAX_DETAILED_VERSIONS]

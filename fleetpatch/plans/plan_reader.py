@@ -29,9 +29,9 @@ class PlanReader:
         """
         key = (approval.run_id, approval.digest)
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None and time.monotonic() - kept[0] < MAX_AGE_SECONDS:
-                return kept[1]
+            cached_plan = self._kept.get(key)
+            if cached_plan is not None and time.monotonic() - cached_plan[0] < MAX_AGE_SECONDS:
+                return cached_plan[1]
             view = build_plan_view(self._history.read_report(approval.run_id))
             self._kept.pop(key, None)
             self._kept[key] = (time.monotonic(), view)

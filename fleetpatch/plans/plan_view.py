@@ -207,15 +207,15 @@ def _build_update(update: Update) -> PlannedUpdate:
 
 
 def _list_skipped(plan: MachinePlan) -> tuple[tuple[str, int, str], ...]:
-    found = group_by_reason(plan.skipped).items()
-    return tuple((why, len(names), join_first_names(names, MAX_SKIPPED_NAMES)) for why, names in found)
+    groups = group_by_reason(plan.skipped).items()
+    return tuple((reason, len(names), join_first_names(names, MAX_SKIPPED_NAMES)) for reason, names in groups)
 
 
 def _iterate_warnings(report: RunReport) -> Iterator[str]:
-    found = list(_collect_warnings(report))
-    yield from (sanitize_to_one_line(each, 400) for each in found[:MAX_WARNINGS])
-    if len(found) > MAX_WARNINGS:
-        yield f"and {len(found) - MAX_WARNINGS} more warnings: the list of machines has them"
+    warnings = list(_collect_warnings(report))
+    yield from (sanitize_to_one_line(warning, 400) for warning in warnings[:MAX_WARNINGS])
+    if len(warnings) > MAX_WARNINGS:
+        yield f"and {len(warnings) - MAX_WARNINGS} more warnings: the list of machines has them"
 
 
 def _collect_warnings(report: RunReport) -> Iterator[str]:
@@ -237,11 +237,11 @@ def _divide(parts: Sequence[PlanPart]) -> tuple[tuple[PlanPart, ...], ...]:
     """Divide plans into pages."""
     pages: list[list[PlanPart]] = [[]]
     size = 0
-    for each in parts:
-        weight = len(each.updates) + 3 * len(each.skipped) + 5
+    for part in parts:
+        weight = len(part.updates) + 3 * len(part.skipped) + 5
         if pages[-1] and size + weight > UPDATES_IN_PART:
             pages.append([])
             size = 0
-        pages[-1].append(each)
+        pages[-1].append(part)
         size += weight
     return tuple(map(tuple, pages))

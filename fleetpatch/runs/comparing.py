@@ -44,9 +44,12 @@ class UpdateDifference:
 def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]:
     """Return all machines of both runs: those that got worse, then other changes, then those without any. Pure."""
     lefts, rights = ({machine.name: machine for machine in state.machines} for state in (left, right))
-    found = [_compare_machine(name, lefts.get(name), rights.get(name)) for name in dict.fromkeys((*rights, *lefts))]
+    machine_comparisons = [
+        _compare_machine(name, lefts.get(name), rights.get(name)) for name in dict.fromkeys((*rights, *lefts))
+    ]
     return sorted(
-        found, key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name)
+        machine_comparisons,
+        key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name),
     )
 
 
@@ -55,33 +58,33 @@ def _compare_machine(name: str, left: MachineLine | None, right: MachineLine | N
         return MachineDifference(name, left, right, ("only in the right run",), 4)
     if right is None:
         return MachineDifference(name, left, right, ("only in the left run",), 5)
-    what, rank = list(_describe_differences(left, right)), 9
+    differences, rank = list(_describe_differences(left, right)), 9
     if left.state != right.state:
-        what.insert(0, "state")
+        differences.insert(0, "state")
         rank = 0 if right.state in _BAD else 1 if left.state in _BAD else 2
-    elif what:
-        rank = 6 if what == ["wave"] else 3
-    return MachineDifference(name, left, right, tuple(what), rank)
+    elif differences:
+        rank = 6 if differences == ["wave"] else 3
+    return MachineDifference(name, left, right, tuple(differences), rank)
 
 
 def _describe_differences(left: MachineLine, right: MachineLine) -> list[str]:
     before, after = left.result, right.result
     if before is None or after is None:
         return []
-    found: list[str] = []
+    differences: list[str] = []
     if before.updates_installed != after.updates_installed:
-        found.append("installed updates")
+        differences.append("installed updates")
     if before.updates_failed != after.updates_failed:
-        found.append("failed updates")
+        differences.append("failed updates")
     if before.reboot != after.reboot:
-        found.append("reboot")
+        differences.append("reboot")
     if before.seconds is not None and after.seconds is not None:
         change = after.seconds - before.seconds
         if abs(change) >= max(_SLOWER_SECONDS, _SLOWER_SHARE * before.seconds):
-            found.append("slower" if change > 0 else "faster")
+            differences.append("slower" if change > 0 else "faster")
     if left.wave != right.wave:
-        found.append("wave")
-    return found
+        differences.append("wave")
+    return differences
 
 
 def compare_updates(

@@ -17,8 +17,8 @@ def describe_open_approval(database: Database, line: RunLine) -> str:
         RecordsError: the records can't be read.
     """
     approvals = SqlApprovals(database)
-    found = None if line.is_over else approvals.find_approval(line.run_id)
-    return describe_approval(found, line.zone or "UTC") if found and can_decide(approvals, found) else ""
+    approval = None if line.is_over else approvals.find_approval(line.run_id)
+    return describe_approval(approval, line.zone or "UTC") if approval and can_decide(approvals, approval) else ""
 
 
 def can_decide(approvals: SqlApprovals, approval: Approval) -> bool:

@@ -113,8 +113,8 @@ def _build_row(
         return MachineRow(line, hooks=tuple(hooks))
     updates = list_updates(details.outcome, details.plan, kind)
     counts: dict[str, int] = {}
-    for each in updates:
-        counts[each.state] = counts.get(each.state, 0) + 1
+    for update in updates:
+        counts[update.state] = counts.get(update.state, 0) + 1
     plan = details.plan
     return MachineRow(
         line,
@@ -131,11 +131,11 @@ def _build_row(
 def list_updates(outcome: Outcome | None, plan: MachinePlan | None, kind: str) -> list[UpdateLine]:
     """Return the updates of a machine: the results, or the plan as long as there are none. Failed ones first. Pure."""
     if plan is not None and (outcome is None or kind == "plan" or not outcome.updates):
-        found = [_build_update(UpdateResult(each, UpdateState.PENDING), CHOSEN) for each in plan.chosen]
-        found += [_build_update(each) for each in plan.skipped]
+        chosen_updates = [_build_update(UpdateResult(update, UpdateState.PENDING), CHOSEN) for update in plan.chosen]
+        chosen_updates += [_build_update(update) for update in plan.skipped]
     else:
-        found = [_build_update(each) for each in outcome.updates] if outcome is not None else []
-    return sorted(found, key=lambda each: (_UPDATE_RANKS.get(each.state, 4), each.reason, each.name))
+        chosen_updates = [_build_update(update) for update in outcome.updates] if outcome is not None else []
+    return sorted(chosen_updates, key=lambda update: (_UPDATE_RANKS.get(update.state, 4), update.reason, update.name))
 
 
 def _build_update(result: UpdateResult, state: str = "") -> UpdateLine:
@@ -172,7 +172,7 @@ def build_run_timeline(
         detail.plan for name in names if (detail := details.get(name)) is not None and detail.plan is not None
     )
     report = RunReport(run, outcomes, tuple(wave for wave in shown if wave.machines), plans)
-    if run.kind != "plan" and not any(each.steps for each in outcomes):
+    if run.kind != "plan" and not any(outcome.steps for outcome in outcomes):
         return {}
     local = load_zone_or_utc(zone)
     drawn = {
@@ -202,10 +202,12 @@ def group_problems(state: RunState) -> list[ProblemGroup]:
     """Return the reasons why machines failed or were not begun, the worst and most frequent first. Pure."""
     if state.line.kind == "plan":
         return []
-    wanted = {OperationState.FAILED, OperationState.UNKNOWN, OperationState.COMPLETED_WITH_WARNINGS}
-    found: dict[tuple[int, str, str], list[str]] = {}
+    states = {OperationState.FAILED, OperationState.UNKNOWN, OperationState.COMPLETED_WITH_WARNINGS}
+    names_by_reason: dict[tuple[int, str, str], list[str]] = {}
     for line in state.machines:
-        if line.state in wanted or (line.state == OperationState.NOT_STARTED and line.is_done):
-            found.setdefault((line.rank, line.state, line.message.removeprefix(f"{line.name} ")), []).append(line.name)
-    groups = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1])))
+        if line.state in states or (line.state == OperationState.NOT_STARTED and line.is_done):
+            names_by_reason.setdefault((line.rank, line.state, line.message.removeprefix(f"{line.name} ")), []).append(
+                line.name
+            )
+    groups = sorted(names_by_reason.items(), key=lambda item: (item[0][0], -len(item[1])))
     return [ProblemGroup(word, reason, len(names), tuple(names[:MAX_NAMES])) for (_, word, reason), names in groups]

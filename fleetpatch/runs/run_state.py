@@ -114,21 +114,21 @@ class RunState:
     @property
     def states(self) -> dict[str, int]:
         """How many machines have each state, problems first."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for each in sorted(self.machines, key=lambda machine: machine.rank):
-            found[each.state] = found.get(each.state, 0) + 1
-        return found
+            counts[each.state] = counts.get(each.state, 0) + 1
+        return counts
 
     @property
     def done(self) -> int:
         """How many machines have a result."""
-        return sum(each.is_done for each in self.machines)
+        return sum(machine.is_done for machine in self.machines)
 
     @property
     def working(self) -> tuple[MachineLine, ...]:
         """The machines that are worked on now, longest first."""
-        found = [each for each in self.machines if each.is_working]
-        return tuple(sorted(found, key=lambda each: (each.since is None, each.since, each.position)))
+        found = [machine for machine in self.machines if machine.is_working]
+        return tuple(sorted(found, key=lambda machine: (machine.since is None, machine.since, machine.position)))
 
     @property
     def phase(self) -> str:
@@ -138,7 +138,7 @@ class RunState:
     @property
     def figures(self) -> RunFigures:
         """The figures of the machines that have a result."""
-        return count_results([each.result for each in self.machines if each.result is not None])
+        return count_results([machine.result for machine in self.machines if machine.result is not None])
 
 
 def read_run_state(
@@ -165,8 +165,8 @@ def read_run_state(
     parts = parts or read_run_parts(database, line.run_id)
     is_alive = process is not None and process.is_alive
     machines = tuple(_iterate_lines(line, parts, results, progress, is_alive=is_alive))
-    told = progress.get("")
-    message = told.message if told is not None and is_alive and told.message else line.message
+    run_progress = progress.get("")
+    message = run_progress.message if run_progress is not None and is_alive and run_progress.message else line.message
     return RunState(line, process, parts, machines, message)
 
 
@@ -182,8 +182,8 @@ def find_line(database: Database, run_id: str) -> RunLine | None:
 
 def count_results(results: Sequence[MachineResult]) -> RunFigures:
     """Return the figures of results. Pure."""
-    states = [each.state for each in results]
-    reboots = [each.reboot for each in results]
+    states = [result.state for result in results]
+    reboots = [result.reboot for result in results]
     return RunFigures(
         machines=len(results),
         succeeded=states.count(OperationState.SUCCEEDED),
@@ -191,8 +191,8 @@ def count_results(results: Sequence[MachineResult]) -> RunFigures:
         failed=states.count(OperationState.FAILED),
         not_started=states.count(OperationState.NOT_STARTED),
         unknown=states.count(OperationState.UNKNOWN) + states.count(OperationState.IN_PROGRESS),
-        installed=sum(each.updates_installed for each in results),
-        updates_failed=sum(each.updates_failed for each in results),
+        installed=sum(result.updates_installed for result in results),
+        updates_failed=sum(result.updates_failed for result in results),
         reboots=reboots.count(RebootState.COMPLETED),
         reboots_required=reboots.count(RebootState.REQUIRED) + reboots.count(RebootState.FAILED),
     )
@@ -246,10 +246,10 @@ def _describe_unfinished(row: ProgressRow | None, wave: int | None, *, is_alive:
             return OperationState.IN_PROGRESS, row.message
         return OperationState.UNKNOWN, f"it was at {row.step}{': ' if row.message else ''}{row.message}"
     if row.step == Step.ASSESS:
-        words = row.message or "assessed"
+        message = row.message or "assessed"
         if row.state in _BAD:
-            words = f"not assessed: {words}"
-        return (PENDING if is_alive else OperationState.NOT_STARTED), words
+            message = f"not assessed: {message}"
+        return (PENDING if is_alive else OperationState.NOT_STARTED), message
     ended = f"{row.step}: {row.state}{', ' if row.message else ''}{row.message}"
     return (OperationState.IN_PROGRESS if is_alive else OperationState.UNKNOWN), ended
 
@@ -262,9 +262,9 @@ def _describe_phase(state: RunState) -> str:
         return "over"
     if not total:
         return "selecting machines"
-    if state.done or any(each.is_working and each.step != Step.ASSESS for each in state.machines):
+    if state.done or any(machine.is_working and machine.step != Step.ASSESS for machine in state.machines):
         return f"{state.done} of {format_count(total, 'machine')} done"
     if state.parts is not None and state.line.kind != "assess":
         return f"{format_count(total, 'machine')} planned"
-    assessed = sum(each.step == Step.ASSESS and not each.is_working for each in state.machines)
+    assessed = sum(machine.step == Step.ASSESS and not machine.is_working for machine in state.machines)
     return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"

@@ -131,8 +131,8 @@ def open_listener(settings: WebSettings) -> Iterator[socket.socket]:
             dualstack_ipv6=is_all and socket.has_dualstack_ipv6(),  # "::" is every address, also of IPv4
         )
     except OSError as error:
-        said, hint = _explain(error, settings.port)
-        raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {said}", hint=hint) from error
+        explanation, hint = _explain(error, settings.port)
+        raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {explanation}", hint=hint) from error
     with listener:
         # asyncio sets it only on sockets that name their protocol, which these do not. Without it, each answer after
         # the first of a connection waits for the browser's delayed acknowledgement: 40 ms.
@@ -150,8 +150,8 @@ def _explain(error: OSError, port: int) -> tuple[str, str]:
         remedy = f"Choose a --port of {_FIRST_COMMON_PORT} or more, with a proxy before it."
         return f"only root may use ports below {_FIRST_COMMON_PORT}", remedy
     # create_server keeps the number of a failed look-up, and loses its class. These numbers are below 0.
-    said = "the name is not known" if number < 0 else os.strerror(number)
-    return said, "Give an address of this machine: --host"
+    fault = "the name is not known" if number < 0 else os.strerror(number)
+    return fault, "Give an address of this machine: --host"
 
 
 def describe_address(settings: WebSettings, listener: socket.socket) -> str:

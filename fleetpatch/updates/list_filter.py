@@ -59,12 +59,12 @@ def list_cves(index: PendingIndex, machines: MachineBits, wanted: UpdateFilter) 
     """Return the CVEs for which some of these machines lack a fix."""
     selected = {update.name: bits for update, bits in _iterate_selected(index, machines, wanted, of_text=False)}
     text = wanted.q.strip().casefold()
-    found = []
+    rows = []
     for cve, fixes in index.cves.items():
         row = _build_cve_row(index, cve, fixes, selected)
         if row is not None and (not text or text in cve.casefold() or any(text in n.casefold() for n in row.updates)):
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def find_cve(index: PendingIndex, machines: MachineBits, cve: str) -> CveMachinesRow:

@@ -31,7 +31,7 @@ def explain_waiting(
     if machine is None or packages is None:
         return tuple(pending)
     forecaster = Forecaster(fleet, automatic, {}, {machine.machine.name: packages})
-    return tuple(_explain(forecaster, machine, each) for each in pending)
+    return tuple(_explain(forecaster, machine, pending_update) for pending_update in pending)
 
 
 def _explain(forecaster: Forecaster, machine: FleetMachine, pending: PendingUpdate) -> PendingUpdate:
@@ -56,5 +56,8 @@ def _explain(forecaster: Forecaster, machine: FleetMachine, pending: PendingUpda
         title=update.title,
         since=pending.since,
     )
-    found = forecaster.forecast(row, machine)
-    return replace(pending, reason=f"{found.why}, {found.window}" if found.window else found.why)
+    update_forecast = forecaster.forecast(row, machine)
+    return replace(
+        pending,
+        reason=f"{update_forecast.why}, {update_forecast.window}" if update_forecast.window else update_forecast.why,
+    )

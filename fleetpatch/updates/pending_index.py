@@ -120,13 +120,13 @@ class PendingUpdate:
 
         Versions of different systems can't be compared. Without publications: the version that most machines lack.
         """
-        found = [(version, bits & machines) for version, bits in self.versions.items() if bits & machines]
-        if not found:
+        bits_by_version = [(version, bits & machines) for version, bits in self.versions.items() if bits & machines]
+        if not bits_by_version:
             return "", 0
-        dated = {version: self.published[version] for version, _ in found if version in self.published}
+        dated = {version: self.published[version] for version, _ in bits_by_version if version in self.published}
         if dated:
-            return max(dated, key=lambda each: (dated[each], each)), len(found) - 1
-        return max(found, key=lambda each: (each[1].bit_count(), each[0]))[0], len(found) - 1
+            return max(dated, key=lambda each: (dated[each], each)), len(bits_by_version) - 1
+        return max(bits_by_version, key=lambda each: (each[1].bit_count(), each[0]))[0], len(bits_by_version) - 1
 
 
 @dataclass(slots=True)
@@ -183,11 +183,11 @@ class PendingIndex:
 
     def find_cves(self, update: PendingUpdate, machines: MachineBits) -> frozenset[str]:
         """Return the CVEs that an update fixes on some machines."""
-        known = self.cves_by_update.get(update.name)
-        if known is None:
+        cves_by_version = self.cves_by_update.get(update.name)
+        if cves_by_version is None:
             return frozenset()
-        found = [cves for version, cves in known.items() if update.versions.get(version, 0) & machines]
-        return found[0] if len(found) == 1 else frozenset().union(*found)
+        cve_sets = [cves for version, cves in cves_by_version.items() if update.versions.get(version, 0) & machines]
+        return cve_sets[0] if len(cve_sets) == 1 else frozenset().union(*cve_sets)
 
     def list_machines(self, machines: MachineBits) -> Iterator[str]:
         """Yield the names of a set of machines."""
@@ -195,10 +195,10 @@ class PendingIndex:
 
     def select_with_cves(self) -> MachineBits:
         """Return the machines that lack an update of which CVEs are known."""
-        found: MachineBits = 0
+        machine_bits: MachineBits = 0
         for name, versions in self.cves_by_update.items():
             update = self.updates.get(name)
             if update is not None:
                 for version in versions:
-                    found |= update.versions.get(version, 0)
-        return found
+                    machine_bits |= update.versions.get(version, 0)
+        return machine_bits

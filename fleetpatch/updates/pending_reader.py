@@ -71,12 +71,12 @@ class PendingReader:
         gone = {self._machines.get(number, "") for number in ended}
         if changed:
             rows: dict[str, list[PendingUpdateRow]] = {}
-            wanted = None if len(changed) > _WHOLE * len(present) else changed
-            for row in read_pending_updates(self._database, wanted):
+            machine_names = None if len(changed) > _WHOLE * len(present) else changed
+            for row in read_pending_updates(self._database, machine_names):
                 rows.setdefault(row.machine, []).append(row)
                 self._machines[row.assessment] = row.machine
-            for name, found in rows.items():
-                self._index.replace_machine(name, found)
+            for name, machine_rows in rows.items():
+                self._index.replace_machine(name, machine_rows)
             gone -= rows.keys()
         for name in gone - {""}:
             self._index.replace_machine(name, ())

@@ -73,7 +73,7 @@ class Forecaster:
             for update in state.updates
         }
         configurations = fleet.configurations.all_configurations if fleet.configurations is not None else ()
-        self._configurations = {each.name: each for each in configurations}
+        self._configurations = {configuration.name: configuration for configuration in configurations}
         self._selections: dict[tuple[str, str], Selection | None] = {}
         self._reasons: dict[tuple[object, ...], str] = {}
         self._machine_reasons: dict[tuple[str, str, str], dict[_Key, str]] = {}
@@ -119,7 +119,7 @@ class Forecaster:
         if (
             rollout is None
             or rollout.state is not RolloutState.ROLLING_FORWARD
-            or all(name != each for each, _ in rollout.updates)
+            or all(name != rollout_name for rollout_name, _ in rollout.updates)
         ):
             return "automatic patching, in its next rollout"
         for phase in rollout.phases:
@@ -165,9 +165,10 @@ class Forecaster:
             return {}
         if key not in self._machine_reasons:
             _, skipped = select_updates(packages, selection)
-            reasons = {each.update.id: each.reason for each in skipped}
+            reasons = {skipped_update.update.id: skipped_update.reason for skipped_update in skipped}
             self._machine_reasons[key] = {
-                (each.name, each.arch, each.available): reasons.get(each.id, "") for each in packages.updates
+                (skipped_update.name, skipped_update.arch, skipped_update.available): reasons.get(skipped_update.id, "")
+                for skipped_update in packages.updates
             }
         return self._machine_reasons[key]
 
@@ -185,8 +186,8 @@ class Forecaster:
             automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
             policy = automatic.to_policy() if automatic is not None else None
             return Selection(classifications=policy.classifications, exclude=policy.exclude) if policy else None
-        found = self._configurations.get(configuration)
-        return found.build_request(zone).to_patch_options().selection if found else None
+        known_configuration = self._configurations.get(configuration)
+        return known_configuration.build_request(zone).to_patch_options().selection if known_configuration else None
 
 
 def _says_why(last: LastResult) -> bool:

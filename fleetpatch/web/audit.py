@@ -57,8 +57,8 @@ def record_refusal(request: Request, message: str, *, act: str = "", who: str = 
     if not identity.name and not get_context(request).refusals.count(identity.address):
         logger.warning("refused for %s, not in the audit log: %s", identity.address, sanitize(message))
         return
-    wanted = act or f"{request.method} {request.url.path}"
-    _append_end(request, AuditResult.REFUSED, act or "request", wanted, "", message, claimed=who)
+    act_name = act or f"{request.method} {request.url.path}"
+    _append_end(request, AuditResult.REFUSED, act or "request", act_name, "", message, claimed=who)
 
 
 def record_login(request: Request, name: str, act: str, source: str) -> None:

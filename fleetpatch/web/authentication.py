@@ -71,15 +71,17 @@ def identify_stranger(context: WebContext, peer: Peer) -> Identity:
 
 def _find_proxied_user(request: Request, context: WebContext, peer: Peer) -> str:
     settings = context.settings
-    found = request.headers.getlist(settings.user_header) if settings.user_header else []
+    user_names = request.headers.getlist(settings.user_header) if settings.user_header else []
     roles = request.headers.getlist(settings.roles_header) if settings.roles_header else []
-    if (found or roles) and not peer.is_trusted_proxy:
-        record_refusal(request, "a header with a user from an address that is no trusted proxy", who=",".join(found))
+    if (user_names or roles) and not peer.is_trusted_proxy:
+        record_refusal(
+            request, "a header with a user from an address that is no trusted proxy", who=",".join(user_names)
+        )
         raise HTTPException(403, "Only a trusted proxy may say who you are: see fleetpatch web --trusted-proxy.")
-    if len(found) > 1 or len(roles) > 1:
-        record_refusal(request, "more than one header with a user or with roles", who=",".join(found))
+    if len(user_names) > 1 or len(roles) > 1:
+        record_refusal(request, "more than one header with a user or with roles", who=",".join(user_names))
         raise HTTPException(403, "The proxy sends more than one header with a user, or with roles.")
-    name = _decode(found[0]) if found else ""
+    name = _decode(user_names[0]) if user_names else ""
     if len(name) > MAX_NAME_LENGTH or not all(character.isprintable() for character in name):
         raise HTTPException(403, "The user's name from the proxy is too long, or has characters that names don't have.")
     return name
@@ -184,9 +186,9 @@ def is_use(request: Request) -> bool:
     """
     if request.method not in {"GET", "HEAD"}:
         return True
-    wanted = request.headers.get("sec-fetch-dest")
-    if wanted is not None:
-        return wanted == "document"
+    destination = request.headers.get("sec-fetch-dest")
+    if destination is not None:
+        return destination == "document"
     return "hx-request" not in request.headers and not request.url.path.startswith(("/live/", "/session"))
 
 

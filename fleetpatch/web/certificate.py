@@ -103,8 +103,8 @@ def build_own_certificate(names: Sequence[str], now: datetime) -> bytes:
 def list_own_names(host: str, public_host: str, allowed_hosts: Sequence[str]) -> tuple[str, ...]:
     """Return the names and addresses that a certificate of these pages is for."""
     names = (socket.gethostname().lower(), socket.getfqdn().lower(), "localhost", "127.0.0.1", "::1")
-    wanted = dict.fromkeys([*names, host, public_host, *(name.lower() for name in allowed_hosts)])
-    return tuple(name for name in wanted if name and not _is_every_address(name))
+    all_names = dict.fromkeys([*names, host, public_host, *(name.lower() for name in allowed_hosts)])
+    return tuple(name for name in all_names if name and not _is_every_address(name))
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

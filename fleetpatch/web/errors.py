@@ -69,8 +69,10 @@ def _show_http_error(request: Request, error: Exception) -> Response:
 
 def _show_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    found = "; ".join(f"{'.'.join(map(str, each['loc'][1:] or each['loc']))}: {each['msg']}" for each in error.errors())
-    return show_message(request, 400, found, "")
+    faults = "; ".join(
+        f"{'.'.join(map(str, fault['loc'][1:] or fault['loc']))}: {fault['msg']}" for fault in error.errors()
+    )
+    return show_message(request, 400, faults, "")
 
 
 def _show_internal_error(request: Request, error: Exception) -> Response:

@@ -236,8 +236,8 @@ def _tell_trouble(topic: _Topic, why: object) -> None:
     silent_seconds = time.monotonic() - topic.good_at
     if topic.trouble or silent_seconds < TROUBLE_SECONDS:
         return
-    known = None if isinstance(why, FleetpatchError | str) or not isinstance(why, BaseException) else why
-    logger.warning("the live part of pages can't be read: %s", why, exc_info=known)
+    error = None if isinstance(why, FleetpatchError | str) or not isinstance(why, BaseException) else why
+    logger.warning("the live part of pages can't be read: %s", why, exc_info=error)
     since = datetime.now(UTC) - timedelta(seconds=silent_seconds)
     topic.trouble = (
         '<p class="problem"><strong>The records can\'t be read.</strong> What is shown here is as it was '

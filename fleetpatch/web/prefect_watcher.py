@@ -113,22 +113,31 @@ class PrefectWatcher:
 
     def _find_problems(self, client: SyncPrefectClient) -> Iterator[str]:
         now, own = self._clock.now(), build_fleet_tag(self._fleet or find_fleet())
-        deployments = [(flow, each) for flow, each in read_managed_deployments(client) if own in each.tags]
+        deployments = [
+            (flow, deployment) for flow, deployment in read_managed_deployments(client) if own in deployment.tags
+        ]
         yield from self._record_missed_windows(
-            client, [each for flow, each in deployments if flow == PATCH_FLOW_NAME], now
+            client, [deployment for flow, deployment in deployments if flow == PATCH_FLOW_NAME], now
         )
-        names: dict[UUID | None, str] = {each.id: each.name for flow, each in deployments if flow in _WINDOW_FLOWS}
+        names: dict[UUID | None, str] = {
+            deployment.id: deployment.name for flow, deployment in deployments if flow in _WINDOW_FLOWS
+        }
         yield from _describe_waiting_runs(
-            _read_waiting_runs(client, [known for known in names if known is not None]), names, now
+            _read_waiting_runs(client, [waiting_name for waiting_name in names if waiting_name is not None]), names, now
         )
-        yield from _describe_reconcile(client, [each for flow, each in deployments if flow == _RECONCILE_FLOW], now)
+        yield from _describe_reconcile(
+            client, [deployment for flow, deployment in deployments if flow == _RECONCILE_FLOW], now
+        )
 
     def _record_missed_windows(
         self, client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], now: datetime
     ) -> Iterator[str]:
         caller = Caller(listener=LoggingListener(), name="the pages")
         due_windows = [
-            due for each in deployments if not each.paused for due in find_due_windows(client, each, now, caller)
+            due
+            for deployment in deployments
+            if not deployment.paused
+            for due in find_due_windows(client, deployment, now, caller)
         ]
         recorder = MissedWindowRecorder(self._records, caller, now, saves_runs=False)
         for _ in recorder.record_new(due_windows):

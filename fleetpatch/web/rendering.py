@@ -59,12 +59,16 @@ def build_login_url(request: Request) -> str:
         return "/login"
     if "hx-request" in request.headers:  # a part of a page
         page = urlsplit(request.headers.get("hx-current-url", ""))
-        wanted = page.path + (f"?{page.query}" if page.query else "")
+        page_url = page.path + (f"?{page.query}" if page.query else "")
     elif request.method in {"GET", "HEAD"}:
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        page_url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     else:
-        wanted = "/"
-    return "/login" if wanted in {"/", ""} or wanted.startswith("/login") else f"/login?{urlencode({'next': wanted})}"
+        page_url = "/"
+    return (
+        "/login"
+        if page_url in {"/", ""} or page_url.startswith("/login")
+        else f"/login?{urlencode({'next': page_url})}"
+    )
 
 
 @cache

@@ -104,7 +104,7 @@ def _build_freeze(freeze: CalendarFreeze, source: FeedSource) -> Event:
 
 def _start_event(source: FeedSource, key: tuple[object, ...], recorded_at: datetime | None) -> Event:
     changed = max(source.changed_at, recorded_at or source.changed_at).astimezone(UTC).replace(microsecond=0)
-    text = "\n".join(each.isoformat() if isinstance(each, datetime) else str(each) for each in (source.fleet, *key))
+    text = "\n".join(part.isoformat() if isinstance(part, datetime) else str(part) for part in (source.fleet, *key))
     event = Event()
     event.add("uid", f"{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:40]}@fleetpatch")
     event.add("dtstamp", changed)

@@ -33,18 +33,18 @@ def list_last_windows(
     by_key = {(result.configuration, result.starts_at): result for result in results}
     # Whole days, so that the windows of a day are found once: find_occurrences keeps them.
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    found = [
+    windows = [
         window
         for zone_schedule in zone_schedules
         for window in iterate_windows(zone_schedule, by_key, today - UNRECORDED, today + timedelta(days=1), now)
         if _has_become_something(window, known_since, now)
     ]
-    shown = {(each.configuration, each.start) for each in found}
+    shown = {(each.configuration, each.start) for each in windows}
     zones = {
         zone_schedule.configuration.name: zone_schedule.schedule.zone for zone_schedule in reversed(zone_schedules)
     }
     older = [build_former(each) for key, each in by_key.items() if key not in shown and each.starts_at <= now]
-    listed = [*found, *(each for each in older if each.configuration in zones)]
+    listed = [*windows, *(each for each in older if each.configuration in zones)]
     return tuple(sorted(listed, key=lambda each: (each.start, each.configuration, each.zone), reverse=True)[:limit])
 
 

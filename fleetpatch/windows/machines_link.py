@@ -22,12 +22,12 @@ def find_window_scope(
         The scope; "" if there is none, because the machines are in another inventory or not known any more.
     """
     mine = [schedule for schedule in schedules if schedule.configuration.name == configuration]
-    chosen = [each for each in mine if each.schedule.zone in zones]
+    chosen = [zone_schedule for zone_schedule in mine if zone_schedule.schedule.zone in zones]
     if not chosen:
         return ""
     found = chosen[0].configuration
-    requests = " or ".join(found.build_request(each.schedule.zone).scope for each in chosen)
+    requests = " or ".join(found.build_request(zone_schedule.schedule.zone).scope for zone_schedule in chosen)
     scope = found.scope if len(chosen) == len(mine) else requests
     if found.inventory_path is None:
         return scope
-    return find_exact_scope([scope], {name for each in chosen for name in each.machines}, inventory)
+    return find_exact_scope([scope], {name for zone_schedule in chosen for name in zone_schedule.machines}, inventory)

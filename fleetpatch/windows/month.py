@@ -129,7 +129,7 @@ def build_weeks(
     entries: dict[date, list[CalendarEntry]] = {}
     for entry in _join_windows(windows, zone):
         entries.setdefault(entry.start.date(), []).append(entry)
-    frozen = [(_to_days(each, zone), each) for each in freezes]
+    frozen = [(_to_days(freeze, zone), freeze) for freeze in freezes]
     today = now.astimezone(zone).date()
     days = [
         CalendarDay(
@@ -137,7 +137,7 @@ def build_weeks(
             is_in_month=day.month == month.first.month,
             is_today=day == today,
             entries=tuple(entries.get(day, ())),
-            freezes=tuple(each for (first, last), each in frozen if first <= day <= last),
+            freezes=tuple(freeze for (first, last), freeze in frozen if first <= day <= last),
         )
         for day in month.days
     ]
@@ -152,15 +152,15 @@ def _to_days(freeze: CalendarFreeze, zone: ZoneInfo) -> tuple[date, date]:
 def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[CalendarEntry]:
     """Join the windows of a configuration in several zones on one day, if they are of one kind."""
     groups: dict[tuple[object, ...], list[CalendarWindow]] = {}
-    for number, each in enumerate(windows):
-        local = each.start.astimezone(ZoneInfo(each.zone)) if each.zone else None
+    for number, window in enumerate(windows):
+        local = window.start.astimezone(ZoneInfo(window.zone)) if window.zone else None
         wall = local.replace(tzinfo=None) if local is not None else number
-        day = each.start.astimezone(zone).date()
+        day = window.start.astimezone(zone).date()
         fold = local.fold if local is not None else 0  # the same wall time comes twice when clocks go back
-        key = (each.configuration, day, wall, fold, each.kind, each.run_state, each.reason)
-        groups.setdefault(key, []).append(each)
+        key = (window.configuration, day, wall, fold, window.kind, window.run_state, window.reason)
+        groups.setdefault(key, []).append(window)
     entrys = [_build_entry(tuple(group), zone) for group in groups.values()]
-    return sorted(entrys, key=lambda each: (each.start, each.configuration))
+    return sorted(entrys, key=lambda window: (window.start, window.configuration))
 
 
 def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> CalendarEntry:

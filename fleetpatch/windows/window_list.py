@@ -86,14 +86,14 @@ def list_windows(
         now: the present time.
         disabled: the windows of disabled configurations: of these, the ones that became something.
     """
-    by_key = {(each.configuration, each.starts_at): each for each in results}
-    found: list[tuple[CalendarWindow, int]] = []
+    by_key = {(result.configuration, result.starts_at): result for result in results}
+    counted_windows: list[tuple[CalendarWindow, int]] = []
     shown: set[tuple[str, datetime]] = set()
     for number, zone_schedule in enumerate(zone_schedules):
         for window in iterate_windows(zone_schedule, by_key, since, until, now):
             shown.add((window.configuration, window.start))
-            found.append((window, number))
-    marked = _mark_overlaps(found, tuple(zone_schedules), since, until)
+            counted_windows.append((window, number))
+    marked = _mark_overlaps(counted_windows, tuple(zone_schedules), since, until)
     past = [
         window
         for zone_schedule in disabled
@@ -101,13 +101,16 @@ def list_windows(
         if window.recorded_at is not None and (window.start <= now or window.kind is WindowKind.RUN)
     ]
     shown |= {(window.configuration, window.start) for window in past}
-    enabled, off = ({each.configuration.name for each in listed} for listed in (zone_schedules, disabled))
+    enabled, off = ({result.configuration.name for result in listed} for listed in (zone_schedules, disabled))
     former = (
-        build_former(each)
-        for key, each in by_key.items()
-        if key not in shown and (each.configuration in enabled or (each.configuration in off and each.starts_at <= now))
+        build_former(result)
+        for key, result in by_key.items()
+        if key not in shown
+        and (result.configuration in enabled or (result.configuration in off and result.starts_at <= now))
     )
-    return tuple(sorted([*marked, *past, *former], key=lambda each: (each.start, each.configuration, each.zone)))
+    return tuple(
+        sorted([*marked, *past, *former], key=lambda result: (result.start, result.configuration, result.zone))
+    )
 
 
 def iterate_windows(

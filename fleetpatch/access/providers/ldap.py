@@ -61,8 +61,8 @@ class LdapProvider:
         if not name or not password or "\0" in name + password:
             raise LoginRefused("the name or the password is not right")
         with self._search_as_service() as connection:
-            wanted = self._entry.user_filter.replace("{name}", escape_filter_chars(name))
-            entry = self._find_one(connection, self._entry.base, wanted, SUBTREE)
+            user_filter = self._entry.user_filter.replace("{name}", escape_filter_chars(name))
+            entry = self._find_one(connection, self._entry.base, user_filter, SUBTREE)
             if entry is None:
                 raise LoginRefused("the name or the password is not right")
             self._require_password(str(entry["dn"]), password)
@@ -76,8 +76,8 @@ class LdapProvider:
             ProviderAway: the server does not answer, or refuses the account that searches.
         """
         with self._search_as_service() as connection:
-            wanted = self._entry.user_filter.replace("{name}", "*")
-            entry = self._find_one(connection, subject, wanted, "BASE")
+            user_filter = self._entry.user_filter.replace("{name}", "*")
+            entry = self._find_one(connection, subject, user_filter, "BASE")
             if entry is None:
                 raise LoginRefused("the person is not at the login provider any more")
             return self._build_person(connection, entry)
@@ -176,9 +176,9 @@ class LdapProvider:
     def _list_groups(self, connection: Connection, dn: str, attributes: Mapping[str, Any]) -> list[str]:
         groups = _list_texts(attributes.get(self._entry.member_of))
         if self._entry.group_filter:
-            wanted = self._entry.group_filter.replace("{dn}", escape_filter_chars(dn))
+            group_filter = self._entry.group_filter.replace("{dn}", escape_filter_chars(dn))
             base, name = self._entry.group_base or self._entry.base, self._entry.group_attribute
-            for group in self._search(connection, base, wanted, [name], SUBTREE, most=_MAX_GROUPS):
+            for group in self._search(connection, base, group_filter, [name], SUBTREE, most=_MAX_GROUPS):
                 groups += [*_list_texts(group["attributes"].get(name)), str(group["dn"])]
         return list(dict.fromkeys(groups))
 

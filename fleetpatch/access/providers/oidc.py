@@ -99,7 +99,7 @@ class OidcProvider:
             ProviderAway: the provider does not answer.
         """
         challenge = base64.urlsafe_b64encode(hashlib.sha256(pending.verifier.encode()).digest()).rstrip(b"=").decode()
-        wanted = {
+        parameters = {
             "response_type": "code",
             "client_id": self._entry.client_id,
             "redirect_uri": redirect_uri,
@@ -109,7 +109,7 @@ class OidcProvider:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        return _add_query(self._read_endpoint("authorization_endpoint"), wanted)
+        return _add_query(self._read_endpoint("authorization_endpoint"), parameters)
 
     def finish_login(self, pending: PendingLogin, answer: Mapping[str, str], redirect_uri: str) -> Person:
         """Return who has logged in.
@@ -167,10 +167,10 @@ class OidcProvider:
         endpoint = self._read_description().get("end_session_endpoint")
         if not isinstance(endpoint, str) or not endpoint.startswith("https://"):
             return ""
-        wanted = {"client_id": self._entry.client_id, "post_logout_redirect_uri": back}
+        parameters = {"client_id": self._entry.client_id, "post_logout_redirect_uri": back}
         if id_token := _read_ticket(ticket).get("id_token"):
-            wanted["id_token_hint"] = id_token
-        return _add_query(endpoint, wanted)
+            parameters["id_token_hint"] = id_token
+        return _add_query(endpoint, parameters)
 
     def read_id_token(self, token: str, nonce: str | None = None) -> dict[str, Any]:
         """Return the claims of an ID token: signed by the provider, for these pages, valid now.
@@ -213,7 +213,7 @@ class OidcProvider:
         if not isinstance(token_id, str) or not token_id or now >= end:
             raise LoginRefused("the logout token is too old, or its id is no text")
         with self._lock:
-            self._heard = {known: its_end for known, its_end in self._heard.items() if now < its_end}
+            self._heard = {known_logout: its_end for known_logout, its_end in self._heard.items() if now < its_end}
             if token_id in self._heard:
                 raise LoginRefused("the logout token was read before")
             if len(self._heard) >= _MAX_HEARD:
@@ -275,12 +275,12 @@ class OidcProvider:
         groups = [groups] if isinstance(groups, str) else groups
         if not isinstance(groups, list):
             raise LoginRefused(f"the claim {self._entry.groups_claim!r} is no list of groups")
-        kept = _read_ticket(ticket)
+        ticket_values = _read_ticket(ticket)
         for key in ("refresh_token", "id_token"):
             if isinstance(tokens.get(key), str):
-                kept[key] = tokens[key]
+                ticket_values[key] = tokens[key]
         names = tuple(group for group in groups if isinstance(group, str))
-        return Person(name.strip(), names, str(claims["sub"]), json.dumps(kept))
+        return Person(name.strip(), names, str(claims["sub"]), json.dumps(ticket_values))
 
     def _read_endpoint(self, name: str) -> str:
         endpoint = self._read_description().get(name)
@@ -292,12 +292,12 @@ class OidcProvider:
         return self._keep(self._description, self._ask_for_description)
 
     def _ask_for_description(self) -> dict[str, Any]:
-        found = ask(f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration", self._verify)
-        if found.get("issuer") != self._entry.issuer:
+        document = ask(f"{self._entry.issuer.rstrip('/')}/.well-known/openid-configuration", self._verify)
+        if document.get("issuer") != self._entry.issuer:
             raise ProviderAway(
                 f"the login provider is not {self._entry.issuer}", hint="Write issuer: exactly as the provider does."
             )
-        return found
+        return document
 
     def _read_keys(self, *, is_new: bool = False) -> KeySet:
         if is_new:
@@ -305,9 +305,9 @@ class OidcProvider:
         return self._keep(self._keys, self._ask_for_keys)
 
     def _ask_for_keys(self) -> KeySet:
-        found = ask(self._read_endpoint("jwks_uri"), self._verify)
+        document = ask(self._read_endpoint("jwks_uri"), self._verify)
         try:
-            return KeySet.import_key_set({"keys": found["keys"]})
+            return KeySet.import_key_set({"keys": document["keys"]})
         except (JoseError, KeyError, TypeError, ValueError) as error:
             raise ProviderAway("the keys of the login provider can't be read", hint="Ask who runs it.") from error
 

@@ -66,22 +66,22 @@ def ask(
             status = answer.status_code
     except (requests.RequestException, OSError) as error:
         raise _build_away(url, type(error).__name__) from error
-    found = _parse(body)
-    if status in {400, 401, 403} and found is not None:
-        raise LoginRefused(f"the login provider says no: {str(found.get('error', status))[:100]}")
-    if status != 200 or found is None:
+    document = _parse(body)
+    if status in {400, 401, 403} and document is not None:
+        raise LoginRefused(f"the login provider says no: {str(document.get('error', status))[:100]}")
+    if status != 200 or document is None:
         raise _build_away(url, f"status {status}" if status != 200 else "the answer is no JSON object")
-    return found
+    return document
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
     if len(body) > _MAX_BYTES:
         return None
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _build_away(url: str, reason: str) -> ProviderAway:

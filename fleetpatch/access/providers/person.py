@@ -71,6 +71,6 @@ def list_group_roles(
         is_case_ignored: whether the case of A to Z is none of a group's name, as in directories.
     """
     fold = fold_ascii if is_case_ignored else str
-    known = {fold(group) for group in groups}
-    roles = (role for entry in mapping if fold(entry.group) in known for role in entry.roles)
+    folded_groups = {fold(group) for group in groups}
+    roles = (role for entry in mapping if fold(entry.group) in folded_groups for role in entry.roles)
     return tuple(dict.fromkeys(roles))

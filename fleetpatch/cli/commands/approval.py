@@ -99,21 +99,21 @@ def _decide_approval(
     from flows.ports.caller import read_login_name
 
     history = open_history(records)
-    found = find_run(history, run)
+    recorded_run = find_run(history, run)
     login = read_login_name()
     if approves and not plan:
-        plan_digest = _confirm_plan(read_full_report(history, found.id), records, as_json=as_json)
+        plan_digest = _confirm_plan(read_full_report(history, recorded_run.id), records, as_json=as_json)
         if plan_digest is None:
             get_stderr_console().print("Nothing was done.")
             return
         plan = plan_digest
     record_decision = approve_run if approves else reject_run
-    approval = record_decision(found.id, name or login, remark, plan=plan, login=login, records_url=records)
-    lease = read_open_run_leases([found], records).get(found.id)
+    approval = record_decision(recorded_run.id, name or login, remark, plan=plan, login=login, records_url=records)
+    lease = read_open_run_leases([recorded_run], records).get(recorded_run.id)
     if as_json:
         print_json(build_decision_json(approval, lease))
     else:
-        print_decision(approval, found, lease)
+        print_decision(approval, recorded_run, lease)
 
 
 def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> str | None:

@@ -51,8 +51,8 @@ def list_entries(
         log = SqlAuditLog(database.database)
         entries = log.read(limit, who=who, act=act)
         if not entries:
-            for option, name, known in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
-                _require_known(option, name, known)
+            for option, name, known_names in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
+                _require_known(option, name, known_names)
     if as_json:
         print_json(build_audit_json(entries))
     else:
@@ -90,12 +90,12 @@ def verify(
 
     expected = parse_head(head) if head else None
     with open_records(records) as database:
-        found = verify_log(SqlAuditLog(database.database), expected)
+        verification = verify_log(SqlAuditLog(database.database), expected)
     if as_json:
-        print_json(build_verification_json(found))
+        print_json(build_verification_json(verification))
     else:
-        print_verification(found)
-    raise typer.Exit(int(to_exit_code(found.state)))
+        print_verification(verification)
+    raise typer.Exit(int(to_exit_code(verification.state)))
 
 
 @audit_app.command("cut")
@@ -151,15 +151,15 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
         left = send_pending(database.database, targets, read_own_secret)
     if as_json:
         names = ("receiver", "count", "message", "fault")
-        documents = [{name: getattr(each, name) for name in names} for each in left]
-        oldest = [{"oldest": format_iso_utc(each.oldest_at) if each.oldest_at else None} for each in left]
+        documents = [{name: getattr(result, name) for name in names} for result in left]
+        oldest = [{"oldest": format_iso_utc(result.oldest_at) if result.oldest_at else None} for result in left]
         print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
     else:
-        for each in left:
-            counted = format_count(each.count, "entry", ("is", "are"))
-            words = f"{counted} not sent: {each.message or 'another program is sending'}"
-            print_to_stderr(f"{each.receiver}: {words if each.count or each.fault else 'all is sent'}")
-    is_left = any(each.count or each.fault for each in left)
+        for result in left:
+            counted = format_count(result.count, "entry", ("is", "are"))
+            message = f"{counted} not sent: {result.message or 'another program is sending'}"
+            print_to_stderr(f"{result.receiver}: {message if result.count or result.fault else 'all is sent'}")
+    is_left = any(result.count or result.fault for result in left)
     raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))
 
 

@@ -131,7 +131,7 @@ def resume_scope(scope: PausedScopeArgument, records: RecordsOption = None, as_j
     with open_records(records) as database:
         opt_outs = SqlOptOuts(database.database)
         was_paused = opt_outs.remove(scope.strip())
-        left = [each.scope for each in opt_outs.read_active(SystemClock().now())]
+        left = [opt_out.scope for opt_out in opt_outs.read_active(SystemClock().now())]
     if not was_paused:
         near = did_you_mean(scope, left)
         paused = f"{near}Paused are: {', '.join(left)}." if left else "Nothing is paused."
@@ -165,15 +165,15 @@ def release_update(
     with open_records(records) as database:
         held_updates = SqlHeldUpdates(database.database)
         released = held_updates.release(name.strip(), version.strip(), read_login_name(), SystemClock().now())
-        held = [] if released else [each.name for each in held_updates.read_held()]
+        held = [] if released else [opt_out.name for opt_out in held_updates.read_held()]
     if not released:
         hint = f"{did_you_mean(name, held)}`fleetpatch automatic` shows which are."
         raise RequestError(f"the update {update!r} is not held", hint=hint)
     if as_json:
-        print_json({"released": [build_held_json(each) for each in released]})
+        print_json({"released": [build_held_json(opt_out) for opt_out in released]})
         return
-    for each in released:
-        print_to_stderr(to_safe_text(f"{each.name} {each.version} is released: the next rollout may contain it."))
+    for opt_out in released:
+        print_to_stderr(to_safe_text(f"{opt_out.name} {opt_out.version} is released: the next rollout may contain it."))
 
 
 @automatic_app.command("cancel", cls=ActingCommand)
@@ -204,25 +204,35 @@ def cancel_rollout(
     now = SystemClock().now()
     with open_records(records) as database:
         rollouts = SqlRollouts(database.database)
-        found = _find_rollout(rollouts.read_newest(), rollout)
+        found_rollout = _find_rollout(rollouts.read_newest(), rollout)
         if not yes:
-            _require_yes(found)
+            _require_yes(found_rollout)
         message = f"cancelled by {read_login_name()}: {require_reason(reason)}"
         try:
-            rollouts.find(found.id, require_seal=True)
+            rollouts.find(found_rollout.id, require_seal=True)
         except (SealBroken, SealKeyMissing) as error:  # what is saved is sealed: nothing of its set may be
-            found, message = replace(found, updates=frozenset(), phases=()), f"{message} ({error.message})"
-        cancelled = replace(found, state=RolloutState.CANCELLED, ended_at=now, message=message)
+            found_rollout, message = (
+                replace(found_rollout, updates=frozenset(), phases=()),
+                f"{message} ({error.message})",
+            )
+        cancelled = replace(found_rollout, state=RolloutState.CANCELLED, ended_at=now, message=message)
         if not rollouts.save(cancelled):
-            raise RequestError(f"the rollout {found.id} has ended meanwhile", hint="`fleetpatch automatic` shows it.")
+            raise RequestError(
+                f"the rollout {found_rollout.id} has ended meanwhile", hint="`fleetpatch automatic` shows it."
+            )
     if as_json:
         print_json(
-            {"id": found.id, "state": cancelled.state.value, "endDateTime": format_iso_utc(now), "message": message}
+            {
+                "id": found_rollout.id,
+                "state": cancelled.state.value,
+                "endDateTime": format_iso_utc(now),
+                "message": message,
+            }
         )
     else:
         print_to_stderr(
             to_safe_text(
-                f"The rollout {found.id} is cancelled. Runs that have begun go on: fleetpatch runs, cancel RUN."
+                f"The rollout {found_rollout.id} is cancelled. Runs that have begun go on: fleetpatch runs, cancel RUN."
             )
         )
 
@@ -235,13 +245,13 @@ def _find_rollout(rollouts: "tuple[Rollout, ...]", wanted: str) -> "Rollout":
     """
     from tasks.rules.automatic.model import RolloutState
 
-    found = next((each for each in reversed(rollouts) if not wanted or each.id == wanted), None)
+    found = next((rollout for rollout in reversed(rollouts) if not wanted or rollout.id == wanted), None)
     if found is None:
-        newest = ", ".join(each.id for each in rollouts[-3:])
+        newest = ", ".join(rollout.id for rollout in rollouts[-3:])
         message = f"there is no rollout {wanted!r}" if wanted else "there is no rollout yet"
         raise RequestError(
             message,
-            hint=f"{did_you_mean(wanted, [each.id for each in rollouts])}The newest are: {newest}."
+            hint=f"{did_you_mean(wanted, [rollout.id for rollout in rollouts])}The newest are: {newest}."
             if newest
             else "The first begins by itself.",
         )
@@ -288,9 +298,9 @@ def read_status(config: Path | None, inventory: Path | None, records: str | None
             f"{configurations} has no policy of automatic patching",
             hint="Write a file with `automatic: {}` there. docs/how-to/automatic-patching.md says more.",
         )
-    found = load_inventory(find_inventory(inventory or request.inventory))
+    loaded_inventory = load_inventory(find_inventory(inventory or request.inventory))
     with open_records(records) as database:
-        return read_automatic_status(request, found, database, now)
+        return read_automatic_status(request, loaded_inventory, database, now)
 
 
 def _find_inventory_of_policy(now: datetime) -> Path | None:

@@ -33,8 +33,12 @@ def show_compliance(
     _, machines = load_machines_in_scope(inventory or status.request.inventory, scope)
     names = {machine.name for machine in machines}
     days = max(30.0, status.policy.due_days)
-    found = [each for each in forecast(status.policy, status.view, status.now, days) if each.machine in names]
-    view = build_compliance_view(status, found)
+    forecasts = [
+        machine_forecast
+        for machine_forecast in forecast(status.policy, status.view, status.now, days)
+        if machine_forecast.machine in names
+    ]
+    view = build_compliance_view(status, forecasts)
     if as_json:
         print_json(build_compliance_json(view))
     else:

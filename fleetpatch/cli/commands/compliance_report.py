@@ -68,7 +68,7 @@ def write_compliance_report(
 
     now = SystemClock().now()
     asked = Month.parse(month) if month else Month.of(now).previous
-    chosen = [each.value for each in formats] if formats else list(FORMATS)
+    chosen = [report_format.value for report_format in formats] if formats else list(FORMATS)
     if "json" in chosen:
         raise RequestError("this document has no format json", hint="--json prints its figures.")
     sla = find_sla_days(sla_days, None if sla_days.strip() else _read_policy_days(config, now.date()))
@@ -80,7 +80,7 @@ def write_compliance_report(
         html = next((path for name, path in written.items() if name.endswith(".html")), None)
         unsent = send_compliance_document(document, html, send, "", read_credential, print_to_stderr)
     if as_json:
-        figures = [asdict(each) for each in document.sla]
+        figures = [asdict(report_format) for report_format in document.sla]
         files = {name: str(path) for name, path in written.items()}
         print_json({"month": str(asked), "scope": scope, "sla": figures, "gaps": list(document.gaps), "files": files})
     else:

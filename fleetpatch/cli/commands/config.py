@@ -57,14 +57,14 @@ def check_config(
     from tasks.domain.protocols.clock import SystemClock
 
     now = SystemClock().now()
-    place = find_configurations(path)
+    configurations_path = find_configurations(path)
     try:
-        configurations = load_configurations(place, now.date())
+        configurations = load_configurations(configurations_path, now.date())
     except InvalidConfigurations as faulty:
         if as_json:
-            print_json(build_faulty_check_json(place, faulty.problems))
+            print_json(build_faulty_check_json(configurations_path, faulty.problems))
         else:
-            print_problems(place, faulty.problems)
+            print_problems(configurations_path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     inventories = load_inventories(configurations, inventory)
     learned, remark = read_learned(records)

@@ -172,7 +172,9 @@ def _check_machine_readiness(
         build_display(names, None, "doctor") as listener,
         open_ports(request, Caller(listener=listener, records_url=records)) as ports,
     ):
-        machines = [each for each in Scope.parse(scope).select_machines(ports.inventory) if each.name in set(names)]
+        machines = [
+            machine for machine in Scope.parse(scope).select_machines(ports.inventory) if machine.name in set(names)
+        ]
         if record is None:
             return check_machines(machines, ports, at_once=at_once, refresh=refresh), None
         recorder = MachineRecorder(machines[0], ports)

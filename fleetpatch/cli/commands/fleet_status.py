@@ -134,5 +134,5 @@ def _load_machines(scope: str, inventory: Path | None) -> Sequence[Machine]:
     """Return the machines of a scope."""
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
 
-    _, found = load_machines_in_scope(inventory, scope)
-    return found
+    _, machines = load_machines_in_scope(inventory, scope)
+    return machines

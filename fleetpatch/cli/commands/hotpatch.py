@@ -248,12 +248,12 @@ def _add_licences(
             return row
         if not isinstance(licence, Licence):
             return replace(row, provider_words=f"not known: {licence.message}")
-        enrolment, words = apply_licence(row.enrolment, licence), licence.state or "no licence"
-        known = build_row(row.machine, enrolment, row.request, calendar, today, words)
+        enrolment, licence_text = apply_licence(row.enrolment, licence), licence.state or "no licence"
+        machine_row = build_row(row.machine, enrolment, row.request, calendar, today, licence_text)
         if licence.is_changing:
-            return replace(known, status=HotpatchStatus.PENDING)
+            return replace(machine_row, status=HotpatchStatus.PENDING)
         # somebody may have cancelled it in the portal
-        is_canceled = licence.is_canceled and known.status is HotpatchStatus.NOT_ENROLLED
-        return replace(known, status=HotpatchStatus.CANCELED) if is_canceled else known
+        is_canceled = licence.is_canceled and machine_row.status is HotpatchStatus.NOT_ENROLLED
+        return replace(machine_row, status=HotpatchStatus.CANCELED) if is_canceled else machine_row
 
     return [add(row) for row in rows]

@@ -31,7 +31,7 @@ def check_inventory(
 
     path = find_inventory(file or inventory)
     try:
-        found = load_inventory(path)
+        loaded_inventory = load_inventory(path)
     except InvalidInventory as faulty:
         if as_json:
             print_json(build_inventory_check_json(path, None, faulty.problems))
@@ -39,9 +39,9 @@ def check_inventory(
             print_problems(path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     if as_json:
-        print_json(build_inventory_check_json(path, found, ()))
+        print_json(build_inventory_check_json(path, loaded_inventory, ()))
     else:
-        print_valid_inventory(path, found)
+        print_valid_inventory(path, loaded_inventory)
 
 
 @inventory_app.command("list")
@@ -54,9 +54,9 @@ def list_inventory_machines(
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.views.inventory import build_inventory_list_json, print_inventory_machines
 
-    found, machines = load_machines_in_scope(inventory, scope)
+    loaded_inventory, machines = load_machines_in_scope(inventory, scope)
     if as_json:
-        print_json(build_inventory_list_json(found, machines))
+        print_json(build_inventory_list_json(loaded_inventory, machines))
     else:
         print_inventory_machines(machines)
 

@@ -119,10 +119,10 @@ def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: 
     Raises:
         RequestError: there is such a name.
     """
-    known = {machine.name for machine in machines}
+    machine_names = {machine.name for machine in machines}
     for name in names:
-        if name not in known:
-            hint = f"{did_you_mean(name, known)}To see its machines: fleetpatch inventory list {quote(scope)}"
+        if name not in machine_names:
+            hint = f"{did_you_mean(name, machine_names)}To see its machines: fleetpatch inventory list {quote(scope)}"
             raise RequestError(f"--only: no machine {name!r} is in the scope {scope!r}", hint=hint)
 
 
@@ -144,7 +144,9 @@ def _confirm_patch(
             hint="Add --yes, or see what would be done: fleetpatch plan.",
         )
     try:
-        assessments = open_history(records).read_latest_assessments([each.name for each in machines], answered=True)
+        assessments = open_history(records).read_latest_assessments(
+            [machine.name for machine in machines], answered=True
+        )
     except RecordsError:  # the question has no numbers then; the run says what is wrong with the records
         assessments = None
     print_patch_request(request, machines, SystemClock().now(), sets, assessments)

@@ -44,11 +44,11 @@ def explain(
     if scope is None and "scope" not in tree:
         raise typer.BadParameter("name the machines: a SCOPE, or a --request with a scope")
     request = build_request(PatchRequest, merge_trees(tree, {"scope": scope} if scope else {}), request_file)
-    found, _ = load_machines_in_scope(inventory or request.inventory, str(request.scope))
-    machines = select_machines(request, found)
+    loaded_inventory, _ = load_machines_in_scope(inventory or request.inventory, str(request.scope))
+    machines = select_machines(request, loaded_inventory)
     policy = load_policy(now.date())
     starter = build_starter(read_login_name())
-    decision = decide_request(request, machines, found, starter, now, policy=policy)
+    decision = decide_request(request, machines, loaded_inventory, starter, now, policy=policy)
     if as_json:
         print_json(build_policy_json(policy, machines, decision))
     else:

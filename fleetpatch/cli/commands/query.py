@@ -49,12 +49,14 @@ def query_records(
     if as_json + as_csv + (parquet is not None) > 1:
         raise RequestError("--json, --csv and --parquet exclude each other")
     named = find_tables(sql)
-    found = _load_inventory(inventory) if "machines" in named else None
+    loaded_inventory = _load_inventory(inventory) if "machines" in named else None
     assignments = _read_assignments(config, inventory) if "assignments" in named else ()
     now = SystemClock().now()
     since = now - timedelta(days=days)
     with open_records(records) as database:
-        tables = QueryTables(database, since, found, assignments, now=now, baselines=load_baseline_calendar())
+        tables = QueryTables(
+            database, since, loaded_inventory, assignments, now=now, baselines=load_baseline_calendar()
+        )
         with open_query(tables, seconds) as query:
             answer = query.ask(sql)
     if parquet is not None:

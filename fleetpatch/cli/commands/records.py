@@ -81,7 +81,7 @@ def restore(
     from tasks.records.backup.keys import read_key_backup, restore_keys
     from tasks.records.backup.restoring import plan_restore, require_restorable, restore_records
 
-    found = read_key_backup(keys) if keys is not None else {}
+    key_files = read_key_backup(keys) if keys is not None else {}
     plan = plan_restore(records, file)
     if not as_json:
         print_restore_plan(plan)
@@ -93,7 +93,7 @@ def restore(
     if not (yes or _confirm(plan)):
         print_to_stderr("Nothing was done.")
         return
-    written = restore_keys(found)
+    written = restore_keys(key_files)
     with record_restore(records, plan) as ended:
         restored = restore_records(records, plan, SystemClock().now())
         ended.message = f"the replaced records: {restored.kept or 'none'}"

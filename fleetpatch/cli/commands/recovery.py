@@ -41,18 +41,18 @@ def resume(
     from flows.engine.resume_state import require_resumable
 
     history = open_history(records)
-    found = require_resumable(find_run(history, run))
+    recorded_run = require_resumable(find_run(history, run))
     finalize_reason = "it was resumed with --finalize" if finalize else ""
     as_flow = not no_prefect
     result = _recover_run(
         history,
-        found,
+        recorded_run,
         finalize_reason=finalize_reason,
         ends_without_key=bool(finalize_reason),
         as_flow=as_flow,
         records=records,
     )
-    print_result(result, _find_report_root(found), as_json=as_json)
+    print_result(result, _find_report_root(recorded_run), as_json=as_json)
     raise typer.Exit(int(result.exit_code))
 
 
@@ -80,8 +80,8 @@ def cancel(
             hint="A cancelled run ends after its current transactions. --wait waits for that.",
         )
     history = open_history(records)
-    found = find_run(history, run)
-    cancel_request = cancel_run(found.id, reason, Caller(records_url=records))
+    recorded_run = find_run(history, run)
+    cancel_request = cancel_run(recorded_run.id, reason, Caller(records_url=records))
     if not as_json:
         print_cancel_request(cancel_request, wait=wait)
     if not wait:
@@ -89,9 +89,9 @@ def cancel(
             print_json(build_cancel_request_json(cancel_request))
         return
     result = wait_for_run_end(history, cancel_request, records) or _recover_run(
-        history, found, finalize_reason=reason, as_flow=False, records=records
+        history, recorded_run, finalize_reason=reason, as_flow=False, records=records
     )
-    print_result(result, _find_report_root(found), as_json=as_json)
+    print_result(result, _find_report_root(recorded_run), as_json=as_json)
     raise typer.Exit(int(result.exit_code))
 
 
@@ -160,9 +160,9 @@ def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
     except NO_ANSWER_ERRORS:
         print_to_stderr("Prefect can't be reached: whether it shows runs as Running that are over was not checked.")
         return ()
-    for each in orphaned:
-        print_to_stderr(f"{each.description}: {done} in Prefect")
-    return [str(each.flow_run.id) for each in orphaned]
+    for flow_run in orphaned:
+        print_to_stderr(f"{flow_run.description}: {done} in Prefect")
+    return [str(flow_run.flow_run.id) for flow_run in orphaned]
 
 
 def _recover_run(

@@ -50,7 +50,9 @@ def write_run_report(
     logs = history.open_job_logs(full_report.run.id)
     with open_records(records) as database:
         rollout = read_rollout_progress(database.database, full_report, SystemClock().now())
-    written = write_report(full_report, to, logs, [each.value for each in formats or ReportFormat], rollout=rollout)
+    written = write_report(
+        full_report, to, logs, [report_format.value for report_format in formats or ReportFormat], rollout=rollout
+    )
     if as_json:
         print_json({"maintenanceRunId": full_report.run.id, "files": {key: str(path) for key, path in written.items()}})
     for key in ("html", "json", "directory") if not as_json else ():

@@ -49,15 +49,15 @@ def list_runs(
     if kind not in {None, *KINDS}:
         raise typer.BadParameter(f"--kind is one of {', '.join(KINDS)}")
     history = open_history(records)
-    found = history.read_runs(limit, kind=kind)
-    other_fleets = "" if found else describe_other_fleets(history.database)
-    leases = read_open_run_leases(found, records)
+    recorded_runs = history.read_runs(limit, kind=kind)
+    other_fleets = "" if recorded_runs else describe_other_fleets(history.database)
+    leases = read_open_run_leases(recorded_runs, records)
     if as_json:
         more = {run_id: build_lease_holder_json(lease) for run_id, lease in leases.items()}
-        runs = [build_run_json(run) | more.get(run.id, {}) for run in found]
+        runs = [build_run_json(run) | more.get(run.id, {}) for run in recorded_runs]
         print_json({"runs": runs} | ({"otherFleets": other_fleets} if other_fleets else {}))
     else:
-        print_runs(found, other_fleets)
+        print_runs(recorded_runs, other_fleets)
         print_lease_holders(leases, records)
 
 
@@ -86,28 +86,30 @@ def show_run(
     from fleetpatch.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
 
     history = open_history(records)
-    found = find_run(history, run)
+    recorded_run = find_run(history, run)
     if machine is not None:
-        _require_machine_in_run(history, found.id, machine)
+        _require_machine_in_run(history, recorded_run.id, machine)
     if as_json:
         print_json(
-            build_show_json(history, read_full_report(history, found.id, machine), machine, log=log, journal=journal)
+            build_show_json(
+                history, read_full_report(history, recorded_run.id, machine), machine, log=log, journal=journal
+            )
         )
         return
     if not (log or journal):
         if machine is not None:
-            print_machine(read_full_report(history, found.id, machine), machine)
-        elif found.kind == "plan":
-            print_plan(read_full_report(history, found.id))
+            print_machine(read_full_report(history, recorded_run.id, machine), machine)
+        elif recorded_run.kind == "plan":
+            print_plan(read_full_report(history, recorded_run.id))
         else:
-            print_run_summary(read_full_summary(history, found.id))
+            print_run_summary(read_full_summary(history, recorded_run.id))
         if machine is None:
-            _print_approval(found, records)
-            _print_unfinished_acts(history, found, records)
+            _print_approval(recorded_run, records)
+            _print_unfinished_acts(history, recorded_run, records)
     if journal:
-        print_journal(history.read_journal(found.id, machine))
+        print_journal(history.read_journal(recorded_run.id, machine))
     if log:
-        print_job_logs(history, found.id, machine)
+        print_job_logs(history, recorded_run.id, machine)
 
 
 @app.command("why", rich_help_panel=PANEL)
@@ -130,16 +132,16 @@ def explain_update(
     from fleetpatch.cli.views.explanation import build_why_json, print_explanations
 
     history = open_history(records)
-    found = history.explain_updates(machine, update, runs=runs)
+    explanations = history.explain_updates(machine, update, runs=runs)
     latest = history.read_latest_assessments([machine]).get(machine)
     open_leases = read_open_run_leases(history.read_unfinished_runs(), records)
     leases = {run: lease for run, lease in open_leases.items() if machine in history.read_machine_names(run)}
-    if not found:
+    if not explanations:
         _require_known_update(history, machine, update, latest, runs)
     if as_json:
-        print_json(build_why_json(machine, found, latest) | {"openMaintenanceRunIds": list(leases)})
+        print_json(build_why_json(machine, explanations, latest) | {"openMaintenanceRunIds": list(leases)})
         return
-    print_explanations(machine, update, found, latest, runs=runs)
+    print_explanations(machine, update, explanations, latest, runs=runs)
     _print_holders(leases, records)
 
 
@@ -149,7 +151,7 @@ def _require_known_update(history: "History", machine: str, update: str, latest:
     Raises:
         RequestError: it is not.
     """
-    names = {each.update.name for each in history.explain_updates(machine, runs=runs)}
+    names = {explanation.update.name for explanation in history.explain_updates(machine, runs=runs)}
     if latest is None and not names and machine not in (machines := history.read_known_machines()):
         hint = f"{did_you_mean(machine, machines)}To assess it: fleetpatch assess name={machine}"
         raise RequestError(f"the records have no machine {machine!r}", hint=hint)

@@ -39,13 +39,13 @@ def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None
     from tasks.records.set_slots import SqlSetSlots
     from tasks.records.setup import open_records
 
-    found = load_inventory(find_inventory(inventory))
+    loaded_inventory = load_inventory(find_inventory(inventory))
     with open_records(records) as database:
         slots = SqlSetSlots(database.database).find()
     if as_json:
-        print_json(build_sets_json(found, slots))
+        print_json(build_sets_json(loaded_inventory, slots))
     else:
-        print_sets(found, slots)
+        print_sets(loaded_inventory, slots)
 
 
 @sets_app.command("release", cls=ActingCommand)

@@ -22,4 +22,4 @@ def print_version(as_json: JsonOption = False) -> None:
         print_json(versions)
         return
     print_to_stdout(f"fleetpatch {versions.pop('fleetpatch')}")
-    print_to_stdout("  " + ", ".join(f"{name} {each}" for name, each in versions.items()))
+    print_to_stdout("  " + ", ".join(f"{name} {library_version}" for name, library_version in versions.items()))

@@ -28,11 +28,11 @@ def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401
     from flows.ports.web_links import parse_web_url
     from tasks.records.fleets import find_fleet, use_fleet
 
-    given = {name: options[option.name.replace("-", "_")] for name, _, option, _ in list_web_options()}
-    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    values = {name: options[option.name.replace("-", "_")] for name, _, option, _ in list_web_options()}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     for name in ("public_url", "prefect_url"):
-        given[name] = parse_web_url(given[name], f"--{name.replace('_', '-')}")
-    settings = WebSettings(**{name: value for name, value in given.items() if value is not None})
+        values[name] = parse_web_url(values[name], f"--{name.replace('_', '-')}")
+    settings = WebSettings(**{name: value for name, value in values.items() if value is not None})
     with use_fleet(settings.fleet or find_fleet()):
         serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}"))
 

@@ -85,7 +85,7 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
 def _describe(context: typer.Context) -> tuple[str, str, str]:
     """Return what a command is about, the name that was claimed with ``--as``, and the options that were given."""
     subject = claimed = ""
-    given: dict[str, str] = {}
+    given_options: dict[str, str] = {}
     for parameter in context.command.params:
         name, value = parameter.name or "", context.params.get(parameter.name or "")
         if parameter.param_type_name == "argument":
@@ -93,8 +93,8 @@ def _describe(context: typer.Context) -> tuple[str, str, str]:
         elif "--as" in parameter.opts:
             claimed = str(value or "")
         elif name not in _HIDDEN and not _is_default(context, name):
-            given[name] = str(value)
-    return subject, claimed, json.dumps(given, ensure_ascii=False) if given else ""
+            given_options[name] = str(value)
+    return subject, claimed, json.dumps(given_options, ensure_ascii=False) if given_options else ""
 
 
 def _is_default(context: typer.Context, name: str) -> bool:

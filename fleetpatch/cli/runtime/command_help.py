@@ -39,7 +39,7 @@ def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same
         path: its name, as in ``audit list``.
     """
     if path in EXAMPLES and not (command.epilog or "").startswith(_TITLE):  # it is asked for each time
-        lines = "\n".join(f"{_PROGRAM} {words}" for words in EXAMPLES[path])
+        lines = "\n".join(f"{_PROGRAM} {example}" for example in EXAMPLES[path])
         command.epilog = f"{_TITLE}\n{lines}" + (f"\n\n{command.epilog}" if command.epilog else "")
     settings = {"help_option_names": HELP_OPTIONS, **command.context_settings}
     _name_values(command.get_params(command.context_class(command, **settings)))

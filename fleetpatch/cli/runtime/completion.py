@@ -37,20 +37,20 @@ def serve_completion(environment: MutableMapping[str, str] = os.environ) -> Iter
         yield
         return
     logging.disable(logging.CRITICAL)
-    kept, answer = _join_words(environment) if instruction == _BASH else "", io.StringIO()
+    prefix, answer = _join_words(environment) if instruction == _BASH else "", io.StringIO()
     try:
-        with redirect_stdout(answer) if kept else nullcontext():
+        with redirect_stdout(answer) if prefix else nullcontext():
             yield
     finally:
         logging.disable(logging.NOTSET)
         for line in answer.getvalue().splitlines():
-            print(line.removeprefix(kept))
+            print(line.removeprefix(prefix))
 
 
 def _join_words(environment: MutableMapping[str, str]) -> str:
     """Join the words that bash has split. Return the part of the last one that bash keeps; "" if it was not split."""
-    words, number = environment.get("COMP_WORDS", "").split("\n"), int(environment.get("COMP_CWORD", "0"))
-    joined = _join_at_equals(words[: number + 1])
+    typed_words, number = environment.get("COMP_WORDS", "").split("\n"), int(environment.get("COMP_CWORD", "0"))
+    joined = _join_at_equals(typed_words[: number + 1])
     environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(len(joined) - 1)
     was_split = len(joined) <= number and "=" in joined[-1]
     return joined[-1][: joined[-1].rindex("=") + 1] if was_split else ""
@@ -148,20 +148,25 @@ def _load_inventory(ctx: Any) -> "Inventory | None":  # noqa: ANN401 - the same
 
 
 def _describe_machines(machines: "Iterable[Machine]") -> dict[str, str]:
-    return {each.name: " ".join(filter(None, (each.environment, each.address))) for each in machines}
+    return {machine.name: " ".join(filter(None, (machine.environment, machine.address))) for machine in machines}
 
 
 def _describe_groups(machines: "Iterable[Machine]") -> dict[str, str]:
-    return dict.fromkeys((group for each in machines for group in each.groups), "group")
+    return dict.fromkeys((group for machine in machines for group in machine.groups), "group")
 
 
 def _list_terms(machines: "Sequence[Machine]") -> list[str]:
     """Return ``key=value`` for all that machines have."""
-    found: dict[str, None] = {}
-    for each in machines:
-        pairs = {"env": each.environment, "os": each.os.value, "location": each.location, "owner": each.owner.value}
-        found |= dict.fromkeys(f"{key}={value}" for key, value in (pairs | dict(each.tags)).items() if value)
-    return sorted(found)[:_MOST_TERMS]
+    terms: dict[str, None] = {}
+    for machine in machines:
+        pairs = {
+            "env": machine.environment,
+            "os": machine.os.value,
+            "location": machine.location,
+            "owner": machine.owner.value,
+        }
+        terms |= dict.fromkeys(f"{key}={value}" for key, value in (pairs | dict(machine.tags)).items() if value)
+    return sorted(terms)[:_MOST_TERMS]
 
 
 def _keep(incomplete: str, names: Iterable[str | tuple[str, str]] | dict[str, str]) -> Names:

@@ -80,8 +80,8 @@ def _describe_os_error(kind: str, error: OSError) -> ErrorDescription | None:
             kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", ExitCode.BAD_INPUT
         )
     if "usable temporary directory" in str(error) or error.errno in STORAGE_ERRNOS:
-        place, number = (Path(error.filename), error.errno or 0) if error.filename else (find_temporary_folder(), 0)
-        if fault := find_storage_fault(place, Path(), number=number):
+        path, number = (Path(error.filename), error.errno or 0) if error.filename else (find_temporary_folder(), 0)
+        if fault := find_storage_fault(path, Path(), number=number):
             where = f"{error.filename}: " if error.filename else ""
             return ErrorDescription(kind, f"{where}{fault.reason}", fault.hint, ExitCode.NO_STORAGE)
     if error.errno in _REMEDIES_BY_ERRNO:

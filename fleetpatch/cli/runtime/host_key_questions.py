@@ -47,12 +47,12 @@ def run_trust(
             "--trust asks before it learns a host key, and there is no terminal",
             hint="Without a question: --trust-all learns every unknown key. Use it only on a network that you trust.",
         )
-    found, machines = load_machines_in_scope(inventory, scope)
+    loaded_inventory, machines = load_machines_in_scope(inventory, scope)
     keys: list[ShownHostKey] = []
     with open_records(records) as own, forward_audit_log(own.database, read_own_secret):
         groups = trust_host_keys(
             machines,
-            found,
+            loaded_inventory,
             _choose_keys if is_asked else lambda unknown: unknown,
             SqlAuditLog(own.database).append,
             read_os_actor(),

@@ -70,8 +70,8 @@ def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
     else:
         print_to_stderr("Still running:")
         for entry in running:
-            what = "reboot" if entry.act == "reboot" else f"job {entry.key}"
-            get_stderr_console().print(to_safe_text(f"{entry.machine}  {entry.act}  {what}"), soft_wrap=True)
+            subject = "reboot" if entry.act == "reboot" else f"job {entry.key}"
+            get_stderr_console().print(to_safe_text(f"{entry.machine}  {entry.act}  {subject}"), soft_wrap=True)
 
 
 def _print_show_commands(run_ids: Sequence[str]) -> None:

@@ -13,5 +13,5 @@ def load_machines_in_scope(inventory: Path | None, scope: str) -> tuple[Inventor
     Raises:
         InventoryError: either is not valid, or the scope selects no machine.
     """
-    found = load_inventory(find_inventory(inventory))
-    return found, Scope.parse(scope).select_machines(found)
+    loaded_inventory = load_inventory(find_inventory(inventory))
+    return loaded_inventory, Scope.parse(scope).select_machines(loaded_inventory)

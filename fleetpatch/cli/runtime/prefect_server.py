@@ -108,5 +108,5 @@ def _require_login(url: str) -> None:
 
 def _redact_url(url: str) -> str:
     """Return a URL without its name and password."""
-    scheme, found, rest = url.partition("://")
-    return f"{scheme}{found}{rest.rpartition('@')[2]}"
+    scheme, separator, remainder = url.partition("://")
+    return f"{scheme}{separator}{remainder.rpartition('@')[2]}"

@@ -266,4 +266,4 @@ def _describe_hidden_rows(rows: list[MachineProgress]) -> str:
     waiting = sum(row.step is None for row in rows)
     ended = sum(bool(row.end_state) for row in rows)
     parts = [(len(rows) - waiting - ended, "working"), (ended, "between steps or done"), (waiting, "waiting")]
-    return f"… and {len(rows)} more: " + ", ".join(f"{count} {words}" for count, words in parts if count)
+    return f"… and {len(rows)} more: " + ", ".join(f"{count} {label}" for count, label in parts if count)

@@ -62,12 +62,12 @@ def _parse_request_text(path: Path, text: str, problems: ProblemCollector) -> ob
 
 
 def _reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> RequestTree:
-    found: RequestTree = {}
+    tree: RequestTree = {}
     for key, value in pairs:
-        if key in found:
+        if key in tree:
             raise ValueError(f"the key {key!r} is given twice")
-        found[key] = value
-    return found
+        tree[key] = value
+    return tree
 
 
 def merge_trees(base: RequestTree, over: RequestTree) -> RequestTree:
@@ -85,9 +85,9 @@ def remove_unset_values(tree: Mapping[str, object]) -> RequestTree:
     """Return a tree without unset values (None), and without branches that are then empty."""
     result: RequestTree = {}
     for key, value in tree.items():
-        kept = remove_unset_values(value) if isinstance(value, dict) else value
-        if kept is not None and kept != {}:
-            result[key] = kept
+        set_value = remove_unset_values(value) if isinstance(value, dict) else value
+        if set_value is not None and set_value != {}:
+            result[key] = set_value
     return result
 
 
@@ -108,10 +108,10 @@ def build_request(
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults = [_describe_fault(each["loc"], each["type"], each["msg"]) for each in found[:MAX_FAULTS]]
-        if len(found) > MAX_FAULTS:
-            faults.append(f"and {len(found) - MAX_FAULTS} more")
+        details = error.errors(include_url=False, include_input=False)
+        faults = [_describe_fault(detail["loc"], detail["type"], detail["msg"]) for detail in details[:MAX_FAULTS]]
+        if len(details) > MAX_FAULTS:
+            faults.append(f"and {len(details) - MAX_FAULTS} more")
         where = f"{source}, with the options: " if source else ""
         hint = f"`fleetpatch {verb} --help` lists the possible values."
         raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error

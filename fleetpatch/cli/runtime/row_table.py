@@ -96,9 +96,9 @@ def list_column_names(row_type: type) -> list[str]:
 
 
 def _find_field(row_type: type, name: str) -> Field:
-    first, _, rest = name.partition(".")
+    first, _, inner_name = name.partition(".")
     field = next(field for field in list_fields(row_type) if field.name == first)
-    return _find_field(field.row_type, rest) if rest and field.row_type is not None else field
+    return _find_field(field.row_type, inner_name) if inner_name and field.row_type is not None else field
 
 
 def _read(row: Any, name: str) -> Any:  # noqa: ANN401 - of any column

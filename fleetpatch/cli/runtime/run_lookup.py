@@ -60,7 +60,7 @@ def read_full_summary(history: History, run_id: str) -> RunSummary:
     summary = history.read_summary(run_id)
     open_outcomes = _build_open_outcomes(summary.report)
     report = replace(summary.report, outcomes=(*summary.report.outcomes, *open_outcomes))
-    results = {each.machine: summary.pending.get(each.machine, UpdateCounts()) for each in open_outcomes}
+    results = {outcome.machine: summary.pending.get(outcome.machine, UpdateCounts()) for outcome in open_outcomes}
     return RunSummary(report, {**summary.results, **results}, summary.pending)
 
 
@@ -70,8 +70,12 @@ def _build_open_outcomes(report: RunReport) -> list[Outcome]:
         OperationState.UNKNOWN,
     }:
         return []
-    known = {outcome.machine for outcome in report.outcomes}
-    return [_build_open_outcome(report.run, each) for each in report.assessments if each.machine not in known]
+    machine_names = {outcome.machine for outcome in report.outcomes}
+    return [
+        _build_open_outcome(report.run, assessment)
+        for assessment in report.assessments
+        if assessment.machine not in machine_names
+    ]
 
 
 def _build_open_outcome(run: RunInfo, assessment: Assessment) -> Outcome:

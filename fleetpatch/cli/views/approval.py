@@ -43,15 +43,15 @@ def print_waiting_runs(waiting_runs: Sequence[WaitingRun]) -> None:
         "until",
         "started by",
     )
-    for each in waiting_runs:
-        run, chosen = each.run, [update for plan in each.plans for update in plan.chosen]
+    for waiting_run in waiting_runs:
+        run, chosen = waiting_run.run, [update for plan in waiting_run.plans for update in plan.chosen]
         grid.add_row(
             run.id,
             to_safe_text(str(run.request.get("configuration") or run.scope), limit=30),
-            str(sum(bool(plan.chosen) for plan in each.plans)),
+            str(sum(bool(plan.chosen) for plan in waiting_run.plans)),
             render_count(len(chosen), "bold"),
             render_count(sum(update.classification in URGENT_CLASSIFICATIONS for update in chosen), "red"),
-            format_moment(each.approval.expires_at, _find_zone_name(run)),
+            format_moment(waiting_run.approval.expires_at, _find_zone_name(run)),
             to_safe_text(run.started_by, limit=20),
         )
     print_to_stdout(grid)
@@ -82,9 +82,11 @@ def print_approval_status(run: RunInfo, approval: Approval | None) -> None:
     if approval is None:
         print_to_stdout("The run does not wait for approval.")
         return
-    what = describe_approval(approval, _find_zone_name(run))
+    approval_text = describe_approval(approval, _find_zone_name(run))
     print_to_stdout(
-        Text.assemble(to_safe_text(what[:1].upper() + what[1:]), (f" (plan {approval.digest[:12]})", "dim"))
+        Text.assemble(
+            to_safe_text(approval_text[:1].upper() + approval_text[1:]), (f" (plan {approval.digest[:12]})", "dim")
+        )
     )
     if approval.decision is ApprovalDecision.WAITING:
         print_unwrapped(f"To approve it: {build_approve_command(run.id, approval.digest)}")
@@ -164,8 +166,13 @@ def _build_plan_json(plan: MachinePlan) -> dict[str, object]:
             for update in plan.chosen
         ],
         "skipped": [
-            {"id": each.update.id, "name": each.update.name, "state": each.state.value, "reason": each.reason}
-            for each in plan.skipped
+            {
+                "id": skipped_update.update.id,
+                "name": skipped_update.update.name,
+                "state": skipped_update.state.value,
+                "reason": skipped_update.reason,
+            }
+            for skipped_update in plan.skipped
         ],
         "notes": list(plan.notes),
     }

@@ -81,8 +81,8 @@ def _print_policy(status: AutomaticStatus) -> None:
     ]
     state = Text("on", style="green") if policy.enabled else Text("off: nothing is started", style="bold yellow")
     print_to_stdout(Text.assemble(("Automatic patching: ", "bold"), state))
-    for each in (*parts, *(describe_risk_rule(rule) for rule in policy.risk_rules)):
-        print_to_stdout(Text.assemble("  ", to_safe_text(each)))
+    for part in (*parts, *(describe_risk_rule(rule) for rule in policy.risk_rules)):
+        print_to_stdout(Text.assemble("  ", to_safe_text(part)))
     print_to_stdout("")
 
 
@@ -141,7 +141,7 @@ def _print_next_runs(runs: Sequence[RunPlan], now: datetime) -> None:
     if not runs:
         return
     print_to_stdout(Text("Next runs", style="bold"))
-    has_zones = any(each.availability_zone for each in runs)
+    has_zones = any(run.availability_zone for run in runs)
     is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
     grid = build_table(
         build_unwrapped_column("window"),
@@ -151,14 +151,14 @@ def _print_next_runs(runs: Sequence[RunPlan], now: datetime) -> None:
         build_number_column("machines"),
         *(["names"] if is_wide else []),
     )
-    for each in runs[:_MAX_RUNS]:
-        names = ", ".join(shorten_list(each.machines, _MAX_NAMES))
+    for run in runs[:_MAX_RUNS]:
+        names = ", ".join(shorten_list(run.machines, _MAX_NAMES))
         grid.add_row(
-            Text(format_window(each, now)),
-            to_safe_text(each.location or NO_FIGURE),
-            *([to_safe_text(each.availability_zone or NO_FIGURE)] if has_zones else []),
-            str(each.phase),
-            str(len(each.machines)),
+            Text(format_window(run, now)),
+            to_safe_text(run.location or NO_FIGURE),
+            *([to_safe_text(run.availability_zone or NO_FIGURE)] if has_zones else []),
+            str(run.phase),
+            str(len(run.machines)),
             *([to_safe_text(names, style="dim")] if is_wide else []),
         )
     print_to_stdout(grid)
@@ -182,8 +182,12 @@ def _print_waiting(status: AutomaticStatus, *, show_all: bool) -> None:
     print_to_stdout(Text(f"{format_count(len(waiting), 'machine')} wait{'s' * (len(waiting) == 1)}", style="bold"))
     if show_all:
         grid = build_table(build_unwrapped_column("machine"), "waits for", build_unwrapped_column("until"))
-        for each in sorted(waiting, key=lambda one: one.machine):
-            grid.add_row(to_safe_text(each.machine), to_safe_text(each.reason), Text(_format_until(each)))
+        for waiting_machine in sorted(waiting, key=lambda one: one.machine):
+            grid.add_row(
+                to_safe_text(waiting_machine.machine),
+                to_safe_text(waiting_machine.reason),
+                Text(_format_until(waiting_machine)),
+            )
     else:
         grid = build_table(build_number_column("machines"), "wait for", "names")
         for reason, members in status.waiting_by_reason:
@@ -212,12 +216,12 @@ def _print_held(held: Sequence[HeldUpdate]) -> None:
         return
     print_to_stdout(Text("Held updates", style="bold"))
     grid = build_table("update", "version", "why", build_unwrapped_column("since"))
-    for each in held[:_MAX_HELD]:
+    for held_update in held[:_MAX_HELD]:
         grid.add_row(
-            to_safe_text(each.name),
-            to_safe_text(each.version),
-            to_safe_text(each.reason, limit=120),
-            Text(f"{each.at.astimezone():%Y-%m-%d}"),
+            to_safe_text(held_update.name),
+            to_safe_text(held_update.version),
+            to_safe_text(held_update.reason, limit=120),
+            Text(f"{held_update.at.astimezone():%Y-%m-%d}"),
         )
     print_to_stdout(grid)
     if len(held) > _MAX_HELD:

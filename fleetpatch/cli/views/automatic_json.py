@@ -19,8 +19,8 @@ def build_automatic_json(status: AutomaticStatus) -> dict[str, object]:
         "machineCount": len(status.view.machines),
         "rollout": build_rollout_json(status.progress) if status.progress else None,
         "nextRuns": [build_run_json(next_run) for next_run in status.next_runs],
-        "waiting": [build_waiting_json(each) for each in status.decision.waiting],
-        "paused": [build_pause_json(each) for each in status.pauses],
+        "waiting": [build_waiting_json(waiting_machine) for waiting_machine in status.decision.waiting],
+        "paused": [build_pause_json(waiting_machine) for waiting_machine in status.pauses],
         "heldUpdates": [build_held_json(held_update) for held_update in status.view.held_updates],
         "feeds": build_feeds_json(status.policy, status.feeds),
     }

@@ -38,24 +38,24 @@ def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForec
         "at": format_iso_utc(window_calendar.now),
         "machine": window_calendar.machine or None,
         "windows": [
-            _build_window_json(each, baseline, window_calendar.find_fit(each))
-            for each, baseline in _with_baselines(window_calendar, forecast)
+            _build_window_json(gap, baseline, window_calendar.find_fit(gap))
+            for gap, baseline in _with_baselines(window_calendar, forecast)
         ],
         "gaps": [
-            {"name": each.name, "start": format_iso_utc(each.start), "end": format_iso_utc(each.end)}
-            for each in window_calendar.gaps
+            {"name": gap.name, "start": format_iso_utc(gap.start), "end": format_iso_utc(gap.end)}
+            for gap in window_calendar.gaps
         ],
         "machinesWithoutConfiguration": list(window_calendar.unassigned_machines),
         "switchedOff": list(window_calendar.disabled_configurations),
         "freezes": [
             {
-                "start": format_iso_utc(each.start),
-                "end": format_iso_utc(each.end),
-                "reason": each.reason,
-                "configurations": list(each.configurations),
-                "wholeFleet": each.is_general,
+                "start": format_iso_utc(gap.start),
+                "end": format_iso_utc(gap.end),
+                "reason": gap.reason,
+                "configurations": list(gap.configurations),
+                "wholeFleet": gap.is_general,
             }
-            for each in window_calendar.freezes
+            for gap in window_calendar.freezes
         ],
         "over": list(window_calendar.over_configurations),
         "unknown": list(window_calendar.unresolved_configurations),
@@ -177,8 +177,8 @@ def _print_hotpatch_days(forecast: HotpatchForecast) -> None:
         print_to_stdout(Text.assemble("hotpatches: ", Text("  ").join(parts)), Text(legend, style="dim"))
         for day, baseline in forecast.days:
             if baseline is not None and baseline.reason:
-                words = f"unplanned baseline of {day:%Y-%m-%d}: {sanitize_to_one_line(baseline.reason, 120)}"
-                print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(words)))
+                text = f"unplanned baseline of {day:%Y-%m-%d}: {sanitize_to_one_line(baseline.reason, 120)}"
+                print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(text)))
     if forecast.remark:
         print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(forecast.remark)))
 

@@ -26,10 +26,10 @@ _STYLES: Mapping[CleanState, str] = {
 def print_results(results: Sequence[CleanResult]) -> None:
     """Print the state of each machine, and what is or was there."""
     grid = build_table(build_unwrapped_column("machine"), build_unwrapped_column("state"), "what")
-    for each in results:
-        lines = [to_safe_text(line) for line in _iterate_lines(each)]
+    for result in results:
+        lines = [to_safe_text(line) for line in _iterate_lines(result)]
         grid.add_row(
-            to_safe_text(each.machine), Text(each.state.value, style=_STYLES[each.state]), Text("\n").join(lines)
+            to_safe_text(result.machine), Text(result.state.value, style=_STYLES[result.state]), Text("\n").join(lines)
         )
     print_to_stdout(grid)
 
@@ -57,28 +57,28 @@ def build_clean_json(results: Sequence[CleanResult], *, dry_run: bool) -> dict[s
         "dryRun": dry_run,
         "machines": [
             {
-                "machineName": each.machine,
-                "status": each.state.value,
-                "message": each.message or None,
-                "remedy": each.remedy or None,
-                "found": _build_things((each.remains or Remains()).found),
-                "removed": _build_things((each.remains or Remains()).removed),
-                "notRemoved": _build_things((each.remains or Remains()).failed),
-                "left": _build_things((each.remains or Remains()).left),
-                "restored": list((each.remains or Remains()).restored),
+                "machineName": result.machine,
+                "status": result.state.value,
+                "message": result.message or None,
+                "remedy": result.remedy or None,
+                "found": _build_things((result.remains or Remains()).found),
+                "removed": _build_things((result.remains or Remains()).removed),
+                "notRemoved": _build_things((result.remains or Remains()).failed),
+                "left": _build_things((result.remains or Remains()).left),
+                "restored": list((result.remains or Remains()).restored),
             }
-            for each in results
+            for result in results
         ],
     }
 
 
 def _build_things(things: Sequence[Remain]) -> list[dict[str, str | None]]:
-    return [{"what": each.what or None, "path": each.path, "reason": each.why or None} for each in things]
+    return [{"what": remnant.what or None, "path": remnant.path, "reason": remnant.why or None} for remnant in things]
 
 
 def to_exit_code(results: Sequence[CleanResult]) -> ExitCode:
     """Return the exit code: 1 if a machine was not reached or not cleaned completely, 3 or 4 if one was refused."""
-    states = {each.state for each in results}
+    states = {result.state for result in results}
     if states & BAD_STATES:
         return ExitCode.MACHINE_FAILED
     if states == {CleanState.REFUSED}:

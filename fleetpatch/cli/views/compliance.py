@@ -86,7 +86,7 @@ def to_compliance_exit_code(view: ComplianceView) -> ExitCode:
 
     Without a machine it is WARNINGS: a wrong scope must not look like a fleet in which all is well.
     """
-    states = {find_deadline_state(view, each) for each in view.forecasts}
+    states = {find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts}
     if DeadlineState.BREACHED in states:
         return ExitCode.MACHINE_FAILED
     is_warned = not states or bool(states & {DeadlineState.WILL_BREACH, DeadlineState.UNKNOWN})
@@ -96,23 +96,25 @@ def to_compliance_exit_code(view: ComplianceView) -> ExitCode:
 def build_compliance_json(view: ComplianceView) -> dict[str, object]:
     """Return all machines as JSON data, the most urgent first."""
     now = view.now
-    counts = Counter(find_deadline_state(view, each) for each in view.forecasts)
+    counts = Counter(find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts)
     return {
         "at": format_iso_utc(now),
         "counts": {state.value: counts[state] for state in DeadlineState},
         "machines": [
             {
-                "machineName": each.machine,
-                "state": find_deadline_state(view, each).value,
-                "patchName": each.update.name if each.update else None,
-                "version": each.update.version if each.update else None,
-                "due": format_iso_utc(each.due),
-                "daysLeft": round((each.due - now) / timedelta(days=1), 2) if each.due else None,
-                "patchedAt": format_iso_utc(each.patched_at),
-                "breachesAt": format_iso_utc(each.breaches_at),
-                "reason": _describe_reason(view, each) or None,
+                "machineName": machine_forecast.machine,
+                "state": find_deadline_state(view, machine_forecast).value,
+                "patchName": machine_forecast.update.name if machine_forecast.update else None,
+                "version": machine_forecast.update.version if machine_forecast.update else None,
+                "due": format_iso_utc(machine_forecast.due),
+                "daysLeft": round((machine_forecast.due - now) / timedelta(days=1), 2)
+                if machine_forecast.due
+                else None,
+                "patchedAt": format_iso_utc(machine_forecast.patched_at),
+                "breachesAt": format_iso_utc(machine_forecast.breaches_at),
+                "reason": _describe_reason(view, machine_forecast) or None,
             }
-            for each in sort_by_urgency(view)
+            for machine_forecast in sort_by_urgency(view)
         ],
     }
 
@@ -120,7 +122,11 @@ def build_compliance_json(view: ComplianceView) -> dict[str, object]:
 def print_compliance(view: ComplianceView, *, show_all: bool = False) -> None:
     """Print machines with due updates and unknown machines, the most urgent first, and a summary line."""
     now = view.now
-    rows = [each for each in sort_by_urgency(view) if find_deadline_state(view, each) is not DeadlineState.NOTHING_DUE]
+    rows = [
+        machine_forecast
+        for machine_forecast in sort_by_urgency(view)
+        if find_deadline_state(view, machine_forecast) is not DeadlineState.NOTHING_DUE
+    ]
     is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
     grid = build_table(
         build_unwrapped_column("machine"),
@@ -132,16 +138,19 @@ def print_compliance(view: ComplianceView, *, show_all: bool = False) -> None:
         "why",
     )
     shown = rows if show_all else rows[:_MAX_ROWS]
-    for each in shown:
-        state = find_deadline_state(view, each)
+    for machine_forecast in shown:
+        state = find_deadline_state(view, machine_forecast)
         grid.add_row(
-            to_safe_text(each.machine),
+            to_safe_text(machine_forecast.machine),
             Text(state.value, style=_STYLES[state]),
-            Text(_format_day(each.due)),
-            Text(_format_days_left(each.due, now), style=_STYLES[state] if state is DeadlineState.BREACHED else ""),
-            Text(_format_patched(each)),
-            *([to_safe_text(each.update.name if each.update else "")] if is_wide else []),
-            to_safe_text(_describe_reason(view, each), style="dim"),
+            Text(_format_day(machine_forecast.due)),
+            Text(
+                _format_days_left(machine_forecast.due, now),
+                style=_STYLES[state] if state is DeadlineState.BREACHED else "",
+            ),
+            Text(_format_patched(machine_forecast)),
+            *([to_safe_text(machine_forecast.update.name if machine_forecast.update else "")] if is_wide else []),
+            to_safe_text(_describe_reason(view, machine_forecast), style="dim"),
         )
     if rows:
         print_to_stdout(grid)
@@ -167,7 +176,7 @@ def _format_patched(forecast: MachineForecast) -> str:
 def _render_summary(view: ComplianceView) -> Text:
     if not view.forecasts:
         return Text("No machine of the scope is patched automatically, so nothing is known of deadlines.")
-    counts = Counter(find_deadline_state(view, each) for each in view.forecasts)
+    counts = Counter(find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts)
     parts = [
         f"{counts[DeadlineState.BREACHED]} missed a deadline",
         f"{counts[DeadlineState.WILL_BREACH]} will miss one at the present pace",

@@ -38,7 +38,7 @@ def to_check_exit_code(
     inventories: Inventories, findings: Sequence[ConfigurationFinding], inventory: Path | None
 ) -> ExitCode:
     """Return the exit code of a check. A missing inventory is an error only if the user named it."""
-    if any(each.severity is FindingSeverity.BLOCKS for each in findings):
+    if any(finding.severity is FindingSeverity.BLOCKS for finding in findings):
         return ExitCode.BAD_INPUT
     named = [path for path in inventories.errors if path is not None or inventory is not None]
     if named:
@@ -64,7 +64,7 @@ def build_check_json(
     """Return the result of a check as JSON data."""
     return {
         "source": str(configurations.source_path),
-        "valid": not any(each.severity is FindingSeverity.BLOCKS for each in findings),
+        "valid": not any(finding.severity is FindingSeverity.BLOCKS for finding in findings),
         "problems": [],
         "configurations": [
             _build_configuration_json(one, inventories, now) for one in configurations.all_configurations
@@ -72,13 +72,13 @@ def build_check_json(
         "automatic": _build_automatic_json(configurations, inventories),
         "findings": [
             {
-                "configuration": each.configuration,
-                "severity": each.severity.value,
-                "key": each.key,
-                "message": each.message,
-                "hint": each.remedy,
+                "configuration": finding.configuration,
+                "severity": finding.severity.value,
+                "key": finding.key,
+                "message": finding.message,
+                "hint": finding.remedy,
             }
-            for each in findings
+            for finding in findings
         ],
         "inventoryFaults": [
             {"inventory": str(path) if path else None, "message": error.message, "hint": error.hint}
@@ -156,9 +156,9 @@ def print_check_result(
     for finding in findings:
         print_finding(finding)
     for path, error in inventories.errors.items():
-        what = f"the inventory {path}" if path else "no inventory"
+        subject = f"the inventory {path}" if path else "no inventory"
         print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"{what}: machines, scopes and overlaps are not checked"))
+            Text.assemble(("! ", "yellow"), to_safe_text(f"{subject}: machines, scopes and overlaps are not checked"))
         )
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
     _print_check_summary(configurations, findings, inventories)
@@ -215,16 +215,20 @@ def count_machines(configuration: Configuration, inventories: Inventories) -> in
 def describe_windows(configuration: Configuration, inventories: Inventories) -> str:
     """Return a sentence about when the windows open."""
     zone = find_known_zones(configuration, inventories)[0]
-    words = describe_schedule(configuration.build_schedule(zone))
-    return words.replace(f" {zone}", " in each machine's own zone", 1) if configuration.zone == MACHINE_ZONE else words
+    schedule_text = describe_schedule(configuration.build_schedule(zone))
+    return (
+        schedule_text.replace(f" {zone}", " in each machine's own zone", 1)
+        if configuration.zone == MACHINE_ZONE
+        else schedule_text
+    )
 
 
 def find_next_window(configuration: Configuration, inventories: Inventories, now: datetime) -> datetime | None:
     """Return the start of the next window without a freeze. With several zones, return the earliest."""
-    found = []
+    lines = []
     for zone in find_known_zones(configuration, inventories):
         freezes = configuration.build_freezes(zone)
         windows = iterate_occurrences(configuration.build_schedule(zone), now, limit=_MAX_FROZEN_WINDOWS)
         opens = next((window.start for window in windows if find_freeze(window, freezes) is None), None)
-        found += [opens.astimezone(get_time_zone(zone))] if opens is not None else []
-    return min(found, default=None)
+        lines += [opens.astimezone(get_time_zone(zone))] if opens is not None else []
+    return min(lines, default=None)

@@ -47,9 +47,9 @@ _ACTION_STYLES = {
 
 def print_changes(changes: Sequence[Change]) -> None:
     """Print the changes. Unchanged objects are counted in one line."""
-    kept = sum(change.action is ChangeAction.KEEP for change in changes)
+    unchanged_count = sum(change.action is ChangeAction.KEEP for change in changes)
     _print_changed(changes)
-    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} Prefect objects match the configurations."))
+    print_to_stdout(to_safe_text(f"{unchanged_count} of {len(changes)} Prefect objects match the configurations."))
 
 
 def print_removals(changes: Sequence[Change], fleet: str) -> None:
@@ -73,12 +73,12 @@ def _print_changed(changes: Sequence[Change]) -> None:
         )
         for change in changes:
             if change.action is not ChangeAction.KEEP:
-                words = to_safe_lines("\n".join(change.differences))
+                differences = to_safe_lines("\n".join(change.differences))
                 grid.add_row(
                     to_safe_text(change.action, _ACTION_STYLES[change.action]),
                     to_safe_text(change.kind),
                     to_safe_text(change.name),
-                    words,
+                    differences,
                 )
         print_to_stdout(grid)
 
@@ -231,10 +231,10 @@ def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: 
 def _render_automatic(request: AutomaticRequest, inventory: Inventory | None) -> Text:
     managed = count_managed_machines(request, inventory)
     count = f", {format_count(managed, 'managed machine')}" if managed is not None else ""
-    what = f"{describe_off_peak(request)}; decides every 15 minutes: fleetpatch automatic"
+    description = f"{describe_off_peak(request)}; decides every 15 minutes: fleetpatch automatic"
     if not request.enabled:
-        what = "disabled: it shows what it would do, and starts nothing"
-    return Text.assemble(to_safe_text(AUTOMATIC_NAME, style="bold"), to_safe_text(f"{count}: {what}"))
+        description = "disabled: it shows what it would do, and starts nothing"
+    return Text.assemble(to_safe_text(AUTOMATIC_NAME, style="bold"), to_safe_text(f"{count}: {description}"))
 
 
 def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:

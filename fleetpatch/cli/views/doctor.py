@@ -44,7 +44,7 @@ def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Read
     """Return the exit code of the worst finding."""
     if find_worst_level(own_findings) is FindingLevel.BLOCK:
         return ExitCode.CANNOT_RUN
-    levels = {each.level for each in machines} | {find_worst_level(own_findings)}
+    levels = {machine.level for machine in machines} | {find_worst_level(own_findings)}
     if FindingLevel.BLOCK in levels:
         return ExitCode.MACHINE_FAILED
     return ExitCode.WARNINGS if FindingLevel.WARN in levels else ExitCode.SUCCESS
@@ -89,17 +89,19 @@ def print_installation_findings(findings: Sequence[Finding]) -> None:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print all findings about fleetpatch itself or the Prefect server."""
-    for each in findings:
+    for finding in findings:
         print_to_stdout(
-            Text.assemble(render_finding_mark(each.level), " ", (each.check, "bold"), ": ", to_safe_text(each.message))
+            Text.assemble(
+                render_finding_mark(finding.level), " ", (finding.check, "bold"), ": ", to_safe_text(finding.message)
+            )
         )
-        if each.remedy and each.level is not FindingLevel.GOOD:
-            print_to_stdout(Text.assemble("    ", to_safe_text(each.remedy, "dim")))
+        if finding.remedy and finding.level is not FindingLevel.GOOD:
+            print_to_stdout(Text.assemble("    ", to_safe_text(finding.remedy, "dim")))
 
 
 def print_machine_readiness(machines: Sequence[Readiness]) -> None:
     """Print machines as a table of marks, then each warning and fault once, with its machines."""
-    has_custom_checks = any(_find_custom_check_findings(each) for each in machines)
+    has_custom_checks = any(_find_custom_check_findings(machine) for machine in machines)
     shorts = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
     grid = build_table(
         build_unwrapped_column("machine"),
@@ -107,8 +109,8 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
         *(Column(short, justify="center", no_wrap=True) for short in shorts),
         gap=1,  # a dozen columns with one mark each
     )
-    for each in machines:
-        custom_findings = _find_custom_check_findings(each)
+    for machine in machines:
+        custom_findings = _find_custom_check_findings(machine)
         marks = (
             [
                 render_finding_mark(find_worst_level(custom_findings))
@@ -118,7 +120,9 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
             if has_custom_checks
             else []
         )
-        grid.add_row(to_safe_text(each.machine), render_readiness(each.level), *_render_check_marks(each), *marks)
+        grid.add_row(
+            to_safe_text(machine.machine), render_readiness(machine.level), *_render_check_marks(machine), *marks
+        )
     print_to_stdout("", grid)
     for (check, level, message, remedy), names in _group_findings(machines).items():
         whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names, MAX_NAMES))
@@ -130,8 +134,8 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
         )
         if remedy:
             print_to_stdout(Text.assemble("    ", to_safe_text(remedy)))
-    ready = sum(each.level is not FindingLevel.BLOCK for each in machines)
-    warnings = sum(each.level is FindingLevel.WARN for each in machines)
+    ready = sum(machine.level is not FindingLevel.BLOCK for machine in machines)
+    warnings = sum(machine.level is FindingLevel.WARN for machine in machines)
     warned = f", {warnings} with warnings" if warnings else ""
     verb = "is" if len(machines) == 1 else "are"
     print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready{warned}.")
@@ -168,18 +172,20 @@ def _build_recording_json(bundle: RecordedBundle) -> dict[str, object]:
 
 def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
     """Return the findings of the user's own checks."""
-    return [each for each in machine.findings if each.check.startswith(CUSTOM_CHECK_PREFIX)]
+    return [finding for finding in machine.findings if finding.check.startswith(CUSTOM_CHECK_PREFIX)]
 
 
 def _render_check_marks(machine: Readiness) -> list[Text]:
     """Return a mark for each check; a dash where it could not run."""
     findings = machine.findings
-    reached = max((CHECK_NAMES.index(each.check) for each in findings if each.check in CHECK_NAMES), default=-1)
-    blocked = any(each.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for each in findings)
+    reached = max(
+        (CHECK_NAMES.index(finding.check) for finding in findings if finding.check in CHECK_NAMES), default=-1
+    )
+    blocked = any(finding.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for finding in findings)
     complete = not blocked and not machine.has_unread_lists
     marks = []
     for checks in _CHECKS_BY_COLUMN.values():
-        check_findings = [each for each in findings if each.check in checks]
+        check_findings = [finding for finding in findings if finding.check in checks]
         position = CHECK_NAMES.index(checks[0])
         if check_findings:
             marks.append(render_finding_mark(find_worst_level(check_findings)))
@@ -195,11 +201,11 @@ def _render_check_marks(machine: Readiness) -> list[Text]:
 def _group_findings(machines: Iterable[Readiness]) -> dict[tuple[str, FindingLevel, str, str], list[str]]:
     """Return warnings and faults, faults first, with the names of their machines."""
     groups: dict[tuple[str, FindingLevel, str, str], list[str]] = {}
-    for each in machines:
-        for finding in each.findings:
+    for machine in machines:
+        for finding in machine.findings:
             if finding.level is not FindingLevel.GOOD:
                 key = (finding.check, finding.level, finding.message, finding.remedy)
-                groups.setdefault(key, []).append(each.machine)
+                groups.setdefault(key, []).append(machine.machine)
     return dict(
         sorted(
             groups.items(), key=lambda item: (item[0][1] is not FindingLevel.BLOCK, _find_check_position(item[0][0]))

@@ -54,7 +54,7 @@ def build_why_json(
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "rebootReason": packages.reboot.explanation if packages and packages.reboot.reasons else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
-        "explanations": [build_explanation_json(each) for each in explanations],
+        "explanations": [build_explanation_json(explanation) for explanation in explanations],
     }
 
 
@@ -73,8 +73,8 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         )
         if error and error.hint:
             print_to_stdout(Text.assemble("  ", to_safe_text(error.hint, "dim")))
-        rest = "The data below is older." if older else "Its pending updates are not known."
-        print_to_stdout(f"  {rest} After the repair: fleetpatch assess name={assessment.machine}", "")
+        remark = "The data below is older." if older else "Its pending updates are not known."
+        print_to_stdout(f"  {remark} After the repair: fleetpatch assess name={assessment.machine}", "")
         return
     broken = check_package_problems(packages, repair_allowed=False)
     others = (*check_concurrent_changes(packages), *check_known_faults(packages), *check_outdated_services(packages))
@@ -114,25 +114,30 @@ def print_explanations(
     if not explanations and assessment is not None and assessment.packages is None:
         return
     if not explanations:
-        what = "No update is pending" if mask == ALL_UPDATES_MASK else f"No pending update matches {mask!r}"
+        subject = "No update is pending" if mask == ALL_UPDATES_MASK else f"No pending update matches {mask!r}"
         print_to_stdout(
-            to_safe_text(f"{what} on {machine}, and none is recorded in its latest {format_count(runs, 'run')}.")
+            to_safe_text(f"{subject} on {machine}, and none is recorded in its latest {format_count(runs, 'run')}.")
         )
         return
     by_update: dict[str, list[Explanation]] = {}
-    for each in explanations:
-        by_update.setdefault(each.update.name, []).append(each)
+    for explanation in explanations:
+        by_update.setdefault(explanation.update.name, []).append(explanation)
     for name, every in by_update.items():
         title = to_safe_text(every[0].update.title, "dim")
         space = " " if title else ""
         print_to_stdout(Text.assemble(to_safe_text(name, "bold"), space, title, " on ", to_safe_text(machine)))
-        for each in [choose_explanation(every)] if mask == ALL_UPDATES_MASK else every:
-            where = "assessed" if each.is_from_assessment else f"run {each.run_id}"
-            print_to_stdout(Text.assemble("  ", render_state(each.state), ": ", to_safe_text(each.reason)))
+        for explanation in [choose_explanation(every)] if mask == ALL_UPDATES_MASK else every:
+            where = "assessed" if explanation.is_from_assessment else f"run {explanation.run_id}"
+            print_to_stdout(
+                Text.assemble("  ", render_state(explanation.state), ": ", to_safe_text(explanation.reason))
+            )
             print_to_stdout(
                 Text.assemble(
                     "    ",
-                    to_safe_text(f"{_format_version_change(each)}; {where}, {format_moment(each.at, _UTC)} UTC", "dim"),
+                    to_safe_text(
+                        f"{_format_version_change(explanation)}; {where}, {format_moment(explanation.at, _UTC)} UTC",
+                        "dim",
+                    ),
                 )
             )
     if mask == ALL_UPDATES_MASK and len(explanations) > len(by_update):
@@ -156,9 +161,9 @@ def choose_explanation(explanations: Sequence[Explanation]) -> Explanation:
     Args:
         explanations: of the same update: the assessment first, then runs, newest first.
     """
-    first, *rest = explanations
-    if first.reason != AVAILABLE_REASON or not rest:
+    first, *others = explanations
+    if first.reason != AVAILABLE_REASON or not others:
         return first
-    run = rest[0]
+    run = others[0]
     is_same_version = run.state is not UpdateState.INSTALLED and run.update.available == first.update.available
     return run if is_same_version else first

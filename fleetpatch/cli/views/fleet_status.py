@@ -111,7 +111,7 @@ def print_missing_by_update(
         groups.items(),
         key=lambda item: (item[1][0][1].classification not in URGENT_CLASSIFICATIONS, -len(item[1]), item[0]),
     ):
-        names = ", ".join(sanitize_to_one_line(each) for each in shorten_list([m.name for m, _ in every], MAX_NAMES))
+        names = ", ".join(sanitize_to_one_line(name) for name in shorten_list([m.name for m, _ in every], MAX_NAMES))
         grid.add_row(
             render_update_name(every[0][1]),
             render_classification(every[0][1]),
@@ -151,11 +151,13 @@ def print_missing_by_machine(
 def _print_missing_table(
     grid: object, count: str, machines: Sequence[Machine], latest: Mapping[str, Assessment]
 ) -> None:
-    known = [machine for machine in machines if machine.name in latest]
+    assessed_machines = [machine for machine in machines if machine.name in latest]
     if grid is not None:
         print_to_stdout(grid, "")  # type: ignore[arg-type]  # a table
     print_to_stdout(
-        f"{count} on {format_count(len(known), 'assessed machine')}." if grid is not None else "No update is missing."
+        f"{count} on {format_count(len(assessed_machines), 'assessed machine')}."
+        if grid is not None
+        else "No update is missing."
     )
     unknown = [machine.name for machine in machines if machine.name not in latest]
     if unknown:

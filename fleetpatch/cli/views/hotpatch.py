@@ -50,7 +50,7 @@ def build_row_json(row: HotpatchRow) -> dict[str, object]:
 
 def build_status_json(rows: Sequence[HotpatchRow], stale: str) -> dict[str, object]:
     """Return enrolments as JSON data."""
-    return {"machines": [_build_status_row(each) for each in rows], "baselinesStale": stale or None}
+    return {"machines": [_build_status_row(row) for row in rows], "baselinesStale": stale or None}
 
 
 def _build_status_row(row: HotpatchRow) -> dict[str, object]:
@@ -77,15 +77,20 @@ def _build_status_row(row: HotpatchRow) -> dict[str, object]:
 
 def _build_findings(findings: Sequence[Finding]) -> list[dict[str, object]]:
     return [
-        {"check": each.check, "level": each.level.value, "message": each.message, "remedy": each.remedy or None}
-        for each in findings
+        {
+            "check": finding.check,
+            "level": finding.level.value,
+            "message": finding.message,
+            "remedy": finding.remedy or None,
+        }
+        for finding in findings
     ]
 
 
 def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
     """Print enrolments as a table, with what each machine lacks."""
-    known = [each for each in rows if each.enrolment is not None]
-    if known:
+    known_rows = [each for each in rows if each.enrolment is not None]
+    if known_rows:
         grid = build_table(
             build_unwrapped_column("machine"),
             build_unwrapped_column("hotpatch"),
@@ -93,7 +98,7 @@ def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
             build_unwrapped_column("next baseline"),
             "remarks",
         )
-        for row in known:
+        for row in known_rows:
             grid.add_row(
                 to_safe_text(row.machine),
                 render_status(row.status),
@@ -102,10 +107,10 @@ def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
                 Text("\n").join(_iterate_remarks(row)) or Text(""),
             )
         print_to_stdout(grid)
-    without = len(rows) - len(known)
+    without = len(rows) - len(known_rows)
     if without:
         print_to_stdout(
-            *([""] if known else []),
+            *([""] if known_rows else []),
             f"{format_count(without, 'machine')} without an answer about hotpatches or live patches: not assessed yet, "
             "or a system that has none.",
         )
@@ -130,8 +135,8 @@ def _iterate_remarks(row: HotpatchRow) -> Iterator[Text]:
         yield to_safe_text(f"Azure Arc: {row.provider_words}")
     for finding in row.enrolment.prerequisites if row.enrolment else ():
         if finding.level is not FindingLevel.GOOD:
-            words = f"{finding.message}. {finding.remedy}" if finding.remedy else finding.message
-            yield Text.assemble(render_finding_mark(finding.level), " ", to_safe_text(words))
+            text = f"{finding.message}. {finding.remedy}" if finding.remedy else finding.message
+            yield Text.assemble(render_finding_mark(finding.level), " ", to_safe_text(text))
 
 
 def build_change_json(action: str, results: Sequence[ChangeResult], *, dry_run: bool) -> dict[str, object]:
@@ -164,7 +169,7 @@ def print_changes(results: Sequence[ChangeResult]) -> None:
     )
     for result in results:
         lines = [to_safe_text(step, style="dim") for step in result.steps]
-        lines += [to_safe_text(words) for words in (result.message, result.remedy) if words]
+        lines += [to_safe_text(text) for text in (result.message, result.remedy) if text]
         grid.add_row(
             to_safe_text(result.machine),
             Text(result.state.value, style=_RESULT_STYLES[result.state]),

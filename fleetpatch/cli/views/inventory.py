@@ -81,26 +81,26 @@ def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine])
         "inventory": str(inventory.source) if inventory.source else None,
         "machines": [
             {
-                "machineName": each.name,
-                "address": each.address,
-                "port": each.port,
-                "transport": each.transport.value,
-                "os": each.os.value,
-                "user": each.user,
-                "credential": each.credential,
-                "privilege": each.privilege.value,
-                "jump": list(each.jump),
-                "zone": each.zone,
-                "environment": each.environment,
-                "location": each.location,
-                "availabilityZone": each.availability_zone,
-                "tags": dict(each.tags),
-                "groups": list(each.groups),
-                "owner": each.owner.value,
-                "sets": sets_of.get(each.name, []),
-                "wake": _build_wake_json(each.wake),
+                "machineName": machine.name,
+                "address": machine.address,
+                "port": machine.port,
+                "transport": machine.transport.value,
+                "os": machine.os.value,
+                "user": machine.user,
+                "credential": machine.credential,
+                "privilege": machine.privilege.value,
+                "jump": list(machine.jump),
+                "zone": machine.zone,
+                "environment": machine.environment,
+                "location": machine.location,
+                "availabilityZone": machine.availability_zone,
+                "tags": dict(machine.tags),
+                "groups": list(machine.groups),
+                "owner": machine.owner.value,
+                "sets": sets_of.get(machine.name, []),
+                "wake": _build_wake_json(machine.wake),
             }
-            for each in machines
+            for machine in machines
         ],
     }
 
@@ -124,17 +124,17 @@ def print_inventory_machines(machines: Sequence[Machine]) -> None:
         "tags",
         build_unwrapped_column("owner"),
     )
-    for each in machines:
-        where = f"{each.address}:{each.port}" if each.port else each.address
-        tags = " ".join(f"{key}={value}" for key, value in each.tags.items())
+    for machine in machines:
+        where = f"{machine.address}:{machine.port}" if machine.port else machine.address
+        tags = " ".join(f"{key}={value}" for key, value in machine.tags.items())
         grid.add_row(
-            to_safe_text(each.name),
+            to_safe_text(machine.name),
             to_safe_text(where),
-            each.transport,
-            to_safe_text(each.user or NO_FIGURE),
-            to_safe_text(each.environment or NO_FIGURE),
-            to_safe_text(" ".join(each.groups) or NO_FIGURE),
+            machine.transport,
+            to_safe_text(machine.user or NO_FIGURE),
+            to_safe_text(machine.environment or NO_FIGURE),
+            to_safe_text(" ".join(machine.groups) or NO_FIGURE),
             to_safe_text(tags or NO_FIGURE),
-            each.owner,
+            machine.owner,
         )
     print_to_stdout(grid, "", format_count(len(machines), "machine"))

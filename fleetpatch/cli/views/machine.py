@@ -17,8 +17,8 @@ from tasks.reports.formatting import format_known_duration, format_time_of_day, 
 
 def print_machine(report: RunReport, machine: str) -> None:
     """Print the outcome, steps, findings and updates of a machine."""
-    outcome = next((each for each in report.outcomes if each.machine == machine), None)
-    plan = next((each for each in report.plans if each.machine == machine), None)
+    outcome = next((machine_outcome for machine_outcome in report.outcomes if machine_outcome.machine == machine), None)
+    plan = next((machine_outcome for machine_outcome in report.plans if machine_outcome.machine == machine), None)
     print_to_stdout(Text.assemble(to_safe_text(machine, "bold"), f" in run {report.run.id}"))
     if outcome is not None:
         _print_outcome(report, outcome)

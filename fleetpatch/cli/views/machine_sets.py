@@ -19,28 +19,30 @@ def build_sets_json(inventory: Inventory, slots: Sequence[SetSlot]) -> dict[str,
         "inventory": str(inventory.source) if inventory.source else None,
         "sets": [
             {
-                "setName": each.name,
-                "scope": each.scope,
+                "setName": machine_set.name,
+                "scope": machine_set.scope,
                 "members": [
                     {
                         "machineName": name,
-                        "updateDomain": _find_domain(each, by_name[name]),
-                        "role": (each.role.find_in_tags(by_name[name].tags) or None) if each.role else None,
+                        "updateDomain": _find_domain(machine_set, by_name[name]),
+                        "role": (machine_set.role.find_in_tags(by_name[name].tags) or None)
+                        if machine_set.role
+                        else None,
                     }
-                    for name in each.members
+                    for name in machine_set.members
                 ],
-                "maxUnavailable": each.allowed_unavailable,
-                "updateDomain": each.update_domain or None,
-                "role": _build_role_json(each.role),
-                "order": list(each.order),
-                "quorum": each.quorum,
-                "drain": _build_action_json(each.drain),
-                "undrain": _build_action_json(each.undrain),
-                "healthy": [check.name for check in each.healthy],
-                "healthySeconds": each.healthy_seconds,
-                "outOfService": build_slots_json([slot for slot in slots if slot.machine in each.members]),
+                "maxUnavailable": machine_set.allowed_unavailable,
+                "updateDomain": machine_set.update_domain or None,
+                "role": _build_role_json(machine_set.role),
+                "order": list(machine_set.order),
+                "quorum": machine_set.quorum,
+                "drain": _build_action_json(machine_set.drain),
+                "undrain": _build_action_json(machine_set.undrain),
+                "healthy": [check.name for check in machine_set.healthy],
+                "healthySeconds": machine_set.healthy_seconds,
+                "outOfService": build_slots_json([slot for slot in slots if slot.machine in machine_set.members]),
             }
-            for each in inventory.sets
+            for machine_set in inventory.sets
         ],
         "othersOutOfService": build_slots_json(_find_others(inventory, slots)),
     }
@@ -57,14 +59,14 @@ def print_sets(inventory: Inventory, slots: Sequence[SetSlot]) -> None:
         "domains",
         "order",
     )
-    for each in inventory.sets:
+    for machine_set in inventory.sets:
         grid.add_row(
-            to_safe_text(each.name),
-            to_safe_text(_describe_members(each.members)),
-            f"{each.allowed_unavailable} of {len(each.members)}",
-            str(each.quorum) if each.quorum is not None else NO_FIGURE,
-            to_safe_text(_describe_domains(each, [by_name[name] for name in each.members])),
-            to_safe_text(" then ".join(each.order) or NO_FIGURE),
+            to_safe_text(machine_set.name),
+            to_safe_text(_describe_members(machine_set.members)),
+            f"{machine_set.allowed_unavailable} of {len(machine_set.members)}",
+            str(machine_set.quorum) if machine_set.quorum is not None else NO_FIGURE,
+            to_safe_text(_describe_domains(machine_set, [by_name[name] for name in machine_set.members])),
+            to_safe_text(" then ".join(machine_set.order) or NO_FIGURE),
         )
     if inventory.sets:
         print_to_stdout(grid, "")
@@ -82,7 +84,7 @@ def print_sets(inventory: Inventory, slots: Sequence[SetSlot]) -> None:
 
 def _find_others(inventory: Inventory, slots: Sequence[SetSlot]) -> list[SetSlot]:
     """Return the slots of machines that are in no set of the inventory."""
-    members = {name for each in inventory.sets for name in each.members}
+    members = {name for machine_set in inventory.sets for name in machine_set.members}
     return [slot for slot in slots if slot.machine not in members]
 
 

@@ -44,22 +44,22 @@ def print_patch_request(
     """
     console = get_stderr_console()
     names = frozenset(request.only_machines)
-    patched = [each for each in machines if each.owner.is_patchable and (not names or each.name in names)]
+    patched = [machine for machine in machines if machine.owner.is_patchable and (not names or machine.name in names)]
     now = now.replace(microsecond=0)
     window = request.window.to_window(now)
     if reason := describe_request_shortage(request, patched, window, now):
         console.print(Text(f"Nothing can begin: {reason}.", style="bold yellow"), soft_wrap=True)
     selected = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
-    kinds = ", ".join(str(each) for each in selected) or "none"
+    kinds = ", ".join(str(machine) for machine in selected) or "none"
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
     updates, reboots = _count_pending(request, patched, assessments, now)
-    kept = "" if request.reboot is RebootPolicy.NEVER else f", {request.reboot_reserve_minutes:g} min reserved"
+    reserve_text = "" if request.reboot is RebootPolicy.NEVER else f", {request.reboot_reserve_minutes:g} min reserved"
     rows = {
-        "Machines": f"{len(patched)}: {join_first_names([each.name for each in patched], MAX_MACHINE_NAMES)}",
+        "Machines": f"{len(patched)}: {join_first_names([machine.name for machine in patched], MAX_MACHINE_NAMES)}",
         "Waves": _describe_waves(request, patched, sets),
         "Updates": f"{kinds}{exclusions}; {updates}",
         "Window": describe_window(window),
-        "Reboot": f"{request.reboot}{kept}{reboots}",
+        "Reboot": f"{request.reboot}{reserve_text}{reboots}",
     }
     for key, value in rows.items():
         console.print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
@@ -86,18 +86,20 @@ def _count_pending(
     """Return how many updates and reboots the last assessments let expect, in words."""
     if assessments is None:
         return "how many is not known: the records can't be read", ""
-    known = [each for machine in machines if (each := assessments.get(machine.name)) is not None]
-    if not known:
+    known_assessments = [
+        assessment for machine in machines if (assessment := assessments.get(machine.name)) is not None
+    ]
+    if not known_assessments:
         return "how many is not known: none was assessed yet. `fleetpatch plan` tells", ""
-    counts = list(_select(request, known))
+    counts = list(_select(request, known_assessments))
     updates, pending = sum(count for count, _ in counts), sum(count > 0 for count, _ in counts)
     reboots = sum(reboots for count, reboots in counts if count)
-    oldest = format_duration((now - min(each.at for each in known)).total_seconds())
-    unknown = len(machines) - len(known)
-    words = f"{format_count(updates, 'update')} on {format_count(pending, 'machine')} when last assessed, {oldest} ago"
-    words += f"; not known of {format_count(unknown, 'machine')}" if unknown else ""
+    oldest = format_duration((now - min(assessment.at for assessment in known_assessments)).total_seconds())
+    unknown = len(machines) - len(known_assessments)
+    text = f"{format_count(updates, 'update')} on {format_count(pending, 'machine')} when last assessed, {oldest} ago"
+    text += f"; not known of {format_count(unknown, 'machine')}" if unknown else ""
     expects = request.reboot is not RebootPolicy.NEVER
-    return words, f"; expected on {format_count(reboots, 'machine')}" if expects else ""
+    return text, f"; expected on {format_count(reboots, 'machine')}" if expects else ""
 
 
 def _select(request: PatchRequest, assessments: Sequence[Assessment]) -> Iterator[tuple[int, bool]]:

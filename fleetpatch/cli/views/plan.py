@@ -94,8 +94,10 @@ def _print_machines_beyond_window(report: RunReport) -> None:
         if plan.chosen and plan.prediction.total_seconds > length
     ]
     if too_long:
-        what = f"Longer than the window of {format_duration(length)}: {', '.join(shorten_list(too_long, MAX_NAMES))}."
-        print_to_stdout("", Text(f"{what} Updates that do not fit are not attempted.", style="yellow"))
+        message = (
+            f"Longer than the window of {format_duration(length)}: {', '.join(shorten_list(too_long, MAX_NAMES))}."
+        )
+        print_to_stdout("", Text(f"{message} Updates that do not fit are not attempted.", style="yellow"))
 
 
 def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:

@@ -68,8 +68,8 @@ def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDe
                 to_safe_text(f"({rule.place}), {rule.scope}: {which}. Ask {rule.ask}"),
             ),
         )
-        for key, words in describe_limits(rule):
-            print_to_stdout(Text.assemble("  ", to_safe_text(key, "bold"), ": ", to_safe_text(words)))
+        for key, limit_text in describe_limits(rule):
+            print_to_stdout(Text.assemble("  ", to_safe_text(key, "bold"), ": ", to_safe_text(limit_text)))
     if not decision.rules:
         print_to_stdout(f"No rule is about {format_count(len(machines), 'machine')} of this scope.")
     print_to_stdout("")

@@ -77,9 +77,9 @@ def to_json_value(value: Any) -> object:  # noqa: ANN401 - whatever SQL gives
         case datetime():
             return format_iso_utc(value) if value.tzinfo is not None else value.isoformat()
         case Mapping():
-            return {str(key): to_json_value(each) for key, each in value.items()}
+            return {str(key): to_json_value(item) for key, item in value.items()}
         case list():
-            return [to_json_value(each) for each in value]
+            return [to_json_value(item) for item in value]
         case _:
             return str(value)
 

@@ -96,14 +96,14 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
 
 def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | FleetpatchError) -> None:
     """Print the result of a recovered run in one line."""
-    what = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
+    verb = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
     if isinstance(result, RunResult):
-        print_to_stderr(Text(f"run {abandoned_run.run.id} was {what}: {result.report.run.state}"))
+        print_to_stderr(Text(f"run {abandoned_run.run.id} was {verb}: {result.report.run.state}"))
         print_report_error(result)
         return
     error = describe_error(result)
     get_stderr_console().print(
-        Text(f"run {abandoned_run.run.id} could not be {what}: {sanitize_to_one_line(error.message)}", "bold red"),
+        Text(f"run {abandoned_run.run.id} could not be {verb}: {sanitize_to_one_line(error.message)}", "bold red"),
         soft_wrap=True,
     )
     if error.hint:
@@ -146,8 +146,8 @@ def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str |
             continue
         with open_records(records) as records_database:
             suspension = find_suspension(records_database.read_entries(run_id, "", require_seals=False))
-        what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
-        state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
+        reason = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
+        state = f"{run_id} was {reason} ({_describe_last_holder(lease)}){stop_request}"
         print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")
 
 

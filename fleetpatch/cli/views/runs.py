@@ -91,7 +91,7 @@ def build_show_json(
         report_json["machines"] = [row for row in rows if row["machineName"] == machine]
     if journal:
         report_json["journal"] = [
-            _build_journal_entry_json(each) for each in history.read_journal(report.run.id, machine)
+            _build_journal_entry_json(entry) for entry in history.read_journal(report.run.id, machine)
         ]
     if log:
         logs = history.open_job_logs(report.run.id, machine)
@@ -171,15 +171,15 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
         build_number_column("seconds"),
     )
     for row in report_tables.machines:
-        found = pending.get(row.machine)
+        counts = pending.get(row.machine)
         grid.add_row(
             to_safe_text(row.machine),
-            render_state(row.compliance if found else "NotAssessed"),
-            render_count(found.urgent, "red") if found else Text(NO_FIGURE),
-            render_count(found.total - found.urgent) if found else Text(NO_FIGURE),
+            render_state(row.compliance if counts else "NotAssessed"),
+            render_count(counts.urgent, "red") if counts else Text(NO_FIGURE),
+            render_count(counts.total - counts.urgent) if counts else Text(NO_FIGURE),
             render_state(row.reboot),
             render_count(row.services_to_restart.count(",") + bool(row.services_to_restart), "yellow")
-            if found
+            if counts
             else Text(NO_FIGURE),
             f"{row.seconds:.1f}" if row.seconds is not None else NO_FIGURE,
         )
@@ -264,10 +264,10 @@ def _print_notes_and_hooks(report: RunReport) -> None:
         print_to_stdout("")
     for result in shown_results[:MAX_HOOKS]:
         how = ("done", "green") if result.succeeded else ("failed", "red" if is_blocking_failure(result) else "yellow")
-        what = to_safe_text(f"hook {result.hook.name} ({result.hook.place.replace('_', ' ')}, {result.subject})")
+        subject = to_safe_text(f"hook {result.hook.name} ({result.hook.place.replace('_', ' ')}, {result.subject})")
         print_to_stdout(
             Text.assemble(
-                what, " ", how, ": " if result.message else "", to_safe_text(sanitize_to_one_line(result.message))
+                subject, " ", how, ": " if result.message else "", to_safe_text(sanitize_to_one_line(result.message))
             )
         )
     if len(shown_results) > MAX_HOOKS:

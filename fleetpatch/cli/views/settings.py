@@ -36,9 +36,9 @@ def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -
         file: the settings file.
     """
     in_file = file.settings if file is not None else {}
-    known = [name for name in SETTINGS if environ.get(name)]
+    set_names = [name for name in SETTINGS if environ.get(name)]
     others = {name for name in environ if name.startswith(OUR_PREFIX)} | set(in_file)
-    names = [*known, *sorted(others - set(known) - {SETTINGS_VARIABLE})]
+    names = [*set_names, *sorted(others - set(set_names) - {SETTINGS_VARIABLE})]
     return [_build_row(name, environ, file) for name in names if environ.get(name)]
 
 
@@ -60,9 +60,9 @@ def _hide(name: str, value: str) -> str:
     if not is_secret(name, value):
         return value
     if has_url_password(value) and "://" in value and "password=" not in value:
-        scheme, _, rest = value.partition("://")
-        login, _, place = rest.rpartition("@")
-        return f"{scheme}://{login.partition(':')[0]}:{HIDDEN_VALUE}@{place}"
+        scheme, _, remainder = value.partition("://")
+        login, _, host = remainder.rpartition("@")
+        return f"{scheme}://{login.partition(':')[0]}:{HIDDEN_VALUE}@{host}"
     return HIDDEN_VALUE
 
 
@@ -71,7 +71,8 @@ def build_settings_json(shown: Sequence[ShownSetting], file: SettingsFile | None
     return {
         "file": None if file is None else str(file.path),
         "settings": [
-            {"name": each.name, "value": each.value, "source": each.source, "line": each.line} for each in shown
+            {"name": setting.name, "value": setting.value, "source": setting.source, "line": setting.line}
+            for setting in shown
         ],
     }
 
@@ -88,6 +89,6 @@ def print_settings(shown: Sequence[ShownSetting], file: SettingsFile | None) -> 
         print_to_stdout("Nothing is set: all defaults hold. docs/reference/settings.md has the names.")
         return
     table = build_table(build_unwrapped_column("setting"), "value", build_unwrapped_column("from"))
-    for each in shown:
-        table.add_row(to_safe_text(each.name), to_safe_text(each.value), to_safe_text(each.source))
+    for setting in shown:
+        table.add_row(to_safe_text(setting.name), to_safe_text(setting.value), to_safe_text(setting.source))
     print_to_stdout(table)

@@ -26,14 +26,14 @@ _WORDS = {
 def print_shown_keys(keys: Sequence[ShownHostKey]) -> None:
     """Print the key of each machine, with the reason and the remedy if it can't be trusted."""
     for key in keys:
-        words = "was learned now" if key.state is HostKeyState.TRUSTED and key.message else _WORDS[key.state]
+        outcome = "was learned now" if key.state is HostKeyState.TRUSTED and key.message else _WORDS[key.state]
         fingerprint = f" ({key.fingerprint})" if key.key is not None else ""
         print_to_stdout(
             Text.assemble(
                 render_finding_mark(_LEVELS[key.state]),
                 " ",
                 to_safe_text(key.machine, "bold"),
-                to_safe_text(f": the host key of {key.address}{fingerprint} {words}"),
+                to_safe_text(f": the host key of {key.address}{fingerprint} {outcome}"),
             )
         )
         if key.state in {HostKeyState.CHANGED, HostKeyState.UNREAD}:

@@ -15,10 +15,10 @@ def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
         print_to_stderr("There are no access tokens. Make one with: fleetpatch web token add NAME --role run")
         return
     table = build_table("NAME", "ROLES", "MADE BY", "MADE", "ENDS", "LAST USED")
-    for each in tokens:
-        made, ends, used = map(format_second_utc, (each.created_at, each.expires_at, each.used_at))
-        ends += _describe_end(each, now)
-        texts = (each.name, ", ".join(each.roles), each.created_by, made, ends, used)
+    for token in tokens:
+        made, ends, used = map(format_second_utc, (token.created_at, token.expires_at, token.used_at))
+        ends += _describe_end(token, now)
+        texts = (token.name, ", ".join(token.roles), token.created_by, made, ends, used)
         table.add_row(*map(to_safe_text, texts))
     get_stdout_console().print(table)
 
@@ -38,14 +38,14 @@ def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[
     """Return access tokens as JSON data."""
     return [
         {
-            "name": each.name,
-            "roles": list(each.roles),
-            "created_by": each.created_by,
-            "created_at": format_iso_utc(each.created_at),
-            "expires_at": format_iso_utc(each.expires_at),
-            "is_expired": each.has_expired(now),
-            "is_signed": each.is_signed,
-            "used_at": format_iso_utc(each.used_at),
+            "name": token.name,
+            "roles": list(token.roles),
+            "created_by": token.created_by,
+            "created_at": format_iso_utc(token.created_at),
+            "expires_at": format_iso_utc(token.expires_at),
+            "is_expired": token.has_expired(now),
+            "is_signed": token.is_signed,
+            "used_at": format_iso_utc(token.used_at),
         }
-        for each in tokens
+        for token in tokens
     ]
