@@ -282,12 +282,12 @@ def test_the_timer_is_told_when_it_can_not_be_had(machine: Machine) -> None:
 
 
 @in_every_shell
-@pytest.mark.parametrize("how", ["restore", "claim ends", "older note"])
+@pytest.mark.parametrize("how", ["restore", "claim ends", "torn note"])
 def test_what_its_owner_disables_meanwhile_is_not_started(machine: Machine, how: str) -> None:
     daily = machine.unit(DAILY)
     machine.said("pause")
     (daily / "enabled").write_text("disabled\n")
-    if how == "older note":
+    if how == "torn note":
         machine.file.write_text(machine.file.read_text().replace("active enabled", "active"))
     if how == "claim ends":
         machine.claim_ends()

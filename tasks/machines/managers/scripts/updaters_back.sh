@@ -24,7 +24,7 @@ give_back() { # UNIT WAS ENABLED: unmask it, and start it if it was active, unle
     return 0
   fi
   if [ "$2" = active ] && [ "$active" != active ]; then
-    case $3.$enabled in
+    case ${3:-enabled}.$enabled in # a torn note may lack it: then nothing that is disabled is started
       enabled*.enabled* | [!e]*) ;;
       *) tell left "$1" why "its owner has disabled it meanwhile"; return 0 ;;
     esac
