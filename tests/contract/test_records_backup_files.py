@@ -209,10 +209,10 @@ def test_records_of_an_earlier_version_are_backed_up_as_they_are(tmp_path: Path)
     with new_database("sqlite", tmp_path) as url:
         file = tmp_path / "records.db"
         with closing(sqlite3.connect(file)) as connection:
-            connection.execute("UPDATE fleetpatch_version SET version_num = '0011'")
+            connection.execute("UPDATE fleetpatch_version SET version_num = '0000'")
             connection.commit()
         assert main(["records", "backup", str(tmp_path / "backup"), "--records", url]) == 3
-        assert plan_restore(url, tmp_path / "backup").backup.records.revision == "0011"
+        assert plan_restore(url, tmp_path / "backup").backup.records.revision == "0000"
         with closing(sqlite3.connect(file)) as connection:
-            assert connection.execute("SELECT version_num FROM fleetpatch_version").fetchone()[0] == "0011"
+            assert connection.execute("SELECT version_num FROM fleetpatch_version").fetchone()[0] == "0000"
         assert making.NOT_CHECKED in plan_restore(url, tmp_path / "backup").backup.audit_log

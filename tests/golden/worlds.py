@@ -17,7 +17,7 @@ from tests.golden.outputs import Outputs
 from tests.support import compliance_month, web_fleet, web_fleet_runs
 from tests.support.command import run_command
 from tests.support.fake_clock import FakeClock
-from tests.support.web_fleet import fill_site
+from tests.support.web_fleet import build_site
 from tests.support.web_login import add_token
 from tests.support.web_site import Site, serve_site
 
@@ -73,7 +73,7 @@ def _stopped_clock(now: datetime) -> Iterator[None]:
 def sample_world(folder: Path) -> Iterator[World]:
     """The sample fleet of the pages: machines and runs of all kinds, and texts that attack."""
     with _stopped_clock(web_fleet.NOW):
-        fleet = fill_site(folder)
+        fleet = build_site(folder)
         yield World(folder, fleet.now, dict(fleet.runs))
 
 

@@ -64,6 +64,11 @@ def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> Samp
     return fleet
 
 
+def build_site(place: Path, now: datetime = NOW) -> SampleFleet:
+    """Write the same into an empty folder, made now: of a clock that is stopped, for example."""
+    return _fill(place, now, hostile=True)
+
+
 @functools.cache
 def _fill_once(now: datetime, hostile: bool) -> tuple[TemporaryDirectory[str], SampleFleet]:
     """Return a folder to copy: to save each run and assessment takes 6 s. It is removed with this process."""
