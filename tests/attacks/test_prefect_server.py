@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutError
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
@@ -257,17 +257,26 @@ def attacker() -> Iterator[str]:
         site.shutdown()
 
 
+def open_prefect(page: Page, address: str, selector: str) -> Locator:
+    """Open a page of Prefect's UI, and return what is looked for when it is there.
+
+    The UI asks the server once, and stays empty if a busy one answers too late: then it is loaded again.
+    """
+    shown = page.locator(selector)
+    for _ in range(6):
+        page.goto(address)
+        with suppress(TimeoutError):
+            shown.wait_for(timeout=30_000)
+            break
+    return shown
+
+
 @pytest.fixture(scope="module")
 def owner(browser_of_all_names: Browser, server: Door) -> Iterator[BrowserContext]:
     """The browser of the server's owner, who has logged in to Prefect's UI once."""
     context = browser_of_all_names.new_context()
     page = context.new_page()
-    field = page.locator("input[type=password]")
-    for _ in range(6):  # Prefect's UI asks the server once, and stays empty if a busy one answers too late
-        page.goto(server.url.removesuffix("/api"))
-        with suppress(TimeoutError):
-            field.wait_for(timeout=30_000)
-            break
+    field = open_prefect(page, server.url.removesuffix("/api"), "input[type=password]")
     field.fill(server.login)
     page.get_by_role("button", name="Login").click()
     page.wait_for_url("**/dashboard**")
@@ -382,8 +391,8 @@ def test_the_owner_logs_in_once_and_starts_a_run_by_the_form(server: Door, page:
         flow = client.create_flow_from_name("owned")
         schema: dict[str, Any] = {"type": "object", "properties": {"scope": {"type": "string", "title": "scope"}}}
         deployment = client.create_deployment(flow, "form", entrypoint="nowhere.py:f", parameter_openapi_schema=schema)
-    page.goto(f"{server.url.removesuffix('/api')}/deployments/deployment/{deployment}/run")
-    page.locator("textarea").fill("env=prod")  # it has no label
+    address = f"{server.url.removesuffix('/api')}/deployments/deployment/{deployment}/run"
+    open_prefect(page, address, "textarea").fill("env=prod")  # it has no label
     with page.expect_response("**/create_flow_run") as answered:
         page.get_by_role("button", name="Submit").click()
     assert answered.value.status == 201
