@@ -10,15 +10,14 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
 
+from flows.engine.member_health import await_health
 from flows.engine.member_questions import MemberQuestions, SetRoles
 from flows.engine.run_slots import RunSlots
 from flows.ports.ports import Ports
 from inventory.machine_sets import MachineSet
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Finding
-from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, HookPoint, Step
 from tasks.rules.runs.hooks import is_blocking_failure
@@ -30,14 +29,11 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import run_undrains
 from tasks.steps.machine.set_member import (
-    add_health_finding,
     check_member,
     explain_left_drained,
     find_drained_sets,
 )
 from tasks.steps.pipeline import find_next_step
-
-HEALTH_POLL_SECONDS: Final = 5.0
 
 
 class SetTurns:
@@ -344,7 +340,9 @@ class SetTurns:
                     remedy = f"Look at {name}. When it is back, say `fleetpatch sets release {name}`."
                     context.add_finding(Finding(f"set {machine_set.name}", FindingLevel.WARN, reason, remedy))
                     return reason
-            return run_undrains(context) or self._await_health(context)
+            return run_undrains(context) or await_health(
+                context, self._sets[context.name], self._clock, self._listener, self._stop_token
+            )
         except RecordsError as error:
             self._stop_token.request_stop(f"the records failed: {error.message}")
             return f"{self._taken_over[name]}; it is not brought back: {error.message}"
@@ -371,26 +369,9 @@ class SetTurns:
         if not is_out_of_service(context) and context.state.install is None and not context.state.reboots:
             return ""  # nothing was done to it
         try:
-            return self._await_health(context)
+            return await_health(context, self._sets[context.name], self._clock, self._listener, self._stop_token)
         finally:
             context.transport.close()
-
-    def _await_health(self, context: MachineContext) -> str:
-        """Return why a member is not healthy in the time that its sets give it, or ""."""
-        for machine_set in self._sets[context.name]:
-            deadline, is_told = Deadline.after(self._clock, machine_set.healthy_seconds), False
-            while reason := check_member(context, machine_set.healthy):
-                if deadline.has_passed(self._clock) or self._stop_token.is_lease_lost:
-                    reason = f"it is not healthy {machine_set.healthy_seconds:.0f} s after its turn: {reason}"
-                    add_health_finding(context, f"set {machine_set.name}", reason)
-                    return reason
-                if not is_told:
-                    self._listener.on_progress(
-                        context.name, Step.VALIDATE, None, f"waiting until it is healthy: {reason}"
-                    )
-                is_told = True
-                self._clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(self._clock))))
-        return ""
 
 
 def is_out_of_service(context: MachineContext) -> bool:
