@@ -10,7 +10,8 @@ from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunRep
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 from tasks.records.queries.fleet.run_machines import MachineDetails
 from tasks.reports.formatting import load_zone_or_utc
-from tasks.reports.html.timeline import NARROW, WIDE, Timeline, build_timeline
+from tasks.reports.html.timeline import build_timeline
+from tasks.reports.html.timeline_shapes import NARROW, WIDE, Timeline
 from tasks.rules.runs.figures import compute_work_seconds
 
 UPDATES_ON_PAGE: Final = 1500

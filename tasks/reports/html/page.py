@@ -33,7 +33,8 @@ from tasks.reports.descriptions import RUN_KIND_TITLES
 from tasks.reports.formatting import format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.html.phases import PhasesPicture, build_phases_picture
 from tasks.reports.html.tiles import Tile, build_tiles
-from tasks.reports.html.timeline import Timeline, build_timeline
+from tasks.reports.html.timeline import build_timeline
+from tasks.reports.html.timeline_shapes import Timeline
 from tasks.reports.log_files import sanitize_log
 from tasks.rules.automatic.progress import RolloutProgress
 
