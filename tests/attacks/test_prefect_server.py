@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutError
+from playwright.sync_api import Browser, BrowserContext, Page
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
@@ -27,7 +27,7 @@ from flows.prefect_api.server_health import find_server_fault
 from flows.prefect_api.server_login import ensure_login, find_login, find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE, build_command, open_listener
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS
-from tests.support.browser import browser_of_all_names
+from tests.support.browser import browser_of_all_names, open_prefect
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.other_user import needs_another_user, run_as_nobody
@@ -255,20 +255,6 @@ def attacker() -> Iterator[str]:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         yield f"http://attacker.test:{site.server_address[1]}/"
         site.shutdown()
-
-
-def open_prefect(page: Page, address: str, selector: str) -> Locator:
-    """Open a page of Prefect's UI, and return what is looked for when it is there.
-
-    The UI asks the server once, and stays empty if a busy one answers too late: then it is loaded again.
-    """
-    shown = page.locator(selector)
-    for _ in range(6):
-        page.goto(address)
-        with suppress(TimeoutError):
-            shown.wait_for(timeout=30_000)
-            break
-    return shown
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ only one may be, tests use the other.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutError, expect, sync_playwright
 
 CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
 CHROMIUM_WITH_WINDOWS: Final = Path("/usr/bin/chromium")
@@ -43,6 +44,20 @@ def browser_with_windows() -> Iterator[Browser]:
 def browser_of_all_names() -> Iterator[Browser]:
     """The same as the first; every name ends at 127.0.0.1, as the owner of a name may let it."""
     yield from _open(CHROMIUM, "--host-resolver-rules=MAP * 127.0.0.1")
+
+
+def open_prefect(page: Page, address: str, selector: str) -> Locator:
+    """Open a page of Prefect's UI, and return what is looked for when it is there.
+
+    The UI asks the server once, and stays empty if a busy one answers too late: then it is loaded again.
+    """
+    shown = page.locator(selector)
+    for _ in range(6):
+        page.goto(address)
+        with suppress(TimeoutError):
+            shown.wait_for(timeout=30_000)
+            break
+    return shown
 
 
 def _open(program: Path, *more: str) -> Iterator[Browser]:
