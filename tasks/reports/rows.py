@@ -60,25 +60,6 @@ def _build_csv_value(value: Any) -> object:  # noqa: ANN401 - of any column
             return escape_formula(value)
 
 
-def build_arrow_schema(row_type: type) -> "pa.Schema":
-    """Return the columns of a row class with their Arrow types: a row within a row has its columns there, as in CSV."""
-    return build_arrow_kinds(list_kinds(row_type))
-
-
-def build_arrow_table(row_type: type, rows: Sequence[object]) -> "pa.Table":
-    """Return rows as an Arrow table, with the columns of ``build_arrow_schema``.
-
-    Lone surrogates in a machine's text are replaced.
-    """
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    arrays = []
-    for _, field, values in read_columns(row_type, rows):
-        pairs = [None if value is None else list(value.items()) for value in values] if field.kind == "map" else values
-        arrays.append(build_arrow_array(pairs, _get_arrow_type(field.kind)))
-    return pa.Table.from_arrays(arrays, schema=build_arrow_schema(row_type))
-
-
 def build_arrow_array(values: Sequence[Any], arrow_type: "pa.DataType") -> "pa.Array":
     """Return values of a column as an Arrow array. Lone surrogates in a machine's text are replaced."""
     import pyarrow as pa  # noqa: PLC0415 - loads slowly

@@ -1,16 +1,18 @@
 """A column is described once: every surface takes its name, type and text from there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated
 
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from tasks.domain.rows import Column, list_fields, row
+from tasks.domain.rows.columns import list_kinds, read_columns
 from tasks.domain.states import Compliance
-from tasks.reports.rows import build_arrow_table, build_row_json, iterate_csv_rows
+from tasks.reports.rows import build_arrow_array, build_arrow_kinds, build_row_json, iterate_csv_rows
 
 
 @row
@@ -70,6 +72,15 @@ def test_csv_has_the_columns_names_and_escapes_formulas() -> None:
     ]
     assert web == ["'=web", "Compliant", 0, "2026-11-27T02:00:00Z", "env=prod", "a; b", "r1", "Succeeded"]
     assert silent == ["db", "NotAssessed", "", "", "", "", "", ""]
+
+
+def build_arrow_table(row_type: type, rows: Sequence[object]) -> pa.Table:
+    schema = build_arrow_kinds(list_kinds(row_type))
+    arrays = [
+        build_arrow_array([list(v.items()) if field.kind == "map" else v for v in values], schema.field(name).type)
+        for name, field, values in read_columns(row_type, rows)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def test_arrow_has_the_columns_types_and_nulls() -> None:
