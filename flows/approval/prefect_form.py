@@ -22,7 +22,6 @@ from typing import Any, Literal
 from uuid import UUID
 
 import httpx
-import orjson
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
@@ -32,7 +31,7 @@ from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.input import RunInput, keyset_from_paused_state
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed, Paused, Running
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from flows.approval.answer_source import (
     MAX_NAME_LENGTH,
@@ -352,13 +351,13 @@ class PrefectForm:
 def _read_form_answer(client: SyncPrefectClient, of: UUID, key: str) -> ApprovalAnswer | None:
     """Return the answer in the form; None if the flow run was resumed without the form."""
     try:
-        value = orjson.loads(client.read_flow_run_input(flow_run_id=of, key=key))
+        value = json.loads(client.read_flow_run_input(flow_run_id=of, key=key))
         form = ApprovalForm.model_validate(value)
     except PrefectHTTPStatusError as error:
         if error.response.status_code != httpx.codes.NOT_FOUND:
             raise
         return None
-    except (ValidationError, orjson.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or not the form
         logger.warning("an answer in Prefect can't be read: %s", error)
         return None
     return ApprovalAnswer(form.decision == "approve", form.name, form.remark)

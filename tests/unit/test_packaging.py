@@ -1,5 +1,6 @@
 """What only a look at the files can tell: names that shadow others, what a wheel holds, the house rules."""
 
+import ast
 import codecs
 import functools
 import importlib.metadata
@@ -119,6 +120,31 @@ def test_every_dependency_is_locked() -> None:
     lines = [*project["dependencies"], *groups["build"], *groups["dev"], *groups["docs"]]
     asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines if isinstance(line, str)}
     assert asked - locked == set()
+
+
+NOT_IMPORTED = {"psycopg", "python-multipart", "tzdata"}  # SQLAlchemy, FastAPI and zoneinfo import them
+
+
+def _list_imports(path: Path) -> set[str]:
+    """Return the first names of all modules that a file imports, also inside functions."""
+    tree_of_file = ast.parse(path.read_text())
+    names = [alias.name for node in ast.walk(tree_of_file) if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in ast.walk(tree_of_file) if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    # What another package happens to bring may be gone with its next release.
+    project = _project()["project"]
+    assert isinstance(project, dict)
+    declared = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in project["dependencies"]}
+    sources = [p for p in tree.files() if p.suffix == ".py" and tree.name(p).split("/")[0] in ROOMS]
+    modules = set().union(*map(_list_imports, sources)) - sys.stdlib_module_names - {*ROOMS, "_typeshed"}
+    owners = importlib.metadata.packages_distributions()
+    imported = {owner.lower().replace("_", "-") for module in modules for owner in owners.get(module, [module])}
+    assert len(imported) > 30
+    assert imported - declared == set()
+    assert declared - imported == NOT_IMPORTED
 
 
 @pytest.mark.parametrize("lock", GENERATED)
