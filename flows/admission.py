@@ -27,7 +27,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
-from tasks.rules.policy.deployed import DeployedPolicy
+from tasks.rules.policy.decision import DeployedPolicy
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.timing.admission import (
     AdmissionRefusal,

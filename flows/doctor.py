@@ -19,21 +19,19 @@ from tasks.domain.errors import (
 from tasks.domain.model import ErrorInfo, Finding, RunInfo
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.precheck import check_clock
-from tasks.rules.machine_checks.readiness import (
+from tasks.rules.machine_checks.precheck import (
     PACKAGE_LISTS_CHECK,
     build_failure_findings,
     build_passed_findings,
     check_assessment,
+    check_clock,
     drop_contradicted,
     find_failed_check,
     find_worst_level,
 )
 from tasks.steps.assess import assess
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions, RunContext
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health

@@ -29,7 +29,7 @@ from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pag
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
-from tasks.rules.policy.deployed import describe_difference
+from tasks.rules.policy.decision import describe_difference
 
 _NEWEST = 2000
 """Of the audit log doctor checks so many entries. `fleetpatch audit verify` checks all."""

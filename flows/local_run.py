@@ -12,8 +12,7 @@ from tasks.domain.errors import PatchError
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
 from tasks.reports.report_directory import find_report_directory
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.pipeline import execute_step
 
 

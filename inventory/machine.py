@@ -28,7 +28,7 @@ class OsFamily(StrEnum):
 
 
 class PatchOwner(StrEnum):
-    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/runs/patch_ownership.py).
+    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/timing/admission.py).
 
     fleetpatch changes only machines that it owns.
     """

@@ -25,8 +25,7 @@ from tasks.reports.export.markdown import (
     render_markdown_report,
     render_summary,
 )
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.pipeline import evaluate_step, execute_step
 
 

@@ -17,7 +17,7 @@ from inventory.name_lists import format_count, join_first_names
 from inventory.scope import Scope
 from tasks.domain.states import NotificationEvent
 from tasks.rules.calendar.checks import FindingSeverity
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 
 _MAX_NAMES = 5
 _REBOOT_RESERVE_MINUTES: float = PatchRequest.model_fields["reboot_reserve_minutes"].default

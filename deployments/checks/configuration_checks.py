@@ -16,7 +16,7 @@ from inventory.name_lists import format_count
 from inventory.scope import Scope
 from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.checks import FindingSeverity
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.failure_budget import OutcomeClass, OutcomeTally, check_failures
 from tasks.rules.runs.waves import count_canaries
 

@@ -15,9 +15,8 @@ from inventory.name_lists import join_first_names
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
-from tasks.rules.calendar.local_time import to_wall_time
+from tasks.rules.calendar.local_time import format_duration, to_wall_time
 from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
-from tasks.rules.calendar.time_format import format_duration
 
 CHECK_HORIZON = timedelta(days=366)
 """How far ahead the checks look. One year contains at least one window of every yearly schedule."""

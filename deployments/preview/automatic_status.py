@@ -11,8 +11,8 @@ from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.feeds.risk_feeds import RiskFeeds, load_risk_feeds
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.decision import decide
-from tasks.rules.automatic.model import AutomaticPolicy, Decision, FleetView, RunPlan, Waiting
-from tasks.rules.automatic.next_runs import find_next_runs
+from tasks.rules.automatic.forecast import find_next_runs
+from tasks.rules.automatic.model import AutomaticDecision, AutomaticPolicy, FleetView, RunPlan, Waiting
 from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
 
 
@@ -33,7 +33,7 @@ class AutomaticStatus:
     now: datetime
     request: AutomaticRequest
     view: FleetView
-    decision: Decision
+    decision: AutomaticDecision
     progress: RolloutProgress | None = None
     next_runs: tuple[RunPlan, ...] = ()
     pauses: tuple[OptOut, ...] = ()

@@ -9,8 +9,8 @@ from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.model import MachineView, PendingUpdate, RunPlan, Waiting
-from tasks.rules.automatic.progress import MachineProgress
+from tasks.rules.automatic.model import DueUpdate, MachineView, RunPlan, Waiting
+from tasks.rules.automatic.progress import RolloutMachine
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class UpdateDeadline:
         remark: why it is not installed with the others, or "".
     """
 
-    update: PendingUpdate
+    update: DueUpdate
     due: datetime
     remark: str = ""
 
@@ -42,7 +42,7 @@ class AutomaticExplanation:
 
     now: datetime
     machine: MachineView
-    progress: MachineProgress | None = None
+    progress: RolloutMachine | None = None
     rollout_id: str = ""
     next_run: RunPlan | None = None
     waiting: Waiting | None = None
@@ -80,7 +80,7 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     )
 
 
-def _iterate_deadlines(index: FleetIndex, updates: tuple[PendingUpdate, ...]) -> Iterator[UpdateDeadline]:
+def _iterate_deadlines(index: FleetIndex, updates: tuple[DueUpdate, ...]) -> Iterator[UpdateDeadline]:
     reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
     for update in updates:
         remark = update.held or (f"held: {reasons[update.key]}" if update.key in reasons else "")

@@ -11,11 +11,11 @@ from tasks.domain.errors import RequestError
 from tasks.domain.states import RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
 from tasks.rules.runs.waves import build_waves
-from tasks.rules.timing.window_capacity import PatchWork, SetLimit, Turn, WindowCapacity, estimate_capacity
-from tasks.rules.updates.duration_prediction import learn_rates, predict_typical_durations
+from tasks.rules.timing.window_capacity import PatchWork, SetLimit, TurnLength, WindowCapacity, estimate_capacity
+from tasks.rules.updates.transaction_planning import learn_rates, predict_typical_durations
 
 _REBOOT_MEASURE = "reboot_seconds"
 
@@ -123,7 +123,9 @@ def _estimate_fit(
     )
 
 
-def _predict_turn(machine: Machine, request: PatchRequest, learned: LearnedDurations, *, is_downloaded: bool) -> Turn:
+def _predict_turn(
+    machine: Machine, request: PatchRequest, learned: LearnedDurations, *, is_downloaded: bool
+) -> TurnLength:
     """Return the turn of a machine, as the engine predicts it: see ``MachineContext``."""
     default_rates, typical = find_typical_work(machine.os)
     measures = learned.measures.get(machine.name, {})
@@ -133,7 +135,7 @@ def _predict_turn(machine: Machine, request: PatchRequest, learned: LearnedDurat
     minutes = machine.limits.reboot_reserve_minutes
     reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
     reserve = max(reserve, compute_reboot_reserve(reserve, measures.get(_REBOOT_MEASURE)))
-    return Turn(
+    return TurnLength(
         prediction.stage + prediction.install,
         prediction.total_seconds,
         0.0 if request.reboot is RebootPolicy.NEVER else reserve,

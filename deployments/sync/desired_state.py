@@ -26,6 +26,7 @@ from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
 from tasks.rules.calendar.description import describe_schedule
 from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.calendar.prefect_schedule import (
     COMPARISON_HORIZON,
     PrefectScheduleKind,
@@ -33,7 +34,6 @@ from tasks.rules.calendar.prefect_schedule import (
     is_schedule_current,
 )
 from tasks.rules.calendar.schedule import iterate_occurrences
-from tasks.rules.calendar.time_format import format_duration
 
 DATE_LIST_REACH = timedelta(days=90)
 """How far a list of dates must reach. Prefect's scheduler looks at most 100 days ahead."""

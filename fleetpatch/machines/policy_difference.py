@@ -10,7 +10,7 @@ from inventory.errors import InventoryError
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.storage.database import Database
-from tasks.rules.policy.deployed import describe_difference
+from tasks.rules.policy.decision import describe_difference
 
 _AGE: Final = timedelta(minutes=1)
 

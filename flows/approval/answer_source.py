@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tasks.domain.model import RunReport
 from tasks.records.approvals import Approval
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 
 
 @dataclass(frozen=True, slots=True)

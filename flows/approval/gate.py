@@ -47,7 +47,7 @@ from tasks.rules.runs.approval import (
     restrict_to_approved,
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tasks.steps.start_checks import has_work
 
 logger = logging.getLogger(__name__)

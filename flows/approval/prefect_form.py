@@ -48,7 +48,7 @@ from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_api.pagination import read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.export.markdown import escape_markdown, limit_table
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 
 logger = logging.getLogger(__name__)
 

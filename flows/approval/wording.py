@@ -6,7 +6,7 @@ from datetime import datetime
 from flows.request.patch_request import PatchRequest
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.formatting import load_zone_or_utc
-from tasks.rules.calendar.time_format import format_time_with_zone
+from tasks.rules.calendar.local_time import format_time_with_zone
 from tasks.rules.policy.decision import is_approver
 from tasks.rules.policy.login_names import fold_widely
 from tasks.rules.runs.approval import is_starter_known

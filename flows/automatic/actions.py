@@ -28,9 +28,9 @@ from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import (
     AssessMachines,
+    AutomaticDecision,
     ChangeRollout,
     CreateRollout,
-    Decision,
     HoldUpdate,
     RolloutState,
     RunPlan,
@@ -102,7 +102,7 @@ class ActionRunner:
         """Return whether a run has not begun, or is an assessment: nothing else ends one whose process was killed."""
         return status.state is None or (status.run.plan is None and status.is_open(self._world.now))
 
-    def carry_out(self, decision: Decision) -> None:
+    def carry_out(self, decision: AutomaticDecision) -> None:
         """Carry a decision out. A repeated call changes nothing.
 
         A run that Prefect refuses does not keep the others from it; the error comes at the end.

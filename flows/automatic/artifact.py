@@ -9,8 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from flows.request.automatic_request import AutomaticRequest
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.reports.export.rollout_markdown import compute_done_percent, render_rollout
-from tasks.rules.automatic.model import Decision, FleetView
-from tasks.rules.automatic.next_runs import find_next_runs
+from tasks.rules.automatic.forecast import find_next_runs
+from tasks.rules.automatic.model import AutomaticDecision, FleetView
 from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ ARTIFACT_KEY = "automatic-patching"  # one key for all ticks: Prefect keeps a hi
 PROGRESS_KEY = "automatic-patching-progress"
 
 
-def publish_decision(request: AutomaticRequest, view: FleetView, decision: Decision, now: datetime) -> None:
+def publish_decision(request: AutomaticRequest, view: FleetView, decision: AutomaticDecision, now: datetime) -> None:
     """Publish what was decided as artifacts. A failure is logged and costs nothing else."""
     try:
         progress = measure_shown_rollout(request, view, now)
@@ -50,7 +50,11 @@ def measure_shown_rollout(request: AutomaticRequest, view: FleetView, now: datet
 
 
 def render_decision(
-    request: AutomaticRequest, view: FleetView, decision: Decision, progress: RolloutProgress | None, now: datetime
+    request: AutomaticRequest,
+    view: FleetView,
+    decision: AutomaticDecision,
+    progress: RolloutProgress | None,
+    now: datetime,
 ) -> str:
     """Return the page. Pure.
 

@@ -33,9 +33,9 @@ from tasks.rules.automatic.model import (
     ActiveRun,
     AutomaticPolicy,
     CveRisk,
+    DueUpdate,
     FleetView,
     MachineView,
-    PendingUpdate,
     Rollout,
     RolloutState,
     Try,
@@ -233,7 +233,7 @@ def _build_machine_views(
                 outcome=results.last_outcomes.get(machine.name),
             ),
             pending=tuple(
-                PendingUpdate(
+                DueUpdate(
                     row.name,
                     row.version,
                     row.classification,

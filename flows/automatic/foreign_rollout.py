@@ -8,7 +8,15 @@ from dataclasses import replace
 
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.storage.database import Database
-from tasks.rules.automatic.model import AssessMachines, Decision, FleetView, Rollout, RolloutState, Tell, Waiting
+from tasks.rules.automatic.model import (
+    AssessMachines,
+    AutomaticDecision,
+    FleetView,
+    Rollout,
+    RolloutState,
+    Tell,
+    Waiting,
+)
 
 
 def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
@@ -30,7 +38,7 @@ def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
     return None if (has_machine if patched else has_place) else rolling
 
 
-def leave_alone(decision: Decision, view: FleetView, rollout: Rollout) -> Decision:
+def leave_alone(decision: AutomaticDecision, view: FleetView, rollout: Rollout) -> AutomaticDecision:
     """Return the decision without anything that concerns rollouts; people are told once. Pure."""
     reason = f"{rollout.id} is under way, and its machines are not in this inventory"
     message = (

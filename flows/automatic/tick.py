@@ -28,8 +28,8 @@ from tasks.records.automatic.sightings import SqlSightings
 from tasks.records.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.rules.automatic.decision import decide
-from tasks.rules.automatic.model import AutomaticPolicy, Decision, FleetView, Tell
-from tasks.steps.context.stop_token import StopToken
+from tasks.rules.automatic.model import AutomaticDecision, AutomaticPolicy, FleetView, Tell
+from tasks.steps.context.run_context import StopToken
 
 TICK_LEASE: Final = "automatic-patching"
 """The lease that a tick holds, in the table of run leases: of two ticks at the same time, one works."""
@@ -40,7 +40,7 @@ class TickResult:
     """What a tick has seen and decided."""
 
     view: FleetView
-    decision: Decision
+    decision: AutomaticDecision
     at: datetime
 
 
@@ -156,7 +156,9 @@ def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[Fre
         return ()
 
 
-def _add_feed_problems(decision: Decision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds) -> Decision:
+def _add_feed_problems(
+    decision: AutomaticDecision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds
+) -> AutomaticDecision:
     """Return the decision, with the feed files that could not be used and the rules without their feed told once."""
     problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
     tells = (Tell(_build_feed_key(problem), f"risk feed: {problem}") for problem in problems)

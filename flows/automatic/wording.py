@@ -9,9 +9,9 @@ from tasks.reports.formatting import format_count
 from tasks.rules.automatic.model import (
     Action,
     AssessMachines,
+    AutomaticDecision,
     ChangeRollout,
     CreateRollout,
-    Decision,
     HoldUpdate,
     Phase,
     Rollout,
@@ -26,7 +26,7 @@ MAX_NAMES = 8
 _MAX_REASONS = 12
 
 
-def describe_decision(decision: Decision) -> tuple[str, ...]:
+def describe_decision(decision: AutomaticDecision) -> tuple[str, ...]:
     """Return what a decision says: its actions, and who waits for what."""
     lines = [describe_action(action) for action in decision.actions]
     if not lines:

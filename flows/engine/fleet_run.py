@@ -28,16 +28,13 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.reports.formatting import format_count
-from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
+from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks, index_sets
 from tasks.rules.runs.outcome import determine_run_state
-from tasks.rules.runs.patch_ownership import check_patch_owner
-from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
-from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
+from tasks.rules.timing.admission import check_patch_owner
+from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.checkpoint import restore_checkpoint
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import MachineInstances, RunContext
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import MachineInstances, PatchOptions, RunContext
 from tasks.steps.hooks import restore_hook_results
 from tasks.steps.report import build_assessment_outcome, build_dry_run_outcome, build_outcome, report
 

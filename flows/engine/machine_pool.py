@@ -9,9 +9,9 @@ from flows.ports.ports import Runner
 from tasks.domain.states import Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tasks.steps.pipeline import run_steps
-from tasks.steps.wake import is_wake_due
+from tasks.steps.power import is_wake_due
 
 T = TypeVar("T")
 

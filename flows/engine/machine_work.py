@@ -12,11 +12,10 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import restore_power_cycle
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
+from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 from tasks.steps.report import build_outcome
-from tasks.steps.wake import can_wake, is_wake_due, judge_wake, wake_machine
 
 UNAPPROVED_REASON = "it could not be reached when the plan was made, so what would be done on it was not approved"
 

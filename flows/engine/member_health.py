@@ -7,8 +7,7 @@ from inventory.machine_sets import MachineSet
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.progress_listener import ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import ProgressListener, StopToken
 from tasks.steps.machine.set_member import add_health_finding, check_member
 
 HEALTH_POLL_SECONDS: Final = 5.0

@@ -11,7 +11,7 @@ from typing import Final
 from inventory.machine import Inventory, Machine
 from inventory.machine_sets import MachineSet
 from tasks.domain.errors import FleetpatchError, RecordsError
-from tasks.rules.runs.set_capacity import Refusal, WaitsFor, check_role_order, find_rank
+from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.set_member import ask_role, build_member_context, check_member
@@ -159,7 +159,7 @@ class SetRoles:
         self._is_left, self._is_later = is_left, is_later
         self._warn = warn
 
-    def check(self, context: MachineContext) -> Refusal | None:
+    def check(self, context: MachineContext) -> MemberRefusal | None:
         """Return why the turn of a member's role has not come yet; None if it has.
 
         Raises:
@@ -174,7 +174,7 @@ class SetRoles:
             except RecordsError:
                 raise
             except FleetpatchError as error:
-                return Refusal(f"set {machine_set.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
+                return MemberRefusal(f"set {machine_set.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
             if rank := find_rank(machine_set, role):
                 left = [name for name in machine_set.members if name != context.name and self._is_left(name)]
                 roles = {name: self._find_role(machine_set, name, rank) for name in left}

@@ -15,7 +15,7 @@ from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lo
 from tasks.domain.retry import retry
 from tasks.records.audit.entry import AuditEntry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
-from tasks.steps.context.progress_listener import ProgressListener
+from tasks.steps.context.run_context import ProgressListener
 
 T = TypeVar("T")
 

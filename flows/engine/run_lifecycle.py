@@ -15,15 +15,19 @@ from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.set_slots import SetSlot
 from tasks.domain.states import HookPoint, NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
-from tasks.rules.runs.hooks import MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
-from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
+from tasks.rules.runs.hooks import (
+    MACHINE_PLACES,
+    build_set_hooks,
+    describe_blocking_failure,
+    index_sets,
+    is_blocking_failure,
+)
 from tasks.rules.timing.admission import describe_freeze
 from tasks.steps.context.journal import UNLOCK_ACT
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import HOOK_ACT, find_recorded_results, run_hook_once
-from tasks.steps.plan_shortage import describe_plans_shortage
-from tasks.steps.report import build_outcome
+from tasks.steps.report import build_outcome, describe_plans_shortage
 
 logger = logging.getLogger(__name__)
 

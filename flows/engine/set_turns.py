@@ -20,12 +20,17 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Finding
 from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, HookPoint, Step
-from tasks.rules.runs.hooks import is_blocking_failure
-from tasks.rules.runs.set_capacity import Refusal, SetSituation, WaitsFor, check_capacity, find_domain, select_slots
-from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
-from tasks.rules.runs.slot_decisions import describe_left
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.rules.runs.hooks import build_set_hooks, index_sets, is_blocking_failure
+from tasks.rules.runs.set_capacity import (
+    MemberRefusal,
+    SetSituation,
+    WaitsFor,
+    check_capacity,
+    describe_left,
+    find_domain,
+    select_slots,
+)
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import run_undrains
 from tasks.steps.machine.set_member import (
@@ -54,7 +59,7 @@ class SetTurns:
         self._taken_over: dict[str, str] = {}  # member -> how an earlier run left it
         self._wave_number = 0
         self._states_at_begin: dict[str, MachineState] = {}
-        self._again: dict[str, Refusal] = {}
+        self._again: dict[str, MemberRefusal] = {}
         self._unhealthy_since: dict[str, datetime] = {}
         self._notes: dict[str, str] = {}
         self._run_id = run_context.run.id
@@ -119,7 +124,7 @@ class SetTurns:
         except RecordsError:
             return None  # the question for its turn waits for the records
 
-    def begin(self, context: MachineContext) -> Refusal | None:
+    def begin(self, context: MachineContext) -> MemberRefusal | None:
         """Take a member's slots. Return why it must wait; None: its turn has begun.
 
         A machine that an earlier process of this run has taken out of service gets its slots in any case: it is out of
@@ -136,12 +141,12 @@ class SetTurns:
         except RecordsUnavailable as error:
             if name in self._in_turn:
                 return None  # its slots are still there from the earlier process
-            refusal = Refusal(f"the slots of its sets can't be read: {error.message}", WaitsFor.TURN)
+            refusal = MemberRefusal(f"the slots of its sets can't be read: {error.message}", WaitsFor.TURN)
         except RecordsError as error:
             self._stop_token.request_stop(f"the records failed: {error.message}")
             if name in self._in_turn:
                 return None
-            refusal = Refusal(error.message, WaitsFor.NOTHING)
+            refusal = MemberRefusal(error.message, WaitsFor.NOTHING)
         if refusal is None:
             self._in_turn.add(name)
             self._unhealthy_since.pop(name, None)
@@ -150,7 +155,7 @@ class SetTurns:
         context.transport.close()
         return self._limit_patience(name, refusal)
 
-    def end(self, context: MachineContext) -> Refusal | None:
+    def end(self, context: MachineContext) -> MemberRefusal | None:
         """End a member's turn. Return why it must have another one; None: its turn is over.
 
         If it is not healthy, its slots stay until the end of the run. If it is drained, they stay until it is brought
@@ -161,7 +166,7 @@ class SetTurns:
         finally:
             self._in_turn.discard(context.name)
 
-    def _end(self, context: MachineContext) -> Refusal | None:
+    def _end(self, context: MachineContext) -> MemberRefusal | None:
         name = context.name
         if self._stop_token.is_lease_lost:
             return None
@@ -189,13 +194,13 @@ class SetTurns:
             self._note(name, f"{name} was brought back into set {sets}: {left}")
         return None
 
-    def _check_and_take(self, context: MachineContext) -> Refusal | None:
+    def _check_and_take(self, context: MachineContext) -> MemberRefusal | None:
         name = context.name
         if left := self._slots.find_left(name):
             reason = self._take(context, lambda _: functools.partial(_require_left, name))
             if not reason:
                 self._taken_over[name] = describe_left(left)
-            return Refusal(reason, WaitsFor.TURN) if reason else None
+            return MemberRefusal(reason, WaitsFor.TURN) if reason else None
         if refusal := self._check_sets(name, {}):
             return refusal  # without a look at any machine: others have their turns
         if refusal := self._roles.check(context):
@@ -204,7 +209,7 @@ class SetTurns:
         if refusal := self._check_sets(name, down):
             return refusal
         reason = self._take(context, lambda set_name: self._build_rule(name, set_name, down))
-        return Refusal(reason, WaitsFor.TURN) if reason else None
+        return MemberRefusal(reason, WaitsFor.TURN) if reason else None
 
     def _check_first_change(self, context: MachineContext) -> str:
         """Return why a member may not be changed now, or "". Roles and health may have changed since it began.
@@ -222,7 +227,7 @@ class SetTurns:
         self._again[name] = refusal
         return refusal.reason
 
-    def _check_others(self, name: str) -> Refusal | None:
+    def _check_others(self, name: str) -> MemberRefusal | None:
         self._slots.forget()
         return self._check_sets(name, self._find_down(name, fresh=True))
 
@@ -258,7 +263,7 @@ class SetTurns:
 
         return decide
 
-    def _check_sets(self, name: str, down: Mapping[str, Mapping[str, str]]) -> Refusal | None:
+    def _check_sets(self, name: str, down: Mapping[str, Mapping[str, str]]) -> MemberRefusal | None:
         """Return why a set does not allow a member to begin. What can't be helped by waiting comes first."""
         slots, run_id = self._slots.read(), self._run_id
         is_other_open = any(slot.run_id != run_id and not slot.is_left for slot in slots)
@@ -278,7 +283,7 @@ class SetTurns:
         slots: Sequence[SetSlot],
         down: Mapping[str, str],
         abandoned: Collection[str] = (),
-    ) -> Refusal | None:
+    ) -> MemberRefusal | None:
         domains = self._domains.get(machine_set.name, {})
         slots = self._slots.judge(select_slots(machine_set, slots, domains))
         held = {slot.machine for slot in slots}
@@ -320,7 +325,7 @@ class SetTurns:
             self._notes[key] = text
             self._listener.on_message(text)
 
-    def _limit_patience(self, name: str, refusal: Refusal) -> Refusal:
+    def _limit_patience(self, name: str, refusal: MemberRefusal) -> MemberRefusal:
         """Return the refusal. Members that are not healthy are waited for only as long as one may take after a turn."""
         if refusal.waits_for is not WaitsFor.HEALTH:
             self._unhealthy_since.pop(name, None)

@@ -16,10 +16,9 @@ from flows.engine.set_turns import SetTurns, is_out_of_service
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import OperationState
-from tasks.rules.runs.set_capacity import Refusal, WaitsFor
+from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.progress_listener import ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import ProgressListener, StopToken
 from tasks.steps.start_checks import check_stop_requested, check_time_left
 
 ASK_AGAIN: Final = timedelta(seconds=10)
@@ -40,7 +39,7 @@ class _Waiter:
     context: MachineContext
     variables: contextvars.Context
     is_prepared: bool = False
-    refusal: Refusal | None = None
+    refusal: MemberRefusal | None = None
     ask_at: datetime | None = None
     told: str = ""
 
@@ -190,7 +189,7 @@ class TurnQueue:
                 return self._work.finish(context)
         return self._keep_waiting(waiter, waiter.refusal)
 
-    def _keep_waiting(self, waiter: _Waiter, refusal: Refusal) -> Outcome | None:
+    def _keep_waiting(self, waiter: _Waiter, refusal: MemberRefusal) -> Outcome | None:
         if refusal.waits_for is WaitsFor.NOTHING:
             return self._leave(waiter.context, refusal.reason)
         waiter.ask_at = self._clock.now() + ASK_AGAIN

@@ -16,7 +16,7 @@ from tasks.domain.model import Outcome, Wave
 from tasks.rules.runs.failure_budget import is_unreachable
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
-from tasks.steps.wake import is_wake_due
+from tasks.steps.power import is_wake_due
 
 
 class WaveSequence:

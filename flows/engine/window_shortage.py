@@ -7,7 +7,7 @@ from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
 from tasks.domain.model import Window
 from tasks.machines.managers.registry import find_typical_work
-from tasks.rules.timing.time_fit import describe_shortage
+from tasks.rules.timing.maintenance_window import describe_shortage
 
 
 def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine], window: Window, now: datetime) -> str:

@@ -18,7 +18,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.states import HookKind
 from tasks.records.audit.entry import AuditResult
 from tasks.rules.runs.hooks import BEFORE_PLACES
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tasks.steps.hooks import redact_hook
 
 logger = logging.getLogger(__name__)

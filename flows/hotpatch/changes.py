@@ -31,10 +31,8 @@ from tasks.rules.hotpatch.status import (
     find_hotpatch_status,
 )
 from tasks.steps.assess import assess
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions, RunContext
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,14 @@ from tasks.domain.errors import PolicyRefused
 from tasks.domain.model import Window
 from tasks.domain.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.decision import check_enrolment, check_role_scope, decide_run, describe_refusal
-from tasks.rules.policy.deployed import DeployedPolicy, describe_difference
+from tasks.rules.policy.decision import (
+    DeployedPolicy,
+    check_enrolment,
+    check_role_scope,
+    decide_run,
+    describe_difference,
+    describe_refusal,
+)
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
 from tasks.rules.runs.approval import is_starter_known
 

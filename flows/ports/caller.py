@@ -12,8 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from tasks.domain.errors import FleetpatchError
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,9 @@ from tasks.domain.states import NotificationEvent, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.deployed import DeployedPolicy
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.progress_listener import ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.rules.policy.decision import DeployedPolicy
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import ProgressListener, StopToken
 
 
 class RunProgress(Protocol):

@@ -11,7 +11,7 @@ from tasks.domain.errors import FleetpatchError, InternalError
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState, Step
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.steps.context.progress_listener import ProgressListener
+from tasks.steps.context.run_context import ProgressListener
 
 
 class FlowRunLogger:

@@ -34,8 +34,7 @@ from tasks.prefect_tasks import ASSESS_ONCE, STEP_TASKS, OpaqueReport, StepExecu
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.reports.writer import write_report
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.pipeline import execute_step
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 
 
 @dataclass(frozen=True, slots=True)

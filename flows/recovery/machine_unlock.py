@@ -16,7 +16,7 @@ from tasks.domain.states import Step
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.steps.context.journal import UNLOCK_ACT
-from tasks.steps.machine.lock_removal import LockStatus, build_busy_error, read_lock_status, remove_lock
+from tasks.steps.machine.cleaning import LockStatus, build_busy_error, read_lock_status, remove_lock
 
 
 @dataclass(frozen=True, slots=True)

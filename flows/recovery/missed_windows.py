@@ -47,9 +47,16 @@ from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.prefect_schedule import iterate_prefect_starts
-from tasks.rules.timing.admission import WindowClaim, WindowStatus, compute_last_start
+from tasks.rules.timing.admission import (
+    FlowRunState,
+    MissedWindow,
+    ScheduledRun,
+    WindowClaim,
+    WindowStatus,
+    compute_last_start,
+    find_missed_window,
+)
 from tasks.rules.timing.maintenance_window import build_window as window_at
-from tasks.rules.timing.missed_windows import FlowRunState, MissedWindow, ScheduledRun, find_missed_window
 
 PATCH_FLOW_NAME = "patch-fleet"
 LOOKBACK_PERIOD = timedelta(days=7)

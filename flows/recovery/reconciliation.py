@@ -20,7 +20,7 @@ from tasks.domain.run_errors import LeaseHeld
 from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 
 logger = logging.getLogger(__name__)
 

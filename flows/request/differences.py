@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tasks.rules.url_redaction import redact_request
+from tasks.rules.redaction import redact_request
 
 MAX_ENTRIES: Final = 50
 """Entries of a list that are shown. The others are counted."""

@@ -14,11 +14,11 @@ from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
 from tasks.rules.calendar.local_time import localize_time
-from tasks.rules.machine_checks.auto_updaters import OthersPolicy
+from tasks.rules.machine_checks.packages import OthersPolicy
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
 from tasks.rules.timing.maintenance_window import build_window
-from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
+from tasks.steps.context.run_context import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -19,8 +19,8 @@ from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, YesNoU
 from tasks.records.encoding import codec
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status, find_machine_baseline
-from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.machine_checks.readiness import check_assessment, explain_level, find_worst_level, judge_readiness
+from tasks.rules.machine_checks.packages import describe_live_patching
+from tasks.rules.machine_checks.precheck import check_assessment, explain_level, find_worst_level, judge_readiness
 
 _SHOWN_CHARACTERS: Final = 1000
 """Of a sentence that a machine's text is part of."""

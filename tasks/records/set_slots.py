@@ -12,7 +12,7 @@ from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
-from tasks.rules.runs.slot_decisions import build_stored_slot, check_slot, find_taken_over
+from tasks.rules.runs.set_capacity import build_stored_slot, check_slot, find_taken_over
 
 RUN_ROW_GRACE: Final = timedelta(minutes=10)
 """How long a slot counts whose run has no row. A run stores its row before it takes a slot, so a slot without a row

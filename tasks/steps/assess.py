@@ -10,26 +10,22 @@ from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.machine_checks.packages import check_vendor_changes, prevents_installation
+from tasks.rules.machine_checks.instance import check_same_machine
+from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state
-from tasks.rules.machine_checks.same_machine import check_same_machine
-from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
+from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates as shown_in
 from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
-from tasks.rules.updates.duration_prediction import predict_durations, predict_reboot_need
-from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
-from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
-from tasks.rules.updates.server_products import describe_server_products
-from tasks.rules.updates.simulation import filter_by_simulation
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
+from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
+from tasks.rules.updates.simulation import describe_new_packages, filter_by_simulation, find_new_packages
+from tasks.rules.updates.transaction_planning import predict_durations, predict_reboot_need
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions
+from tasks.steps.machine.auto_updaters import explain_left_out
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
-from tasks.steps.machine.other_patchers import explain_left_out
 from tasks.steps.machine.package_state import date_reboot, keep_repository_problems, query_packages, simulate
 from tasks.steps.start_checks import is_visit_needed
 

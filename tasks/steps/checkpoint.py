@@ -26,8 +26,7 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 
 CHECKPOINT_ACT = "step"

@@ -17,8 +17,7 @@ from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
 from tasks.rules.updates.transaction_planning import plan_transactions
 from tasks.steps.assess import plan_updates
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,15 @@ from tasks.domain.model import ErrorInfo, Finding, Hook, HookResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FindingLevel, HookKind, HookPoint, OperationState, Step
-from tasks.rules.runs.hooks import BEFORE_PLACES, MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
-from tasks.rules.runs.set_hooks import find_forgotten_drains
-from tasks.rules.url_redaction import redact_url_path, redact_url_secrets
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.rules.redaction import redact_url_path, redact_url_secrets
+from tasks.rules.runs.hooks import (
+    BEFORE_PLACES,
+    MACHINE_PLACES,
+    describe_blocking_failure,
+    find_forgotten_drains,
+    is_blocking_failure,
+)
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 from tasks.steps.machine.set_member import explain_left_drained

@@ -20,14 +20,12 @@ from tasks.rules.machine_checks.packages import (
     get_repair_remedy,
     prevents_installation,
 )
-from tasks.rules.timing.maintenance_window import describe_cut_off
-from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.timing.maintenance_window import check_time_fit, describe_cut_off
 from tasks.rules.updates.follow_up import join_installs, join_plans
 from tasks.rules.updates.transaction_planning import plan_transactions as divide
 from tasks.steps.assess import replan_updates
 from tasks.steps.checkpoint import record_new_plan, restore_new_plan
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.install_result import (
     InstallLog,
@@ -36,10 +34,8 @@ from tasks.steps.jobs.install_result import (
     record_install_result,
     record_partial_result,
 )
-from tasks.steps.jobs.package_job import run_job
-from tasks.steps.jobs.recovery import find_submitted_transactions
-from tasks.steps.machine.auto_updaters import is_pause_wanted, pause_updaters
-from tasks.steps.machine.other_patchers import halt_if_others_patch
+from tasks.steps.jobs.package_job import find_submitted_transactions, run_job
+from tasks.steps.machine.auto_updaters import halt_if_others_patch, is_pause_wanted, pause_updaters
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
     read_package_state_with_retry,

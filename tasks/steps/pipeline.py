@@ -12,15 +12,14 @@ from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.steps.assess import assess, plan_updates
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
 from tasks.steps.context import journal
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.follow_up import plan_follow_up
 from tasks.steps.hooks import run_after_hooks
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
 from tasks.steps.machine.machine_lock import release_lock
-from tasks.steps.power_off import power_off_again
+from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
 from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed

@@ -7,17 +7,16 @@ from tasks.domain.model import Finding, PackageState
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.same_machine import check_same_machine
+from tasks.rules.machine_checks.instance import check_same_machine
 from tasks.steps.assess import check_state_for_updates, replan_updates
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.machine.boot_end import wait_for_boot
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.machine.auto_updaters import explain_left_out, leave_out
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
-from tasks.steps.machine.other_patchers import explain_left_out, leave_out
 from tasks.steps.machine.package_state import read_package_state_with_retry, wait_for_idle_packages
+from tasks.steps.machine.reboot_watch import wait_for_boot
 from tasks.steps.start_checks import find_machine_cut_off
 
 

@@ -19,14 +19,12 @@ from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolic
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
-from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.jobs.recovery import find_ordered_reboot
-from tasks.steps.machine.boot_end import wait_for_boot
+from tasks.steps.jobs.package_job import find_ordered_reboot
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
@@ -34,6 +32,7 @@ from tasks.steps.machine.reboot_watch import (
     read_boot_id,
     report_reboot_progress,
     send_reboot_order,
+    wait_for_boot,
     wait_for_boot_id,
     watch_reboot,
 )

@@ -9,19 +9,18 @@ from tasks.domain.model import Finding, PackageState, RestartResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.domain.states import FindingLevel, Step
-from tasks.rules.machine_checks.service_restarts import (
+from tasks.rules.machine_checks.services import (
     SERVICE_RESTART_CHECK,
     build_protected_unit_masks,
     find_restartable_services,
     join_first_services,
 )
-from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.job_result import parse_record_time
-from tasks.steps.jobs.package_job import submit_job
-from tasks.steps.jobs.recovery import find_submitted_restarts
+from tasks.steps.jobs.package_job import find_submitted_restarts, submit_job
 from tasks.steps.jobs.watch import EndedJob, watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.start_checks import check_stop_requested

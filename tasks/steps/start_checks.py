@@ -4,12 +4,10 @@ from datetime import datetime
 
 from tasks.domain.model import MachinePlan, PackageState
 from tasks.domain.states import RebootPolicy, YesNoUnknown
-from tasks.rules.machine_checks.service_restarts import find_restartable_services
-from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off
-from tasks.rules.timing.time_fit import check_time_fit
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
+from tasks.rules.machine_checks.services import find_restartable_services
+from tasks.rules.timing.maintenance_window import check_time_fit, compute_cut_off, describe_cut_off
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions
 
 
 def check_may_start(context: MachineContext) -> str:

@@ -12,14 +12,12 @@ from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Tr
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
-from tasks.rules.timing.maintenance_window import compute_overrun_seconds
-from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.timing.maintenance_window import check_time_fit, compute_overrun_seconds
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.rules.updates.unused_kernels import KernelChoice, choose_unused_kernels
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.job_result import JobResult
-from tasks.steps.jobs.package_job import SubmittedJob, run_job
-from tasks.steps.jobs.recovery import find_submitted_update_ids
+from tasks.steps.jobs.package_job import SubmittedJob, find_submitted_update_ids, run_job
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.package_state import build_retry_deadline, read_package_state_with_retry
 from tasks.steps.machine.retry import retry_transient

@@ -17,30 +17,26 @@ from tasks.domain.states import (
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
-from tasks.rules.machine_checks.service_restarts import check_outdated_services
-from tasks.rules.machine_checks.service_starts import find_missing_services
-from tasks.rules.machine_checks.services import check_services, find_late_services
-from tasks.rules.machine_checks.units import find_missing_units, find_starting_units
-from tasks.rules.machine_checks.versions import (
+from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
+from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
+from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
+from tasks.rules.updates.results import (
     check_installed_versions,
     find_lost_updates,
     find_rolled_back_updates,
     mark_lost,
 )
-from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import list_paused_units
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
-from tasks.steps.machine.health import check_health_since
+from tasks.steps.machine.health import check_health_since, read_service_states, read_unit_states
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
     date_reboot,
     read_package_state,
     wait_for_idle_packages,
 )
-from tasks.steps.machine.service_states import read_service_states, read_unit_states
 
 POLL_SECONDS = 2.0
 REFRESH_PAUSE_SECONDS = 60.0

@@ -15,10 +15,8 @@ from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell
 from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions, RunContext
 from tests.support.builders import make_assessment, make_facts
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_records import FakeRecords

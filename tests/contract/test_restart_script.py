@@ -14,7 +14,7 @@ from tasks.machines.managers.apt.reboot_need import find_services_to_restart
 from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.script_library import compose_script
-from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
+from tasks.rules.machine_checks.services import build_protected_unit_masks
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 SYSTEMCTL = """#!/bin/sh

@@ -18,11 +18,9 @@ from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, T
 from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.machines.transport.session_factory import build_session
 from tasks.records.measures import compute_measures
-from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks, find_restartable_services
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.run_context import RunContext
+from tasks.rules.machine_checks.services import build_protected_unit_masks, find_restartable_services
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import PatchOptions, RunContext
 from tasks.steps.install import install
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.reboot_obstacles import read_reboot_readiness

@@ -10,7 +10,7 @@ from tasks.domain.model import Outcome, RunInfo, UpdateResult
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.records.measures import compute_weighted_mean
-from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE

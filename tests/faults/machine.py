@@ -12,7 +12,7 @@ from math import inf
 from tasks.domain.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
-from tasks.steps.machine.lock_holder import split_lock_holder
+from tasks.steps.machine.machine_lock import split_lock_holder
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs
 from tests.faults.orders import Handed, Orders

@@ -24,12 +24,12 @@ from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import Script
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
-from tasks.rules.timing.time_fit import TimeFit
+from tasks.rules.timing.maintenance_window import TimeFit
 from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, validate
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.stop_token import StopToken
-from tasks.steps.jobs import install_result, package_job, recovery, watch
+from tasks.steps.context.run_context import StopToken
+from tasks.steps.jobs import install_result, package_job, watch
 from tasks.steps.machine import machine_lock
 from tasks.steps.machine.machine_lock import LockResult
 from tasks.steps.machine.package_state import read_package_state_with_retry
@@ -278,7 +278,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "an attempt that the machine did not record counts as recorded": (
         "3",
         replace_attribute(
-            recovery,
+            package_job,
             "announce_attempt",
             lambda work: machine_lock._request_lock(work) and None,
         ),

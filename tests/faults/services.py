@@ -7,7 +7,7 @@ from datetime import timedelta
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome, RunInfo
 from tasks.domain.states import OperationState, Step
-from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tasks.steps.machine.facts import MAX_ROUND_TRIP_SECONDS
 from tasks.steps.service_restarts import RESTART_SECONDS_PER_SERVICE
 from tests.faults.kinds import CLOCKS

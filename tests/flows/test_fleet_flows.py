@@ -20,9 +20,8 @@ from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.progress_listener import LoggingListener
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import LoggingListener
 from tests.flows.prefect_view import artifacts, look, waves
 from tests.flows.test_readme import example
 from tests.support.fake_packages import FakePackage

@@ -24,8 +24,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState, Step
 from tasks.steps import pipeline
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tests.flows.prefect_view import artifacts, look
 from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage

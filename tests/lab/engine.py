@@ -15,8 +15,7 @@ from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.states import Step
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
 from tests.lab.fleet import LabHost
 
 

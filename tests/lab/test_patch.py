@@ -8,7 +8,7 @@ import pytest
 
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
-from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tests.lab.engine import Fleet, Telling, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
 from tests.lab.tool_starts import count_starts

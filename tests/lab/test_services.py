@@ -7,7 +7,7 @@ import pytest
 
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
-from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tasks.steps.machine import package_state
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import LabHost

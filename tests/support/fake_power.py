@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.steps.machine.lock_holder import split_lock_holder
+from tasks.steps.machine.machine_lock import split_lock_holder
 
 if TYPE_CHECKING:
     from tests.support.sim_machine import SimMachine

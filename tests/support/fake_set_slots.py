@@ -9,7 +9,7 @@ from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 from tasks.domain.states import UNFINISHED_RUN_STATES
-from tasks.rules.runs.slot_decisions import build_stored_slot, check_slot, find_taken_over
+from tasks.rules.runs.set_capacity import build_stored_slot, check_slot, find_taken_over
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_records import FakeRecords
 

@@ -24,8 +24,7 @@ from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.transport import Transport
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager

@@ -10,19 +10,19 @@ from tasks.domain.states import Classification, OperationState
 from tasks.records.automatic.opt_outs import OptOut
 from tasks.records.feeds.risk_feeds import FeedProblem, RiskFeeds
 from tasks.rules.automatic.decision import decide
+from tasks.rules.automatic.forecast import find_next_runs
 from tasks.rules.automatic.model import (
     ActiveRun,
+    DueUpdate,
     FleetView,
     HeldUpdate,
     MachineView,
-    PendingUpdate,
     Phase,
     Rollout,
     RolloutState,
     RunPlan,
     Try,
 )
-from tasks.rules.automatic.next_runs import find_next_runs
 from tasks.rules.automatic.progress import RolloutProgress, measure_rollout
 
 NOW = datetime(2026, 11, 23, 22, 40, tzinfo=UTC)
@@ -97,10 +97,10 @@ def make_status(request: AutomaticRequest = REQUEST) -> AutomaticStatus:
 
 def _make_machines() -> Iterator[MachineView]:
     pending = tuple(
-        PendingUpdate(name, version, Classification.SECURITY, BEGIN - timedelta(days=2), cves=("CVE-2024-3094",))
+        DueUpdate(name, version, Classification.SECURITY, BEGIN - timedelta(days=2), cves=("CVE-2024-3094",))
         for name, version in VERSIONS.items()
     )
-    other = PendingUpdate("vim", "9.0", Classification.OTHER, BEGIN)
+    other = DueUpdate("vim", "9.0", Classification.OTHER, BEGIN)
     for location, size in SIZES.items():
         for number in range(1, size + 1):
             name = f"{location}-{number}"

@@ -13,8 +13,7 @@ from inventory.machine import Inventory
 from inventory.machine_sets import MachineSet, SetAction, SetActionKind
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.steps.context.progress_listener import LoggingListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import LoggingListener, StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fake_set_slots import FakeSetSlots

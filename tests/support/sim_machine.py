@@ -10,7 +10,7 @@ from tasks.domain.errors import FleetpatchError, Unreachable
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptRecord
 from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
-from tasks.steps.machine.lock_holder import split_lock_holder
+from tasks.steps.machine.machine_lock import split_lock_holder
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import PackageWorld
 from tests.support.fake_packages import FakePackage

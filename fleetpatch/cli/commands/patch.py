@@ -15,7 +15,7 @@ from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.reports.formatting import format_count
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 
 if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest

@@ -12,7 +12,7 @@ from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.queries.run_summary import RunSummary
 from tasks.records.setup import open_records
-from tasks.rules.updates.counts import UpdateCounts
+from tasks.rules.runs.figures import UpdateCounts
 
 LAST_RUN = "last"
 

@@ -36,7 +36,7 @@ from tasks.domain.states import OperationState
 from tasks.records.queries.history import History, find_machines_without_outcome
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 
 POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0

@@ -19,11 +19,10 @@ from tasks.domain.states import Classification
 from tasks.records.automatic.opt_outs import OptOut
 from tasks.records.feeds.risk_feeds import describe_idle_rules
 from tasks.reports.formatting import NO_FIGURE, format_count
+from tasks.rules.automatic.deadlines import describe_risk_rule
 from tasks.rules.automatic.model import HeldUpdate, Rollout, RolloutState, RunPlan, Waiting
 from tasks.rules.automatic.progress import MachineStage, PhaseProgress, PhaseStage, RolloutProgress
-from tasks.rules.automatic.risk_words import describe_risk_rule
-from tasks.rules.calendar.local_time import get_time_zone
-from tasks.rules.calendar.time_format import format_duration, format_zone_abbreviation
+from tasks.rules.calendar.local_time import format_duration, format_zone_abbreviation, get_time_zone
 
 _WIDE_TERMINAL_COLUMNS = 100
 _MAX_NAMES = 4

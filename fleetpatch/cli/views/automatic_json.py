@@ -6,9 +6,9 @@ from deployments.preview.automatic_status import AutomaticStatus
 from tasks.records.automatic.opt_outs import OptOut
 from tasks.records.feeds.risk_feeds import RiskFeeds, find_idle_rules
 from tasks.reports.formatting import format_iso_utc
+from tasks.rules.automatic.deadlines import describe_risk_rule
 from tasks.rules.automatic.model import AutomaticPolicy, HeldUpdate, RunPlan, Waiting
 from tasks.rules.automatic.progress import MachineStage, RolloutProgress
-from tasks.rules.automatic.risk_words import describe_risk_rule
 
 
 def build_automatic_json(status: AutomaticStatus) -> dict[str, object]:

@@ -10,7 +10,7 @@ from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.automatic import format_day_and_time, format_window
 from fleetpatch.cli.views.automatic_json import build_run_json, build_waiting_json
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 
 _MAX_UPDATES = 40
 

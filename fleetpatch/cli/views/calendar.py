@@ -23,8 +23,7 @@ from fleetpatch.cli.views.config import ALL_OVER, OVER, print_warning
 from flows.freezes.time_zones import MACHINE_ZONE
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.calendar.local_time import get_time_zone
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration, get_time_zone
 
 _WIDE_TERMINAL_COLUMNS = 100
 _MAX_NAMES = 8

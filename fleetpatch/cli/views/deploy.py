@@ -31,9 +31,8 @@ from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
 from tasks.reports.formatting import format_count
-from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.local_time import format_duration, get_time_zone
 from tasks.rules.calendar.schedule import Occurrence
-from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.policy.model import Policy
 
 _ACTION_STYLES = {

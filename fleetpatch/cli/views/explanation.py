@@ -11,9 +11,13 @@ from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc, format_moment
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.machine_checks.packages import check_concurrent_changes, check_known_faults, check_package_problems
-from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.rules.machine_checks.packages import (
+    check_concurrent_changes,
+    check_known_faults,
+    check_package_problems,
+    describe_live_patching,
+)
+from tasks.rules.machine_checks.services import check_outdated_services
 
 ALL_UPDATES_MASK = "*"
 """The mask of all updates."""

@@ -16,11 +16,11 @@ from tasks.domain.errors import RequestError
 from tasks.domain.model import Assessment
 from tasks.domain.states import RebootPolicy, YesNoUnknown
 from tasks.reports.formatting import format_count
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.waves import build_waves
 from tasks.rules.timing.maintenance_window import describe_window
-from tasks.rules.updates.duration_prediction import predict_reboot_need
 from tasks.rules.updates.selection import select_updates
+from tasks.rules.updates.transaction_planning import predict_reboot_need
 
 MAX_MACHINE_NAMES = 12
 _MAX_WAVES = 8

@@ -16,7 +16,7 @@ from tasks.reports.data.tables import build_tables
 from tasks.reports.descriptions import describe_prediction, describe_prediction_basis
 from tasks.reports.formatting import NO_FIGURE, format_count, format_known_duration, format_size
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.figures import REBOOT_LABELS, predict_reboot
 from tasks.rules.timing.maintenance_window import compute_window_seconds, describe_window
 

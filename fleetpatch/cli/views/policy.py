@@ -9,8 +9,7 @@ from inventory.machine import Machine
 from inventory.name_lists import join_first_names
 from tasks.reports.formatting import format_count
 from tasks.rules.policy.decision import describe_refusal
-from tasks.rules.policy.description import describe_limits
-from tasks.rules.policy.model import Policy, PolicyDecision
+from tasks.rules.policy.model import Policy, PolicyDecision, describe_limits
 
 
 def build_policy_json(policy: Policy, machines: Sequence[Machine], decision: PolicyDecision) -> dict[str, object]:

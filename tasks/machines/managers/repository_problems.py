@@ -14,7 +14,7 @@ from tasks.domain.errors import READ_LISTS_REMEDY, RepositoryError
 from tasks.domain.model import RepositoryProblem, Update
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.domain.states import Classification
-from tasks.rules.url_redaction import redact_url
+from tasks.rules.redaction import redact_url
 
 MAX_PROBLEMS: Final = 20
 """A machine may send any number of them. More than this are not kept."""

@@ -19,7 +19,7 @@ from tasks.machines.transport.output_decoder import (
     parse_record,
     replace_invalid_utf8,
 )
-from tasks.rules.text_redaction import redact_text, redact_value
+from tasks.rules.redaction import redact_text, redact_value
 
 MAX_EVENTS_BYTES: Final = 1024 * 1024
 MAX_LOG_BYTES: Final = 256 * 1024

@@ -14,7 +14,7 @@ from typing import Final, cast
 from tasks.domain.errors import ConnectionLost, ProtocolViolation
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.transport.framing import build_frame_mark
-from tasks.rules.text_redaction import redact_text, redact_value
+from tasks.rules.redaction import redact_text, redact_value
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """The maximum of bytes in one framed line; prelude.sh cuts its pieces at 60 000."""

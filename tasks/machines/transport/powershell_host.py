@@ -21,7 +21,7 @@ from tasks.machines.transport.powershell_framing import (
 )
 from tasks.machines.transport.script_host import ScriptHost
 from tasks.machines.transport.script_library import ScriptLoader, find_required_scripts, load_windows_script
-from tasks.rules.text_redaction import redact_text
+from tasks.rules.redaction import redact_text
 
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
 _NOT_READ_EXIT_CODE: Final = 122  # of the bootstrap; Windows PowerShell 2 has no ConvertFrom-Json

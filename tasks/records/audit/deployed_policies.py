@@ -9,7 +9,7 @@ from typing import Final
 from tasks.domain.errors import RecordsError
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
-from tasks.rules.policy.deployed import DeployedPolicy
+from tasks.rules.policy.decision import DeployedPolicy
 from tasks.rules.policy.model import PolicyFile
 
 DEPLOY_POLICY_ACT: Final = "deploy policy"

@@ -15,7 +15,7 @@ from tasks.domain.model import Assessment, JobOutput, MachinePlan, Outcome, RunI
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UpdateState
 from tasks.records.encoding.codec import decode, encode
-from tasks.rules.updates.counts import count_results
+from tasks.rules.runs.figures import count_results
 
 RowValues = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from tasks.domain.errors import FeedError
 from tasks.records.feeds.feed_files import FeedFile, FeedKind, join_risks, read_feed_file
+from tasks.rules.automatic.deadlines import describe_risk_rule
 from tasks.rules.automatic.model import CveRisk, RiskRule
-from tasks.rules.automatic.risk_words import describe_risk_rule
 
 _PATTERNS: Final = (
     (FeedKind.KEV, re.compile(r"known_exploited_vulnerabilities.*\.json(\.gz)?", re.IGNORECASE)),

@@ -10,7 +10,7 @@ from tasks.domain.states import Compliance, UpdateState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.sql_records import RunPlans
-from tasks.rules.updates.counts import UpdateCounts, count_pending
+from tasks.rules.runs.figures import UpdateCounts, count_pending
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from tasks.domain.compliance import judge_compliance
 from tasks.domain.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
 from tasks.domain.states import Compliance, FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_known_faults, check_package_problems
-from tasks.rules.updates.counts import UpdateCounts
+from tasks.rules.runs.figures import UpdateCounts
 
 
 @dataclass(frozen=True, slots=True)

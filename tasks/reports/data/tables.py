@@ -35,10 +35,16 @@ from tasks.reports.data.rows import (
     UpdateRow,
     WaveRow,
 )
-from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, explain_reboot, predict_reboot
-from tasks.rules.updates.counts import UpdateCounts, count_results
-from tasks.rules.url_redaction import redact_request
+from tasks.rules.machine_checks.packages import describe_live_patching
+from tasks.rules.redaction import redact_request
+from tasks.rules.runs.figures import (
+    UpdateCounts,
+    compute_min_seconds,
+    compute_work_seconds,
+    count_results,
+    explain_reboot,
+    predict_reboot,
+)
 
 _MAX_INTEGER = 2**63 - 1  # maximum of an integer column: sizes come from machines and may be larger
 

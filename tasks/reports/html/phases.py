@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.automatic.model import RolloutState
-from tasks.rules.automatic.progress import MachineProgress, MachineStage, PhaseProgress, PhaseStage, RolloutProgress
+from tasks.rules.automatic.progress import MachineStage, PhaseProgress, PhaseStage, RolloutMachine, RolloutProgress
 
 _FULL_WIDTH: Final = 100.0
 _MIN_BAR_SHARE: Final = 0.03
@@ -137,7 +137,7 @@ def _build_group(progress: PhaseProgress, rows: tuple[LocationRow, ...], zone: Z
     )
 
 
-def _build_row(location: str, members: Sequence[MachineProgress], stage: PhaseStage, longest: int) -> LocationRow:
+def _build_row(location: str, members: Sequence[RolloutMachine], stage: PhaseStage, longest: int) -> LocationRow:
     length = _FULL_WIDTH * max(_MIN_BAR_SHARE, len(members) / longest) if members else 0.0
     parts: list[BarPart] = []
     x = 0.0
@@ -162,13 +162,13 @@ def _is_ahead(stage: PhaseStage) -> bool:
     return stage in (PhaseStage.WAITING, PhaseStage.RUNNING)
 
 
-def _count_classes(members: Sequence[MachineProgress]) -> Iterator[tuple[str, int]]:
+def _count_classes(members: Sequence[RolloutMachine]) -> Iterator[tuple[str, int]]:
     return ((_CSS_CLASSES[stage], count) for stage in MachineStage if (count := _count(members, stage)))
 
 
-def _count_stages(members: Sequence[MachineProgress]) -> Iterator[tuple[str, str, int]]:
+def _count_stages(members: Sequence[RolloutMachine]) -> Iterator[tuple[str, str, int]]:
     return ((stage.value, _CSS_CLASSES[stage], count) for stage in MachineStage if (count := _count(members, stage)))
 
 
-def _count(members: Sequence[MachineProgress], stage: MachineStage) -> int:
+def _count(members: Sequence[RolloutMachine], stage: MachineStage) -> int:
     return sum(member.stage is stage for member in members)

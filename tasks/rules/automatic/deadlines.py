@@ -1,10 +1,10 @@
-"""Computes until when an update must be installed, and since when a machine lacks it. Pure."""
+"""Computes until when an update must be installed, since when it is missing, and what shortens a deadline. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule, UpdateKey
+from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule, UpdateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Sighting:
         return self.published or self.first_seen
 
 
-def compute_due(policy: AutomaticPolicy, update: PendingUpdate, risks: Mapping[str, CveRisk]) -> datetime:
+def compute_due(policy: AutomaticPolicy, update: DueUpdate, risks: Mapping[str, CveRisk]) -> datetime:
     """Return the deadline of an update on its machine: the earliest that applies.
 
     A rule for exploited vulnerabilities counts from the day on which the catalogue took one in, if that is later than
@@ -41,7 +41,7 @@ def _applies(rule: RiskRule, risks: Collection[CveRisk]) -> bool:
     )
 
 
-def _find_rule_start(rule: RiskRule, update: PendingUpdate, risks: Iterable[CveRisk]) -> datetime:
+def _find_rule_start(rule: RiskRule, update: DueUpdate, risks: Iterable[CveRisk]) -> datetime:
     if not rule.known_exploited:
         return update.since
     days = [risk.exploited_since for risk in risks if risk.exploited_since is not None]
@@ -75,3 +75,14 @@ def find_missing_since(
         before = None if name in installed else known.get(name)
         due_by_name[name] = min(time for time in (since, before, due_by_name.get(name)) if time is not None)
     return due_by_name
+
+
+def describe_risk_rule(rule: RiskRule) -> str:
+    """Return a rule as a sentence: "due after 3 days if known to be exploited"."""
+    conditions = [
+        *(["known to be exploited"] if rule.known_exploited else []),
+        *([f"EPSS at least {rule.epss:g}"] if rule.epss is not None else []),
+        *([f"CVSS at least {rule.cvss:g}"] if rule.cvss is not None else []),
+    ]
+    days = f"due after {rule.due_days:g} day{'s' * (rule.due_days != 1)}"
+    return f"{days} if {' and '.join(conditions)}" if conditions else f"{days}, all updates"

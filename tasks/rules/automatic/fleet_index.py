@@ -1,10 +1,10 @@
-"""Answers the questions that all decisions of automatic patching ask about the fleet. Pure."""
+"""Answers the questions that all decisions of automatic patching ask about the fleet, such as off-peak hours. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tasks.domain.model import Window
 from tasks.domain.states import Classification
@@ -12,16 +12,67 @@ from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.model import (
     ActiveRun,
     AutomaticPolicy,
+    DueUpdate,
     FleetView,
     MachineView,
-    PendingUpdate,
     Phase,
     Rollout,
     RolloutState,
     Try,
     UpdateKey,
 )
-from tasks.rules.automatic.off_peak import find_next_off_peak, find_off_peak
+from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
+
+_DAY = timedelta(days=1)
+_DAYS_TO_SEARCH = 8  # a clock change takes the hours of one night at most; the others are looked at to be sure
+
+
+def find_off_peak(now: datetime, zone: str, start: time, end: time) -> Window | None:
+    """Return the off-peak hours that contain an instant, or None.
+
+    The result is in UTC. Between its start and its end, the machine's clock always shows a time that is in the
+    off-peak hours. So with a start or an end that occurs twice, because the clocks are put back, the result is the
+    shorter one; and hours that the clocks skip are missing. Equal start and end: all day.
+
+    Args:
+        now: aware.
+        zone: IANA name of the machine's zone.
+        start: first time of day.
+        end: the first time of day that is no longer off-peak. Not later than ``start``: on the following day.
+    """
+    today = to_wall_time(now, zone).date()
+    nights = (_build_night(today + offset * _DAY, zone, start, end) for offset in (-1, 0))
+    return next((night for night in nights if night is not None and night.start <= now < night.end), None)
+
+
+def find_next_off_peak(now: datetime, zone: str, start: time, end: time) -> Window:
+    """Return the first off-peak hours that begin after an instant. See ``find_off_peak``."""
+    today = to_wall_time(now, zone).date()
+    for offset in range(-1, _DAYS_TO_SEARCH):
+        night = _build_night(today + offset * _DAY, zone, start, end)
+        if night is not None and night.start > now:
+            return night
+    raise AssertionError("there are off-peak hours in every week")
+
+
+@lru_cache(maxsize=4096)
+def _build_night(day: date, zone: str, start: time, end: time) -> Window | None:
+    """Return the off-peak hours that begin on a day, or None when the clocks skip all of them."""
+    opens = datetime.combine(day, start)
+    if start == end:
+        return Window(wall_time_to_utc(opens, zone)[0], wall_time_to_utc(opens + _DAY, zone)[0], zone)
+    begin = _list_instants(opens, zone)[-1]
+    ends = _list_instants(datetime.combine(day if start < end else day + _DAY, end), zone)
+    finish = next((instant for instant in ends if instant > begin), None)
+    return None if finish is None else Window(begin, finish, zone)
+
+
+def _list_instants(wall: datetime, zone: str) -> tuple[datetime, ...]:
+    """Return the instants of a wall time, the first one first: two if it occurs twice; skipped: the first one after."""
+    first, _ = wall_time_to_utc(wall, zone)
+    second = wall.replace(tzinfo=get_time_zone(zone), fold=1).astimezone(UTC)
+    return (first, second) if second > first else (first,)
+
 
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """What is dated so much later than now was made while the controller's clock was wrong, and is ignored."""
@@ -46,12 +97,12 @@ class FleetIndex:
         self.policy, self.view, self.now = policy, view, now
         self.machines = {machine.name: machine for machine in view.machines}
         self.held = {(held_update.name, held_update.version) for held_update in view.held_updates}
-        self._selected: dict[int, tuple[PendingUpdate, ...]] = {}
+        self._selected: dict[int, tuple[DueUpdate, ...]] = {}
         self._keys: dict[int, frozenset[UpdateKey]] = {}
         self._excluded: dict[str, bool] = {}
         self._seen: dict[str, bool] = {}
         self._shown_at: dict[frozenset[UpdateKey], datetime | None] = {}
-        self._worst: dict[int, tuple[PendingUpdate, datetime] | None] = {}
+        self._worst: dict[int, tuple[DueUpdate, datetime] | None] = {}
         self._off_peak: dict[str, Window | None] = {}
         self._next_off_peak: dict[str, Window] = {}
 
@@ -148,7 +199,7 @@ class FleetIndex:
         done = (rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED)
         return next((rollout for rollout in done if any(has_run(phase) for phase in rollout.phases)), None)
 
-    def list_selected(self, machine: MachineView) -> tuple[PendingUpdate, ...]:
+    def list_selected(self, machine: MachineView) -> tuple[DueUpdate, ...]:
         """Return the pending updates that the policy selects, those included that can't be installed now."""
         pending_id = id(machine.pending)  # many machines share one tuple in forecasts and simulations
         if pending_id not in self._selected:
@@ -175,7 +226,7 @@ class FleetIndex:
         }  # of several versions, one was installed
         return frozenset(key for key in left if key[0] not in done) if done else left
 
-    def find_worst(self, machine: MachineView) -> tuple[PendingUpdate, datetime] | None:
+    def find_worst(self, machine: MachineView) -> tuple[DueUpdate, datetime] | None:
         """Return the selected update of a machine with the earliest deadline, and the deadline, or None."""
         pending_id = id(machine.pending)
         if pending_id not in self._worst:
@@ -195,7 +246,7 @@ class FleetIndex:
         )
         return min(dues, default=None)
 
-    def _is_selected(self, update: PendingUpdate) -> bool:
+    def _is_selected(self, update: DueUpdate) -> bool:
         classifications = self.policy.classifications
         esm = update.classification is Classification.SECURITY_ESM and Classification.SECURITY in classifications
         if update.classification not in classifications and not esm:

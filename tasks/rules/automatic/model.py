@@ -96,7 +96,7 @@ class AutomaticPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingUpdate:
+class DueUpdate:
     """One update that is pending on a machine.
 
     Attributes:
@@ -142,7 +142,7 @@ class MachineView:
     assessed_at: datetime | None = None
     asked_at: datetime | None = None
     is_healthy: bool | None = None
-    pending: tuple[PendingUpdate, ...] = ()
+    pending: tuple[DueUpdate, ...] = ()
     can_wake: bool = False
 
 
@@ -335,7 +335,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class AutomaticDecision:
     """What automatic patching does now, and who waits for what. Carrying it out twice changes nothing.
 
     Attributes:

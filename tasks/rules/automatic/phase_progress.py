@@ -6,22 +6,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from inventory.name_lists import format_count
-from tasks.rules.automatic.canaries import find_canary_fault, lacks_canary_success
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
 from tasks.rules.automatic.machine_progress import (
     PATIENCE,
     SUCCESSFUL_STATES,
-    Progress,
+    MachineStanding,
+    find_canary_fault,
     find_open_since,
     find_soak_end,
     is_gone_for_long,
+    lacks_canary_success,
     list_progress,
 )
 from tasks.rules.automatic.model import HeldUpdate, MachineView, Phase, Rollout, RolloutState, Try, UpdateKey
 
-_People = Sequence[tuple[MachineView, Progress]]
+_People = Sequence[tuple[MachineView, MachineStanding]]
 
-_SETTLED = frozenset({Progress.DONE, Progress.FAILED, Progress.AWAY, Progress.OPTED_OUT})
+_SETTLED = frozenset({MachineStanding.DONE, MachineStanding.FAILED, MachineStanding.AWAY, MachineStanding.OPTED_OUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _is_proven(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Peopl
     for machine, progress in people:
         began = [phase_try for phase_try in index.list_phase_tries(rollout, phase, machine.name) if phase_try.began]
         if began:
-            successes.append(progress is not Progress.FAILED and began[-1].state in SUCCESSFUL_STATES)
+            successes.append(progress is not MachineStanding.FAILED and began[-1].state in SUCCESSFUL_STATES)
     return _is_enough(index, successes.count(True), successes.count(False))
 
 
@@ -132,7 +133,7 @@ def _open_again(phase: Phase, people: _People) -> Phase:
     """
     if phase.ended_at is None or has_run(phase):
         return phase
-    idle = (Progress.AWAY, Progress.OPTED_OUT, Progress.BLOCKED)
+    idle = (MachineStanding.AWAY, MachineStanding.OPTED_OUT, MachineStanding.BLOCKED)
     is_idle = all(progress in idle for _, progress in people)
     return phase if is_idle else replace(phase, started_at=None, ended_at=None)
 
@@ -167,12 +168,12 @@ def _is_over(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People)
     For the same reason the first phase does not end before its machines were assessed again.
     """
     late = index.now - find_open_since(index, rollout, phase) > PATIENCE
-    if any(progress not in _SETTLED and not (late and progress is Progress.BLOCKED) for _, progress in people):
+    if any(progress not in _SETTLED and not (late and progress is MachineStanding.BLOCKED) for _, progress in people):
         return False
-    if any(progress is Progress.DONE for _, progress in people):
-        failed = _count(people, Progress.FAILED) + len(_list_lapsed(index, rollout, phase, people))
-        return _is_enough(index, _count(people, Progress.DONE), failed)
-    if any(progress is Progress.AWAY and not is_gone_for_long(index, machine) for machine, progress in people):
+    if any(progress is MachineStanding.DONE for _, progress in people):
+        failed = _count(people, MachineStanding.FAILED) + len(_list_lapsed(index, rollout, phase, people))
+        return _is_enough(index, _count(people, MachineStanding.DONE), failed)
+    if any(progress is MachineStanding.AWAY and not is_gone_for_long(index, machine) for machine, progress in people):
         return False
     is_first = not any(has_run(earlier_phase) for earlier_phase in rollout.phases[: phase.number - 1])
     return not (is_first and list_outdated(index, rollout, phase))
@@ -206,8 +207,8 @@ def _find_fault(
     where = f"phase {phase.number} ({', '.join(phase.locations)})"
     lapsed = _list_lapsed(index, rollout, phase, people)
     hopeful = _count_hopeful(index, lapsed, is_late=index.now - since > PATIENCE)
-    possible = _count(people, Progress.DONE, Progress.READY, Progress.RUNNING) + hopeful
-    failed = _count(people, Progress.FAILED) + len(lapsed) - hopeful
+    possible = _count(people, MachineStanding.DONE, MachineStanding.READY, MachineStanding.RUNNING) + hopeful
+    failed = _count(people, MachineStanding.FAILED) + len(lapsed) - hopeful
     if failed and not _is_enough(index, possible, failed):
         share = f"{index.policy.success_percent:g} % must succeed"
         return f"{where}: {failed} of {format_count(possible + failed, 'machine')} failed; {share}"
@@ -220,7 +221,7 @@ def _find_fault(
     return ""
 
 
-def _count(people: _People, *wanted: Progress) -> int:
+def _count(people: _People, *wanted: MachineStanding) -> int:
     return sum(progress in wanted for _, progress in people)
 
 
@@ -230,7 +231,7 @@ def _is_enough(index: FleetIndex, good: int, failed: int) -> bool:
 
 def _list_lapsed(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> _People:
     """Return machines that failed and have not been tried again, because they are off, opted out or blocked."""
-    idle = (Progress.AWAY, Progress.OPTED_OUT, Progress.BLOCKED)
+    idle = (MachineStanding.AWAY, MachineStanding.OPTED_OUT, MachineStanding.BLOCKED)
     return [
         (machine, progress)
         for machine, progress in people
@@ -242,7 +243,7 @@ def _count_hopeful(index: FleetIndex, lapsed: _People, *, is_late: bool) -> int:
     """Return how many of these machines may be back, and succeed."""
     if is_late:
         return 0
-    left = (machine for machine, progress in lapsed if progress is not Progress.OPTED_OUT)
+    left = (machine for machine, progress in lapsed if progress is not MachineStanding.OPTED_OUT)
     return sum(not is_gone_for_long(index, machine) for machine in left)
 
 
@@ -261,7 +262,7 @@ def _list_patched(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Pe
         machine
         for machine, progress in people
         if machine.name in index.machines
-        and progress is not Progress.RUNNING
+        and progress is not MachineStanding.RUNNING
         and _has_begun(index, rollout, phase, machine)
     ]
 
@@ -272,7 +273,7 @@ def _has_begun(index: FleetIndex, rollout: Rollout, phase: Phase, machine: Machi
 
 def _is_too_many(index: FleetIndex, bad: int, people: _People, patched: int) -> bool:
     """Return whether bad machines are too large a share of a phase. Machines that are off or opted out don't count."""
-    idle = sum(progress in (Progress.AWAY, Progress.OPTED_OUT) for _, progress in people)
+    idle = sum(progress in (MachineStanding.AWAY, MachineStanding.OPTED_OUT) for _, progress in people)
     return bad * 100 > index.policy.max_unhealthy_percent * max(patched, len(people) - idle)
 
 
@@ -295,7 +296,7 @@ def _blame(
         for phase_try in index.list_phase_tries(rollout, phase, machine.name)
         if phase_try.began
     ]
-    failed_for_good = {machine.name for machine, progress in people if progress is Progress.FAILED}
+    failed_for_good = {machine.name for machine, progress in people if progress is MachineStanding.FAILED}
     failures = _find_last_failures(tries, failed_for_good if not everything else None)
     good = Counter(key for each in tries for key in each.installed)
     allowed = 100 - index.policy.success_percent
@@ -333,7 +334,7 @@ def _blame_installed(
     reasons: dict[UpdateKey, str] = {}
     for machine, progress in people:
         is_bad = machine.name in index.machines and (machine.is_healthy is False or _is_gone(index, machine))
-        if machine.name in failing or not (is_bad or progress is Progress.FAILED):
+        if machine.name in failing or not (is_bad or progress is MachineStanding.FAILED):
             continue
         for phase_try in index.list_phase_tries(rollout, phase, machine.name):
             reason = phase_try.reason or "the machine was unhealthy afterwards"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, Progress, list_progress
+from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, MachineStanding, list_progress
 from tasks.rules.automatic.model import (
     AutomaticPolicy,
     FleetView,
@@ -29,14 +29,14 @@ class MachineStage(StrEnum):
     LEFT_OUT = "left out"  # opted out, or not seen: its phase does not wait for it
 
 
-_STAGES: Mapping[Progress, MachineStage] = {
-    Progress.READY: MachineStage.WAITING,
-    Progress.RUNNING: MachineStage.RUNNING,
-    Progress.DONE: MachineStage.DONE,
-    Progress.FAILED: MachineStage.FAILED,
-    Progress.AWAY: MachineStage.LEFT_OUT,
-    Progress.OPTED_OUT: MachineStage.LEFT_OUT,
-    Progress.BLOCKED: MachineStage.WAITING,
+_STAGES: Mapping[MachineStanding, MachineStage] = {
+    MachineStanding.READY: MachineStage.WAITING,
+    MachineStanding.RUNNING: MachineStage.RUNNING,
+    MachineStanding.DONE: MachineStage.DONE,
+    MachineStanding.FAILED: MachineStage.FAILED,
+    MachineStanding.AWAY: MachineStage.LEFT_OUT,
+    MachineStanding.OPTED_OUT: MachineStage.LEFT_OUT,
+    MachineStanding.BLOCKED: MachineStage.WAITING,
 }
 
 
@@ -51,7 +51,7 @@ class PhaseStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MachineProgress:
+class RolloutMachine:
     """A machine that a rollout concerns.
 
     Attributes:
@@ -76,7 +76,7 @@ class PhaseProgress:
 
     phase: Phase
     stage: PhaseStage
-    machines: tuple[MachineProgress, ...] = ()
+    machines: tuple[RolloutMachine, ...] = ()
     soaks_until: datetime | None = None
 
     def count(self, stage: MachineStage) -> int:
@@ -102,7 +102,7 @@ def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, 
     """Return how far a rollout is, from what is known of the fleet."""
     index = FleetIndex(policy, view, now)
     machines = [
-        MachineProgress(
+        RolloutMachine(
             machine.name,
             _find_place(index, rollout, phase, machine),
             _find_stage_of_machine(progress, index.list_tries(rollout, machine.name)),
@@ -140,7 +140,7 @@ def measure_recorded_rollout(
     for phase_try in sorted(tries, key=lambda one: one.ended_at):
         by_machine.setdefault(phase_try.machine, []).append(phase_try)
     machines = [
-        MachineProgress(
+        RolloutMachine(
             name,
             plan.location,
             _find_recorded_stage(by_machine.get(name, ()), is_running=name in running),
@@ -152,7 +152,7 @@ def measure_recorded_rollout(
     return build_progress(rollout, machines, now, None)
 
 
-def _find_stage_of_machine(progress: Progress, tries: Sequence[Try]) -> MachineStage:
+def _find_stage_of_machine(progress: MachineStanding, tries: Sequence[Try]) -> MachineStage:
     """Return the stage. A machine that is tried again counts as failed until then."""
     stage = _STAGES[progress]
     began = [phase_try for phase_try in tries if phase_try.began]
@@ -175,7 +175,7 @@ def _find_last_reason(tries: Sequence[Try]) -> str:
 
 
 def build_progress(
-    rollout: Rollout, machines: Sequence[MachineProgress], now: datetime, soak_hours: float | None
+    rollout: Rollout, machines: Sequence[RolloutMachine], now: datetime, soak_hours: float | None
 ) -> RolloutProgress:
     """Return the phases of a rollout with their machines.
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from tasks.domain.model import Window
 from tasks.rules.automatic.fleet_index import FleetIndex, has_run
-from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, Progress, find_progress
+from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, MachineStanding, find_progress
 from tasks.rules.automatic.model import MachineView, Phase, Rollout, RunPlan, Waiting
 from tasks.rules.automatic.phase_progress import Advance, find_phase_of
 from tasks.rules.automatic.rollout import can_catch_up
@@ -192,7 +192,7 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
     for machine in index.by_location[location]:
         zone, tries = machine.availability_zone, index.list_tries(found.rollout, machine.name)
         progress = find_progress(index, found.rollout, machine)
-        if progress is Progress.READY:
+        if progress is MachineStanding.READY:
             open_still.add(zone)
             untried[zone] += not tries
         if tries:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.calendar.schedule import (
     Occurrence,
     Schedule,
@@ -12,7 +13,6 @@ from tasks.rules.calendar.schedule import (
     has_window_left,
     iterate_occurrences,
 )
-from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.recurrence.model import CronUnion, RecurrenceRule
 
 _CHECKED_PERIOD = timedelta(days=366)

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.calendar.schedule import Schedule
-from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.recurrence.expansion import find_anchor, list_times_of_day, to_explicit_rule
 from tasks.rules.recurrence.model import DAY_NAMES, CronUnion, EveryHours, Frequency, Once, RecurrenceRule, Weekday
 

@@ -1,17 +1,43 @@
-"""The checks before an installation: clock, disk, packages and pending reboot. Pure."""
+"""The checks before an installation (clock, disk, packages, pending reboot), and whether a machine is ready. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tasks.domain.model import Facts, Finding, PackageState, RebootNeed, Update
-from tasks.domain.states import FindingLevel, YesNoUnknown
-from tasks.rules.calendar.time_format import format_duration
-from tasks.rules.machine_checks.auto_updaters import OthersPolicy
+from inventory.errors import InventoryError
+from tasks.domain.assessment import ErrorInfo
+from tasks.domain.errors import (
+    AuthenticationFailed,
+    BrokenPackages,
+    CannotRun,
+    CredentialError,
+    FleetpatchError,
+    HostKeyMismatch,
+    HostKeyUnknown,
+    ListsUnread,
+    ManagerBusy,
+    ManagerError,
+    PrivilegeError,
+    ProtocolViolation,
+    RepositoryError,
+    TransportError,
+    Unreachable,
+)
+from tasks.domain.model import Assessment, Facts, Finding, PackageState, RebootNeed, Update
+from tasks.domain.states import FindingLevel, ReadinessState, YesNoUnknown
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.disk import check_disk_space
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
+from tasks.rules.machine_checks.findings import (
+    PRIVILEGE_CHECK,
+    SETTINGS_CHECK,
+    build_blocker,
+    build_good_finding,
+    build_warning,
+)
 from tasks.rules.machine_checks.packages import (
+    PACKAGE_LOCK_CHECK,
     PENDING_REBOOT_CHECK,
+    OthersPolicy,
     check_given_up,
     check_packages,
     check_vendor_changes,
@@ -155,3 +181,127 @@ def check_clock(skew_seconds: float, error_seconds: float = 0.0) -> Finding:
             "clock", f"{message}: too far for certificates and signatures to be checked reliably", remedy
         )
     return build_warning("clock", f"{message}; deadlines given to the machine are corrected by that", remedy)
+
+
+PACKAGE_LISTS_CHECK = "package lists"
+"""The check whether the machine has ever read its package lists. The checks after it need them."""
+
+CHECK_NAMES = (
+    "reach",
+    "host key",
+    "login",
+    PRIVILEGE_CHECK,
+    "facts",
+    "clock",
+    SETTINGS_CHECK,
+    PACKAGE_LISTS_CHECK,
+    "disk",
+    "packages",
+    "repositories",
+    PACKAGE_LOCK_CHECK,
+    "pending-reboot",
+    "auto-updater",
+    "held",
+)
+"""All checks of a machine. Each check needs the ones before it."""
+
+_CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (
+    (Unreachable, "reach"),
+    (HostKeyMismatch, "host key"),
+    (HostKeyUnknown, "host key"),
+    (AuthenticationFailed, "login"),
+    (CredentialError, "login"),
+    (CannotRun, "reach"),  # a library is missing here: nothing was sent
+    (InventoryError, "reach"),  # a file that the inventory names can't be used
+    (PrivilegeError, "privilege"),
+    (TransportError, "reach"),
+    (ManagerBusy, PACKAGE_LOCK_CHECK),
+    (ListsUnread, PACKAGE_LISTS_CHECK),
+    (RepositoryError, "repositories"),
+    (BrokenPackages, "packages"),
+    (ManagerError, "packages"),
+)
+_PASSED_MESSAGES = {
+    "reach": "it answers",
+    "host key": "it is the machine that it should be",
+    "login": "the login works",
+    "privilege": "the login may do what is needed",
+    "facts": "it says what it is",
+}
+_CHECKS_BY_ERROR_KIND = {kind.__name__: check for kind, check in _CHECKS_BY_ERROR}
+
+
+def find_worst_level(findings: Sequence[Finding]) -> FindingLevel:
+    """Return the worst level among findings, or GOOD if there are none."""
+    levels = {finding.level for finding in findings}
+    order = (FindingLevel.BLOCK, FindingLevel.WARN)
+    return next((level for level in order if level in levels), FindingLevel.GOOD)
+
+
+def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
+    """Return the findings of an assessment. Pure: an old assessment works too."""
+    if assessment.error is not None or assessment.facts is None or assessment.packages is None:
+        error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine did not answer completely"))
+        return build_failure_findings(_CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
+    return drop_contradicted((*build_passed_findings("clock"), *_check_state(assessment.facts, assessment.packages)))
+
+
+def judge_readiness(
+    level: FindingLevel | None, reason: str, *, error_message: str = "", patched_by: str = ""
+) -> tuple[ReadinessState, str]:
+    """Return whether fleetpatch can patch a machine, and why not. All that shows readiness asks here.
+
+    Args:
+        level: the worst finding of its newest answer; None: it has never answered, or its answer does not say it.
+        reason: of that finding, see ``explain_level``.
+        error_message: why its newest assessment got no answer; "": it did.
+        patched_by: who else patches it, as a participle: "by people"; "": nobody.
+    """
+    if patched_by:
+        return ReadinessState.NOT_READY, f"patched {patched_by}, so fleetpatch only assesses it"
+    if error_message:
+        return ReadinessState.NOT_READY, f"the last try failed: {error_message}"
+    if level is None:
+        return ReadinessState.UNKNOWN, reason
+    states = {FindingLevel.BLOCK: ReadinessState.NOT_READY, FindingLevel.WARN: ReadinessState.WARNINGS}
+    return states.get(level, ReadinessState.READY), reason
+
+
+def explain_level(findings: Sequence[Finding]) -> str:
+    """Return the first finding of the worst level, and how many more there are; "" if all is good."""
+    level = find_worst_level(findings)
+    if level is FindingLevel.GOOD:
+        return ""
+    messages = [finding.message for finding in findings if finding.level is level]
+    return messages[0] + (f"; and {len(messages) - 1} more" if messages[1:] else "")
+
+
+def drop_contradicted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, without good ones of a check that another finding says something else of."""
+    bad = {finding.check for finding in findings if finding.level is not FindingLevel.GOOD}
+    return tuple(finding for finding in findings if finding.level is not FindingLevel.GOOD or finding.check not in bad)
+
+
+def find_failed_check(error: FleetpatchError) -> str:
+    """Return the check that an error ends; "facts" if it says nothing of any."""
+    return next((check for kind, check in _CHECKS_BY_ERROR if isinstance(error, kind)), "facts")
+
+
+def build_failure_findings(check: str, error: ErrorInfo) -> tuple[Finding, ...]:
+    """Return good findings for the checks before the failed one, and a blocking finding for the failed one."""
+    return (*build_passed_findings(check), Finding(check, FindingLevel.BLOCK, error.message, error.hint))
+
+
+def build_passed_findings(failed_check: str) -> tuple[Finding, ...]:
+    """Return good findings for the checks before the given one. That it could be done proves that they passed."""
+    names = CHECK_NAMES[: CHECK_NAMES.index(failed_check)]
+    return tuple(Finding(name, FindingLevel.GOOD, _PASSED_MESSAGES[name]) for name in names if name in _PASSED_MESSAGES)
+
+
+def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
+    findings = check_machine_state(facts, packages, packages.updates)
+    findings += [finding for finding in facts.findings if finding not in findings]
+    if not facts.can_reboot:
+        remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
+        findings.append(Finding("pending-reboot", FindingLevel.WARN, "it can't reboot itself: its host has to", remedy))
+    return tuple(findings)

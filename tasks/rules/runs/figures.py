@@ -3,12 +3,13 @@
 Pure. Notifications, the approval page, reports and the command show the same figures in different forms.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from inventory.name_lists import join_first_names
-from tasks.domain.model import MachinePlan, Outcome, Update
-from tasks.domain.states import URGENT_CLASSIFICATIONS, YesNoUnknown
+from tasks.domain.model import Assessment, MachinePlan, Outcome, Update, UpdateResult
+from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState, YesNoUnknown
 
 _MAX_NAMES = 5
 REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "possible"}
@@ -106,3 +107,49 @@ def compute_work_seconds(outcome: Outcome) -> float | None:
         total += max(0.0, (step.ended_at - begins).total_seconds())
         until = step.ended_at if until is None else max(until, step.ended_at)
     return None if until is None else total
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCounts:
+    """The numbers of updates of a machine.
+
+    Attributes:
+        states: number of updates in each state.
+        urgent: number of critical and security updates that are not installed.
+        unclassified: number of updates without a classification that are not installed.
+    """
+
+    states: Mapping[UpdateState, int] = field(default_factory=dict)
+    urgent: int = 0
+    unclassified: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return the number of all updates."""
+        return sum(self.states.values())
+
+    def count_in(self, *states: UpdateState) -> int:
+        """Return the number of updates in these states."""
+        return sum(self.states.get(state, 0) for state in states)
+
+
+def count_results(results: Iterable[UpdateResult]) -> UpdateCounts:
+    """Return the counts of a machine's update results."""
+    return _build_counts((result.update, result.state) for result in results)
+
+
+def count_pending(assessment: Assessment) -> UpdateCounts:
+    """Return the counts of the pending updates of an assessment."""
+    updates = assessment.packages.updates if assessment.packages else ()
+    return _build_counts((update, UpdateState.PENDING) for update in updates)
+
+
+def _build_counts(updates_with_states: Iterable[tuple[Update, UpdateState]]) -> UpdateCounts:
+    states: Counter[UpdateState] = Counter()
+    urgent = unclassified = 0
+    for update, state in updates_with_states:
+        states[state] += 1
+        if state not in PRESENT_UPDATE_STATES:
+            urgent += update.classification in URGENT_CLASSIFICATIONS
+            unclassified += update.classification is Classification.UNCLASSIFIED
+    return UpdateCounts(states, urgent, unclassified)

@@ -15,7 +15,7 @@ from tasks.domain.states import (
     RebootState,
     UpdateState,
 )
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 
 _MAX_NAMES_SHOWN = 3

@@ -7,7 +7,7 @@ from datetime import datetime
 from tasks.domain.model import Finding, HookResult, Outcome
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 
 POWER_ON_ACT = "power_on"
 """The act of journal entries about powering a machine on. Its end says whether this run really did it."""

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from inventory.name_lists import format_count
 from tasks.domain.model import Assessment, Facts, RebootNeed, Window
 from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
-from tasks.rules.calendar.local_time import get_time_zone
-from tasks.rules.calendar.time_format import format_time_with_zone
-from tasks.rules.timing.time_fit import TimeFit
+from tasks.rules.calendar.local_time import format_time_with_zone, get_time_zone
+from tasks.rules.timing.maintenance_window import TimeFit
 
 REBOOT_MEASURE = "reboot_seconds"
 """The measure in the records: seconds from the reboot command until a login succeeded."""

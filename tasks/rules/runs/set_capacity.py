@@ -4,13 +4,13 @@ A member is out of service while a run has a slot for it, and while it is known 
 together, so a set in which a member is down anyway gives that many fewer turns.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from inventory.machine import Machine
 from inventory.machine_sets import MachineSet
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 
 _MAX_NAMED = 3
 
@@ -25,7 +25,7 @@ class WaitsFor(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class MemberRefusal:
     """Why a member may not begin now.
 
     Attributes:
@@ -79,7 +79,7 @@ def find_domain(machine_set: MachineSet, machine: Machine) -> str:
     return machine.tags.get(machine_set.update_domain, "") if machine_set.update_domain else ""
 
 
-def check_capacity(situation: SetSituation, machine: str, run_id: str) -> Refusal | None:
+def check_capacity(situation: SetSituation, machine: str, run_id: str) -> MemberRefusal | None:
     """Return why a member may not go out of service now; None if it may.
 
     Args:
@@ -92,16 +92,16 @@ def check_capacity(situation: SetSituation, machine: str, run_id: str) -> Refusa
     reason = _describe(situation, machine, run_id)
     lasting = [slot for slot in situation.slots if slot.run_id == run_id and slot.reason]
     if _find_obstacle(situation, machine, run_id, lasting, {}):
-        return Refusal(reason, WaitsFor.NOTHING)
+        return MemberRefusal(reason, WaitsFor.NOTHING)
     lasting += [slot for slot in situation.slots if slot.is_left and slot.machine not in situation.returning]
     if _find_obstacle(situation, machine, run_id, lasting, situation.down):
-        return Refusal(reason, WaitsFor.HEALTH)
+        return MemberRefusal(reason, WaitsFor.HEALTH)
     lasting += [
         slot for slot in situation.slots if slot.machine in situation.later and (slot.is_left or slot.run_id == run_id)
     ]
     if _find_obstacle(situation, machine, run_id, lasting, situation.down):
-        return Refusal(reason, WaitsFor.LATER_WAVE)
-    return Refusal(reason, WaitsFor.TURN)
+        return MemberRefusal(reason, WaitsFor.LATER_WAVE)
+    return MemberRefusal(reason, WaitsFor.TURN)
 
 
 def _find_obstacle(
@@ -166,7 +166,7 @@ def find_rank(machine_set: MachineSet, role: str) -> int:
 
 def check_role_order(
     machine_set: MachineSet, role: str, left: Mapping[str, str], in_later_waves: Collection[str]
-) -> Refusal | None:
+) -> MemberRefusal | None:
     """Return why the turn of a member's role has not come yet; None if it has.
 
     Args:
@@ -181,4 +181,47 @@ def check_role_order(
     named = ", ".join(f"{name} ({left[name] or 'no listed role'})" for name in earlier[:_MAX_NAMED])
     more = f" and {len(earlier) - _MAX_NAMED} more" if len(earlier) > _MAX_NAMED else ""
     waits_for = WaitsFor.LATER_WAVE if all(name in in_later_waves for name in earlier) else WaitsFor.TURN
-    return Refusal(f"set {machine_set.name}: it is {role}, and first come {named}{more}", waits_for)
+    return MemberRefusal(f"set {machine_set.name}: it is {role}, and first come {named}{more}", waits_for)
+
+
+def check_slot(wanted: SetSlot, present: Sequence[SetSlot], may_take: Callable[[str], SlotRule]) -> str:
+    """Return why a slot can't be taken beside all present slots, or "" also if the run has it already.
+
+    A slot of the machine that a run which is over has left is no reason: it is taken over.
+    """
+    same = [slot for slot in present if slot.machine == wanted.machine]
+    if any((slot.set_name, slot.run_id) == (wanted.set_name, wanted.run_id) for slot in same):
+        return ""
+    other = next((slot for slot in same if slot.run_id != wanted.run_id and not slot.is_left), None)
+    if other is not None:
+        return f"set {other.set_name}: run {other.run_id} has {other.machine}"
+    return may_take(wanted.set_name)(present)
+
+
+def find_taken_over(machine: str, present: Sequence[SetSlot]) -> tuple[SetSlot, ...]:
+    """Return the slots that the next run of a machine takes over: of its runs that are over, in all sets."""
+    return tuple(slot for slot in present if slot.machine == machine and slot.is_left)
+
+
+def build_stored_slot(wanted: SetSlot, present: Sequence[SetSlot]) -> SetSlot:
+    """Return a slot as it is stored, with what the present ones say of the machine.
+
+    The reason of a member that is drained stays until it is brought back: it tells also the next process of this run
+    that the member was out of service before.
+    """
+    for each in present:
+        if (each.set_name, each.machine, each.run_id) == (wanted.set_name, wanted.machine, wanted.run_id):
+            reason = each.reason if each.drained else ""
+            return replace(wanted, since=each.since, drained=each.drained or wanted.drained, reason=reason)
+    left = find_taken_over(wanted.machine, present)
+    if not left:
+        return wanted
+    oldest = min(left, key=lambda slot: slot.since)
+    return replace(wanted, since=oldest.since, drained=True, reason=describe_left(oldest))
+
+
+def describe_left(slot: SetSlot) -> str:
+    """Return how a member was left drained: "run R left it drained: why"."""
+    if slot.reason.startswith("run "):  # taken over, and left again before its turn began
+        return slot.reason
+    return f"run {slot.run_id} left it drained{f': {slot.reason}' if slot.reason else ''}"

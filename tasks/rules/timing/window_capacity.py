@@ -15,7 +15,7 @@ _ROUNDING_MINUTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TurnLength:
     """How long the turn of a machine takes, in seconds.
 
     Attributes:
@@ -49,7 +49,7 @@ class PatchWork:
     """
 
     waves: tuple[tuple[str, ...], ...]
-    turns: Mapping[str, Turn]
+    turns: Mapping[str, TurnLength]
     limits: tuple[SetLimit, ...] = ()
     pause_seconds: float = 0.0
 
@@ -131,7 +131,7 @@ def _find_wave_starts(work: PatchWork, at_once: int) -> dict[str, float]:
 
 
 def _find_starts(
-    names: Sequence[str], turns: Mapping[str, Turn], places: int, begin: float
+    names: Sequence[str], turns: Mapping[str, TurnLength], places: int, begin: float
 ) -> tuple[dict[str, float], float]:
     """Return when each machine begins, if the next one takes the first place that is free, and when the last ends."""
     free = [begin] * min(places, len(names))

@@ -1,14 +1,21 @@
-"""Selects pending updates. Masks are those of Azure's Linux agent: shell-style; an exclude always wins. Pure."""
+"""Selects pending updates. Masks are those of Azure's Linux agent: shell-style; an exclude always wins. Pure.
 
+Notes tell what people should know of a selection: masks that match nothing, limits that could not be applied, and
+server products, whose services may stop while they are updated.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Final
 
+from inventory.files.problems import did_you_mean
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
-from tasks.domain.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
+from tasks.domain.model import MachinePlan, PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.domain.states import Classification, Severity, UpdateState
-from tasks.rules.calendar.time_format import format_time_with_zone
+from tasks.rules.calendar.local_time import format_time_with_zone
 
 _WILDCARDS = frozenset("*?[")
 
@@ -281,3 +288,63 @@ def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
 def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
     replaced = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
     return list({old.id: old for old in replaced}.values())
+
+
+def describe_unmatched_masks(selection: Selection, plans: Iterable[MachinePlan]) -> tuple[str, ...]:
+    """Return a sentence for each mask that matches no pending update of the planned machines.
+
+    An exclude mask stands in a configuration for good, and often matches nothing. It is told only when the name of a
+    pending update is close to it: then an update may be chosen that should have been left out.
+
+    Args:
+        selection: the masks.
+        plans: what is known of the machines. Without a plan nothing is known, and nothing is said.
+    """
+    if not selection.include and not selection.exclude:
+        return ()
+    updates = dict[tuple[str, str, str], Update]()
+    for plan in plans:
+        for update in (*plan.chosen, *(result.update for result in plan.skipped)):
+            updates.setdefault((update.name, update.arch, update.title), update)
+    if not updates:
+        return ()
+    names = {update.name for update in updates.values()}
+    sentences = []
+    for option, masks in (("include", selection.include), ("exclude", selection.exclude)):
+        for mask in masks:
+            if any(has_matching_name(mask, update) for update in updates.values()):
+                continue
+            suggestion = did_you_mean(mask.partition("=")[0].strip(), names)
+            if option == "include" or suggestion:
+                sentences.append(f"no pending update matches the {option} mask {mask!r}. {suggestion}".rstrip())
+    return tuple(sentences)
+
+
+_PRODUCTS: Final = (
+    ("SQL Server", re.compile(r"\bSQL Server\b(?! Management Studio)", re.IGNORECASE)),
+    ("Exchange Server", re.compile(r"\bExchange Server\b", re.IGNORECASE)),
+    ("SharePoint Server", re.compile(r"\bSharePoint (?:Enterprise )?Server\b", re.IGNORECASE)),
+)
+_CLIENT_PATTERN: Final = re.compile(r"\b(?:driver|OLE DB|ODBC)\b", re.IGNORECASE)
+"""Titles of what only talks to a product."""
+
+
+def describe_server_products(updates: Iterable[Update]) -> tuple[str, ...]:
+    """Return a note for each server product that has updates among these.
+
+    Args:
+        updates: the chosen updates of a machine.
+    """
+    names_by_product: dict[str, list[str]] = {}
+    for update in updates:
+        title = update.title or update.name
+        if _CLIENT_PATTERN.search(title):
+            continue
+        for product, pattern in _PRODUCTS:
+            if pattern.search(title):
+                names_by_product.setdefault(product, []).append(update.name)
+    return tuple(
+        f"updates of {product}: {join_first_names(names)}; they may stop its services while they are installed; for a "
+        f"run of their own, exclude *{product}* here"
+        for product, names in names_by_product.items()
+    )

@@ -1,19 +1,147 @@
-"""Divides updates into transactions that fit into the time before the cut-off. Pure.
+"""Predicts how long updates take, orders them, and divides them into transactions that fit before the cut-off. Pure.
 
 Transactions near the cut-off are smaller.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import NamedTuple
 
-from tasks.domain.model import Update, UpdateResult
+from tasks.domain.model import DurationPrediction, RebootNeed, Update, UpdateResult
 from tasks.domain.protocols.package_manager import Rates, Transaction
-from tasks.domain.states import UpdateState
-from tasks.rules.timing.time_fit import check_time_fit
-from tasks.rules.updates.duration_prediction import estimate_download_bytes
-from tasks.rules.updates.installation_order import group_updates, is_urgent, rank_place, rank_urgency
+from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification, RebootPolicy, UpdateState, YesNoUnknown
+from tasks.rules.timing.maintenance_window import check_time_fit
+
+_DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a server
+
+
+_LEARNED_MEASURES = ("transaction_seconds", "install_seconds_per_update", "download_bytes_per_second", "reboot_seconds")
+
+
+def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> Rates:
+    """Return the default rates of a package manager, replaced by learned values of one machine where they exist.
+
+    Args:
+        default_rates: the rates of a machine on which nothing was measured.
+        lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
+    """
+    learned = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
+    good = {measure: value for measure, value in learned.items() if value is not None and isfinite(value) and value > 0}
+    if not good:
+        return default_rates
+    basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
+    unlearned = default_rates.max_transaction_updates
+    return replace(default_rates, **good, basis=basis, max_transaction_updates=unlearned)
+
+
+def predict_reboot_need(updates: Sequence[Update], need: RebootNeed) -> YesNoUnknown:
+    """Return whether a machine will need a reboot after these updates; UNKNOWN when it can't be predicted."""
+    if need.answer is YesNoUnknown.YES or any(update.requires_reboot or update.changes_boot for update in updates):
+        return YesNoUnknown.YES
+    if need.answer is YesNoUnknown.NO and all(update.requires_reboot is False for update in updates):
+        return YesNoUnknown.NO
+    return YesNoUnknown.UNKNOWN
+
+
+def predict_durations(
+    updates: Sequence[Update],
+    rates: Rates,
+    reboot: YesNoUnknown,
+    policy: RebootPolicy,
+    download_bytes: int | None = None,
+) -> DurationPrediction:
+    """Return the predicted seconds for each phase of patching one machine.
+
+    Args:
+        updates: the chosen updates.
+        rates: the speed of the machine.
+        reboot: whether the machine will need a reboot; with updates, UNKNOWN counts as yes.
+        policy: the request's reboot policy.
+        download_bytes: bytes that are not downloaded yet; None: the sum of the sizes of the updates.
+    """
+    to_fetch = estimate_download_bytes(updates) if download_bytes is None else download_bytes
+    asked = reboot is YesNoUnknown.YES or (reboot is YesNoUnknown.UNKNOWN and bool(updates))
+    reboots = policy is RebootPolicy.ALWAYS or (policy is RebootPolicy.IF_REQUIRED and asked)
+    return DurationPrediction(
+        stage=to_fetch / rates.download_bytes_per_second,
+        install=rates.predict_install_seconds(len(updates)),
+        reboot=rates.reboot_seconds if reboots else 0.0,
+        validate=rates.validate_seconds if updates or reboots else 0.0,
+        basis=rates.basis,
+    )
+
+
+def predict_typical_durations(
+    count: int, rates: Rates, policy: RebootPolicy, *, is_downloaded: bool
+) -> DurationPrediction:
+    """Return the predicted seconds for a machine whose updates are not known yet, as for updates of unknown size.
+
+    Args:
+        count: the number of updates.
+        rates: the speed of the machine.
+        policy: the request's reboot policy. Whether a reboot is needed is unknown, and counts as yes.
+        is_downloaded: whether the updates are downloaded before the window.
+    """
+    reboots = policy is not RebootPolicy.NEVER
+    return DurationPrediction(
+        stage=0.0 if is_downloaded else count * _DEFAULT_UPDATE_BYTES / rates.download_bytes_per_second,
+        install=rates.predict_install_seconds(count),
+        reboot=rates.reboot_seconds if reboots else 0.0,
+        validate=rates.validate_seconds,
+        basis=rates.basis,
+    )
+
+
+def estimate_download_bytes(updates: Sequence[Update]) -> float:
+    """Return the bytes to download. An unknown size counts as the mean of the known sizes."""
+    known_sizes = [update.size_bytes for update in updates if update.size_bytes is not None]
+    mean = sum(known_sizes) / len(known_sizes) if known_sizes else _DEFAULT_UPDATE_BYTES
+    return sum(known_sizes) + mean * (len(updates) - len(known_sizes))
+
+
+def must_install_last(update: Update) -> bool:
+    """Return whether an update is installed after the others: it changes what is booted, or needs a reboot."""
+    return update.requires_reboot is True or update.changes_boot
+
+
+def rank_place(unit: Iterable[Update], *, manager_first: bool = True) -> int:
+    """Return the place of a unit: 0 with an update of the package manager itself, 2 if it must be last, else 1.
+
+    A new package manager may know what the old one does not, so it has to install the rest. SUSE's own tool has this
+    rule for its update stack.
+
+    Args:
+        unit: updates that stay together.
+        manager_first: whether that is so also for an update of it that is neither critical nor security.
+    """
+    unit = tuple(unit)
+    if any(update.updates_manager and (manager_first or is_urgent(update)) for update in unit):
+        return 0
+    return 2 if any(must_install_last(update) for update in unit) else 1
+
+
+def is_urgent(update: Update) -> bool:
+    """Return whether an update is a critical or security update."""
+    return update.classification in URGENT_CLASSIFICATIONS
+
+
+def rank_urgency(update: Update) -> int:
+    """Return the rank of an update: 0 for critical, 1 for security, 2 for others. Lower ranks get time first."""
+    if update.classification is Classification.CRITICAL:
+        return 0
+    return 1 if is_urgent(update) else 2
+
+
+def group_updates(updates: Iterable[Update]) -> list[list[Update]]:
+    """Return the inseparable units: each group as one list, each update without a group alone. Keep the order."""
+    units: dict[str, list[Update]] = {}
+    for update in updates:
+        key = f"group {update.group}" if update.group else f"alone {update.id}"
+        units.setdefault(key, []).append(update)
+    return list(units.values())
+
 
 _MAX_TRANSACTION_TIME_SHARE = 1 / 3
 """Share of the remaining time that one transaction may take: a prediction may be wrong by a factor of 3."""

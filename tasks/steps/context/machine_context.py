@@ -1,23 +1,101 @@
 """The parameter of every step: the run context, the transport of one machine, and the machine's state."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from inventory.machine import Machine
 from tasks.domain.model import (
+    Assessment,
+    ErrorInfo,
     Facts,
     Finding,
     Hook,
+    HookResult,
+    InstallResult,
     MachinePlan,
     PackageState,
+    RebootResult,
+    RestartResult,
+    StepRecord,
+    ValidationResult,
     Window,
 )
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
+from tasks.domain.states import OperationState
+from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
-from tasks.rules.updates.duration_prediction import learn_rates
-from tasks.steps.context.machine_state import MachineState
+from tasks.rules.updates.transaction_planning import learn_rates
 from tasks.steps.context.run_context import RunContext
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """What is known of one machine so far. Each step returns it with its own part filled in.
+
+    Attributes:
+        was_replanned: its plan and packages were made again, and are newer than those in the records.
+        baseline: facts from just before the first change.
+        packages_after: the package state after the last change.
+        early_reboot: the reboot that was pending before the run, if it was done first.
+        reboot: the reboot after the installation, done or decided against.
+        follow_up: the plan of another round: what is offered only since the last round. None: there is none.
+        follow_up_count: how many such rounds were planned.
+        earlier_reboots: those of the rounds before this one.
+        restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
+        was_started: an earlier process of this run may have changed the machine.
+        hooks: results of the hooks around the machine, in their order.
+        before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
+        may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
+        may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
+        power: how this run powered it on; None: it did not.
+        halted: why no further step begins on the machine, or "".
+        halted_as: the state of a halted machine: Failed if something is wrong with it, else NotStarted.
+    """
+
+    machine: Machine
+    wave: int | None = None
+    assessment: Assessment | None = None
+    plan: MachinePlan | None = None
+    was_replanned: bool = False
+    baseline: Facts | None = None
+    findings: tuple[Finding, ...] = ()
+    install: InstallResult | None = None
+    packages_after: PackageState | None = None
+    early_reboot: RebootResult | None = None
+    reboot: RebootResult | None = None
+    follow_up: MachinePlan | None = None
+    follow_up_count: int = 0
+    earlier_reboots: tuple[RebootResult, ...] = ()
+    restarts: RestartResult | None = None
+    validation: ValidationResult | None = None
+    steps: tuple[StepRecord, ...] = ()
+    hooks: tuple[HookResult, ...] = ()
+    was_started: bool = False
+    before_hooks_ran: bool = False
+    may_have_paused_updaters: bool = False
+    may_hold_lock: bool = False
+    power: PowerCycle | None = None
+    halted: str = ""
+    halted_as: OperationState = OperationState.FAILED
+    error: ErrorInfo | None = None
+
+    @property
+    def reboots(self) -> tuple[RebootResult, ...]:
+        """The reboots that were done or decided against, oldest first."""
+        done = (self.early_reboot, *self.earlier_reboots, self.reboot)
+        return tuple(result for result in done if result is not None)
+
+    @property
+    def last_assessment(self) -> Assessment | None:
+        """The validation's assessment, or else the one from before the installation; None without any."""
+        return (self.validation.assessment if self.validation else None) or self.assessment
+
+    def with_step(self, record: StepRecord) -> "MachineState":
+        """Return the state with one more step record."""
+        return replace(self, steps=(*self.steps, record))
+
 
 MAX_GOING_DOWN_FACTOR = 2
 """So many times the usual time may a machine take to go down while it is at work: Windows installs updates then."""

@@ -1,9 +1,10 @@
-"""The ports and options of one run. All its machines share them. It notices a machine that has two names."""
+"""The ports and options of one run, its request to stop, and who follows it. All its machines share them."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Literal, NoReturn, Protocol
 
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
@@ -11,16 +12,165 @@ from tasks.domain.model import (
     Facts,
     Hook,
     HookResult,
+    RebootNeed,
     RunInfo,
+    Selection,
     Window,
 )
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.transport import Transport
-from tasks.steps.context.patch_options import PatchOptions
-from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.domain.states import RebootPolicy, Step
+from tasks.rules.machine_checks.packages import OthersPolicy
+from tasks.rules.runs.reboot_decision import LivePatchPolicy
+
+logger = logging.getLogger(__name__)
+
+
+class ProgressListener(Protocol):
+    """The interface for progress bars and logs. Methods must not raise and must not block."""
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Receive the progress of a machine's step, from 0 to 1. None: it is not known."""
+
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Receive the end of a machine's step."""
+
+    def on_message(self, message: str) -> None:
+        """Receive a message about the whole run."""
+
+
+class LoggingListener:
+    """A listener that only writes to the log."""
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Write it to the log."""
+        logger.debug("%s: %s: %s (%s)", machine, step, message, fraction)
+
+    def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
+        """Write it to the log."""
+        logger.info("%s: %s: %s %s", machine, step, state, message)
+
+    def on_message(self, message: str) -> None:
+        """Write it to the log."""
+        logger.info("%s", message)
+
+
+class StopToken:
+    """The request to stop a run: nothing new begins, and what runs may end.
+
+    Attributes:
+        reason: why the stop was requested.
+        is_suspended: the run is to be resumed later. What did not begin stays open.
+        is_lease_lost: another process has the run now. This process does not touch the machines and their locks.
+        still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
+            changed.
+    """
+
+    def __init__(self) -> None:
+        self._stop_event = threading.Event()
+        self.reason = ""
+        self.is_suspended = False
+        self.is_lease_lost = False
+        self.still_holds_lease: Callable[[], bool] = lambda: True
+
+    def request_stop(self, reason: str) -> None:
+        """Ask the run to stop. Only the first reason is kept."""
+        if not self._stop_event.is_set():
+            self.reason = reason
+            self._stop_event.set()
+
+    def request_suspension(self, reason: str) -> None:
+        """Ask the run to stop, and leave open what did not begin. A run that already stops is not changed."""
+        if not self._stop_event.is_set():
+            self.is_suspended = True
+            self.request_stop(reason)
+
+    def mark_lease_lost(self) -> None:
+        """Record that another process has taken the run over. This process stops, and releases no machine lock."""
+        self.is_lease_lost = True
+        self.is_suspended = False
+        self.request_stop("another process executes this run now")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stop_event.is_set()
+
+
+DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class PatchOptions:
+    """How machines are patched.
+
+    Attributes:
+        reboot_reserve_seconds: the part of the window that is kept for a reboot.
+        going_down_seconds: the maximum time from the reboot order until the machine stops answering; None: what its
+            package manager's rates say.
+        coming_up_seconds: the maximum time from then until a login works; None: the same.
+        max_reboots: in one run. A machine that requires more is not rebooted, and is reported.
+        reboot_if_live_patched: reboot also if live patches mitigate the pending reboot. False: such a reboot waits.
+        live_patched_reboot_days: the days that such a reboot may wait; None: no deadline.
+        window: of the run; None: it has none. It decides which of those days are over.
+        reboot_pending_first: do a reboot that was pending before the run before anything is installed.
+        remove_unused_kernels: after a validation without blocking findings, remove kernels that are in no use.
+        repair: finish a package transaction that was interrupted before the run.
+        native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
+        patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
+        restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
+        restart_services_exclude: masks of units that are never restarted.
+        stage: download everything before the first transaction.
+        download_only: download, and do nothing after it.
+        settle_seconds: the time that services have to come back before validation reports them.
+        max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
+        refresh: read the repositories again when assessing.
+        hooks: of the request, before and after each machine.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    reboot: RebootPolicy = RebootPolicy.IF_REQUIRED
+    reboot_reserve_seconds: float = 900.0
+    going_down_seconds: float | None = None
+    coming_up_seconds: float | None = None
+    max_reboots: int = 2
+    reboot_if_live_patched: bool = True
+    live_patched_reboot_days: float | None = None
+    window: Window | None = None
+    reboot_pending_first: bool = False
+    allow_removals: bool = False
+    remove_unused_kernels: bool = False
+    repair: bool = False
+    native_updaters: Literal["leave", "pause"] = "leave"
+    patched_by_others: OthersPolicy = "warn"
+    restart_services: Literal["Never", "IfRequired"] = "Never"
+    restart_services_exclude: tuple[str, ...] = ()
+    stage: bool = True
+    download_only: bool = False
+    settle_seconds: float = 90.0
+    max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
+    refresh: bool = True
+    hooks: tuple[Hook, ...] = ()
+
+    @property
+    def pauses_updaters(self) -> bool:
+        """Return whether the system's own updaters are paused before anything is installed."""
+        return self.native_updaters == "pause"
+
+    def may_reboot_wait(self, need: RebootNeed) -> bool:
+        """Return whether a required reboot is left for later because live patches mitigate it."""
+        return self.live_patch_policy.may_wait(need, self.reboot)
+
+    def is_reboot_overdue(self, need: RebootNeed) -> bool:
+        """Return whether a reboot that live patches mitigate has waited too long, and this run may do it."""
+        return self.live_patch_policy.is_overdue(need) and self.reboot is not RebootPolicy.NEVER
+
+    @property
+    def live_patch_policy(self) -> LivePatchPolicy:
+        """Whether and how long a reboot that live patches mitigate waits."""
+        return LivePatchPolicy(self.reboot_if_live_patched, self.live_patched_reboot_days, self.window)
 
 
 class MachineInstances:

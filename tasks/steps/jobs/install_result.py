@@ -19,8 +19,7 @@ from tasks.rules.machine_checks.packages import check_errors, check_kept_files
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.updates.results import add_repair_results, build_update_results, mark_changed_dependencies, to_update
 from tasks.rules.updates.transaction_errors import find_unattributed_errors
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import SubmittedJob
 from tasks.steps.machine.package_state import (

@@ -8,7 +8,7 @@ from tasks.domain.model import TransactionResult
 from tasks.domain.protocols.package_manager import FailureCause, Transaction
 from tasks.domain.protocols.transport import JobPhase, ScriptRecord
 from tasks.steps.jobs.watch import EndedJob
-from tasks.steps.machine.lock_holder import split_lock_holder
+from tasks.steps.machine.machine_lock import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 

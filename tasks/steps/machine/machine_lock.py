@@ -6,6 +6,9 @@ come back. The machine asks the download to stop, and passes the lock on when th
 A resumed run has several attempts, each one process. An earlier process may be suspended with an order on its way. So
 attempts are numbered in the order of their journal entries, and every order has the number of its attempt. A machine
 that knows a later attempt begins nothing for an earlier one.
+
+The inventory may have one machine under two names, by mistake. The two would pass for two machines, and a run would
+reboot the one during the job of the other. So the lock is of a run and a name: one name of the run has the machine.
 """
 
 import logging
@@ -22,13 +25,27 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import FindingLevel, Step, UpdateState
-from tasks.rules.machine_checks.same_machine import SAME_MACHINE_REMEDY, describe_same_machine
+from tasks.rules.machine_checks.instance import SAME_MACHINE_REMEDY, describe_same_machine
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.stop_token import StopToken
-from tasks.steps.machine.lock_holder import build_lock_holder, split_lock_holder
+from tasks.steps.context.run_context import StopToken
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
 from tasks.steps.start_checks import check_may_start, find_machine_cut_off
+
+_SEPARATOR = "/"
+"""It is in no id of a run."""
+
+
+def build_lock_holder(context: MachineContext) -> str:
+    """Return the holder of a lock that this run has on the machine under this name, as the machine stores it."""
+    return f"{context.run.id}{_SEPARATOR}{context.name}"
+
+
+def split_lock_holder(holder: object) -> tuple[str, str]:
+    """Return the run's id and the machine's name of a holder. The name is "" where a holder has none."""
+    run_id, _, name = holder.partition(_SEPARATOR) if isinstance(holder, str) else ("", "", "")
+    return run_id, name
+
 
 logger = logging.getLogger(__name__)
 

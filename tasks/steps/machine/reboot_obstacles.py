@@ -12,8 +12,8 @@ from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import Step
-from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
-from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
+from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
 from tasks.steps.machine.retry import retry_transient

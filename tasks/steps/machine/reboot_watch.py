@@ -1,9 +1,9 @@
-"""Sends the reboot order to a machine, and watches the machine go down and come back."""
+"""Sends the reboot order to a machine, watches it go down and come back, and waits until its boot has ended."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tasks.domain.errors import (
     AuthenticationFailed,
@@ -14,14 +14,15 @@ from tasks.domain.errors import (
     ScriptFailed,
     TransportError,
 )
-from tasks.domain.model import RebootResult
+from tasks.domain.model import Facts, RebootResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import RebootState, Step
 from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineContext
-from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.facts import read_facts, read_facts_again
 from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness
 from tasks.steps.machine.retry import is_transient
+from tasks.steps.start_checks import check_may_start
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 
@@ -242,3 +243,29 @@ def is_still_booting(error: FleetpatchError) -> bool:
 def report_reboot_progress(context: MachineContext, message: str) -> None:
     """Report the progress of the reboot step."""
     context.listener.on_progress(context.name, Step.REBOOT, None, message)
+
+
+POLL_SECONDS: Final = 5.0
+
+
+def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
+    """Read the facts of a machine until its boot has ended, as long as a change may still begin on it.
+
+    Args:
+        context: of the machine.
+        step: the step that waits, for the progress.
+
+    Returns:
+        Its latest facts, and why the wait ended before the boot did, or "".
+
+    Raises:
+        FleetpatchError: the machine can't be asked.
+    """
+    while True:
+        facts = read_facts_again(context)
+        if not facts.boot_work:
+            return facts, ""
+        if reason := check_may_start(context):
+            return facts, f"{facts.boot_work}; {reason}"
+        context.listener.on_progress(context.name, step, None, f"waiting: {facts.boot_work}")
+        context.clock.sleep(POLL_SECONDS)

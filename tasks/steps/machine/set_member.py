@@ -14,10 +14,9 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import FindingLevel, HookPoint, RebootState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.runs.set_hooks import build_hook_name
+from tasks.rules.runs.hooks import build_hook_name
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.custom_checks import COMMAND_GRACE_SECONDS, run_check
 

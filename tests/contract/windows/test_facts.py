@@ -16,9 +16,9 @@ from tasks.domain.states import FindingLevel
 from tasks.machines.managers.registry import MANAGER_COMMANDS
 from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.machine_checks.disk import check_disk_space
-from tasks.rules.machine_checks.service_starts import ServiceFault, find_missing_services, judge_service
+from tasks.rules.machine_checks.units import ServiceFault, find_missing_services, judge_service
 from tasks.steps.machine.facts import read_facts
-from tasks.steps.machine.service_states import build_states_script, parse_service_states
+from tasks.steps.machine.health import build_states_script, parse_service_states
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.lab.windows.state import change_state

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.domain.states import Compliance, OperationState, RebootPolicy, UpdateState
 from tasks.reports.data.machine_reports import compute_compliance
-from tasks.rules.updates.counts import UpdateCounts
+from tasks.rules.runs.figures import UpdateCounts
 from tests.lab.windows.patching import WindowsFleet, count, guid, kb, offer, result_of, states
 from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state

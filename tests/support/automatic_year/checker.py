@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from tasks.rules.automatic.model import (
+    AutomaticDecision,
     ChangeRollout,
     CreateRollout,
-    Decision,
     FleetView,
     HoldUpdate,
     MachineView,
@@ -76,7 +76,7 @@ class Checker:
         if not is_kept:
             self.violations[rule].append(what)
 
-    def see(self, view: FleetView, decision: Decision, now: datetime) -> None:
+    def see(self, view: FleetView, decision: AutomaticDecision, now: datetime) -> None:
         """Check a decision that is about to be carried out."""
         self.ticks.append(now)
         changed = {each.id: each for each in view.rollouts}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from tasks.domain.states import Classification
-from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule
+from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule
 from tasks.rules.calendar.freezes import Freeze
 from tests.support.automatic_year.releases import YEAR_START
 
@@ -54,7 +54,7 @@ class Host:
     assessed_at: datetime | None = None
     asked_at: datetime | None = None
     is_healthy: bool | None = None
-    pending: tuple[PendingUpdate, ...] = ()
+    pending: tuple[DueUpdate, ...] = ()
     missing: dict[str, datetime] = field(default_factory=dict)
     fixed: set[str] = field(default_factory=set)
     changed: bool = True

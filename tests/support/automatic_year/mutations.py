@@ -7,9 +7,9 @@ from itertools import count
 from typing import Any
 
 from tasks.domain.model import Window
-from tasks.rules.automatic import attention, decision, phase_progress, phases, rollout, starts
+from tasks.rules.automatic import decision, phase_progress, rollout, starts
 from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import Progress
+from tasks.rules.automatic.machine_progress import MachineStanding
 from tasks.rules.automatic.model import AutomaticPolicy, CreateRollout, Phase, Rollout, RunPlan, Waiting
 
 _DAY = timedelta(days=1)
@@ -127,10 +127,10 @@ MUTATIONS = (
     Mutation("canaries last", "canary locations first", ((rollout, "build_phases"),), _canaries_last),
     Mutation("canaries are optional", "no other location before a canary succeeded",
              ((phase_progress, "lacks_canary_success"),), _answer(value=False)),
-    Mutation("pairs are ignored", "paired locations never together", ((phases, "_find_pairs"),), _answer({})),
+    Mutation("pairs are ignored", "paired locations never together", ((rollout, "_find_pairs"),), _answer({})),
     Mutation(
         "pairs are patched at once", "paired locations never together",
-        ((starts, "_find_busy_pair"), (phases, "_find_pairs")), lambda _: lambda *words: "" if len(words) > 1 else {},
+        ((starts, "_find_busy_pair"), (rollout, "_find_pairs")), lambda _: lambda *words: "" if len(words) > 1 else {},
     ),
     Mutation("one phase for all", "paired locations never together", ((rollout, "build_phases"),), _one_phase),
     Mutation("faults are ignored", "next phase only after success",
@@ -151,13 +151,13 @@ MUTATIONS = (
              ((FleetIndex, "find_unhealthy_set"),), _answer("")),
     Mutation("held updates go out", "held updates in no new rollout", ((rollout, "freeze_updates"),), _hold_nothing),
     Mutation("everything is selected", "only selected updates", ((FleetIndex, "_is_selected"),), _answer(value=True)),
-    Mutation("nobody is told", "deadline met, or foretold", ((attention, "_tell_of_machine"),), _answer(())),
+    Mutation("nobody is told", "deadline met, or foretold", ((decision, "_tell_of_machine"),), _answer(())),
     Mutation("assessed every other day", "assessed at least daily",
-             ((attention, "_is_assessment_due"),), _every_other_day),
-    Mutation("asked once a day", "assessed soon when back", ((attention, "ASK_AGAIN"),), lambda _: timedelta(hours=23)),
+             ((decision, "_is_assessment_due"),), _every_other_day),
+    Mutation("asked once a day", "assessed soon when back", ((decision, "ASK_AGAIN"),), lambda _: timedelta(hours=23)),
     Mutation("keys with a number", "a tick twice changes nothing", ((starts, "_build_plan"),), _new_keys),
     Mutation("waits for machines that are off", "no rollout without an end", ((phase_progress, "_SETTLED"),),
-             lambda settled: settled - {Progress.AWAY}),
+             lambda settled: settled - {MachineStanding.AWAY}),
     Mutation("several rollouts", "at most one rollout under way",
              ((decision, "_list_rollout_actions"),), _two_rollouts),
 )  # fmt: skip

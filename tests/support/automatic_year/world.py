@@ -10,15 +10,15 @@ from tasks.rules.automatic.deadlines import Sighting, find_missing_since
 from tasks.rules.automatic.model import (
     ActiveRun,
     AssessMachines,
+    AutomaticDecision,
     AutomaticPolicy,
     ChangeRollout,
     CreateRollout,
-    Decision,
+    DueUpdate,
     FleetView,
     HeldUpdate,
     HoldUpdate,
     MachineView,
-    PendingUpdate,
     Rollout,
     RolloutState,
     RunPlan,
@@ -39,7 +39,7 @@ from tests.support.automatic_year.fleet import (
 )
 from tests.support.automatic_year.releases import Release, read_releases
 
-Decide = Callable[[AutomaticPolicy, FleetView, datetime], Decision]
+Decide = Callable[[AutomaticPolicy, FleetView, datetime], AutomaticDecision]
 
 
 @dataclass
@@ -86,7 +86,7 @@ class World:
         self.told: dict[str, datetime] = {}
         self.sightings: dict[UpdateKey, Sighting] = {}
         self._views: dict[str, MachineView] = {}
-        self._shared: dict[tuple[PendingUpdate, ...], tuple[PendingUpdate, ...]] = {}
+        self._shared: dict[tuple[DueUpdate, ...], tuple[DueUpdate, ...]] = {}
         self._manual = 0
 
     def _choose_bad_updates(self) -> tuple[set[UpdateKey], set[UpdateKey]]:
@@ -167,7 +167,7 @@ class World:
             pending=host.pending,
         )
 
-    def carry_out(self, decision: Decision, now: datetime) -> None:
+    def carry_out(self, decision: AutomaticDecision, now: datetime) -> None:
         """Carry out a decision. What was carried out already changes nothing."""
         for action in decision.actions:
             match action:
@@ -264,7 +264,7 @@ class World:
         host.missing = find_missing_since(host.missing, sorted(pending), self.sightings, at, host.fixed)
         host.fixed = set()
         found = tuple(
-            PendingUpdate(
+            DueUpdate(
                 name,
                 version,
                 Classification.SECURITY,
@@ -274,8 +274,8 @@ class World:
             for name, version in sorted(pending)
         )
         found += (
-            PendingUpdate("excluded-tool", "1", Classification.SECURITY, self.setting.start),
-            PendingUpdate("feature", "1", Classification.OTHER, self.setting.start),
+            DueUpdate("excluded-tool", "1", Classification.SECURITY, self.setting.start),
+            DueUpdate("feature", "1", Classification.OTHER, self.setting.start),
         )
         host.pending = self._shared.setdefault(found, found)
         host.assessed_at = host.last_seen = max(at, host.last_seen or at)

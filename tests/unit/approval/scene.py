@@ -21,7 +21,7 @@ from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

@@ -18,7 +18,7 @@ from tasks.domain.states import Classification, NotificationEvent, OperationStat
 from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
 from tasks.rules.runs.approval import compute_report_digest
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of
 from tests.unit.approval.scene import RUN, Failing, Killed, Scene, kill

@@ -12,9 +12,8 @@ from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import Step
 from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context import journal
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.jobs.recovery import find_submitted_transactions
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.jobs.package_job import find_submitted_transactions
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_assessment, make_journal_entry, make_machine, make_plan, make_run
 from tests.support.fleet import SimFleet

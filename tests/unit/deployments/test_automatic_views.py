@@ -24,7 +24,7 @@ from fleetpatch.cli.views.compliance import (
 from flows.automatic.artifact import measure_shown_rollout, render_decision
 from tasks.domain.errors import RequestError
 from tasks.rules.automatic.forecast import MachineForecast, forecast
-from tasks.rules.automatic.model import Decision, FleetView, Phase, Rollout, RolloutState
+from tasks.rules.automatic.model import AutomaticDecision, FleetView, Phase, Rollout, RolloutState
 from tasks.rules.automatic.progress import MachineStage, PhaseStage, measure_recorded_rollout, measure_rollout
 from tests.support.rollouts import BEGIN, NOW, REQUEST, make_progress, make_rollout, make_status, make_view
 
@@ -84,7 +84,7 @@ def test_a_machine_that_is_not_managed_is_named_with_a_remedy() -> None:
 
 def test_a_switched_off_policy_and_an_empty_fleet_are_said(width: int, capsys: pytest.CaptureFixture[str]) -> None:
     status = make_status(REQUEST.model_copy(update={"enabled": False}))
-    empty = replace(status, view=FleetView(()), decision=Decision(), progress=None, next_runs=())
+    empty = replace(status, view=FleetView(()), decision=AutomaticDecision(), progress=None, next_runs=())
     print_automatic_status(empty)
     said = capsys.readouterr().out
     assert "off: nothing is started" in said

@@ -10,9 +10,8 @@ from flows.local_run import LocalRunner
 from inventory.checks import Check, CheckKind, CheckLevel
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.progress_listener import LoggingListener
+from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -15,7 +15,7 @@ from flows.request.policies import HooksRequest
 from tasks.domain.model import RunReport
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import StopToken
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, mortal_machine

@@ -10,8 +10,7 @@ from flows.engine.retrying_records import RetryingRecords
 from tasks.domain.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.steps.context.progress_listener import LoggingListener
-from tasks.steps.context.stop_token import StopToken
+from tasks.steps.context.run_context import LoggingListener, StopToken
 from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases

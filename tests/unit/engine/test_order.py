@@ -4,8 +4,8 @@ import pytest
 
 from tasks.domain.model import InstallResult, RebootNeed, RebootResult, ValidationResult
 from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, YesNoUnknown
-from tasks.steps.context.machine_state import MachineState
-from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.machine_context import MachineState
+from tasks.steps.context.run_context import PatchOptions
 from tasks.steps.pipeline import find_next_step
 from tasks.steps.start_checks import is_visit_needed
 from tests.support.builders import (

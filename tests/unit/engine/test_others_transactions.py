@@ -9,7 +9,7 @@ from tasks.domain.model import Outcome, PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
-from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

@@ -9,7 +9,7 @@ from tasks.domain.errors import ConnectionLost, RequestError, ScriptFailed
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import FindingLevel, HookKind, OperationState, RebootPolicy, UpdateState
-from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
+from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

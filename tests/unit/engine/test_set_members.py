@@ -8,8 +8,7 @@ import pytest
 from inventory.checks import Check, CheckKind, CheckLevel
 from inventory.machine import Machine, TransportKind, WinrmScheme, WinrmSettings
 from tasks.domain.errors import Unreachable
-from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine import set_member
 from tasks.steps.machine.set_member import check_member
 from tests.support.set_fleet import SetFleet

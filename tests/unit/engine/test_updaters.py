@@ -11,7 +11,7 @@ from tasks.domain.errors import ConnectionLost, RequestError
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, UpdateState
-from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of

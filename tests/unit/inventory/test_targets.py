@@ -11,7 +11,7 @@ from flows.request.policies import HooksRequest
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
 from inventory.network_targets import parse_tcp_target, parse_url
-from tasks.steps.machine.http_client import build_http_request
+from tasks.steps.machine.custom_checks import build_http_request
 
 BAD_URLS = [
     "http://h/é", "http://h/?q=é", "http://a..b/", "http://.a/", "http://h:65536/", "http://h:99999/", "http://h:0/", "http://h:-1/",

@@ -14,7 +14,7 @@ from tasks.machines.managers.apt.reboot_need import find_reboot_need
 from tasks.machines.managers.live_patches import mitigate_reboot, parse_live_patches
 from tasks.machines.managers.script_output import parse_sections
 from tasks.records.encoding.codec import decode, encode
-from tasks.rules.machine_checks.live_patching import describe_live_patching
+from tasks.rules.machine_checks.packages import describe_live_patching
 from tests.unit.managers.recordings import DATA, describe, recorded, wanted
 from tests.unit.managers.test_apt_reboot import NEW, OLD
 from tests.unit.managers.test_apt_reboot import record as reboot_record

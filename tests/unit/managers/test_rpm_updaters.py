@@ -25,7 +25,7 @@ from tasks.machines.managers.rpm.reboot_need import RebootFacts
 from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import compose_script, load_script
-from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
+from tasks.rules.machine_checks.services import build_protected_unit_masks
 from tests.unit.managers.recordings import recorded
 
 PACKAGE = "tasks.machines.managers.rpm.dnf"

@@ -7,7 +7,7 @@ from tasks.domain.protocols.package_manager import Rates
 from tasks.domain.states import RebootState
 from tasks.machines.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.records.measures import compute_measures, compute_weighted_mean
-from tasks.rules.updates.duration_prediction import learn_rates
+from tasks.rules.updates.transaction_planning import learn_rates
 from tests.support import builders as make
 from tests.support.fake_manager import FakeManager
 

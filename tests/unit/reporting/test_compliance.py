@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tasks.domain.states import Compliance, FindingLevel
 from tasks.reports.data.machine_reports import compute_compliance
-from tasks.rules.updates.counts import UpdateCounts
+from tasks.rules.runs.figures import UpdateCounts
 from tests.support import builders as make
 
 NO_UPDATES = UpdateCounts()

@@ -11,9 +11,16 @@ from tasks.domain.model import RebootNeed
 from tasks.domain.protocols.package_manager import MAX_TRANSACTION_UPDATES, Rates
 from tasks.domain.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tasks.machines.managers.apt.manager import DEFAULT_RATES as APT
-from tasks.rules.updates.duration_prediction import learn_rates, predict_durations, predict_reboot_need
-from tasks.rules.updates.installation_order import group_updates, is_urgent, must_install_last, rank_urgency
-from tasks.rules.updates.transaction_planning import plan_transactions
+from tasks.rules.updates.transaction_planning import (
+    group_updates,
+    is_urgent,
+    learn_rates,
+    must_install_last,
+    plan_transactions,
+    predict_durations,
+    predict_reboot_need,
+    rank_urgency,
+)
 from tests.unit.rules.examples import NOW, an_update
 from tests.unit.rules.examples import updates as any_update
 

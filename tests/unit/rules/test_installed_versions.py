@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import FindingLevel, UpdateState
-from tasks.rules.machine_checks.versions import (
+from tasks.rules.updates.results import (
     check_installed_versions,
     find_lost_updates,
     find_rolled_back_updates,

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from inventory.machine import Machine, WakeSettings, WinrmSettings
-from tasks.rules.recording.machine_names import list_known_names
-from tasks.rules.recording.replacement import KnownName
+from tasks.rules.recording.replacement import KnownName, list_known_names
 
 MACHINE = Machine("payroll-7", "10.1.2.3")
 

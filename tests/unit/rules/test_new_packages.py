@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import UpdateState
-from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.results import mark_changed_dependencies
+from tasks.rules.updates.simulation import describe_new_packages, find_new_packages
 from tests.unit.rules.examples import a_state, an_update
 
 META = an_update("linux-image-amd64", id="linux-image-amd64", available="6.1.150")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.domain.model import Assessment, RebootNeed, Window
 from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
 from tasks.rules.runs.reboot_decision import LivePatchPolicy, date_reboot_need, decide_reboot
-from tasks.rules.timing.time_fit import TimeFit
+from tasks.rules.timing.maintenance_window import TimeFit
 from tests.support.builders import make_facts, make_package_state
 
 FITS, FULL = (

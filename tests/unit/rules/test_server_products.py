@@ -1,4 +1,4 @@
-from tasks.rules.updates.server_products import describe_server_products
+from tasks.rules.updates.selection import describe_server_products
 from tests.unit.rules.examples import an_update
 
 

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import Finding, Services
 from tasks.domain.states import FindingLevel
-from tasks.rules.machine_checks.service_starts import (
+from tasks.rules.machine_checks.services import check_services, find_late_services
+from tasks.rules.machine_checks.units import (
     ServiceFault,
     ServiceStatus,
     check_service_starts,
     find_missing_services,
     judge_service,
 )
-from tasks.rules.machine_checks.services import check_services, find_late_services
 
 BEFORE = Services(failed=("Broken",), running=("Backup", "Database", "Spooler"))
 ALL_RUN = Services(failed=("Broken",), running=BEFORE.running)

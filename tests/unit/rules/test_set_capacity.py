@@ -12,7 +12,7 @@ from inventory.machine import Machine
 from inventory.machine_sets import MachineSet
 from tasks.domain.protocols.set_slots import SetSlot
 from tasks.rules.runs.set_capacity import (
-    Refusal,
+    MemberRefusal,
     SetSituation,
     WaitsFor,
     check_capacity,
@@ -41,7 +41,7 @@ def check(
     down: Mapping[str, str] | None = None,
     domains: Mapping[str, str] | None = None,
     run_id: str = "run-1",
-) -> Refusal | None:
+) -> MemberRefusal | None:
     return check_capacity(SetSituation(machine_set, slots, down or {}, domains or {}), machine, run_id)
 
 
@@ -51,22 +51,24 @@ THREE = make_set("a", "b", "c")
 def test_the_first_member_may_and_the_second_waits_for_its_turn() -> None:
     assert check(THREE, "a") is None
     assert check(THREE, "a", slot("a")) is None  # its own
-    assert check(THREE, "b", slot("a")) == Refusal(
+    assert check(THREE, "b", slot("a")) == MemberRefusal(
         "set web: a has its turn (1 of 3 may be out of service)", WaitsFor.TURN
     )
 
 
 def test_the_reason_names_the_other_run() -> None:
     refusal = check(THREE, "b", slot("a", "20260310-010000-abcdef"))
-    assert refusal == Refusal("set web: run 20260310-010000-abcdef has a (1 of 3 may be out of service)", WaitsFor.TURN)
-    assert check(THREE, "a", slot("a", "run-2")) == Refusal(
+    assert refusal == MemberRefusal(
+        "set web: run 20260310-010000-abcdef has a (1 of 3 may be out of service)", WaitsFor.TURN
+    )
+    assert check(THREE, "a", slot("a", "run-2")) == MemberRefusal(
         "set web: run run-2 has a (the machine itself)", WaitsFor.TURN
     )
 
 
 def test_a_member_that_this_run_has_left_out_of_service_ends_the_set_for_this_run() -> None:
     lost = slot("a", reason="it did not come back")
-    assert check(THREE, "b", lost) == Refusal(
+    assert check(THREE, "b", lost) == MemberRefusal(
         "set web: a is still out of service: it did not come back (1 of 3 may be out of service)", WaitsFor.NOTHING
     )
     other = check(THREE, "b", lost, run_id="run-2")  # that run ends
@@ -81,10 +83,10 @@ def test_a_member_that_a_finished_run_left_drained_is_waited_for_like_one_that_i
         "(1 of 3 may be out of service)"
     )
     situation = SetSituation(THREE, [left], {}, {})
-    assert check_capacity(situation, "b", "run-2") == Refusal(reason, WaitsFor.HEALTH)
-    assert check_capacity(replace(situation, returning={"a"}), "b", "run-2") == Refusal(reason, WaitsFor.TURN)
+    assert check_capacity(situation, "b", "run-2") == MemberRefusal(reason, WaitsFor.HEALTH)
+    assert check_capacity(replace(situation, returning={"a"}), "b", "run-2") == MemberRefusal(reason, WaitsFor.TURN)
     later = replace(situation, returning={"a"}, later={"a"})
-    assert check_capacity(later, "b", "run-2") == Refusal(reason, WaitsFor.LATER_WAVE)
+    assert check_capacity(later, "b", "run-2") == MemberRefusal(reason, WaitsFor.LATER_WAVE)
     assert check_capacity(situation, "a", "run-2") is None  # it is out of service already
 
 
@@ -106,7 +108,7 @@ def test_the_machine_decides_which_slots_count_and_not_the_name_of_the_set() -> 
 
 
 def test_a_member_that_is_down_counts_and_may_get_healthy() -> None:
-    assert check(THREE, "b", down={"a": "no answer"}) == Refusal(
+    assert check(THREE, "b", down={"a": "no answer"}) == MemberRefusal(
         "set web: a is not healthy: no answer (1 of 3 may be out of service)", WaitsFor.HEALTH
     )
     assert check(THREE, "a", down={"a": "no answer"}) is None  # it is out of service anyway
@@ -119,11 +121,11 @@ def test_a_member_that_is_down_counts_and_may_get_healthy() -> None:
 def test_quorum() -> None:
     five = make_set("a", "b", "c", "d", "e", max_unavailable=5, quorum=3)
     assert check(five, "b", slot("a")) is None
-    assert check(five, "c", slot("a"), slot("b")) == Refusal(
+    assert check(five, "c", slot("a"), slot("b")) == MemberRefusal(
         "set web: a has its turn; b has its turn (3 of 5 must be healthy)", WaitsFor.TURN
     )
     never = check(make_set("a", "b", quorum=2), "a")
-    assert never == Refusal("set web: 2 of 2 must be healthy", WaitsFor.NOTHING)
+    assert never == MemberRefusal("set web: 2 of 2 must be healthy", WaitsFor.NOTHING)
 
 
 def test_domains() -> None:
@@ -131,7 +133,7 @@ def test_domains() -> None:
     domains = {"a": "1", "b": "1", "c": "2"}
     assert check(pair, "b", slot("a", domain="1"), domains=domains) is None
     refusal = check(pair, "c", slot("a", domain="1"), domains=domains)
-    assert refusal == Refusal("set web: a has its turn (one update domain at a time)", WaitsFor.TURN)
+    assert refusal == MemberRefusal("set web: a has its turn (one update domain at a time)", WaitsFor.TURN)
     assert check(pair, "c", down={"a": "gone"}, domains=domains) is not None
     tagged = Machine("a", "192.0.2.1", tags={"domain": "7"})
     assert [find_domain(pair, tagged), find_domain(THREE, tagged)] == ["7", ""]
@@ -152,7 +154,9 @@ def test_roles_have_their_turns_in_order() -> None:
     assert [find_rank(ordered, role) for role in ("witness", "replica", "primary")] == [0, 1, 2]
     assert check_role_order(ordered, "replica", {"b": "primary", "c": "replica"}, ()) is None
     refusal = check_role_order(ordered, "primary", {"b": "replica", "c": ""}, ())
-    assert refusal == Refusal("set web: it is primary, and first come b (replica), c (no listed role)", WaitsFor.TURN)
+    assert refusal == MemberRefusal(
+        "set web: it is primary, and first come b (replica), c (no listed role)", WaitsFor.TURN
+    )
     later = check_role_order(ordered, "primary", {"b": "replica", "c": "primary"}, {"b"})
     assert later is not None
     assert later.waits_for is WaitsFor.LATER_WAVE
@@ -171,7 +175,7 @@ class World:
         held = [each for each in self.slots if each.set_name == machine_set.name]
         return SetSituation(machine_set, held, down, self.domains if machine_set.update_domain else {})
 
-    def refuse(self, machine: str, run_id: str, down: Mapping[str, str]) -> list[Refusal]:
+    def refuse(self, machine: str, run_id: str, down: Mapping[str, str]) -> list[MemberRefusal]:
         mine = [each for each in self.sets if machine in each.members]
         found = [check_capacity(self.situation(each, down), machine, run_id) for each in mine]
         return [refusal for refusal in found if refusal is not None]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.text_redaction import redact_text, redact_value
+from tasks.rules.redaction import redact_text, redact_value
 
 # what apt, dnf, zypper, curl and rpm print (C locale), with a login or a token in the URL; § is the secret
 LINES = {

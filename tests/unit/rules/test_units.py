@@ -15,7 +15,7 @@ from tasks.rules.machine_checks.units import (
     find_starting_units,
     judge_unit,
 )
-from tasks.steps.machine.service_states import _parse_blocks, build_unit_status
+from tasks.steps.machine.health import _parse_blocks, build_unit_status
 
 TARGET = ("multi-user.target",)
 NOW = Services(active_units=TARGET)

@@ -1,8 +1,7 @@
 from hypothesis import given
 
 from tasks.domain.model import MachinePlan, Selection
-from tasks.rules.updates.selection import has_matching_name, select_updates
-from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
+from tasks.rules.updates.selection import describe_unmatched_masks, has_matching_name, select_updates
 from tests.unit.rules.examples import an_update, selections, states
 
 PLANS = (

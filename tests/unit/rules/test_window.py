@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy
-from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
+from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
 from tasks.rules.timing.maintenance_window import (
     build_window,
+    check_time_fit,
     compute_cut_off,
     compute_overrun_seconds,
     describe_cut_off,
     describe_window,
 )
-from tasks.rules.timing.time_fit import check_time_fit
 from tests.unit.rules.examples import NOW
 
 BERLIN = "Europe/Berlin"

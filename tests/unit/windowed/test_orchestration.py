@@ -3,7 +3,7 @@
 import pytest
 
 from inventory.machine import PatchOwner
-from tasks.rules.runs.patch_ownership import check_patch_owner
+from tasks.rules.timing.admission import check_patch_owner
 from tests.support import builders as make
 
 TABLE = [  # the third is Y,F,Y, the error

@@ -29,7 +29,7 @@ from tasks.machines.managers.apt.debian_version import DebianVersion
 from tasks.machines.managers.live_patches import date_newer_kernel, mitigate_reboot
 from tasks.machines.managers.outdated_programs import find_outdated_services, without_own_jobs
 from tasks.machines.managers.script_output import require_boolean, require_text
-from tasks.rules.machine_checks.service_restarts import SYSTEM_MANAGER
+from tasks.rules.machine_checks.services import SYSTEM_MANAGER
 
 _FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
 _KERNEL_PACKAGE_PATTERN = re.compile(r"linux-base|linux-image-[a-z0-9.+~-]+")

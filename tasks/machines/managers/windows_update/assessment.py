@@ -43,7 +43,7 @@ from tasks.machines.managers.windows_update.transaction_order import (
     is_servicing_stack,
     order_updates,
 )
-from tasks.rules.machine_checks.uptime import find_uptime
+from tasks.rules.machine_checks.instance import find_uptime
 
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3

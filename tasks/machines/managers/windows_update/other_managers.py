@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import Field
 
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text, Texts
-from tasks.rules.url_redaction import redact_url
+from tasks.rules.redaction import redact_url
 
 AUTOMATIC_UPDATES: Final = "Automatic Updates"
 """The name of Windows' own updater, also in the records of the script that pauses it."""

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
 from tasks.rules.automatic.deadlines import Sighting, compute_due, find_missing_since
-from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule
+from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, DueUpdate, RiskRule
 
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-UPDATE = PendingUpdate("linux", "6.1", Classification.SECURITY, START, cves=("CVE-1", "CVE-2"))
+UPDATE = DueUpdate("linux", "6.1", Classification.SECURITY, START, cves=("CVE-1", "CVE-2"))
 KEV = RiskRule(due_days=3, known_exploited=True)
 
 

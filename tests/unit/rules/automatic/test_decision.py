@@ -15,11 +15,11 @@ from tasks.rules.automatic.model import (
     ChangeRollout,
     CreateRollout,
     CveRisk,
+    DueUpdate,
     FleetView,
     HeldUpdate,
     HoldUpdate,
     MachineView,
-    PendingUpdate,
     Phase,
     RiskRule,
     Rollout,
@@ -40,7 +40,7 @@ SECURITY = Classification.SECURITY
 
 
 def update(name="libc", version="1", classification=SECURITY, since=NOON - DAY, **more):
-    return PendingUpdate(name, version, classification, since, **more)
+    return DueUpdate(name, version, classification, since, **more)
 
 
 LIBC = update()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.rules.automatic.model import AutomaticPolicy
-from tasks.rules.automatic.phases import build_phases
+from tasks.rules.automatic.rollout import build_phases
 
 
 def places(policy, locations, concerned=None):

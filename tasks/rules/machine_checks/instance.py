@@ -1,4 +1,4 @@
-"""The check for a machine that the inventory has under two names. Pure.
+"""Which machine answers, in which boot, and since when: so that one machine under two names is found. Pure.
 
 Two names are one machine only if everything is equal: the id of the installation (machine-id(5), the MachineGuid of
 Windows), the id of the boot, and on Linux also the start of the first process. A clone has the same id of the
@@ -41,3 +41,27 @@ def check_same_machine(other_name: str, *, changes_machines: bool) -> tuple[Find
         return ()
     build = build_blocker if changes_machines else build_warning
     return (build(SAME_MACHINE_CHECK, describe_same_machine(other_name), SAME_MACHINE_REMEDY),)
+
+
+_DRIFT_SHARE: Final = 0.01
+"""By how much of the time a counter may differ from the clock."""
+_DRIFT_SECONDS: Final = 300.0
+
+
+def find_uptime(counted: float | None, booted_at: float | None, now: float) -> float | None:
+    """Return the seconds since a machine's boot; None when unknown.
+
+    A counter drifts from the clock, by minutes in some months, and on a virtual machine it may not begin at 0. The time
+    of the boot is wrong if somebody has set the clock since, unless the system has moved it along. So the time of the
+    boot decides, and if the two differ by more than a drift, the shorter uptime: who has just booted needs patience.
+
+    Args:
+        counted: what a counter says, in seconds; None without one.
+        booted_at: when it was booted, by its own clock, in seconds since the epoch; None when it does not say.
+        now: its own clock, in seconds since the epoch.
+    """
+    since_boot = None if booted_at is None or booted_at > now else now - booted_at
+    if since_boot is None or counted is None:
+        return counted if since_boot is None else since_boot
+    is_drift = abs(since_boot - counted) <= max(_DRIFT_SECONDS, counted * _DRIFT_SHARE)
+    return since_boot if is_drift else min(since_boot, counted)
