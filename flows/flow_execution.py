@@ -23,9 +23,12 @@ from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
 from flows.prefect_runtime.runner import BackgroundCall, build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
-from flows.recovery.abandoned_runs import AbandonedRun
-from flows.recovery.cancellation import record_stop_request
-from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
+from flows.recovery.unfinished_runs import (
+    LEASE_GRACE_SECONDS,
+    AbandonedRun,
+    record_stop_request,
+    wait_for_lease_expiry,
+)
 from flows.request import PatchRequest, RunRequest
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import SystemClock

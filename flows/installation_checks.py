@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.notify.audit_forwarding import Backlog, find_backlogs, read_targets
 from flows.policy.policy_file import load_policy
-from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
 from inventory.files.private_keys import KeyFileError

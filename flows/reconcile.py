@@ -12,12 +12,16 @@ from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
-from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
-from flows.recovery.fleet_deployments import find_fleet_deployment
+from flows.recovery.flow_runs import (
+    end_orphaned_flow_runs,
+    find_fleet_deployment,
+    find_orphaned_flow_runs,
+    start_resume_flow_run,
+    stop_runs_cancelled_in_prefect,
+)
 from flows.recovery.missed_windows import record_missed_windows
-from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
 from flows.recovery.reconciliation import recover_run, recover_runs
-from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
+from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from inventory.name_lists import format_count
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport

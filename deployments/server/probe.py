@@ -29,8 +29,8 @@ from deployments.server.snapshot import (
     WorkQueueInfo,
 )
 from flows.prefect_api.pagination import read_all_pages
-from flows.recovery.finalizer import find_run_of_flow_run
-from flows.recovery.orphaned_flow_runs import RUN_FLOW_NAMES
+from flows.recovery.flow_runs import RUN_FLOW_NAMES
+from flows.recovery.unfinished_runs import find_run_of_flow_run
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Finding
 from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_starter import build_automatic_key
-from flows.recovery.fleet_deployments import find_fleet_deployment
+from flows.recovery.flow_runs import find_fleet_deployment
 from flows.request.base import StrictModel
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.fleets import find_fleet

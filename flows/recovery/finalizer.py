@@ -9,8 +9,6 @@ without a stop request is resumed while its window is open.
 """
 
 import argparse
-import contextlib
-import json
 import logging
 import re
 import subprocess
@@ -25,19 +23,16 @@ import platformdirs
 from flows.ports.audit import Actor, build_entry
 from flows.ports.caller import Caller
 from flows.prefect_api.flow_run_fleet import use_tagged_fleet
-from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
-from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
+from flows.recovery.reconciliation import recover_run
+from flows.recovery.unfinished_runs import find_abandoned_run, find_run_of_flow_run, wait_for_lease_expiry
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
-from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.records.sql_records import SqlRecords
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -52,22 +47,19 @@ CANCEL_REASON = "cancelled in Prefect"
 
 
 def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
-    """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner."""
+    """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner.
+
+    The audit log gets that somebody cancelled it: Prefect does not know who it was.
+    """
+    actor, subject = Actor("", "prefect"), f"flow run {flow_run.id}"
+    entry = build_entry(actor, SystemClock(), "cancel", subject, flow_run.name, AuditResult.DONE)
     with use_tagged_fleet(flow_run.tags):
-        _record_cancellation(flow_run)
+        try:
+            with open_records() as records:
+                SqlAuditLog(records.database).append(entry)
+        except RecordsError as error:
+            logger.warning("the audit log lacks that %s was cancelled: %s", subject, error)
         start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
-
-
-def _record_cancellation(flow_run: "FlowRun") -> None:
-    """Store in the audit log that somebody cancelled a flow run in Prefect, which does not know who it was."""
-    entry = build_entry(
-        Actor("", "prefect"), SystemClock(), "cancel", f"flow run {flow_run.id}", flow_run.name, AuditResult.DONE
-    )
-    try:
-        with open_records() as records:
-            SqlAuditLog(records.database).append(entry)
-    except RecordsError as error:
-        logger.warning("the audit log lacks that %s was cancelled: %s", entry.subject, error)
 
 
 def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
@@ -121,8 +113,15 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
         if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
             return f"nothing to do for run {run.id}: {run.state}"
         if stop:
-            _request_stop(records, run.id, caller.name or "Prefect", stop)
-        abandoned_run = _wait_until_abandoned(records, run.id)
+            try:
+                records.leases.request_stop(run.id, caller.name or "Prefect", stop)
+            except RequestError as error:  # it has just ended, or it was abandoned before
+                logger.info("%s", error.message)
+        try:
+            wait_for_lease_expiry(records.leases, run.id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
+        except LeaseHeld as held:
+            return f"another process has the run: {held.message}"
+    abandoned_run = find_abandoned_run(run.id, caller.records_url)
     if isinstance(abandoned_run, str):
         return abandoned_run
     abandoned_run = replace(abandoned_run, finalize_reason=stop or abandoned_run.finalize_reason)
@@ -130,15 +129,6 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
         return f"run {run.id} is {abandoned_run.planned_action}"
     report = recover_run(abandoned_run, caller)
     return f"run {run.id} was {abandoned_run.planned_action.partition(':')[0]}: {report.run.state}"
-
-
-def _wait_until_abandoned(records: SqlRecords, run_id: str) -> AbandonedRun | str:
-    """Wait until no process executes a run, and return it; or return why there is nothing to do, as text."""
-    try:
-        wait_for_lease_expiry(records.leases, run_id, wait_for_live_holder=True, seconds=LEASE_WAIT_SECONDS)
-    except LeaseHeld as held:
-        return f"another process has the run: {held.message}"
-    return check_abandoned(History(records), records.leases, run_id, SystemClock().now())
 
 
 def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:
@@ -170,37 +160,6 @@ def _find_run_name(flow_run: "FlowRun") -> str:
     begun this run.
     """
     return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
-
-
-def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -> RunInfo | None:
-    """Return the run that a flow run has begun or resumed; None if the records have none.
-
-    Args:
-        records: open records.
-        run_name: the id of the run, or of its flow run.
-        flow_run_id: the flow run that must have begun or resumed the run; "": any.
-    """
-    history = History(records)
-    run = history.find_run_by_flow_run(run_name)
-    if run is None:
-        with contextlib.suppress(RecordsError):
-            run = history.find_run(run_name)
-    if run is None or flow_run_id in {"", run.flow_run_id} or _has_begun(records, run.id, flow_run_id):
-        return run
-    return None
-
-
-def _has_begun(records: SqlRecords, run_id: str, flow_run_id: str) -> bool:
-    """Return whether a flow run has resumed a run: it is in the audit log before anything of it begins."""
-    begun = SqlAuditLog(records.database).read_of_subject("run", run_id, AuditResult.BEGUN)
-    return any(json.loads(entry.detail).get("flow_run") == flow_run_id for entry in begun)
-
-
-def _request_stop(records: SqlRecords, run_id: str, who: str, reason: str) -> None:
-    try:
-        records.leases.request_stop(run_id, who, reason)
-    except RequestError as error:  # it has just ended, or it was abandoned before
-        logger.info("%s", error.message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -36,8 +36,9 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
+from flows.recovery.unfinished_runs import find_recorded_run
 from flows.request.patch_request import PatchRequest
-from tasks.domain.errors import CredentialError, FleetpatchError, RecordsError, RequestError
+from tasks.domain.errors import CredentialError, FleetpatchError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.states import NotificationEvent
@@ -266,7 +267,7 @@ class MissedWindowRecorder:
         }
         for due in due_windows:
             claim = claims.get((due.schedule_key, due.window.start))
-            is_recorded = claim is None or _is_recorded_run(history, claim.run_id)
+            is_recorded = claim is None or find_recorded_run(history, claim.run_id) is not None
             if claim is not None and claim.status is WindowStatus.MISSED and not is_recorded and self._saves_runs:
                 self._records.save(self._build_run(due, claim.run_id, claim.reason, ""))  # the pages have told it
                 continue
@@ -312,10 +313,3 @@ def _find_unreadable_target(request: PatchRequest) -> str:
             except CredentialError as error:
                 return error.message
     return ""
-
-
-def _is_recorded_run(history: History, run_id: str) -> bool:
-    try:
-        return history.find_run(run_id).id == run_id
-    except RecordsError:
-        return False

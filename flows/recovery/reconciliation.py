@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from flows.engine.lease_renewer import LEASE_SECONDS
 from flows.engine.resume_state import require_resumable
 from flows.execution import RunnerFactory, execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
-from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned, find_abandoned_runs
-from flows.recovery.cancellation import record_stop_request
+from flows.recovery.unfinished_runs import (
+    AbandonedRun,
+    find_abandoned_run,
+    find_abandoned_runs,
+    record_stop_request,
+    wait_for_lease_expiry,
+)
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
-from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.run_errors import LeaseHeld
-from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.steps.context.run_context import StopToken
@@ -25,8 +27,6 @@ from tasks.steps.context.run_context import StopToken
 logger = logging.getLogger(__name__)
 
 STOP_POLL_SECONDS = 0.2  # how soon runs that are recovered at the same time see a stop request
-LEASE_POLL_SECONDS = 1.0  # how often a lease is read while something waits for it
-LEASE_GRACE_SECONDS = 30.0  # a holder that is alive has renewed its lease by then, or has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,10 @@ def recover_runs(
     abandoned_runs: Sequence[AbandonedRun], caller: Caller, recover: Callable[[AbandonedRun, Caller], RunReport]
 ) -> tuple[ReconcileResult, ...]:
     """Recover abandoned runs at the same time, each in its own thread: see ``reconcile_runs``."""
-    abandoned_runs = [each for each in abandoned_runs if not each.wait_reason]
-    if not abandoned_runs:
-        return ()
     # A stop request is for one run, not for all.
-    callers = [replace(caller, stop_token=StopToken()) for _ in abandoned_runs]
+    recoveries = [(left, replace(caller, stop_token=StopToken())) for left in abandoned_runs if not left.wait_reason]
+    if not recoveries:
+        return ()
 
     def recover_one(abandoned_run: AbandonedRun, run_caller: Caller) -> ReconcileResult:
         try:
@@ -77,26 +76,22 @@ def recover_runs(
             logger.warning("run %s could not be recovered: %s", abandoned_run.run.id, error)
             return ReconcileResult(abandoned_run, error=error)
 
-    with ThreadPoolExecutor(len(abandoned_runs), thread_name_prefix="run") as pool:
-        pairs = zip(abandoned_runs, callers, strict=True)
-        futures = [pool.submit(contextvars.copy_context().run, recover_one, left, mine) for left, mine in pairs]
+    def stop_all_runs(reason: str) -> None:
+        for abandoned_run, run_caller in recoveries:
+            if not run_caller.stop_token.is_stopping:
+                run_caller.stop_token.request_stop(reason)
+                record_stop_request(abandoned_run.run.id, run_caller, reason)
+
+    with ThreadPoolExecutor(len(recoveries), thread_name_prefix="run") as pool:
+        futures = [pool.submit(contextvars.copy_context().run, recover_one, left, mine) for left, mine in recoveries]
         try:
             while wait(futures, timeout=STOP_POLL_SECONDS).not_done:
                 if caller.stop_token.is_stopping:
-                    _stop_all_runs(abandoned_runs, callers, caller.stop_token.reason)
+                    stop_all_runs(caller.stop_token.reason)
         except BaseException as error:  # the exit of the pool waits for the runs; they begin nothing new
-            _stop_all_runs(
-                abandoned_runs, callers, f"the process that recovered it was interrupted: {type(error).__name__}"
-            )
+            stop_all_runs(f"the process that recovered it was interrupted: {type(error).__name__}")
             raise
     return tuple(future.result() for future in futures)
-
-
-def _stop_all_runs(abandoned_runs: Sequence[AbandonedRun], callers: Sequence[Caller], reason: str) -> None:
-    for left, mine in zip(abandoned_runs, callers, strict=True):
-        if not mine.stop_token.is_stopping:
-            mine.stop_token.request_stop(reason)
-            record_stop_request(left.run.id, mine, reason)
 
 
 def recover_run(
@@ -120,12 +115,7 @@ def recover_if_abandoned(
     Raises:
         FleetpatchError: the run is abandoned, and could not be recovered.
     """
-
-    def read_current_state() -> AbandonedRun | str:
-        with open_records(caller.records_url) as records:
-            return check_abandoned(History(records), records.leases, run_id, SystemClock().now())
-
-    abandoned_run = read_current_state()
+    abandoned_run = find_abandoned_run(run_id, caller.records_url)
     if isinstance(abandoned_run, str):
         return abandoned_run
     if abandoned_run.wait_reason and abandoned_run.suspension is not None:
@@ -137,7 +127,7 @@ def recover_if_abandoned(
     except LeaseHeld as held:
         return held.message
     except RequestError:  # another process may have ended the run since the check
-        now = read_current_state()
+        now = find_abandoned_run(run_id, caller.records_url)
         if isinstance(now, str):
             return now
         raise
@@ -170,40 +160,3 @@ def resume_run(run_id: str, *, finalize: bool = False, caller: Caller | None = N
         caller.stop_token.request_stop("the run is only finalized")
         caller = replace(caller, ends_without_key=True)
     return execute(run.id, caller, build_reporting_runner)
-
-
-def wait_for_lease_expiry(
-    leases: SqlLeases,
-    run_id: str,
-    *,
-    print_message: Callable[[str], None] = logger.info,
-    wait_for_live_holder: bool = False,
-    seconds: float = LEASE_SECONDS + LEASE_GRACE_SECONDS,
-    clock: Clock | None = None,
-) -> None:
-    """Wait until no process has the run lease, as long as its holder may be dead.
-
-    Args:
-        leases: the store of leases.
-        run_id: the id of the run.
-        print_message: gets the reason for the wait.
-        wait_for_live_holder: also wait for a holder that is alive, because it is about to end.
-        seconds: the maximum time to wait.
-        clock: the clock.
-
-    Raises:
-        LeaseHeld: the holder is alive: it has renewed its lease.
-        RecordsError: the records can't be read.
-    """
-    clock = clock or SystemClock()
-    began, first = clock.now(), leases.find_lease(run_id)
-    lease = first
-    while lease is not None and lease.is_held and lease.holder is not None and lease.until is not None:
-        renewed = first is not None and (lease.holder, lease.until) != (first.holder, first.until)
-        waited = (clock.now() - began).total_seconds()
-        if (renewed and not wait_for_live_holder) or waited >= seconds:
-            raise LeaseHeld(run_id, holder=lease.holder, until=lease.until)
-        if lease is first:
-            print_message(f"run {run_id} was last executed by {lease.holder}: waiting until its lease expires")
-        clock.sleep(LEASE_POLL_SECONDS)
-        lease = leases.find_lease(run_id)

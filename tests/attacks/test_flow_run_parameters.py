@@ -28,7 +28,8 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlRecords]:
     url = f"sqlite:///{tmp_path / 'records.db'}"
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", url)
-    monkeypatch.setattr(finalizer, "_wait_until_abandoned", lambda _records, _run_id: "it goes on")
+    monkeypatch.setattr(finalizer, "wait_for_lease_expiry", lambda *_words, **_options: None)
+    monkeypatch.setattr(finalizer, "find_abandoned_run", lambda _run_id, _url: "it goes on")
     with open_records(url) as opened:
         for run_id in (RUN, OTHER):
             opened.save(

@@ -15,7 +15,7 @@ from fleetpatch.cli.main import main
 from flows.automatic.fleet_view import build_fleet_view
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.installation_checks import check_installation
-from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
+from flows.recovery.unfinished_runs import AbandonedRun, read_and_judge_run
 from inventory.files.private_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
 from tasks.domain.errors import SealBroken
@@ -141,7 +141,7 @@ def test_a_stopped_run_is_not_taken_up(records: SqlRecords, file: Path) -> None:
     put_back(file, "runs", running)
     put_back(file, "stop_requests", [])
 
-    found = check_abandoned(History(records), records.leases, RUN, NOW)
+    found = read_and_judge_run(History(records), records.leases, RUN, NOW)
     assert isinstance(found, AbandonedRun)
     assert "the request was removed from the database" in found.finalize_reason
     records.leases.acquire(RUN, HOLDER, 60)

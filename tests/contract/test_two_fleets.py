@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, text
 
-from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.set_slots import SetSlot

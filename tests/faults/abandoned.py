@@ -19,14 +19,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Crashed, Failed, Running, Scheduled
 
 import flows.reconcile
-import flows.recovery.abandoned_runs
 import flows.recovery.reconciliation
+import flows.recovery.unfinished_runs
 from flows.engine.resume_state import read_resume_state
 from flows.execution import open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from flows.recovery.abandoned_runs import find_finalize_reason
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
+from flows.recovery.unfinished_runs import find_finalize_reason
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.domain.model import RunReport
 from tasks.domain.states import Classification, OperationState
@@ -225,7 +225,7 @@ class Many:
 
         def body() -> None:
             flows.reconcile._start_resume_flow_runs(
-                flows.recovery.abandoned_runs.find_abandoned_runs("sim"), resume, who
+                flows.recovery.unfinished_runs.find_abandoned_runs("sim"), resume, who
             )
 
         world._process(controller, body)
@@ -288,12 +288,9 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
 
     with ExitStack() as stack:
         for where, name, what in (
-            (flows.recovery.abandoned_runs, "open_records", opened),
-            (flows.recovery.abandoned_runs, "History", lambda _records: FakeHistory(world.records)),
-            (flows.recovery.abandoned_runs, "SystemClock", lambda: ControllerClock(owner())),
-            (flows.recovery.reconciliation, "open_records", opened),
-            (flows.recovery.reconciliation, "History", lambda _records: FakeHistory(world.records)),
-            (flows.recovery.reconciliation, "SystemClock", lambda: ControllerClock(owner())),
+            (flows.recovery.unfinished_runs, "open_records", opened),
+            (flows.recovery.unfinished_runs, "History", lambda _records: FakeHistory(world.records)),
+            (flows.recovery.unfinished_runs, "SystemClock", lambda: ControllerClock(owner())),
             (flows.recovery.reconciliation, "execute", take_up),
             (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),

@@ -7,12 +7,12 @@ from typing import Any
 from unittest.mock import patch
 
 import flows.reconcile
-import flows.recovery.abandoned_runs
-import flows.recovery.resume_flow_run
+import flows.recovery.flow_runs
+import flows.recovery.unfinished_runs
 import tasks.steps.machine.machine_lock
 from flows.ports.caller import Caller
-from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.reconciliation import recover_if_abandoned, recover_run
+from flows.recovery.unfinished_runs import AbandonedRun
 from tasks.domain.model import RunInfo
 from tests.faults.breaks import replace_attribute
 from tests.faults.controller import Controller, Steps, current_hub
@@ -65,19 +65,19 @@ RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
     ),
     "a second flow run is started for the same run": (
         "3",
-        replace_attribute(flows.recovery.resume_flow_run, "may_still_resume", lambda *_: False),
+        replace_attribute(flows.recovery.flow_runs, "may_still_resume", lambda *_: False),
     ),
     "recovery waits for a flow run whose process died": (
         "recovery",
         replace_attribute(
-            flows.recovery.resume_flow_run,
+            flows.recovery.flow_runs,
             "may_still_resume",
             lambda run, *_: run.state is not None and not run.state.is_final(),
         ),
     ),
     "an abandoned run is not checked again before it is recovered": (
         "recovery",
-        replace_attribute(flows.recovery.abandoned_runs, "find_finalize_reason", lambda *_: ""),
+        replace_attribute(flows.recovery.unfinished_runs, "find_finalize_reason", lambda *_: ""),
     ),
 }
 """By name: the law that it breaks, and how."""

@@ -15,7 +15,7 @@ from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
 from flows.recovery import finalizer
-from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState, Step
@@ -79,9 +79,8 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
     for module in (
-        "flows.recovery.abandoned_runs",
+        "flows.recovery.unfinished_runs",
         "flows.recovery.finalizer",
-        "flows.recovery.reconciliation",
     ):
         monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)
     monkeypatch.setattr("flows.local_run.find_report_directory", lambda asked: asked or tmp_path / "reports")

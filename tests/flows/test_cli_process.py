@@ -15,7 +15,7 @@ import pytest
 from deployments.server.health_checks import check_zombie_runs
 from deployments.server.probe import probe_server
 from flows.prefect_runtime.flow_run_states import read_subflow_runs
-from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs
+from flows.recovery.flow_runs import end_orphaned_flow_runs
 from tasks.domain.states import FindingLevel
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

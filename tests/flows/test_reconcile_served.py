@@ -15,8 +15,8 @@ from flows import reconcile
 from flows.patch import resume_fleet
 from flows.prefect_api.tags import DEFAULT_FLEET, build_deployment_name, build_fleet_tag
 from flows.reconcile import RESUME_DEPLOYMENT, _find_resume_deployment, reconcile_fleet
-from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
-from flows.recovery.resume_flow_run import STARTUP_GRACE, start_resume_flow_run
+from flows.recovery.flow_runs import STARTUP_GRACE, start_resume_flow_run
+from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder

@@ -28,7 +28,7 @@ from flows.patch import patch_fleet, resume_fleet
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.reconcile import reconcile_fleet
-from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
+from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
 from tasks.domain.model import RunReport

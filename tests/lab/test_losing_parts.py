@@ -25,7 +25,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
 from flows.reconcile import RESUME_DEPLOYMENT
-from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import OperationState

@@ -72,7 +72,7 @@ def cancel(
     from fleetpatch.cli.runtime.run_session import wait_for_run_end
     from fleetpatch.cli.views.recovery import build_cancel_request_json, print_cancel_request
     from fleetpatch.cli.views.run_result import print_result
-    from flows.recovery.cancellation import cancel_run
+    from flows.recovery.unfinished_runs import cancel_run
 
     if now:
         raise RequestError(
@@ -117,7 +117,7 @@ def reconcile(
         print_recovery_result,
         to_recovery_exit_code,
     )
-    from flows.recovery.abandoned_runs import find_abandoned_runs
+    from flows.recovery.unfinished_runs import find_abandoned_runs
 
     abandoned_runs, as_flow = find_abandoned_runs(records), not no_prefect
     corrected = _correct_prefect(records, dry_run=dry_run) if as_flow else ()
@@ -149,7 +149,7 @@ def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
         return ()
     from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
     from flows.prefect_api.connection import supply_login
-    from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
+    from flows.recovery.flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
     from tasks.domain.protocols.clock import SystemClock
 
     supply_login()
@@ -175,7 +175,7 @@ def _recover_run(
     records: str | None,
 ) -> "RunResult":
     from fleetpatch.cli.runtime.run_session import resume_run_in_session
-    from flows.recovery.reconciliation import wait_for_lease_expiry
+    from flows.recovery.unfinished_runs import wait_for_lease_expiry
     from tasks.records.setup import open_records
 
     with open_records(records) as records_database:

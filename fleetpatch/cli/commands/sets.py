@@ -57,7 +57,7 @@ def release(
 ) -> None:
     """Record that you have brought back a member that a run left drained. Refused while that run is not over."""
     from fleetpatch.cli.views.machine_sets import build_slots_json, print_slots
-    from flows.recovery.set_release import release_member, require_releasable
+    from flows.recovery.releases import release_member, require_releasable
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.queries.history import History
     from tasks.records.set_slots import SqlSetSlots

@@ -13,7 +13,7 @@ from tasks.domain.states import OperationState
 from tasks.reports.formatting import format_iso_utc
 
 if TYPE_CHECKING:
-    from flows.recovery.machine_unlock import LockDetails
+    from flows.recovery.releases import LockDetails
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the lock is removed.")]
 
@@ -28,7 +28,7 @@ def unlock(
 ) -> None:
     """Show which run locks a machine, and remove the lock. Refused while a process executes the run or a job runs."""
     from flows.composition import open_ports
-    from flows.recovery.machine_unlock import read_lock_details, require_unlockable, unlock_machine
+    from flows.recovery.releases import read_lock_details, require_unlockable, unlock_machine
     from flows.request.assess_request import AssessRequest
 
     caller, was_unlocked = Caller(records_url=records), False

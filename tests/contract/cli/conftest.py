@@ -15,7 +15,7 @@ from fleetpatch.cli.main import main
 from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
-from flows.recovery.abandoned_runs import find_abandoned_runs
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.states import Classification
 from tasks.records.setup import open_records
 from tests.support.fake_clock import FakeClock
@@ -119,8 +119,7 @@ def stage(
     # These records need not survive a power cut, so a commit does not wait for the disk.
     monkeypatch.setattr("tasks.records.storage.database.SQLITE_SYNCHRONOUS", "OFF")
     for name in (
-        "flows.recovery.abandoned_runs",
-        "flows.recovery.reconciliation",
+        "flows.recovery.unfinished_runs",
         "fleetpatch.cli.commands.fleet_status",
     ):
         monkeypatch.setattr(f"{name}.SystemClock", lambda: made.fleet.clock)

@@ -12,7 +12,7 @@ from flows.engine.suspension import record_suspension
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
-from flows.recovery.reconciliation import wait_for_lease_expiry
+from flows.recovery.unfinished_runs import wait_for_lease_expiry
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalMark

@@ -9,14 +9,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.engine import lease_renewer
 from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS, LeaseRenewer
-from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT
+from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, Suspension
 from flows.ports.caller import Caller
 from flows.recovery import reconciliation
-from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs, find_finalize_reason
-from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned, wait_for_lease_expiry
+from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned
+from flows.recovery.unfinished_runs import (
+    AbandonedRun,
+    find_abandoned_runs,
+    find_finalize_reason,
+    judge_run,
+    wait_for_lease_expiry,
+)
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport, Window
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
@@ -120,6 +128,32 @@ def test_what_is_done_with_a_run_that_was_left() -> None:
     assert find_finalize_reason(run, OVER, NOW) == ""
     assert find_finalize_reason(run, replace(OVER, stop=StopRequest("anne", "wrong", NOW)), NOW) == "wrong (anne)"
     assert "window was over at 2026-03-10 02:00 UTC" in find_finalize_reason(run, OVER, NOW + timedelta(hours=1))
+
+
+@given(
+    state=st.sampled_from(OperationState),
+    kind=st.sampled_from(["assess", "plan", "stage", "patch"]),
+    lease=st.sampled_from([None, OVER, held(60), replace(OVER, stop=StopRequest("anne", "wrong", NOW))]),
+    suspension=st.sampled_from([None, *(Suspension(NOW, "why", "f", is_complete=it) for it in (True, False))]),
+    minutes=st.integers(-10, 200),
+)
+def test_recovery_begins_something_only_in_an_open_window_of_a_run_that_nobody_has_or_stopped(
+    state: OperationState, kind: str, lease: LeaseStatus | None, suspension: Suspension | None, minutes: int
+) -> None:
+    run = make_run(kind=kind, state=state, window=Window(NOW, NOW + timedelta(hours=1)))
+    judged = judge_run(run, lease, suspension, NOW + timedelta(minutes=minutes))
+    is_held, is_stopped = lease is not None and lease.is_held, lease is not None and lease.stop is not None
+    is_unfinished = state in {OperationState.IN_PROGRESS, OperationState.UNKNOWN} and kind in {"stage", "patch"}
+    assert isinstance(judged, AbandonedRun) is (is_unfinished and not is_held)
+    if isinstance(judged, AbandonedRun):
+        token = StopToken()
+        judged.signal_stop(token)
+        may_begin = minutes < 60 and not is_stopped and state is OperationState.IN_PROGRESS
+        assert bool(judged.finalize_reason) is not may_begin
+        assert bool(judged.wait_reason) is (may_begin and suspension is not None and suspension.is_complete)
+        assert token.is_stopping is not (may_begin and suspension is None)
+    else:
+        assert run.id in judged
 
 
 def test_a_job_is_asked_to_stop_within_moments_and_not_after_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,30 @@
-"""Remove a machine lock that a run left behind, on a person's request. Refuse it if the run or a job is alive."""
+"""What people release by hand: a machine lock that a run left behind, and a drained member of a machine set.
 
+A lock is refused while its run or a job is alive; a member while its run is not over. The journal says who did it.
+"""
+
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
+from flows.recovery.unfinished_runs import find_recorded_run
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
-from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
-from tasks.domain.protocols.leases import LeaseStatus
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.protocols.leases import Leases, LeaseStatus
 from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.set_slots import SetSlot
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Step
 from tasks.records.queries.history import History
+from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
-from tasks.steps.context.journal import UNLOCK_ACT
+from tasks.records.sql_records import SqlRecords
+from tasks.steps.context.journal import SET_RELEASE_ACT, UNLOCK_ACT
 from tasks.steps.machine.cleaning import LockStatus, build_busy_error, read_lock_status, remove_lock
 
 
@@ -46,7 +55,9 @@ def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails
     if not lock.run_id:
         return LockDetails(lock)
     with open_records(caller.records_url) as records:
-        return LockDetails(lock, _find_run(History(records), lock.run_id), records.leases.find_lease(lock.run_id))
+        return LockDetails(
+            lock, find_recorded_run(History(records), lock.run_id), records.leases.find_lease(lock.run_id)
+        )
 
 
 def require_unlockable(details: LockDetails) -> None:
@@ -103,11 +114,42 @@ def _find_machine(ports: Ports, name: str) -> Machine:
         raise RequestError(f"the inventory has no machine {name!r}", hint=hint) from None
 
 
-def _find_run(history: History, run_id: str) -> RunInfo | None:
-    try:
-        run = history.find_run(run_id)
-    except RecordsError as error:
-        if error.transient:
-            raise
-        return None
-    return run if run.id == run_id else None
+def require_releasable(slots: Sequence[SetSlot], leases: Leases) -> None:
+    """Raise an error if a run that is not over has one of these members out of service.
+
+    Raises:
+        RequestError: it has. The hint says what ends the run.
+        RecordsError: the records can't be read.
+    """
+    held = next((slot for slot in slots if not slot.is_left), None)
+    if held is None:
+        return
+    message = f"run {held.run_id} has {held.machine} out of service, and it is not over"
+    if any(leaseless_run.run_id == held.run_id for leaseless_run in leases.find_leaseless_runs()):
+        raise RequestError(
+            f"{message}; no process executes it",
+            hint=f"fleetpatch resume {held.run_id}, or fleetpatch resume {held.run_id} --finalize",
+        )
+    raise RequestError(message, hint=f"Wait for its end, or: fleetpatch cancel {held.run_id}")
+
+
+def release_member(slots: Sequence[SetSlot], records: SqlRecords, caller: Caller, clock: Clock) -> None:
+    """End the slots of a drained member, and record in the journals of their runs who said that it is back.
+
+    A run that has taken the member over meanwhile keeps its slots.
+
+    Raises:
+        RecordsError: the records can't be written.
+    """
+    by, history = find_starter_name(caller), History(records)
+    for run_id, machine in {(slot.run_id, slot.machine): None for slot in slots}:
+        sets = [slot.set_name for slot in slots if slot.run_id == run_id]
+        is_known = find_recorded_run(history, run_id) is not None
+        for mark in (JournalMark.BEFORE, JournalMark.AFTER):
+            if is_known:
+                detail: dict[str, object] = {"by": by, "sets": sets}
+                records.append_entry(
+                    JournalEntry(run_id, machine, Step.REPORT, mark, SET_RELEASE_ACT, machine, clock.now(), detail)
+                )
+            if mark is JournalMark.BEFORE:
+                SqlSetSlots(records.database).release(run_id, machine)

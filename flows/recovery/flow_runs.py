@@ -1,0 +1,240 @@
+"""Flow runs of unfinished and finished runs in Prefect: what recovery starts, reads and corrects there.
+
+Only one flow run resumes a run at a time, however many processes request it. A flow run is orphaned if it is Running or
+Pending in Prefect while its run is over in the records: Prefect's server was away at the end of the run, or a process
+was killed after it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterParentTaskRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+
+from flows.ports.caller import Caller
+from flows.prefect_api.deployment_changes import to_utc_datetime
+from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
+from flows.prefect_runtime.flow_run_starter import build_resume_key
+from flows.prefect_runtime.flow_run_states import end_flow_run
+from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run, record_stop_request
+from tasks.domain.model import RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.records.fleets import find_fleet
+from tasks.records.setup import open_records
+
+RUN_FLOW_NAMES: Final = ("patch-fleet", "resume-fleet", "assess-fleet", "plan-fleet")
+"""The flows whose runs are in the records."""
+DELIVERY_TIME: Final = timedelta(seconds=30)
+"""After its end, a run's own process may still be about to tell Prefect of it."""
+START_TIME: Final = timedelta(minutes=5)
+"""A flow run that is Pending for less time may be about to begin once more."""
+_OPEN_STATES: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+STARTUP_GRACE: Final = timedelta(minutes=10)
+"""The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
+
+
+def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
+    """Return the deployment of this name in this fleet. A deployment without a fleet tag serves every fleet.
+
+    Args:
+        client: the client of Prefect's server.
+        full_name: names of the flow and of the deployment, as in a fleet of the default name: "patch-fleet/on-demand".
+
+    Raises:
+        httpx.HTTPError: the server does not answer.
+    """
+    fleet = find_fleet()
+    for name in dict.fromkeys((build_deployment_name(full_name, fleet), full_name)):
+        with suppress(ObjectNotFound):
+            deployment = client.read_deployment_by_name(name)
+            if serves_fleet(deployment.tags, fleet):
+                return deployment
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeFlowRun:
+    """The flow run that resumes a run.
+
+    Attributes:
+        is_new: whether it was created now; False: an earlier one is waiting or starting.
+        since: when it was created, or when it got its present state.
+    """
+
+    name: str
+    state: str
+    is_new: bool
+    since: datetime
+
+
+def start_resume_flow_run(
+    client: SyncPrefectClient, resume: DeploymentResponse, abandoned_run: AbandonedRun, now: datetime
+) -> ResumeFlowRun:
+    """Create a flow run that resumes a run, unless one is already waiting or starting.
+
+    Processes that ask at the same time get the same flow run: the id of the flow run before it is in the idempotency
+    key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
+
+    Args:
+        client: the client of Prefect's server.
+        resume: the deployment of ``resume_fleet``.
+        abandoned_run: the run.
+        now: the present time.
+
+    Raises:
+        httpx.HTTPError: the server does not answer, or refuses.
+    """
+    tag = f"fleetpatch-run:{abandoned_run.run.id}"
+    run_filter = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
+    newest = client.read_flow_runs(flow_run_filter=run_filter, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    before = newest[0] if newest else None
+    if before is not None and may_still_resume(before, abandoned_run, now):
+        return _build_resume_flow_run(before, is_new=False, now=now)
+    made = client.create_flow_run_from_deployment(
+        resume.id,
+        name=f"resume-{abandoned_run.run.id}",
+        parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
+        tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
+        idempotency_key=build_resume_key(abandoned_run.run.id, str(before.id) if before is not None else ""),
+    )
+    return _build_resume_flow_run(made, is_new=True, now=now)
+
+
+def may_still_resume(resume_flow_run: FlowRun, abandoned_run: AbandonedRun, now: datetime) -> bool:
+    """Return whether a flow run may still resume the run that it was created for. Pure.
+
+    A flow run that waits for a worker may, without a time limit. After its process has started it has some minutes to
+    take the run lease. If that lease has ended again, or was never taken, its process is dead.
+    """
+    state = resume_flow_run.state
+    if state is None or state.is_final():
+        return False
+    if state.type is StateType.SCHEDULED:
+        return True
+    return abandoned_run.since <= state.timestamp and now - state.timestamp < STARTUP_GRACE
+
+
+def _build_resume_flow_run(resume_flow_run: FlowRun, *, is_new: bool, now: datetime) -> ResumeFlowRun:
+    state = resume_flow_run.state
+    since = datetime.fromtimestamp(state.timestamp.timestamp(), now.tzinfo) if state is not None else now
+    return ResumeFlowRun(resume_flow_run.name, state.name or "" if state is not None else "", is_new, since)
+
+
+def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], caller: Caller) -> Iterator[AbandonedRun]:
+    """Yield the abandoned runs. Ask a suspended run to stop if its flow run was cancelled or deleted.
+
+    A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one.
+    """
+    for left in abandoned_runs:
+        reason = ""
+        if left.wait_reason and left.suspension is not None and left.suspension.flow_run_id:
+            try:
+                with get_client(sync_client=True) as client:
+                    state = client.read_flow_run(UUID(left.suspension.flow_run_id)).state
+                if state is not None and state.is_cancelled():
+                    reason = "cancelled in Prefect while it was suspended"
+            except ObjectNotFound:
+                reason = "its flow run was deleted in Prefect while it was suspended"
+        if reason:
+            record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), reason)
+        yield replace(left, finalize_reason=reason) if reason else left
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanedFlowRun:
+    """A flow run without an end in Prefect, whose run is over in the records."""
+
+    flow_run: FlowRun
+    run: RunInfo
+
+    @property
+    def description(self) -> str:
+        """Which flow run it is, and how its run ended, as text."""
+        state = self.flow_run.state_name or "without a state"
+        return f"flow run {self.flow_run.name} is {state} in Prefect, and run {self.run.id} is over: {self.run.state}"
+
+
+def find_orphaned_flow_runs(
+    client: SyncPrefectClient, records_url: str | None, now: datetime
+) -> tuple[OrphanedFlowRun, ...]:
+    """Return the orphaned flow runs of these records.
+
+    Args:
+        client: a client of the Prefect server.
+        records_url: the URL of the records; None: the default.
+        now: the present time.
+
+    Raises:
+        RecordsError: the records can't be read.
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    open_flow_runs = list(_read_open_flow_runs(client))
+    if not open_flow_runs:
+        return ()
+    orphaned = []
+    with open_records(records_url) as records:
+        for flow_run in open_flow_runs:
+            run = find_run_of_flow_run(
+                records, str((flow_run.parameters or {}).get("run_id") or flow_run.id), str(flow_run.id)
+            )
+            if run is None or not _is_orphaned(flow_run, run, now):
+                continue
+            lease = records.leases.find_lease(run.id)
+            if lease is None or not lease.is_held:  # else its process is about to tell Prefect
+                orphaned.append(OrphanedFlowRun(flow_run, run))
+    return tuple(orphaned)
+
+
+def end_orphaned_flow_runs(
+    client: SyncPrefectClient, records_url: str | None, now: datetime
+) -> tuple[OrphanedFlowRun, ...]:
+    """End the orphaned flow runs in Prefect, with the state of the records, and return them as they were.
+
+    Raises:
+        RecordsError: the records can't be read.
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    orphaned = find_orphaned_flow_runs(client, records_url, now)
+    for flow_run in orphaned:
+        ended = f" at {flow_run.run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if flow_run.run.ended_at else ""
+        message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."
+        end_flow_run(client, flow_run.flow_run, flow_run.run, message)
+    return orphaned
+
+
+def _read_open_flow_runs(client: SyncPrefectClient) -> Iterator[FlowRun]:
+    of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
+    run_filter = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))),
+        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+    )
+    return read_all_pages(
+        lambda limit, offset: client.read_flow_runs(
+            flow_filter=of_runs, flow_run_filter=run_filter, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
+        )
+    )
+
+
+def _is_orphaned(flow_run: FlowRun, run: RunInfo, now: datetime) -> bool:
+    state = flow_run.state
+    if run.state in UNFINISHED_RUN_STATES or run.ended_at is None or state is None:
+        return False
+    shown_since = to_utc_datetime(state.timestamp)
+    return now - run.ended_at >= DELIVERY_TIME and (not state.is_pending() or now - shown_since >= START_TIME)
