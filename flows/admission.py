@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flows.composition import open_run_notifier
-from flows.engine.pinned_updates import is_rollout_run
-from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
-from flows.engine.rollout_admission import limit_rollout_run
+from flows.engine.pinned_updates import is_rollout_run, limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
+from flows.engine.run_lease import MIN_RETRY_TIME, RETRY_INTERVAL
 from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name

@@ -8,11 +8,9 @@ from dataclasses import replace
 
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
-from flows.engine.lease_renewer import LeaseRenewer, build_holder
-from flows.engine.machine_selection import select_machines
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
-from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
-from flows.engine.run_info import build_run_id, build_window
+from flows.engine.run_info import build_run_id, build_window, select_machines
+from flows.engine.run_lease import LeaseRenewer, RetryingRecords, build_holder, build_retrying_appender
 from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy, load_deployed_policy
 from flows.policy.fleet_freezes import FreezesOfFiles
 from flows.ports.audit import build_entry, find_actor, record_act, record_end

@@ -1,10 +1,12 @@
 """Execute a run inside a Prefect flow run: begin, resume or recover it, and return the flow's result."""
 
 import functools
+import logging
 import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, cast
+from uuid import UUID
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -13,12 +15,13 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from flows.admission import AdmittedRun, admit_run, retry_while_records_unavailable
-from flows.engine.lease_renewer import LEASE_SECONDS
-from flows.engine.run_info import build_window
+from flows.engine.pinned_updates import is_rollout_run
+from flows.engine.run_info import build_window, describe_machines
+from flows.engine.run_lease import LEASE_SECONDS
 from flows.engine.suspension import find_suspension, record_suspend_request
 from flows.execution import execute
 from flows.ports.caller import Caller
-from flows.prefect_runtime.flow_run_names import build_flow_run_name, rename_flow_run
+from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
 from flows.prefect_runtime.runner import BackgroundCall, build_prefect_runner
@@ -29,17 +32,60 @@ from flows.recovery.unfinished_runs import (
     record_stop_request,
     wait_for_lease_expiry,
 )
-from flows.request import PatchRequest, RunRequest
-from tasks.domain.model import RunInfo, RunReport
+from flows.request import AssessRequest, PatchRequest, RunRequest
+from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.reports.formatting import format_count
+from tasks.reports.formatting import format_count, format_scope, load_zone_or_utc
+from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failure
+
+logger = logging.getLogger(__name__)
+
+_MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay visible
+
+
+def describe_subject(request: RunRequest) -> str:
+    """Return what a run is for: its configuration, or its machines and the rollout that patches them."""
+    subject = request.configuration if isinstance(request, PatchRequest) else ""
+    subject = subject or format_scope(describe_machines(request))
+    if isinstance(request, PatchRequest) and is_rollout_run(request):
+        subject = f"{request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip()} {subject}"
+    return sanitize_to_one_line(subject, _MAX_SUBJECT_LENGTH)
+
+
+def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:
+    """Return the name of a flow run that begins: "web-weekly 2026-11-24 22:00 r-20261124-…". Pure."""
+    subject = describe_subject(request)
+    if isinstance(request, AssessRequest):
+        return f"assess {subject} {run_id}"
+    verb = "plan " if request.dry_run else "download " if request.download_only else ""
+    if window is None:
+        return f"{verb}{subject} {run_id}"
+    start = window.start.astimezone(load_zone_or_utc(window.zone))
+    return f"{verb}{subject} {start:%Y-%m-%d %H:%M} {run_id}"
+
+
+def build_resume_name(run_id: str) -> str:
+    """Return the name of a flow run that resumes a run. Pure."""
+    return f"resume {sanitize_to_one_line(run_id, 100)}"
+
+
+def rename_flow_run(flow_run_id: str, name: str) -> None:
+    """Give a flow run another name. For a background thread: it asks once, and Prefect may take some seconds.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    with open_fail_fast_client() as client:
+        client.update_flow_run(UUID(flow_run_id), name=name)
+
 
 _RENAME_SECONDS: Final = 5.0
 

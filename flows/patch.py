@@ -5,6 +5,7 @@ from prefect.states import Completed
 
 from flows.engine.suspension import find_suspension
 from flows.flow_execution import (
+    build_resume_name,
     cast_to_report,
     execute_in_flow,
     rename_in_background,
@@ -12,7 +13,6 @@ from flows.flow_execution import (
 )
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
-from flows.prefect_runtime.flow_run_names import build_resume_name
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run

@@ -11,7 +11,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.context import get_context
-from flows.engine.machine_selection import select_machines
+from flows.engine.run_info import select_machines
 from flows.policy.enforcement import build_refusal, build_starter, enforce_policy
 from flows.policy.policy_file import load_policy
 from flows.request.assess_request import AssessRequest

@@ -16,7 +16,7 @@ from fleetpatch.plans.plan_view import PlanView
 from fleetpatch.web.act_permissions import require_act
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
-from flows.approval.wording import describe_approval, find_approval_objection
+from flows.approval.answers import describe_approval, find_approval_objection
 from flows.engine.resume_state import parse_recorded_request
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, RunNotFound
 from tasks.domain.model import RunInfo

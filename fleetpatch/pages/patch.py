@@ -24,8 +24,7 @@ from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.context import get_context
 from fleetpatch.web.errors import find_status
 from fleetpatch.web.rendering import render_page
-from flows.engine.machine_selection import select_machines
-from flows.engine.window_shortage import describe_request_shortage
+from flows.engine.run_info import describe_request_shortage, select_machines
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError

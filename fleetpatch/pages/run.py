@@ -24,7 +24,7 @@ from fleetpatch.runs.run_page import (
 from fleetpatch.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
-from flows.approval.wording import describe_approval
+from flows.approval.answers import describe_approval
 from tasks.domain.errors import RunNotFound
 from tasks.domain.model import HookResult, RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES

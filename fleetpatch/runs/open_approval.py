@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flows.approval.wording import describe_approval
+from flows.approval.answers import describe_approval
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.fleet.runs import RunLine
 from tasks.records.storage.database import Database

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleetpatch.machines.snapshot import FleetSnapshot
-from flows.engine.rollout_admission import find_opted_out
+from flows.engine.pinned_updates import find_opted_out
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.fleet.updates import read_held_reasons

@@ -9,8 +9,14 @@ for each in find_waiting_runs():
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.approval.answer_source import MAX_NAME_LENGTH, MAX_REMARK_LENGTH
-from flows.approval.wording import describe_approval, find_approval_objection, format_moment, format_person
+from flows.approval.answers import (
+    MAX_NAME_LENGTH,
+    MAX_REMARK_LENGTH,
+    describe_approval,
+    find_approval_objection,
+    format_moment,
+    format_person,
+)
 from flows.engine.resume_state import parse_recorded_request
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.domain.model import MachinePlan, RunInfo

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from flows.approval.answer_source import (
+from flows.approval.answers import (
     MAX_NAME_LENGTH,
     MAX_REMARK_LENGTH,
     AnswerSource,
@@ -19,8 +19,6 @@ from flows.approval.answer_source import (
     ApprovalPresenter,
     NoAnswerSource,
     PendingApproval,
-)
-from flows.approval.wording import (
     describe_approval,
     find_approval_deadlock,
     find_approval_objection,

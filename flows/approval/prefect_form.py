@@ -33,16 +33,17 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed, Paused, Running
 from pydantic import Field
 
-from flows.approval.answer_source import (
+from flows.approval.answers import (
     MAX_NAME_LENGTH,
     MAX_REMARK_LENGTH,
     AnswerSource,
     ApprovalAnswer,
     NoAnswerSource,
     PendingApproval,
+    describe_approval,
+    format_moment,
 )
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
-from flows.approval.wording import describe_approval, format_moment
 from flows.ports.web_links import build_approval_url, read_web_url
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_api.pagination import read_all_pages

@@ -15,7 +15,7 @@ from flows.automatic.fleet_view import select_managed_machines
 from flows.automatic.requests import ASSESSMENT_WAIT, build_assess_request, build_patch_request
 from flows.automatic.run_starter import ASSESS_DEPLOYMENT, PATCH_DEPLOYMENT, RunStarter
 from flows.automatic.wording import describe_plan
-from flows.engine.rollout_admission import find_opted_out
+from flows.engine.pinned_updates import find_opted_out
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
 from inventory.name_lists import join_first_names

@@ -8,7 +8,7 @@ from flows.automatic.health import judge_health
 from flows.automatic.later_records import drop_later_results, find_later_records
 from flows.automatic.missing_fixes import MissingFixes, compute_missing_fixes
 from flows.automatic.pending_updates import PendingReader, PendingRow
-from flows.engine.rollout_admission import find_opted_out
+from flows.engine.pinned_updates import find_opted_out
 from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner

@@ -13,7 +13,7 @@ from flows.automatic.fleet_view import build_fleet_view, read_snapshot
 from flows.automatic.foreign_rollout import find_foreign_rollout, leave_alone
 from flows.automatic.run_starter import RunStarter
 from flows.automatic.wording import describe_decision
-from flows.engine.lease_renewer import LeaseRenewer, build_holder
+from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.fleet_freezes import load_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
 from flows.request.automatic_request import AutomaticRequest

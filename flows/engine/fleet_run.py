@@ -7,18 +7,15 @@ from threading import Lock
 
 from flows.engine.cancellation import add_cancellation
 from flows.engine.failure_counter import build_failure_counter
-from flows.engine.machine_pool import assess_machines, assess_machines_once
-from flows.engine.machine_selection import select_machines
-from flows.engine.machine_work import is_under_way
+from flows.engine.machine_work import assess_machines, assess_machines_once, is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_run_id, build_run_info
+from flows.engine.run_info import build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence
-from flows.ports.ports import Ports, Runner, announce_waves
-from flows.ports.unavailable_transport import connect_or_explain
+from flows.ports.ports import Ports, Runner, announce_waves, connect_or_explain
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine

@@ -11,10 +11,12 @@ from typing import Final
 from inventory.machine import Inventory, Machine
 from inventory.machine_sets import MachineSet
 from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.states import Step
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_context import RunContext
-from tasks.steps.machine.set_member import ask_role, build_member_context, check_member
+from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
+from tasks.steps.machine.set_member import add_health_finding, ask_role, build_member_context, check_member
 
 FRESH: Final = timedelta(seconds=10)
 """How long an answer about a member's health is used for other members that wait."""
@@ -214,3 +216,24 @@ class SetRoles:
 
 def _is_later_role(machine_set: MachineSet, rank: int, role: str) -> bool:
     return find_rank(machine_set, role) > rank
+
+
+HEALTH_POLL_SECONDS: Final = 5.0
+
+
+def await_health(
+    context: MachineContext, sets: Sequence[MachineSet], clock: Clock, listener: ProgressListener, stop_token: StopToken
+) -> str:
+    """Return why a member is not healthy in the time that its sets give it, or ""."""
+    for machine_set in sets:
+        deadline, is_told = Deadline.after(clock, machine_set.healthy_seconds), False
+        while reason := check_member(context, machine_set.healthy):
+            if deadline.has_passed(clock) or stop_token.is_lease_lost:
+                reason = f"it is not healthy {machine_set.healthy_seconds:.0f} s after its turn: {reason}"
+                add_health_finding(context, f"set {machine_set.name}", reason)
+                return reason
+            if not is_told:
+                listener.on_progress(context.name, Step.VALIDATE, None, f"waiting until it is healthy: {reason}")
+            is_told = True
+            clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(clock))))
+    return ""

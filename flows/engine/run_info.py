@@ -1,16 +1,22 @@
 """The id, kind and window of a run, and the record of a run that did not begin."""
 
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from inventory.errors import EmptyScopeError
+from inventory.machine import Inventory, Machine
+from inventory.scope import Scope
 from tasks.domain.model import RunInfo, Window
 from tasks.domain.states import OperationState
+from tasks.machines.managers.registry import find_typical_work
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.maintenance_window import build_window as open_window
+from tasks.rules.timing.maintenance_window import describe_shortage
 
 _MAX_NAMES_LENGTH: Final = 1500
 """Characters of a scope that names machines. Lists of runs show it, and automatic patching names hundreds."""
@@ -113,3 +119,47 @@ def build_run_info(
         # The first one: Prefect's retry of that flow run finds the run by it.
         flow_run_id=earlier_run.flow_run_id or flow_run_id,
     )
+
+
+def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory) -> Sequence[Machine]:
+    """Return the machines of the scope, or those of them that the request names in ``only_machines``.
+
+    A named machine that has left the inventory or the scope meanwhile is not an error: the request may be older.
+
+    Raises:
+        InventoryError: no machine is left.
+    """
+    machines = Scope.parse(request.scope).select_machines(inventory)
+    if not request.only_machines:
+        return machines
+    names = frozenset(request.only_machines)
+    selected = [machine for machine in machines if machine.name in names]
+    if not selected:
+        raise EmptyScopeError(
+            f"none of the machines in `only_machines` ({len(names)}) is in the scope {request.scope!r}",
+            hint="Correct the names or the scope, or leave `only_machines` out.",
+        )
+    return selected
+
+
+def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine], window: Window, now: datetime) -> str:
+    """Return why nothing can begin on any machine in a window, with the numbers; "" if something may.
+
+    A plan knows more: what the machines lack, and how fast they are.
+
+    Args:
+        request: the request.
+        machines: those that the run may change.
+        window: the window of the run.
+        now: the present time.
+    """
+    reasons: list[tuple[float, str]] = []
+    for machine in machines:
+        minutes = machine.limits.reboot_reserve_minutes
+        reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
+        seconds = find_typical_work(machine.os)[0].transaction_seconds
+        reason = describe_shortage(window, now, "the shortest installation", seconds, request.reboot, reserve)
+        if not reason:
+            return ""
+        reasons.append((seconds + reserve, f"{reason} ({machine.name})"))
+    return min(reasons)[1] if reasons else ""

@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from flows.engine.member_health import await_health
-from flows.engine.member_questions import MemberQuestions, SetRoles
+from flows.engine.member_questions import MemberQuestions, SetRoles, await_health
 from flows.engine.run_slots import RunSlots
 from flows.ports.ports import Ports
 from inventory.machine_sets import MachineSet

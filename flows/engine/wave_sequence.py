@@ -1,22 +1,223 @@
 """The waves of a run in sequence: which machines begin, which are tried again, and which are skipped."""
 
+import contextvars
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
 
 from flows.engine.failure_counter import FailureCounter
-from flows.engine.machine_pool import run_concurrently
-from flows.engine.machine_work import MachineWork, is_under_way
+from flows.engine.machine_work import MachineWork, is_under_way, run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
-from flows.engine.set_turns import SetTurns
-from flows.engine.turn_queue import TurnQueue
+from flows.engine.set_turns import SetTurns, is_out_of_service
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome, Wave
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import OperationState
 from tasks.rules.runs.failure_budget import is_unreachable
+from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.context.run_context import RunContext
+from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
 from tasks.steps.power import is_wake_due
+from tasks.steps.start_checks import check_stop_requested, check_time_left
+
+ASK_AGAIN: Final = timedelta(seconds=10)
+"""How often the records are asked for a member that waits. The end of a turn in this run wakes it at once."""
+POLL_SECONDS: Final = 1.0  # how often a worker without a machine looks at its stop token and the clock
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A machine in the queue.
+
+    Attributes:
+        refusal: why it waits, or why it must have another turn.
+        ask_at: when it is tried again; None: now.
+        told: the reason that people were told last.
+    """
+
+    context: MachineContext
+    variables: contextvars.Context
+    is_prepared: bool = False
+    refusal: MemberRefusal | None = None
+    ask_at: datetime | None = None
+    told: str = ""
+
+
+class TurnQueue:
+    """Runs the machines of one wave, each when its sets allow it.
+
+    Args:
+        contexts: the machines, in the order in which they begin if they may.
+        work: what is done with each.
+        turns: the turns of members of machine sets.
+        clock: the clock of the run.
+        stop_token: of the run.
+        listener: is told why a machine waits.
+
+    Attributes:
+        postponed: machines that wait for members in later waves of this run; they have no outcome yet.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[MachineContext],
+        work: MachineWork,
+        turns: SetTurns,
+        clock: Clock,
+        stop_token: StopToken,
+        listener: ProgressListener,
+    ) -> None:
+        first = sorted(contexts, key=lambda context: not turns.goes_first(context))
+        # each machine gets a copy of this context, which holds Prefect's flow run
+        self._numbers = {context.name: number for number, context in enumerate(contexts)}
+        self._waiting = [_Waiter(context, contextvars.copy_context()) for context in first]
+        self._work, self._turns = work, turns
+        self._clock, self._stop_token, self._listener = clock, stop_token, listener
+        self._changed = threading.Condition()
+        self._in_hand = 0
+        self._has_sleeper = False
+        self._error: BaseException | None = None
+        self._outcomes: list[Outcome] = []
+        self.postponed: list[MachineContext] = []
+
+    def run(self, at_once: int) -> list[Outcome]:
+        """Run all machines, and return the outcomes in the order of the machines.
+
+        If a body raises, ask the run to stop, wait for the other bodies, and raise the error.
+        """
+        count = min(at_once, len(self._waiting))
+        with ThreadPoolExecutor(count, thread_name_prefix="machine") as pool:
+            futures = [pool.submit(self._run_worker) for _ in range(count)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException as error:  # noqa: BLE001 - raised below; the exit of the pool waits for the others
+                self._break_off(error)
+        if self._error is not None:
+            raise self._error
+        return sorted(self._outcomes, key=lambda outcome: self._numbers[outcome.machine])
+
+    def _run_worker(self) -> None:
+        while (waiter := self._take_next()) is not None:
+            outcome: Outcome | None = None
+            try:
+                outcome = waiter.variables.run(self._try_turn, waiter)
+            except BaseException as error:  # noqa: BLE001 - run() raises it at the end
+                self._break_off(error)
+                waiter.refusal = None
+            with self._changed:
+                self._in_hand -= 1
+                self._put_back(waiter, outcome)
+                self._changed.notify_all()
+
+    def _put_back(self, waiter: _Waiter, outcome: Outcome | None) -> None:
+        """Keep the outcome of a machine; or put it back into the queue, or among the postponed ones."""
+        if outcome is not None:
+            self._outcomes.append(outcome)
+            self._wake_neighbours(waiter)
+        elif waiter.refusal is None:
+            self._wake_neighbours(waiter)  # its body has raised
+        elif waiter.refusal.waits_for is WaitsFor.LATER_WAVE:
+            self.postponed.append(waiter.context)
+        else:
+            self._waiting.append(waiter)
+
+    def _wake_neighbours(self, waiter: _Waiter) -> None:
+        """A turn has ended: each machine that waits in one of its sets may be the next one."""
+        neighbours = self._turns.find_neighbours(waiter.context.name)
+        for each in self._waiting if neighbours else ():
+            if each.context.name in neighbours:
+                each.ask_at = None
+
+    def _break_off(self, error: BaseException) -> None:
+        self._stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _take_next(self) -> _Waiter | None:
+        """Return the next machine that may have its turn; None when no machine is left. Wait for it."""
+        with self._changed:
+            while True:
+                waiter = self._find_due()
+                if waiter is not None:
+                    self._waiting.remove(waiter)
+                    self._in_hand += 1
+                    return waiter
+                if not self._waiting and not self._in_hand:
+                    self._changed.notify_all()
+                    return None
+                self._wait()
+
+    def _find_due(self) -> _Waiter | None:
+        now, is_stopping = self._clock.now(), self._stop_token.is_stopping
+        due = (waiter for waiter in self._waiting if is_stopping or waiter.ask_at is None or waiter.ask_at <= now)
+        return next(due, None)
+
+    def _wait(self) -> None:
+        """Wait, with the lock held before and after. While machines are in hand, the end of each wakes this worker."""
+        if self._in_hand or self._has_sleeper:
+            self._changed.wait(POLL_SECONDS)
+            return
+        self._has_sleeper = True
+        self._changed.release()
+        try:
+            self._clock.sleep(POLL_SECONDS)
+        finally:
+            self._changed.acquire()
+            self._has_sleeper = False
+            self._changed.notify_all()
+
+    def _try_turn(self, waiter: _Waiter) -> Outcome | None:
+        """Do what can be done with a machine now. Return its outcome; None if it must wait."""
+        context = waiter.context
+        if not waiter.is_prepared:
+            waiter.is_prepared = True
+            if reason := self._work.prepare(context):
+                return self._leave(context, reason)
+        if not self._turns.needs_turn(context):
+            self._work.execute(context)
+            return self._work.finish(context)
+        if not is_out_of_service(context) and (reason := self._explain_no_wait(waiter)):
+            return self._leave(context, reason)
+        waiter.refusal = self._turns.begin(context)
+        if waiter.refusal is None:
+            self._work.execute(context)
+            waiter.refusal = self._turns.end(context)
+            if waiter.refusal is None:
+                return self._work.finish(context)
+        return self._keep_waiting(waiter, waiter.refusal)
+
+    def _keep_waiting(self, waiter: _Waiter, refusal: MemberRefusal) -> Outcome | None:
+        if refusal.waits_for is WaitsFor.NOTHING:
+            return self._leave(waiter.context, refusal.reason)
+        waiter.ask_at = self._clock.now() + ASK_AGAIN
+        if waiter.told != refusal.reason:
+            self._listener.on_message(f"{waiter.context.name} waits: {refusal.reason}")
+            waiter.told = refusal.reason
+        return None
+
+    def _explain_no_wait(self, waiter: _Waiter) -> str:
+        """Return why a member neither begins nor waits any longer, or ""."""
+        reason = check_stop_requested(waiter.context) or self._work.check_budget()
+        if waiter.refusal is None:
+            return reason
+        reason = reason or check_time_left(waiter.context)
+        return f"it waited for its turn: {waiter.refusal.reason}; {reason}" if reason else ""
+
+    def _leave(self, context: MachineContext, why: str) -> Outcome:
+        """Return the outcome of a machine that does not begin."""
+        if context.state.was_started:
+            # an earlier process began a download there: its steps look after that, and change nothing
+            context.check_first_change = lambda: why
+        elif context.state.error is None:
+            context.state = replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+        self._work.execute(context)
+        return self._work.finish(context)
 
 
 class WaveSequence:

@@ -4,7 +4,7 @@ import importlib
 import logging
 from collections.abc import Callable
 
-from flows.engine.retrying_records import build_retrying_appender
+from flows.engine.run_lease import build_retrying_appender
 from flows.hooks.command import run_command_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread

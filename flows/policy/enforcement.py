@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from flows.engine.machine_selection import select_machines
-from flows.engine.run_info import build_window
+from flows.engine.run_info import build_window, select_machines
 from flows.policy.fleet_freezes import enforce_freezes
 from flows.policy.policy_file import load_policy
 from flows.request.assess_request import AssessRequest

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from inventory.machine import Inventory, Machine
@@ -15,7 +15,7 @@ from tasks.domain.protocols.leases import LeaseHolder, Leases
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.set_slots import SetSlots
-from tasks.domain.protocols.transport import Transport
+from tasks.domain.protocols.transport import Job, Script, Transport
 from tasks.domain.states import NotificationEvent, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.automatic.progress import RolloutProgress
@@ -171,3 +171,33 @@ class Runner(Protocol):
     def publish(self, report: RunReport) -> None:
         """Publish a finished report."""
         ...
+
+
+class UnavailableTransport:
+    """A Transport that raises the given error in every operation."""
+
+    def __init__(self, error: FleetpatchError) -> None:
+        self._error = error
+
+    def run_script(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
+        """Raise the error."""
+        raise self._error
+
+    def start_job(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
+        """Raise the error."""
+        raise self._error
+
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
+        """Raise the error."""
+        raise self._error
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+def connect_or_explain(connect: Callable[[Machine], Transport], machine: Machine) -> Transport:
+    """Return the connection to a machine. If none can be tried, only this machine fails."""
+    try:
+        return connect(machine)
+    except FleetpatchError as error:
+        return UnavailableTransport(error)

@@ -17,7 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
-from flows.engine.retrying_records import RETRY_INTERVAL
+from flows.engine.run_lease import RETRY_INTERVAL
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.request import AssessRequest, PatchRequest

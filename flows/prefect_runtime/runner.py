@@ -21,10 +21,9 @@ from prefect.runtime import flow_run
 
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
-from flows.prefect_runtime.api_health import ApiMonitor
+from flows.prefect_runtime.delivery import ApiMonitor, StepDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
-from flows.prefect_runtime.step_delivery import StepDelivery
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import FleetpatchError, InternalError, RecordsError

@@ -5,7 +5,7 @@ import pytest
 from fleetpatch.access.providers.login_file import LoginFile, RolesEntry
 from fleetpatch.access.providers.logins import Logins
 from fleetpatch.access.providers.person import LoginRefused, Person
-from flows.approval.wording import find_approval_objection
+from flows.approval.answers import find_approval_objection
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
 from tests.support.fake_clock import FakeClock

@@ -13,7 +13,7 @@ import pytest
 
 from flows.automatic.announcer import Announcer
 from flows.automatic.tick import TICK_LEASE
-from flows.engine.lease_renewer import build_holder
+from flows.engine.run_lease import build_holder
 from flows.notify.messages import Message
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.model import UpdateResult

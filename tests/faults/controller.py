@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from flows.engine.lease_renewer import LeaseRenewer
+from flows.engine.run_lease import LeaseRenewer
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.protocols.clock import Deadline

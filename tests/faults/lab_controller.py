@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import flows.engine.lease_renewer
-from flows.engine.lease_renewer import LeaseRenewer
+import flows.engine.run_lease
+from flows.engine.run_lease import LeaseRenewer
 from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
@@ -188,7 +188,7 @@ def _take_up(run_id: str, who: Caller) -> None:
 
 def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     """Do it; return the exit code."""
-    flows.engine.lease_renewer.LEASE_SECONDS, flows.engine.lease_renewer.RENEW_SECONDS = LEASE_SECONDS, 1.0
+    flows.engine.run_lease.LEASE_SECONDS, flows.engine.run_lease.RENEW_SECONDS = LEASE_SECONDS, 1.0
     url = os.environ.get("FLEETPATCH_RECORDS_URL") or f"sqlite:///{folder / 'records.db'}"
     struck = Struck(folder, *strike.partition("=")[::2])
     _overhear(struck)

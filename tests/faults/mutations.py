@@ -13,7 +13,7 @@ from unittest.mock import patch
 from flows.engine import failure_counter
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.fleet_run import FleetRun
-from flows.engine.retrying_records import RetryingRecords
+from flows.engine.run_lease import RetryingRecords
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.wave_sequence import WaveSequence
 from tasks.domain.errors import FleetpatchError, RecordsUnavailable, ScriptFailed

@@ -11,8 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 import flows.engine.fleet_run
-import flows.engine.lease_renewer
-import flows.engine.machine_pool
+import flows.engine.machine_work
+import flows.engine.run_lease
 import flows.execution
 from flows.engine.resume_state import read_resume_state
 from flows.execution import RunnerFactory, execute, open_run
@@ -62,10 +62,10 @@ def engine_in_virtual_time() -> Iterator[None]:
     """Have the engine's own threads and its monotonic clock be those of the current hub."""
     with (
         patch.object(flows.execution, "LeaseRenewer", Keeper),
-        patch.object(flows.engine.lease_renewer, "time", virtual_time),
+        patch.object(flows.engine.run_lease, "time", virtual_time),
         patch.object(flows.engine.fleet_run, "Lock", lambda: Turnstile(current_hub())),
         patch.object(
-            flows.engine.machine_pool, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
+            flows.engine.machine_work, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
         ),
     ):
         yield

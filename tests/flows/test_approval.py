@@ -22,7 +22,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Cancelling, Running
 
 import flows.approval.prefect_form
-from flows.approval.answer_source import ApprovalAnswer, PendingApproval
+from flows.approval.answers import ApprovalAnswer, PendingApproval
 from flows.approval.decisions import approve_run
 from flows.approval.gate import add_approval_gate
 from flows.approval.prefect_form import PrefectForm, approve_plan

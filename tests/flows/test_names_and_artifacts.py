@@ -10,9 +10,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.assess import assess_fleet
+from flows.flow_execution import build_flow_run_name
 from flows.patch import patch_fleet
 from flows.prefect_runtime import run_artifacts
-from flows.prefect_runtime.flow_run_names import build_flow_run_name
 from flows.request import AssessRequest, PatchRequest
 from flows.request.patch_request import UpdatesRequest
 from tests.flows.prefect_view import artifacts

@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, S
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.patch import patch_fleet
-from flows.prefect_runtime import api_health, runner
+from flows.prefect_runtime import delivery, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
 from tasks.domain.errors import CannotRun
 from tasks.domain.model import RunReport
@@ -69,8 +69,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
     monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 120.0)
     monkeypatch.setattr(runner, "RETURN_TIMEOUT_SECONDS", 120.0)
-    monkeypatch.setattr(api_health, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(api_health, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.1)
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):  # lines of the log are among what is refused
         yield made
     made.there.set()
@@ -192,7 +192,7 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     told = [
         each.getMessage()
         for each in caplog.records
-        if each.name == "flows.prefect_runtime.api_health" and each.levelname == "WARNING"
+        if each.name == "flows.prefect_runtime.delivery" and each.levelname == "WARNING"
     ]
     assert ["does not answer" in each for each in told if "answer" in each] == [True, False]  # and that it is back
     assert "answers again" in told[-1]
@@ -201,21 +201,21 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
 def test_an_answer_from_before_the_api_went_away_does_not_say_that_it_is_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monitor = api_health.ApiMonitor(uuid4())
+    monitor = delivery.ApiMonitor(uuid4())
 
     def answers(client: object, flow_run_id: object) -> bool:
-        monkeypatch.setattr(api_health, "_is_api_reachable", lambda *_: False)
+        monkeypatch.setattr(delivery, "_is_api_reachable", lambda *_: False)
         assert not monitor.wait_until_reachable(until=time.monotonic())  # another thread finds that it is away
         return True
 
-    monkeypatch.setattr(api_health, "_is_api_reachable", answers)
+    monkeypatch.setattr(delivery, "_is_api_reachable", answers)
     assert not monitor.wait_until_reachable(until=time.monotonic())
     assert monitor.is_unreachable
     assert [record.getMessage() for record in caplog.records if "answer" in record.getMessage()] == [
         "the Prefect server does not answer; the run continues without it"
     ]
 
-    monkeypatch.setattr(api_health, "_is_api_reachable", lambda *_: True)
+    monkeypatch.setattr(delivery, "_is_api_reachable", lambda *_: True)
     assert monitor.wait_until_reachable(until=time.monotonic())
     assert not monitor.is_unreachable
 

@@ -6,10 +6,10 @@ python -m tests.lab.short_leases WORDS…
 import sys
 
 from fleetpatch.cli.main import main
-from flows.engine import lease_renewer
+from flows.engine import run_lease
 
 LEASE_SECONDS = 15.0  # a process that lives renews it each second: on cores that others use, that is late at times
 
 if __name__ == "__main__":
-    lease_renewer.LEASE_SECONDS, lease_renewer.RENEW_SECONDS = LEASE_SECONDS, 1.0
+    run_lease.LEASE_SECONDS, run_lease.RENEW_SECONDS = LEASE_SECONDS, 1.0
     sys.exit(main())

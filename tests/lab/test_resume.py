@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS
+from flows.engine.run_lease import STOPPING_LEASE_SECONDS
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.states import OperationState
 from tests.lab.engine import Fleet

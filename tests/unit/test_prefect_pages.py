@@ -17,8 +17,8 @@ from prefect.states import Completed, Running
 from fleetpatch.acts import flow_runs
 from flows.prefect_api import declared_freezes
 from flows.prefect_api.tags import build_fleet_tag
-from flows.prefect_runtime import flow_run_states, step_delivery
-from flows.prefect_runtime.step_delivery import MANY_STEPS, StepDelivery
+from flows.prefect_runtime import delivery, flow_run_states
+from flows.prefect_runtime.delivery import MANY_STEPS, StepDelivery
 from tasks.domain.errors import CannotRun
 from tests.support.fake_clock import FakeClock
 
@@ -95,7 +95,7 @@ def test_steps_that_only_the_server_lost_are_counted(
     monkeypatch: pytest.MonkeyPatch, there: int, shown: int, unshown: int, told: str
 ) -> None:
     server = PagedServer(make_task_runs(there, 0))
-    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+    monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
     said = deliver(server, shown, unshown).describe_missing(time.monotonic(), is_doubtful=False)
 
@@ -105,7 +105,7 @@ def test_steps_that_only_the_server_lost_are_counted(
 
 def test_steps_that_have_no_end_in_prefect_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = PagedServer(make_task_runs(ended=700, running=500))
-    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+    monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
     assert deliver(server, 1_200, 0).describe_missing(time.monotonic(), is_doubtful=False).startswith("500 steps (")
 
@@ -113,7 +113,7 @@ def test_steps_that_have_no_end_in_prefect_count_as_missing(monkeypatch: pytest.
 def test_an_unanswered_question_makes_the_number_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     server = PagedServer(make_task_runs(ended=600, running=0))
     server.is_silent_after = 1
-    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+    monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
     said = deliver(server, 600, 2).describe_missing(time.monotonic(), is_doubtful=True)
 
@@ -122,7 +122,7 @@ def test_an_unanswered_question_makes_the_number_an_upper_limit(monkeypatch: pyt
 
 def test_a_small_run_without_trouble_does_not_wait_for_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     server = PagedServer([])
-    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+    monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
     assert deliver(server, MANY_STEPS - 1, 0).describe_missing(time.monotonic() + 60, is_doubtful=False) == ""
     assert server.questions == 0
@@ -182,4 +182,4 @@ def test_no_list_of_prefect_is_read_without_its_further_pages() -> None:
         if "offset" not in options
     ]
 
-    assert single_pages == ["flows/prefect_runtime/step_delivery.py: read_task_runs"]
+    assert single_pages == ["flows/prefect_runtime/delivery.py: read_task_runs"]

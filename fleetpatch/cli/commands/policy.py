@@ -32,7 +32,7 @@ def explain(
     from fleetpatch.cli.runtime.output import print_json
     from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file, merge_trees
     from fleetpatch.cli.views.policy import build_policy_json, print_policy
-    from flows.engine.machine_selection import select_machines
+    from flows.engine.run_info import select_machines
     from flows.policy.enforcement import build_starter, decide_request
     from flows.policy.policy_file import load_policy
     from flows.ports.caller import read_login_name

@@ -8,6 +8,7 @@ from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, rend
 from fleetpatch.cli.runtime.table import TextTable, build_number_column, build_table, build_unwrapped_column
 from fleetpatch.cli.views.plan import print_machine_plan, render_reboot_expectation
 from fleetpatch.cli.views.recovery import build_lease_holder_json
+from flows.approval.answers import describe_approval, format_moment
 from flows.approval.decisions import WaitingRun
 from flows.approval.plan_rendering import (
     MAX_NAMES,
@@ -16,7 +17,6 @@ from flows.approval.plan_rendering import (
     find_service_restarts,
     group_identical_plans,
 )
-from flows.approval.wording import describe_approval, format_moment
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseStatus

@@ -6,7 +6,7 @@ from datetime import datetime
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import get_stderr_console, to_safe_text
-from flows.engine.window_shortage import describe_request_shortage
+from flows.engine.run_info import describe_request_shortage
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine

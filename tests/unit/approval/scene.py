@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from flows.approval.answer_source import ApprovalPresenter
+from flows.approval.answers import ApprovalPresenter
 from flows.approval.decisions import approve_run, reject_run
 from flows.approval.gate import add_approval_gate
 from flows.engine.fleet_run import FleetRun

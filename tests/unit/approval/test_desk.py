@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flows.approval.answer_source import AnswerSource, ApprovalAnswer, PendingApproval
+from flows.approval.answers import AnswerSource, ApprovalAnswer, PendingApproval
 from tasks.domain.states import UpdateState
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.steps.context.run_context import StopToken

@@ -4,9 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from flows.engine import lease_renewer
-from flows.engine.lease_renewer import LEASE_SECONDS, LeaseRenewer
-from flows.engine.retrying_records import RetryingRecords
+from flows.engine import run_lease
+from flows.engine.run_lease import LEASE_SECONDS, LeaseRenewer, RetryingRecords
 from tasks.domain.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseHolder
@@ -34,8 +33,8 @@ class Monotonic:
 
 def test_a_process_that_is_stopped_before_it_reads_the_answer_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, leases, control = Monotonic(), FakeLeases(), StopToken()
-    monkeypatch.setattr(lease_renewer, "time", clock)
-    monkeypatch.setattr(lease_renewer, "RENEW_SECONDS", 1e6)
+    monkeypatch.setattr(run_lease, "time", clock)
+    monkeypatch.setattr(run_lease, "RENEW_SECONDS", 1e6)
     ours = LeaseRenewer(leases, RUN, control, US)
     with ours:
         renew = leases.renew

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.engine import lease_renewer
-from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS, LeaseRenewer
+from flows.engine import run_lease
+from flows.engine.run_lease import STOPPING_LEASE_SECONDS, LeaseRenewer
 from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, Suspension
 from flows.ports.caller import Caller
 from flows.recovery import reconciliation
@@ -62,10 +62,10 @@ def test_a_request_to_stop_that_stands_is_heard_before_anything_is_begun() -> No
 
 
 def test_a_run_that_stops_holds_its_lease_for_a_short_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_renewer, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(run_lease, "RENEW_SECONDS", 0.01)
     leases, control = FakeLeases(), StopToken()
     with LeaseRenewer(leases, RUN, control, US):
-        assert leases.held[RUN].until - leases.clock.now() == timedelta(seconds=lease_renewer.LEASE_SECONDS)
+        assert leases.held[RUN].until - leases.clock.now() == timedelta(seconds=run_lease.LEASE_SECONDS)
         control.request_stop("asked")
         until(lambda: leases.held[RUN].until - leases.clock.now() == timedelta(seconds=STOPPING_LEASE_SECONDS))
     assert leases.held[RUN].given_back

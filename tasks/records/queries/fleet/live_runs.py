@@ -17,7 +17,7 @@ SILENCE = timedelta(seconds=45)
 """A run that only reads has no lease. Its process writes at least every ten seconds that it lives."""
 SILENT_AFTER = timedelta(seconds=30)
 """A process that lives renews its lease every five seconds, and writes its progress at least every ten."""
-_LEASE_LENGTH = timedelta(seconds=60)  # as in flows/engine/lease_renewer.py, whose layer is above this one
+_LEASE_LENGTH = timedelta(seconds=60)  # as in flows/engine/run_lease.py, whose layer is above this one
 
 
 @dataclass(frozen=True, slots=True)

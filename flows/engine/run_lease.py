@@ -1,21 +1,123 @@
-"""Records that wait while the database is unavailable, and that refuse to write once the run lease is lost."""
+"""Renew the run lease while the run executes, and pass stop requests to it."""
 
 import functools
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from flows.ports.audit import AuditAppender
-from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.protocols.leases import LeaseHolder
+from tasks.domain.protocols.leases import LeaseHolder, Leases
 from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
 from tasks.domain.retry import retry
 from tasks.records.audit.entry import AuditEntry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
-from tasks.steps.context.run_context import ProgressListener
+from tasks.steps.context.run_context import ProgressListener, StopToken
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60.0  # how long a lease is valid after its last renewal
+RENEW_SECONDS = 5.0  # short, so that the run sees a stop request soon
+STOPPING_LEASE_SECONDS = 15.0
+"""How long a lease is valid while its run stops. The run begins nothing more, so another process may finalize it
+sooner.
+"""
+
+
+def build_holder(user: str) -> LeaseHolder:
+    """Return this process as the holder of a lease, for one attempt."""
+    return LeaseHolder(secrets.token_hex(8), socket.gethostname(), os.getpid(), user)
+
+
+class LeaseRenewer:
+    """Holds a run lease inside a ``with`` block, and renews it in a separate thread.
+
+    If another process has taken the lease, the run begins nothing more. If the lease can't be renewed because the
+    records are unavailable, the run does not stop: no other process can reach the records and take the lease. The run
+    waits before its next change anyway.
+
+    Args:
+        leases: the store of leases.
+        run_id: the id of the run.
+        stop_token: the run's stop token.
+        holder: the holder of the lease.
+    """
+
+    def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
+        self._leases = leases
+        self._run_id = run_id
+        self._stop_token = stop_token
+        self._holder = holder
+        self._stop_event = threading.Event()
+        self._lost = threading.Event()
+        self._renewed_at = time.monotonic()
+        self._lease_seconds = LEASE_SECONDS
+        self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Take the lease, and read an earlier stop request.
+
+        Raises:
+            LeaseHeld: another process executes this run.
+            RecordsError: the records can't be reached.
+        """
+        asked = time.monotonic()
+        self._leases.acquire(self._run_id, self._holder, LEASE_SECONDS)
+        self._renewed_at = asked
+        self._stop_token.still_holds_lease = self.still_holds_lease
+        self._renew()
+        self._thread.start()
+        return self
+
+    def still_holds_lease(self) -> bool:
+        """Return whether this process holds the lease. Renew it first if its last renewal is too old.
+
+        A process that was paused past the end of its lease does not know yet whether another process has taken it.
+        """
+        if not self._lost.is_set() and time.monotonic() - self._renewed_at > self._lease_seconds:
+            self._renew()
+        return not self._lost.is_set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the lease. If that fails, the lease expires."""
+        self._stop_event.set()
+        self._thread.join()
+        try:
+            self._leases.release(self._run_id, self._holder)
+        except RecordsError as failed:
+            logger.warning("the lease of run %s could not be given back: %s", self._run_id, failed)
+
+    def _renew_until_stopped(self) -> None:
+        while not self._lost.is_set() and not self._stop_event.wait(RENEW_SECONDS):
+            self._renew()
+
+    def _renew(self) -> None:
+        lasts = STOPPING_LEASE_SECONDS if self._stop_token.is_stopping else LEASE_SECONDS
+        asked = time.monotonic()  # before the call, because the process may be paused before it reads the answer
+        try:
+            renewal = self._leases.renew(self._run_id, self._holder, lasts)
+        except RecordsError as error:
+            logger.warning("the lease of run %s could not be renewed: %s", self._run_id, error)
+            return
+        self._renewed_at, self._lease_seconds = asked, lasts
+        if renewal.stop is not None:
+            self._stop_token.request_stop(f"{renewal.stop.reason} ({renewal.stop.who})")
+        if not renewal.is_kept:
+            self._lost.set()
+            self._stop_token.mark_lease_lost()
+
 
 T = TypeVar("T")
 

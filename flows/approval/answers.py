@@ -1,15 +1,19 @@
 """Sentences about approvals: who decided what, and when, and why a person may not decide. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from flows.request.patch_request import PatchRequest
+from tasks.domain.model import RunReport
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.formatting import load_zone_or_utc
 from tasks.rules.calendar.local_time import format_time_with_zone
 from tasks.rules.policy.decision import is_approver
 from tasks.rules.policy.login_names import fold_widely
 from tasks.rules.runs.approval import is_starter_known
+from tasks.steps.context.run_context import StopToken
 
 
 def format_person(who: str, login: str = "") -> str:
@@ -87,3 +91,55 @@ def find_approval_deadlock(request: PatchRequest, started_by: str) -> str:
         f"it is not known who started it{by}, and the starter may not approve it, so no approval is possible. "
         "Start it with fleetpatch patch, let its schedule start it, or ask for it without not_by_starter"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAnswer:
+    """A person's answer to an approval."""
+
+    is_approval: bool
+    who: str
+    remark: str = ""
+
+
+class AnswerSource(Protocol):
+    """A source of answers other than the records. Its methods don't block and don't raise."""
+
+    def read_answer(self) -> ApprovalAnswer | None:
+        """Return an answer, once; None while there is none."""
+        ...
+
+    def reject_answer(self, why: str) -> None:
+        """Refuse the answer: show the reason, and ask again."""
+        ...
+
+
+class NoAnswerSource:
+    """The source if only the records can hold an answer."""
+
+    def read_answer(self) -> ApprovalAnswer | None:
+        """Return None: there is never an answer."""
+        return None
+
+    def reject_answer(self, why: str) -> None:
+        """Do nothing: there is no answer to refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """The approval that a person is asked for.
+
+    Attributes:
+        expires_at: when it expires, by the run's clock.
+    """
+
+    planned: RunReport
+    digest: str
+    expires_at: datetime
+
+
+ApprovalPresenter = Callable[[PendingApproval, StopToken, Callable[[AnswerSource], Approval | None]], Approval | None]
+"""Shows an approval to people, and calls the last argument once to wait for the decision."""
+
+
+MAX_NAME_LENGTH, MAX_REMARK_LENGTH = 200, 2000
