@@ -9,7 +9,7 @@ from flows.execution import execute
 from flows.flow_execution import name_flow_run
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
-from flows.prefect_runtime.flow_run_starter import name_starter
+from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.request.assess_request import AssessRequest

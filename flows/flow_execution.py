@@ -15,10 +15,10 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from flows.admission import AdmittedRun, admit_run, retry_while_records_unavailable
+from flows.engine.interruption import find_suspension, record_suspend_request
 from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.run_info import build_window, describe_machines
 from flows.engine.run_lease import LEASE_SECONDS
-from flows.engine.suspension import find_suspension, record_suspend_request
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client

@@ -3,7 +3,7 @@
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.engine.suspension import find_suspension
+from flows.engine.interruption import find_suspension
 from flows.flow_execution import (
     build_resume_name,
     cast_to_report,
@@ -13,7 +13,7 @@ from flows.flow_execution import (
 )
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.connected_flow import flow
-from flows.prefect_runtime.flow_run_starter import name_starter
+from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.recovery.reconciliation import recover_if_abandoned

@@ -24,7 +24,7 @@ from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import get_context
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
-from flows.prefect_runtime.flow_run_starter import REQUEST_KEY_PREFIX
+from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from flows.recovery.unfinished_runs import CancelRequest, cancel_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import StrictModel

@@ -1,4 +1,4 @@
-"""Sentences about approvals: who decided what, and when, and why a person may not decide. Pure."""
+"""Answers to approvals: what is asked, where answers come from, who may give them, and the sentences about them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
-from flows.prefect_runtime.flow_run_starter import build_automatic_key
+from flows.prefect_runtime.flow_run_origin import build_automatic_key
 from flows.recovery.flow_runs import find_fleet_deployment
 from flows.request.base import StrictModel
 from tasks.domain.errors import PatchError, RequestError

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 
-from flows.engine.cancellation import add_cancellation
 from flows.engine.failure_counter import build_failure_counter
+from flows.engine.interruption import add_cancellation, find_suspension, record_resumption, record_suspension
 from flows.engine.machine_work import assess_machines, assess_machines_once, is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.set_plan import plan_waves
-from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner, announce_waves, connect_or_explain
 from flows.request.assess_request import AssessRequest

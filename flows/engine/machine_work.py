@@ -1,4 +1,4 @@
-"""The work on one machine in its wave: late assessment, steps, outcome. Waves and the queue of turns share it."""
+"""The work on the machines of a run: the assessment of all of them in parallel, and each one's work in its wave."""
 
 import contextvars
 from collections.abc import Callable, Iterator, Sequence

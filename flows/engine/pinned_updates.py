@@ -1,4 +1,7 @@
-"""Pinned updates: a run installs only what an earlier run has tested, or what a rollout contains. Find them."""
+"""Pinned updates: a run installs only what an earlier run has tested, or what a rollout contains.
+
+A run of a rollout may have waited for a worker while people acted, so it is also asked whether it may still begin.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime

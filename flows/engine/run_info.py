@@ -1,4 +1,4 @@
-"""The id, kind and window of a run, and the record of a run that did not begin."""
+"""The id, kind, window and machines of a run, before anything begins; and the record of a run that did not begin."""
 
 import secrets
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Renew the run lease while the run executes, and pass stop requests to it."""
+"""The lease of a run, and records that wait for an unavailable database and refuse to write once the lease is lost."""
 
 import functools
 import logging

@@ -1,4 +1,8 @@
-"""The waves of a run in sequence: which machines begin, which are tried again, and which are skipped."""
+"""The waves of a run in sequence: which machines begin, which wait for their turn, and which are skipped.
+
+In a wave with members of machine sets, a worker takes the next machine that may begin. A member that must wait for its
+turn occupies no worker, so machines of other sets, and of none, go on.
+"""
 
 import contextvars
 import threading

@@ -1,4 +1,4 @@
-"""Monitor whether Prefect's API answers during a run. Machines never wait for Prefect's server."""
+"""Whether Prefect's API answers during a run, and which steps it does not have. Machines never wait for its server."""
 
 import contextvars
 import logging

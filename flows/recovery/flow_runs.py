@@ -31,7 +31,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
-from flows.prefect_runtime.flow_run_starter import build_resume_key
+from flows.prefect_runtime.flow_run_origin import build_resume_key
 from flows.prefect_runtime.flow_run_states import end_flow_run
 from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run, record_stop_request
 from tasks.domain.model import RunInfo

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from flows.engine.interruption import Suspension, find_suspension
 from flows.engine.resume_state import require_resumable
 from flows.engine.run_lease import LEASE_SECONDS
-from flows.engine.suspension import Suspension, find_suspension
 from flows.ports.caller import Caller, find_starter_name
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo

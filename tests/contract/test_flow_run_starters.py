@@ -12,7 +12,7 @@ from prefect.runtime import deployment
 
 from flows.ports.audit import find_actor
 from flows.ports.caller import Caller
-from flows.prefect_runtime.flow_run_starter import build_automatic_key, build_resume_key, name_starter
+from flows.prefect_runtime.flow_run_origin import build_automatic_key, build_resume_key, name_starter
 from flows.request import AssessRequest, PatchRequest
 from flows.request.patch_request import UpdatesRequest
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns

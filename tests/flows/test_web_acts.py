@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import flow_runs, run_acts
-from flows.prefect_runtime.flow_run_starter import REQUEST_KEY_PREFIX
+from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import SqlApprovals

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from flows.engine.cancellation import describe_undone
+from flows.engine.interruption import describe_undone
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.rules.runs.hooks import determine_state_with_hooks

@@ -16,7 +16,7 @@ from fleetpatch.cli.runtime.output import (
 from fleetpatch.cli.runtime.run_session import RunResult
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.run_result import print_report_error
-from flows.engine.suspension import find_suspension
+from flows.engine.interruption import find_suspension
 from flows.recovery.unfinished_runs import AbandonedRun, CancelRequest
 from inventory.errors import FleetpatchError
 from tasks.domain.protocols.leases import LeaseStatus

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.engine.suspension import record_suspension
+from flows.engine.interruption import record_suspension
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports

@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows.ports.audit import find_actor
 from flows.ports.caller import Caller
-from flows.prefect_runtime import flow_run_starter
+from flows.prefect_runtime import flow_run_origin
 from flows.recovery import finalizer
 from tasks.domain.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
@@ -27,8 +27,8 @@ def start(monkeypatch: pytest.MonkeyPatch, caller: Caller, **run: Any) -> Caller
     context = SimpleNamespace(
         flow_run=SimpleNamespace(**values), flow=SimpleNamespace(name="patch-fleet"), parameters={}
     )
-    monkeypatch.setattr(flow_run_starter, "FlowRunContext", SimpleNamespace(get=lambda: context))
-    return flow_run_starter.name_starter(caller)
+    monkeypatch.setattr(flow_run_origin, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    return flow_run_origin.name_starter(caller)
 
 
 def test_whoever_uses_prefect_is_not_the_user_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +84,10 @@ def test_parameters_that_changed_while_the_flow_run_began_are_refused(monkeypatc
         id=uuid4(), deployment_id=uuid4(), auto_scheduled=False, idempotency_key="fleetpatch/web/1", parameters={}
     )
     context = SimpleNamespace(flow_run=run, flow=patch, parameters={"scope": "*", "dry": False})
-    monkeypatch.setattr(flow_run_starter, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr(flow_run_origin, "FlowRunContext", SimpleNamespace(get=lambda: context))
     run.parameters = {"scope": "env=stage"}
     with pytest.raises(RequestError, match="changed while it began"):
-        flow_run_starter.name_starter(Caller())
+        flow_run_origin.name_starter(Caller())
     run.parameters = {"scope": "*"}
     with pytest.raises(RequestError, match="nobody asked"):
-        flow_run_starter.name_starter(Caller())
+        flow_run_origin.name_starter(Caller())

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.engine import run_lease
+from flows.engine.interruption import RESUME_ACT, SUSPEND_ACT, Suspension
 from flows.engine.run_lease import STOPPING_LEASE_SECONDS, LeaseRenewer
-from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, Suspension
 from flows.ports.caller import Caller
 from flows.recovery import reconciliation
 from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned

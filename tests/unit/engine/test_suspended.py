@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, find_suspension
+from flows.engine.interruption import RESUME_ACT, SUSPEND_ACT, find_suspension
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step, UpdateState

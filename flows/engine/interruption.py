@@ -1,0 +1,174 @@
+"""Runs that end early: suspended ones, which can be resumed in the same window, and cancelled ones. No Prefect.
+
+A suspended run stops like a cancelled one, but leaves open what has not begun. The journal has two entries for it: one
+before the run stops, and one after. A third entry says that the run was resumed. The end of a cancelled run says who
+wanted it, when, why, and what was left undone.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from flows.ports.caller import Caller
+from inventory.name_lists import join_first_names
+from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.leases import Leases, StopRequest
+from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.states import OperationState, Step, UpdateState
+from tasks.records.setup import open_records
+from tasks.reports.formatting import format_count
+
+if TYPE_CHECKING:
+    from flows.ports.ports import Ports
+
+
+logger = logging.getLogger(__name__)
+
+SUSPEND_ACT: Final = "suspend"
+RESUME_ACT: Final = "go on"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """The suspension of a run.
+
+    Attributes:
+        at: when it was requested, or when the run had stopped.
+        reason: why.
+        flow_run_id: Prefect's id of the flow run that was suspended; "" if there is none.
+        is_complete: whether the run has stopped; False: its process died before that.
+    """
+
+    at: datetime
+    reason: str
+    flow_run_id: str
+    is_complete: bool
+
+
+def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
+    """Return a run's suspension from its journal; None if there is none, or if the run was resumed after it. Pure.
+
+    The request is recorded by another thread than the stop, so a run that stops at once may record the stop first.
+    """
+    last = None
+    for entry in entries:
+        if entry.machine:
+            continue
+        if entry.act == RESUME_ACT:
+            last = None
+        elif entry.act == SUSPEND_ACT and (last is None or entry.mark is JournalMark.AFTER):
+            last = entry
+    if last is None:
+        return None
+    reason, flow_run_id = (str(last.detail.get(key) or "") for key in ("reason", "flow_run_id"))
+    return Suspension(last.at, reason, flow_run_id, last.mark is JournalMark.AFTER)
+
+
+def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason: str) -> None:
+    """Record that a run was asked to suspend, in case this process is killed.
+
+    Raises nothing. The run itself already has the request, and records it again when it has stopped.
+    """
+    try:
+        with open_records(caller.records_url) as records:
+            record_suspension(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
+    except FleetpatchError as error:
+        logger.info("the suspension of run %s is not in the records: %s", run_id, error.message)
+
+
+def record_suspension(
+    records: Records, run_id: str, mark: JournalMark, now: datetime, reason: str, flow_run_id: str
+) -> None:
+    """Record that a run is about to stop, or has stopped, because it was suspended.
+
+    Raises:
+        RecordsError: the entry can't be stored.
+    """
+    detail: dict[str, object] = {"reason": reason, "flow_run_id": flow_run_id}
+    records.append_entry(JournalEntry(run_id, "", Step.ASSESS, mark, SUSPEND_ACT, SUSPEND_ACT, now, detail))
+
+
+def record_resumption(records: Records, run_id: str, now: datetime, who: str) -> None:
+    """Record that a suspended run was resumed.
+
+    Raises:
+        RecordsError: the entry can't be stored.
+    """
+    records.append_entry(
+        JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, RESUME_ACT, RESUME_ACT, now, {"who": who})
+    )
+
+
+MAX_NAMES = 10
+PLAIN_REASON = "cancelled"
+"""The reason of `fleetpatch cancel` without another one."""
+
+
+def add_cancellation(
+    ports: "Ports", run: RunInfo, state: OperationState, message: str, outcomes: Sequence[Outcome]
+) -> tuple[OperationState, str]:
+    """Return the state and the message of a run at its end. If a person asked it to stop, they say so.
+
+    Args:
+        ports: the connections to the outside of the run.
+        run: the run.
+        state: its state from the outcomes and hooks.
+        message: its message from the same.
+        outcomes: all its outcomes.
+    """
+    asked = _find_stop_request(ports.leases, run.id) if run.may_change_machines else None
+    if asked is None or not ports.stop_token.is_stopping:
+        return state, message
+    state, cancelled = describe_cancellation(state, asked, outcomes)
+    return state, f"{message}; {cancelled}" if message else cancelled
+
+
+def _find_stop_request(leases: Leases, run_id: str) -> StopRequest | None:
+    try:
+        lease = leases.find_lease(run_id)
+    except RecordsError as error:
+        logger.warning("whether run %s was cancelled is not known: %s", run_id, error)
+        return None
+    return lease.stop if lease is not None else None
+
+
+def describe_cancellation(
+    state: OperationState, asked: StopRequest, outcomes: Sequence[Outcome]
+) -> tuple[OperationState, str]:
+    """Return the state and the message of a run that was cancelled. Pure.
+
+    A failed run stays Failed. A run in which nothing was left undone keeps its state: the request came too late.
+
+    Args:
+        state: the state from the outcomes.
+        asked: the request.
+        outcomes: all outcomes of the run.
+    """
+    undone = describe_undone(outcomes)
+    if undone and state in {OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}:
+        state = OperationState.CANCELLED
+    reason = f": {asked.reason}" if asked.reason != PLAIN_REASON else ""
+    by = f"cancelled by {asked.who} at {asked.at:%Y-%m-%d %H:%M:%S} UTC{reason}"
+    return state, f"{by}. Left undone: {undone or 'nothing'}"
+
+
+def describe_undone(outcomes: Sequence[Outcome]) -> str:
+    """Return what a stopped run did not begin: machines, and updates of others. "" if it left nothing undone. Pure."""
+    not_begun = [outcome.machine for outcome in outcomes if outcome.state is OperationState.NOT_STARTED]
+    cut_short = [
+        outcome.machine
+        for outcome in outcomes
+        if outcome.state is not OperationState.NOT_STARTED and outcome.count_updates(UpdateState.NOT_ATTEMPTED)
+    ]
+    left = [
+        f"{len(not_begun)} of {format_count(len(outcomes), 'machine')} not begun "
+        f"({join_first_names(not_begun, MAX_NAMES)})"
+        if not_begun
+        else "",
+        f"updates not attempted on {join_first_names(cut_short, MAX_NAMES)}" if cut_short else "",
+    ]
+    return "; ".join(text for text in left if text)
