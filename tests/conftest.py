@@ -59,7 +59,10 @@ LAST_WAIT = 0.85
 """The share of the run in which the last group that mostly waits begins."""
 SHARED: Mapping[str, tuple[int, Sequence[str]]] = {
     "prefect": (2, ("flows/test_*.py",)),
-    "powershell": (2, ("contract/windows/test_*.py", "contract/winrm/test_*.py", "contract/test_claims.py")),
+    "powershell": (
+        2,
+        ("contract/windows/test_*.py", "contract/winrm/test_*.py", "contract/test_machine_lock_script.py"),
+    ),
 }
 """What is dear to start, how many there are of it, and the files of which each uses one, test after test."""
 

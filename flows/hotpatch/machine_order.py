@@ -42,7 +42,7 @@ class MachineOrder:
             ManagerBusy: a run has the lock.
             ScriptFailed: the machine can't be locked.
         """
-        answer = self._claim({"until": self._until(), "by": self._by, "kind": "", "preempts": ""})
+        answer = self._order_lock({"until": self._until(), "by": self._by, "kind": "", "preempts": ""})
         if answer.get("kind") == "taken":
             holder = f"run {answer.get('run') or 'unknown'}"
             raise ManagerBusy(
@@ -50,7 +50,7 @@ class MachineOrder:
                 machine=self._context.name,
                 hint=f"Try again after it, or look at it: fleetpatch unlock {self._context.name}",
             )
-        if answer.get("kind") != "claimed":
+        if answer.get("kind") != "locked":
             reason = answer.get("why") or "the machine gave no answer"
             raise ScriptFailed(f"the machine can't be locked: {reason}", exit_code=0, machine=self._context.name)
         try:
@@ -99,9 +99,9 @@ class MachineOrder:
 
     def _with_token(self, script: Script) -> Script:
         token = {
-            "claim_run": self._run_id,
-            "claim_attempt": _ATTEMPT,
-            "claim_until": self._until(),
+            "lock_run": self._run_id,
+            "lock_attempt": _ATTEMPT,
+            "lock_until": self._until(),
         }
         return replace(script, params={**script.params, **token})
 
@@ -109,8 +109,8 @@ class MachineOrder:
         now = self._context.clock.now()
         return f"{(now + LOCK_DURATION).timestamp() + self._context.facts.clock_skew_seconds:.0f}"
 
-    def _claim(self, params: dict[str, str]) -> ScriptRecord:
-        script = Script("claim", {"run": self._run_id, "attempt": _ATTEMPT, **params})
+    def _order_lock(self, params: dict[str, str]) -> ScriptRecord:
+        script = Script("machine_lock", {"run": self._run_id, "attempt": _ATTEMPT, **params})
         deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(script, deadline=deadline).records
         return records[-1] if records else {}
@@ -118,7 +118,7 @@ class MachineOrder:
     def _release(self) -> None:
         """Release the lock. If that fails it expires, and nothing else depends on it."""
         try:
-            self._claim({"release": "yes"})
+            self._order_lock({"release": "yes"})
         except FleetpatchError as error:
             message = f"{self._context.name}: its lock could not be released, so it expires: {error.message}"
             self._context.listener.on_message(message)

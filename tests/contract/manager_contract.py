@@ -91,43 +91,43 @@ class TestAssess:
         assert state.held == ("lab-plain",)
 
 
-class TestRehearse:
+class TestSimulate:
     def test_it_tells_what_comes_along_and_changes_nothing(self, looked_at: Subject) -> None:
         updates = offered(looked_at)
-        rehearsal = looked_at.manager.simulate(looked_at.transport, [updates["lab-dep-a"]], deadline=looked_at.soon)
-        assert rehearsal.changes == dict.fromkeys(("lab-dep-a", "lab-dep-b"), looked_at.v("2.0"))
-        assert not rehearsal.refusal
-        assert rehearsal.download_bytes
-        assert rehearsal.download_count == 2
+        simulation = looked_at.manager.simulate(looked_at.transport, [updates["lab-dep-a"]], deadline=looked_at.soon)
+        assert simulation.changes == dict.fromkeys(("lab-dep-a", "lab-dep-b"), looked_at.v("2.0"))
+        assert not simulation.refusal
+        assert simulation.download_bytes
+        assert simulation.download_count == 2
         assert versions(looked_at, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "1.0", "lab-dep-b": "1.0"}
 
     def test_it_tells_removals(self, looked_at: Subject) -> None:
         updates = offered(looked_at)
-        rehearsal = looked_at.manager.simulate(
+        simulation = looked_at.manager.simulate(
             looked_at.transport, [updates[looked_at.remover]], deadline=looked_at.soon
         )
-        assert rehearsal.removals == (looked_at.removed,)
+        assert simulation.removals == (looked_at.removed,)
 
     def test_what_can_not_go_together_is_told_of_the_one_to_blame(self, looked_at: Subject) -> None:
         updates = offered(looked_at)
         names = ("lab-sec", "lab-removes", "lab-conffile", "lab-plain")
         wanted = [replace(updates[name], group="") for name in names]  # the lab's RPM packages have one source
-        rehearsal = looked_at.manager.simulate(looked_at.transport, wanted, deadline=looked_at.soon)
-        assert "lab-removes" in rehearsal.named
-        assert "lab-plain" in rehearsal.refusal
-        assert (rehearsal.changes, rehearsal.removals, rehearsal.refused) == ({}, (), {})
+        simulation = looked_at.manager.simulate(looked_at.transport, wanted, deadline=looked_at.soon)
+        assert "lab-removes" in simulation.named
+        assert "lab-plain" in simulation.refusal
+        assert (simulation.changes, simulation.removals, simulation.refused) == ({}, (), {})
 
     def test_it_names_what_would_not_leave_a_package_as_it_is(self, looked_at: Subject) -> None:
         updates = offered(looked_at)
         for culprit, kept in ((looked_at.remover, looked_at.removed), ("lab-dep-a", "lab-dep-b")):
             wanted = [updates[culprit], updates["lab-sec"]]
-            rehearsal = looked_at.manager.simulate(looked_at.transport, wanted, keep=[kept], deadline=looked_at.soon)
-            assert kept in rehearsal.refusal
-            assert rehearsal.named == {culprit}
+            simulation = looked_at.manager.simulate(looked_at.transport, wanted, keep=[kept], deadline=looked_at.soon)
+            assert kept in simulation.refusal
+            assert simulation.named == {culprit}
 
     def test_nothing_changes_nothing(self, looked_at: Subject) -> None:
-        rehearsal = looked_at.manager.simulate(looked_at.transport, [], deadline=looked_at.soon)
-        assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refusal) == ({}, (), "")
+        simulation = looked_at.manager.simulate(looked_at.transport, [], deadline=looked_at.soon)
+        assert (dict(simulation.changes), simulation.removals, simulation.refusal) == ({}, (), "")
 
 
 class TestInstall:
@@ -292,8 +292,8 @@ class TestStage:
         )
         assert [record["exit_code"] for record in of_kind(view, "transaction_ended")] == [0]
         assert versions(subject, "lab-plain", "lab-sec") == {"lab-plain": "1.0", "lab-sec": "1.0"}
-        rehearsal = subject.manager.simulate(subject.transport, wanted, deadline=subject.soon)
-        assert (rehearsal.download_bytes, rehearsal.download_count) == (0, 0)
+        simulation = subject.manager.simulate(subject.transport, wanted, deadline=subject.soon)
+        assert (simulation.download_bytes, simulation.download_count) == (0, 0)
 
 
 class TestRepair:

@@ -55,7 +55,7 @@ printf '%s\\n' "$@" >"${0%/*}/timer"
 
 
 class Machine:
-    """A folder that holds systemctl with its units, the claim and what the script remembers."""
+    """A folder that holds systemctl with its units, the lock and what the script remembers."""
 
     def __init__(self, place: Path, shell: str) -> None:
         self.place, self.shell, self.script = place, shell, UPDATERS_SCRIPT
@@ -66,10 +66,10 @@ class Machine:
         (place / "systemd-run").write_text(SYSTEMD_RUN)
         (place / "systemd-run").chmod(0o755)
         (place / "jobs").mkdir(mode=0o700)
-        self.claim("run")
+        self.take_lock("run")
 
-    def claim(self, run: str, attempt: int = 1, until: int = 9999999999) -> None:
-        (self.place / "claim").write_text(f"{run}\n{until}\nsomebody\n{attempt}\n")
+    def take_lock(self, run: str, attempt: int = 1, until: int = 9999999999) -> None:
+        (self.place / "machine-lock").write_text(f"{run}\n{until}\nsomebody\n{attempt}\n")
 
     def unit(self, name: str, active: str = "active", enabled: str = "enabled") -> Path:
         it = self.units / name
@@ -85,8 +85,8 @@ class Machine:
         return (self.units / name / "run").exists()
 
     def told(self, work: str, run: str = "run", attempt: int = 1, until: int = 0) -> list[ScriptRecord]:
-        order = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
-        params = {**self.script.params, **order, "claim_until": str(until)}
+        order = {"work": work, "lock_run": run, "lock_attempt": str(attempt), "root": str(self.place / "jobs")}
+        params = {**self.script.params, **order, "lock_until": str(until)}
         nonce = generate_nonce()
         script = replace(self.script, params=params)
         text = build_script_stdin(compose_script(script), {**params, **load_script_parameters(script)}, nonce)
@@ -104,7 +104,7 @@ class Machine:
         """Whether the machine has a timer of its own that brings them back."""
         return (self.place / "timer").exists()
 
-    def claim_ends(self) -> None:
+    def lock_ends(self) -> None:
         """Let that timer's time come."""
         words = (self.place / "timer").read_text().splitlines()
         shell = [self.shell, *(["sh"] if self.shell == "busybox" else [])]

@@ -61,9 +61,9 @@ class Here:
         tool = f'pro() {{ echo "$*" >>{self.place}/told; echo "from pro"; return ${{FAILS:-0}}; }}'
         return f"{tool}\n{text}" if name == "enrol_live_patches" else text
 
-    def claim(self, run: str) -> None:
+    def take_lock(self, run: str) -> None:
         params = {"run": run, "attempt": "1", "by": "anne", "until": LATER}
-        self.shell.run_script(Script("claim", params), deadline=Deadline.after(CLOCK, 60))
+        self.shell.run_script(Script("machine_lock", params), deadline=Deadline.after(CLOCK, 60))
 
     def holder(self) -> str:
         (record,) = self.shell.run_script(Script("lock"), deadline=Deadline.after(CLOCK, 60)).records
@@ -89,7 +89,7 @@ def test_a_job_changes_the_machine_under_its_lock_and_gives_it_back(tmp_path: Pa
 
 def test_a_machine_that_a_run_holds_is_left(tmp_path: Path) -> None:
     here = Here(tmp_path, "apt")
-    here.claim("20260310-010000-aaaaaa")
+    here.take_lock("20260310-010000-aaaaaa")
     with (
         pytest.raises(ManagerBusy, match="20260310-010000-aaaaaa \\(anne\\)"),
         MachineOrder(here.context, "bob").hold_lock(),
@@ -100,7 +100,7 @@ def test_a_machine_that_a_run_holds_is_left(tmp_path: Path) -> None:
 
 def test_without_its_lock_no_job_begins(tmp_path: Path) -> None:
     here = Here(tmp_path, "apt")
-    here.claim("20260310-010000-aaaaaa")
+    here.take_lock("20260310-010000-aaaaaa")
     with pytest.raises(LockLost):
         here.enrol(MachineOrder(here.context, "bob"))
     assert not (tmp_path / "told").exists()
@@ -112,7 +112,7 @@ def test_a_job_that_the_machine_refuses_leaves_no_lock(tmp_path: Path) -> None:
     with order.hold_lock():
         mine = here.holder()
         here.shell.run_script(
-            Script("claim", {"run": mine, "attempt": "2", "by": "later", "until": LATER}),
+            Script("machine_lock", {"run": mine, "attempt": "2", "by": "later", "until": LATER}),
             deadline=Deadline.after(CLOCK, 60),
         )
         with pytest.raises(LockLost):

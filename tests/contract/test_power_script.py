@@ -51,8 +51,8 @@ class Machine:
     place: Path
     shell: list[str]
 
-    def claimed(self, run: str, until: str = LATER) -> None:
-        (self.place / "fleetpatch/claim").write_text(f"{run}\n{until}\nanne\n1\n\n")
+    def locked(self, run: str, until: str = LATER) -> None:
+        (self.place / "fleetpatch/machine-lock").write_text(f"{run}\n{until}\nanne\n1\n\n")
 
     def session(self, number: str, **values: str) -> None:
         (self.place / "sessions" / number).write_text("".join(f"{key}={value}\n" for key, value in values.items()))
@@ -142,21 +142,21 @@ def test_a_check_orders_nothing(machine: Machine) -> None:
 
 
 def test_another_run_that_has_the_machine_keeps_it_on(machine: Machine) -> None:
-    machine.claimed("other")
-    assert machine.refused("claim") == "run other (anne) has it"
-    assert machine.refused("claim", "check") == "run other (anne) has it"
+    machine.locked("other")
+    assert machine.refused("machine_lock") == "run other (anne) has it"
+    assert machine.refused("machine_lock", "check") == "run other (anne) has it"
 
 
 @pytest.mark.parametrize(("run", "until"), [("other", PAST), ("other", RELEASED), ("run", LATER)])
-def test_a_claim_that_is_over_or_its_own_does_not(machine: Machine, run: str, until: str) -> None:
-    machine.claimed(run, until)
+def test_a_lock_that_is_over_or_its_own_does_not(machine: Machine, run: str, until: str) -> None:
+    machine.locked(run, until)
     assert machine.run("off")[-1]["kind"] == "ordered"
     assert machine.was_powered_off()
 
 
 def test_a_run_that_comes_in_between_keeps_it_on(machine: Machine) -> None:
     (machine.place / "tools/sleep").write_text(
-        f"#!/bin/sh\nprintf 'other\\n{LATER}\\nanne\\n1\\n\\n' >{machine.place}/fleetpatch/claim\n"
+        f"#!/bin/sh\nprintf 'other\\n{LATER}\\nanne\\n1\\n\\n' >{machine.place}/fleetpatch/machine-lock\n"
         f": >{machine.place}/slept\n"
     )
     (machine.place / "tools/sleep").chmod(0o755)

@@ -50,7 +50,7 @@ def test_parameters_and_records_keep_every_character_and_type():
             list = @(Get-FpListParam list); one = @(Get-FpListParam one); nothing = @(Get-FpListParam nothing)
             joined = (Get-FpParam list)
             has = @((Test-FpParam odd), (Test-FpParam empty), (Test-FpParam none), (Test-FpParam list))
-            inner = (Get-FpParam claim -From (ConvertFrom-FpParamText (Get-FpParam token)))
+            inner = (Get-FpParam lock -From (ConvertFrom-FpParamText (Get-FpParam token)))
         })
         Write-FpRecord 'types' ([ordered]@{
             int = 1; long = 5000000000; negative = -3; uint64 = [uint64]::MaxValue; double = 1.5; whole = [double]5
@@ -64,7 +64,7 @@ def test_parameters_and_records_keep_every_character_and_type():
         })
         Write-FpRecord 'bare'
         """
-    token = json.dumps({"claim": "=run-1"})
+    token = json.dumps({"lock": "=run-1"})
     result = run(
         text,
         {

@@ -10,7 +10,7 @@ from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.steps.jobs.job_result import build_job_result
 from tasks.steps.jobs.watch import EndedJob
-from tests.contract.test_claims import CLOCK, EXTRA, LATER, Machine, soon
+from tests.contract.test_machine_lock_script import CLOCK, EXTRA, LATER, Machine, soon
 from tests.contract.transport_subjects import scripts
 
 DOWNLOAD = f"""{scripts("transactions")}
@@ -34,12 +34,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 def downloads(machine: Machine) -> None:
     """Let a run that only downloads begin to."""
-    assert machine.claim("tomorrow", kind="stage")["kind"] == "claimed"
+    assert machine.take_lock("tomorrow", kind="stage")["kind"] == "locked"
     machine.start(run="tomorrow", what="download", until=LATER, more=PARAMS)
 
 
 def patches(machine: Machine, run: str = "tonight") -> ScriptRecord:
-    return machine.claim(run, preempts="stage")
+    return machine.take_lock(run, preempts="stage")
 
 
 def ended(machine: Machine) -> tuple[ScriptRecord, ...]:
@@ -60,7 +60,7 @@ def test_a_download_is_ended_for_a_run_that_installs_and_keeps_the_machine_until
     assert (left["why"], left["detail"]) == ("preempted", "tonight (somebody)")
     result = build_job_result("one", EndedJob(JobPhase.FINISHED, 0, events, ""), [Transaction(0, (), 0, 0)], 0)
     assert result.refusals == ("its download was ended, because run tonight (somebody) took the machine over",)
-    assert patches(machine)["kind"] == "claimed"
+    assert patches(machine)["kind"] == "locked"
     assert machine.start("two", "tonight", what="quick") is False
 
 
@@ -68,7 +68,9 @@ def test_the_run_whose_download_was_ended_neither_repeats_it_nor_takes_the_machi
     downloads(machine)
     patches(machine)
     ended(machine)
-    assert machine.claim("tomorrow", attempt=2, kind="stage")["kind"] == "claimed"  # it is resumed before we ask again
+    assert (
+        machine.take_lock("tomorrow", attempt=2, kind="stage")["kind"] == "locked"
+    )  # it is resumed before we ask again
     assert machine.start(run="tomorrow", attempt=2, what="download", more=PARAMS) is True
     assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.FINISHED
 
@@ -76,13 +78,13 @@ def test_the_run_whose_download_was_ended_neither_repeats_it_nor_takes_the_machi
 
     assert machine.start(run="tomorrow", attempt=2, what="download", more=PARAMS) is True
     assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.FINISHED
-    assert machine.claim("tomorrow", attempt=3, kind="stage")["kind"] == "taken"
-    assert machine.claim("tomorrow", attempt=3, release="yes")["kind"] == "taken"
+    assert machine.take_lock("tomorrow", attempt=3, kind="stage")["kind"] == "taken"
+    assert machine.take_lock("tomorrow", attempt=3, release="yes")["kind"] == "taken"
     assert machine.start("two", "tonight", what="quick") is False
 
 
 def test_a_run_that_has_not_begun_its_download_begins_none_afterwards(machine: Machine) -> None:
-    machine.claim("tomorrow", kind="stage")
+    machine.take_lock("tomorrow", kind="stage")
 
     assert patches(machine)["preempted"] == "tomorrow"
 
@@ -93,15 +95,15 @@ def test_a_run_that_has_not_begun_its_download_begins_none_afterwards(machine: M
 
 
 def test_a_dead_run_whose_download_has_ended_gives_its_machine_up_at_once(machine: Machine) -> None:
-    machine.claim("tomorrow", kind="stage", until="5000000000")
-    machine.start(run="tomorrow", what="quick", until=LATER)  # the order extends the claim, and keeps its kind
+    machine.take_lock("tomorrow", kind="stage", until="5000000000")
+    machine.start(run="tomorrow", what="quick", until=LATER)  # the order extends the lock, and keeps its kind
     ended(machine)
     assert patches(machine)["preempted"] == "tomorrow"
 
 
 @pytest.mark.parametrize("kind", ["", "patch"])
 def test_runs_that_install_still_refuse_each_other_and_each_others_downloads_go_on(machine: Machine, kind: str) -> None:
-    machine.claim("first", kind=kind)
+    machine.take_lock("first", kind=kind)
     assert patches(machine)["kind"] == "taken"
     machine.start(run="first", what="download", more=PARAMS)
 
@@ -117,7 +119,7 @@ def test_a_stop_by_a_person_keeps_the_reason_of_an_earlier_one(
     goes_on = tmp_path / "goes-on"
     goes_on.touch()
     monkeypatch.setitem(EXTRA, "deaf", f"while [ -e '{goes_on}' ]; do sleep 0.05; done")
-    machine.claim("tomorrow", kind="stage")
+    machine.take_lock("tomorrow", kind="stage")
     machine.start(run="tomorrow", what="deaf")
     try:
         assert patches(machine)["ending"] is True
@@ -129,20 +131,20 @@ def test_a_stop_by_a_person_keeps_the_reason_of_an_earlier_one(
 
 def test_a_download_is_not_ended_for_another_download(machine: Machine) -> None:
     downloads(machine)
-    answer = machine.claim("other", kind="stage", preempts="")
+    answer = machine.take_lock("other", kind="stage", preempts="")
     assert (answer["kind"], answer["ending"]) == ("taken", False)
     assert not (machine.place / "jobs/one/stop").exists()
 
 
-def test_a_claim_of_an_earlier_version_does_not_say_what_its_run_does_and_is_kept(machine: Machine) -> None:
-    (machine.place / "claim").write_text(f"run\n{LATER}\nsomebody\n1\n")
+def test_a_lock_of_an_earlier_version_does_not_say_what_its_run_does_and_is_kept(machine: Machine) -> None:
+    (machine.place / "machine-lock").write_text(f"run\n{LATER}\nsomebody\n1\n")
     assert patches(machine)["kind"] == "taken"
 
 
-def test_only_the_job_of_the_run_that_has_the_claim_is_asked_to_stop(machine: Machine) -> None:
-    machine.claim("first")
+def test_only_the_job_of_the_run_that_has_the_lock_is_asked_to_stop(machine: Machine) -> None:
+    machine.take_lock("first")
     machine.start(run="first", what="download", more=PARAMS)
-    (machine.place / "claim").write_text(f"tomorrow\n{LATER}\nsomebody\n1\nstage\n")
+    (machine.place / "machine-lock").write_text(f"tomorrow\n{LATER}\nsomebody\n1\nstage\n")
 
     answer = patches(machine)
 

@@ -79,7 +79,7 @@ def may_lock(path: str) -> bool:
 
 
 def order(machine: Machine, **params: str) -> ScriptRecord:
-    machine.claimed()
+    machine.locked()
     return machine.order({**ME, "latest": LATER, **params})
 
 

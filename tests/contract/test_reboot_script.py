@@ -18,7 +18,7 @@ from tasks.machines.transport.script_library import compose_script, load_script
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 LATER, PAST, NEVER = "9999999999", "1000000000", "0"
-ME = {"claim_run": "run", "claim_attempt": "2"}
+ME = {"lock_run": "run", "lock_attempt": "2"}
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 TAKING_DOWN = ("shutdown", "reboot", "poweroff", "halt", "init", "telinit")
 TOOLS = {
@@ -41,9 +41,9 @@ class Machine:
     shell: list[str]
 
     @property
-    def claim(self) -> Path:
-        """The file of the claim."""
-        return self.place / "fleetpatch/claim"
+    def lock(self) -> Path:
+        """The file of the lock."""
+        return self.place / "fleetpatch/machine-lock"
 
     @property
     def orders(self) -> list[str]:
@@ -56,9 +56,9 @@ class Machine:
             said = note.read_text() if note.exists() else ""
         return said.splitlines()
 
-    def claimed(self, run: str = "run", until: str = LATER, attempt: str = "2") -> None:
+    def locked(self, run: str = "run", until: str = LATER, attempt: str = "2") -> None:
         """Let a run have it."""
-        self.claim.write_text(f"{run}\n{until}\nanne\n{attempt}\n")
+        self.lock.write_text(f"{run}\n{until}\nanne\n{attempt}\n")
 
     def order(self, params: Mapping[str, str] = ME, boot: str = BOOT) -> ScriptRecord:
         """Order a reboot; return the answer."""
@@ -96,9 +96,9 @@ class Machine:
         return answer["kind"] == "ordered" and len(self.orders) == 1
 
     def refused(self, params: Mapping[str, str] = ME) -> str:
-        """Return why an order is refused because of the claim; nothing was carried out then."""
+        """Return why an order is refused because of the lock; nothing was carried out then."""
         answer = self.order(params)
-        assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "claim", BOOT)
+        assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "machine_lock", BOOT)
         assert not (self.place / "orders").exists()
         return str(answer["why"])
 
@@ -115,60 +115,60 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     return Machine(tmp_path, [str(shutil.which(words[0])), *words[1:]])
 
 
-def test_the_attempt_that_has_the_claim_may_order_a_reboot(machine: Machine) -> None:
-    machine.claimed()
+def test_the_attempt_that_has_the_lock_may_order_a_reboot(machine: Machine) -> None:
+    machine.locked()
     assert machine.ordered()
 
 
-def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
-    machine.claimed(until=PAST)
+def test_a_lock_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
+    machine.locked(until=PAST)
     assert machine.ordered()
 
 
-def test_a_later_attempt_takes_the_claim_over(machine: Machine) -> None:
-    machine.claimed(attempt="1")
+def test_a_later_attempt_takes_the_lock_over(machine: Machine) -> None:
+    machine.locked(attempt="1")
     assert machine.ordered()
-    assert machine.claim.read_text() == f"run\n{LATER}\nanne\n2\n\n"
-    assert machine.claim.stat().st_mode & 0o77 == 0
+    assert machine.lock.read_text() == f"run\n{LATER}\nanne\n2\n\n"
+    assert machine.lock.stat().st_mode & 0o77 == 0
 
 
-def test_an_order_prolongs_the_claim(machine: Machine) -> None:
-    machine.claimed(until="5000000000")
-    assert machine.ordered({**ME, "claim_until": "6000000000"})
-    assert machine.claim.read_text() == "run\n6000000000\nanne\n2\n\n"
+def test_an_order_prolongs_the_lock(machine: Machine) -> None:
+    machine.locked(until="5000000000")
+    assert machine.ordered({**ME, "lock_until": "6000000000"})
+    assert machine.lock.read_text() == "run\n6000000000\nanne\n2\n\n"
 
 
-def test_an_order_that_names_no_claim_needs_none(machine: Machine) -> None:
-    machine.claimed("other")
+def test_an_order_that_names_no_lock_needs_none(machine: Machine) -> None:
+    machine.locked("other")
     assert machine.ordered({})
 
 
 def test_an_order_of_an_earlier_attempt_is_refused(machine: Machine) -> None:
-    machine.claimed(attempt="3")
+    machine.locked(attempt="3")
     why = machine.refused()
     assert why == "run run was resumed: its attempt 3 has the lock, and this order is of attempt 2"
 
 
 @pytest.mark.parametrize("attempt", ["", "first", "2; reboot", "-3"])
 def test_an_attempt_that_is_no_number_is_before_all_others(machine: Machine, attempt: str) -> None:
-    machine.claimed(attempt="1")
-    assert "this order is of attempt 0" in machine.refused({"claim_run": "run", "claim_attempt": attempt})
+    machine.locked(attempt="1")
+    assert "this order is of attempt 0" in machine.refused({"lock_run": "run", "lock_attempt": attempt})
 
 
-def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
-    machine.claimed("other", attempt="1")
+def test_an_order_is_refused_while_another_run_has_the_lock(machine: Machine) -> None:
+    machine.locked("other", attempt="1")
     assert machine.refused() == "run run no longer has the lock of this machine: run other (anne) has it"
 
 
-def test_an_order_is_refused_once_the_claim_was_given_back(machine: Machine) -> None:
-    machine.claimed(until=NEVER)
+def test_an_order_is_refused_once_the_lock_was_given_back(machine: Machine) -> None:
+    machine.locked(until=NEVER)
     assert machine.refused() == "run run no longer has the lock of this machine: no run has it"
 
 
 @pytest.mark.parametrize("there", [None, "", "run", "\n\n\n\n"])
-def test_an_order_is_refused_when_the_claim_is_gone(machine: Machine, there: str | None) -> None:
+def test_an_order_is_refused_when_the_lock_is_gone(machine: Machine, there: str | None) -> None:
     if there is not None:
-        machine.claim.write_text(there)
+        machine.lock.write_text(there)
     assert machine.refused() == "run run no longer has the lock of this machine: no run has it"
 
 
@@ -178,15 +178,15 @@ def test_an_order_is_refused_when_all_of_it_is_gone(machine: Machine) -> None:
     assert not (machine.place / "fleetpatch").exists()
 
 
-def test_what_was_rebooted_already_says_so_whoever_has_the_claim(machine: Machine) -> None:
-    machine.claimed("other")
+def test_what_was_rebooted_already_says_so_whoever_has_the_lock(machine: Machine) -> None:
+    machine.locked("other")
     answer = machine.order(boot="another")
     assert (answer["kind"], answer["about"]) == ("refused", "")
     assert "rebooted already" in str(answer["why"])
 
 
 def test_an_order_that_comes_too_late_for_the_window_is_refused(machine: Machine) -> None:
-    machine.claimed()
+    machine.locked()
     answer = machine.order({**ME, "latest": PAST})
 
     assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "window", BOOT)
@@ -195,7 +195,7 @@ def test_an_order_that_comes_too_late_for_the_window_is_refused(machine: Machine
 
 
 def test_an_order_in_time_is_carried_out(machine: Machine) -> None:
-    machine.claimed()
+    machine.locked()
     assert machine.ordered({**ME, "latest": LATER})
 
 
@@ -211,7 +211,7 @@ BROKEN_PERLS = {
 def test_a_perl_that_does_not_work_prevents_no_reboot(machine: Machine, perl: str) -> None:
     (machine.place / "tools/perl").write_text(f"#!/bin/sh\n{perl}")
     (machine.place / "tools/perl").chmod(0o755)
-    machine.claimed()
+    machine.locked()
     assert machine.ordered()
 
 
@@ -219,7 +219,7 @@ def test_a_perl_that_does_not_work_prevents_no_reboot(machine: Machine, perl: st
 def test_an_order_that_does_not_begin_is_refused(machine: Machine) -> None:
     for tool in ("setsid", "systemd-run"):
         (machine.place / "tools" / tool).write_text("#!/bin/sh\necho 'no more processes' >&2\n")
-    machine.claimed()
+    machine.locked()
     answer = machine.order()
     assert (answer["kind"], answer["about"]) == ("refused", "")
     assert str(answer["why"]).startswith("the process that reboots the machine could not be started")

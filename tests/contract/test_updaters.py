@@ -131,7 +131,7 @@ def test_after_a_reboot_they_are_paused_anew(machine: Machine) -> None:
 def test_what_a_run_that_never_came_back_has_left_is_brought_back_by_the_next(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause")
-    machine.claim("next")
+    machine.take_lock("next")
     assert machine.said("pause", "next") == [("paused", DAILY)]
     assert machine.said("restore", "run") == [("nothing", "this run has none rest here")]
     assert machine.said("restore", "next") == [("back", DAILY)]
@@ -147,11 +147,11 @@ def test_cut_short_before_or_while_it_was_brought_back_it_is_finished(machine: M
 
 
 @pytest.mark.parametrize(("run", "attempt", "until"), [("other", 1, 9999999999), ("run", 2, 9999999999), ("run", 1, 0)])
-def test_an_order_of_a_run_or_an_attempt_without_the_claim_is_refused(
+def test_an_order_of_a_run_or_an_attempt_without_the_lock_is_refused(
     machine: Machine, run: str, attempt: int, until: int
 ) -> None:
     machine.unit(DAILY)
-    machine.claim(run, attempt, until)
+    machine.take_lock(run, attempt, until)
     assert machine.said("pause")[0][0] == "refused"
     assert not machine.masked(DAILY)
     assert not machine.file.exists()
@@ -173,10 +173,10 @@ def test_an_earlier_attempt_does_not_bring_back_what_a_later_one_needs_at_rest(m
     assert machine.masked(DAILY)
 
 
-def test_they_are_brought_back_when_the_claim_is_over(machine: Machine) -> None:
+def test_they_are_brought_back_when_the_lock_is_over(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause")
-    machine.claim("other")
+    machine.take_lock("other")
     assert machine.said("restore") == [("back", DAILY)]
 
 
@@ -228,16 +228,16 @@ def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
 
 
 @in_every_shell
-def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Machine) -> None:
+def test_when_the_lock_ends_the_machine_brings_them_back_by_itself(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.unit(UPGRADE, active="inactive")
-    machine.claim("run", until=int(time.time()) + 1000)
+    machine.take_lock("run", until=int(time.time()) + 1000)
     machine.said("pause")
     assert machine.armed
     (left,) = re.findall(r"--on-active=(\d+) ", (machine.place / "armed").read_text())
     assert 980 <= int(left) <= 1000
 
-    machine.claim_ends()
+    machine.lock_ends()
 
     assert (machine.masked(DAILY), machine.active(DAILY)) == (False, "active")
     assert (machine.masked(UPGRADE), machine.active(UPGRADE)) == (False, "inactive")
@@ -245,12 +245,12 @@ def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Mac
     assert machine.said("restore") == [("nothing", "this run has none rest here")]
 
 
-def test_the_machine_waits_for_the_end_of_the_claim_that_the_order_has_extended(machine: Machine) -> None:
+def test_the_machine_waits_for_the_end_of_the_lock_that_the_order_has_extended(machine: Machine) -> None:
     machine.unit(DAILY)
     now = int(time.time())
-    machine.claim("run", until=now + 1000)
+    machine.take_lock("run", until=now + 1000)
     machine.told("pause", until=now + 5000)
-    assert (machine.place / "claim").read_text().split()[1] == str(now + 5000)
+    assert (machine.place / "machine-lock").read_text().split()[1] == str(now + 5000)
     (left,) = re.findall(r"--on-active=(\d+) ", (machine.place / "armed").read_text())
     assert 4900 <= int(left) <= 5000
 
@@ -266,10 +266,10 @@ def test_the_timer_of_a_run_leaves_alone_what_another_one_has_rest_by_now(machin
     machine.unit(DAILY)
     machine.said("pause")
     first = (machine.place / "timer").read_text()
-    machine.claim("next")
+    machine.take_lock("next")
     machine.said("pause", "next")
     (machine.place / "timer").write_text(first)
-    machine.claim_ends()
+    machine.lock_ends()
     assert machine.masked(DAILY)
 
 
@@ -282,15 +282,15 @@ def test_the_timer_is_told_when_it_can_not_be_had(machine: Machine) -> None:
 
 
 @in_every_shell
-@pytest.mark.parametrize("how", ["restore", "claim ends", "torn note"])
+@pytest.mark.parametrize("how", ["restore", "lock ends", "torn note"])
 def test_what_its_owner_disables_meanwhile_is_not_started(machine: Machine, how: str) -> None:
     daily = machine.unit(DAILY)
     machine.said("pause")
     (daily / "enabled").write_text("disabled\n")
     if how == "torn note":
         machine.file.write_text(machine.file.read_text().replace("active enabled", "active"))
-    if how == "claim ends":
-        machine.claim_ends()
+    if how == "lock ends":
+        machine.lock_ends()
     else:
         assert machine.said("restore") == [("left", DAILY)]
     assert (machine.masked(DAILY), machine.active(DAILY)) == (False, "inactive")
@@ -310,7 +310,7 @@ def test_a_note_that_is_out_of_date_starts_nothing_that_its_owner_has_disabled(m
     machine.said("pause")
     (daily / "run").unlink()  # by its owner, who took it back and switched it off
     (daily / "enabled").write_text("disabled\n")
-    machine.claim("next")
+    machine.take_lock("next")
     assert machine.said("pause", "next") == [("paused", UPGRADE)]
     assert machine.said("restore", "next") == [("back", UPGRADE)]
     assert machine.active(DAILY) == "inactive"

@@ -40,7 +40,7 @@ def test_a_service_that_runs_no_program_rests_as_a_timer_does(machine: Machine) 
     machine.unit(YUM_CRON_UNIT)
     assert machine.said("pause") == [("paused", YUM_CRON_UNIT)]
     assert (machine.masked(YUM_CRON_UNIT), machine.active(YUM_CRON_UNIT)) == (True, "inactive")
-    machine.claim_ends()
+    machine.lock_ends()
     assert (machine.masked(YUM_CRON_UNIT), machine.active(YUM_CRON_UNIT)) == (False, "active")
 
 

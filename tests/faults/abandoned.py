@@ -176,7 +176,7 @@ class Many:
             for look in range(LOOKS):
                 self._look(look, left)
                 world.hub.sleep(EVERY)
-                self._claims()
+                self._check_locks()
                 if not any(self._is_left(run_id) for run_id in self._requests):
                     break
         world.all_end()
@@ -245,10 +245,10 @@ class Many:
         run = self._world.records.runs.get(run_id)
         return run is not None and run.state in (OperationState.IN_PROGRESS, OperationState.UNKNOWN)
 
-    def _claims(self) -> None:
-        """No download's claim lasts into the window of the run to come."""
+    def _check_locks(self) -> None:
+        """No download's lock lasts into the window of the run to come."""
         for machine in self._world.machines.values():
-            run_id, _, until = machine.claimed_by or ("", "", 0.0)
+            run_id, _, until = machine.locked_by or ("", "", 0.0)
             run = self._world.records.runs.get(run_id)
             if run is None or run.kind != "stage" or run.window is None:
                 continue

@@ -119,14 +119,14 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     if machine.booted_read_only and came_back and outcome.state is not OperationState.FAILED:
         yield "it came back from its reboot with a root that is read-only, and that is no failure"
     now = machine.fake_clock.now().timestamp() + machine.world.skew_seconds
-    ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id and machine.claimed_by[2] > now
+    ours = machine.locked_by is not None and machine.locked_by[0] == outcome.run_id and machine.locked_by[2] > now
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
         yield "the machine lock is left behind"
     acts = {entry.act for entry in world.records.journal if entry.machine == outcome.machine}
-    left = machine.claimed_by[2] - now if machine.claimed_by is not None else 0.0
+    left = machine.locked_by[2] - now if machine.locked_by is not None else 0.0
     jumped = {fault.kind for fault in world.struck} & JUMPS
-    begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
+    begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the lock that they rest under
     if ours and left > IDLE_LOCK_DURATION.total_seconds() and not begun and not jumped:
         yield f"nothing was begun, and its lock is kept for {left:.0f} s"
 

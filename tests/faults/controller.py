@@ -112,7 +112,7 @@ class Wire:
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """See Transport."""
-        if script.name == "claim" and script.params.get("release"):
+        if script.name == "machine_lock" and script.params.get("release"):
             self._machine.released_by.add(self._of.run_id)
         return self._ask(script.name, deadline, lambda until: self._machine.run_script(script, deadline=until))
 

@@ -108,7 +108,7 @@ def read_only_after_boot(stage: Stage) -> None:
     flag.unlink()
     stage.host.crash()
     stage.host.wait_login()
-    (stage.host.root / "var/lib/fleetpatch/claim").unlink()  # nothing could be written, so it was kept
+    (stage.host.root / "var/lib/fleetpatch/machine-lock").unlink()  # nothing could be written, so it was kept
     stage.judge()
     found = stage.family.read_only
     if outcome.reboot is not RebootState.COMPLETED or outcome.state is not OperationState.FAILED or found not in told:

@@ -20,7 +20,7 @@ PUNCTUAL_SETSID = "mv /usr/bin/systemd-run.off /usr/bin/systemd-run; rm /usr/loc
 
 
 def begins_late(late: str, punctual: str, stage: Stage) -> None:
-    """A job begins later than anybody waits for it: it was refused, so it never begins, and the claim is given back."""
+    """A job begins later than anybody waits for it: it was refused, so it never begins, and the lock is given back."""
     stage.patch(at="install", then=lambda: stage.host.sh(late, root=True), stage=False)
     stage.judge()
     outcome = stage.outcome()
@@ -29,9 +29,9 @@ def begins_late(late: str, punctual: str, stage: Stage) -> None:
     time.sleep(LATE_SECONDS)
     if configured_times(stage.host, "lab-plain", "2.0") or list(stage.host.root.glob("var/lib/fleetpatch/jobs/*/rc")):
         raise Broken("the job began after it was refused")
-    claim = (stage.host.root / "var/lib/fleetpatch/claim").read_text().splitlines()
-    if claim[1] != "0":
-        raise Broken(f"the machine lock is left behind: {claim}")
+    lock = (stage.host.root / "var/lib/fleetpatch/machine-lock").read_text().splitlines()
+    if lock[1] != "0":
+        raise Broken(f"the machine lock is left behind: {lock}")
     stage.host.sh(punctual, root=True)
 
 

@@ -1,7 +1,7 @@
 """Jobs of a simulated machine that begin late: it is under load, or what starts them stalls while it has the lock.
 
 As job_start.sh: who waited in vain withdraws the job, which then never begins. While one order has the lock, no other
-order or claim gets an answer, except that it is not known what becomes of the first.
+order or lock gets an answer, except that it is not known what becomes of the first.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """A simulated machine for the harness: more ways to be in trouble, and an eye on what it is asked to do.
 
 What it sees that must never be is told to ``complain`` at the very moment: a job that no journal entry announced, a
-transaction begun too late, a claim given back under a running job. The others are asked afterwards (checks.py).
+transaction begun too late, a lock given back under a running job. The others are asked afterwards (checks.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ KNOWN_SCRIPTS = frozenset(
         "facts",
         "reboot",
         "reboot_obstacles",
-        "claim",
+        "machine_lock",
         "probe",
         "job_stop",
         "fake_assess",
-        "fake_rehearse",
+        "fake_simulate",
         "fake_installed",
     }
     | {"fake_updaters"}
@@ -43,12 +43,12 @@ class FaultyMachine(SimMachine):
         orders: what it was asked for.
         downs: moments at which it went down, by whatever cause.
         caller: id of the run whose controller speaks with it now, and ``caller_since`` when that took the run's lease.
-        heard_of: by run, the latest attempt at it that has claimed the machine or ordered anything: when it began.
-        attempt: number of the attempt that has the claim.
-        claim_kind: kind of the run that has it ("stage": it only downloads).
+        heard_of: by run, the latest attempt at it that has locked the machine or ordered anything: when it began.
+        attempt: number of the attempt that has the lock.
+        lock_kind: kind of the run that has it ("stage": it only downloads).
         must_rest: whether its updaters must rest while anything is installed.
         booted_read_only: its root was writable until a reboot.
-        released_by: ids of runs whose controllers tried to give the claim back.
+        released_by: ids of runs whose controllers tried to give the lock back.
         over_for: ids of runs whose outcome of it is stored and leaves nothing open.
         late_jobs: what holds up the start of its jobs.
     """
@@ -67,7 +67,7 @@ class FaultyMachine(SimMachine):
         self.caller_since = START
         self.heard_of: dict[str, datetime] = {}
         self.attempt = 0
-        self.claim_kind = ""
+        self.lock_kind = ""
         self.released_by: set[str] = set()
         self.over_for: set[str] = set()
         self.must_rest = False
@@ -129,8 +129,8 @@ class FaultyMachine(SimMachine):
 
     def lift_lock(self) -> None:
         """Let a person lift the lock of the run that has it, as lock.sh does: not while a job runs."""
-        if self.claimed_by is not None and not self.busy and not self.late_jobs.locked:
-            self.claimed_by = (self.claimed_by[0], "lifted by a person", 0.0)
+        if self.locked_by is not None and not self.busy and not self.late_jobs.locked:
+            self.locked_by = (self.locked_by[0], "lifted by a person", 0.0)
 
     def come_back_read_only(self) -> None:
         """Have a root from now on, as it boots, that nothing can be written to."""
@@ -193,8 +193,8 @@ class FaultyMachine(SimMachine):
         if why:
             self._begin(Call("start", job.id, job.script), deadline)
             lost = LockLost(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
-            run = split_lock_holder(job.script.params.get("claim_run", ""))[0]
-            lost.holder = self.claimed_by[0] if self.claimed_by and self.claimed_by[2] else ""
+            run = split_lock_holder(job.script.params.get("lock_run", ""))[0]
+            lost.holder = self.locked_by[0] if self.locked_by and self.locked_by[2] else ""
             lost.holder = "" if lost.holder == run else lost.holder
             raise lost
         if not known and not self.busy:
@@ -228,10 +228,10 @@ class FaultyMachine(SimMachine):
             self._took_on(job)
 
     def refusal(self, job: Job, *, known: bool) -> str:
-        """Return why a job may not be begun in that name, or ""; a later attempt has the claim from now on."""
-        run, _ = split_lock_holder(job.script.params.get("claim_run"))
-        attempt = int(str(job.script.params.get("claim_attempt", 0)))
-        holder = self.claimed_by
+        """Return why a job may not be begun in that name, or ""; a later attempt has the lock from now on."""
+        run, _ = split_lock_holder(job.script.params.get("lock_run"))
+        attempt = int(str(job.script.params.get("lock_attempt", 0)))
+        holder = self.locked_by
         if not run:
             return ""
         if holder is None or holder[0] != run or not holder[2]:
@@ -240,8 +240,8 @@ class FaultyMachine(SimMachine):
         if attempt < self.attempt:
             return "" if known else f"run {run} was resumed"
         self.attempt = attempt
-        until = max(holder[2], float(str(job.script.params.get("claim_until", 0))))
-        self.claimed_by = (run, holder[1], until)
+        until = max(holder[2], float(str(job.script.params.get("lock_until", 0))))
+        self.locked_by = (run, holder[1], until)
         return ""
 
     def reboot_refusal(self, script: Script) -> str:
@@ -292,7 +292,7 @@ class FaultyMachine(SimMachine):
 
     def _obeyed(self, what: str) -> None:
         """Complain of an act in the name of somebody who has not the machine."""
-        holder = self.claimed_by
+        holder = self.locked_by
         if holder is None or holder[0] != self.caller or not holder[2]:
             whose = holder[0] if holder and holder[2] else "no run"
             self._complain(f"{self.name} {what} of run {self.caller} while {whose} has the lock")
@@ -300,15 +300,15 @@ class FaultyMachine(SimMachine):
             self._complain(f"{self.name} {what} by a controller whose run another process had resumed")
         self.heard_of[self.caller] = self.caller_since
 
-    def _claim(self, script: Script) -> ScriptRecord:
-        """As claim.sh: not given back under a running job, nor taken by another run then, nor by an earlier attempt."""
+    def _take_lock(self, script: Script) -> ScriptRecord:
+        """As machine_lock.sh: kept under a running job; then no other run takes it, and no earlier attempt."""
         if self.read_only:
             return {"kind": "refused", "why": "cannot write its jobs' folder"}
         if locked := self._locked_out():
             return locked
         run, attempt = split_lock_holder(script.params["run"])[0], int(str(script.params["attempt"]))
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
-        holder, until = (self.claimed_by[0], self.claimed_by[2]) if self.claimed_by else ("", 0.0)
+        holder, until = (self.locked_by[0], self.locked_by[2]) if self.locked_by else ("", 0.0)
         ours, release, busy = holder == run, bool(script.params.get("release")), self.minds()
         gives_way = not ours and self._preempt(script, busy)
         until = 0.0 if gives_way else until
@@ -317,29 +317,29 @@ class FaultyMachine(SimMachine):
         if release and ours and busy:
             return {"kind": "kept", "run": run, "job": busy}
         if ours and release:
-            self.claimed_by, self.attempt, self.claim_kind = (run, "", 0.0), attempt, ""
+            self.locked_by, self.attempt, self.lock_kind = (run, "", 0.0), attempt, ""
         if self.busy and (release or self._run_of(self.busy) != run):
             self._complain(f"{self.name}: run {run} released or acquired the lock while job {self.busy} was running")
         if release:
             return {"kind": "released", "run": run}
         until = max(until if ours else 0.0, float(str(script.params["until"])))
-        self.claimed_by, self.claim_kind = (run, str(script.params["by"]), until), str(script.params.get("kind", ""))
+        self.locked_by, self.lock_kind = (run, str(script.params["by"]), until), str(script.params.get("kind", ""))
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
-        return {"kind": "claimed", "run": run}
+        return {"kind": "locked", "run": run}
 
     def _preempt(self, script: Script, busy: str) -> bool:
-        """As preempt in claim.sh: whether the claim of another run gives way. Its job is asked to stop."""
-        gives_way = bool(self.claim_kind) and self.claim_kind == script.params.get("preempts")
+        """As preempt in machine_lock.sh: whether the lock of another run gives way. Its job is asked to stop."""
+        gives_way = bool(self.lock_kind) and self.lock_kind == script.params.get("preempts")
         if gives_way and busy:
             self.world.stop(self, busy, by=f"{split_lock_holder(script.params['run'])[0]} ({script.params['by']})")
         return gives_way
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
-        """As updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
+        """As updaters.sh: for the run and the attempt that have the lock; to undo it, nobody else must have it."""
         if locked := self._locked_out():
             return [locked]
-        run, restore = split_lock_holder(script.params["claim_run"])[0], script.params["work"] == "restore"
-        ours = self.claimed_by is not None and self.claimed_by[0] == run and bool(self.claimed_by[2])
+        run, restore = split_lock_holder(script.params["lock_run"])[0], script.params["work"] == "restore"
+        ours = self.locked_by is not None and self.locked_by[0] == run and bool(self.locked_by[2])
         why = "cannot write" if self.read_only else ""
         why = why or ("" if restore and not ours else self.refusal(Job("updaters", script), known=False))
         if why:
@@ -349,7 +349,7 @@ class FaultyMachine(SimMachine):
         return super()._order_updaters(script)
 
     def minds(self) -> str:
-        """Return the id of the job that keeps the claim where it is, or ""."""
+        """Return the id of the job that keeps the lock where it is, or ""."""
         return self.busy
 
     def _run_of(self, job_id: str) -> str:
@@ -367,7 +367,7 @@ class FaultyMachine(SimMachine):
         expected = str(script.params["expected_boot_id"])
         why = self.reboot_refusal(script) if expected == self.boot_id else ""
         if why:
-            return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "claim"}
+            return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "machine_lock"}
         if self.busy and expected == self.boot_id and not self.boots.refuses:
             self.boots.orders.append(expected)
             self.boots.ordered_at.append(self.fake_clock.now())

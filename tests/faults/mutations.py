@@ -126,8 +126,8 @@ def _fewer(inner: Any) -> Any:
     return lambda self, works: inner(self, works)[: max(1, len(works) - 1)]
 
 
-def _claimed(work: MachineContext) -> LockResult:
-    return LockResult(Finding("claim", FindingLevel.GOOD, "not asked"))
+def _locked(work: MachineContext) -> LockResult:
+    return LockResult(Finding("machine lock", FindingLevel.GOOD, "not asked"))
 
 
 def _unheeded(stack: ExitStack) -> None:
@@ -256,7 +256,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "one process per run",
         replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
     ),
-    "no machine lock is acquired": ("one run per machine", replace_attribute(precheck, "acquire_lock", _claimed)),
+    "no machine lock is acquired": ("one run per machine", replace_attribute(precheck, "acquire_lock", _locked)),
     "the machine lock is released too early": (
         "one run per machine",
         wrap_attribute(package_job, "submit_job", _freed),

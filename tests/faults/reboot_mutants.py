@@ -49,7 +49,7 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "the machine does not start its own updaters again when the lock ends": (
         "paused updaters start again",
-        replace_attribute(FaultyMachine, "claim_ends", lambda *_: None),
+        replace_attribute(FaultyMachine, "lock_ends", lambda *_: None),
     ),
     "the durations of earlier reboots are not used": (
         "2",

@@ -249,8 +249,8 @@ class Stage(Controllers):
             or outcome.error is not None
             or any(r.state is UpdateState.PENDING for r in outcome.updates)
         )
-        claim = place / "claim"
-        held = claim.exists() and claim.read_text().splitlines()[:2]
+        lock = place / "machine-lock"
+        held = lock.exists() and lock.read_text().splitlines()[:2]
         if held and held[0] == run and held[1] != "0" and not doubt:
             raise Broken("the machine lock is left behind")
 
@@ -265,7 +265,7 @@ class Stage(Controllers):
             self.slow(host, 0)
         self.control = StopToken()
         for host in self.hosts:
-            (host.root / "var/lib/fleetpatch/claim").unlink(
+            (host.root / "var/lib/fleetpatch/machine-lock").unlink(
                 missing_ok=True
             )  # of a run in doubt; it would end by itself
         self.patch(*masks, run=LAST, repair=True)
@@ -290,8 +290,8 @@ class Stage(Controllers):
             jobs = (host.root / "var/lib/fleetpatch/jobs").glob("*/meta")
             if not all((meta.parent / "rc").exists() for meta in jobs):  # one without an end
                 return False
-            claim = host.root / "var/lib/fleetpatch/claim"
-            if claim.exists() and claim.read_text().splitlines()[1:2] != ["0"]:
+            lock = host.root / "var/lib/fleetpatch/machine-lock"
+            if lock.exists() and lock.read_text().splitlines()[1:2] != ["0"]:
                 return False
             if host.half_done_packages():
                 return False

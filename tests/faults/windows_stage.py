@@ -229,15 +229,15 @@ class WindowsStage(Controllers):
     def _judge_lock(self, outcome: Outcome, run: str) -> None:
         doubt = self.may_keep_lock or outcome.reboot is RebootState.FAILED or outcome.error is not None
         doubt = doubt or any(result.state is UpdateState.PENDING for result in outcome.updates)
-        claim = self.host.root / "claim"
-        held = claim.read_text() if claim.exists() else ""
+        lock = self.host.root / "machine-lock"
+        held = lock.read_text() if lock.exists() else ""
         if run in held and self.lock_until(held) != 0 and not doubt:
             raise Broken(f"the machine lock is left behind: {held}")
 
     @staticmethod
-    def lock_until(claim: str) -> int:
+    def lock_until(lock: str) -> int:
         """Return until when a machine lock is held."""
-        return int(claim.splitlines()[1])
+        return int(lock.splitlines()[1])
 
     def last_run_heals(self) -> None:
         """Patch once more, undisturbed: everything is installed, once. Where all is, the machine's word is enough."""
@@ -248,7 +248,7 @@ class WindowsStage(Controllers):
         self.host.other_updater(0)
         self.host.set_clock(0)
         self.control = StopToken()
-        (self.host.root / "claim").unlink(missing_ok=True)  # of a run in doubt; it would end by itself
+        (self.host.root / "machine-lock").unlink(missing_ok=True)  # of a run in doubt; it would end by itself
         self.patch(run=LAST, repair=True)
         self.judge(LAST)
         wrong = [name for name, is_there in self.host.installed().items() if not is_there]
@@ -260,7 +260,7 @@ class WindowsStage(Controllers):
         good = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
         if self.outcome().state not in good or not all(self.host.installed().values()):
             return False
-        claim = self.host.root / "claim"
+        lock = self.host.root / "machine-lock"
         state = self.host.served.machine.read_state()
-        is_free = not claim.exists() or self.lock_until(claim.read_text()) == 0
+        is_free = not lock.exists() or self.lock_until(lock.read_text()) == 0
         return is_free and not state["reboot_required"] and all((job / "rc").exists() for job in self.jobs())

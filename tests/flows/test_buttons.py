@@ -253,7 +253,7 @@ class Place:
         return {name: len(self.fleet.machines[name].begun()) for name in NAMES}
 
     def unclaimed(self) -> bool:
-        return all(self.fleet.machines[name].claimed_by is None for name in NAMES)
+        return all(self.fleet.machines[name].locked_by is None for name in NAMES)
 
     def tracebacks(self, run: UUID) -> list[str]:
         """What the log of a flow run shows of tracebacks."""

@@ -145,7 +145,7 @@ def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_aga
 
     assert report.run.id == run.id
     assert [len(machine.jobs()) for machine in stage.fleet.machines.values()] == [1, 1]
-    assert [machine.claimed_by for machine in stage.fleet.machines.values()] == [None, None]
+    assert [machine.locked_by for machine in stage.fleet.machines.values()] == [None, None]
 
 
 def test_a_flow_run_that_dies_has_somebody_look_after_it_and_the_resumed_run_is_known_by_it(stage: Stage) -> None:

@@ -118,7 +118,7 @@ class Stage:
         return {name for name, machine in self.fleet.machines.items() if machine.installs()}
 
     def unclaimed(self) -> bool:
-        return all(machine.claimed_by is None for machine in self.fleet.machines.values())
+        return all(machine.locked_by is None for machine in self.fleet.machines.values())
 
 
 def suspend(run_id: UUID, seconds: float) -> None:
@@ -191,10 +191,10 @@ def hook(stage: Stage, name: str, script: str, boots: int = 0) -> None:
 
 STAGES: dict[str, tuple[Callable[[Stage], None], set[str]]] = {
     "assessing": (lambda stage: hook(stage, "second", "facts"), set()),
-    "pre-check of the first": (lambda stage: hook(stage, "first", "claim"), set()),
+    "pre-check of the first": (lambda stage: hook(stage, "first", "machine_lock"), set()),
     "installing": (lambda stage: stage.fleet.machines["first"].on_start("install", 5, stage.press), {"first"}),
     "rebooting": (lambda stage: hook(stage, "first", "reboot"), {"first"}),
-    "between waves": (lambda stage: hook(stage, "second", "claim"), {"first"}),
+    "between waves": (lambda stage: hook(stage, "second", "machine_lock"), {"first"}),
     "validating the last": (lambda stage: hook(stage, "second", "fake_assess", boots=1), set(NAMES)),
     "reporting": (lambda stage: setattr(stage, "reporting", stage.press_and_go_on), set(NAMES)),
     "last machine": (lambda stage: stage.fleet.machines["second"].on_start("install", 5, stage.press), set(NAMES)),
@@ -242,7 +242,7 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
 
 
 def test_a_step_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage) -> None:
-    hook(stage, "second", "claim")
+    hook(stage, "second", "machine_lock")
     stage.start()
     (left,) = [step for step in stage.steps("validate first").values() if step.name == "validate first"]
     with get_client(sync_client=True) as client:
@@ -279,7 +279,7 @@ def test_one_that_waits_for_approval_may_be_approved_while_it_is_suspended(stage
 
 
 def test_reconcile_leaves_one_that_is_suspended_alone_and_settles_it_when_it_is_cancelled(stage: Stage) -> None:
-    hook(stage, "second", "claim")
+    hook(stage, "second", "machine_lock")
     stage.start()
     assert stage.run is not None
     suspended = stage.records().run
@@ -301,7 +301,7 @@ def test_reconcile_leaves_one_that_is_suspended_alone_and_settles_it_when_it_is_
 
 
 def test_somebody_else_resumes_it_with_the_command(stage: Stage) -> None:
-    hook(stage, "second", "claim")
+    hook(stage, "second", "machine_lock")
     stage.start()
     assert stage.run is not None
     run = stage.records().run

@@ -41,7 +41,7 @@ def test_staging_downloads_and_nothing_else(fleet: SimFleet) -> None:
     assert outcome.reboot is not RebootState.COMPLETED
     assert outcome.install is not None
     assert outcome.install.staged_seconds is not None
-    assert web.claimed_by is None  # the run in the window may have it
+    assert web.locked_by is None  # the run in the window may have it
 
 
 def test_a_staging_request_keeps_what_is_chosen_and_leaves_the_rest_aside(fleet: SimFleet) -> None:

@@ -119,8 +119,8 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     _not_when_a_mask_names_it(host, subject, meta)
 
     assert (image.installed, image.available, image.group) == (None, "2.0", meta.group)
-    rehearsal = APT.simulate(subject.transport, [meta], deadline=subject.soon)
-    assert rehearsal.changes == {"lab-meta": "2.0", "lab-image-2": "2.0"}
+    simulation = APT.simulate(subject.transport, [meta], deadline=subject.soon)
+    assert simulation.changes == {"lab-meta": "2.0", "lab-image-2": "2.0"}
     assert ending(install(subject, meta, image)) == (0, "")
     assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "2.0", "lab-image-2": "2.0"}
     assert {"lab-image-1", "lab-image-2"} <= set(host.sh("apt-mark showauto").split())
@@ -320,8 +320,8 @@ def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: 
 
 def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
     gone = replace(updates_of(subject)["lab-plain"], available="1.9")
-    rehearsal = APT.simulate(subject.transport, [gone], deadline=subject.soon)
-    assert "do not have lab-plain" in rehearsal.refused["lab-plain"]
+    simulation = APT.simulate(subject.transport, [gone], deadline=subject.soon)
+    assert "do not have lab-plain" in simulation.refused["lab-plain"]
     code, error = ending(install(subject, gone))
     assert code != 0
     assert error.startswith("gone: ")

@@ -57,7 +57,7 @@ def test_nothing_stays_on_machines_of_each_family(hosts: Boot, tmp_path: Path, m
         let_go([apt])
         assert first.end().code in (0, 3)
         kept = {host.name: find_all(host) for host in fleet.hosts}
-        assert all("/var/lib/fleetpatch/claim" in found for found in kept.values())
+        assert all("/var/lib/fleetpatch/machine-lock" in found for found in kept.values())
 
         foreign = clean(controllers, "--yes", records=f"sqlite:///{tmp_path / 'others.db'}")
         assert (foreign.code, set(foreign.states.values())) == (4, {"Refused"})

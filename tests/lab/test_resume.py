@@ -168,9 +168,11 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
     assert max(configured(one).values()) == 1
 
 
-def claim_of(host: LabHost) -> tuple[str, int]:
+def lock_of(host: LabHost) -> tuple[str, int]:
     """The run that has the host and until when, by the host's own note; 0 once it was given back."""
-    run, until, *_ = host.sh("cat /var/lib/fleetpatch/claim 2>/dev/null || printf '\\n0\\n'", root=True).splitlines()
+    run, until, *_ = host.sh(
+        "cat /var/lib/fleetpatch/machine-lock 2>/dev/null || printf '\\n0\\n'", root=True
+    ).splitlines()
     return run.partition("/")[0], int(until)
 
 
@@ -187,12 +189,12 @@ def test_a_killed_download_is_found_ends_and_gives_its_machines_back(make: Make,
     controllers.wait_until(began("stage"), "the download")
     killed.kill()
     run = controllers.newest().run
-    held = [host for host in hosts if claim_of(host)[0] == run.id and claim_of(host)[1]]
+    held = [host for host in hosts if lock_of(host)[0] == run.id and lock_of(host)[1]]
     assert held
     assert run.window is not None
-    for host in held:  # its claim ends with the window and not an hour later; sooner if its order had not arrived yet
+    for host in held:  # its lock ends with the window and not an hour later; sooner if its order had not arrived yet
         ordered = host.sh("ls /var/lib/fleetpatch/jobs 2>/dev/null || true", root=True)
-        beyond = claim_of(host)[1] - run.window.end.timestamp()
+        beyond = lock_of(host)[1] - run.window.end.timestamp()
         assert beyond < 15
         assert beyond > -15 or not ordered
     others = f"sqlite:///{tmp_path}/o.db"
@@ -206,7 +208,7 @@ def test_a_killed_download_is_found_ends_and_gives_its_machines_back(make: Make,
     report = controllers.newest()
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
     for host in hosts:
-        assert claim_of(host) == (run.id, 0)
+        assert lock_of(host) == (run.id, 0)
         assert downloaded(host) >= {"lab-plain", "lab-slow"}
         assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
         outcome = next(each for each in report.outcomes if each.machine == host.name)
@@ -241,4 +243,4 @@ def test_a_killed_download_whose_time_is_over_holds_nobody_up_and_is_settled(mak
     assert "window was over" in taken["reason"]
     (outcome,) = controllers.newest().outcomes
     assert outcome.state is not OperationState.UNKNOWN
-    assert claim_of(host)[1] == 0
+    assert lock_of(host)[1] == 0

@@ -105,7 +105,7 @@ class PackageWorld:
     def move_in(self, machine: FakeTransport) -> None:
         """Let a fake machine answer FakeManager's scripts out of this world."""
         machine.answer("fake_assess", self._assess)
-        machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
+        machine.answer("fake_simulate", lambda script: {"kind": "answer", "answer": self._simulate(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
         machine.answer("fake_kernels", lambda _: {"kind": "answer", "answer": self.kernels()})
         machine.answer("job_stop", lambda script: self.stop(machine, str(script.params["id"])))
@@ -242,9 +242,9 @@ class PackageWorld:
             self._coming.remove(coming)
         self.services.renew(self.shelf.replaced)
 
-    def _rehearse(self, script: Script) -> SimulationResult:
+    def _simulate(self, script: Script) -> SimulationResult:
         self.catch_up()
-        return self.shelf.rehearse(names_in(script, "wanted"), names_in(script, "keep"))
+        return self.shelf.simulate(names_in(script, "wanted"), names_in(script, "keep"))
 
     def _start(self, job: Job) -> SimulatedJob:
         self.catch_up()
@@ -334,7 +334,7 @@ class FakeManager:
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
     ) -> SimulationResult:
         """See PackageManager."""
-        script = Script("fake_rehearse", {"wanted": tuple(update.id for update in updates), "keep": tuple(keep)})
+        script = Script("fake_simulate", {"wanted": tuple(update.id for update in updates), "keep": tuple(keep)})
         return cast("SimulationResult", _ask(transport, script, deadline))
 
     def read_installed_versions(

@@ -142,7 +142,7 @@ class Shelf:
         """What would be removed."""
         return tuple(gone for i in wanted for gone in self[i].removes if self[gone].installed is not None)
 
-    def rehearse(self, wanted: Sequence[str], keep: Sequence[str] = ()) -> SimulationResult:
+    def simulate(self, wanted: Sequence[str], keep: Sequence[str] = ()) -> SimulationResult:
         """What installing these would do, as long as what is kept stays as it is."""
         changes = [self[update_id] for update_id in self.closure(wanted)]
         refused = {package.id: package.refused for package in changes if package.refused and package.id in wanted}

@@ -58,11 +58,11 @@ class PowerSupply:
         return [power, {"kind": "ordered" if work == "off" else "allowed"}]
 
     def _refuse(self, run: str) -> ScriptRecord | None:
-        claim, until = self.machine.claimed_by, self.inhibited_until
+        lock, until = self.machine.locked_by, self.inhibited_until
         if self.people:
             return {"kind": "refused", "why": f"somebody is logged in: {self.people}", "about": "people"}
-        if claim is not None and claim[0] != run:
-            return {"kind": "refused", "why": f"run {claim[0]} has it", "about": "claim"}
+        if lock is not None and lock[0] != run:
+            return {"kind": "refused", "why": f"run {lock[0]} has it", "about": "machine_lock"}
         if until is not None and self.machine.fake_clock.now() < until:
             return {"kind": "refused", "why": "systemd-inhibit (pid 7) keeps it on", "about": "inhibitor"}
         return None

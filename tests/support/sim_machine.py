@@ -1,4 +1,4 @@
-"""A simulated machine for the real engine: it keeps claims, runs jobs, reboots and gets into trouble as told."""
+"""A simulated machine for the real engine: it keeps locks, runs jobs, reboots and gets into trouble as told."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +74,7 @@ class SimMachine(FakeTransport):
         boots: how it reboots.
         listening: sockets that answer now; ``gone_after_reboot`` are lost with the next reboot.
         trouble: (when, what then) still to come, by the one clock.
-        claimed_by: (run, who, until) of the run that has it; claim_holder is that run with a name of the machine.
+        locked_by: (run, who, until) of the run that has it; lock_holder is that run with a name of the machine.
         updaters: what updates it by itself.
         guard: its look at what others do, before it is rebooted.
     """
@@ -94,8 +94,8 @@ class SimMachine(FakeTransport):
         self.is_off = False
         self._boot = 1
         self._booted_at = clock.now() - timedelta(days=10)
-        self.claimed_by: tuple[str, str, float] | None = None
-        self.claim_holder = ""
+        self.locked_by: tuple[str, str, float] | None = None
+        self.lock_holder = ""
         self.world.move_in(self)
         self.world.lasting_skew = self.lasting_skew
         self.answer("facts", lambda _: self._facts())
@@ -103,7 +103,7 @@ class SimMachine(FakeTransport):
         self.guard = RebootGuard(self.world)
         self.answer("reboot_obstacles", lambda _: self.guard.records(self.boot_id))
         self.updaters = Updaters()
-        self.answer("claim", self._claim)
+        self.answer("machine_lock", self._take_lock)
         self.answer("fake_updaters", self._order_updaters)
         self.power = PowerSupply(self)
         self.answer("power", self.power.answer)
@@ -175,10 +175,10 @@ class SimMachine(FakeTransport):
         return [job for job in self.jobs() if job.script.params["work"] == "install"]
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
-        """See Transport; an order prolongs its run's claim."""
-        view, mine = super().start_job(job, deadline=deadline), self.claimed_by
-        if mine is not None and mine[2] and mine[0] == split_lock_holder(job.script.params.get("claim_run"))[0]:
-            self.claimed_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("claim_until", 0)))))
+        """See Transport; an order prolongs its run's lock."""
+        view, mine = super().start_job(job, deadline=deadline), self.locked_by
+        if mine is not None and mine[2] and mine[0] == split_lock_holder(job.script.params.get("lock_run"))[0]:
+            self.locked_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("lock_until", 0)))))
         return view
 
     def begun(self) -> list[Begun]:
@@ -218,31 +218,31 @@ class SimMachine(FakeTransport):
             due[1]()
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
-        work, run = str(script.params["work"]), split_lock_holder(script.params["claim_run"])[0]
+        work, run = str(script.params["work"]), split_lock_holder(script.params["lock_run"])[0]
         told = self.updaters.order(work, run, self.boot_id)
-        if work == "pause" and self.claimed_by is not None:
-            left = self.claimed_by[2] - self.fake_clock.now().timestamp() - self.world.skew_seconds
+        if work == "pause" and self.locked_by is not None:
+            left = self.locked_by[2] - self.fake_clock.now().timestamp() - self.world.skew_seconds
             when = self.fake_clock.now() + timedelta(seconds=max(60.0, left))
             if isinstance(self.fake_clock, Waking):
-                self.fake_clock.call_at(when, partial(self.claim_ends, run, self.boot_id))
+                self.fake_clock.call_at(when, partial(self.lock_ends, run, self.boot_id))
         return told
 
-    def claim_ends(self, run: str, boot: str) -> None:
+    def lock_ends(self, run: str, boot: str) -> None:
         """Bring back what a run had rest in a boot, as the machine's own timer does."""
         if (self.updaters.by, self.updaters.boot, self.boot_id) == (run, boot, boot):
             self.updaters.order("restore", run, boot)
 
-    def _claim(self, script: Script) -> ScriptRecord:
+    def _take_lock(self, script: Script) -> ScriptRecord:
         holder, now = str(script.params["run"]), self.fake_clock.now().timestamp() + self.world.skew_seconds
-        run, whose = split_lock_holder(holder)[0], self.claim_holder or (self.claimed_by or ("",))[0]
-        if self.claimed_by is not None and self.claimed_by[2] > now and whose not in {run, holder}:
-            return {"kind": "taken", "run": whose, "by": self.claimed_by[1], "until": self.claimed_by[2]}
+        run, whose = split_lock_holder(holder)[0], self.lock_holder or (self.locked_by or ("",))[0]
+        if self.locked_by is not None and self.locked_by[2] > now and whose not in {run, holder}:
+            return {"kind": "taken", "run": whose, "by": self.locked_by[1], "until": self.locked_by[2]}
         if script.params.get("release"):
-            self.claimed_by, self.claim_holder = None, ""
+            self.locked_by, self.lock_holder = None, ""
             return {"kind": "released", "run": run}
-        self.claim_holder = holder
-        self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
-        return {"kind": "claimed", "run": run}
+        self.lock_holder = holder
+        self.locked_by = (run, str(script.params["by"]), float(str(script.params["until"])))
+        return {"kind": "locked", "run": run}
 
     def _facts(self) -> list[ScriptRecord]:
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds

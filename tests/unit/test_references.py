@@ -79,7 +79,7 @@ def test_a_script_is_named_by_code_and_required_by_scripts():
         APT: "# Requires: job_common, lock\nlock()",
         "tasks/machines/scripts/posix/job_common.sh": "# apt_job begins with this, and with a lock",
         "tasks/machines/scripts/posix/lock.sh": "",
-        "tasks/machines/scripts/windows/claim.ps1": "# Requires: lock",
+        "tasks/machines/scripts/windows/machine_lock.ps1": "# Requires: lock",
         "tasks/machines/managers/apt/manager.py": 'Script("apt_job")',
         "tasks/machines/scripts.py": "brings the lock = None",
         "tasks/locks.py": 'Script("lock")',

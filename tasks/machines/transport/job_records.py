@@ -31,7 +31,7 @@ LOG: Final = "log"
 
 # by the ``about`` of a refusal
 _REFUSAL_HINTS: Final = {
-    "claim": "Nothing was begun. Look at the run, or the later attempt of this run, that has the machine lock.",
+    "machine_lock": "Nothing was begun. Look at the run, or the later attempt of this run, that has the machine lock.",
     "room": "Look at the room on its disk, and whether it is mounted read-only.",
 }
 
@@ -72,7 +72,7 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
             hint="It may begin. Ask again: a job is begun once.",
         )
     if record["kind"] == "refused":
-        error_type = LockLost if record.get("about") == "claim" else ScriptFailed
+        error_type = LockLost if record.get("about") == "machine_lock" else ScriptFailed
         error = error_type(
             f"the machine could not start the job: {record.get('why')}",
             exit_code=answer.exit_code,

@@ -84,7 +84,7 @@ def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clo
         TransportError: the machine could not be asked: a part may have been removed. It can be repeated.
         ProtocolViolation: its answer is not valid.
     """
-    parameters: dict[str, str | tuple[str, ...]] = {"remove": "yes", "claim": seen.lock_fields, "jobs": seen.jobs}
+    parameters: dict[str, str | tuple[str, ...]] = {"remove": "yes", "lock": seen.lock_fields, "jobs": seen.jobs}
     return _run_clean_script(machine, transport, clock, {**parameters, "broker": broker_key}, read_only=False)
 
 

@@ -95,11 +95,13 @@ def acquire_lock(context: MachineContext) -> LockResult:
     """
     answer, preempted, wait_end_reason = _preempt_download(context)
     kind = answer.get("kind")
-    if kind == "claimed":
+    if kind == "locked":
         taken_over = f"taken over from run {preempted}, which only downloads" if preempted else ""
-        return LockResult(Finding("claim", FindingLevel.GOOD, taken_over or "no other run has locked this machine"))
+        return LockResult(
+            Finding("machine lock", FindingLevel.GOOD, taken_over or "no other run has locked this machine")
+        )
     if kind == "taken" and _find_other_name(context, answer):
-        finding = Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer), SAME_MACHINE_REMEDY)
+        finding = Finding("machine lock", FindingLevel.BLOCK, _describe_holder(context, answer), SAME_MACHINE_REMEDY)
         return LockResult(finding, is_held_elsewhere=True)
     if kind == "taken":
         remedy = (
@@ -107,7 +109,7 @@ def acquire_lock(context: MachineContext) -> LockResult:
             f"remove its lock: fleetpatch unlock {context.name}"
         )
         return LockResult(
-            Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer) + wait_end_reason, remedy),
+            Finding("machine lock", FindingLevel.BLOCK, _describe_holder(context, answer) + wait_end_reason, remedy),
             _is_held_elsewhere(context, answer),
         )
     reason = str(answer.get("why") or "the machine gave no answer")
@@ -116,7 +118,7 @@ def acquire_lock(context: MachineContext) -> LockResult:
         if _is_uncertain(answer)
         else "Repair that on the machine."
     )
-    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be locked: {reason}", remedy))
+    return LockResult(Finding("machine lock", FindingLevel.BLOCK, f"the machine can't be locked: {reason}", remedy))
 
 
 def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
@@ -191,9 +193,9 @@ def with_lock_token(context: MachineContext, script: Script) -> Script:
     or during the order, nothing begins late.
     """
     token_params = {
-        "claim_run": build_lock_holder(context),
-        "claim_attempt": str(_find_attempt_number(context)),
-        "claim_until": _to_machine_clock(context, _find_lock_end(context)),
+        "lock_run": build_lock_holder(context),
+        "lock_attempt": str(_find_attempt_number(context)),
+        "lock_until": _to_machine_clock(context, _find_lock_end(context)),
         **_build_clock_params(context.facts),
     }
     return replace(script, params={**script.params, **token_params})
@@ -227,7 +229,7 @@ def release_lock(context: MachineContext) -> None:
 def _build_release_warning(answer: ScriptRecord) -> Finding:
     """Return a warning for a machine that can't write any more, for example after a boot with a read-only root."""
     reason = f"its lock could not be released: {answer.get('why')}"
-    return Finding("claim", FindingLevel.WARN, reason, "Look whether its disk is full, or mounted read-only.")
+    return Finding("machine lock", FindingLevel.WARN, reason, "Look whether its disk is full, or mounted read-only.")
 
 
 def _may_have_running_job(context: MachineContext) -> bool:
@@ -302,7 +304,7 @@ def _to_machine_clock(context: MachineContext, moment: datetime) -> str:
 def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> ScriptRecord:
     attempt_params = {"run": build_lock_holder(context), "attempt": str(_find_attempt_number(context))}
     records = context.transport.run_script(
-        Script("claim", attempt_params | parameters),
+        Script("machine_lock", attempt_params | parameters),
         deadline=Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS),
     ).records
     return records[-1] if records else {}

@@ -137,7 +137,7 @@ def test_only_what_was_seen_is_removed_and_what_is_left_is_told(
     assert states == {
         "good": "Cleaned", "bad": "Incomplete", "changed": "Refused", "gone": "NotReached", "none": "NothingFound",
     }  # fmt: skip
-    assert lines["good"].asked[1].params["claim"] == f"{OLD}/web-1 1 0"
+    assert lines["good"].asked[1].params["lock"] == f"{OLD}/web-1 1 0"
     assert lines["good"].asked[1].params["jobs"] == ("one",)
     assert len(lines["none"].asked) == 1
     assert to_exit_code(results) is ExitCode.MACHINE_FAILED

@@ -85,8 +85,8 @@ class TestLinux:
         assert (done["code"], done["result"], done["hotpatchStatus"]) == (0, "changed", "Enabled")
         (job,) = web.jobs
         assert (job.script.params["provider"], job.script.params["action"]) == ("livepatch", "enroll")
-        assert job.script.params["claim_run"]
-        assert web.machine.claimed_by is None
+        assert job.script.params["lock_run"]
+        assert web.machine.locked_by is None
         again = change(stage, "enroll")
         assert (again["result"], len(web.jobs)) == ("unchanged", 1)
         (row,) = stage.run("machines", "--json").json["machines"]
@@ -105,7 +105,7 @@ class TestLinux:
         done = change(stage, "enroll")
         assert (done["code"], done["result"], done["hotpatchStatus"]) == (1, "failed", "Disabled")
         assert "pro enable livepatch --assume-yes failed (exit code 1): no contract" in done["message"]
-        assert web.machine.claimed_by is None
+        assert web.machine.locked_by is None
         (row,) = hotpatch(stage, "status", "--json").json["machines"]
         assert "no contract" in row["lastRequest"]["failure"]
 
@@ -122,7 +122,7 @@ class TestLinux:
             web.machine.fail(ConnectionLost("cut"), on="look")
         done = change(stage, "enroll")
         assert (done["code"], done["result"]) == (1, "failed")
-        assert web.machine.claimed_by is not None
+        assert web.machine.locked_by is not None
 
 
 class TestWhoMayChange:
@@ -135,12 +135,12 @@ class TestWhoMayChange:
     def test_a_machine_that_a_run_holds_is_left(self, stage: Stage) -> None:
         web = Enrolled(stage, enrolment=pro())
         until = stage.fleet.clock.now() + timedelta(hours=1)
-        web.machine.claimed_by = ("20260310-010000-aaaaaa", "anne", until.timestamp())
+        web.machine.locked_by = ("20260310-010000-aaaaaa", "anne", until.timestamp())
         done = change(stage, "enroll")
         assert (done["code"], done["result"]) == (1, "failed")
         assert "20260310-010000-aaaaaa (anne) has locked the machine" in done["message"]
         assert web.jobs == []
-        assert web.machine.claimed_by[1] == "anne"
+        assert web.machine.locked_by[1] == "anne"
 
     @pytest.mark.parametrize(
         "limit",
@@ -163,7 +163,7 @@ class TestWhoMayChange:
         web = Enrolled(stage, enrolment=pro())
         done = change(stage, "enroll", "--dry-run")
         assert (done["code"], done["result"], done["steps"]) == (0, "planned", ["pro enable livepatch --assume-yes"])
-        assert (web.jobs, web.machine.claimed_by) == ([], None)
+        assert (web.jobs, web.machine.locked_by) == ([], None)
         (row,) = hotpatch(stage, "status", "--json").json["machines"]
         assert row["lastRequest"] is None
 
@@ -325,5 +325,5 @@ def test_an_interruption_begins_nothing_more_and_gives_locks_back(
     second.machine.job("enrol_live_patches", begin)
     said = hotpatch(stage, "enroll", "*", "--yes", "--at-once", "1")
     assert said.code == 130
-    assert [each.machine.claimed_by for each in machines] == [None] * 5
+    assert [each.machine.locked_by for each in machines] == [None] * 5
     assert [each.machine.calls for each in others] == [[]] * 3

@@ -42,7 +42,7 @@ def test_doctor_asks_them_and_respects_their_level(stage: Stage, key: str) -> No
     assert "own: quiet: command no-jobs: exit code 7: 3 jobs run" in shown
     assert "own: page: tcp 127.0.0.1:1: [Errno 111] Connection refused" in shown
     assert web.installs() == []
-    assert web.claimed_by is None
+    assert web.locked_by is None
 
 
 def test_a_warning_leaves_a_machine_ready(stage: Stage) -> None:
@@ -83,4 +83,4 @@ def test_a_run_that_patches_asks_them_only_before_it_changes_something(stage: St
     web = answers(stage.add("web", security("openssl"), probes=(GOOD,)))
     assert stage.run("patch", "web", "--no-prefect", "--yes").code == 0
     order = [call.name for call in web.calls]
-    assert order.index("probe") > order.index("claim")
+    assert order.index("probe") > order.index("machine_lock")

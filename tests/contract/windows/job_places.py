@@ -92,9 +92,9 @@ class Place:
     def begun(self, job_id: str = "one") -> None:
         wait(lambda: bool(read_events(self.job(job_id))))
 
-    def claim(self, run: str = "run", attempt: int = 1, **more: str) -> ScriptRecord:
+    def take_lock(self, run: str = "run", attempt: int = 1, **more: str) -> ScriptRecord:
         params = {"run": run, "attempt": str(attempt), "by": "anne", "until": LATER, **more}
-        return self.host.run_script(Script("claim", params), deadline=soon()).records[-1]
+        return self.host.run_script(Script("machine_lock", params), deadline=soon()).records[-1]
 
     def stop(self, job_id: str = "one") -> ScriptRecord:
         (record,) = self.host.run_script(Script("job_stop", {"id": job_id}), deadline=soon()).records
@@ -148,7 +148,7 @@ class cut_start:  # noqa: N801 - read as a verb
         host = PowerShellHost(
             self.channel, machine="here", clock=CLOCK, job_root=str(place.folder), script_loader=place.load
         )
-        params = {"claim_run": "run", "claim_attempt": str(attempt)}
+        params = {"lock_run": "run", "lock_attempt": str(attempt)}
         self.thread = threading.Thread(target=self._start, args=(host, Job("one", Script("quick", params))))
 
     def _start(self, host: PowerShellHost, job: Job) -> None:
@@ -156,7 +156,7 @@ class cut_start:  # noqa: N801 - read as a verb
             host.start_job(job, deadline=soon())
 
     def __enter__(self) -> None:
-        self.place.claim()
+        self.place.take_lock()
         self.place.is_held_up = True
         self.thread.start()
         wait((self.place.job() / "launching").exists)

@@ -21,18 +21,18 @@ RESTORED = {"kind": "back", "unit": "Automatic Updates", "how": "it is as it was
 
 
 class Machine:
-    """A machine whose claim a run has."""
+    """A machine whose lock a run has."""
 
     def __init__(self, warm: WarmMachine) -> None:
         self.warm = warm
         self.place = warm.make_place()
         self.host = warm.open_host(self.place)
         self.set_policy(None, local=4)
-        self.claim("run")
+        self.take_lock("run")
 
-    def claim(self, run: str, seconds: int = 3_600, **more: str) -> None:
+    def take_lock(self, run: str, seconds: int = 3_600, **more: str) -> None:
         params = {"run": run, "attempt": "1", "by": "somebody", "until": str(int(time.time()) + seconds), **more}
-        self.ask(Script("claim", params, read_only=False))
+        self.ask(Script("machine_lock", params, read_only=False))
 
     def ask(self, script: Script) -> list[ScriptRecord]:
         answer = self.host.run_script(script, deadline=Deadline.after(CLOCK, 60))
@@ -40,7 +40,7 @@ class Machine:
         return list(answer.records)
 
     def updaters(self, work: str, run: str = "run", attempt: str = "1") -> list[ScriptRecord]:
-        params = {"work": work, "claim_run": run, "claim_attempt": attempt, "claim_until": "0"}
+        params = {"work": work, "lock_run": run, "lock_attempt": attempt, "lock_until": "0"}
         return self.ask(Script("updaters", params, read_only=False, package=PACKAGE))
 
     def set_policy(self, values: dict[str, int] | None, *, local: int | None = None) -> None:
@@ -101,8 +101,8 @@ def test_to_pause_twice_forgets_nothing(machine: Machine) -> None:
 def test_what_a_lost_run_has_paused_the_next_run_restores(machine: Machine) -> None:
     machine.set_policy({"AUOptions": 4})
     machine.updaters("pause")
-    machine.claim("run", release="yes")
-    machine.claim("other")
+    machine.take_lock("run", release="yes")
+    machine.take_lock("other")
     assert machine.updaters("pause", "other") == [{"kind": "paused", "unit": "Automatic Updates"}]
     assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
     assert machine.updaters("restore", "other") == [RESTORED]
@@ -135,14 +135,14 @@ def test_what_its_owner_has_changed_meanwhile_is_left(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("run", "attempt"), [("another", "1"), ("run", "0")])
-def test_an_order_without_the_claim_is_refused(machine: Machine, run: str, attempt: str) -> None:
+def test_an_order_without_the_lock_is_refused(machine: Machine, run: str, attempt: str) -> None:
     machine.set_policy({"AUOptions": 4})
     (refused,) = machine.updaters("pause", run, attempt)
     assert refused["kind"] == "refused"
     assert machine.policy == {"AUOptions": 4}
 
 
-def test_the_machine_itself_restores_it_when_the_claim_expires(machine: Machine) -> None:
+def test_the_machine_itself_restores_it_when_the_lock_expires(machine: Machine) -> None:
     machine.set_policy({"AUOptions": 4})
     machine.updaters("pause")
     (name,) = machine.tasks

@@ -32,23 +32,23 @@ def remove(place: Place, seen: Remains) -> Remains:
     return remove_remains("here", seen, place.host, CLOCK, "")
 
 
-def claim(folder: Path, run: str = "run-1/here", until: str = "0") -> None:
-    (folder / "claim").write_text(f"{run}\n{until}\nanne\n2\n\n")
+def take_lock(folder: Path, run: str = "run-1/here", until: str = "0") -> None:
+    (folder / "machine-lock").write_text(f"{run}\n{until}\nanne\n2\n\n")
 
 
 def test_all_of_it_is_removed_with_the_task_of_a_lost_job(place: Place, warm: WarmMachine) -> None:
     assert look(place) == Remains(lock_fields=" 0 0")
-    place.start(what="quick", claim_run="")
+    place.start(what="quick", lock_run="")
     place.ended()
     place.start("two", what="quick")
     place.ended("two")
-    claim(place.folder)
+    take_lock(place.folder)
     warm.wait_for_no_task()
-    (place.job() / "params.json").write_text(json.dumps({"claim_run": "=run-2/here"}))
+    (place.job() / "params.json").write_text(json.dumps({"lock_run": "=run-2/here"}))
     seen = look(place)
     assert (seen.runs, set(seen.jobs), seen.lock_fields) == (("run-1", "run-2"), {"one", "two"}, "run-1/here 2 0")
     assert {(each.what, Path(each.path).name) for each in seen.found} == {
-        ("job", "one"), ("job", "two"), ("file of fleetpatch", "claim"), ("folder", place.folder.name),
+        ("job", "one"), ("job", "two"), ("file of fleetpatch", "machine-lock"), ("folder", place.folder.name),
     }  # fmt: skip
     done = remove(place, seen)
     assert (done.failed, done.left, done.refusal) == ((), (), "")
@@ -77,13 +77,13 @@ def test_nothing_is_removed_under_a_run_or_a_job_or_after_a_change(place: Place)
     assert remove(place, busy).removed == ()
     gate.touch()
     place.ended()
-    claim(place.folder, until=LATER)
+    take_lock(place.folder, until=LATER)
     assert look(place).refusal == "run run-1/here (anne) has the lock of this machine"
-    claim(place.folder)
+    take_lock(place.folder)
     seen = look(place)
-    claim(place.folder, run="run-9/here")
+    take_lock(place.folder, run="run-9/here")
     assert remove(place, seen).has_changed
-    claim(place.folder)
+    take_lock(place.folder)
     place.start("later", what="quick")
     place.ended("later")
     done = remove(place, seen)
@@ -106,7 +106,7 @@ def test_paused_updates_come_back_first(warm: WarmMachine) -> None:
     machine = Machine(warm)
     machine.set_policy({"AUOptions": 4})
     assert machine.updaters("pause")[0]["kind"] == "paused"
-    claim(machine.place, run="run")
+    take_lock(machine.place, run="run")
     seen = read_remains("here", machine.host, CLOCK, "")
     assert {each.what for each in seen.found} == {"paused updaters", "task", "file of fleetpatch", "folder"}
     assert machine.policy == {"AUOptions": 4, "NoAutoUpdate": 1}

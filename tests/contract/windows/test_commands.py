@@ -125,9 +125,9 @@ def test_windows_has_no_services_that_run_replaced_files(warm: WarmMachine) -> N
 # ---------------------------------------------------------------- the lock
 
 
-def claim(warm: WarmMachine, place: Path, **more: str) -> ScriptRecord:
+def take_lock(warm: WarmMachine, place: Path, **more: str) -> ScriptRecord:
     params = {"run": "run", "attempt": "1", "by": "anne", "until": "9999999999", **more}
-    return warm.open_host(place).run_script(Script("claim", params), deadline=soon()).records[-1]
+    return warm.open_host(place).run_script(Script("machine_lock", params), deadline=soon()).records[-1]
 
 
 def test_the_lock_of_a_machine_that_has_none_is_shown(warm: WarmMachine) -> None:
@@ -139,23 +139,23 @@ def test_the_lock_of_a_machine_that_has_none_is_shown(warm: WarmMachine) -> None
 
 def test_a_person_removes_a_lock_and_its_run_hears_who_did(warm: WarmMachine) -> None:
     place = warm.make_place()
-    claim(warm, place)
+    take_lock(warm, place)
     host = warm.open_host(place)
     lock = read_lock_status("here", host, CLOCK)
     assert (lock.run_id, lock.started_by, lock.is_expired) == ("run", "anne", False)
     remove_lock(lock, "bob", host, CLOCK)
-    assert (place / "claim").read_text() == "run\n0\nlifted by bob\n1\n\n"
-    script = Script("reboot", {"expected_boot_id": warm.read_boot_id(), "claim_run": "run", "claim_attempt": "1"})
+    assert (place / "machine-lock").read_text() == "run\n0\nlifted by bob\n1\n\n"
+    script = Script("reboot", {"expected_boot_id": warm.read_boot_id(), "lock_run": "run", "lock_attempt": "1"})
     (record,) = host.run_script(script, deadline=soon()).records
     assert record["why"] == "run run no longer has the lock of this machine: it was removed by bob"
 
 
 def test_a_lock_that_has_changed_is_not_removed(warm: WarmMachine) -> None:
     place = warm.make_place()
-    claim(warm, place)
+    take_lock(warm, place)
     host = warm.open_host(place)
     lock = read_lock_status("here", host, CLOCK)
-    claim(warm, place, attempt="2")
+    take_lock(warm, place, attempt="2")
     with pytest.raises(RequestError, match="the lock changed in the meantime"):
         remove_lock(lock, "bob", host, CLOCK)
 

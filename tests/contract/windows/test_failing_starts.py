@@ -133,7 +133,7 @@ def test_a_start_that_can_not_note_that_the_job_began_begins_it_once(place: Plac
 
 
 def test_a_start_beside_a_process_that_keeps_its_files_is_unsure(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     place.before["job_start"] = IMPATIENT
     with kept_open(place.job() / "launching"), pytest.raises(DeadlineExceeded, match="keeps its files open"):
         place.start()
@@ -143,7 +143,7 @@ def test_a_start_beside_a_process_that_keeps_its_files_is_unsure(place: Place) -
 
 
 def test_an_old_job_that_goes_away_meanwhile_prevents_no_start(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     for name in ("j00", "j01"):
         place.job(name).mkdir(parents=True)
         (place.job(name) / "meta.json").write_text(json.dumps({"pid": 1, "start": "1", "began": 7}))
@@ -156,7 +156,7 @@ def test_an_old_job_that_goes_away_meanwhile_prevents_no_start(place: Place) -> 
 
 
 def test_without_room_no_job_is_begun(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     place.before["job_start"] = NO_ROOM.replace("NAME", "Save-FpText")
     with pytest.raises(ScriptFailed, match=r"cannot write .*one: There is not enough space"):
         place.start()
@@ -189,7 +189,7 @@ def test_a_late_job_gives_up_a_lock_that_is_kept_for_a_minute(place: Place) -> N
 
 
 def test_a_job_that_has_told_that_it_begins_needs_the_lock_no_more(place: Place) -> None:
-    """Its start died just after it saw the job's meta.json; with it, no other start or claim gets past the job."""
+    """Its start died just after it saw the job's meta.json; with it, no other start or lock gets past the job."""
     with cut_start(place):
         pass
     put_before_run(place, A_MINUTE_LATER)

@@ -52,15 +52,15 @@ def place(warm: WarmMachine) -> Iterator[Path]:
         state["acls"].clear()
 
 
-def claim(warm: WarmMachine, place: Path) -> ScriptRecord:
-    script = Script("claim", {"run": "run", "attempt": "1", "by": "anne", "until": "9999999999"})
+def take_lock(warm: WarmMachine, place: Path) -> ScriptRecord:
+    script = Script("machine_lock", {"run": "run", "attempt": "1", "by": "anne", "until": "9999999999"})
     return warm.open_host(place).run_script(script, deadline=Deadline.after(CLOCK, 60)).records[-1]
 
 
 def refused(warm: WarmMachine, place: Path) -> str:
-    """Return why a claim was refused; nothing was written then."""
+    """Return why a lock was refused; nothing was written then."""
     before = sorted(place.rglob("*")) if place.exists() else []
-    answer = claim(warm, place)
+    answer = take_lock(warm, place)
     assert answer["kind"] == "refused", answer
     assert (sorted(place.rglob("*")) if place.exists() else []) == before
     return str(answer["why"])
@@ -80,7 +80,7 @@ def test_every_descriptor_is_judged(warm: WarmMachine) -> None:
 
 
 def test_a_folder_is_made_for_administrators_alone(warm: WarmMachine, place: Path) -> None:
-    assert claim(warm, place)["kind"] == "claimed"
+    assert take_lock(warm, place)["kind"] == "locked"
     for path in (place, place / "jobs"):
         acl = stored_acl(warm, path)
         assert (acl["owner"], acl["protected"]) == ("S-1-5-32-544", True)
@@ -94,7 +94,7 @@ def test_a_folder_is_made_for_administrators_alone(warm: WarmMachine, place: Pat
 
 def test_a_folder_whose_making_was_interrupted_is_finished(warm: WarmMachine, place: Path) -> None:
     place.mkdir()
-    assert claim(warm, place)["kind"] == "claimed"
+    assert take_lock(warm, place)["kind"] == "locked"
     assert stored_acl(warm, place)["protected"] is True
 
 
@@ -129,13 +129,13 @@ def test_a_link_is_refused(warm: WarmMachine, place: Path, part: str, tmp_path: 
 
 def test_a_file_in_its_place_is_refused(warm: WarmMachine, place: Path) -> None:
     place.write_text("a file where a folder is due")
-    answer = claim(warm, place)
+    answer = take_lock(warm, place)
     assert (answer["kind"], answer["about"]) == ("refused", "room")
     assert "cannot write" in str(answer["why"])
 
 
 def test_no_job_begins_in_a_folder_that_others_may_write_into(warm: WarmMachine, place: Path) -> None:
-    claim(warm, place)
+    take_lock(warm, place)
     warm.grant(place / "jobs", "*S-1-1-0:(OI)(CI)M")
     host = warm.open_host(place, load_test_script)
     with pytest.raises(ScriptFailed, match="others may write"):
@@ -146,7 +146,7 @@ def test_no_job_begins_in_a_folder_that_others_may_write_into(warm: WarmMachine,
 def test_where_the_rights_can_not_be_set_nothing_is_written() -> None:
     with WarmMachine.opened(Scenario(icacls_fails=True)) as warm:
         place = warm.make_place()
-        answer = claim(warm, place)
+        answer = take_lock(warm, place)
         assert (answer["kind"], answer["about"]) == ("refused", "room")
         assert "icacls.exe failed" in str(answer["why"])
-        assert not (place / "claim").exists()
+        assert not (place / "machine-lock").exists()

@@ -37,15 +37,15 @@ def soon() -> Deadline:
     return Deadline.after(CLOCK, 60)
 
 
-def claim(host: Transport, run: str = "run-1", **params: str) -> None:
+def take_lock(host: Transport, run: str = "run-1", **params: str) -> None:
     until = f"{CLOCK.now().timestamp() + 600:.0f}"
     host.run_script(
-        Script("claim", {"run": run, "attempt": "1", "by": "me", "until": until, **params}), deadline=soon()
+        Script("machine_lock", {"run": run, "attempt": "1", "by": "me", "until": until, **params}), deadline=soon()
     )
 
 
 def enrol(host: Transport, *values: str, run: str = "run-1") -> list[ScriptRecord]:
-    order = {"claim_run": run, "claim_attempt": "1", "claim_until": "0"}
+    order = {"lock_run": run, "lock_attempt": "1", "lock_until": "0"}
     script = Script("enrol_hotpatch", {"values": tuple(values), **order}, read_only=False, package=PACKAGE)
     return list(host.run_script(script, deadline=soon()).records)
 
@@ -59,7 +59,7 @@ def read(host: Transport) -> HotpatchEnrolment:
 def test_the_documented_values_enrol_an_azure_edition(azure: WarmMachine) -> None:
     host = azure.open_host()
     assert read(host).enrolled is False
-    claim(host)
+    take_lock(host)
     records: list[Any] = enrol(host, *EVERYTHING)
     assert [(each["kind"], each["value"], each["now"]) for each in records] == [
         ("set", "EnableVirtualizationBasedSecurity", "1"),
@@ -79,7 +79,7 @@ def test_without_the_machine_lock_nothing_is_set(azure: WarmMachine) -> None:
     host = azure.open_host()
     (refused,) = enrol(host, *EVERYTHING)
     assert refused["kind"] == "refused"
-    claim(host, run="another")
+    take_lock(host, run="another")
     (refused,) = enrol(host, *EVERYTHING)
     assert "another" in str(refused["why"])
     assert read(host).enrolled is False
@@ -96,7 +96,7 @@ def test_what_cannot_be_set_is_told(azure: WarmMachine) -> None:
         return f"{REFUSED}\n{text}" if name == "enrol_hotpatch" else text
 
     host = azure.open_host(azure.make_place(), script_loader=load)
-    claim(host)
+    take_lock(host)
     records: list[Any] = enrol(host, "vbs", "table_size")
     assert [(each["kind"], each["value"]) for each in records] == [
         ("failed", "EnableVirtualizationBasedSecurity"),
@@ -119,7 +119,7 @@ def test_the_command_enrols_a_machine_from_the_lock_to_the_assessment_after_it(a
     assert lock["run"] == ""
     (request,) = store.requests.values()
     assert (request.by, request.failure) == ("anne", "")
-    claim(host, run="20260310-010000-aaaaaa")
+    take_lock(host, run="20260310-010000-aaaaaa")
     (second,) = change_enrolments([machine], ports, order)
     assert second.state is ChangeState.FAILED
     assert "20260310-010000-aaaaaa" in second.message

@@ -133,16 +133,16 @@ def test_an_unfinished_exit_code_counts_for_nothing(place: Place) -> None:
 def test_a_power_cut_makes_a_job_lost_and_it_is_not_begun_again() -> None:
     with WarmMachine.opened(Scenario()) as warm:
         place = Place(warm)
-        place.claim()
-        place.start(what="endless", claim_run="run", claim_attempt="1")
+        place.take_lock()
+        place.start(what="endless", lock_run="run", lock_attempt="1")
         place.begun()
         warm.windows.power_cut()
         view = place.ended()
         assert (view.phase, view.exit_code, view.events) == (JobPhase.LOST, None, ({"kind": "begun"},))
-        again = place.start(what="endless", claim_run="run", claim_attempt="1")
+        again = place.start(what="endless", lock_run="run", lock_attempt="1")
         assert (again.attached, again.phase) == (True, JobPhase.LOST)
-        assert place.claim("other")["kind"] == "taken"
-        assert place.claim(release="yes")["kind"] == "released"
+        assert place.take_lock("other")["kind"] == "taken"
+        assert place.take_lock(release="yes")["kind"] == "released"
         assert place.start("two").attached is False
         assert place.ended("two").exit_code == 5
         warm.wait_for_no_task()
@@ -180,7 +180,7 @@ def test_two_starts_at_once_begin_it_once(place: Place) -> None:
 
 
 def test_a_start_that_was_cut_half_way_is_finished_by_the_next(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     place.job().mkdir(parents=True)
     (place.job() / "script.ps1.new").write_text("half")
     assert place.start().attached is False
@@ -188,7 +188,7 @@ def test_a_start_that_was_cut_half_way_is_finished_by_the_next(place: Place) -> 
 
 
 def test_the_last_twenty_finished_jobs_are_kept(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     for number in range(22):
         job = place.job(f"j{number:02}")
         job.mkdir(parents=True)

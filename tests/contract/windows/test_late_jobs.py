@@ -69,7 +69,7 @@ def test_a_start_whose_connection_was_lost_may_begin_late(place: Place) -> None:
 def test_it_does_not_begin_after_a_later_attempt(place: Place) -> None:
     with cut_start(place):
         pass
-    assert place.claim(attempt=2)["kind"] == "claimed"
+    assert place.take_lock(attempt=2)["kind"] == "locked"
     place.run_task()
     assert place.phase() is JobPhase.ABSENT
     assert "its attempt 2 has the lock, and this order is of attempt 1" in place.note()
@@ -79,8 +79,8 @@ def test_it_does_not_begin_after_a_later_attempt(place: Place) -> None:
 def test_it_does_not_begin_after_another_run_has_the_machine(place: Place) -> None:
     with cut_start(place):
         pass
-    place.claim(release="yes")
-    place.claim("other")
+    place.take_lock(release="yes")
+    place.take_lock("other")
     place.run_task()
     assert place.phase() is JobPhase.ABSENT
     assert "run other (anne) has it" in place.note()
@@ -99,7 +99,7 @@ def test_it_does_not_begin_when_its_start_dies_just_before(place: Place, tmp_pat
         (place.job() / "run.ps1").write_text(text.replace(mark, f"{held}\n{mark}"))
         late.start()
         wait(here.exists)
-    assert place.claim(attempt=2)["kind"] == "claimed"
+    assert place.take_lock(attempt=2)["kind"] == "locked"
     gate.touch()
     late.join()
     assert place.phase() is JobPhase.ABSENT
@@ -124,8 +124,8 @@ def test_a_later_attempt_begins_what_an_earlier_one_has_prepared(place: Place) -
     with cut_start(place):
         pass
     place.is_held_up = False
-    place.claim(attempt=2)
-    assert place.start(claim_run="run", claim_attempt="2").attached is False
+    place.take_lock(attempt=2)
+    assert place.start(lock_run="run", lock_attempt="2").attached is False
     assert place.ended().exit_code == 5
     place.run_task()  # of the earlier start
     assert len(place.ended().events) == 2

@@ -61,14 +61,14 @@ def test_who_is_logged_in_keeps_it_on(place: Place, name: str) -> None:
 
 
 def test_another_run_that_has_the_machine_keeps_it_on(place: Place) -> None:
-    place.claimed("other", LATER)
+    place.locked("other", LATER)
     (answer,) = order(place, "off")
-    assert (answer["kind"], answer["about"], answer["why"]) == ("refused", "claim", "run other (anne) has it")
+    assert (answer["kind"], answer["about"], answer["why"]) == ("refused", "machine_lock", "run other (anne) has it")
     assert place.shutdown is None
 
 
-def test_a_claim_that_is_over_does_not(place: Place) -> None:
-    place.claimed("other", PAST)
+def test_a_lock_that_is_over_does_not(place: Place) -> None:
+    place.locked("other", PAST)
     assert order(place, "off")[0]["kind"] == "ordered"
 
 

@@ -33,9 +33,9 @@ def test_several_run_beside_one_that_changes_the_machine(place: Place) -> None:
     readers = [f"reader-{number}" for number in range(4)]
     for reader in readers[:2]:
         read(place, reader)
-    assert place.claim()["kind"] == "claimed"
-    place.start(what="endless", claim_run="run", claim_attempt="1")
-    assert place.claim("other")["job"] == "one"
+    assert place.take_lock()["kind"] == "locked"
+    place.start(what="endless", lock_run="run", lock_attempt="1")
+    assert place.take_lock("other")["job"] == "one"
     for reader in readers[2:]:
         read(place, reader)
     with pytest.raises(ManagerBusy, match=r"reader-. \(endless\)"):
@@ -45,14 +45,14 @@ def test_several_run_beside_one_that_changes_the_machine(place: Place) -> None:
     end(place, "one", readers[0])
     read(place, "reader-5", "quick")
     assert place.ended("reader-5").exit_code == 5
-    assert place.claim(release="yes")["kind"] == "released"
+    assert place.take_lock(release="yes")["kind"] == "released"
     (shown,) = place.host.run_script(Script("lock"), deadline=soon()).records
     assert shown["job"] == ""
     end(place, *readers[1:])
 
 
 def test_those_that_were_killed_take_no_place(place: Place) -> None:
-    place.claim()
+    place.take_lock()
     for number in range(4):
         job = place.job(f"killed-{number}")
         job.mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_those_that_were_killed_take_no_place(place: Place) -> None:
         assert place.phase(f"killed-{number}") is JobPhase.LOST
     read(place, "reader", "quick")
     assert place.ended("reader").exit_code == 5
-    place.start(claim_run="run", claim_attempt="1")
+    place.start(lock_run="run", lock_attempt="1")
     assert place.ended().exit_code == 5
 
 
@@ -71,8 +71,8 @@ def test_one_whose_start_takes_long_keeps_no_run_from_the_machine(place: Place) 
     start.start()
     wait((place.job("reader") / "launching").exists)
     place.is_held_up = False
-    assert place.claim()["kind"] == "claimed"
-    place.start(claim_run="run", claim_attempt="1")
+    assert place.take_lock()["kind"] == "locked"
+    place.start(lock_run="run", lock_attempt="1")
     assert place.ended().exit_code == 5
     place.run_task("reader")
     start.join(60)

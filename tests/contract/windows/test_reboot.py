@@ -15,7 +15,7 @@ from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.state import change_state
 
 LATER, PAST = "9999999999", "1000000000"
-ME = {"claim_run": "run", "claim_attempt": "2"}
+ME = {"lock_run": "run", "lock_attempt": "2"}
 SERVICING = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface"
 PENDING = 600  # a shutdown that does not come while a test runs
 
@@ -40,10 +40,10 @@ class Place:
         host = self.warm.open_host(self.folder, load_test_script)
         return host.run_script(Script(name, params), deadline=Deadline.after(CLOCK, 60)).records
 
-    def claimed(self, run: str = "run", until: str = LATER, attempt: str = "2") -> None:
+    def locked(self, run: str = "run", until: str = LATER, attempt: str = "2") -> None:
         """Let a run have the machine."""
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "claim").write_text(f"{run}\n{until}\nanne\n{attempt}\n\n")
+        (self.folder / "machine-lock").write_text(f"{run}\n{until}\nanne\n{attempt}\n\n")
 
     def order(self, boot: str = "", **params: str) -> ScriptRecord:
         given = {"delay": str(PENDING), **ME, **params}
@@ -73,7 +73,7 @@ class Place:
 @pytest.fixture
 def place(warm: WarmMachine) -> Iterator[Place]:
     here = Place(warm, warm.make_place(), warm.read_boot_id())
-    here.claimed()
+    here.locked()
     yield here
     with change_state(warm.windows.folder) as state:
         state["shutdown"] = None
@@ -119,46 +119,49 @@ def test_the_answer_comes_before_the_machine_goes_down(place: Place) -> None:
     place.by_a_person("/a")
 
 
-def test_a_later_attempt_takes_the_claim_over(place: Place) -> None:
-    place.claimed(attempt="1")
+def test_a_later_attempt_takes_the_lock_over(place: Place) -> None:
+    place.locked(attempt="1")
     assert place.order()["kind"] == "ordered"
-    assert (place.folder / "claim").read_text() == f"run\n{LATER}\nanne\n2\n\n"
+    assert (place.folder / "machine-lock").read_text() == f"run\n{LATER}\nanne\n2\n\n"
 
 
-def test_an_order_prolongs_the_claim(place: Place) -> None:
-    place.claimed(until="5000000000")
-    place.order(claim_until="6000000000")
-    assert (place.folder / "claim").read_text() == "run\n6000000000\nanne\n2\n\n"
+def test_an_order_prolongs_the_lock(place: Place) -> None:
+    place.locked(until="5000000000")
+    place.order(lock_until="6000000000")
+    assert (place.folder / "machine-lock").read_text() == "run\n6000000000\nanne\n2\n\n"
 
 
-def test_a_claim_whose_time_is_over_still_counts(place: Place) -> None:
-    place.claimed(until=PAST)
+def test_a_lock_whose_time_is_over_still_counts(place: Place) -> None:
+    place.locked(until=PAST)
     assert place.order()["kind"] == "ordered"
 
 
 @pytest.mark.parametrize("jobs", [False, True], ids=["no jobs yet", "jobs"])
 def test_an_order_of_an_earlier_attempt_is_refused(place: Place, jobs: bool) -> None:
     if jobs:
-        place.run("claim", run="run", attempt="3", by="anne", until=LATER)
-    place.claimed(attempt="3")
-    assert place.refused("claim") == "run run was resumed: its attempt 3 has the lock, and this order is of attempt 2"
+        place.run("machine_lock", run="run", attempt="3", by="anne", until=LATER)
+    place.locked(attempt="3")
+    assert (
+        place.refused("machine_lock")
+        == "run run was resumed: its attempt 3 has the lock, and this order is of attempt 2"
+    )
 
 
-def test_an_order_is_refused_while_another_run_has_the_claim(place: Place) -> None:
-    place.claimed("other", attempt="1")
-    assert place.refused("claim") == "run run no longer has the lock of this machine: run other (anne) has it"
+def test_an_order_is_refused_while_another_run_has_the_lock(place: Place) -> None:
+    place.locked("other", attempt="1")
+    assert place.refused("machine_lock") == "run run no longer has the lock of this machine: run other (anne) has it"
 
 
 @pytest.mark.parametrize("there", [None, "", "run", "\n\n\n\n", "run\n0\n\n2\n\n"])
-def test_an_order_is_refused_when_the_claim_is_gone(place: Place, there: str | None) -> None:
-    (place.folder / "claim").unlink()
+def test_an_order_is_refused_when_the_lock_is_gone(place: Place, there: str | None) -> None:
+    (place.folder / "machine-lock").unlink()
     if there is not None:
-        (place.folder / "claim").write_text(there)
-    assert place.refused("claim") == "run run no longer has the lock of this machine: no run has it"
+        (place.folder / "machine-lock").write_text(there)
+    assert place.refused("machine_lock") == "run run no longer has the lock of this machine: no run has it"
 
 
-def test_what_was_rebooted_already_says_so_whoever_has_the_claim(place: Place) -> None:
-    place.claimed("other")
+def test_what_was_rebooted_already_says_so_whoever_has_the_lock(place: Place) -> None:
+    place.locked("other")
     answer = place.order(boot="another")
     assert (answer["kind"], answer["about"]) == ("refused", "")
     assert "rebooted already" in str(answer["why"])
@@ -230,9 +233,9 @@ def test_who_aborts_the_reboot_of_a_run_does_not_get_it_again_from_that_run(plac
     assert given_up == ("given_up", r"inhibitor: somebody has aborted the reboot: WINHOST, WINHOST\anne")
     assert obstacle == ("obstacle", given_up[1])
     assert "aborted" in place.refused("inhibitor")
-    place.claimed("next")
+    place.locked("next")
     assert place.obstacles() == [given_up]
-    assert place.order(claim_run="next")["again"] is False
+    assert place.order(lock_run="next")["again"] is False
 
 
 def test_it_is_refused_where_it_could_not_say_what_became_of_it(place: Place) -> None:
@@ -243,21 +246,21 @@ def test_it_is_refused_where_it_could_not_say_what_became_of_it(place: Place) ->
 def test_a_shutdown_that_fails_says_why() -> None:
     with WarmMachine.opened(Scenario(shutdown_exit_code=5)) as warm:
         place = Place(warm, warm.make_place(), warm.read_boot_id())
-        place.claimed()
+        place.locked()
         assert place.refused("failed") == "shutdown.exe failed (5): The system could not be shut down.(5)"
 
 
 def test_only_an_administrator_may_order_it() -> None:
     with WarmMachine.opened(Scenario(privilege="none")) as warm:
         place = Place(warm, warm.make_place(), warm.read_boot_id())
-        place.claimed()
+        place.locked()
         assert place.refused("") == "the login is no administrator"
 
 
 def test_the_next_boot_has_another_id_and_no_order() -> None:
     with WarmMachine.opened() as warm:
         place = Place(warm, warm.make_place(), warm.read_boot_id())
-        place.claimed()
+        place.locked()
         place.order(delay="2")
         warm.windows.wait_for_boot(2)
         before, place.boot = place.boot, warm.read_boot_id()

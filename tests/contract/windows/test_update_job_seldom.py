@@ -128,24 +128,24 @@ def test_a_stop_ends_the_wait_for_another_installation() -> None:
 def test_a_job_that_another_run_ends_says_for_whom() -> None:
     until = str(int(time.time()) + 3600)
 
-    def claim(machine: UpdateMachine, run: str, **more: str) -> str:
+    def take_lock(machine: UpdateMachine, run: str, **more: str) -> str:
         params = {"run": run, "attempt": "1", "by": "anna", "until": until, **more}
-        result = machine.host.run_script(Script("claim", params, read_only=False), deadline=soon())
-        return "ending" if any(record["ending"] for record in result.find_records("taken")) else "claimed"
+        result = machine.host.run_script(Script("machine_lock", params, read_only=False), deadline=soon())
+        return "ending" if any(record["ending"] for record in result.find_records("taken")) else "locked"
 
     with UpdateMachine.opened(offer(1, install_gate="slow"), offer(2)) as machine:
         first, second = machine.pending().values()
-        assert claim(machine, "run-1", kind="stage") == "claimed"
-        job = machine.start(one(0, first), one(1, second), quick={"claim_run": "run-1", "claim_attempt": "1"})
+        assert take_lock(machine, "run-1", kind="stage") == "locked"
+        job = machine.start(one(0, first), one(1, second), quick={"lock_run": "run-1", "lock_attempt": "1"})
         machine.wait_for(job, "transaction_started")
-        assert claim(machine, "run-2", preempts="stage") == "ending"
+        assert take_lock(machine, "run-2", preempts="stage") == "ending"
         machine.warm.windows.open_gate("slow")
         status = machine.follow(job)
         assert [(record["number"], record["why"], record["detail"]) for record in of_kind(status, "not_attempted")] == [
             (1, "preempted", "run-2 (anna)")
         ]
         assert machine.installed(first, second) == {"KB5000001": "rev 200"}
-        assert claim(machine, "run-2", preempts="stage") == "claimed"
+        assert take_lock(machine, "run-2", preempts="stage") == "locked"
 
 
 def test_what_was_downloaded_before_its_licence_terms_were_accepted_is_installed() -> None:

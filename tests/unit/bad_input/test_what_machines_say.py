@@ -206,10 +206,10 @@ def test_a_job_that_lies_has_installed_nothing(events: list[dict[str, Any]]) -> 
 
 
 @pytest.mark.parametrize("answer", CLAIMS)
-def test_a_claim_that_makes_no_sense_is_none(answer: Any) -> None:
-    _, outcome = fleet_with(lambda machine: machine.answer("claim", answer))
+def test_a_lock_that_makes_no_sense_is_none(answer: Any) -> None:
+    _, outcome = fleet_with(lambda machine: machine.answer("machine_lock", answer))
     assert outcome.state is OperationState.FAILED
-    assert "claim" in outcome.reason
+    assert "machine lock" in outcome.reason
 
 
 @pytest.mark.parametrize(("line", "told"), LINES)

@@ -24,12 +24,12 @@ HOLDER = f"{RUN}/web"
 def named(machine: SimMachine) -> list[tuple[object, object]]:
     """By which run and attempt each job was ordered."""
     params = [job.script.params for job in machine.jobs()]
-    return [(each["claim_run"], each["claim_attempt"]) for each in params]
+    return [(each["lock_run"], each["lock_attempt"]) for each in params]
 
 
-def claims(machine: SimMachine) -> list[str]:
-    """The attempts that asked for the claim or gave it back, in order."""
-    return [str(call.script.params["attempt"]) for call in machine.calls if call.name == "claim" and call.script]
+def locks(machine: SimMachine) -> list[str]:
+    """The attempts that asked for the lock or gave it back, in order."""
+    return [str(call.script.params["attempt"]) for call in machine.calls if call.name == "machine_lock" and call.script]
 
 
 def test_every_order_says_of_which_attempt_it_is(fleet: SimFleet) -> None:
@@ -38,7 +38,7 @@ def test_every_order_says_of_which_attempt_it_is(fleet: SimFleet) -> None:
     fleet.patch()
 
     assert named(web) == [(HOLDER, "1")] * 2
-    assert claims(web) == ["1", "1"]
+    assert locks(web) == ["1", "1"]
 
 
 def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
@@ -50,7 +50,7 @@ def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
     resume(fleet)
 
     assert named(web) == [(HOLDER, "1"), (HOLDER, "2")]
-    assert claims(web) == ["1", "2"]
+    assert locks(web) == ["1", "2"]
     assert [entry.act for entry in fleet.records.journal].count("attempt") == 2
 
 
@@ -73,16 +73,16 @@ def test_a_run_that_is_finalized_lets_the_machine_hear_of_it_before_it_looks(fle
         resume_state=past,
     ).execute()
 
-    assert next(call.name for call in web.calls if call.verb == "look" or call.name == "claim") == "claim"
+    assert next(call.name for call in web.calls if call.verb == "look" or call.name == "machine_lock") == "machine_lock"
     assert "look" in [call.verb for call in web.calls]
-    assert set(claims(web)) == {"2"}
+    assert set(locks(web)) == {"2"}
     assert web.jobs() == []
 
 
 def orders(machine: SimMachine) -> list[tuple[object, object]]:
     """By which run and attempt each reboot was ordered."""
     params = [call.script.params for call in machine.calls if call.name == "reboot" and call.script]
-    return [(each["claim_run"], each["claim_attempt"]) for each in params]
+    return [(each["lock_run"], each["lock_attempt"]) for each in params]
 
 
 def test_a_reboots_order_says_so_too(fleet: SimFleet) -> None:
@@ -108,9 +108,9 @@ def test_a_machine_hears_of_a_later_attempt_before_its_boot_is_believed(heard: b
 
     resume(fleet)
 
-    asked = [call.name for call in web.calls if call.name in ("claim", "reboot")]
-    assert asked[:2] == ["claim", "reboot"]
-    assert claims(web)[0] == "2"
+    asked = [call.name for call in web.calls if call.name in ("machine_lock", "reboot")]
+    assert asked[:2] == ["machine_lock", "reboot"]
+    assert locks(web)[0] == "2"
     assert orders(web) == [(HOLDER, "2")]
 
 
@@ -126,13 +126,13 @@ def test_a_machine_on_its_way_down_hears_of_it_once_it_is_up_again(error: Fleetp
         fleet = _left(died, FakePackage("a", asks_reboot=True))
     web = fleet.machines["web"]
     web.calls.clear()
-    web.fail(error, on="claim")
+    web.fail(error, on="machine_lock")
 
     report = resume(fleet)
 
     assert outcome_of(report, "web").reboot is RebootState.COMPLETED
     assert web.boots.count == 1
-    assert claims(web)[:2] == ["2", "2"]
+    assert locks(web)[:2] == ["2", "2"]
 
 
 def test_a_reboot_that_the_machine_refuses_was_not_ordered_and_is_not_asked_for_again(fleet: SimFleet) -> None:
@@ -167,13 +167,13 @@ def _announced(dies_at: int) -> bool:
     return not fleet.machines["web"].jobs() and any(entry.act == "stage" for entry in fleet.records.journal)
 
 
-def test_nothing_is_claimed_without_a_number(fleet: SimFleet) -> None:
+def test_nothing_is_locked_without_a_number(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
     fleet.records.fail_append_at = 1
 
     with pytest.raises(RecordsError, match="told to fail"):
         fleet.patch()
 
-    asked = [call.script.params for call in web.calls if call.name == "claim" and call.script]
+    asked = [call.script.params for call in web.calls if call.name == "machine_lock" and call.script]
     assert all(params.get("release") for params in asked)
     assert web.jobs() == []

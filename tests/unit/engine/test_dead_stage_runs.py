@@ -1,4 +1,4 @@
-"""A run that only downloads and whose process died: it is found and ends as any other, and its claims end in time."""
+"""A run that only downloads and whose process died: it is found and ends as any other, and its locks end in time."""
 
 import contextlib
 import re
@@ -46,7 +46,7 @@ def url(tmp_path: Path, empty_records: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["patch", "stage"])
-def test_every_kind_of_run_that_claims_machines_is_found_and_can_be_stopped(url: str, kind: str) -> None:
+def test_every_kind_of_run_that_locks_machines_is_found_and_can_be_stopped(url: str, kind: str) -> None:
     run = make_run(kind=kind, state=OperationState.IN_PROGRESS, ended_at=None)
     with open_records(url) as records:
         records.save(run)
@@ -71,7 +71,7 @@ def test_a_run_that_only_looks_is_none_that_was_left(url: str, kind: str) -> Non
 
 @pytest.mark.parametrize("after_the_act", [False, True])
 @pytest.mark.parametrize("dies_at", choose_calls(CALLS))
-def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(
+def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_lock(
     dies_at: int, after_the_act: bool
 ) -> None:
     fleet = two()
@@ -85,7 +85,7 @@ def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(
 
     for name, machine in fleet.machines.items():
         assert [job.script.params["work"] for job in machine.jobs()] == ["stage"]
-        assert machine.claimed_by is None
+        assert machine.locked_by is None
         result = result_of(outcome_of(report, name), "a")
         assert result.state is UpdateState.NOT_ATTEMPTED
         assert "only downloaded" in result.reason
@@ -106,7 +106,7 @@ def test_taken_up_when_its_time_is_over_it_downloads_nothing_more_and_its_record
     assert report.run.state not in (OperationState.IN_PROGRESS, OperationState.UNKNOWN)
     for name, machine in fleet.machines.items():
         assert len(machine.begun()) == begun[name]
-        assert machine.claimed_by is None
+        assert machine.locked_by is None
         outcome = outcome_of(report, name)
         was_downloaded = outcome.install is not None and outcome.install.staged_seconds is not None
         assert was_downloaded is bool(begun[name])
@@ -114,7 +114,7 @@ def test_taken_up_when_its_time_is_over_it_downloads_nothing_more_and_its_record
         assert re.search("only downloaded" if was_downloaded else "no time (is )?left", reason), reason
 
 
-def test_a_claim_of_a_download_ends_with_the_runs_own_time() -> None:
+def test_a_lock_of_a_download_ends_with_the_runs_own_time() -> None:
     fleet = two()
     life, first = Life(), fleet.machines["first"]
     first.on_start("stage", 0.0, lambda: setattr(life, "dead", True))
@@ -123,8 +123,8 @@ def test_a_claim_of_a_download_ends_with_the_runs_own_time() -> None:
     window = fleet.records.runs[RUN].window
 
     assert window is not None
-    assert first.claimed_by is not None
-    assert first.claimed_by[2] == pytest.approx(window.end.timestamp(), abs=1)
+    assert first.locked_by is not None
+    assert first.locked_by[2] == pytest.approx(window.end.timestamp(), abs=1)
     fleet.clock.advance(timedelta(minutes=MINUTES).total_seconds())
     second_run = fleet.campaign(fleet.request()).execute()  # the run in the window finds its machine free
     assert result_of(outcome_of(second_run, "first"), "a").state is UpdateState.INSTALLED

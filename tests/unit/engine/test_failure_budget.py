@@ -73,7 +73,7 @@ def test_a_wave_that_has_spent_the_budget_begins_no_further_machine(fleet: SimFl
     left = outcome_of(report, "m02")
     assert left.reason == "the failure budget is spent: 2 of 10 machines failed, 1 may fail"
     assert result_of(left, "a").state is UpdateState.NOT_ATTEMPTED
-    assert not fleet.machines["m02"].claimed_by
+    assert not fleet.machines["m02"].locked_by
 
 
 def test_the_percentage_is_of_the_runs_machines(fleet: SimFleet) -> None:
@@ -269,7 +269,7 @@ def test_a_machine_that_has_only_been_looked_at_is_not_changed_once_the_budget_i
         OperationState.NOT_STARTED,
         "the failure budget is spent: 1 of 3 machines failed, 0 may fail",
     )
-    assert not fleet.machines["looked-at"].claimed_by
+    assert not fleet.machines["looked-at"].locked_by
 
 
 class Asking(LocalRunner):

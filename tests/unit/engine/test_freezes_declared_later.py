@@ -72,7 +72,7 @@ def untouched(story: Story, report: RunReport, name: str) -> None:
     assert outcome.state is OperationState.NOT_STARTED
     assert outcome.reason.startswith("frozen: release, from ")
     assert story.fleet.machines[name].world.whole() == {"a": "1.0"}
-    assert story.fleet.machines[name].claimed_by is None
+    assert story.fleet.machines[name].locked_by is None
 
 
 def test_declared_while_it_waited_for_approval_nothing_is_begun(story: Story) -> None:

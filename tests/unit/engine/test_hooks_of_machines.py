@@ -49,17 +49,24 @@ def test_each_machine_is_drained_before_and_undrained_after_its_turn(kind: str) 
     assert finding(outcome_of(report, "first"), "drain") == (FindingLevel.GOOD, "drain done")
 
 
-def test_the_machine_is_drained_after_its_download_and_undrained_before_its_claim_is_given_back() -> None:
+def test_the_machine_is_drained_after_its_download_and_undrained_before_its_lock_is_given_back() -> None:
     fleet = small_fleet("second")
     run(Owner(fleet), asked_for(fleet, drained("machine-command")))
 
     told = []
     for call in fleet.machines["second"].calls:
-        if call.script is not None and call.verb == "run" and call.script.name in {"hook", "claim", "reboot"}:
+        if call.script is not None and call.verb == "run" and call.script.name in {"hook", "machine_lock", "reboot"}:
             told.append(str(call.script.params.get("name") or call.script.params.get("release") or call.script.name))
         elif call.verb == "start" and call.script is not None:
             told.append(str(call.script.params["work"]))
-    assert [each for each in told if each != "claim"] == ["stage", "drain", "install", "reboot", "undrain", "yes"]
+    assert [each for each in told if each != "machine_lock"] == [
+        "stage",
+        "drain",
+        "install",
+        "reboot",
+        "undrain",
+        "yes",
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -67,7 +67,7 @@ def test_who_is_at_work_until_the_window_ends_leaves_the_machine_as_it_is() -> N
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
     assert "being changed by dpkg (pid 7)" in outcome.reason
     assert web.begun() == []
-    assert web.claimed_by is None
+    assert web.locked_by is None
 
 
 def test_services_that_others_left_outdated_are_told_though_nothing_is_left_to_install() -> None:

@@ -58,7 +58,7 @@ def test_fail_fails_its_pre_check_with_reason_and_remedy_before_anything_is_done
     assert outcome.reason.startswith(f"pre-check {AUTO_UPDATER_CHECK}: {AGENT} may install updates by itself")
     assert "skip" in about(outcome)[0].remedy
     assert not machine.jobs()
-    assert machine.claimed_by is None
+    assert machine.locked_by is None
     assert outcome_of(report, "db").state is OperationState.SUCCEEDED
     assert to_exit_code(report) is ExitCode.MACHINE_FAILED
 
@@ -71,7 +71,7 @@ def test_skip_leaves_it_out_untouched_and_says_why() -> None:
     assert (result_of(outcome, "a").state, result_of(outcome, "a").reason) == (UpdateState.NOT_ATTEMPTED, LEFT_OUT)
     assert [each.level for each in about(outcome)] == [FindingLevel.WARN]
     assert classify_outcome(outcome) is OutcomeClass.NOT_STARTED
-    assert {call.name for call in machine.calls} <= {"facts", "fake_assess", "fake_rehearse"}
+    assert {call.name for call in machine.calls} <= {"facts", "fake_assess", "fake_simulate"}
     assert outcome_of(report, "db").state is OperationState.SUCCEEDED
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
     assert to_exit_code(report) is ExitCode.WARNINGS
@@ -142,20 +142,20 @@ def test_who_takes_it_over_after_the_pre_check_is_seen_before_the_first_change(
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
     assert not machine.installs()
     assert [call.name for call in machine.calls if call.name == "hook"] == []
-    assert machine.claimed_by is None
+    assert machine.locked_by is None
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_a_repair_of_a_machine_that_others_took_over_does_not_begin(policy: str) -> None:
     fleet = SimFleet()
     machine = fleet.add("web", [FakePackage("a"), FakePackage("b", broken=True)])
-    plain = machine._handlers["claim"][0]
+    plain = machine._handlers["machine_lock"][0]
 
-    def claimed(script: object) -> object:  # as the pre-check gets its lock
+    def locked(script: object) -> object:  # as the pre-check gets its lock
         take_over(machine, AGENT)
         return plain(script)  # type: ignore[arg-type]  # a Script
 
-    machine.answer("claim", claimed)  # type: ignore[arg-type]  # records
+    machine.answer("machine_lock", locked)  # type: ignore[arg-type]  # records
     outcome = outcome_of(fleet.patch(patched_by_others=policy, repair=True), "web")
     assert outcome.state is (OperationState.FAILED if policy == "fail" else OperationState.NOT_STARTED)
     assert not machine.jobs()

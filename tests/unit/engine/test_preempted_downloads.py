@@ -20,21 +20,21 @@ def downloading(machine: SimMachine, polls: float, then: Callable[[], None] = la
     """Let another run's download be there until it was asked so often to stop; return the requests."""
     asked: list[Script] = []
 
-    def claim(script: Script) -> ScriptRecord:
+    def take_lock(script: Script) -> ScriptRecord:
         asked.append(script)
         if len(asked) > polls or script.params.get("release"):
-            return machine._claim(script)
+            return machine._take_lock(script)
         then()
         until = machine.fake_clock.now().timestamp() + 86400
         job = f"{OTHER}-stage-0-abcdef"
         return {"kind": "taken", "run": OTHER, "by": "anne", "until": until, "job": job, "ending": True}
 
-    machine.answer("claim", claim)
+    machine.answer("machine_lock", take_lock)
     return asked
 
 
-def claim_finding(outcome: Outcome) -> tuple[FindingLevel, str]:
-    (found,) = [(each.level, each.message) for each in outcome.findings if each.check == "claim"]
+def lock_finding(outcome: Outcome) -> tuple[FindingLevel, str]:
+    (found,) = [(each.level, each.message) for each in outcome.findings if each.check == "machine lock"]
     return found
 
 
@@ -46,19 +46,19 @@ def test_the_machine_is_patched_when_the_download_has_ended(fleet: SimFleet, pol
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.SUCCEEDED
-    assert claim_finding(outcome) == (FindingLevel.GOOD, f"taken over from run {OTHER}, which only downloads")
+    assert lock_finding(outcome) == (FindingLevel.GOOD, f"taken over from run {OTHER}, which only downloads")
     requests = [(each.params["preempts"], each.params["kind"]) for each in asked if not each.params.get("release")]
     assert requests == [("stage", "")] * (polls + 1)
 
 
 def test_a_lock_without_a_running_download_is_taken_over_at_once(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.answer("claim", lambda script: {**web._claim(script), "preempted": OTHER})
+    web.answer("machine_lock", lambda script: {**web._take_lock(script), "preempted": OTHER})
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.SUCCEEDED
-    assert claim_finding(outcome) == (FindingLevel.GOOD, f"taken over from run {OTHER}, which only downloads")
+    assert lock_finding(outcome) == (FindingLevel.GOOD, f"taken over from run {OTHER}, which only downloads")
 
 
 def test_a_run_that_is_asked_to_stop_waits_no_longer(fleet: SimFleet) -> None:
@@ -90,7 +90,7 @@ def test_a_download_that_does_not_end_is_awaited_as_long_as_the_window_holds_an_
 def test_a_lost_connection_does_not_end_the_wait(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
     downloading(web, 3)
-    web.fail(ConnectionLost("cut"), on="claim", call=2)
+    web.fail(ConnectionLost("cut"), on="machine_lock", call=2)
 
     assert outcome_of(fleet.patch(), "web").state is OperationState.SUCCEEDED
 
@@ -99,7 +99,7 @@ def test_a_lost_connection_does_not_end_the_wait(fleet: SimFleet) -> None:
 def test_another_installation_is_not_awaited(fleet: SimFleet, ending: object) -> None:
     web = fleet.add("web", [FakePackage("a")])
     answer = {"kind": "taken", "run": OTHER, "by": "anne", "until": 2e9, "job": f"{OTHER}-install-0-abcdef"}
-    web.answer("claim", {**answer, "ending": ending})
+    web.answer("machine_lock", {**answer, "ending": ending})
     began = fleet.clock.now()
 
     outcome = outcome_of(fleet.patch(), "web")
@@ -114,7 +114,7 @@ def test_a_download_says_that_it_gives_way_and_asks_nobody_to(fleet: SimFleet) -
 
     fleet.patch(download_only=True)
 
-    requests = [call.script.params for call in web.calls if call.name == "claim" and call.script is not None]
+    requests = [call.script.params for call in web.calls if call.name == "machine_lock" and call.script is not None]
     assert [(each["kind"], each["preempts"]) for each in requests if not each.get("release")] == [("stage", "")]
 
 

@@ -70,16 +70,18 @@ def test_what_its_administrator_removed_meanwhile_stays_away_and_says_why(
     assert web.world.whole() == {"b": "2.0"}
 
 
-def test_a_machine_that_cannot_take_its_claim_back_is_told(fleet: SimFleet) -> None:
+def test_a_machine_that_cannot_take_its_lock_back_is_told(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    claim = web._claim
+    take_lock = web._take_lock
     web.answer(
-        "claim",
-        lambda script: {"kind": "refused", "why": "cannot write"} if script.params.get("release") else claim(script),
+        "machine_lock",
+        lambda script: (
+            {"kind": "refused", "why": "cannot write"} if script.params.get("release") else take_lock(script)
+        ),
     )
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert "claim" in outcome.reason
+    assert "machine lock" in outcome.reason
     assert "cannot write" in outcome.reason

@@ -100,7 +100,7 @@ def test_how_long_a_machine_may_go_down_is_its_own_the_runs_or_that_of_its_famil
     assert f"did not go down in {seconds} s" in outcome_of(report, "web").reason
     (order,) = [call.script for call in web.calls if call.name == "reboot" and call.script]
     assert report.run.window is not None
-    locked = float(str(order.params["claim_until"])) - report.run.window.end.timestamp()
+    locked = float(str(order.params["lock_until"])) - report.run.window.end.timestamp()
     assert locked >= max(3600, 2 * seconds + (300 if own else 1800))  # until the reboot is not waited for any longer
 
 

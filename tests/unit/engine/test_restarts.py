@@ -158,7 +158,7 @@ def test_it_is_journalled_before_it_begins_and_hooks_come_first(
     assert marks == [("hook", JournalMark.BEFORE), ("hook", JournalMark.AFTER), *both]
 
 
-@pytest.mark.parametrize("error", [ScriptFailed("no claim any more", exit_code=0), ConnectionLost("cut")])
+@pytest.mark.parametrize("error", [ScriptFailed("no lock any more", exit_code=0), ConnectionLost("cut")])
 def test_a_machine_that_would_not_or_was_out_of_touch_restarts_once_at_most(fleet, web, error) -> None:
     web.fail(error, on="start", call=3, after_the_act=isinstance(error, ConnectionLost))
     outcome = outcome_of(fleet.patch(restart_services="IfRequired"), "web")

@@ -42,8 +42,8 @@ def test_another_run_is_refused_by_the_machine_itself() -> None:
     fleet = two_machines()
     with pytest.raises(Killed):
         begin(fleet, fleet.request(), Life(dies_at=30))
-    claimed = [machine.claimed_by for machine in fleet.machines.values() if machine.claimed_by]
-    assert claimed
+    locked = [machine.locked_by for machine in fleet.machines.values() if machine.locked_by]
+    assert locked
 
     report = FleetRun(fleet.request(), fleet.ports(), LocalRunner(), run_id="20260310-020000-bbbbbb").execute()
 

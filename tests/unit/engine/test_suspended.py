@@ -66,7 +66,7 @@ def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: i
 
     done = stored(fleet)
     begun = {name: len(machine.begun()) for name, machine in fleet.machines.items()}
-    assert all(machine.claimed_by is None for machine in fleet.machines.values())
+    assert all(machine.locked_by is None for machine in fleet.machines.values())
     assert all(not machine.world.state().problems for machine in fleet.machines.values())
     for name in set(NAMES) - done:  # open: nothing was done there
         assert begun[name] == 0
@@ -95,7 +95,7 @@ def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: i
         assert fleet.machines[name].boots.count == (name != "second")
     for name in done:  # nothing more is done there, whatever was left
         assert len(fleet.machines[name].begun()) == begun[name]
-    assert all(machine.claimed_by is None for machine in fleet.machines.values())
+    assert all(machine.locked_by is None for machine in fleet.machines.values())
 
 
 @pytest.mark.parametrize("at", range(1, CALLS, 3))
@@ -110,7 +110,7 @@ def test_one_that_is_suspended_again_and_again_comes_to_its_end(at: int) -> None
     if fleet.records.runs[RUN].state is OperationState.IN_PROGRESS:
         resume(fleet)
     assert stored(fleet) == set(NAMES)
-    assert all(machine.claimed_by is None for machine in fleet.machines.values())
+    assert all(machine.locked_by is None for machine in fleet.machines.values())
     assert all(machine.boots.count <= 1 for machine in fleet.machines.values())
 
 
@@ -126,7 +126,7 @@ def test_a_process_that_dies_while_it_stops_is_followed_by_one_that_ends_what_it
             resume(fleet, control=control)
     for name in set(NAMES) - stored(fleet):
         assert fleet.machines[name].begun() == []
-    assert all(machine.claimed_by is None for machine in fleet.machines.values())
+    assert all(machine.locked_by is None for machine in fleet.machines.values())
 
 
 def test_after_its_window_nothing_is_begun() -> None:

@@ -1,4 +1,4 @@
-"""What a controller's death must not change: what a pre-check forbade stays forbidden, and no claim is left behind."""
+"""What a controller's death must not change: what a pre-check forbade stays forbidden, and no lock is left behind."""
 
 import contextlib
 from dataclasses import replace
@@ -47,18 +47,18 @@ def test_a_pre_check_that_blocks_blocks_whoever_takes_the_run_up(dies_at: int) -
 
 
 @pytest.mark.parametrize("dies_at", choose_calls(WHOLE))
-def test_no_claim_is_left_behind_when_a_run_is_taken_up_too_late(dies_at: int) -> None:
+def test_no_lock_is_left_behind_when_a_run_is_taken_up_too_late(dies_at: int) -> None:
     fleet = one(FakePackage("a"), FakePackage("b", asks_reboot=True))
     with contextlib.suppress(Killed):
         begin(fleet, fleet.request(minutes=30), Life(dies_at=dies_at, after_the_act=True))
-    fleet.clock.advance(45 * 60)  # the window is over, and a claim still lasts
+    fleet.clock.advance(45 * 60)  # the window is over, and a lock still lasts
     if RUN in fleet.records.runs:
         with contextlib.suppress(RequestError):
             resume(fleet)
-        assert fleet.machines["web"].claimed_by is None
+        assert fleet.machines["web"].locked_by is None
 
 
-def test_no_claim_is_left_behind_when_the_failure_budget_was_spent_meanwhile() -> None:
+def test_no_lock_is_left_behind_when_the_failure_budget_was_spent_meanwhile() -> None:
     fleet = one(FakePackage("a"))
     fleet.add("app", [FakePackage("bad", fails="no")])
     fleet.add("db", [FakePackage("a")])
@@ -67,12 +67,12 @@ def test_no_claim_is_left_behind_when_the_failure_budget_was_spent_meanwhile() -
     begin(fleet, request, Life())
     assert outcome_of(fleet.records.reports[RUN], "db").state is OperationState.NOT_STARTED
 
-    db.claimed_by = web.claimed_by = (RUN, "tester", fleet.clock.now().timestamp() + 3600)
+    db.locked_by = web.locked_by = (RUN, "tester", fleet.clock.now().timestamp() + 3600)
     del fleet.records.outcomes[RUN, "db"]
     open_run(fleet)  # as if it had broken off before its end
     resume(fleet)
 
-    assert db.claimed_by is None
+    assert db.locked_by is None
 
 
 def open_run(fleet: SimFleet) -> None:
@@ -104,7 +104,7 @@ def test_an_update_that_would_bring_in_another_costs_itself_alone() -> None:
     assert fleet.machines["web"].world.whole()["sibling"] == "1.0"
 
 
-def test_the_claim_is_kept_while_a_download_does_not_end() -> None:
+def test_the_lock_is_kept_while_a_download_does_not_end() -> None:
     fleet = one(FakePackage("a"))
     web = fleet.machines["web"]
     web.world.start_seconds = 1e5
@@ -113,10 +113,10 @@ def test_the_claim_is_kept_while_a_download_does_not_end() -> None:
 
     assert outcome.error is not None
     assert outcome.error.kind == "DeadlineExceeded"
-    assert web.claimed_by is not None
+    assert web.locked_by is not None
 
 
-def test_the_claim_is_left_to_whoever_has_taken_the_run_over() -> None:
+def test_the_lock_is_left_to_whoever_has_taken_the_run_over() -> None:
     fleet = one(FakePackage("a", seconds=60))
     web = fleet.machines["web"]
     web.on_start("install", 5, fleet.control.mark_lease_lost)
@@ -124,7 +124,7 @@ def test_the_claim_is_left_to_whoever_has_taken_the_run_over() -> None:
     fleet.patch()
 
     assert fleet.control.is_stopping
-    assert web.claimed_by is not None
+    assert web.locked_by is not None
 
 
 @pytest.mark.parametrize("stage", [True, False])

@@ -58,7 +58,7 @@ def test_an_id_that_can_not_be_read_says_nothing_and_the_lock_keeps_the_second_n
     fleet, web = two_names(**{unknown: ""})
     fleet.described = [each for each in fleet.described if each.name == "www"]  # a process of the run has the others
     until = fleet.clock.now().timestamp() + 3600
-    web.claimed_by, web.claim_holder = ("20260310-010000-aaaaaa", "me", until), "20260310-010000-aaaaaa/web"
+    web.locked_by, web.lock_holder = ("20260310-010000-aaaaaa", "me", until), "20260310-010000-aaaaaa/web"
     report = fleet.patch(reboot="Never")
     second = outcome_of(report, "www")
     assert second.state is OperationState.NOT_STARTED

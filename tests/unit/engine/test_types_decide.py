@@ -37,14 +37,14 @@ def test_a_machine_is_left_to_another_run_by_what_it_answers(
     fleet: SimFleet, answer: ScriptRecord, state: OperationState
 ) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.answer("claim", {"kind": "taken", **answer})
+    web.answer("machine_lock", {"kind": "taken", **answer})
     assert outcome_of(fleet.patch(), "web").state is state
 
 
 def test_the_remedy_names_the_way_to_lift_a_lock(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.answer("claim", {"kind": "taken", "run": "other", "by": "anne", "until": UNTIL})
-    (finding,) = [each for each in outcome_of(fleet.patch(), "web").findings if each.check == "claim"]
+    web.answer("machine_lock", {"kind": "taken", "run": "other", "by": "anne", "until": UNTIL})
+    (finding,) = [each for each in outcome_of(fleet.patch(), "web").findings if each.check == "machine lock"]
     assert "fleetpatch unlock web" in finding.remedy
 
 

@@ -40,9 +40,9 @@ def order_of(machine: SimMachine) -> list[str]:
             told.append(str(call.script.params.get("place") or call.script.params["work"]))
         elif call.verb == "start":
             told.append(str(call.script.params["work"]))
-        elif call.name in {"reboot", "claim"}:
+        elif call.name in {"reboot", "machine_lock"}:
             told.append("release" if call.script.params.get("release") else call.name)
-    return [each for each in told if each != "claim"]
+    return [each for each in told if each != "machine_lock"]
 
 
 def test_they_are_left_alone_unless_that_was_asked() -> None:

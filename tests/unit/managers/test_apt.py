@@ -219,18 +219,18 @@ def test_installed_counts_only_what_is_whole() -> None:
 
 
 def test_rehearsal_over_a_real_answer() -> None:
-    replay = Replay(recorded("debian-12.apt_rehearse"))
+    replay = Replay(recorded("debian-12.apt_simulate"))
     updates = [make_update(id="lab-dep-a", name="lab-dep-a", available="2.0")]
-    rehearsal = APT.simulate(replay, updates, deadline=DEADLINE)
-    assert rehearsal.changes["lab-dep-b"] == "2.0"
-    assert rehearsal.download_count == 4
+    simulation = APT.simulate(replay, updates, deadline=DEADLINE)
+    assert simulation.changes["lab-dep-b"] == "2.0"
+    assert simulation.download_count == 4
     assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": ()}
 
 
 def test_a_removal_is_told() -> None:
-    replay = Replay(recorded("debian-12-removal.apt_rehearse"))
-    rehearsal = APT.simulate(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)
-    assert rehearsal.removals == ("lab-plain",)
+    replay = Replay(recorded("debian-12-removal.apt_simulate"))
+    simulation = APT.simulate(replay, [make_update(id="lab-removes", available="2.0")], deadline=DEADLINE)
+    assert simulation.removals == ("lab-plain",)
 
 
 def job_params(work: JobKind, *transactions: Transaction, **options: Any) -> Mapping[str, Any]:

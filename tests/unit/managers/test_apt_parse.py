@@ -109,10 +109,10 @@ def test_simulation_with_new_packages_many_origins_and_none() -> None:
 
 
 def test_refusals_of_a_real_machine() -> None:
-    conflict = parse_simulation(section("debian-12-conflict.apt_rehearse", "simulation"))
+    conflict = parse_simulation(section("debian-12-conflict.apt_simulate", "simulation"))
     assert conflict.unmet_dependencies == {"lab-removes": "Conflicts: lab-plain but 2.0 is to be installed"}
     assert conflict.errors == ("Unable to correct problems, you have held broken packages.",)
-    unknown = parse_simulation(section("debian-12-unknown.apt_rehearse", "simulation"))
+    unknown = parse_simulation(section("debian-12-unknown.apt_simulate", "simulation"))
     assert unknown.unknown_packages == ("lab-plain", "nosuch")
 
 
@@ -209,7 +209,7 @@ def test_the_tables_of_apt_3_are_no_changes() -> None:
 
 
 def test_uris_of_a_real_machine() -> None:
-    files = output_parsers.parse_download_sizes(section("debian-12.apt_rehearse", "uris"))
+    files = output_parsers.parse_download_sizes(section("debian-12.apt_simulate", "uris"))
     assert files["lab-dep-a_2.0_all.deb"] == 20672
     assert len(files) == 4
 

@@ -25,7 +25,7 @@ def test_it_downloads_and_does_nothing_else(reboot: str) -> None:
     assert [record.step for record in outcome.steps] == [Step.ASSESS, Step.PRECHECK, Step.INSTALL]
     assert outcome.install is not None
     assert outcome.install.staged_seconds is not None
-    assert web.claimed_by is None  # the run in the window may have it
+    assert web.locked_by is None  # the run in the window may have it
 
 
 def test_where_nothing_is_pending_nothing_is_done() -> None:

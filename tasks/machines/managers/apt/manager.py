@@ -31,7 +31,7 @@ from tasks.machines.managers.settled_state import read_settled_state
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
-SIMULATE_SCRIPT: Final = Script("apt_rehearse", package=_PACKAGE)
+SIMULATE_SCRIPT: Final = Script("apt_simulate", package=_PACKAGE)
 INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
 JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Shows what fleetpatch has left on the machine, or removes that, for a person. Nothing is removed while a job runs, a
 # run has the machine lock, or a reboot or a power-off is under way; and nothing that has not fleetpatch's marks.
-# Parameters: remove ("yes"), and then what was shown before: claim (run, attempt and until, with blanks), jobs (list of
+# Parameters: remove ("yes"), and then what was shown before: lock (run, attempt and until, with blanks), jobs (list of
 # ids: others are not removed); broker (the public key of this controller, PEM).
 # Records: lock (run, by, until, attempt: who has it; job: what runs; now); job (id, phase, run, ended, label); item
 # (what, path), or with remove: removed (what, path), failed (what, path, why); left (path, why: it is not
@@ -45,7 +45,7 @@ each_job() { # the ids of all jobs
 tell_jobs() {
   for id in $(each_job); do
     fp_look "$fp_jobs/$id"
-    fp_emit job "id=$id" "phase=$fp_phase" "run=$(fp_job_param "$fp_jobs/$id" claim_run)" "ended:=$fp_ended" \
+    fp_emit job "id=$id" "phase=$fp_phase" "run=$(fp_job_param "$fp_jobs/$id" lock_run)" "ended:=$fp_ended" \
       "label=$(cat "$fp_jobs/$id/label" 2>/dev/null)"
   done
 }
@@ -54,11 +54,11 @@ is_active() { has_systemd && case $(systemctl is-active "$1" 2>/dev/null) in act
 
 guard() { # refuse what must not begin
   [ -z "$fp_busy" ] || refuse "job $fp_busy is running" job
-  [ "$fp_claim_until" -le "$(fp_now)" ] || refuse "run $fp_claim_run ($fp_claim_by) has the lock of this machine" claim
+  [ "$fp_lock_until" -le "$(fp_now)" ] || refuse "run $fp_lock_run ($fp_lock_by) has the lock of this machine" machine_lock
   ! is_active fleetpatch-reboot.service || refuse "a reboot was ordered" reboot
   ! is_active fleetpatch-poweroff.service || refuse "a power-off was ordered" reboot
   fp_has remove || return 0
-  [ "$fp_claim_run $fp_claim_attempt $fp_claim_until" = "$(fp_param claim)" ] || { fp_emit changed; exit 0; }
+  [ "$fp_lock_run $fp_lock_attempt $fp_lock_until" = "$(fp_param lock)" ] || { fp_emit changed; exit 0; }
   for id in $(each_job); do
     fp_param jobs | grep -qxF -e "$id" || { fp_emit changed; exit 0; }
   done
@@ -108,13 +108,13 @@ clean_state() { # the folder of jobs, and what is beside it
       files "file of jobs" "$fp_jobs/.error"
     else left "$fp_jobs" "$fp_why"; fi
   fi
-  files "machine lock" "$above/claim" "$above/claim.new"
+  files "machine lock" "$above/machine-lock" "$above/machine-lock.new"
   files "paused updaters" "$above/updaters.new" "$above/updaters.sh"
   for path in "$above"/* "$above"/.[!.]* "$fp_jobs"/* "$fp_jobs"/.[!.]*; do
     [ -e "$path" ] || [ -h "$path" ] || continue
     case $path in
       "$fp_jobs" | "$fp_jobs/.lock" | "$fp_jobs/.error") ;;
-      "$above/claim" | "$above/claim.new" | "$above/updaters" | "$above/updaters.new" | "$above/updaters.sh") ;;
+      "$above/machine-lock" | "$above/machine-lock.new" | "$above/updaters" | "$above/updaters.new" | "$above/updaters.sh") ;;
       *) is_job "$path" || left "$path" "it is not fleetpatch's" ;;
     esac
   done
@@ -140,11 +140,11 @@ clean_broker() { # at the very end: without it, the login may not be root any mo
   done
 }
 
-if fp_has remove && [ -d "$fp_jobs" ] && fp_ours "$fp_jobs"; then fp_lock || refuse "$fp_why" "$fp_about"; fi
-fp_read_claim
+if fp_has remove && [ -d "$fp_jobs" ] && fp_ours "$fp_jobs"; then fp_mutex || refuse "$fp_why" "$fp_about"; fi
+fp_read_lock
 fp_find_running
-[ "$fp_claim_until" != 0 ] || fp_claim_by=''
-fp_emit lock "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" \
+[ "$fp_lock_until" != 0 ] || fp_lock_by=''
+fp_emit lock "run=$fp_lock_run" "by=$fp_lock_by" "until:=$fp_lock_until" "attempt:=$fp_lock_attempt" \
   "job=$fp_busy" "now:=$(fp_now)"
 tell_jobs
 guard

@@ -1,19 +1,19 @@
 #!/bin/sh
 # Pauses the system's own updaters while a run works on the machine, or restores exactly those that the run paused. A
-# unit that is masked at runtime is back after any reboot, and when the claim expires: a timer of the machine itself
+# unit that is masked at runtime is back after any reboot, and when the lock expires: a timer of the machine itself
 # restores it then, whatever happens to the run. A service that itself changes packages is never stopped.
 # Parameters: work (pause or restore); lists: units (to be stopped and masked: timers, services that run no program, and
 # agents that are only clients of a daemon, which completes what they ordered), activated (services that others start
-# when they need them: masked and never stopped), services (that may be running now); claim_run, claim_attempt (the run
+# when they need them: masked and never stopped), services (that may be running now); lock_run, lock_attempt (the run
 # and the attempt that sent this), undo (updaters_back.sh's text).
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why: we may not change it), running
 # (unit), untimed (why: they are back only after a reboot or at the end of the run), nothing (why), refused (why). A
-# file beside the claim stores what was masked by which run, in which boot.
+# file beside the lock stores what was masked by which run, in which boot.
 # Requires: job_common, updaters_back
 # Brings: undo=updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh
 
-work=$(fp_param work) run=$(fp_param claim_run) attempt=$(fp_number "$(fp_param claim_attempt)")
+work=$(fp_param work) run=$(fp_param lock_run) attempt=$(fp_number "$(fp_param lock_attempt)")
 file=${fp_jobs%/*}/updaters
 umask 077
 
@@ -23,14 +23,14 @@ tell() { fp_emit "$1" "unit=$2" "$3=$4"; }
 noted() { printf '%s\n' "$units" | awk -v unit="$1" '$1 == unit { print $2, $3 }'; } # UNIT: its earlier state, if it is paused
 each_noted() { printf '%s\n' "$units" | sed 's/ .*//'; }
 
-ours() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
-  fp_read_claim
-  if [ "$fp_claim_run" != "$run" ] || [ "$fp_claim_until" = 0 ]; then
+ours() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
+  fp_read_lock
+  if [ "$fp_lock_run" != "$run" ] || [ "$fp_lock_until" = 0 ]; then
     [ "$work" = restore ] || refuse "run $run no longer has the lock of this machine"
-  elif [ "$attempt" -lt "$fp_claim_attempt" ]; then
-    refuse "run $run was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $attempt"
+  elif [ "$attempt" -lt "$fp_lock_attempt" ]; then
+    refuse "run $run was resumed: its attempt $fp_lock_attempt has the lock, and this order is of attempt $attempt"
   else
-    fp_keep_claim "$run" "$attempt" "$(fp_param claim_until)" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/claim"
+    fp_keep_lock "$run" "$attempt" "$(fp_param lock_until)" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/machine-lock"
   fi
 }
 
@@ -77,9 +77,9 @@ tell() { :; }
 recall "$file"
 [ "$by.$boot" != "$run.$here" ] || give_all_back "$file"'
 
-arm() { # let the machine restore them when the claim expires; systemd replaces text like variables in arguments, so use a file
+arm() { # let the machine restore them when the lock expires; systemd replaces text like variables in arguments, so use a file
   forget
-  left=$((fp_claim_until - $(fp_now)))
+  left=$((fp_lock_until - $(fp_now)))
   [ "$left" -gt 60 ] || left=60
   why=$({
     printf '%s\n%s\n' "$(fp_param undo)" "$later" >"$file.sh" \
@@ -125,7 +125,7 @@ restore() {
 
 command -v systemctl >/dev/null || nothing "the machine does not run systemd"
 fp_ready || refuse "$fp_why"
-fp_lock || refuse "$fp_why"
+fp_mutex || refuse "$fp_why"
 ours
 recall "$file"
 case $work in pause) pause ;; restore) restore ;; *) refuse "not known: $work" ;; esac

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Restores what updaters.sh paused. It is put before that script, and a timer of the machine runs it when the
-# claim expires and no controller has come back. The script that uses it must define "tell KIND UNIT KEY TEXT".
+# lock expires and no controller has come back. The script that uses it must define "tell KIND UNIT KEY TEXT".
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&- 8>&-; }

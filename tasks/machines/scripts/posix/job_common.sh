@@ -8,7 +8,7 @@
 
 fp_set_param root
 fp_jobs=${fp_stored:-/var/lib/fleetpatch/jobs}
-fp_about='' # the kind of a refusal: claim, room, unsure (an earlier order may still be executed), or empty
+fp_about='' # the kind of a refusal: machine_lock, room, unsure (an earlier order may still be executed), or empty
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 
@@ -40,9 +40,9 @@ fp_ready() {
   fp_ours "$fp_jobs"
 }
 
-# fp_lock: takes the lock that separates all scripts that start jobs or change the claim. The kernel releases it when
-# the process ends. If it can't be taken, fp_why says why.
-fp_lock() {
+# fp_mutex: takes the mutex that separates all scripts that start jobs or change the machine lock. The kernel releases
+# it when the process ends. If it can't be taken, fp_why says why.
+fp_mutex() {
   command -v flock >/dev/null || return 0
   fp_why="cannot write $fp_jobs/.lock" fp_about=room
   true 2>/dev/null >>"$fp_jobs/.lock" || return 1
@@ -56,45 +56,45 @@ fp_lock() {
   return 1
 }
 
-# The claim: a file of five lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was
-# released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
+# The machine lock: a file of five lines, beside the jobs: the run that has the machine, until when (epoch seconds;
+# 0: it was released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
 # downloads). An attempt that resumes a run has a higher number.
 fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
 
-fp_read_claim() { # sets the fp_claim_… from the file; an empty fp_claim_run: no claim
-  fp_claim_run='' fp_claim_until='' fp_claim_by='' fp_claim_attempt='' fp_claim_kind=''
-  { IFS= read -r fp_claim_run && IFS= read -r fp_claim_until && IFS= read -r fp_claim_by \
-    && IFS= read -r fp_claim_attempt && IFS= read -r fp_claim_kind; } 2>/dev/null <"${fp_jobs%/*}/claim" || :
-  fp_claim_until=$(fp_number "$fp_claim_until") fp_claim_attempt=$(fp_number "$fp_claim_attempt")
+fp_read_lock() { # sets the fp_lock_… from the file; an empty fp_lock_run: no lock
+  fp_lock_run='' fp_lock_until='' fp_lock_by='' fp_lock_attempt='' fp_lock_kind=''
+  { IFS= read -r fp_lock_run && IFS= read -r fp_lock_until && IFS= read -r fp_lock_by \
+    && IFS= read -r fp_lock_attempt && IFS= read -r fp_lock_kind; } 2>/dev/null <"${fp_jobs%/*}/machine-lock" || :
+  fp_lock_until=$(fp_number "$fp_lock_until") fp_lock_attempt=$(fp_number "$fp_lock_attempt")
 }
 
-fp_write_claim() { # RUN UNTIL BY ATTEMPT KIND: all of it or nothing
-  printf '%s\n%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" "$5" 2>/dev/null >"${fp_jobs%/*}/claim.new" \
-    && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
+fp_write_lock() { # RUN UNTIL BY ATTEMPT KIND: all of it or nothing
+  printf '%s\n%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" "$5" 2>/dev/null >"${fp_jobs%/*}/machine-lock.new" \
+    && mv -f "${fp_jobs%/*}/machine-lock.new" "${fp_jobs%/*}/machine-lock"
 }
 
-# fp_keep_claim RUN ATTEMPT UNTIL: after fp_check_claim, store what an order says: a later attempt, or a later end of
-# the claim; the fp_claim_… then have it
-fp_keep_claim() {
+# fp_keep_lock RUN ATTEMPT UNTIL: after fp_check_lock, store what an order says: a later attempt, or a later end of
+# the lock; the fp_lock_… then have it
+fp_keep_lock() {
   fp_until=$(fp_number "$3")
-  [ "$2" -gt "$fp_claim_attempt" ] || [ "$fp_until" -gt "$fp_claim_until" ] || return 0
-  [ "$fp_until" -gt "$fp_claim_until" ] || fp_until=$fp_claim_until
-  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2" "$fp_claim_kind" || return 1
-  fp_claim_until=$fp_until fp_claim_attempt=$2
+  [ "$2" -gt "$fp_lock_attempt" ] || [ "$fp_until" -gt "$fp_lock_until" ] || return 0
+  [ "$fp_until" -gt "$fp_lock_until" ] || fp_until=$fp_lock_until
+  fp_write_lock "$1" "$fp_until" "$fp_lock_by" "$2" "$fp_lock_kind" || return 1
+  fp_lock_until=$fp_until fp_lock_attempt=$2
 }
 
-# fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt is known; else fp_why says who has
+# fp_check_lock RUN ATTEMPT: whether that run has the lock, and no later attempt is known; else fp_why says who has
 # it, and fp_holder is the run that has it, if it is another one. An order may have been delayed while another attempt took the run over.
-fp_check_claim() {
-  fp_read_claim
+fp_check_lock() {
+  fp_read_lock
   fp_why='' fp_holder=''
-  if [ "$fp_claim_run" != "$1" ] || [ "$fp_claim_until" = 0 ]; then
+  if [ "$fp_lock_run" != "$1" ] || [ "$fp_lock_until" = 0 ]; then
     fp_why="no run has it"
-    case $fp_claim_run:$fp_claim_by in "$1:lifted by "*) fp_why="it was removed by ${fp_claim_by#lifted by }" ;; esac
-    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run ($fp_claim_by) has it" fp_holder=$fp_claim_run
+    case $fp_lock_run:$fp_lock_by in "$1:lifted by "*) fp_why="it was removed by ${fp_lock_by#lifted by }" ;; esac
+    [ "$fp_lock_until" = 0 ] || fp_why="run $fp_lock_run ($fp_lock_by) has it" fp_holder=$fp_lock_run
     fp_why="run $1 no longer has the lock of this machine: $fp_why"
-  elif [ "$2" -lt "$fp_claim_attempt" ]; then
-    fp_why="run $1 was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $2"
+  elif [ "$2" -lt "$fp_lock_attempt" ]; then
+    fp_why="run $1 was resumed: its attempt $fp_lock_attempt has the lock, and this order is of attempt $2"
   fi
   [ -z "$fp_why" ]
 }

@@ -12,7 +12,7 @@ IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
 IFS= read -r stat <"/proc/$$/stat" || exit 1
 # shellcheck disable=SC2086  # fields
 set -- ${stat##*) }
-# The claim of the job: of two starts, and of a withdrawal, only one links the meta; the others end.
+# The right to run the job: of two starts, and of a withdrawal, only one links the meta; the others end.
 now=$(date +%s) up=''
 printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$now" >"$FP_JOB_DIR/meta.$$" || exit 73
 ln "$FP_JOB_DIR/meta.$$" "$FP_JOB_DIR/meta" 2>/dev/null || { rm -f "$FP_JOB_DIR/meta.$$"; exit 75; }

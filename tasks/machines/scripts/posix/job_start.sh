@@ -1,11 +1,11 @@
 #!/bin/sh
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.sh), program (what it runs), token (its
 # parameters).
-# A job with claim_run and claim_attempt in its own parameters begins only while that run has the machine's claim and
-# no later attempt is known: the order may have been delayed while another attempt took the run over. Its claim_until
-# (epoch seconds) extends that claim.
-# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about: claim,
-# room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
+# A job with lock_run and lock_attempt in its own parameters begins only while that run has the machine lock and
+# no later attempt is known: the order may have been delayed while another attempt took the run over. Its lock_until
+# (epoch seconds) extends that lock.
+# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about:
+# machine_lock, room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -18,13 +18,13 @@ refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}" "holder=${3:-}"; exi
 
 of_job() { fp_print_param of_job "$1"; } # NAME: a parameter of the job
 
-claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
-  claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
-  [ -n "$claim_run" ] || return 0
-  if ! fp_check_claim "$claim_run" "$attempt"; then
-    [ "$attached" = true ] || refuse "$fp_why" claim "$fp_holder"
+locked() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
+  lock_run=$(of_job lock_run) attempt=$(fp_number "$(of_job lock_attempt)")
+  [ -n "$lock_run" ] || return 0
+  if ! fp_check_lock "$lock_run" "$attempt"; then
+    [ "$attached" = true ] || refuse "$fp_why" machine_lock "$fp_holder"
   else
-    fp_keep_claim "$claim_run" "$attempt" "$(of_job claim_until)" || refuse "cannot write ${fp_jobs%/*}/claim" room
+    fp_keep_lock "$lock_run" "$attempt" "$(of_job lock_until)" || refuse "cannot write ${fp_jobs%/*}/machine-lock" room
   fi
 }
 
@@ -91,13 +91,13 @@ withdraw() { # create the job's meta, so that it never begins; it may have begun
 }
 
 fp_ready || refuse "$fp_why" "$fp_about"
-fp_lock || refuse "$fp_why" "$fp_about"
+fp_mutex || refuse "$fp_why" "$fp_about"
 token=$(fp_param token)
 fp_read_params of_job "$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)"
 fp_look "$dir"
 attached=true
 [ "$fp_phase" != absent ] || attached=false
-claimed
+locked
 never="it did not begin within $patience seconds when it was handed over, so it never begins"
 [ "$fp_pid" != withdrawn ] || refuse "$never"
 if [ "$attached" = false ]; then

@@ -2,8 +2,8 @@
 # Says how long this system has run, and powers it off if nothing is against that. Parameters: work (look, check: only
 # say whether it may be powered off; off), run (whose order it is), delay (whole seconds), locks (the lock files of the
 # package manager), guard (package_locks.sh's text), place (where the order is written).
-# Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: claim, job, people,
-# lock, packages, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
+# Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: machine_lock, job,
+# people, lock, packages, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
 # Requires: job_common, package_locks
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
@@ -39,9 +39,9 @@ fp_emit power "boot_id=$fp_boot" "up_seconds:=$(up_seconds)"
 work=$(fp_param work)
 [ "$work" != look ] || exit 0
 [ "$(id -u)" = 0 ] || refuse 'the login is not root'
-fp_read_claim
-if [ -n "$fp_claim_run" ] && [ "$fp_claim_run" != "$(fp_param run)" ] && [ "$fp_claim_until" -gt "$(fp_now)" ]; then
-  refuse "run $fp_claim_run ($fp_claim_by) has it" claim
+fp_read_lock
+if [ -n "$fp_lock_run" ] && [ "$fp_lock_run" != "$(fp_param run)" ] && [ "$fp_lock_until" -gt "$(fp_now)" ]; then
+  refuse "run $fp_lock_run ($fp_lock_by) has it" machine_lock
 fi
 fp_find_running
 [ -z "$fp_busy" ] || refuse "the job $fp_busy is still running" job
@@ -59,17 +59,17 @@ case $delay in '' | *[!0-9]*) delay=2 ;; esac
 [ -n "$guard" ] || refuse 'the order came without the check for packages that others are changing'
 # The detached part looks once more: another run may have locked the machine meanwhile.
 # shellcheck disable=SC2016  # $1 and so on are the inner shell's own
-order='claim=$1 was=$2 delay=$3; shift 3
+order='lock_file=$1 was=$2 delay=$3; shift 3
 sleep "$delay"; sync; fp_find_obstacle "$@"; [ -z "$fp_obstacle" ] || exit 1
-[ "$(cksum 2>/dev/null <"$claim")" = "$was" ] || exit 1
+[ "$(cksum 2>/dev/null <"$lock_file")" = "$was" ] || exit 1
 if [ -d /run/systemd/system ]; then systemctl poweroff && exit; fi
 shutdown -h now || poweroff'
 umask 077
 { rm -f "$place.sh" && printf '%s\n%s\n' "$guard" "$order" >"$place.sh"; } 2>/dev/null || refuse "cannot write $place.sh"
-claim=${fp_jobs%/*}/claim
-was=$(cksum 2>/dev/null <"$claim")
+lock_file=${fp_jobs%/*}/machine-lock
+was=$(cksum 2>/dev/null <"$lock_file")
 # shellcheck disable=SC2086  # paths are words
-set -- /bin/sh "$place.sh" "$claim" "$was" "$delay" $locks
+set -- /bin/sh "$place.sh" "$lock_file" "$was" "$delay" $locks
 if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
   systemctl reset-failed fleetpatch-poweroff.service 2>/dev/null
   systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-poweroff \

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is
-# executed only while that run has the machine's claim and no later attempt is known), latest (the latest time, in
+# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), lock_run and lock_attempt (the order is
+# executed only while that run has the machine lock and no later attempt is known), latest (the latest time, in
 # whole seconds of this machine's clock), locks (the lock files of the package manager), guard (package_locks.sh's
-# text), note (a file for the result of the order). Record: ordered, or refused with why and about: claim, window,
-# room, boot (its next boot lacks files), lock, packages or inhibitor (another process changes packages, has left them
+# text), note (a file for the result of the order). Record: ordered, or refused with why and about: machine_lock,
+# window, room, boot (its next boot lacks files), lock, packages or inhibitor (another process changes packages, has left them
 # half changed, or blocks the shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down.
@@ -16,19 +16,19 @@ case $delay in '' | *[!0-9]*) delay=2 ;; esac
 
 refuse() { fp_emit refused "why=$1" "boot_id=$fp_boot" "about=${2:-}"; exit 0; }
 
-claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
-  claim_run=$(fp_param claim_run) attempt=$(fp_number "$(fp_param claim_attempt)")
-  [ -n "$claim_run" ] || return 0
+locked() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
+  lock_run=$(fp_param lock_run) attempt=$(fp_number "$(fp_param lock_attempt)")
+  [ -n "$lock_run" ] || return 0
   mask=$(umask)
   umask 077
-  if [ -w "$fp_jobs" ]; then # if nothing can be written, no other run can take the claim either
+  if [ -w "$fp_jobs" ]; then # if nothing can be written, no other run can take the lock either
     fp_ours "$fp_jobs" || refuse "$fp_why"
-    fp_lock || refuse "$fp_why" "$fp_about"
+    fp_mutex || refuse "$fp_why" "$fp_about"
   fi
-  fp_check_claim "$claim_run" "$attempt" || refuse "$fp_why" claim
+  fp_check_lock "$lock_run" "$attempt" || refuse "$fp_why" machine_lock
   # if that can't be written, an order of an earlier attempt has the same effect: the boot id shows that it was
   # executed
-  fp_keep_claim "$claim_run" "$attempt" "$(fp_param claim_until)" || :
+  fp_keep_lock "$lock_run" "$attempt" "$(fp_param lock_until)" || :
   umask "$mask"
 }
 
@@ -41,7 +41,7 @@ timely() { # refuse an order that comes too late for the window, by this machine
 
 [ -n "$fp_boot" ] || refuse "the machine does not show its boot id, so a reboot could not be proven"
 [ "$fp_boot" = "$expected" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected"
-claimed
+locked
 timely
 [ "$(id -u)" = 0 ] || refuse "the login is not root"
 for meta in "$fp_jobs"/*/meta; do

@@ -1,4 +1,4 @@
-# Functions that the job scripts and the claim share.
+# Functions that the job scripts and machine_lock.ps1 share.
 # Requires: job_folder, job_files, folders
 
 # Makes the folder of jobs, or refuses the order.
@@ -7,8 +7,8 @@ function Initialize-FpJobs {
     Initialize-FpFolder -Path $FpJobs
 }
 
-# Executes an order. If it is refused (Deny-FpOrder), it answers with the record "refused": why and about (claim, room,
-# "unsure": an earlier order may still be executed, window, lock, packages, inhibitor, or ''), and more fields.
+# Executes an order. If it is refused (Deny-FpOrder), it answers with the record "refused": why and about (machine_lock,
+# room, "unsure": an earlier order may still be executed, window, lock, packages, inhibitor, or ''), and more fields.
 function Invoke-FpOrder {
     param([scriptblock] $Order, [System.Collections.IDictionary] $More = @{})
     try {
@@ -23,12 +23,12 @@ function Invoke-FpOrder {
     }
 }
 
-# After Test-FpClaim, stores what an order says: a later attempt, or a later end of the claim.
-function Save-FpHeldClaim {
-    param([System.Collections.IDictionary] $Claim, [long] $Attempt, [long] $Until)
-    if ($Attempt -le $Claim.Attempt -and $Until -le $Claim.Until) { return }
-    $later = [System.Math]::Max($Until, $Claim.Until)
-    Save-FpClaim -Run $Claim.Run -Until $later -By $Claim.By -Attempt $Attempt -Kind $Claim.Kind
+# After Test-FpLock, stores what an order says: a later attempt, or a later end of the lock.
+function Save-FpHeldLock {
+    param([System.Collections.IDictionary] $Held, [long] $Attempt, [long] $Until)
+    if ($Attempt -le $Held.Attempt -and $Until -le $Held.Until) { return }
+    $later = [System.Math]::Max($Until, $Held.Until)
+    Save-FpLock -Run $Held.Run -Until $later -By $Held.By -Attempt $Attempt -Kind $Held.Kind
 }
 
 # Asks a job to stop between two transactions. $By is the other run for which it is to stop, or ''. A request without it

@@ -1,5 +1,6 @@
-# Functions that write the files of jobs, and read and write the claim. The variable $FpJobs is the folder of all jobs,
-# and the claim is beside it. They need nothing of the prelude: job_run.ps1 uses them before it runs a job's script.
+# Functions that write the files of jobs, and read and write the machine lock. The variable $FpJobs is the folder of
+# all jobs, and the lock is beside it. They need nothing of the prelude: job_run.ps1 uses them before it runs a job's
+# script.
 # Requires: job_state
 
 function Write-FpNewFile { # writes PATH.new to the disk, and returns its name
@@ -76,28 +77,29 @@ function Test-FpReads { # whether a job only asks the machine something
     [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'reads'))
 }
 
-function Get-FpLockPath { # of the lock for starts of jobs that only read, or of the others
+function Get-FpMutexPath { # of the mutex for starts of jobs that only read, or of the others
     param([bool] $Reads)
     Join-Path -Path $FpJobs -ChildPath $(if ($Reads) { '.lock-reads' } else { '.lock' })
 }
 
-# Takes the lock that separates all scripts that start jobs or change the claim. Returns its stream.
-function Enter-FpLock {
+# Takes the mutex that separates all scripts that start jobs or change the machine lock. Returns its stream.
+function Enter-FpMutex {
     param([int] $Seconds = 20, [bool] $Reads = $false)
-    $path = Get-FpLockPath -Reads $Reads
-    $lock = Enter-FpFile -Path $path -Seconds $Seconds
-    if ($null -eq $lock) {
+    $path = Get-FpMutexPath -Reads $Reads
+    $mutex = Enter-FpFile -Path $path -Seconds $Seconds
+    if ($null -eq $mutex) {
         Deny-FpOrder -Why "another process has kept $path locked for $Seconds seconds" -About unsure
     }
-    $lock
+    $mutex
 }
 
-# The claim: a file of five lines: the run that has the machine, until when (epoch seconds; 0: it was released), who
-# started the run, the number of the attempt at that run, and the run's kind ("stage": it only downloads).
-function Get-FpClaimPath { Join-Path -Path (Split-Path -Parent -Path $FpJobs) -ChildPath 'claim' }
+# The machine lock: a file of five lines: the run that has the machine, until when (epoch seconds; 0: it was
+# released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
+# downloads).
+function Get-FpLockPath { Join-Path -Path (Split-Path -Parent -Path $FpJobs) -ChildPath 'machine-lock' }
 
-function Get-FpClaim {
-    $lines = "$(Read-FpText -Path (Get-FpClaimPath))" -split "`r?`n"
+function Get-FpLock {
+    $lines = "$(Read-FpText -Path (Get-FpLockPath))" -split "`r?`n"
     $lines += '', '', '', '', ''
     @{
         Run = $lines[0]; Until = ConvertTo-FpNumber $lines[1]; By = $lines[2]; Attempt = ConvertTo-FpNumber $lines[3]
@@ -105,9 +107,9 @@ function Get-FpClaim {
     }
 }
 
-function Save-FpClaim {
+function Save-FpLock {
     param([string] $Run, [long] $Until, [string] $By, [long] $Attempt, [string] $Kind)
-    $path = Get-FpClaimPath
+    $path = Get-FpLockPath
     try {
         Save-FpText -Path $path -Text "$Run`n$Until`n$($By -replace '[\r\n]', ' ')`n$Attempt`n$Kind`n"
     } catch {
@@ -115,20 +117,20 @@ function Save-FpClaim {
     }
 }
 
-# Returns why an order of a run and attempt is void ('' if it has the claim), and the other run that has it. An order
+# Returns why an order of a run and attempt is void ('' if it has the lock), and the other run that has it. An order
 # may have been delayed while another attempt took the run over.
-function Test-FpClaim {
+function Test-FpLock {
     param([string] $Run, [long] $Attempt)
-    $claim = Get-FpClaim
-    $void = @{ Why = ''; Holder = ''; Claim = $claim }
-    if ($claim.Run -cne $Run -or $claim.Until -eq 0) {
+    $held = Get-FpLock
+    $void = @{ Why = ''; Holder = ''; Held = $held }
+    if ($held.Run -cne $Run -or $held.Until -eq 0) {
         $who = 'no run has it'
-        $isLifted = $claim.Run -ceq $Run -and $claim.By -clike 'lifted by *'
-        if ($isLifted) { $who = "it was removed by $($claim.By.Substring(10))" }
-        if ($claim.Until -ne 0) { $who = "run $($claim.Run) ($($claim.By)) has it"; $void.Holder = $claim.Run }
+        $isLifted = $held.Run -ceq $Run -and $held.By -clike 'lifted by *'
+        if ($isLifted) { $who = "it was removed by $($held.By.Substring(10))" }
+        if ($held.Until -ne 0) { $who = "run $($held.Run) ($($held.By)) has it"; $void.Holder = $held.Run }
         $void.Why = "run $Run no longer has the lock of this machine: $who"
-    } elseif ($Attempt -lt $claim.Attempt) {
-        $later = "its attempt $($claim.Attempt) has the lock, and this order is of attempt $Attempt"
+    } elseif ($Attempt -lt $held.Attempt) {
+        $later = "its attempt $($held.Attempt) has the lock, and this order is of attempt $Attempt"
         $void.Why = "run ${Run} was resumed: $later"
     }
     $void

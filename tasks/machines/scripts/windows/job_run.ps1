@@ -33,9 +33,9 @@ function Add-FpOwnMeta {
 function Test-FpLateStart {
     if ($FpReads) { return '' }
     $params = Read-FpJson -Path (Get-FpJobFile -Name 'params.json')
-    $run = Get-FpField -Object $params -Name claim_run
+    $run = Get-FpField -Object $params -Name lock_run
     if ($run) {
-        $void = Test-FpClaim -Run $run -Attempt (ConvertTo-FpNumber (Get-FpField -Object $params -Name claim_attempt))
+        $void = Test-FpLock -Run $run -Attempt (ConvertTo-FpNumber (Get-FpField -Object $params -Name lock_attempt))
         if ($void.Why) { return $void.Why }
     }
     $busy = Find-FpRunningJob -Except $FpId
@@ -54,8 +54,8 @@ function Confirm-FpBegin {
         }
         # its start will see, or has seen, that the job has begun; else it may have ended before the job's meta.json
         if ($isMade -and ((Test-FpHeld -Path $launching) -or [System.IO.File]::Exists($begun))) { return $true }
-        $lock = Enter-FpFile -Path (Get-FpLockPath -Reads $FpReads) -Seconds 0
-        if ($null -eq $lock) {
+        $mutex = Enter-FpFile -Path (Get-FpMutexPath -Reads $FpReads) -Seconds 0
+        if ($null -eq $mutex) {
             Start-Sleep -Milliseconds 50
             continue
         }
@@ -67,7 +67,7 @@ function Confirm-FpBegin {
             if ($isMade) { [System.IO.File]::Delete((Get-FpJobFile -Name 'meta.json')) }
             return $false
         } finally {
-            $lock.Dispose()
+            $mutex.Dispose()
         }
     }
     if ($isMade) { return $true }

@@ -1,11 +1,11 @@
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.ps1), program (what it runs), token (its
 # parameters, as JSON), reads ("yes": it only asks the machine something).
 # One job runs at a time. Those that only read are not counted: up to four of them run beside it, and it beside them.
-# A job with claim_run and claim_attempt in its own parameters begins only while that run has the machine's claim and
-# no later attempt is known: the order may have been delayed while another attempt took the run over. Its claim_until
-# (epoch seconds) extends that claim.
-# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about: claim,
-# room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
+# A job with lock_run and lock_attempt in its own parameters begins only while that run has the machine lock and
+# no later attempt is known: the order may have been delayed while another attempt took the run over. Its lock_until
+# (epoch seconds) extends that lock.
+# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about:
+# machine_lock, room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
 # Requires: job_common, task_scheduler
 # Brings: wrapper=job_run
 
@@ -13,18 +13,18 @@ $patience = 180 # PowerShell starts slowly after an update of .NET: its assembli
 $reads = Test-FpParam -Name reads
 $maxReaders = 4 # else those that hang would use up the machine's memory
 
-# Refuses an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one.
-function Confirm-FpClaim {
+# Refuses an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one.
+function Confirm-FpLock {
     param($Token, [bool] $IsAttached)
-    $run = Get-FpParam -Name claim_run -From $Token
+    $run = Get-FpParam -Name lock_run -From $Token
     if (-not $run) { return }
-    $attempt = ConvertTo-FpNumber (Get-FpParam -Name claim_attempt -From $Token)
-    $void = Test-FpClaim -Run $run -Attempt $attempt
+    $attempt = ConvertTo-FpNumber (Get-FpParam -Name lock_attempt -From $Token)
+    $void = Test-FpLock -Run $run -Attempt $attempt
     if (-not $void.Why) {
-        $until = ConvertTo-FpNumber (Get-FpParam -Name claim_until -From $Token)
-        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until
+        $until = ConvertTo-FpNumber (Get-FpParam -Name lock_until -From $Token)
+        Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until
     } elseif (-not $IsAttached) {
-        Deny-FpOrder -Why $void.Why -About claim -Holder $void.Holder
+        Deny-FpOrder -Why $void.Why -About machine_lock -Holder $void.Holder
     }
 }
 
@@ -96,7 +96,7 @@ function Invoke-FpLaunch {
         try {
             [System.IO.File]::Create((Join-Path -Path $Folder -ChildPath 'begun')).Dispose()
         } catch {
-            Write-Verbose -Message "$_" # then the job looks at the claim once more
+            Write-Verbose -Message "$_" # then the job looks at the lock once more
         }
     } finally {
         $launching.Dispose()
@@ -132,7 +132,7 @@ function Invoke-FpStart {
     $never = "it did not begin within $patience seconds when it was handed over, so it never begins"
     $job = Get-FpJob -Folder $folder
     $attached = $job.Phase -ne 'absent'
-    Confirm-FpClaim -Token $token -IsAttached $attached
+    Confirm-FpLock -Token $token -IsAttached $attached
     if ($job.Withdrawn) { Deny-FpOrder -Why $never }
     if (-not $attached) {
         $busy = Find-FpOccupant
@@ -159,6 +159,6 @@ function Invoke-FpStart {
 $id = Get-FpParam -Name id
 Invoke-FpOrder -More ([ordered]@{ id = $id; holder = '' }) -Order {
     Initialize-FpJobs
-    $lock = Enter-FpLock -Reads $reads
-    try { Invoke-FpStart -Id $id } finally { $lock.Dispose() }
+    $mutex = Enter-FpMutex -Reads $reads
+    try { Invoke-FpStart -Id $id } finally { $mutex.Dispose() }
 }

@@ -1,24 +1,24 @@
-# Shows which run has the machine lock (the claim), and which job runs; or removes that lock, for a person.
+# Shows which run has the machine lock, and which job runs; or removes that lock, for a person.
 # Parameters: lift ("yes"), by (who removes it), and of the lock as it was read before: run, attempt, until.
 # Records: lock (run, by, until, attempt: who has it, "" and 0 if there is none; job, label, began: what runs; now),
 # and then lifted, or changed (it is not the lock that was read), or refused (why). The lock is not removed while a
 # job runs.
 # Requires: job_common
 
-function Write-FpLock { # returns the claim and the job that runs
-    $claim = Get-FpClaim
+function Write-FpLock { # returns the lock and the job that runs
+    $held = Get-FpLock
     $busy = Find-FpRunningJob
     $record = [ordered]@{
-        run = $claim.Run; by = $claim.By; until = $claim.Until; attempt = $claim.Attempt
+        run = $held.Run; by = $held.By; until = $held.Until; attempt = $held.Attempt
         job = $busy; label = ''; began = $null; now = Get-FpNow
     }
-    if ($claim.Until -eq 0) { $record.run, $record.by = '', '' }
+    if ($held.Until -eq 0) { $record.run, $record.by = '', '' }
     if ($busy) {
         $folder = Get-FpJobFolder -Id $busy
         $record.label, $record.began = (Get-FpLabel -Folder $folder), (Get-FpJob -Folder $folder).Began
     }
     Write-FpRecord -Kind lock -Fields $record
-    @{ Run = $record.run; Attempt = $claim.Attempt; Until = $claim.Until; Job = $busy }
+    @{ Run = $record.run; Attempt = $held.Attempt; Until = $held.Until; Job = $busy }
 }
 
 Invoke-FpOrder -Order {
@@ -27,7 +27,7 @@ Invoke-FpOrder -Order {
         return
     }
     Initialize-FpJobs
-    $lock = Enter-FpLock
+    $mutex = Enter-FpMutex
     try {
         $seen = Write-FpLock
         if ($seen.Job) { Deny-FpOrder -Why "job $($seen.Job) is running" }
@@ -36,10 +36,10 @@ Invoke-FpOrder -Order {
             Write-FpRecord -Kind changed -Fields @{ run = $seen.Run }
             return
         }
-        # the claim now says who removed it: a later order of that run is refused with these words
-        Save-FpClaim -Run $seen.Run -Until 0 -By "lifted by $(Get-FpParam -Name by)" -Attempt $seen.Attempt -Kind ''
+        # the lock now says who removed it: a later order of that run is refused with these words
+        Save-FpLock -Run $seen.Run -Until 0 -By "lifted by $(Get-FpParam -Name by)" -Attempt $seen.Attempt -Kind ''
         Write-FpRecord -Kind lifted -Fields @{ run = $seen.Run }
     } finally {
-        $lock.Dispose()
+        $mutex.Dispose()
     }
 }

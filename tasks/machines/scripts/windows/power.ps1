@@ -1,7 +1,7 @@
 # Says how long this system has run, and powers it off if nothing is against that. Parameters: work (look, check: only
 # say whether it may be powered off; off), run (whose order it is), delay (whole seconds).
-# Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: claim, job, people,
-# lock, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
+# Records: power (boot_id, up_seconds), and then, unless the work is look: refused (why, about: machine_lock, job,
+# people, lock, inhibitor, or ""), allowed, or ordered. The answer is sent before the machine goes down.
 # Requires: job_common, privilege_level, servicing
 
 function Find-FpPeople { # who has a session with a desktop or a shell of its own, or ''
@@ -12,10 +12,10 @@ function Find-FpPeople { # who has a session with a desktop or a shell of its ow
 
 function Find-FpRefusal { # why it may not be powered off: @{ About; Why }, or nothing
     if ((Get-FpPrivilege) -ne 'administrator') { return @{ About = ''; Why = 'the login is no administrator' } }
-    $claim = Get-FpClaim
+    $held = Get-FpLock
     $run = Get-FpParam -Name run
-    if ($claim.Run -and $claim.Run -cne $run -and $claim.Until -gt (Get-FpNow)) {
-        return @{ About = 'claim'; Why = "run $($claim.Run) ($($claim.By)) has it" }
+    if ($held.Run -and $held.Run -cne $run -and $held.Until -gt (Get-FpNow)) {
+        return @{ About = 'machine_lock'; Why = "run $($held.Run) ($($held.By)) has it" }
     }
     $job = Find-FpRunningJob
     if ($job) { return @{ About = 'job'; Why = "the job $job is still running" } }

@@ -1,24 +1,24 @@
-# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), claim_run and claim_attempt (the order is
-# executed only while that run has the machine's claim and no later attempt is known), latest (the latest time, in
-# whole seconds of this machine's clock). Record: ordered, or refused with why and about: claim, window, room, lock or
-# inhibitor (another process changes packages, or somebody has scheduled a shutdown), or "".
+# Orders a reboot. Parameters: expected_boot_id, delay (whole seconds), lock_run and lock_attempt (the order is
+# executed only while that run has the machine lock and no later attempt is known), latest (the latest time, in
+# whole seconds of this machine's clock). Record: ordered, or refused with why and about: machine_lock, window, room,
+# lock or inhibitor (another process changes packages, or somebody has scheduled a shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down. A shutdown that somebody else has scheduled is left alone.
 # Requires: job_common, privilege_level, servicing
 
-# Refuses an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one.
-function Confirm-FpRebootClaim {
-    $run = Get-FpParam -Name claim_run
+# Refuses an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one.
+function Confirm-FpRebootLock {
+    $run = Get-FpParam -Name lock_run
     if (-not $run) { return }
-    $attempt = ConvertTo-FpNumber (Get-FpParam -Name claim_attempt)
-    $void = Test-FpClaim -Run $run -Attempt $attempt
-    if ($void.Why) { Deny-FpOrder -Why $void.Why -About claim }
+    $attempt = ConvertTo-FpNumber (Get-FpParam -Name lock_attempt)
+    $void = Test-FpLock -Run $run -Attempt $attempt
+    if ($void.Why) { Deny-FpOrder -Why $void.Why -About machine_lock }
     try {
-        $until = ConvertTo-FpNumber (Get-FpParam -Name claim_until)
-        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until
+        $until = ConvertTo-FpNumber (Get-FpParam -Name lock_until)
+        Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until
     } catch {
         # an order of an earlier attempt has the same effect: the boot id shows that it was executed
-        Write-Verbose -Message "the claim was not written: $_"
+        Write-Verbose -Message "the lock was not written: $_"
     }
 }
 
@@ -34,7 +34,7 @@ function Confirm-FpTime { # refuses an order that comes too late for the window,
 function Invoke-FpShutdown { # returns shutdown.exe's exit code and words
     param([string] $BootId)
     $delay = [System.Math]::Max(2, (ConvertTo-FpNumber (Get-FpParam -Name delay -Default 5))) # the answer goes first
-    $run = Get-FpParam -Name claim_run -Default 'unknown'
+    $run = Get-FpParam -Name lock_run -Default 'unknown'
     $comment = "fleetpatch, run ${run}: a reboot after updates (boot $BootId)"
     # planned, of the operating system, because of updates
     Invoke-FpProgram -Name shutdown.exe -Arguments '/r', '/t', "$delay", '/d', 'p:2:17', '/c', $comment
@@ -47,13 +47,13 @@ function Write-FpOrdered {
 
 function Invoke-FpRebootOrder {
     param([string] $BootId)
-    Confirm-FpRebootClaim
+    Confirm-FpRebootLock
     Confirm-FpTime
     if ((Get-FpPrivilege) -ne 'administrator') { Deny-FpOrder -Why 'the login is no administrator' }
     $job = Find-FpRunningJob
     if ($job) { Deny-FpOrder -Why "the job $job is still running" }
     $note = Read-FpRebootNote -BootId $BootId
-    $run = Get-FpParam -Name claim_run
+    $run = Get-FpParam -Name lock_run
     $isAborted = $null -ne (Find-FpAbort -Note $note)
     if ($null -ne $note -and $note.Said -eq 'taken' -and -not $isAborted) {
         Write-FpOrdered -BootId $BootId -Again $true
@@ -94,14 +94,14 @@ Invoke-FpOrder -More ([ordered]@{ boot_id = $boot }) -Order {
     $expected = Get-FpParam -Name expected_boot_id
     if (-not $boot) { Deny-FpOrder -Why 'the machine does not show its boot id, so a reboot could not be proven' }
     if ($boot -ne $expected) { Deny-FpOrder -Why "it has rebooted already: its boot id is $boot, not $expected" }
-    $lock = $null
+    $mutex = $null
     try {
-        if (Test-Path -LiteralPath $FpJobs) { # else no run has the claim, and no job runs
+        if (Test-Path -LiteralPath $FpJobs) { # else no run has the lock, and no job runs
             Initialize-FpJobs
-            $lock = Enter-FpLock
+            $mutex = Enter-FpMutex
         }
         Invoke-FpRebootOrder -BootId $boot
     } finally {
-        if ($null -ne $lock) { $lock.Dispose() }
+        if ($null -ne $mutex) { $mutex.Dispose() }
     }
 }

@@ -10,7 +10,7 @@ $abort = Find-FpAbort -Note $note
 if ($null -ne $abort) {
     Write-FpRecord -Kind given_up -Fields ([ordered]@{ about = $abort.About; why = $abort.Why })
 }
-$obstacle = Find-FpObstacle -Note $note -Run (Get-FpClaim).Run
+$obstacle = Find-FpObstacle -Note $note -Run (Get-FpLock).Run
 if ($null -ne $obstacle) {
     Write-FpRecord -Kind obstacle -Fields ([ordered]@{ about = $obstacle.About; why = $obstacle.Why })
 }

@@ -1,7 +1,7 @@
 # Functions that find out what prevents a reboot of this machine. They change nothing.
 # Requires: programs, shutdown_events, unfinished_packages
 
-# The note about the last reboot order: the file "reboot" beside the claim, with the boot id, the run, what became of it
+# The note about the last reboot order: the file "reboot" beside the lock, with the boot id, the run, what became of it
 # ("trying", "taken" or "foreign": somebody else has scheduled a shutdown), when, and why.
 function Get-FpNotePath { Join-Path -Path (Get-FpRoot) -ChildPath 'reboot' }
 

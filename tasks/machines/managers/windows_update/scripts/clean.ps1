@@ -1,6 +1,6 @@
 # Shows what fleetpatch has left on the machine, or removes that, for a person. Nothing is removed while a job runs, a
 # run has the machine lock, or a reboot is under way; and nothing that has not fleetpatch's marks.
-# Parameters: remove ("yes"), and then what was shown before: claim (run, attempt and until, with blanks), jobs (list of
+# Parameters: remove ("yes"), and then what was shown before: lock (run, attempt and until, with blanks), jobs (list of
 # ids: others are not removed).
 # Records: lock (run, by, until, attempt: who has it; job: what runs; now); job (id, phase, run, ended, label); item
 # (what, path), or with remove: removed (what, path), failed (what, path, why); left (path, why: it is not
@@ -58,17 +58,17 @@ function Write-FpJobs {
         $job = Get-FpJob -Folder $folder
         $params = Read-FpJson -Path (Join-Path -Path $folder -ChildPath 'params.json')
         Write-FpRecord -Kind job -Fields ([ordered]@{
-                id = $id; phase = $job.Phase; run = (Get-FpField -Object $params -Name claim_run); ended = $job.Ended
+                id = $id; phase = $job.Phase; run = (Get-FpField -Object $params -Name lock_run); ended = $job.Ended
                 label = (Get-FpLabel -Folder $folder)
             })
     }
 }
 
 function Confirm-FpClean { # refuses what must not begin; returns whether it may
-    param($Claim, [string] $Busy, [string[]] $Ids)
+    param($Held, [string] $Busy, [string[]] $Ids)
     if ($Busy) { Deny-FpOrder -Why "job $Busy is running" -About job }
-    if ($Claim.Until -gt (Get-FpNow)) {
-        Deny-FpOrder -Why "run $($Claim.Run) ($($Claim.By)) has the lock of this machine" -About claim
+    if ($Held.Until -gt (Get-FpNow)) {
+        Deny-FpOrder -Why "run $($Held.Run) ($($Held.By)) has the lock of this machine" -About machine_lock
     }
     $note = Read-FpRebootNote -BootId (Get-FpBootId)
     if ($null -ne $note -and $note.Said -eq 'taken' -and $null -eq (Find-FpAbort -Note $note)) {
@@ -76,9 +76,9 @@ function Confirm-FpClean { # refuses what must not begin; returns whether it may
     }
     if (-not $isRemoving) { return $true }
     $known = @(Get-FpListParam -Name jobs)
-    $isSame = "$($Claim.Run) $($Claim.Attempt) $($Claim.Until)" -ceq (Get-FpParam -Name claim)
+    $isSame = "$($Held.Run) $($Held.Attempt) $($Held.Until)" -ceq (Get-FpParam -Name lock)
     if ($isSame -and -not @($Ids | Where-Object -FilterScript { $known -cnotcontains $_ }).Count) { return $true }
-    Write-FpRecord -Kind changed -Fields ([ordered]@{ run = $Claim.Run })
+    Write-FpRecord -Kind changed -Fields ([ordered]@{ run = $Held.Run })
     $false
 }
 
@@ -119,7 +119,7 @@ function Clear-FpFiles { # the folder, without what is not fleetpatch's
         $folder = Join-Path -Path $FpJobs -ChildPath $id
         Invoke-FpItem -What job -Path $folder -Remove { param($path) [System.IO.Directory]::Delete($path, $true) }
     }
-    $names = 'claim', 'updaters.ps1', 'reboot'
+    $names = 'machine-lock', 'updaters.ps1', 'reboot'
     foreach ($name in @($names) + @($names | ForEach-Object -Process { "$_.new" }) + 'updaters.new') {
         $path = Join-Path -Path $root -ChildPath $name
         if (-not [System.IO.File]::Exists($path)) { continue }
@@ -128,7 +128,7 @@ function Clear-FpFiles { # the folder, without what is not fleetpatch's
 }
 
 function Clear-FpFolder { # the empty folders, after the lock was given back
-    $known = $FpJobs, (Get-FpLockPath -Reads $false), (Get-FpLockPath -Reads $true)
+    $known = $FpJobs, (Get-FpMutexPath -Reads $false), (Get-FpMutexPath -Reads $true)
     $places = @([System.IO.Directory]::GetFileSystemEntries($root))
     if ([System.IO.Directory]::Exists($FpJobs)) { $places += [System.IO.Directory]::GetFileSystemEntries($FpJobs) }
     $others = @($places | Where-Object -FilterScript { $known -cnotcontains $_ })
@@ -139,21 +139,21 @@ function Clear-FpFolder { # the empty folders, after the lock was given back
     }
     Invoke-FpItem -What folder -Path $root -Remove {
         param($path)
-        foreach ($lock in $known[1..2]) { [System.IO.File]::Delete($lock) }
+        foreach ($mutex in $known[1..2]) { [System.IO.File]::Delete($mutex) }
         if ([System.IO.Directory]::Exists($FpJobs)) { [System.IO.Directory]::Delete($FpJobs) }
         [System.IO.Directory]::Delete($path)
     }
 }
 
 function Invoke-FpClean { # returns whether the folders may go
-    $claim = Get-FpClaim
+    $held = Get-FpLock
     $busy = Find-FpRunningJob
-    $record = [ordered]@{ run = $claim.Run; by = $claim.By; until = $claim.Until; attempt = $claim.Attempt }
+    $record = [ordered]@{ run = $held.Run; by = $held.By; until = $held.Until; attempt = $held.Attempt }
     $record.job, $record.now = $busy, (Get-FpNow)
     Write-FpRecord -Kind lock -Fields $record
     $ids = @(Get-FpJobId)
     Write-FpJobs -Ids $ids
-    if (-not (Confirm-FpClean -Claim $claim -Busy $busy -Ids $ids)) { return $false }
+    if (-not (Confirm-FpClean -Held $held -Busy $busy -Ids $ids)) { return $false }
     if (-not [System.IO.Directory]::Exists($root)) { Clear-FpTasks -Ids $ids; return $false }
     $fault = Test-FpFolder -Path $root
     if ($fault) { Write-FpLeft -Path $root -Why $fault; return $false }
@@ -164,9 +164,9 @@ function Invoke-FpClean { # returns whether the folders may go
 }
 
 Invoke-FpOrder -Order {
-    $lock = $null
-    if ($isRemoving -and [System.IO.Directory]::Exists($FpJobs)) { $lock = Enter-FpLock }
+    $mutex = $null
+    if ($isRemoving -and [System.IO.Directory]::Exists($FpJobs)) { $mutex = Enter-FpMutex }
     $isReady = $false
-    try { $isReady = Invoke-FpClean } finally { if ($null -ne $lock) { $lock.Dispose() } }
+    try { $isReady = Invoke-FpClean } finally { if ($null -ne $mutex) { $mutex.Dispose() } }
     if ($isReady) { Clear-FpFolder }
 }

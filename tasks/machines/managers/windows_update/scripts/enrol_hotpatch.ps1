@@ -1,6 +1,6 @@
 # Sets the registry values that Microsoft documents for hotpatches of "Datacenter: Azure Edition". It sets nothing that
 # stands for a licence: those of Azure Arc's agent are its own. Safe to repeat.
-# Parameters: values (list of: vbs, table_size, package); claim_run, claim_attempt, claim_until (who sent this).
+# Parameters: values (list of: vbs, table_size, package); lock_run, lock_attempt, lock_until (who sent this).
 # Records: set (value, was, now), kept (value), failed (value, why), refused (why).
 # Requires: job_common, registry_values
 
@@ -34,19 +34,19 @@ function Set-FpEnrolmentValue {
 
 Invoke-FpOrder -Order {
     Initialize-FpJobs
-    $lock = Enter-FpLock
+    $mutex = Enter-FpMutex
     try {
-        $attempt = ConvertTo-FpNumber (Get-FpParam 'claim_attempt')
-        $void = Test-FpClaim -Run (Get-FpParam 'claim_run') -Attempt $attempt
-        if ($void.Why) { Deny-FpOrder -Why $void.Why -About claim }
-        $until = ConvertTo-FpNumber (Get-FpParam 'claim_until')
-        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until
+        $attempt = ConvertTo-FpNumber (Get-FpParam 'lock_attempt')
+        $void = Test-FpLock -Run (Get-FpParam 'lock_run') -Attempt $attempt
+        if ($void.Why) { Deny-FpOrder -Why $void.Why -About machine_lock }
+        $until = ConvertTo-FpNumber (Get-FpParam 'lock_until')
+        Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until
         foreach ($group in @(Get-FpListParam 'values')) {
             foreach ($entry in $known[$group]) {
                 Set-FpEnrolmentValue -Path $entry[0] -Name $entry[1] -Value $entry[2] -Type $entry[3]
             }
         }
     } finally {
-        $lock.Dispose()
+        $mutex.Dispose()
     }
 }

@@ -1,7 +1,7 @@
 # Pauses Automatic Updates while a run works on the machine (the policy NoAutoUpdate), or restores exactly what the run
-# has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim
+# has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the lock
 # expires, whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
-# Parameters: work (pause or restore); claim_run, claim_attempt, claim_until (the run and the attempt that sent this);
+# Parameters: work (pause or restore); lock_run, lock_attempt, lock_until (the run and the attempt that sent this);
 # undo (updaters_back.ps1's text); policy (the execution policy of the task).
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is
 # back only at the end of the run), nothing (why), refused (why).
@@ -9,28 +9,28 @@
 # Brings: undo=updaters_back
 
 $work = Get-FpParam 'work'
-$run = Get-FpParam 'claim_run'
-$attempt = ConvertTo-FpNumber (Get-FpParam 'claim_attempt')
-$until = ConvertTo-FpNumber (Get-FpParam 'claim_until')
+$run = Get-FpParam 'lock_run'
+$attempt = ConvertTo-FpNumber (Get-FpParam 'lock_attempt')
+$until = ConvertTo-FpNumber (Get-FpParam 'lock_until')
 $file = Join-Path -Path (Get-FpRoot) -ChildPath 'updaters'
 $taskName = 'FleetPatch-updaters'
 $unit = 'Automatic Updates'
 
 function Confirm-FpOrder {
-    # Refuses an order of a run or attempt that does not have the machine's claim; a restoration is only refused to an
+    # Refuses an order of a run or attempt that does not have the machine lock; a restoration is only refused to an
     # earlier attempt.
-    $void = Test-FpClaim -Run $run -Attempt $attempt
+    $void = Test-FpLock -Run $run -Attempt $attempt
     if (-not $void.Why) {
-        if ($work -eq 'pause') { Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until }
-    } elseif ($work -ne 'restore' -or $void.Claim.Run -ceq $run) {
-        if ($work -ne 'restore' -or $attempt -lt $void.Claim.Attempt) { Deny-FpOrder -Why $void.Why -About claim }
+        if ($work -eq 'pause') { Save-FpHeldLock -Held $void.Held -Attempt $attempt -Until $until }
+    } elseif ($work -ne 'restore' -or $void.Held.Run -ceq $run) {
+        if ($work -ne 'restore' -or $attempt -lt $void.Held.Attempt) { Deny-FpOrder -Why $void.Why -About machine_lock }
     }
 }
 
 function Register-FpPauseTask {
-    # The machine restores the policy by itself when the claim expires; returns why it can't, or ''.
-    $claim = Get-FpClaim
-    $at = [System.Math]::Max($claim.Until, (Get-FpNow) + 60)
+    # The machine restores the policy by itself when the lock expires; returns why it can't, or ''.
+    $held = Get-FpLock
+    $at = [System.Math]::Max($held.Until, (Get-FpNow) + 60)
     $script = "$file.ps1"
     $quoted = $script.Replace("'", "''")
     $text = "`$ErrorActionPreference = 'Stop'; . ([ScriptBlock]::Create([System.IO.File]::ReadAllText('$quoted')))"
@@ -149,7 +149,7 @@ function Resume-FpAutomaticUpdates {
 
 Invoke-FpOrder -Order {
     Initialize-FpJobs
-    $lock = Enter-FpLock
+    $mutex = Enter-FpMutex
     try {
         Confirm-FpOrder
         switch ($work) {
@@ -158,6 +158,6 @@ Invoke-FpOrder -Order {
             default { Deny-FpOrder -Why "not known: $work" }
         }
     } finally {
-        $lock.Dispose()
+        $mutex.Dispose()
     }
 }

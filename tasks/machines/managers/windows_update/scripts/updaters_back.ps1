@@ -1,6 +1,6 @@
-# Restores what updaters.ps1 has set. It is put before that script, and a task of the machine runs it when the claim
+# Restores what updaters.ps1 has set. It is put before that script, and a task of the machine runs it when the lock
 # expires and no controller has come back. It needs nothing of the prelude.
-# The file "updaters" beside the claim has four lines: the run, "yes" if the policy's key was there, the earlier value
+# The file "updaters" beside the lock has four lines: the run, "yes" if the policy's key was there, the earlier value
 # of NoAutoUpdate ("none" if it had none), and the task's name.
 
 $FpAutomaticKey = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'

@@ -21,7 +21,7 @@ def updates(*names: str) -> list[Update]:
 
 
 def simulated(recording: str, *names: str) -> SimulationResult:
-    return parse_simulation_result(section(f"{recording}.apt_rehearse", "simulation"), None, updates(*names))
+    return parse_simulation_result(section(f"{recording}.apt_simulate", "simulation"), None, updates(*names))
 
 
 def test_a_conflict_names_both() -> None:

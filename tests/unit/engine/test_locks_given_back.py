@@ -1,4 +1,4 @@
-"""A claim is given back when nothing was begun, and ends soon when the machine can't be reached for that."""
+"""A lock is given back when nothing was begun, and ends soon when the machine can't be reached for that."""
 
 from datetime import timedelta
 
@@ -14,38 +14,38 @@ from tests.support.sim_machine import SimMachine
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("cut"), DeadlineExceeded("too slow")])
-def test_a_line_that_is_cut_in_the_pre_check_leaves_no_claim(fleet: SimFleet, error: FleetpatchError) -> None:
+def test_a_line_that_is_cut_in_the_pre_check_leaves_no_lock(fleet: SimFleet, error: FleetpatchError) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.fail(error, on="claim", after_the_act=True)
+    web.fail(error, on="machine_lock", after_the_act=True)
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.FAILED
-    assert web.claimed_by is None
+    assert web.locked_by is None
 
 
 def test_a_machine_that_is_gone_in_the_pre_check_is_free_again_soon(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
-    web.answer("claim", web._claim, seconds=0.5)
-    web.fail(ConnectionLost("cut"), on="claim", after_the_act=True)
-    web.fail(ConnectionLost("cut"), on="claim")
+    web.answer("machine_lock", web._take_lock, seconds=0.5)
+    web.fail(ConnectionLost("cut"), on="machine_lock", after_the_act=True)
+    web.fail(ConnectionLost("cut"), on="machine_lock")
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.FAILED
-    assert web.claimed_by is not None
-    assert web.claimed_by[2] <= (fleet.clock.now() + IDLE_LOCK_DURATION).timestamp()
+    assert web.locked_by is not None
+    assert web.locked_by[2] <= (fleet.clock.now() + IDLE_LOCK_DURATION).timestamp()
 
 
-def test_a_job_that_may_still_run_keeps_the_claim_beyond_the_window(fleet: SimFleet) -> None:
+def test_a_job_that_may_still_run_keeps_the_lock_beyond_the_window(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", seconds=60)])
     web.on_start("stage", 0.0, lambda: web.cut(1e6))
 
     report = fleet.patch(minutes=60)
 
     assert report.run.window is not None
-    assert web.claimed_by is not None
-    assert web.claimed_by[2] >= (report.run.window.start + timedelta(minutes=60)).timestamp()
+    assert web.locked_by is not None
+    assert web.locked_by[2] >= (report.run.window.start + timedelta(minutes=60)).timestamp()
 
 
 def _waits_for_an_early_reboot(fleet: SimFleet, seconds: float) -> SimMachine:
@@ -60,8 +60,8 @@ def test_a_reboot_that_waits_long_keeps_the_machine_from_other_runs(fleet: SimFl
     seen: list[bool] = []
 
     def look() -> None:
-        assert web.claimed_by is not None
-        seen.append(web.claimed_by[2] > fleet.clock.now().timestamp())
+        assert web.locked_by is not None
+        seen.append(web.locked_by[2] > fleet.clock.now().timestamp())
 
     web.trouble.append((fleet.clock.now() + IDLE_LOCK_DURATION + timedelta(minutes=10), look))
 
@@ -75,13 +75,13 @@ def test_a_reboot_does_not_wait_for_a_machine_that_another_run_has_by_now(fleet:
     web = _waits_for_an_early_reboot(fleet, 2400)
     asked: list[str] = []
 
-    def claim(script: Script) -> ScriptRecord:
+    def take_lock(script: Script) -> ScriptRecord:
         asked.append(str(script.params.get("release", "")))
         if len(asked) == 1:
-            return web._claim(script)
+            return web._take_lock(script)
         return {"kind": "taken", "run": "20260310-0100-beef", "by": "bert", "until": fleet.clock.now().timestamp() + 60}
 
-    web.answer("claim", claim)
+    web.answer("machine_lock", take_lock)
 
     outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
 

@@ -7,15 +7,15 @@ from tests.unit.rules.examples import a_state, an_update
 A, B, C = an_update("a"), an_update("b"), an_update("c")
 
 
-def against(chosen, rehearsal, state=None, *, exclude=(), allow_removals=False):
-    """What stands against a choice, by one rehearsal of it."""
+def against(chosen, simulation, state=None, *, exclude=(), allow_removals=False):
+    """What stands against a choice, by one simulation of it."""
     state = state or a_state(*chosen)
-    return find_objections(chosen, rehearsal, state, Selection(exclude=exclude), allow_removals=allow_removals)
+    return find_objections(chosen, simulation, state, Selection(exclude=exclude), allow_removals=allow_removals)
 
 
 def test_nothing_stands_against_a_clean_rehearsal():
-    rehearsal = SimulationResult({"a:amd64": "1.1", "b:amd64": "1.1", "new:amd64": "3"})
-    assert not against((A, B), rehearsal)
+    simulation = SimulationResult({"a:amd64": "1.1", "b:amd64": "1.1", "new:amd64": "3"})
+    assert not against((A, B), simulation)
 
 
 def test_a_dependency_that_was_merely_not_selected_is_fine():
@@ -60,10 +60,10 @@ def test_a_dependency_that_is_blocked_takes_its_update_with_it():
 
 
 def test_a_dependency_that_is_left_out_takes_its_update_with_it():
-    rehearsal = SimulationResult({A.id: "1.1", B.id: "1.1"})
+    simulation = SimulationResult({A.id: "1.1", B.id: "1.1"})
     for state in (UpdateState.BLOCKED, UpdateState.EXCLUDED):
         left_out = {each.id: UpdateResult(each, state, "because") for each in (B, C)}
-        found = find_objections((A,), rehearsal, a_state(A, B, C), Selection(), allow_removals=True, left_out=left_out)
+        found = find_objections((A,), simulation, a_state(A, B, C), Selection(), allow_removals=True, left_out=left_out)
         assert found.reasons == ("it would also change b, which is left out",)
         assert (set(found.unwanted), found.state) == ({B.id}, state)
 
@@ -75,8 +75,8 @@ def test_masks_reach_dependencies_that_are_not_pending_themselves():
 
 
 def test_masks_that_name_something_else_bar_nothing():
-    rehearsal = SimulationResult({A.id: "1.1", "libnew:amd64": "1"}, removals=("old",))
-    assert not against((A,), rehearsal, exclude=("lib", "", "=1"), allow_removals=True)
+    simulation = SimulationResult({A.id: "1.1", "libnew:amd64": "1"}, removals=("old",))
+    assert not against((A,), simulation, exclude=("lib", "", "=1"), allow_removals=True)
 
 
 def test_what_is_refused_is_told_in_the_managers_words():
@@ -89,16 +89,16 @@ def test_what_is_refused_is_told_in_the_managers_words():
 
 
 def test_removals_need_permission():
-    rehearsal = SimulationResult({A.id: "1.1"}, removals=("old-b", "old-a"))
-    found = against((A, B), rehearsal)
+    simulation = SimulationResult({A.id: "1.1"}, removals=("old-b", "old-a"))
+    found = against((A, B), simulation)
     assert found.reasons == ("it would remove old-a, old-b, and removals are not allowed",)
     assert (set(found.unwanted), found.state) == ({"old-a", "old-b"}, UpdateState.BLOCKED)
-    assert not against((A,), rehearsal, allow_removals=True)
+    assert not against((A,), simulation, allow_removals=True)
 
 
 def test_what_is_held_or_excluded_is_never_removed():
-    rehearsal = SimulationResult({A.id: "1.1"}, removals=("b:amd64",))
+    simulation = SimulationResult({A.id: "1.1"}, removals=("b:amd64",))
     for state, exclude in ((a_state(A, held=("b",)), ()), (a_state(A), ("b",))):
-        found = against((A,), rehearsal, state, exclude=exclude, allow_removals=True)
+        found = against((A,), simulation, state, exclude=exclude, allow_removals=True)
         assert "it would remove b:amd64: " in found.reasons[0]
         assert (set(found.unwanted), found.state) == ({"b:amd64"}, UpdateState.EXCLUDED)

@@ -1,4 +1,4 @@
-"""Who may change a machine, by the machine's own scripts: claims, the attempts at a run, and orders that come too late.
+"""Who may change a machine, by the machine's own scripts: locks, the attempts at a run, and orders that come too late.
 
 The scripts of POSIX systems and those of Windows give the same answers. The simulated machine of tests/faults is held
 to them too, so that what is proven there holds here.
@@ -40,7 +40,7 @@ def script_text(name: str, package: str = SHARED_SCRIPTS) -> str:
 
 
 class Machine:
-    """This machine's claim and its jobs, in a folder of their own."""
+    """This machine's lock and its jobs, in a folder of their own."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -55,12 +55,12 @@ class Machine:
             script_loader=script_text,
         )
 
-    def claim(self, run: str = "run", attempt: int = 1, until: str = LATER, **more: str) -> ScriptRecord:
+    def take_lock(self, run: str = "run", attempt: int = 1, until: str = LATER, **more: str) -> ScriptRecord:
         params = {"run": run, "attempt": str(attempt), "by": "somebody", "until": until, **more}
-        return self.shell.run_script(Script("claim", params), deadline=soon()).records[-1]
+        return self.shell.run_script(Script("machine_lock", params), deadline=soon()).records[-1]
 
     def release(self, run: str = "run", attempt: int = 1) -> ScriptRecord:
-        return self.claim(run, attempt, release="yes")
+        return self.take_lock(run, attempt, release="yes")
 
     def start(
         self,
@@ -72,11 +72,11 @@ class Machine:
         more: Mapping[str, ScriptParameter] = MappingProxyType({}),
     ) -> bool:
         """Start a job in the name of an attempt at a run; return whether it was there already."""
-        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt), "claim_until": until, **more})
+        script = Script(what, {"lock_run": run, "lock_attempt": str(attempt), "lock_until": until, **more})
         return self.shell.start_job(Job(job_id, script), deadline=soon()).attached
 
     def would_reboot(self, order: Script) -> bool:
-        """Whether the claim lets an order be carried out; it isn't, for the script's last part is left out."""
+        """Whether the lock lets an order be carried out; it isn't, for the script's last part is left out."""
         checks = Script(
             "would_reboot", {**order.params, "root": str(self.place / "jobs"), "expected_boot_id": boot_id()}
         )
@@ -88,7 +88,7 @@ class Machine:
 
     def _is_let_in(self, checks: Script) -> bool:
         records = self.shell.run_script(checks, deadline=soon()).records
-        return not any(record["kind"] == "refused" and record["about"] == "claim" for record in records)
+        return not any(record["kind"] == "refused" and record["about"] == "machine_lock" for record in records)
 
     def stop(self) -> None:
         """Let all jobs end."""
@@ -99,7 +99,7 @@ class Machine:
 
 
 class WindowsMachine(Machine):
-    """A Windows machine's claim and its jobs, in a folder of their own."""
+    """A Windows machine's lock and its jobs, in a folder of their own."""
 
     def __init__(self, warm: WarmMachine) -> None:
         self.warm = warm
@@ -108,7 +108,7 @@ class WindowsMachine(Machine):
         self.shell = warm.open_host(self.place, load_test_script)
 
     def would_reboot(self, order: Script) -> bool:
-        """Whether the claim lets an order be carried out; it isn't, for nothing shuts the machine down."""
+        """Whether the lock lets an order be carried out; it isn't, for nothing shuts the machine down."""
         checks = Script("would_reboot", {**order.params, "expected_boot_id": self.warm.read_boot_id()})
         return self._is_let_in(checks)
 
@@ -146,8 +146,8 @@ def soon() -> Deadline:
 
 
 def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> None:
-    machine.claim(attempt=1)
-    assert machine.claim(attempt=2)["kind"] == "claimed"
+    machine.take_lock(attempt=1)
+    assert machine.take_lock(attempt=2)["kind"] == "locked"
 
     with pytest.raises(ScriptFailed, match=r"run run was resumed: its attempt 2 .* this order is of attempt 1"):
         machine.start(attempt=1)
@@ -155,48 +155,48 @@ def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> N
     assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.ABSENT
 
 
-def test_an_order_of_the_attempt_that_has_the_claim_is_begun(machine: Machine) -> None:
-    machine.claim(attempt=2)
+def test_an_order_of_the_attempt_that_has_the_lock_is_begun(machine: Machine) -> None:
+    machine.take_lock(attempt=2)
     assert machine.start(attempt=2) is False
 
 
-def test_an_order_of_a_later_attempt_takes_the_claim_over(machine: Machine) -> None:
-    machine.claim(attempt=1)
+def test_an_order_of_a_later_attempt_takes_the_lock_over(machine: Machine) -> None:
+    machine.take_lock(attempt=1)
     machine.start(attempt=2)
     machine.stop()
 
     with pytest.raises(ScriptFailed, match="was resumed"):
         machine.start("two", attempt=1)
-    assert machine.claim(attempt=1)["kind"] == "taken"
+    assert machine.take_lock(attempt=1)["kind"] == "taken"
     assert machine.release(attempt=1)["kind"] == "taken"
 
 
 def test_to_attach_makes_earlier_attempts_void_too(machine: Machine) -> None:
-    machine.claim(attempt=1)
+    machine.take_lock(attempt=1)
     machine.start(attempt=1)
     assert machine.start(attempt=2) is True
     machine.stop()
-    assert machine.claim(attempt=1)["kind"] == "taken"
+    assert machine.take_lock(attempt=1)["kind"] == "taken"
 
 
-def test_who_only_attaches_is_let_in_whoever_has_the_claim(machine: Machine) -> None:
-    machine.claim(attempt=1)
+def test_who_only_attaches_is_let_in_whoever_has_the_lock(machine: Machine) -> None:
+    machine.take_lock(attempt=1)
     machine.start(attempt=1, what="quick")
     machine.stop()
     machine.release()
     assert machine.start(attempt=1) is True
-    machine.claim("other")
+    machine.take_lock("other")
     assert machine.start(attempt=1) is True
 
 
-@pytest.mark.parametrize("before", ["never claimed", "given back", "file gone"])
-def test_an_order_whose_claim_is_gone_is_refused(machine: Machine, before: str) -> None:
-    if before != "never claimed":
-        machine.claim()
+@pytest.mark.parametrize("before", ["never locked", "given back", "file gone"])
+def test_an_order_whose_lock_is_gone_is_refused(machine: Machine, before: str) -> None:
+    if before != "never locked":
+        machine.take_lock()
     if before == "given back":
         machine.release()
     if before == "file gone":
-        (machine.place / "claim").unlink()
+        (machine.place / "machine-lock").unlink()
 
     with pytest.raises(ScriptFailed, match="run run no longer has the lock of this machine: no run has it"):
         machine.start()
@@ -208,7 +208,7 @@ def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
     assert "has the machine lock" in nobody.value.hint
     assert "disk" not in nobody.value.hint
 
-    machine.claim()
+    machine.take_lock()
     (machine.place / "jobs/two").write_text("a file where a directory is due")
     with pytest.raises(ScriptFailed, match="cannot write") as room:
         machine.start("two")
@@ -222,92 +222,92 @@ def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
     assert open_to_all.value.hint == "Repair that on the machine."
 
 
-def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
-    machine.claim("other")
+def test_an_order_is_refused_while_another_run_has_the_lock(machine: Machine) -> None:
+    machine.take_lock("other")
     with pytest.raises(ScriptFailed, match=r"run run no longer has the lock .*: run other \(somebody\) has it"):
         machine.start()
 
 
-def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
-    machine.claim(until=PAST)
+def test_a_lock_whose_time_is_over_still_counts_until_somebody_takes_it(machine: Machine) -> None:
+    machine.take_lock(until=PAST)
     assert machine.start(what="quick") is False
     machine.stop()
-    machine.claim("other")
+    machine.take_lock("other")
     with pytest.raises(ScriptFailed, match="no longer has the lock"):
         machine.start("two")
 
 
-def test_no_claim_is_given_back_while_a_job_runs(machine: Machine) -> None:
-    machine.claim()
+def test_no_lock_is_given_back_while_a_job_runs(machine: Machine) -> None:
+    machine.take_lock()
     machine.start()
     assert machine.release() == {"kind": "kept", "run": "run", "job": "one"}
-    assert machine.claim("other")["kind"] == "taken"
+    assert machine.take_lock("other")["kind"] == "taken"
     machine.stop()
     assert machine.release()["kind"] == "released"
-    assert machine.claim("other")["kind"] == "claimed"
+    assert machine.take_lock("other")["kind"] == "locked"
 
 
-def test_another_run_gets_no_machine_on_which_a_job_runs_even_when_the_claim_is_over(machine: Machine) -> None:
-    machine.claim(until=PAST)
+def test_another_run_gets_no_machine_on_which_a_job_runs_even_when_the_lock_is_over(machine: Machine) -> None:
+    machine.take_lock(until=PAST)
     machine.start()
-    answer = machine.claim("other")
+    answer = machine.take_lock("other")
     assert (answer["kind"], answer["run"], answer["job"]) == ("taken", "run", "one")
     with pytest.raises(ManagerBusy):
         machine.start("two")
     machine.stop()
-    assert machine.claim("other")["kind"] == "claimed"
+    assert machine.take_lock("other")["kind"] == "locked"
 
 
-def test_the_run_itself_claims_again_while_its_job_runs(machine: Machine) -> None:
-    machine.claim()
+def test_the_run_itself_locks_again_while_its_job_runs(machine: Machine) -> None:
+    machine.take_lock()
     machine.start()
-    assert machine.claim(attempt=2)["kind"] == "claimed"
+    assert machine.take_lock(attempt=2)["kind"] == "locked"
 
 
-def test_a_late_claim_of_an_earlier_attempt_is_refused_even_after_the_claim_was_given_back(machine: Machine) -> None:
-    machine.claim(attempt=2)
+def test_a_late_lock_of_an_earlier_attempt_is_refused_even_after_the_lock_was_given_back(machine: Machine) -> None:
+    machine.take_lock(attempt=2)
     machine.release(attempt=2)
-    assert machine.claim(attempt=1)["kind"] == "taken"
-    assert machine.claim("other")["kind"] == "claimed"
+    assert machine.take_lock(attempt=1)["kind"] == "taken"
+    assert machine.take_lock("other")["kind"] == "locked"
 
 
-def test_a_claim_of_an_older_version_is_one_of_no_attempt(machine: Machine) -> None:
-    (machine.place / "claim").write_text(f"run\n{LATER}\nsomebody\n")
-    assert machine.claim("other")["kind"] == "taken"
-    assert machine.claim(attempt=1)["kind"] == "claimed"
+def test_a_lock_of_an_older_version_is_one_of_no_attempt(machine: Machine) -> None:
+    (machine.place / "machine-lock").write_text(f"run\n{LATER}\nsomebody\n")
+    assert machine.take_lock("other")["kind"] == "taken"
+    assert machine.take_lock(attempt=1)["kind"] == "locked"
 
 
 @pytest.mark.parametrize("there", ["", "run", "run\nsoon\nsomebody\nfirst\n", "\n\n\n\n", "\0\xff"])
-def test_a_claim_that_makes_no_sense_stops_nobody(machine: Machine, there: str) -> None:
-    (machine.place / "claim").write_text(there)
-    assert machine.claim("other")["kind"] == "claimed"
+def test_a_lock_that_makes_no_sense_stops_nobody(machine: Machine, there: str) -> None:
+    (machine.place / "machine-lock").write_text(there)
+    assert machine.take_lock("other")["kind"] == "locked"
 
 
 def test_numbers_that_are_none_count_as_the_lowest(machine: Machine) -> None:
     assert machine.shell.run_script(
-        Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon()
+        Script("machine_lock", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon()
     )
-    assert (machine.place / "claim").read_text() == "run\n0\n\n0\n\n"
+    assert (machine.place / "machine-lock").read_text() == "run\n0\n\n0\n\n"
 
 
-def test_an_order_prolongs_its_claim_and_never_shortens_it(machine: Machine) -> None:
-    machine.claim(until="5000000000")
+def test_an_order_prolongs_its_lock_and_never_shortens_it(machine: Machine) -> None:
+    machine.take_lock(until="5000000000")
     machine.start("one", what="quick", until="6000000000")
-    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n1\n\n"
+    assert (machine.place / "machine-lock").read_text() == "run\n6000000000\nsomebody\n1\n\n"
     machine.stop()
     machine.start("two", what="quick", until="5500000000", attempt=2)
-    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n2\n\n"
+    assert (machine.place / "machine-lock").read_text() == "run\n6000000000\nsomebody\n2\n\n"
     machine.stop()
 
 
-def test_to_claim_again_never_shortens_what_an_order_has_prolonged(machine: Machine) -> None:
-    machine.claim(until="6000000000")
-    assert machine.claim(until="5000000000", attempt=2)["until"] == 6000000000
+def test_to_lock_again_never_shortens_what_an_order_has_prolonged(machine: Machine) -> None:
+    machine.take_lock(until="6000000000")
+    assert machine.take_lock(until="5000000000", attempt=2)["until"] == 6000000000
     machine.release(attempt=2)
-    assert machine.claim(until="5000000000", attempt=2)["until"] == 5000000000
+    assert machine.take_lock(until="5000000000", attempt=2)["until"] == 5000000000
 
 
-def test_a_job_that_names_no_claim_needs_none(machine: Machine) -> None:
+def test_a_job_that_names_no_lock_needs_none(machine: Machine) -> None:
     machine.shell.start_job(Job("one", Script("quick")), deadline=soon())
     machine.stop()
 
@@ -334,11 +334,11 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
         twin.running = ""
         return None, None
     if act == "reboot":
-        order = Script("reboot", {"claim_run": run, "claim_attempt": str(attempt)})
+        order = Script("reboot", {"lock_run": run, "lock_attempt": str(attempt)})
         return machine.would_reboot(order), not twin.reboot_refusal(order)
     if act == "start":
         refused = twin.refusal(
-            Job("one", Script("endless", {"claim_run": run, "claim_attempt": str(attempt)})), known=False
+            Job("one", Script("endless", {"lock_run": run, "lock_attempt": str(attempt)})), known=False
         )
         twin.running = twin.running or ("" if refused else "one")
         try:
@@ -348,8 +348,8 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
         return "begun", "refused" if refused else "begun"
     params = {"run": run, "attempt": str(attempt), "by": "x", "until": until}
     params |= {"release": {"release": "yes"}, "stage": {"kind": "stage"}, "preempt": {"preempts": "stage"}}.get(act, {})
-    mine = machine.shell.run_script(Script("claim", params), deadline=soon()).records[-1]
-    simulated = twin._claim(Script("claim", params))
+    mine = machine.shell.run_script(Script("machine_lock", params), deadline=soon()).records[-1]
+    simulated = twin._take_lock(Script("machine_lock", params))
     if mine.get("ending") is True:  # its end may be seen at once or later
         machine.stop()
         twin.running = ""
@@ -357,7 +357,7 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
 
 
 ACTS = st.tuples(
-    st.sampled_from(["claim", "claim", "stage", "preempt", "release", "start", "reboot", "stop"]),
+    st.sampled_from(["lock", "lock", "stage", "preempt", "release", "start", "reboot", "stop"]),
     st.sampled_from(["run", "run", "other"]),
     st.integers(1, 3),
     st.sampled_from([LATER, LATER, PAST]),
