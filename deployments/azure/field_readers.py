@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from pydantic_core import PydanticCustomError
 
 from deployments.azure.import_result import AzureImport, AzureObject
-from flows.freezes.time_values import CALENDAR_END, parse_local_time
-from flows.freezes.time_zones import MACHINE_ZONE, parse_time_zone
+from flows.freezes.time_values import CALENDAR_END, MACHINE_ZONE, parse_local_time, parse_time_zone
 from inventory.errors import InventoryError
 from inventory.schema.value_types import build_validation_error
 from tasks.rules.calendar.local_time import get_time_zone as zone_info

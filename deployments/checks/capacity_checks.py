@@ -7,7 +7,7 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
 from deployments.preview.window_fit import estimate_fits
 from deployments.preview.zone_schedules import build_zone_schedules
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.rules.calendar.checks import FindingSeverity
 

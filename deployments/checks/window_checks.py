@@ -10,7 +10,7 @@ from deployments.configuration.model import Configuration, Configurations
 from deployments.preview.over_configurations import find_known_zones
 from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
 from deployments.preview.zone_schedules import build_zone_schedules
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.name_lists import join_first_names
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule

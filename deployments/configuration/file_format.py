@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from flows.freezes.freeze_form import FreezeForm
-from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime, LocalTime
-from flows.freezes.time_zones import parse_time_zone
+from flows.freezes.freeze_files import FreezeForm
+from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime, LocalTime, parse_time_zone
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.base import CheckedPath, StrictModel, validate_scope
+from flows.request.base import CheckedPath, FormModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
 from inventory.schema.value_types import NameList, build_validation_error
@@ -67,7 +66,7 @@ ZoneName = Annotated[str, AfterValidator(parse_time_zone), WithJsonSchema(_ZONE_
 RecurrenceText = Annotated[str, AfterValidator(_validate_recurrence)]
 
 
-class WindowForm(StrictModel):
+class WindowForm(FormModel):
     """The time in which a run may change machines, and how it recurs."""
 
     start: LocalTime = Field(description="When the first window opens, by the clocks of the zone: 2026-12-05 22:00.")
@@ -96,7 +95,7 @@ class WindowForm(StrictModel):
         return self
 
 
-class _FirstKeys(StrictModel):
+class _FirstKeys(FormModel):
     """The keys that come first in a configuration. The other options of a patch request follow them."""
 
     name: Annotated[str, AfterValidator(_validate_name)] = Field(
@@ -200,7 +199,7 @@ else:
     )
 
 
-class FileForm(StrictModel):
+class FileForm(FormModel):
     """A file of several configurations. Its freezes apply to all configurations that are loaded together."""
 
     automatic: AutomaticForm | None = Field(

@@ -14,7 +14,7 @@ from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
 from flows.policy.policy_file import (
     CONFIGURATIONS_VARIABLE,

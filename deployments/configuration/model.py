@@ -7,7 +7,7 @@ from pathlib import Path
 from deployments.configuration.automatic import AutomaticConfiguration
 from deployments.configuration.file_format import SHARED_FIELDS, ConfigurationForm
 from deployments.configuration.prefect_names import build_slug
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest

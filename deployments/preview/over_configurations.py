@@ -6,7 +6,7 @@ from datetime import datetime
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from deployments.preview.zone_schedules import ZoneSchedule
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from tasks.rules.calendar.schedule import has_window_left
 

@@ -12,7 +12,7 @@ from deployments.preview.over_configurations import is_all_over, list_over
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze, find_freeze

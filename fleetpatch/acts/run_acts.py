@@ -27,7 +27,7 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from flows.recovery.unfinished_runs import CancelRequest, cancel_run
 from flows.request.assess_request import AssessRequest
-from flows.request.base import StrictModel
+from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import CannotRun, FleetpatchError, RequestError, RunNotFound
 from tasks.domain.model import RunInfo
@@ -180,7 +180,7 @@ def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:
     return True
 
 
-def _complete(request: Request, wanted: StrictModel) -> Mapping[str, object]:
+def _complete(request: Request, wanted: FormModel) -> Mapping[str, object]:
     """Return the request's parameters. The pages' inventory is the one that the person has seen."""
     inventory = get_context(request).settings.inventory
     if inventory is not None:

@@ -19,7 +19,7 @@ from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.web.context import get_context
 from flows.request.assess_request import AssessRequest
-from flows.request.base import StrictModel
+from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
 from tasks.domain.model import RunInfo
@@ -133,7 +133,7 @@ def _report_conflict() -> Iterator[None]:
         raise StateConflict(error.message, hint=error.hint) from error
 
 
-def _check_fields(wanted: StrictModel) -> None:
+def _check_fields(wanted: FormModel) -> None:
     refused = sorted(wanted.model_fields_set & set(NOT_BY_TOKEN))
     if refused:
         raise RequestError(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from flows.automatic.health import judge_health
 from flows.automatic.later_records import drop_later_results, find_later_records
 from flows.automatic.missing_fixes import MissingFixes, compute_missing_fixes
-from flows.automatic.pending_updates import PendingReader, PendingRow
+from flows.automatic.pending_updates import PendingRow, PendingUpdateFinder
 from flows.engine.pinned_updates import find_opted_out
 from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
@@ -47,7 +47,7 @@ RECENT_TURNS = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class FleetSnapshot:
+class AssessedFleet:
     """What the newest assessments say of the machines that automatic patching takes care of.
 
     Attributes:
@@ -70,7 +70,7 @@ class FleetSnapshot:
         return frozenset(cve for own in self.rows.values() for row in own for cve in row.cves)
 
 
-def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPolicy, now: datetime) -> FleetSnapshot:
+def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPolicy, now: datetime) -> AssessedFleet:
     """Read the newest assessments of the machines in the policy's scope. This changes nothing.
 
     Raises:
@@ -82,14 +82,14 @@ def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPo
     limit = now + CLOCK_TOLERANCE
     newest = read_newest_assessments(records.database, names, limit)
     later = find_later_assessments(records.database, names, limit)
-    reader, sightings = PendingReader(policy), SqlSightings(records.database)
+    reader, sightings = PendingUpdateFinder(policy), SqlSightings(records.database)
     rows = {
         name: reader.list_pending(assessments.answered)
         for name, assessments in newest.items()
         if assessments.answered is not None
     }
     missing = compute_missing_fixes(rows, sightings.read_sightings(), sightings.read_missing(names), rows, now)
-    return FleetSnapshot(machines, newest, rows, missing, later)
+    return AssessedFleet(machines, newest, rows, missing, later)
 
 
 def build_fleet_view(
@@ -100,7 +100,7 @@ def build_fleet_view(
     risks: Mapping[str, CveRisk] | None = None,
     *,
     freezes: Sequence[FreezeRequest] = (),
-    snapshot: FleetSnapshot | None = None,
+    snapshot: AssessedFleet | None = None,
     require_seals: bool = False,
 ) -> FleetView:
     """Return what is known of the machines that automatic patching takes care of. This changes nothing.
@@ -213,7 +213,7 @@ def _list_lost_turns(
 
 
 def _build_machine_views(
-    snapshot: FleetSnapshot, inventory: Inventory, opt_outs: Sequence[OptOut], results: RolloutResults
+    snapshot: AssessedFleet, inventory: Inventory, opt_outs: Sequence[OptOut], results: RolloutResults
 ) -> tuple[MachineView, ...]:
     paused, sets = find_opted_out(snapshot.machines, opt_outs), _find_sets(inventory)
     return tuple(

@@ -44,7 +44,7 @@ def _rate_severity(text: str) -> Severity:
     return Severity.rate(text)
 
 
-class PendingReader:
+class PendingUpdateFinder:
     """Finds pending updates in assessments. Machines of a fleet are similar: equal lists are selected from once.
 
     Args:

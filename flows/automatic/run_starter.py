@@ -16,7 +16,7 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_origin import build_automatic_key
 from flows.recovery.flow_runs import find_fleet_deployment
-from flows.request.base import StrictModel
+from flows.request.base import FormModel
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.fleets import find_fleet
 
@@ -29,7 +29,7 @@ AUTOMATIC_TAG = "fleetpatch:automatic"
 class RunStarter(Protocol):
     """Starts flow runs. Every method raises PatchError if Prefect does not answer, and RequestError if it refuses."""
 
-    def start(self, deployment: str, key: str, name: str, request: StrictModel) -> str:
+    def start(self, deployment: str, key: str, name: str, request: FormModel) -> str:
         """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one."""
 
     def find(self, key: str) -> str:
@@ -45,7 +45,7 @@ class PrefectRunStarter:
     def __init__(self) -> None:
         self._deployments: dict[str, DeploymentResponse] = {}
 
-    def start(self, deployment: str, key: str, name: str, request: StrictModel) -> str:
+    def start(self, deployment: str, key: str, name: str, request: FormModel) -> str:
         """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one.
 
         Raises:

@@ -1,12 +1,15 @@
-"""Parsers for times in a configuration: wall clock times, and durations such as 01:55, 2h or 90."""
+"""Parsers for times in a configuration: wall clock times, time zones, and durations such as 01:55, 2h or 90."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
+from tzlocal.windows_tz import win_tz
 
-from inventory.schema.value_types import build_validation_error
+from inventory.files.problems import did_you_mean
+from inventory.schema.value_types import build_validation_error, load_zone_names
 
 MINUTES_PER_DAY = 24 * 60
 CALENDAR_END = datetime(9999, 12, 31)  # noqa: DTZ001  # wall time
@@ -96,3 +99,44 @@ FreezeEndTime = Annotated[
 LocalTime = Annotated[datetime, BeforeValidator(parse_local_time), WithJsonSchema(_TIME_SCHEMA)]
 EndTime = Annotated[datetime, BeforeValidator(parse_end_time), WithJsonSchema(_TIME_SCHEMA)]
 DurationMinutes = Annotated[float, BeforeValidator(parse_minutes), WithJsonSchema(_LENGTH_SCHEMA)]
+
+
+MACHINE_ZONE = "machine"
+"""Means each machine's own zone."""
+
+_CURRENT_NAMES = {
+    "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+    "America/Godthab": "America/Nuuk",
+    "America/Indianapolis": "America/Indiana/Indianapolis",
+    "Asia/Calcutta": "Asia/Kolkata",
+    "Asia/Katmandu": "Asia/Kathmandu",
+    "Asia/Rangoon": "Asia/Yangon",
+    "Etc/UTC": "UTC",
+    "Europe/Kiev": "Europe/Kyiv",
+}
+"""CLDR keeps these old names of the tz database."""
+WINDOWS_ZONES: Mapping[str, str] = {name: _CURRENT_NAMES.get(zone, zone) for name, zone in win_tz.items()}
+"""IANA zones by their Windows names, which Azure uses in ``timeZone``: ``W. Europe Standard Time``.
+
+Source: Unicode CLDR, supplemental/windowsZones.xml, the zones for territory 001 ("the world"). A Windows zone and its
+IANA zone have the same offsets today, but not always in past decades.
+"""
+_ZONES_BY_LOWER_NAME = {name.lower(): zone for name, zone in WINDOWS_ZONES.items()}
+
+
+def parse_time_zone(text: str) -> str:
+    """Return the IANA name of a zone, or MACHINE_ZONE.
+
+    Args:
+        text: an IANA name, a Windows name (upper or lower case), or ``machine``.
+
+    Raises:
+        PydanticCustomError: there is no such zone. The error has a hint.
+    """
+    if text == MACHINE_ZONE or text in load_zone_names():
+        return text
+    if (zone := _ZONES_BY_LOWER_NAME.get(" ".join(text.lower().split()))) is not None:
+        return zone
+    near = did_you_mean(text, (*load_zone_names(), *WINDOWS_ZONES, MACHINE_ZONE))
+    remedy = "Give an IANA name such as Europe/Berlin, a Windows name, UTC, or `machine` for each machine's own."
+    raise build_validation_error(f"{text[:80]!r} is no time zone", f"{near}{remedy}")

@@ -18,7 +18,7 @@ from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
 BASELINES_VARIABLE: Final = "FLEETPATCH_HOTPATCH_BASELINES"
 
 
-class _Entry(BaseModel):
+class _BaselineForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
     day: date
     reason: str = Field(min_length=1, max_length=500)
@@ -26,10 +26,10 @@ class _Entry(BaseModel):
     builds: tuple[str, ...] = ()
 
 
-class _File(BaseModel):
+class _BaselineFileForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
     as_of: date
-    baselines: tuple[_Entry, ...] = ()
+    baselines: tuple[_BaselineForm, ...] = ()
 
 
 def load_baseline_calendar() -> BaselineCalendar:
@@ -62,9 +62,9 @@ def read_baseline_file(path: Path) -> BaselineCalendar:
     return BaselineCalendar(tuple(sorted(unplanned)), document.as_of, str(path))
 
 
-def _read_document(path: Path, problems: ProblemCollector) -> _File:
+def _read_document(path: Path, problems: ProblemCollector) -> _BaselineFileForm:
     """Return what a file says; with problems, something that is not used."""
-    nothing = _File(as_of=date.min)
+    nothing = _BaselineFileForm(as_of=date.min)
     text = read_text_file(path, problems)
     if text is None:
         return nothing
@@ -73,4 +73,4 @@ def _read_document(path: Path, problems: ProblemCollector) -> _File:
         if not problems:
             problems.add(SourceLocation(path), "this file is empty", "Write `as_of:` and `baselines:`.")
         return nothing
-    return validate_mapping(_File, located, problems, "`as_of:` and `baselines:`") or nothing
+    return validate_mapping(_BaselineFileForm, located, problems, "`as_of:` and `baselines:`") or nothing

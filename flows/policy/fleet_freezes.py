@@ -13,7 +13,7 @@ from typing import Final
 
 from flows.engine.pinned_updates import is_rollout_run
 from flows.freezes.freeze_files import build_freezes, iterate_entries
-from flows.freezes.time_zones import MACHINE_ZONE, parse_time_zone
+from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import FreezeRequest

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flows.freezes.freeze_form import FreezeForm
+from flows.freezes.freeze_files import FreezeForm
 from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes
-from flows.request.base import CheckedPath, StrictModel, validate_scope
+from flows.request.base import CheckedPath, FormModel, validate_scope
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification, RebootPolicy
 from tasks.rules.policy.model import ANY_LOGIN, ROLE_PREFIX, RiskyOption
@@ -28,7 +28,7 @@ def _validate_approver(value: str) -> str:
     return word
 
 
-class ApprovalRuleForm(StrictModel):
+class ApprovalRuleForm(FormModel):
     """Who may approve. The person who started the run never may, and a name that was only typed never counts."""
 
     by: list[Annotated[str, AfterValidator(_validate_approver)]] = Field(
@@ -38,7 +38,7 @@ class ApprovalRuleForm(StrictModel):
     )
 
 
-class RuleForm(StrictModel):
+class RuleForm(FormModel):
     """One rule. It holds for every run that has one of its machines. A key that is left out limits nothing."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][\w .-]*$")] = Field(
@@ -108,7 +108,7 @@ class RuleForm(StrictModel):
         return self
 
 
-class PolicyForm(StrictModel):
+class PolicyForm(FormModel):
     """The rules, and the inventories that runs may use."""
 
     inventories: list[CheckedPath] = Field(
@@ -120,7 +120,7 @@ class PolicyForm(StrictModel):
     rules: list[RuleForm] = Field(min_length=1, max_length=500, description="The rules. All that apply hold.")
 
 
-class PolicyFileForm(StrictModel):
+class PolicyFileForm(FormModel):
     """The file policy.yaml."""
 
     policy: PolicyForm = Field(description="What runs may do on which machines.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from flows.request.base import CheckedPath, ScopeRequest, StrictModel
+from flows.request.base import CheckedPath, FormModel, ScopeRequest
 from flows.request.policies import FreezeRequest, NotifyRequest
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
@@ -43,7 +43,7 @@ ClockTime = Annotated[
 ]
 
 
-class RiskRuleRequest(StrictModel):
+class RiskRuleRequest(FormModel):
     """An earlier deadline for dangerous vulnerabilities. All given conditions must hold."""
 
     due_days: float = Field(gt=0, le=365, description="Days from publication, or else first sight, to the deadline.")
@@ -52,7 +52,7 @@ class RiskRuleRequest(StrictModel):
     cvss: float | None = Field(default=None, ge=0, le=10, description="Lowest CVSS base score, 0 to 10.")
 
 
-class OffPeakRequest(StrictModel):
+class OffPeakRequest(FormModel):
     """The hours in which machines may be patched, by the clock of each machine's own zone."""
 
     start: ClockTime = Field(default=time(22), description="From when, e.g. `22:00`.")
@@ -60,7 +60,7 @@ class OffPeakRequest(StrictModel):
     window_minutes: float = Field(default=235, ge=10, le=24 * 60, description="The length of each window.")
 
 
-class PhasesRequest(StrictModel):
+class PhasesRequest(FormModel):
     """In which order locations get the same updates."""
 
     canary_locations: list[LocationName] = Field(

@@ -10,7 +10,7 @@ from inventory.schema.value_types import build_validation_error
 from inventory.scope import Scope
 
 
-class StrictModel(BaseModel):
+class FormModel(BaseModel):
     """A form of the Prefect UI, a part of a file, or an argument of a Python call. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +46,7 @@ def validate_scope(value: str) -> str:
     return value.strip()
 
 
-class ScopeRequest(StrictModel):
+class ScopeRequest(FormModel):
     """The machines of a request."""
 
     scope: str = Field(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints
 
-from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
+from flows.request.base import CheckedPath, FormModel, ReportFormat, ScopeRequest
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from inventory.schema.value_types import MachineName
 from tasks.domain.errors import RequestError
@@ -36,7 +36,7 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
 """What a run that only downloads does, whatever the request says."""
 
 
-def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
+def _convert_request(request: FormModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
     """Return a data class with the fields of the same name in a request.
 
     A list becomes a tuple. ``x_seconds`` is filled from ``x_seconds`` or ``x_minutes``.
@@ -51,7 +51,7 @@ def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any)
     )
 
 
-def _read_field(request: StrictModel, name: str) -> object:
+def _read_field(request: FormModel, name: str) -> object:
     minutes = f"{name.removesuffix('_seconds')}_minutes"
     if name.endswith("_seconds") and minutes in type(request).model_fields:
         given_minutes = getattr(request, minutes)
@@ -63,7 +63,7 @@ def _read_field(request: StrictModel, name: str) -> object:
 OverrideReason = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)]
 
 
-class WindowRequest(StrictModel):
+class WindowRequest(FormModel):
     """When machines may be changed."""
 
     start: datetime | None = Field(
@@ -88,7 +88,7 @@ class WindowRequest(StrictModel):
         return build_window(self.start, self.minutes, self.zone, now)
 
 
-class WavesRequest(StrictModel):
+class WavesRequest(FormModel):
     """In what order machines are patched, and when the run stops."""
 
     canary_count: int = Field(default=0, ge=0, le=1000, description="Machines in a first wave of their own.")
@@ -145,7 +145,7 @@ class WavesRequest(StrictModel):
         return _convert_request(self, WavePolicy, **unset_budget)
 
 
-class UpdatesRequest(StrictModel):
+class UpdatesRequest(FormModel):
     """Which pending updates are installed."""
 
     classifications: list[Classification] = Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from flows.request.base import StrictModel
+from flows.request.base import FormModel
 from tasks.domain.model import Hook
 from tasks.domain.states import HookKind, HookMode, HookPoint
 from tasks.rules.calendar.freezes import Freeze, build_freeze
@@ -29,7 +29,7 @@ OccasionName = Literal[
 _MACHINE_OCCASIONS = frozenset({"machine_failed", "machine_rebooted"})
 
 
-class HookRequest(StrictModel):
+class HookRequest(FormModel):
     """A hook: a command, URL, function or deployment of yours that runs before or after."""
 
     name: HookName = Field(description="Its name in reports.")
@@ -54,7 +54,7 @@ class HookRequest(StrictModel):
     )
 
 
-class HooksRequest(StrictModel):
+class HooksRequest(FormModel):
     """What is run before and after: once for the run, once a wave, or on each machine."""
 
     before_run: list[HookRequest] = Field(
@@ -129,7 +129,7 @@ def _restrict_property_names(schema: JsonDict) -> None:
 ApproverNames = Annotated[str, StringConstraints(min_length=1, max_length=50_000, strip_whitespace=True)]
 
 
-class ApprovalRequest(StrictModel):
+class ApprovalRequest(FormModel):
     """Whether a person must approve the plan before the run changes a machine."""
 
     model_config = ConfigDict(json_schema_extra=_restrict_property_names)
@@ -170,7 +170,7 @@ MAX_REFERENCE_LENGTH = 500
 """The maximum length of a reference to a notification URL, in characters."""
 
 
-class NotifyRequest(StrictModel):
+class NotifyRequest(FormModel):
     """Where notifications go, and which events send one."""
 
     to: str = Field(
@@ -209,7 +209,7 @@ class NotifyRequest(StrictModel):
         return self
 
 
-class FreezeRequest(StrictModel):
+class FreezeRequest(FormModel):
     """A time in which nothing may be changed."""
 
     start: datetime = Field(description="From when; without an offset it is read in the window's zone.")

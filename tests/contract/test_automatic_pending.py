@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flows.automatic.fleet_view import FleetSnapshot, read_snapshot
+from flows.automatic.fleet_view import AssessedFleet, read_snapshot
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, Severity, UpdateState
@@ -33,7 +33,7 @@ def bash(version: str, published: datetime | None = None) -> Update:
     return make_update(name="bash", available=version, published=published, cves=None)
 
 
-def snapshot(records: SqlRecords, *names: str, **policy: Any) -> FleetSnapshot:
+def snapshot(records: SqlRecords, *names: str, **policy: Any) -> AssessedFleet:
     machines = tuple(Machine(name=name, address="192.0.2.1", owner=PatchOwner.MANAGED) for name in names)
     return read_snapshot(records, Inventory(machines), AutomaticPolicy(**policy), NOW + 90 * DAY)
 

@@ -9,7 +9,7 @@ from typing import Any
 from flows.automatic.tick import TickResult, run_tick
 from flows.ports.caller import Caller
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.base import StrictModel
+from flows.request.base import FormModel
 from inventory.credentials import Credential, CredentialKind, Secret
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.model import Update
@@ -48,12 +48,12 @@ class FakeStarter:
         refused: words in the keys of runs that it refuses.
     """
 
-    started: dict[str, tuple[str, StrictModel]] = field(default_factory=dict)
+    started: dict[str, tuple[str, FormModel]] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     is_down: bool = False
     refused: str = "nothing"
 
-    def start(self, deployment: str, key: str, name: str, request: StrictModel) -> str:
+    def start(self, deployment: str, key: str, name: str, request: FormModel) -> str:
         self._answer()
         if self.refused in key:
             raise RequestError("Prefect refuses it")

@@ -20,7 +20,7 @@ from fleetpatch.cli.runtime.output import (
 )
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.config import ALL_OVER, OVER, print_warning
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.calendar.local_time import format_duration, get_time_zone

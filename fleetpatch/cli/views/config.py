@@ -16,7 +16,7 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.inventory import build_problems_json
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.calendar.checks import FindingSeverity

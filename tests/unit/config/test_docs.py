@@ -15,7 +15,7 @@ from deployments.configuration.file_format import (
     build_json_schema,
 )
 from deployments.configuration.loader import InvalidConfigurations, load_configurations
-from flows.freezes.freeze_form import FreezeForm
+from flows.freezes.freeze_files import FreezeForm
 from flows.request.automatic_request import OffPeakRequest, PhasesRequest, RiskRuleRequest
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest

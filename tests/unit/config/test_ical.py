@@ -5,11 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flows.freezes.icalendar.components import CalendarProperty, parse_calendars
-from flows.freezes.icalendar.events import parse_events
-from flows.freezes.icalendar.recurrences import RecurrenceExpander
-from flows.freezes.icalendar.time_zones import TimeZoneRegistry
-from flows.freezes.icalendar.values import to_utc
+from flows.freezes.calendar_events import TimeZoneRegistry, parse_events
+from flows.freezes.calendar_format import CalendarProperty, RecurrenceExpander, parse_calendars, to_utc
 from tests.unit.config.folder import WEEKLY, Folder, wall
 
 SINCE, UNTIL = date(2026, 1, 1), date(2029, 1, 1)

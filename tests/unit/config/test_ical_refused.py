@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.freezes.icalendar.events import parse_events
+from flows.freezes.calendar_events import parse_events
 from inventory.errors import InventoryError
 from tests.support.fuzzing import bounded, judge
 from tests.unit.config.test_ical import SINCE, UNTIL, calendar, read
