@@ -31,7 +31,7 @@ OTHER = {"classification": Classification.OTHER}
 UPDATES: Mapping[str, tuple[UpdateState, dict[str, Any]]] = {
     "The package database has": (UpdateState.INSTALLED, {}),
     "The version is there, and a script": (UpdateState.SETUP_FAILED, {}),
-    "The same, of a package": (UpdateState.SETUP_FAILED, {"changes_boot": True}),
+    "As above, for a package": (UpdateState.SETUP_FAILED, {"changes_boot": True}),
     "The transaction ended with an error that names no update": (UpdateState.INSTALLED, {"finding": WARNS}),
     "The version before is still there": (UpdateState.FAILED, {}),
     "A critical or security update, or one of unknown class": (UpdateState.BLOCKED, {}),
