@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from deployments.azure.converter import convert_azure_document
-from deployments.azure.import_result import AzureImport
+from deployments.azure.converter import AzureImport, convert_azure_document
 from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from inventory.errors import InventoryError
 from inventory.files.problems import ProblemCollector

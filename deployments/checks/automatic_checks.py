@@ -5,8 +5,7 @@ from datetime import date, datetime, timedelta
 from math import ceil
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories
-from deployments.configuration.model import Configurations
+from deployments.configuration.model import Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
 from flows.request.patch_request import PatchRequest

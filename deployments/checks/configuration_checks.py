@@ -6,9 +6,8 @@ from datetime import datetime
 from deployments.checks.automatic_checks import check_automatic
 from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import check_overlaps, check_windows
-from deployments.configuration.inventories import Inventories
-from deployments.configuration.model import Configuration, Configurations
-from deployments.preview.over_configurations import is_over
+from deployments.configuration.model import Configuration, Configurations, Inventories
+from deployments.preview.zone_schedules import is_over
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, PatchOwner

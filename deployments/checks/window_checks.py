@@ -1,17 +1,17 @@
-"""Checks of one configuration's windows: its schedule, its freezes, and when its runs start."""
+"""Checks of windows: their schedule, their freezes, when their runs start, and whether their machines fit into them."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories
-from deployments.configuration.model import Configuration, Configurations
-from deployments.preview.over_configurations import find_known_zones
-from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
-from deployments.preview.zone_schedules import build_zone_schedules
-from flows.freezes.time_values import MACHINE_ZONE
+from deployments.configuration.model import Configuration, Configurations, Inventories
+from deployments.preview.upcoming_windows import WindowOverlap, find_overlaps
+from deployments.preview.window_fit import estimate_fits
+from deployments.preview.zone_schedules import build_zone_schedules, find_known_zones
+from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.name_lists import join_first_names
+from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
@@ -126,3 +126,25 @@ def check_overlaps(
         message += f"; and those of {join_first_names(others, _MAX_NAMES)}" if others else ""
         remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
         yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
+
+
+def check_capacity(
+    configurations: Configurations, inventories: Inventories, learned: LearnedDurations
+) -> Iterator[ConfigurationFinding]:
+    """Yield a warning for each enabled configuration whose machines don't fit into its window, in each zone.
+
+    Args:
+        configurations: all configurations.
+        inventories: their machines.
+        learned: what past runs tell; nothing: default durations.
+    """
+    schedules = build_zone_schedules(configurations, inventories)
+    by_machine_zone = {
+        schedule.configuration.name for schedule in schedules if schedule.configuration.zone == MACHINE_ZONE
+    }
+    for fit in estimate_fits(schedules, learned):
+        if fit.message:
+            zone = f" ({fit.zone})" if fit.configuration in by_machine_zone else ""
+            yield ConfigurationFinding(
+                fit.configuration, FindingSeverity.WARNS, "window", f"{fit.message}{zone}", fit.remedy
+            )

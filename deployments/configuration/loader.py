@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from deployments.configuration.automatic import AutomaticConfiguration, build_automatic, select_automatic
-from deployments.configuration.file_format import ConfigurationForm, FileForm
-from deployments.configuration.model import Configuration, Configurations
-from deployments.configuration.paths import resolve_notifications, resolve_paths
+from deployments.configuration.file_format import AutomaticForm, ConfigurationForm, FileForm
+from deployments.configuration.model import AutomaticConfiguration, Configuration, Configurations
 from deployments.configuration.prefect_names import find_name_conflict
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
 from flows.freezes.time_values import MACHINE_ZONE
@@ -22,7 +20,8 @@ from flows.policy.policy_file import (
     find_policy_beside,
     read_policy_file,
 )
-from flows.request.policies import FreezeRequest
+from flows.request.automatic_request import AutomaticRequest
+from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
@@ -31,6 +30,85 @@ from inventory.files.text_files import read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
 from tasks.domain.errors import RequestError
+
+
+def resolve_paths(
+    form: BaseModel, keys: Sequence[str], located: LocatedData, problems: ProblemCollector
+) -> dict[str, Path]:
+    """Return the absolute paths of those keys that are given. A relative path starts in the folder of the file."""
+    base = located.locate().file.parent.absolute()
+    paths: dict[str, Path] = {}
+    for key in keys:
+        given_path: Path | None = getattr(form, key)
+        if given_path is None:
+            continue
+        try:
+            paths[key] = Path(os.path.normpath(base / expand_home(given_path)))
+        except InventoryError as error:
+            problems.add(located.locate((key,)), error.message, error.hint)
+    return paths
+
+
+def resolve_notifications(
+    notifications: Sequence[NotifyRequest], located: LocatedData, problems: ProblemCollector
+) -> list[NotifyRequest]:
+    """Return notifications with absolute paths. A run starts in its own folder, so a relative path would fail."""
+    base = located.locate().file.parent.absolute()
+    return [
+        _resolve_notification(target, number, base, located, problems) for number, target in enumerate(notifications)
+    ]
+
+
+def _resolve_notification(
+    notification: NotifyRequest, number: int, base: Path, located: LocatedData, problems: ProblemCollector
+) -> NotifyRequest:
+    kind, _, target = notification.to.partition(":")
+    if kind != "file" or target.startswith(("/", "~")):
+        return notification
+    whole = f"file:{os.path.normpath(base / target)}"
+    if len(whole) > MAX_REFERENCE_LENGTH:
+        message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
+        problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
+    return notification.model_copy(update={"to": whole})
+
+
+def build_automatic(located: LocatedData, today: date, problems: ProblemCollector) -> AutomaticConfiguration | None:
+    """Return what the key `automatic` of a file says.
+
+    Args:
+        located: the value of the key, with its places.
+        today: today's date, for the events of iCalendar files.
+        problems: collects all problems.
+    """
+    form = validate_mapping(AutomaticForm, located, problems, "`scope:`, `off_peak:`")
+    freezes = build_freezes(located, today, problems)
+    if form is None:
+        return None
+    values = {name: getattr(form, name) for name in AutomaticRequest.model_fields if name in form.model_fields_set}
+    values |= resolve_paths(form, ("inventory", "feeds"), located, problems)
+    values |= {"notify": resolve_notifications(form.notify, located, problems), "freezes": list(freezes)}
+    return AutomaticConfiguration(AutomaticRequest(**values), located.locate())
+
+
+def select_automatic(
+    found: Sequence[AutomaticConfiguration | None], freezes: Sequence[FreezeRequest], problems: ProblemCollector
+) -> AutomaticConfiguration | None:
+    """Return the one that counts, with the freezes of all files. A second one is a problem."""
+    drafts = [draft for draft in found if draft is not None]
+    for draft in drafts[1:]:
+        first_location = drafts[0].source_location
+        spot = f"{first_location.file.name}:{first_location.line}" if first_location.line else first_location.file.name
+        problems.add(
+            draft.source_location,
+            f"`automatic` is here a second time, first in {spot}",
+            "Only one policy can decide for the managed machines: remove one of the two.",
+        )
+    if not drafts:
+        return None
+    first = drafts[0]
+    every = list(deduplicate_freezes((*first.request.freezes, *freezes)))
+    return replace(first, request=first.request.model_copy(update={"freezes": every}))
+
 
 _FILE_KEYS = frozenset(FileForm.model_fields)
 

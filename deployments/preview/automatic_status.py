@@ -1,19 +1,51 @@
 """What automatic patching does, is going to do and waits for: from records, inventory and policy. Changes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from flows.automatic.fleet_view import build_fleet_view, read_snapshot
 from flows.request.automatic_request import AutomaticRequest
-from inventory.machine import Inventory
+from inventory.errors import InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import Inventory, PatchOwner
+from inventory.scope import Scope
+from tasks.domain.errors import RequestError
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.feeds.risk_feeds import RiskFeeds, load_risk_feeds
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import decide
-from tasks.rules.automatic.forecast import find_next_runs
-from tasks.rules.automatic.model import AutomaticDecision, AutomaticPolicy, FleetView, RunPlan, Waiting
-from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.fleet_index import FleetIndex
+from tasks.rules.automatic.model import (
+    AutomaticPolicy,
+    Decision,
+    FleetView,
+    MachineView,
+    PendingUpdate,
+    RunPlan,
+    Waiting,
+)
+from tasks.rules.automatic.next_runs import find_next_runs
+from tasks.rules.automatic.progress import MachineProgress, RolloutProgress, find_shown_rollout, measure_rollout
+
+
+def describe_off_peak(request: AutomaticRequest) -> str:
+    """Return when machines are patched: "22:00 to 06:00 by each machine's clock"."""
+    start, end = request.off_peak.start, request.off_peak.end
+    hours = "all day" if start == end else f"{start:%H:%M} to {end:%H:%M}"
+    return f"{hours} by each machine's clock"
+
+
+def count_managed_machines(request: AutomaticRequest, inventory: Inventory | None) -> int | None:
+    """Return how many machines are patched automatically; None: it is unknown."""
+    if inventory is None:
+        return None
+    try:
+        machines = Scope.parse(request.scope).select_machines(inventory)
+    except InventoryError:
+        return None
+    return sum(machine.owner is PatchOwner.MANAGED for machine in machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +116,77 @@ def read_automatic_status(
         pauses=SqlOptOuts(records.database).read_active(now),
         feeds=feeds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDeadline:
+    """A pending update of the machine that the policy selects.
+
+    Attributes:
+        due: until when it must be installed.
+        remark: why it is not installed with the others, or "".
+    """
+
+    update: PendingUpdate
+    due: datetime
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AutomaticExplanation:
+    """What automatic patching knows of a machine.
+
+    Attributes:
+        progress: where it is in the rollout that is shown; None: the rollout does not concern it.
+        rollout_id: the id of that rollout, or "".
+        next_run: the run that would patch it next; None: unknown.
+        waiting: why it is not patched now; None: nothing is to be done, or its run starts now.
+        deadlines: the earliest first.
+        others: number of pending updates that the policy does not select.
+    """
+
+    now: datetime
+    machine: MachineView
+    progress: MachineProgress | None = None
+    rollout_id: str = ""
+    next_run: RunPlan | None = None
+    waiting: Waiting | None = None
+    deadlines: tuple[UpdateDeadline, ...] = ()
+    others: int = 0
+
+
+def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanation:
+    """Return what automatic patching knows of a machine.
+
+    Raises:
+        RequestError: it takes no care of this machine.
+    """
+    machine = next((each for each in status.view.machines if each.name == name), None)
+    if machine is None:
+        raise RequestError(
+            f"{name} is not patched automatically",
+            hint=f"{did_you_mean(name, [each.name for each in status.view.machines])}"
+            f"Machines are, if the scope {status.policy.scope!r} selects them and their owner is `managed`. "
+            "`fleetpatch inventory list` shows them with their owners.",
+        )
+    index = FleetIndex(status.policy, status.view, status.now)
+    selected = index.list_selected(machine)
+    shown = status.progress
+    members = (each for phase in (shown.phases if shown else ()) for each in phase.machines)
+    return AutomaticExplanation(
+        now=status.now,
+        machine=machine,
+        progress=next((member for member in members if member.machine == name), None),
+        rollout_id=shown.rollout.id if shown else "",
+        next_run=next((run for run in status.next_runs if name in run.machines), None),
+        waiting=status.waiting_by_machine.get(name),
+        deadlines=tuple(sorted(_iterate_deadlines(index, selected), key=lambda each: (each.due, each.update.key))),
+        others=len(machine.pending) - len(selected),
+    )
+
+
+def _iterate_deadlines(index: FleetIndex, updates: tuple[PendingUpdate, ...]) -> Iterator[UpdateDeadline]:
+    reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
+    for update in updates:
+        remark = update.held or (f"held: {reasons[update.key]}" if update.key in reasons else "")
+        yield UpdateDeadline(update, compute_due(index.policy, update, index.view.risks), remark)

@@ -2,20 +2,42 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from deployments.preview.zone_schedules import ZoneSchedule
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine, PatchOwner
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.states import RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
-from tasks.records.queries.fleet.learned_durations import LearnedDurations
-from tasks.rules.calendar.local_time import format_duration
+from tasks.records.fleets import build_file_path, find_fleet
+from tasks.records.queries.fleet.learned_durations import LearnedDurations, read_learned_durations
+from tasks.records.setup import open_records
+from tasks.records.storage.url import find_records_url
+from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
 from tasks.rules.runs.waves import build_waves
 from tasks.rules.timing.window_capacity import PatchWork, SetLimit, TurnLength, WindowCapacity, estimate_capacity
 from tasks.rules.updates.transaction_planning import learn_rates, predict_typical_durations
+
+
+def read_learned(records_url: str | None) -> tuple[LearnedDurations, str]:
+    """Return what the records tell, and why that is nothing if they can't be read. Records that are missing stay so.
+
+    Args:
+        records_url: the URL of the records; None: the default.
+    """
+    try:
+        url = find_records_url(records_url)
+        file = build_file_path(Path(str(url.database)), find_fleet())
+        if url.get_backend_name() == "sqlite" and not file.exists():
+            return LearnedDurations(), ""
+        with open_records(records_url) as opened:
+            return read_learned_durations(opened.database), ""
+    except RecordsError as error:
+        return LearnedDurations(), f"durations of past runs are not known: {error.message}"
+
 
 _REBOOT_MEASURE = "reboot_seconds"
 

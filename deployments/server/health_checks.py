@@ -6,8 +6,8 @@ from itertools import groupby
 from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
-from deployments.server.job_template import find_open_variables
 from deployments.server.queue_checks import check_queues
+from deployments.server.settings import find_open_variables
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import (
     FlowRunInfo,

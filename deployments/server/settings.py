@@ -1,5 +1,8 @@
 """Settings of Prefect servers and workers that keep all records. Units and compose files use the same values."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
 from flows.prefect_api.server_settings import (
     ALLOWED_ORIGINS_VARIABLE,
     BATCH_SETTINGS,
@@ -7,6 +10,34 @@ from flows.prefect_api.server_settings import (
     PrefectSetting,
     SettingTarget,
 )
+
+CLOSED_JOB_TEMPLATE: Final[Mapping[str, Any]] = {
+    "job_configuration": {"stream_output": True},
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+"""The server refuses flow runs with job variables (422), and the worker ignores any that it still gets.
+
+It has no ``env``: Prefect's worker (3.8.8, ``from_template_and_values``) merges job variables into an ``env`` of the
+template even if no placeholder names them. The environment of the worker is that of its service.
+"""
+
+
+def find_open_variables(template: Mapping[str, Any]) -> Sequence[str]:
+    """Return what flow runs may choose of their process: names of job variables, sorted. Pure.
+
+    Args:
+        template: Prefect's base job template of a process work pool. Prefect replaces an empty one by its own.
+    """
+    configuration, variables = template.get("job_configuration"), template.get("variables")
+    if not isinstance(configuration, Mapping) or not isinstance(variables, Mapping):
+        return ("command", "env", "working_dir")
+    names = set(variables.get("properties") or {})
+    if isinstance(configuration.get("env"), Mapping):
+        names.add("env")
+    if variables.get("additionalProperties") is not False:
+        names |= {name for name, value in configuration.items() if "{{" in str(value)}
+    return sorted(names)
+
 
 PREFECT_SETTINGS = (
     *GUARD_SETTINGS,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
 from deployments.configuration.prefect_names import AUTOMATIC_NAME, build_stage_slug
-from deployments.sync.automations import build_automations
 from deployments.sync.builtin_deployments import (
     AnyFlow,
     build_automatic_deployment,
+    build_automations,
     build_builtin_deployments,
     build_deployment,
     build_interval_schedule,

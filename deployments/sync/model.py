@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from deployments.server.job_template import CLOSED_JOB_TEMPLATE
+from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 
 INTERVAL_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)

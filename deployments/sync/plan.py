@@ -11,16 +11,15 @@ from prefect.types.names import BANNED_CHARACTERS
 
 from deployments.checks.configuration_checks import find_blocking_findings
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
-from deployments.configuration.model import Configurations
+from deployments.configuration.model import Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from deployments.preview.over_configurations import is_all_over, list_over
+from deployments.preview.zone_schedules import is_all_over, list_over
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.builtin_deployments import AnyFlow
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
-from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
+from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
 from deployments.sync.model import (
     Change,
     ChangeAction,
@@ -29,13 +28,42 @@ from deployments.sync.model import (
     ScheduleSpec,
 )
 from deployments.sync.next_windows import NextWindows, find_next_windows
-from deployments.sync.pauses import keep_pauses
+from flows.ports.audit import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.records.audit.deployed_policies import is_deployed, record_deployed_policy
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.setup import open_records
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
+from tasks.rules.policy.model import Policy
+
+
+def is_policy_recorded(fleet: str, policy: Policy) -> bool:
+    """Return whether a policy is the one that was recorded last. Without a file nothing is looked at.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    if not policy.files:
+        return True
+    with open_records(fleet=fleet) as records:
+        return is_deployed(SqlAuditLog(records.database), fleet, policy.files)
+
+
+def record_policy(fleet: str, policy: Policy) -> bool:
+    """Record a policy, or that there is none any more. Return whether that is news.
+
+    Raises:
+        RecordsError: the records can't be read or written.
+    """
+    actor = read_os_actor()
+    who = (actor.who, actor.source, actor.claimed, actor.address)
+    with open_records(fleet=fleet) as records:
+        return record_deployed_policy(SqlAuditLog(records.database), fleet, policy.files, who, SystemClock().now())
+
 
 CLIENT_RETRIES = 5
 """How often a request is retried if the server is busy. A repeated request does no harm here."""
@@ -288,3 +316,27 @@ def _find_default_inventory(configurations: Configurations, inventory: Path | No
     own_inventories = [inventory_path for inventory_path in every if inventory_path is not None]
     has_no_default = inventory is None and own_inventories and len(own_inventories) == len(every)
     return (own_inventories[0] if has_no_default else find_inventory(inventory)).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalPlan:
+    """What would be removed."""
+
+    actual: DeploymentSet
+    changes: tuple[Change, ...]
+
+    def apply(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> None:
+        """Remove it. A second call does no harm."""
+        apply_changes(client, self.changes, DeploymentSet(), self.actual, report_change)
+
+
+def plan_removal(client: SyncPrefectClient, fleet: str, pool: str) -> RemovalPlan:
+    """Return what a fleet has on a server. No configuration and no inventory is needed. This changes nothing.
+
+    Args:
+        client: client of the server.
+        fleet: the name of the fleet on the server.
+        pool: its work pool, which stays: others may use it.
+    """
+    actual = read_actual_state(client, fleet, pool)
+    return RemovalPlan(actual, find_changes(DeploymentSet(), actual))

@@ -4,7 +4,7 @@ import sys
 
 from prefect.cli import app
 
-from deployments.worker.temporary_folder import use_own_temporary_folder
+from deployments.worker.bound_worker import use_own_temporary_folder
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from fastapi.security import HTTPBearer
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.api.parameters import check_parameters
-from fleetpatch.web.act_permissions import require_act
+from fleetpatch.web.authentication import require_act
 
 BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
 

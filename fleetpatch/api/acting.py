@@ -8,9 +8,17 @@ from fastapi import APIRouter, Header, Request
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.decisions import approve_plan, get_shared_clock, reject_plan
-from fleetpatch.acts.run_acts import MAX_KEY_LENGTH, request_cancel, start_assessment, start_patch, start_resume
-from fleetpatch.acts.scope_preview import preview_scope
+from fleetpatch.acts.patch_form import preview_scope
+from fleetpatch.acts.run_acts import (
+    MAX_KEY_LENGTH,
+    approve_plan,
+    get_shared_clock,
+    reject_plan,
+    request_cancel,
+    start_assessment,
+    start_patch,
+    start_resume,
+)
 from fleetpatch.api import models
 from fleetpatch.api.access import allow_act
 from fleetpatch.api.problems import describe_problems

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fleetpatch.api.models import Problem
-from fleetpatch.web.errors import find_status
+from fleetpatch.web.rendering import find_status
 from tasks.domain.errors import FleetpatchError
 
 logger = logging.getLogger(__name__)

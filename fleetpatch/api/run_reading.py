@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
-from fleetpatch.acts.decisions import get_shared_clock
 from fleetpatch.acts.flow_runs import read_flow_run
+from fleetpatch.acts.run_acts import get_shared_clock
 from fleetpatch.api import models
 from fleetpatch.api.access import READ
 from fleetpatch.api.fleet_reading import Number, describe_part

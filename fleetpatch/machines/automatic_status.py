@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deployments.preview.automatic_summary import describe_off_peak
+from deployments.preview.automatic_status import describe_off_peak
 from fleetpatch.machines.snapshot import FleetSnapshot
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.storage.database import Database

@@ -9,10 +9,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
-from deployments.configuration.model import Configurations
-from deployments.preview.automatic_summary import count_managed_machines
+from deployments.configuration.model import Configurations, Inventories
+from deployments.preview.automatic_status import count_managed_machines
 from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
 from fleetpatch.machines.file_stamps import Stamp, read_stamp
 from fleetpatch.settings import WebSettings

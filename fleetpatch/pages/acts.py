@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from fleetpatch.access.identity import Identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import LATE_SECONDS, FlowRunStatus, read_flow_run
+from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
     RESUME_FLOW,
     build_key,
@@ -18,8 +19,7 @@ from fleetpatch.acts.run_acts import (
     start_assessment,
     start_resume,
 )
-from fleetpatch.acts.scope_preview import preview_scope
-from fleetpatch.web.act_permissions import require_act
+from fleetpatch.web.authentication import require_act
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.engine.resume_state import require_resumable

@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fleetpatch.access.identity import Identity, require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.decisions import approve_plan, get_shared_clock, reject_plan
+from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
 from fleetpatch.pages.paging import build_page
 from fleetpatch.plans.plan_view import PlanView
-from fleetpatch.web.act_permissions import require_act
+from fleetpatch.web.authentication import require_act
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval, find_approval_objection

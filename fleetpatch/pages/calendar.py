@@ -8,10 +8,9 @@ from functools import cache, partial
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from deployments.preview.automatic_summary import describe_off_peak
-from deployments.preview.freeze_list import list_freezes
-from deployments.preview.over_configurations import list_over_schedules
-from deployments.preview.zone_schedules import ZoneSchedule
+from deployments.preview.automatic_status import describe_off_peak
+from deployments.preview.window_calendar import list_freezes
+from deployments.preview.zone_schedules import ZoneSchedule, list_over_schedules
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.snapshot import FleetSnapshot

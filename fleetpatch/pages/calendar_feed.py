@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
-from deployments.preview.freeze_list import list_freezes
+from deployments.preview.window_calendar import list_freezes
 from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role

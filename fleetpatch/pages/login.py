@@ -16,9 +16,8 @@ from fleetpatch.access.providers.person import LoginRefused, ProviderAway
 from fleetpatch.access.roles import Role
 from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import derive_csrf_token, digest_secret
-from fleetpatch.web.act_permissions import require_act, require_csrf_token
 from fleetpatch.web.audit import record_login, record_refusal
-from fleetpatch.web.authentication import find_token
+from fleetpatch.web.authentication import find_token, require_act, require_csrf_token
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.records.access_tokens import TOKEN_SOURCE

@@ -16,8 +16,7 @@ from fleetpatch.pages.paging import build_page, build_part
 from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
 from fleetpatch.updates.machine_forecast import explain_waiting
 from fleetpatch.web.context import WebContext, get_context
-from fleetpatch.web.errors import show_message
-from fleetpatch.web.rendering import render_page
+from fleetpatch.web.rendering import render_page, show_message
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
 from tasks.domain.model import Assessment

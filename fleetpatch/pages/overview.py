@@ -7,7 +7,7 @@ from datetime import date
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from deployments.preview.over_configurations import list_over_schedules
+from deployments.preview.zone_schedules import list_over_schedules
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.live.overview import read_live_runs

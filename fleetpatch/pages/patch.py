@@ -13,18 +13,27 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fleetpatch.access.identity import Identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import StartNotKnown
-from fleetpatch.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Values, build_defaults, parse_form
+from fleetpatch.acts.patch_form import (
+    FIELDS,
+    GROUPS,
+    SENT,
+    ParsedForm,
+    ScopePreview,
+    Values,
+    build_defaults,
+    parse_form,
+    preview_scope,
+)
 from fleetpatch.acts.policy_checks import check_request
 from fleetpatch.acts.run_acts import KeyUsedBefore, build_key, start_patch
-from fleetpatch.acts.scope_preview import ScopePreview, preview_scope
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.login import LOGIN_MARK
-from fleetpatch.web.act_permissions import require_act
 from fleetpatch.web.audit import record_refusal
+from fleetpatch.web.authentication import require_act
 from fleetpatch.web.context import get_context
-from fleetpatch.web.errors import find_status
-from fleetpatch.web.rendering import render_page
-from flows.engine.run_info import describe_request_shortage, select_machines
+from fleetpatch.web.rendering import find_status, render_page
+from flows.engine.machine_selection import select_machines
+from flows.engine.window_shortage import describe_request_shortage
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from fleetpatch.access.hosts import find_host
-from fleetpatch.access.network import parse_address, parse_networks
+from fleetpatch.access.network import find_host, parse_address, parse_networks
 from fleetpatch.access.roles import Role
 from fleetpatch.settings import WebSettings
 from flows.ports.web_links import parse_web_url

@@ -1,4 +1,4 @@
-"""Guards every request, before any page runs: its host, its size, where its form comes from, and who makes it."""
+"""Guards every request before any page runs: its host, its size, its origin, who makes it; and heads every answer."""
 
 import asyncio
 import re
@@ -13,8 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetpatch.access.cookies import read_session, set_browser
-from fleetpatch.access.hosts import is_from_these_pages, is_known_host
-from fleetpatch.access.network import Peer, parse_address, parse_networks
+from fleetpatch.access.network import Peer, is_from_these_pages, is_known_host, parse_address, parse_networks
 from fleetpatch.access.providers.person import ProviderAway
 from fleetpatch.access.roles import Role
 from fleetpatch.access.token_secrets import has_token
@@ -23,7 +22,7 @@ from fleetpatch.api.problems import build_problem
 from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.authentication import FEED_PATH, LoginRequired, identify, identify_stranger
 from fleetpatch.web.context import WebContext
-from fleetpatch.web.errors import answer_stranger, show_message
+from fleetpatch.web.rendering import answer_stranger, show_message
 from tasks.domain.errors import FleetpatchError
 
 API_PREFIX: Final = "/api/"
@@ -208,3 +207,89 @@ def _refuse(request: Request, status: int, message: str, hint: str) -> Response:
 def install_access(app: FastAPI, context: WebContext) -> None:
     """Guard every request of the application."""
     app.add_middleware(AccessMiddleware, context=context)
+
+
+_STREAMS: Final = "/live/"
+"""Their answers have no end. Nobody needs their headers alone."""
+
+
+class HeadRequests:
+    """Has each HEAD request answered as GET: routes of FastAPI know no HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].startswith(_STREAMS):
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+
+
+def install_head_requests(app: FastAPI) -> None:
+    """Answer HEAD for every page of the application."""
+    app.add_middleware(HeadRequests)
+
+
+CONTENT_SECURITY_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+STRICT_TRANSPORT: Final = "max-age=31536000"
+"""Browsers use only TLS for this name for a year (RFC 6797), on each of its ports. They ignore it for addresses."""
+_HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers to every answer, if it has none of its own.
+
+    Only static files are kept in caches. Browsers ask each time whether they have changed: otherwise a page of a new
+    release would get scripts and styles of the earlier one.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_encrypted: bool) -> None:
+        self._app = app
+        self._headers = {**_HEADERS, "Strict-Transport-Security": STRICT_TRANSPORT} if is_encrypted else _HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                is_static = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
+                if message["status"] == 500:
+                    headers["Connection"] = "close"  # uvicorn closes it after an exception, and would not say so
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def install_security_headers(app: FastAPI, *, is_encrypted: bool) -> None:
+    """Add the headers to every answer of the application, also to the page that says that it has failed.
+
+    With ``is_encrypted``, browsers come by TLS only from then on.
+
+    Starlette makes that page outside of all middleware that ``add_middleware`` adds.
+    """
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: SecurityHeaders(build(), is_encrypted=is_encrypted)  # type: ignore[method-assign]

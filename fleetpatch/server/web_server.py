@@ -1,18 +1,24 @@
-"""Serves the application."""
+"""Builds the application, and serves it."""
 
+import asyncio
 import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from fleetpatch.access.login_links import create_login_link
-from fleetpatch.server.app import build_app
-from fleetpatch.server.connections import TimedConnection
+from fleetpatch.access.login_admin import create_login_link
+from fleetpatch.api.api_app import API_PATH, build_api
+from fleetpatch.pages import ROUTERS
 from fleetpatch.server.listening import check_settings, describe_address, open_listener
+from fleetpatch.server.middleware import install_access, install_head_requests, install_security_headers
 from fleetpatch.settings import WebSettings
 from fleetpatch.web.certificate import (
     describe_certificate_end,
@@ -21,12 +27,66 @@ from fleetpatch.web.certificate import (
     read_fingerprint,
 )
 from fleetpatch.web.context import WebContext, build_context
+from fleetpatch.web.rendering import install_error_pages
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
 from inventory.name_lists import join_first_names
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.pages_role import ROLE_REMEDY, find_excess_privileges
 from tasks.records.setup import open_records
+
+HEAD_SECONDS = 20.0
+"""How long the head of a request may take. uvicorn has no such limit: it waits for ever for the rest of a line."""
+
+
+class TimedConnection(H11Protocol):
+    """A connection of HTTP/1.1 whose next request must begin in time, also behind an earlier one."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._expect_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request. It may be here already."""
+        super().on_response_complete()
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._end_without_request, self.cycle)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end_without_request(self, earlier: RequestResponseCycle | None) -> None:
+        if self.cycle is earlier and (earlier is None or earlier.response_complete):
+            self.transport.close()
+
+
+def build_app(context: WebContext) -> FastAPI:
+    """Return the application. Its records must stay open while it serves."""
+    app = FastAPI(title="fleetpatch", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.context = context
+    app.mount("/static", StaticFiles(directory=str(files("fleetpatch.pages") / "static")), name="static")
+    app.mount(API_PATH, build_api(context))
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)  # they are built; include_router builds each of them again
+    install_error_pages(app)
+    install_access(app, context)
+    install_head_requests(app)
+    install_security_headers(app, is_encrypted=context.settings.is_encrypted_for_others)
+    return app
+
 
 SHUTDOWN_SECONDS = 5
 """How long a stop waits for requests. Live parts of pages never end by themselves."""

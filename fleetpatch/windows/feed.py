@@ -13,7 +13,7 @@ from typing import Final
 
 from icalendar import Calendar, Event
 
-from deployments.preview.freeze_list import CalendarFreeze
+from deployments.preview.window_calendar import CalendarFreeze
 from fleetpatch.windows.window_list import CalendarWindow, WindowKind
 from tasks.reports.formatting import format_count
 from tasks.reports.sanitizing import sanitize_to_one_line

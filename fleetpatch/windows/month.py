@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from deployments.preview.freeze_list import CalendarFreeze
+from deployments.preview.window_calendar import CalendarFreeze
 from fleetpatch.windows.window_list import CalendarWindow, WindowKind
 from tasks.rules.calendar.local_time import wall_time_to_utc
 

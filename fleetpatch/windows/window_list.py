@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
-from deployments.preview.window_overlaps import find_overlaps
+from deployments.preview.upcoming_windows import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
 from tasks.records.queries.fleet.windows import WindowResult
 from tasks.rules.calendar.freezes import Freeze, find_freeze

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fleetpatch.access.token_admin import DEFAULT_DAYS, create_access_token, remove_access_token
+from fleetpatch.access.login_admin import DEFAULT_DAYS, create_access_token, remove_access_token
 from fleetpatch.access.token_secrets import create_token, digest_secret
 from fleetpatch.cli.views.web_access import build_tokens_json, print_tokens
 from inventory.files.private_keys import FOLDER_VARIABLE

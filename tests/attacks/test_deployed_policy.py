@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sync.policy_record import is_policy_recorded, record_policy
+from deployments.sync.plan import is_policy_recorded, record_policy
 from fleetpatch.cli.main import main
 from fleetpatch.machines.policy_difference import PolicyDifference
 from flows.installation_checks import check_installation

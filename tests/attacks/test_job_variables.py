@@ -11,7 +11,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flows import flow
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from deployments.server.job_template import CLOSED_JOB_TEMPLATE, find_open_variables
+from deployments.server.settings import CLOSED_JOB_TEMPLATE, find_open_variables
 from deployments.sync import model
 from deployments.sync.change_applier import apply_changes
 from deployments.sync.diff import find_changes

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.access.token_secrets import digest_secret
 from flows.approval.decisions import approve_run
 from flows.installation_checks import check_installation

@@ -9,9 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fleetpatch.access.login_links import create_login_link
+from fleetpatch.access.login_admin import create_access_token, create_login_link
 from fleetpatch.access.roles import Role
-from fleetpatch.access.token_admin import create_access_token
 from fleetpatch.acts import run_acts
 from fleetpatch.acts.flow_runs import FlowRunStatus
 from fleetpatch.cli.main import main

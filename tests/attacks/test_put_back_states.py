@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fleetpatch.cli.command  # noqa: F401 - it adds these verbs
-from fleetpatch.access.token_admin import create_access_token, remove_access_token
+from fleetpatch.access.login_admin import create_access_token, remove_access_token
 from fleetpatch.access.token_secrets import digest_secret
 from fleetpatch.cli.main import main
 from flows.automatic.fleet_view import build_fleet_view

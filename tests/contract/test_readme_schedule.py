@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.configuration.inventories import load_inventories
 from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import load_inventories
 from deployments.sync.next_windows import find_next_windows
 from inventory.loader import load_inventory
 from tasks.domain.states import OperationState

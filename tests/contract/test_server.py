@@ -26,8 +26,8 @@ from prefect.states import Running
 
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.server.health_checks import run_server_checks
-from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from deployments.server.probe import probe_server
+from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from flows.prefect_api.server_login import describe_refused_login, ensure_login, find_login_path
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url

@@ -4,7 +4,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
-from deployments.server.job_template import CLOSED_JOB_TEMPLATE
+from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from deployments.sync.actual_state import find_assessment_queue
 from deployments.sync.change_applier import apply_changes
 from deployments.sync.model import Change, ChangeAction, DeploymentSet, WorkPool

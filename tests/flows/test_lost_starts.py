@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Pending, Running, Suspended
 
-from deployments.sync import automations
+from deployments.sync import builtin_deployments
 from tasks.domain.model import RunInfo
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -160,7 +160,7 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one run the process dies. Of two it lives: one begins while its run is scheduled, one beside a second."""
-    monkeypatch.setattr(automations, "MAX_START_SECONDS", START_SECONDS)
+    monkeypatch.setattr(builtin_deployments, "MAX_START_SECONDS", START_SECONDS)
     opened = (datetime.now(UTC) - timedelta(minutes=3)).replace(second=0, microsecond=0)
     names = ("dies", "alone", "beside")
     for name in names:
@@ -209,7 +209,7 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
 
 def test_a_running_run_without_a_heartbeat_gives_its_place_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process and its worker were killed before the first heartbeat; each later run was cancelled for good."""
-    monkeypatch.setattr(automations, "MAX_SILENT_SECONDS", START_SECONDS)
+    monkeypatch.setattr(builtin_deployments, "MAX_SILENT_SECONDS", START_SECONDS)
     site.configure("silent", datetime.now(UTC) + timedelta(days=1))
     site.deploy()
     client = site.client

@@ -1,8 +1,7 @@
 """Logins of tests at the pages: real tokens, real links, real sessions."""
 
-from fleetpatch.access.login_links import create_login_link
+from fleetpatch.access.login_admin import create_access_token, create_login_link
 from fleetpatch.access.roles import Role
-from fleetpatch.access.token_admin import create_access_token
 from tests.support.web_site import Browser, Site
 
 

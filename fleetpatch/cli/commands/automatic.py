@@ -76,7 +76,7 @@ def explain_machine(
     as_json: JsonOption = False,
 ) -> None:
     """Show when a machine is patched automatically or why it is not, and until when each update is due."""
-    from deployments.preview.machine_explanation import explain_automatic
+    from deployments.preview.automatic_status import explain_automatic
     from fleetpatch.cli.views.automatic_machine import build_explanation_json, print_explanation
 
     explanation = explain_automatic(read_status(config, inventory, records), machine)

@@ -41,11 +41,11 @@ def show_calendar(
     as_json: JsonOption = False,
 ) -> None:
     """List the next windows, when their runs start, what prevents them, and expected reboots. Changes nothing."""
-    from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import find_configurations, load_configurations
-    from deployments.preview.automatic_summary import describe_off_peak
-    from deployments.preview.learned_durations import read_learned
+    from deployments.configuration.model import load_inventories
+    from deployments.preview.automatic_status import describe_off_peak
     from deployments.preview.window_calendar import build_calendar
+    from deployments.preview.window_fit import read_learned
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout, to_safe_text
     from fleetpatch.cli.views.calendar import build_calendar_json, print_calendar

@@ -9,7 +9,7 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, 
 from fleetpatch.cli.runtime.completion import complete_scope
 
 if TYPE_CHECKING:
-    from deployments.azure.import_result import AzureImport
+    from deployments.azure.converter import AzureImport
 
 config_app = typer.Typer(
     help="Check maintenance configurations, print their JSON Schema, import Azure's.", no_args_is_help=True
@@ -38,13 +38,13 @@ def check_config(
     as_json: JsonOption = False,
 ) -> None:
     """Show all faults and warnings of configurations. Changes nothing."""
-    from deployments.checks.capacity_checks import check_capacity
     from deployments.checks.configuration_checks import check_configurations
     from deployments.checks.controller_checks import check_controller
     from deployments.checks.policy_checks import check_policy
-    from deployments.configuration.inventories import load_inventories
+    from deployments.checks.window_checks import check_capacity
     from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
-    from deployments.preview.learned_durations import read_learned
+    from deployments.configuration.model import load_inventories
+    from deployments.preview.window_fit import read_learned
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.output import print_json, print_to_stderr, to_safe_text
     from fleetpatch.cli.views.config import (

@@ -62,9 +62,8 @@ def deploy(
 
     from deployments.refresh_schedules import refresh_schedules
     from deployments.server.client import open_server_client
-    from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
-    from deployments.sync.policy_record import is_policy_recorded, record_policy
-    from deployments.sync.run_status import find_run_statuses
+    from deployments.sync.next_windows import find_run_statuses
+    from deployments.sync.plan import CLIENT_RETRIES, build_plan, is_policy_recorded, record_policy, require_fleet_name
     from deployments.worker.worker_process import run_worker
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.output import print_json
@@ -122,8 +121,7 @@ def deploy(
 def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> None:
     """Remove all that deploy made for a fleet, after a question."""
     from deployments.server.client import open_server_client
-    from deployments.sync.plan import CLIENT_RETRIES
-    from deployments.sync.removal import plan_removal
+    from deployments.sync.plan import CLIENT_RETRIES, plan_removal
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.output import print_json
     from fleetpatch.cli.views import deploy as view

@@ -85,8 +85,8 @@ def _load_inventory(path: Path | None) -> "Inventory | None":
 
 def _read_assignments(config: Path | None, inventory: Path | None) -> Sequence[tuple[str, str]]:
     """Return which configurations select which machines; nothing without configurations."""
-    from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import find_configurations, load_configurations
+    from deployments.configuration.model import load_inventories
     from deployments.preview.zone_schedules import build_zone_schedules
     from inventory.errors import FleetpatchError
     from tasks.domain.protocols.clock import SystemClock

@@ -31,7 +31,7 @@ def add_token(
     """Make an access token. It is printed once, on stdout, and is not stored: only its digest is."""
     import sys
 
-    from fleetpatch.access.token_admin import create_access_token
+    from fleetpatch.access.login_admin import create_access_token
     from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
     from tasks.reports.formatting import format_second_utc
@@ -76,7 +76,7 @@ def remove_token(
     records: RecordsOption = None,
 ) -> None:
     """End an access token, and the sessions of its browsers, at once."""
-    from fleetpatch.access.token_admin import remove_access_token
+    from fleetpatch.access.login_admin import remove_access_token
     from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
 
@@ -126,7 +126,7 @@ def make_login_link(
     """
     import sys
 
-    from fleetpatch.access.login_links import create_login_link
+    from fleetpatch.access.login_admin import create_login_link
     from fleetpatch.cli.runtime.output import print_to_stderr
     from flows.ports.web_links import parse_web_url
     from tasks.records.setup import open_records
@@ -146,7 +146,7 @@ def log_out(
     records: RecordsOption = None,
 ) -> None:
     """End all sessions of somebody at once, however they logged in. An access token stays valid."""
-    from fleetpatch.access.login_links import end_sessions
+    from fleetpatch.access.login_admin import end_sessions
     from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from deployments.preview.machine_explanation import AutomaticExplanation
+from deployments.preview.automatic_status import AutomaticExplanation
 from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.automatic import format_day_and_time, format_window

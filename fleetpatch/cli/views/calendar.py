@@ -6,10 +6,9 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from deployments.preview.freeze_list import CalendarFreeze
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
-from deployments.preview.window_calendar import WindowCalendar, WindowGap
+from deployments.preview.window_calendar import CalendarFreeze, WindowCalendar, WindowGap
 from deployments.preview.window_fit import WindowFit
 from fleetpatch.cli.runtime.output import (
     get_stdout_console,

@@ -7,11 +7,10 @@ from pathlib import Path
 from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories
-from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.model import Configuration, Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
-from deployments.preview.over_configurations import find_known_zones, is_all_over, is_over, list_over
+from deployments.preview.automatic_status import count_managed_machines, describe_off_peak
+from deployments.preview.zone_schedules import find_known_zones, is_all_over, is_over, list_over
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column

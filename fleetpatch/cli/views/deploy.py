@@ -10,11 +10,10 @@ from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from deployments.preview.automatic_status import count_managed_machines, describe_off_peak
 from deployments.sync.model import Change, ChangeAction
-from deployments.sync.next_windows import NextWindows
+from deployments.sync.next_windows import NextWindows, RunStatus
 from deployments.sync.plan import SyncPlan
-from deployments.sync.run_status import RunStatus
 from fleetpatch.cli.runtime.output import (
     ask,
     can_ask,

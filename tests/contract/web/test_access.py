@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import Connection
 
 from fleetpatch.access.identity import Identity
+from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.access.roles import Role
 from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, SESSION_LENGTH
-from fleetpatch.access.token_admin import create_access_token
 from fleetpatch.web.audit import record_act
 from tasks.domain.errors import RecordsUnavailable
 from tasks.records.access_tokens import SqlAccessTokens

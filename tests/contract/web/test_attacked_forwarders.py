@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from fleetpatch.access.hosts import is_from_these_pages
 from fleetpatch.access.limiter import MAX_FAILURES, FailureLimiter
-from fleetpatch.access.network import Peer, parse_address, parse_networks
+from fleetpatch.access.network import Peer, is_from_these_pages, parse_address, parse_networks
 from fleetpatch.access.roles import parse_roles
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import RequestError

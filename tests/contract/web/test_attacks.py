@@ -16,9 +16,9 @@ from fastapi.dependencies.models import Dependant
 
 from fleetpatch.access.limiter import MAX_FAILURES
 from fleetpatch.access.roles import Role
-from fleetpatch.server.app import build_app
 from fleetpatch.server.middleware import OPEN_PATHS
-from fleetpatch.web.act_permissions import ActPermission, require_csrf_token
+from fleetpatch.server.web_server import build_app
+from fleetpatch.web.authentication import ActPermission, require_csrf_token
 from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import add_link, add_token, log_in

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fleetpatch.access.login_links import end_sessions
+from fleetpatch.access.login_admin import end_sessions
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
 from tasks.records.approvals import ApprovalDecision, SqlApprovals

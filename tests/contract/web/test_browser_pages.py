@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, ViewportSize
 from starlette.routing import BaseRoute
 
-from fleetpatch.server.app import build_app
+from fleetpatch.server.web_server import build_app
 from tests.contract.web.page_urls import NO_PAGES, NO_PAGES_BELOW, PAGES
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.fake_clock import FakeClock

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from icalendar import Calendar, Component
 
-from deployments.preview import window_overlaps
+from deployments.preview import upcoming_windows
 from fleetpatch.pages import calendar_feed
 from tasks.domain.states import OperationState
 from tasks.records.window_claims import SqlWindowClaims
@@ -263,13 +263,13 @@ class TestTheMonth:
 
     def test_many_configurations_stay_readable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         looks: list[int] = []
-        find = window_overlaps.find_overlap_starts
+        find = upcoming_windows.find_overlap_starts
 
         def count(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
             looks.append(len(ours))
             return find(ours, theirs)
 
-        monkeypatch.setattr(window_overlaps, "find_overlap_starts", count)
+        monkeypatch.setattr(upcoming_windows, "find_overlap_starts", count)
         window = {"start": "2026-11-01 01:00", "length": "1h", "zone": "UTC", "recurrence": "1Day"}
         many = [{"name": f"night-{number:03}", "scope": "name=web-1", "window": window} for number in range(200)]
         write_fleet(tmp_path, many)

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar
 
-from deployments.configuration.inventories import load_inventories
 from deployments.configuration.loader import load_configurations
+from deployments.configuration.model import load_inventories
 from deployments.preview.window_calendar import build_calendar
-from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.access.login_admin import create_access_token
 from tests.contract.web.test_calendar import is_freeze
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.access.login_admin import create_access_token
 from flows.compliance.document import make_compliance_document
 from inventory.loader import load_inventory
 from tasks.domain.model import Assessment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from fleetpatch.access.token_admin import create_access_token
+from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.machines import fleet_reader
 from fleetpatch.machines.fleet_reader import WAIT_SECONDS, FleetReader
 from fleetpatch.machines.totals import count_fleet

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import InvalidConfigurations, load_configurations
-from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.model import Configuration, Configurations, Inventories
 from inventory.machine import Inventory, Machine, PatchOwner
 
 TODAY = date(2026, 11, 20)

@@ -8,8 +8,8 @@ import pytest
 from deployments.checks.configuration_checks import check_configurations, find_blocking_findings
 from deployments.checks.controller_checks import check_controller
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories, load_inventories
 from deployments.configuration.loader import InvalidConfigurations, load_configurations
+from deployments.configuration.model import Inventories, load_inventories
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import NOW, TODAY, WEEKLY, Folder, wall

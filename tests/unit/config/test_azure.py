@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from deployments.azure.converter import convert_azure_document
+from deployments.azure.converter import AzureImport, convert_azure_document
 from deployments.azure.file_import import render_yaml
-from deployments.azure.import_result import AzureImport
 from deployments.configuration.loader import load_configurations
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError

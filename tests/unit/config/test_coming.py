@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.configuration.inventories import Inventories
-from deployments.preview.upcoming_windows import find_upcoming_windows
+from deployments.configuration.model import Inventories
+from deployments.preview.upcoming_windows import find_overlap_starts, find_upcoming_windows
 from deployments.preview.window_calendar import build_calendar, find_window_gaps
-from deployments.preview.window_overlaps import find_overlap_starts
 from deployments.preview.zone_schedules import build_zone_schedules
 from inventory.errors import InventoryError
 from tasks.rules.calendar.schedule import Occurrence

@@ -7,7 +7,7 @@ import pytest
 
 from deployments.checks.configuration_checks import check_configurations
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories, load_inventories
+from deployments.configuration.model import Inventories, load_inventories
 from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import FLEETS, NOW, WEEKLY, Folder
 

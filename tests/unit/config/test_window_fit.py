@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deployments.checks.capacity_checks import check_capacity
 from deployments.checks.finding import ConfigurationFinding
-from deployments.configuration.inventories import Inventories
-from deployments.preview.learned_durations import read_learned
+from deployments.checks.window_checks import check_capacity
+from deployments.configuration.model import Inventories
+from deployments.preview.window_fit import read_learned
 from inventory.machine import Inventory, Limits, Machine, OsFamily, PatchOwner
 from inventory.machine_sets import MachineSet
 from tasks.records.fleets import use_fleet

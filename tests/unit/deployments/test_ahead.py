@@ -16,9 +16,8 @@ from prefect.client.schemas.objects import StateType
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
 from deployments.sync.model import Change, ChangeAction, DeploymentSet
-from deployments.sync.next_windows import NextWindows, find_next_windows
+from deployments.sync.next_windows import NextWindows, RunStatus, find_next_windows, find_run_statuses
 from deployments.sync.plan import SyncPlan
-from deployments.sync.run_status import RunStatus, find_run_statuses
 from fleetpatch.cli.runtime.output import get_stdout_console
 from fleetpatch.cli.views.deploy import (
     print_blocking_findings,

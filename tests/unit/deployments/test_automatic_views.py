@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.preview.machine_explanation import explain_automatic
+from deployments.preview.automatic_status import explain_automatic
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
 from fleetpatch.cli.views.automatic import print_automatic_status

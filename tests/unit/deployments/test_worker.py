@@ -17,8 +17,7 @@ import httpx
 import pytest
 from prefect.workers.process import ProcessWorker
 
-from deployments.worker.bound_worker import build_bound_worker
-from deployments.worker.run_names import ScheduledRunNames
+from deployments.worker.bound_worker import ScheduledRunNames, build_bound_worker
 from deployments.worker.worker_process import supervise_worker
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"

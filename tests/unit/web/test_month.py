@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.preview.freeze_list import CalendarFreeze
+from deployments.preview.window_calendar import CalendarFreeze
 from fleetpatch.windows.month import FOLDED_ENTRIES, SHOWN_ENTRIES, build_month, build_weeks, parse_month
 from fleetpatch.windows.window_list import CalendarWindow, WindowKind
 
