@@ -21,8 +21,7 @@ from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, Secret, SecretSources, resolve_credential, resolve_own_secret
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from inventory.secret_store import SecretStore
-from inventory.user_certificates import CertificateIssuer
+from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock

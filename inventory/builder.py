@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from inventory.addresses import Endpoint, build_endpoint
-from inventory.checks import Check
 from inventory.credential_references import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import (
     DEFAULT_CREDENTIAL,
+    Check,
     HostKeySettings,
     Inventory,
     Limits,
@@ -23,6 +23,7 @@ from inventory.machine import (
     WakeSettings,
     WinrmSettings,
 )
+from inventory.machine_rules import check_wake_settings, check_winrm_machine
 from inventory.name_lists import format_count
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
 from inventory.schema.entries import (
@@ -36,8 +37,6 @@ from inventory.schema.entries import (
 )
 from inventory.schema.validation import validate_mapping
 from inventory.set_builder import SetDraft, build_sets
-from inventory.wake_rules import check_wake_settings
-from inventory.winrm_rules import check_winrm_machine
 
 SettingsLayer = Mapping[str, object]
 """Settings as written: only the keys that are in the file. None resets the value of a weaker layer."""

@@ -14,15 +14,14 @@ from inventory.credential_references import (
     CredentialReference,
     ReferenceKind,
     parse_reference,
+    require_foreign_file,
     require_foreign_reference,
 )
 from inventory.errors import CredentialError
 from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.paths import expand_home
 from inventory.files.private_keys import CREDENTIALS_VARIABLE
-from inventory.secret_store import SecretStore
-from inventory.user_certificates import CertificateIssuer
-from inventory.worker_secrets import require_foreign_file
+from inventory.secret_store import CertificateIssuer, SecretStore
 
 MAX_SECRET_BYTES = 64 * 1024
 """A password file longer than this is not a password file."""
@@ -124,7 +123,7 @@ _NO_SOURCES = SecretSources()
 
 
 def resolve_credential(reference: str, sources: SecretSources = _NO_SOURCES) -> Credential:
-    """Resolve the reference of a machine or a message. What is the controller's own is refused: worker_secrets.py.
+    """Resolve the reference of a machine or a message. What is the controller's own is refused.
 
     Call it only when the connection opens, so that secrets stay in memory briefly.
 

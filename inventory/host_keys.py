@@ -29,8 +29,7 @@ from types import MappingProxyType
 
 from inventory.errors import HostKeyConflict, InventoryError
 from inventory.files.file_trust import UntrustedFile, require_trusted
-from inventory.files.paths import ensure_private_directory, expand_home
-from inventory.files.storage_faults import build_storage_error, find_storage_fault
+from inventory.files.paths import build_storage_error, ensure_private_directory, expand_home, find_storage_fault
 from inventory.known_hosts_index import (
     CERT_AUTHORITY_MARKER,
     REVOKED_MARKER,

@@ -7,8 +7,7 @@ from inventory.builder import InventoryFragment, build_inventory
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home, find_named_or_default_path, find_working_directory
 from inventory.files.problems import ProblemCollector
-from inventory.formats.detection import AnsibleFile, read_inventory_file
-from inventory.formats.directory import read_inventory_directory
+from inventory.formats.directory import AnsibleFile, read_inventory_directory, read_inventory_file
 from inventory.machine import Inventory
 
 INVENTORY_VARIABLE = "FLEETPATCH_INVENTORY"

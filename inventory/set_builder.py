@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import itemgetter
 
-from inventory.checks import Check
 from inventory.errors import InventoryError
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
-from inventory.machine import Inventory, Machine
-from inventory.machine_sets import MachineSet, SetAction, SetRole
+from inventory.machine import Check, Inventory, Machine, MachineSet, SetAction, SetRole
 from inventory.name_lists import format_count
-from inventory.schema.set_entries import SetActionEntry, SetEntry, SetRoleEntry, split_share
+from inventory.schema.entries import SetActionEntry, SetEntry, SetRoleEntry, split_share
 from inventory.schema.validation import validate_mapping
 from inventory.scope import Scope
 

@@ -15,7 +15,11 @@ CLOSED_JOB_TEMPLATE: Final[Mapping[str, Any]] = {
     "job_configuration": {"stream_output": True},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
-"""The server refuses flow runs with job variables (422), and the worker ignores any that it still gets.
+"""The job template of work pools: a flow run may choose nothing of the process that executes it.
+
+Prefect's own template lets each flow run and each deployment choose the command, the environment, and the folder. Then
+everybody who may start a run can run any command as the worker, with the worker's environment. With this one, the
+server refuses flow runs with job variables (422), and the worker ignores any that it still gets.
 
 It has no ``env``: Prefect's worker (3.8.8, ``from_template_and_values``) merges job variables into an ``env`` of the
 template even if no placeholder names them. The environment of the worker is that of its service.

@@ -1,4 +1,4 @@
-"""The built-in deployments of every fleet: those that people start, and those with their own schedule."""
+"""The built-in deployments and automations of every fleet."""
 
 import functools
 import json
@@ -212,7 +212,18 @@ _WAIT_EVENTS = tuple(f"prefect.flow-run.{state}" for state in ("Paused", "Schedu
 
 
 def build_automations(fleet: str) -> tuple[Automation, ...]:
-    """Return the automations of a fleet."""
+    """Return the automations of a fleet: they see to flow runs whose process is gone, which Prefect keeps as they are.
+
+    If process and worker of a flow run die, Prefect keeps the run in Running. If they die while the process starts,
+    Prefect keeps it in Pending. Each such run uses the limit of its deployment, so Prefect would cancel every later
+    run. The server itself acts, so no worker need be alive.
+
+    A run that a schedule made, and that did not begin, is scheduled again: admission decides what still fits into its
+    window. If its process is alive and only slow, there are two processes of one flow run. Both may come to life; the
+    claim of the window and the run lease let one of them go on, and the other ends (``flows.flow_execution``). All
+    other runs are set to Crashed. The records follow the run lease and not Prefect's state, and reconcile-fleet
+    finalizes or resumes the run.
+    """
     return (
         _build_automation(
             f"{build_automation_prefix(fleet)}silent runs",

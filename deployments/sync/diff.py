@@ -1,4 +1,4 @@
-"""Computes the changes from the actual state to the desired state. No I/O."""
+"""Computes the changes from the actual state to the desired state, and which pauses of people stay. No I/O."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,10 @@ from flows.prefect_api.tags import DISABLED_TAG
 
 def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[DeploymentSet, tuple[str, ...]]:
     """Return the desired state with the pauses of people, and a description of each pause that is kept.
+
+    A `deploy` without a person at the terminal must not lift them. Otherwise a window that somebody paused in an
+    emergency would be open after the next commit. A pause that `deploy` itself wrote, for a configuration with
+    `enabled: false`, has a tag.
 
     Args:
         desired: the objects that should exist.

@@ -1,4 +1,4 @@
-"""The plan of a deploy: compares configurations with a server, and applies the changes."""
+"""The plan of a deploy: compares configurations with a server, applies the changes, removes a fleet."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +42,9 @@ from tasks.rules.policy.model import Policy
 
 
 def is_policy_recorded(fleet: str, policy: Policy) -> bool:
-    """Return whether a policy is the one that was recorded last. Without a file nothing is looked at.
+    """Return whether a policy is the one that was recorded last, so that no process begins a run without it.
+
+    Without a file nothing is looked at.
 
     Raises:
         RecordsError: the records can't be read.

@@ -31,7 +31,9 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 def use_own_temporary_folder() -> None:
     """Let this process make its temporary files in a new folder, which only its user can open. Its end removes it.
 
-    The processes that it starts use the temporary folder of the host (`TMPDIR`), as before.
+    Prefect 3.8.8 makes ``runner_storage`` in the temporary folder of the host (prefect/runner/runner.py), the only name
+    there that it doesn't choose at random. The user who made it first has it alone, and can replace what others put
+    there. The processes that this one starts use the temporary folder of the host (`TMPDIR`), as before.
     """
     tempfile.tempdir = tempfile.mkdtemp(prefix="fleetpatch-worker-")
     atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
@@ -41,7 +43,10 @@ logger = logging.getLogger(__name__)
 
 
 class ScheduledRunNames:
-    """Gives scheduled flow runs the name of their deployment and the time they are scheduled for."""
+    """Gives scheduled flow runs the name of their deployment and the time they are scheduled for.
+
+    Prefect's scheduler invents names ("tacky-ape"), which the worker would log.
+    """
 
     def __init__(self) -> None:
         self._deployment_names: dict[UUID, str] = {}

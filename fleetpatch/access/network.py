@@ -1,4 +1,4 @@
-"""Says from where a request comes, and whether its proxy is trusted."""
+"""Says from where a request comes: by which proxy, under which name of a host, and from whose form."""
 
 import re
 import socket
@@ -114,7 +114,11 @@ def find_host(netloc: str) -> str:
 
 
 def is_known_host(settings: WebSettings, netloc: str) -> bool:
-    """Return whether these pages may be asked for by this Host header."""
+    """Return whether these pages may be asked for by this Host header.
+
+    A page of another site can have its own name point to this address (DNS rebinding). Then a browser here would send
+    requests with that name. So only names that are known, and addresses, may stand in the Host header.
+    """
     host = find_host(netloc)
     return bool(host) and (parse_address(host) is not None or host in _list_names(settings))
 

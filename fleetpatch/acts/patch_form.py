@@ -1,4 +1,4 @@
-"""The form of a patch run: its fields are those of PatchRequest, with the same texts and limits. Pure."""
+"""The form of a patch run, with the texts and limits of PatchRequest, and the machines that its scope selects. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What people and programs do with runs: start, cancel, resume. Forms and the API call the same functions.
+"""What people and programs do with runs: start, approve, cancel, resume. Forms and the API call the same functions.
 
 Each act is in the audit log before it is done. Prefect executes what is started.
 """

@@ -214,6 +214,8 @@ _NO_COOKIES: Final = frozenset({"token"})
 class ActPermission:
     """A dependency of what does something: it gives the identity, or refuses the request and records that.
 
+    Each target of a form and each act of the API has one.
+
     A browser must send the CSRF token of its session. A program with a bearer token needs none.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Renders the templates. Every value is escaped and sanitized, because texts come from machines that may be hostile."""
+"""Renders the templates and the pages of errors. Every value is escaped: texts of machines may be hostile."""
 
 import logging
 from dataclasses import dataclass

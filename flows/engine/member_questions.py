@@ -8,8 +8,7 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Final
 
-from inventory.machine import Inventory, Machine
-from inventory.machine_sets import MachineSet
+from inventory.machine import Inventory, Machine, MachineSet
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.states import Step

@@ -8,8 +8,7 @@ from typing import Final
 
 from flows.engine.member_questions import MemberQuestions
 from flows.ports.ports import Ports
-from inventory.machine import Inventory, Machine
-from inventory.machine_sets import MachineSet
+from inventory.machine import Inventory, Machine, MachineSet
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Wave

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from flows.engine.member_questions import MemberQuestions, SetRoles, await_health
 from flows.engine.run_slots import RunSlots
 from flows.ports.ports import Ports
-from inventory.machine_sets import MachineSet
+from inventory.machine import MachineSet
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Finding
 from tasks.domain.protocols.set_slots import SetSlot, SlotRule

@@ -18,7 +18,7 @@ from flows.prefect_api.server_settings import (
     GUARD_SETTINGS,
     UI_ENABLED_VARIABLE,
 )
-from inventory.files.storage_faults import build_storage_error, find_storage_fault, find_temporary_folder
+from inventory.files.paths import build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CannotRun
 
 START_TIMEOUT_SECONDS = 120.0

@@ -1,5 +1,5 @@
 """The schema of inventory files. The public function returns the JSON Schema."""
 
-from inventory.schema.fleet_file import build_json_schema
+from inventory.schema.entries import build_json_schema
 
 __all__ = ["build_json_schema"]

@@ -7,8 +7,13 @@ from typing import Final
 
 import platformdirs
 
-from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
-from inventory.files.storage_faults import build_storage_error, find_storage_fault
+from inventory.files.paths import (
+    build_storage_error,
+    ensure_private_directory,
+    expand_home,
+    find_storage_fault,
+    find_user_directory,
+)
 from tasks.domain.errors import ReportError
 
 _PROBE_BYTES: Final = 256 * 1024

@@ -16,16 +16,16 @@ import pytest
 import yaml
 
 from inventory.errors import InvalidInventory
-from inventory.formats.ansible.mapping.connection_variables import (
+from inventory.formats.ansible.connection_variables import (
     BECOME_PASSWORD_VARIABLES,
     CONNECTION_VARIABLES,
     IRRELEVANT_VARIABLES,
     OTHER_READ_VARIABLES,
     SSH_ARGUMENT_VARIABLES,
+    WINRM_VARIABLES,
     is_variable_read,
     may_change_destination,
 )
-from inventory.formats.ansible.mapping.winrm_variables import WINRM_VARIABLES
 from inventory.loader import load_inventory
 from tests.contract.test_ansible_inventories import differences, needs_ssh
 

@@ -11,8 +11,7 @@ import pytest
 from flows.automatic.fleet_view import build_fleet_view
 from flows.automatic.health import judge_health
 from flows.request.policies import FreezeRequest
-from inventory.machine import Inventory, Machine, PatchOwner, WakeSettings
-from inventory.machine_sets import MachineSet
+from inventory.machine import Inventory, Machine, MachineSet, PatchOwner, WakeSettings
 from tasks.domain.model import Assessment, ErrorInfo, Outcome, Services, StepRecord
 from tasks.domain.states import OperationState, Step
 from tasks.records.automatic.announcements import SqlAnnouncements

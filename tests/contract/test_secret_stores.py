@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ss
 
 from inventory.credentials import CredentialKind, SecretSources, resolve_credential
 from inventory.errors import CredentialError, SecretStoreUnavailable
-from inventory.secret_store import SecretStore
-from inventory.user_certificates import CertificateIssuer
+from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.protocols.clock import SystemClock
 from tasks.machines.secret_stores.vault import open_vault
 from tests.contract.ssh_world import GREET, World, soon

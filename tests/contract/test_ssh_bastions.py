@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from paramiko import Channel
 
-from inventory.checks import Check, CheckKind
-from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Limits, Machine
+from inventory.machine import Check, CheckKind, HostKeyPolicy, HostKeySettings, Inventory, Limits, Machine
 from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded, Unreachable
 from tasks.machines.transport.session import Session
 from tasks.machines.transport.ssh import connection as connecting

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.checks import Check, CheckKind
-from inventory.machine import Inventory, Machine, PrivilegeMethod, TransportKind
+from inventory.machine import Check, CheckKind, Inventory, Machine, PrivilegeMethod, TransportKind
 from tasks.domain.model import Window
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import JobKind, PackageManager, Transaction

@@ -8,9 +8,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
-from inventory.checks import Check, CheckKind
-from inventory.machine import Inventory
-from inventory.machine_sets import MachineSet, SetAction, SetActionKind
+from inventory.machine import Check, CheckKind, Inventory, MachineSet, SetAction, SetActionKind
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.steps.context.run_context import LoggingListener, StopToken

@@ -8,20 +8,20 @@ from typing import get_args
 import pytest
 
 from flows.request.policies import OccasionName
-from inventory.checks import CheckKind, CheckLevel
 from inventory.loader import load_inventory
 from inventory.machine import (
+    CheckKind,
+    CheckLevel,
     HostKeyPolicy,
     OsFamily,
     PatchOwner,
     PrivilegeMethod,
+    SetActionKind,
     TransportKind,
     WinrmAuthentication,
     WinrmScheme,
 )
-from inventory.machine_sets import SetActionKind
-from inventory.schema.entries import WakeEntry, WinrmEntry
-from inventory.schema.set_entries import SetEntry
+from inventory.schema.entries import SetEntry, WakeEntry, WinrmEntry
 from tasks.domain.compliance import MAX_ANSWER_AGE
 from tasks.domain.states import Compliance, ReadinessState
 from tasks.records.machine_rows import Plans, build_machine_row

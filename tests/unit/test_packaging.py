@@ -246,11 +246,11 @@ ALLOWED_WORDS = {
     "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
     "inventory/files/file_trust.py": ("sudo",),  # how a person may start fleetpatch itself
     "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret
-    "inventory/files/storage_faults.py": ("inode", "inodes"),  # of the controller's own disks
+    "inventory/files/paths.py": ("inode", "inodes"),  # of the controller's own disks
     "inventory/formats/directory.py": ("rpm",),  # a suffix of files that Ansible ignores
-    "inventory/formats/ansible/mapping/connection_variables.py": ("sudo",),  # Ansible's own words
-    "inventory/formats/ansible/mapping/ignored_configuration.py": ("sudo",),
-    "inventory/formats/ansible/mapping/machine_mapper.py": ("sudo", "doas"),
+    "inventory/formats/ansible/connection_variables.py": ("sudo",),  # Ansible's own words
+    "inventory/formats/ansible/ignored_configuration.py": ("sudo",),
+    "inventory/formats/ansible/reader.py": ("sudo", "doas"),
     "flows/ports/audit.py": ("sudo",),  # its variable names who uses it, on the controller
     "tasks/reports/data/rows.py": ("conffiles",),  # a column of reports
     "tasks/reports/data/tables.py": ("conffiles",),

@@ -9,7 +9,7 @@ from urllib.error import URLError
 import pytest
 from pydantic import ValidationError
 
-from inventory.checks import Check, CheckKind
+from inventory.machine import Check, CheckKind
 from inventory.schema.entries import CheckEntry, MachineEntry
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine import custom_checks

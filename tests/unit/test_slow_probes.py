@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from inventory.checks import Check, CheckKind
+from inventory.machine import Check, CheckKind
 from tasks.domain.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine import custom_checks

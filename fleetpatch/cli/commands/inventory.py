@@ -64,6 +64,6 @@ def list_inventory_machines(
 @inventory_app.command("schema")
 def print_inventory_schema() -> None:
     """Print the JSON Schema of fleet.yaml, for editors."""
-    from inventory.schema.fleet_file import build_json_schema
+    from inventory.schema.entries import build_json_schema
 
     print_json(build_json_schema())

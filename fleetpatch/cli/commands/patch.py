@@ -19,7 +19,7 @@ from tasks.rules.calendar.local_time import format_duration
 
 if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest
-    from inventory.machine_sets import MachineSet
+    from inventory.machine import MachineSet
 
 _LONG_WAIT = timedelta(hours=1)
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]

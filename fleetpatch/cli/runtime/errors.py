@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError, InventoryError
-from inventory.files.storage_faults import STORAGE_ERRNOS, find_storage_fault, find_temporary_folder
+from inventory.files.paths import STORAGE_ERRNOS, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CredentialError, RequestError, WindowClosed
 from tasks.domain.run_errors import FleetPatchFailed
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
-from inventory.machine import Inventory, Machine
-from inventory.machine_sets import MachineSet, SetAction, SetRole
+from inventory.machine import Inventory, Machine, MachineSet, SetAction, SetRole
 from tasks.domain.protocols.set_slots import SetSlot
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 

@@ -9,8 +9,7 @@ from fleetpatch.cli.runtime.output import get_stderr_console, to_safe_text
 from flows.engine.run_info import describe_request_shortage
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
-from inventory.machine import Machine
-from inventory.machine_sets import MachineSet
+from inventory.machine import Machine, MachineSet
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Assessment

@@ -6,8 +6,16 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
-from inventory.files.setting_names import ENVIRONMENT_ONLY, SETTINGS, SETTINGS_VARIABLE
-from inventory.files.settings_file import OUR_PREFIX, SettingsFile, has_url_password, is_secret, list_default_places
+from inventory.files.settings_file import (
+    ENVIRONMENT_ONLY,
+    OUR_PREFIX,
+    SETTINGS,
+    SETTINGS_VARIABLE,
+    SettingsFile,
+    has_url_password,
+    is_secret,
+    list_default_places,
+)
 
 HIDDEN_VALUE: Final = "(hidden)"
 

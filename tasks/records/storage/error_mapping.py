@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from inventory.files.storage_faults import (
+from inventory.files.paths import (
     StorageFault,
     build_storage_error,
     find_storage_fault,

@@ -7,8 +7,7 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
-from inventory.files.paths import ensure_private_directory
-from inventory.files.storage_faults import build_storage_error, find_storage_fault
+from inventory.files.paths import build_storage_error, ensure_private_directory, find_storage_fault
 from tasks.domain.errors import RecordsError
 
 _FILE_KINDS = {

@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from inventory.machine import Machine
-from inventory.machine_sets import MachineSet
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from inventory.machine import Machine, MachineSet
+from tasks.domain.protocols.set_slots import SetSlot
 
 _MAX_NAMED = 3
 

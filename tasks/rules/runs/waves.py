@@ -10,8 +10,7 @@ from itertools import pairwise
 from math import ceil
 from types import MappingProxyType
 
-from inventory.machine import Machine, TransportKind
-from inventory.machine_sets import MachineSet
+from inventory.machine import Machine, MachineSet
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget

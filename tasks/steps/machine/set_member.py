@@ -5,9 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from inventory.addresses import DEFAULT_PORTS, WINRM_PORTS
-from inventory.checks import Check, CheckKind
-from inventory.machine import Machine, TransportKind
-from inventory.machine_sets import SetRole
+from inventory.machine import Check, CheckKind, Machine, SetRole, TransportKind
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline

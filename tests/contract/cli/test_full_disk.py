@@ -12,7 +12,7 @@ import pytest
 from fleetpatch.cli.runtime.errors import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError
-from inventory.files.storage_faults import find_storage_fault
+from inventory.files.paths import find_storage_fault
 from inventory.host_keys import HostKeyStore
 from tasks.records.setup import open_records
 from tasks.reports.report_directory import require_writable_directory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inventory.checks import Check, CheckKind, CheckLevel
+from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.domain.errors import ConnectionLost
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tests.contract.cli.conftest import Said, Stage, security

@@ -8,8 +8,7 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import check_capacity
 from deployments.configuration.model import Inventories
 from deployments.preview.window_fit import read_learned
-from inventory.machine import Inventory, Limits, Machine, OsFamily, PatchOwner
-from inventory.machine_sets import MachineSet
+from inventory.machine import Inventory, Limits, Machine, MachineSet, OsFamily, PatchOwner
 from tasks.records.fleets import use_fleet
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.records.setup import open_records

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from flows.local_run import LocalRunner
-from inventory.checks import Check, CheckKind, CheckLevel
+from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext, MachineState

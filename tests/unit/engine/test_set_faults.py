@@ -10,7 +10,7 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.member_questions import MemberQuestions
 from flows.local_run import LocalRunner
-from inventory.machine_sets import SetRole
+from inventory.machine import SetRole
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.set_slots import SetSlot

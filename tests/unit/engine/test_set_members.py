@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inventory.checks import Check, CheckKind, CheckLevel
-from inventory.machine import Machine, TransportKind, WinrmScheme, WinrmSettings
+from inventory.machine import Check, CheckKind, CheckLevel, Machine, TransportKind, WinrmScheme, WinrmSettings
 from tasks.domain.errors import Unreachable
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine import set_member

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine_sets import SetRole
+from inventory.machine import SetRole
 from tasks.domain.states import OperationState
 from tests.support.fleet import outcome_of
 from tests.support.set_fleet import SetFleet

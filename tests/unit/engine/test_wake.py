@@ -12,8 +12,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
-from inventory.machine import WakeSettings
-from inventory.machine_sets import MachineSet
+from inventory.machine import MachineSet, WakeSettings
 from tasks.domain.errors import TransportError
 from tasks.domain.model import Hook, HookResult, Outcome, RunReport
 from tasks.domain.protocols.clock import Deadline

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory
-from inventory.formats.ansible.mapping.machine_mapper import MACHINE_KEYS as ANSIBLE_KEYS
+from inventory.formats.ansible.reader import MACHINE_KEYS as ANSIBLE_KEYS
 from inventory.loader import load_inventory
-from inventory.schema.entries import MachineEntry, StrictModel
-from inventory.schema.set_entries import SetActionEntry, SetRoleEntry
+from inventory.schema.entries import MachineEntry, SetActionEntry, SetRoleEntry, StrictModel
 from inventory.scope import SCOPE_KEYS, Scope
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "inventory.md").read_text(encoding="utf-8")

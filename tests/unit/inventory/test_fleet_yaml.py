@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.checks import Check, CheckKind, CheckLevel
 from inventory.loader import load_inventory
 from inventory.machine import (
+    Check,
+    CheckKind,
+    CheckLevel,
     HostKeyPolicy,
     HostKeySettings,
     Inventory,
@@ -210,7 +212,7 @@ def test_any_text_is_expanded_or_refused(text: str) -> None:
 )
 def test_the_nearest_voice_wins(defaults: dict[str, str], group: dict[str, str], own: dict[str, str]) -> None:
     from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
-    from inventory.formats.fleet_yaml import parse_fleet_yaml
+    from inventory.formats.fleet_files import parse_fleet_yaml
 
     data = {"defaults": defaults, "groups": {"g": group}, "machines": [{"name": "m", "groups": ["g"], **own}]}
     problems = ProblemCollector()

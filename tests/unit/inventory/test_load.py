@@ -8,7 +8,7 @@ import pytest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import HostKeyPolicy, Limits
-from inventory.schema.fleet_file import build_json_schema
+from inventory.schema.entries import build_json_schema
 
 DATA = Path(__file__).parents[2] / "data" / "inventories"
 

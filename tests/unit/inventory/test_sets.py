@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.checks import Check, CheckKind
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from inventory.machine import Inventory
-from inventory.machine_sets import MachineSet, SetAction, SetActionKind, SetRole
+from inventory.machine import Check, CheckKind, Inventory, MachineSet, SetAction, SetActionKind, SetRole
 
 MACHINES = """\
 machines:

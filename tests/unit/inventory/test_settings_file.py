@@ -11,8 +11,13 @@ from dotenv import dotenv_values
 from fleetpatch.settings import list_web_options
 from inventory.errors import InventoryError
 from inventory.files import settings_file
-from inventory.files.setting_names import ENVIRONMENT_ONLY, SETTINGS
-from inventory.files.settings_file import InvalidSettings, apply_settings_file, read_settings_file
+from inventory.files.settings_file import (
+    ENVIRONMENT_ONLY,
+    SETTINGS,
+    InvalidSettings,
+    apply_settings_file,
+    read_settings_file,
+)
 from tests.ci.tree import TOP
 from tests.support.command import run_command
 
@@ -133,7 +138,7 @@ def test_the_list_of_settings_is_what_the_program_reads_and_what_the_reference_s
         for part in ("inventory", "tasks", "flows", "deployments", "fleetpatch")
         for path in (TOP / part).rglob("*.py")
     ):
-        if path.name != "setting_names.py":
+        if path.name != "settings_file.py":
             constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
             found |= {
                 text for text in constants if isinstance(text, str) and re.fullmatch("FLEETPATCH_[A-Z_]+[A-Z]", text)

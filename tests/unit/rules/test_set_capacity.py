@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Machine
-from inventory.machine_sets import MachineSet
+from inventory.machine import Machine, MachineSet
 from tasks.domain.protocols.set_slots import SetSlot
 from tasks.rules.runs.set_capacity import (
     MemberRefusal,

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Machine, TransportKind
-from inventory.machine_sets import MachineSet, SetRole
+from inventory.machine import Machine, MachineSet, SetRole, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.waves import WavePolicy, build_waves

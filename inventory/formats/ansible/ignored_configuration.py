@@ -11,16 +11,16 @@ from pathlib import Path
 
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
-from inventory.formats.ansible.inventory_tree import InventoryTree, Variables
-from inventory.formats.ansible.mapping.connection_variables import (
+from inventory.formats.ansible.connection_variables import (
     BECOME_PASSWORD_VARIABLES,
     CONNECTION_TYPES,
     CONNECTION_VARIABLES,
     IRRELEVANT_VARIABLES,
     TRANSPORT_BY_CONNECTION,
 )
-from inventory.formats.ansible.mapping.ssh_arguments import UnsupportedProxy, parse_ssh_arguments
-from inventory.formats.ansible.parsing.variable_files import read_variable_files
+from inventory.formats.ansible.inventory_tree import InventoryTree, Variables
+from inventory.formats.ansible.jump_hosts import UnsupportedProxy, parse_ssh_arguments
+from inventory.formats.ansible.parsers import read_variable_files
 
 logger = logging.getLogger(__name__)
 

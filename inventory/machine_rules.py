@@ -1,4 +1,4 @@
-"""The rules between the settings of a machine that is reached over WinRM."""
+"""The rules between the settings of a machine: how it is reached over WinRM, and how it is started."""
 
 from collections.abc import Callable, Iterator
 
@@ -72,3 +72,17 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
             yield "winrm", "authentication certificate needs a certificate", hint
         if kind is not ReferenceKind.KEY:
             yield "credential", "authentication certificate needs a private key", "Give `credential` as key:PATH."
+
+
+def check_wake_settings(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
+    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part of them.
+
+    Args:
+        machine: the machine.
+        locate: returns the place of a key.
+        problems: collects the problems.
+    """
+    if machine.wake is None or machine.wake.mac or machine.wake.command:
+        return
+    hint = "Give `mac` or `command`; or an empty `wake:` for a machine that fleetpatch does not start."
+    problems.add(locate("wake"), f"{machine.name!r}: `wake` has neither `mac` nor `command`", hint)
