@@ -17,17 +17,17 @@ from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.fleet_index import FleetIndex
+from tasks.rules.automatic.forecast import find_next_runs
 from tasks.rules.automatic.model import (
+    AutomaticDecision,
     AutomaticPolicy,
-    Decision,
+    DueUpdate,
     FleetView,
     MachineView,
-    PendingUpdate,
     RunPlan,
     Waiting,
 )
-from tasks.rules.automatic.next_runs import find_next_runs
-from tasks.rules.automatic.progress import MachineProgress, RolloutProgress, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.progress import RolloutMachine, RolloutProgress, find_shown_rollout, measure_rollout
 
 
 def describe_off_peak(request: AutomaticRequest) -> str:
@@ -127,7 +127,7 @@ class UpdateDeadline:
         remark: why it is not installed with the others, or "".
     """
 
-    update: PendingUpdate
+    update: DueUpdate
     due: datetime
     remark: str = ""
 
@@ -147,7 +147,7 @@ class AutomaticExplanation:
 
     now: datetime
     machine: MachineView
-    progress: MachineProgress | None = None
+    progress: RolloutMachine | None = None
     rollout_id: str = ""
     next_run: RunPlan | None = None
     waiting: Waiting | None = None
@@ -185,7 +185,7 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     )
 
 
-def _iterate_deadlines(index: FleetIndex, updates: tuple[PendingUpdate, ...]) -> Iterator[UpdateDeadline]:
+def _iterate_deadlines(index: FleetIndex, updates: tuple[DueUpdate, ...]) -> Iterator[UpdateDeadline]:
     reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
     for update in updates:
         remark = update.held or (f"held: {reasons[update.key]}" if update.key in reasons else "")

@@ -15,7 +15,7 @@ from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.queries.fleet.learned_durations import LearnedDurations, read_learned_durations
 from tasks.records.setup import open_records
 from tasks.records.storage.url import find_records_url
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
 from tasks.rules.runs.waves import build_waves
 from tasks.rules.timing.window_capacity import PatchWork, SetLimit, TurnLength, WindowCapacity, estimate_capacity

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from inventory.machine import SetActionKind
+from inventory.machine import MachineSet, SetAction, SetActionKind
 from inventory.network_targets import find_action_target_fault
-from tasks.domain.model import Finding, HookResult
+from tasks.domain.model import Finding, Hook, HookResult
+from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 
 BEFORE_PLACES = frozenset({HookPoint.BEFORE_RUN, HookPoint.BEFORE_WAVE, HookPoint.BEFORE_MACHINE})

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import ceil
 from types import MappingProxyType
 
-from inventory.machine import Machine, MachineSet
+from inventory.machine import Machine, MachineSet, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
