@@ -20,7 +20,7 @@ SIGNERS ?=
 TO ?= dist
 COVERED ?= tests/unit tests/contract/cli
 ON_WINDOWS ?= tests/contract/windows tests/contract/winrm tests/lab/windows $(wildcard tests/contract/test_windows_*.py \
-  tests/contract/test_powershell_*.py tests/contract/test_claims.py)
+  tests/contract/test_powershell_*.py tests/contract/test_machine_lock_script.py)
 # The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
 PACKAGES := deployments/bootstrap/packages.sh
 

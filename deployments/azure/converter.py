@@ -16,8 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from deployments.configuration.model import narrow_scope
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from flows.freezes.time_values import CALENDAR_END, parse_local_time
-from flows.freezes.time_zones import MACHINE_ZONE, parse_time_zone
+from flows.freezes.time_values import CALENDAR_END, MACHINE_ZONE, parse_local_time, parse_time_zone
 from inventory.errors import InventoryError
 from inventory.schema.value_types import build_validation_error
 from tasks.rules.calendar.local_time import get_time_zone as zone_info

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.model import Configurations, Inventories
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.enforcement import build_starter, decide_request
 from flows.policy.policy_file import load_policy
 from inventory.errors import FleetpatchError

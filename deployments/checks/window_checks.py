@@ -9,7 +9,7 @@ from deployments.configuration.model import Configuration, Configurations, Inven
 from deployments.preview.upcoming_windows import WindowOverlap, find_overlaps
 from deployments.preview.window_fit import estimate_fits
 from deployments.preview.zone_schedules import build_zone_schedules, find_known_zones
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.name_lists import join_first_names
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.reports.formatting import format_count

@@ -10,7 +10,7 @@ from deployments.configuration.model import Configurations, Inventories
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules, is_all_over, list_over
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from flows.request.policies import FreezeRequest
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean

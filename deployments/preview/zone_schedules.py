@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from deployments.configuration.model import Configuration, Configurations, Inventories
-from flows.freezes.time_zones import MACHINE_ZONE
+from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze, find_freeze

@@ -32,8 +32,7 @@ from fleetpatch.web.audit import record_refusal
 from fleetpatch.web.authentication import require_act
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import find_status, render_page
-from flows.engine.machine_selection import select_machines
-from flows.engine.window_shortage import describe_request_shortage
+from flows.engine.run_info import describe_request_shortage, select_machines
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
