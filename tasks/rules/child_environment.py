@@ -17,12 +17,7 @@ DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 
 
 def build_child_environment(environment: Mapping[str, str], extra_names: Iterable[str] = ()) -> dict[str, str]:
-    """Return the environment for a child process.
-
-    Args:
-        environment: the environment of this process.
-        extra_names: names of further variables to pass.
-    """
+    """Return the environment for a child process."""
     passed_names = PASSED_VARIABLES | set(extra_names)
     passed = {name: value for name, value in environment.items() if name in passed_names or name.startswith("LC_")}
     return {"PATH": DEFAULT_PATH, **passed}

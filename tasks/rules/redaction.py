@@ -52,11 +52,7 @@ def redact_url_secrets(text: str, target: str) -> str:
 
 
 def redact_request(value: object) -> object:
-    """Return a run's request without the secrets of its HTTP hooks' URLs, at any depth. It is only for display.
-
-    Args:
-        value: the request, or a part of it, as JSON data.
-    """
+    """Return a run's request without the secrets of its HTTP hooks' URLs, at any depth. It is only for display."""
     if isinstance(value, Mapping):
         redacted = {name: redact_request(part) for name, part in value.items()}
         if redacted.get("kind") == _HTTP_KIND and isinstance(redacted.get("target"), str):

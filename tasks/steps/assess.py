@@ -108,7 +108,9 @@ def plan_updates(context: MachineContext) -> MachineState:
         chosen=chosen,
         skipped=skipped,
         prediction=predict_durations(chosen, context.rates, expected, options.reboot, download),
-        reboot_expected=_apply_reboot_policy(options.reboot, expected),
+        reboot_expected={RebootPolicy.NEVER: YesNoUnknown.NO, RebootPolicy.ALWAYS: YesNoUnknown.YES}.get(
+            options.reboot, expected
+        ),
         notes=(
             *_describe_package_state(packages),
             *_describe_put_off_reboot(packages, options),
@@ -121,7 +123,9 @@ def plan_updates(context: MachineContext) -> MachineState:
         download_bytes=download,
         assessed_at=context.state.assessment.at if context.state.assessment else None,
     )
-    machine_plan = replace(machine_plan, notes=(*machine_plan.notes, *_describe_expected_reboot(machine_plan)))
+    if reason := explain_reboot(machine_plan):
+        reboot_note = f"{_REBOOT_WORDS[predict_reboot(machine_plan)]}{reason}"
+        machine_plan = replace(machine_plan, notes=(*machine_plan.notes, reboot_note))
     context.state = replace(context.state, plan=machine_plan)
     return replace(context.state, plan=_with_refusals(context, machine_plan))
 
@@ -131,11 +135,8 @@ def replan_updates(context: MachineContext, packages: PackageState) -> MachineSt
 
     If the run needs an approval, the new plan has only updates that the approved plan has.
     """
-    previous_plan, machine_state = context.plan, replace(context.state, was_replanned=True)
-    context.state = replace(
-        machine_state,
-        assessment=replace(machine_state.assessment, packages=packages) if machine_state.assessment else None,
-    )
+    previous_plan = context.plan
+    context.state = replace(context.state.with_packages(packages), was_replanned=True)
     replanned = plan_updates(context)
     if replanned.plan is None or not is_approval_required(context.run):
         return replanned
@@ -175,30 +176,12 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     if context.run.kind == "plan":
         check_findings = (*check_health(context), *run_all_checks(context))
         findings += check_findings
-        plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))
+        warnings = (finding for finding in check_findings if finding.level is FindingLevel.WARN)
+        notes = (f"pre-check would warn: {finding.check}: {finding.message}" for finding in warnings)
+        plan = replace(plan, notes=(*plan.notes, *notes))
     refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
     refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
-
-
-def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
-    """Return a note for each check that warns."""
-    return [
-        f"pre-check would warn: {finding.check}: {finding.message}"
-        for finding in findings
-        if finding.level is FindingLevel.WARN
-    ]
-
-
-def _apply_reboot_policy(policy: RebootPolicy, expected: YesNoUnknown) -> YesNoUnknown:
-    """Return whether a reboot is expected under a policy."""
-    return {RebootPolicy.NEVER: YesNoUnknown.NO, RebootPolicy.ALWAYS: YesNoUnknown.YES}.get(policy, expected)
-
-
-def _describe_expected_reboot(plan: MachinePlan) -> list[str]:
-    """Return a note on why a reboot is expected, possible or not expected, if the updates say so."""
-    lead = _REBOOT_WORDS[predict_reboot(plan)]
-    return [f"{lead}{reason}" for reason in [explain_reboot(plan)] if reason]
 
 
 def _describe_put_off_reboot(packages: PackageState, options: PatchOptions) -> list[str]:

@@ -75,12 +75,8 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
 
 
 def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePlan] | None:
-    packages = machine_state.assessment.packages if machine_state.assessment else None
-    return (
-        (packages, machine_state.plan)
-        if machine_state.was_replanned and packages is not None and machine_state.plan is not None
-        else None
-    )
+    packages, plan = machine_state.assessed_packages, machine_state.plan
+    return (packages, plan) if machine_state.was_replanned and packages is not None and plan is not None else None
 
 
 def record_new_plan(context: MachineContext, step: Step) -> None:
@@ -109,11 +105,7 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
     """Return a machine's state after its last completed step, from its journal. Pure.
 
     An error or a halt that ended the steps is left out: a resumed run looks at the machine again and repeats the
-    pre-check.
-
-    Args:
-        machine_state: with its assessment and its plan.
-        entries: of this machine in this run, oldest first.
+    pre-check. ``entries`` are of this machine in this run, oldest first.
 
     Raises:
         RecordsError: an entry is not valid.
@@ -127,11 +119,8 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
         may_hold_lock=True,
         power=restore_power_cycle(entries),
     )
-    return _restore_halt(_restore_last_checkpoint(machine_state, entries), entries)
-
-
-def _restore_halt(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
-    """Return the state with the halt of a machine that may be off by now: its turn was over, nothing is repeated."""
+    machine_state = _restore_last_checkpoint(machine_state, entries)
+    # a machine that may be off by now is halted: its turn was over, nothing is repeated
     off = [entry for entry in entries if entry.act == POWER_OFF_ACT and entry.mark is JournalMark.BEFORE]
     if not off or not off[-1].detail.get("halted"):
         return machine_state
@@ -166,5 +155,4 @@ def _take_new_plan(machine_state: MachineState, checkpoint: Checkpoint) -> Machi
     if checkpoint.anew is None:
         return machine_state
     packages, plan = checkpoint.anew
-    assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
-    return replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
+    return replace(machine_state.with_packages(packages), plan=plan, was_replanned=True)

@@ -9,16 +9,14 @@ from dataclasses import replace
 
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import FleetpatchError, RecordsError
-from tasks.domain.model import Finding, MachinePlan, PackageState, Update
+from tasks.domain.model import MachinePlan, PackageState, Update
 from tasks.domain.states import RebootPolicy, UpdateState, YesNoUnknown
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.approval import is_approval_required
-from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
-from tasks.rules.updates.transaction_planning import plan_transactions
 from tasks.steps.assess import plan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
+from tasks.steps.start_checks import check_stop_requested, divide_into_transactions
 
 logger = logging.getLogger(__name__)
 
@@ -41,24 +39,19 @@ def plan_follow_up(context: MachineContext) -> MachineState:
         if not why_not:
             plan, why_not = _plan_round(context, packages, new)
         findings += warn_of_new_updates(included, why_not) if plan is None else ()
-    machine_state = _with_findings(machine_state, findings)
+    validation = machine_state.validation
+    if validation is not None and findings:
+        validation = replace(validation, findings=(*validation.findings, *findings))
+        machine_state = replace(machine_state, validation=validation)
     if plan is None or machine_state.assessment is None:
         return machine_state
     offered = replace(context.packages, updates=(*context.packages.updates, *new))
     return replace(
-        machine_state,
-        assessment=replace(machine_state.assessment, packages=offered),
+        machine_state.with_packages(offered),
         was_replanned=True,
         follow_up=plan,
         follow_up_count=machine_state.follow_up_count + 1,
     )
-
-
-def _with_findings(machine_state: MachineState, findings: tuple[Finding, ...]) -> MachineState:
-    validation = machine_state.validation
-    if validation is None or not findings:
-        return machine_state
-    return replace(machine_state, validation=replace(validation, findings=(*validation.findings, *findings)))
 
 
 def _find_obstacle(context: MachineContext, packages: PackageState, included: tuple[Update, ...]) -> str:
@@ -103,8 +96,7 @@ def _plan_round(
     before = context.state
     if before.assessment is None:
         return None, "the machine was not assessed"
-    assessment = replace(before.assessment, packages=replace(packages, updates=new))
-    context.state = replace(before, assessment=assessment)
+    context.state = before.with_packages(replace(packages, updates=new))
     try:
         plan = plan_updates(context).plan
     except RecordsError:
@@ -119,20 +111,5 @@ def _plan_round(
         return None, f"none of them can be installed: {reasons}"
     if plan.refusals:
         return None, describe_blocking_findings(plan.refusals)
-    late = _find_lateness(context, plan)
-    return (None, late) if late else (plan, "")
-
-
-def _find_lateness(context: MachineContext, plan: MachinePlan) -> str:
-    """Return why the window has no room for even one of a plan's transactions, or ""."""
-    parts, late = plan_transactions(
-        plan.chosen,
-        rates=context.rates,
-        now=context.clock.now(),
-        cut_off=find_machine_cut_off(context),
-        skew_seconds=context.facts.clock_skew_seconds,
-        zone=context.window.zone,
-        cut_off_reason=describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
-        download_seconds=plan.prediction.stage,
-    )
-    return "" if parts else late[0].reason
+    parts, late = divide_into_transactions(context, plan.chosen, plan.prediction.stage)
+    return (plan, "") if parts else (None, late[0].reason)  # the window has no room for even one transaction

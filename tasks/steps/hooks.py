@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.domain.errors import FleetpatchError, RecordsError, WindowClosed
-from tasks.domain.model import ErrorInfo, Finding, Hook, HookResult
+from tasks.domain.model import Finding, Hook, HookResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FindingLevel, HookKind, HookPoint, OperationState, Step
@@ -72,12 +72,7 @@ def run_hook_once(
 ) -> HookResult:
     """Run a hook. If this run has already run it, return the stored result.
 
-    Args:
-        run_context: of the run.
-        hook: the hook to run.
-        subject: the machine's name, "wave 2" or "run".
-        call: runs it.
-        until: the time at which it must be over, in addition to its own timeout.
+    ``subject`` is the machine's name, "wave 2" or "run". At ``until`` the hook must be over, too.
 
     Raises:
         RecordsError: the journal entry can't be written, and the hook does not begin; or its end could not be stored.
@@ -109,7 +104,9 @@ def run_hook_once(
         machine,
         JournalMark.AFTER,
         key,
-        _HOOK_END_ADAPTER.dump_python(_to_end_detail(result), mode="json"),
+        _HOOK_END_ADAPTER.dump_python(
+            _HookEndDetail(result.succeeded, result.message, result.started_at, result.ended_at), mode="json"
+        ),
     )
     return result
 
@@ -155,10 +152,6 @@ def _redact_message(hook: Hook, message: str) -> str:
     return (redact_url_secrets(message, hook.target) if hook.kind is HookKind.HTTP else message)[
         -MAX_OUTPUT_CHARACTERS:
     ]
-
-
-def _to_end_detail(result: HookResult) -> _HookEndDetail:
-    return _HookEndDetail(result.succeeded, result.message, result.started_at, result.ended_at)
 
 
 def _append_journal_entry(
@@ -276,9 +269,7 @@ def run_after_hooks(context: MachineContext) -> None:
             else:
                 _run_machine_hook(context, hook, None)
         except RecordsError as error:
-            stop_token.request_stop(f"the records failed: {error.message}")
-            info = ErrorInfo.from_error(error)
-            context.state = replace(context.state, error=context.state.error or info)
+            context.record_failed_records(error)
             return
 
 

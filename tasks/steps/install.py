@@ -20,9 +20,7 @@ from tasks.rules.machine_checks.packages import (
     get_repair_remedy,
     prevents_installation,
 )
-from tasks.rules.timing.maintenance_window import check_time_fit, describe_cut_off
 from tasks.rules.updates.follow_up import join_installs, join_plans
-from tasks.rules.updates.transaction_planning import plan_transactions as divide
 from tasks.steps.assess import replan_updates
 from tasks.steps.checkpoint import record_new_plan, restore_new_plan
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -42,7 +40,13 @@ from tasks.steps.machine.package_state import (
     simulate,
     wait_for_idle_packages,
 )
-from tasks.steps.start_checks import check_stop_requested, describe_time_taken, find_machine_cut_off
+from tasks.steps.start_checks import (
+    check_cut_off_fit,
+    check_stop_requested,
+    describe_time_taken,
+    divide_into_transactions,
+    find_machine_cut_off,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +185,8 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     seconds, rates = context.plan.prediction.stage, context.rates
     job_number = context.state.follow_up_count
     parts = find_submitted_transactions(context, Kind.STAGE, job_number)
-    check = check_time_fit(
-        context.clock.now(),
-        seconds + rates.transaction_seconds,
-        find_machine_cut_off(context),
-        f"download and first installation of {format_count(len(chosen), 'update')}",
-        describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
-        zone=context.window.zone,
-    )
+    work = f"download and first installation of {format_count(len(chosen), 'update')}"
+    check = check_cut_off_fit(context, seconds + rates.transaction_seconds, work)
     if not parts and context.stop_token.is_stopping:
         return f"the run was asked to stop: {context.stop_token.reason}"
     if not parts and not check.fits:
@@ -334,18 +332,8 @@ def _divide_into_transactions(
     """Divide updates into transactions that fit into the window. The others are not attempted, and get a reason."""
     # a later round adds no time for a download that failed: it has had its time
     to_fetch = 0.0 if number else _predict_download_seconds(context, install_log)
-    parts, late = divide(
-        pending,
-        rates=context.rates,
-        now=context.clock.now(),
-        cut_off=find_machine_cut_off(context),
-        skew_seconds=context.facts.clock_skew_seconds,
-        one_by_one=number > 0,
-        first_number=install_log.next_transaction_number,
-        zone=context.window.zone,
-        cut_off_reason=describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds),
-        download_seconds=to_fetch,
-    )
+    first_number = install_log.next_transaction_number
+    parts, late = divide_into_transactions(context, pending, to_fetch, one_by_one=number > 0, first_number=first_number)
     taken = describe_time_taken(context)
     if install_log.staging_failure:
         taken = f"; {install_log.staging_failure}{taken}"

@@ -90,10 +90,7 @@ def run_steps(
 ) -> MachineState:
     """Execute all the steps that a machine still needs. An error of the machine is stored in its state, not raised.
 
-    Args:
-        context: of the machine; its ``state`` is kept up to date.
-        execute: executes a step: ``execute_step`` of this module, or a Prefect task.
-        last: stop after this step. REPORT: execute all.
+    ``execute`` is ``execute_step`` of this module, or runs a Prefect task. ``last`` is the last step; REPORT: all.
     """
     try:
         if is_turn_over(context.state):

@@ -143,7 +143,8 @@ def wake_machine(context: MachineContext) -> bool:
     """
     wake, clock = context.state.machine.wake, context.clock
     assert wake is not None  # noqa: S101 - for the type checker; can_wake has asked
-    ends_at = min(clock.now() + timedelta(minutes=wake.minutes), _find_latest_use(context))
+    latest_use = find_machine_cut_off(context) - timedelta(seconds=SHORTEST_USE_SECONDS)
+    ends_at = min(clock.now() + timedelta(minutes=wake.minutes), latest_use)
     if ends_at <= clock.now():
         return _fail(context, "it was not powered on: no time was left for it in the window")
     if reason := check_stop_requested(context):
@@ -192,10 +193,6 @@ def _describe_other_cause(up_seconds: float | None) -> str:
     if up_seconds is None:
         return "it does not say how long it has run, so it stays on"
     return f"it was on already, for {format_duration(up_seconds)}, so it stays on"
-
-
-def _find_latest_use(context: MachineContext) -> datetime:
-    return find_machine_cut_off(context) - timedelta(seconds=SHORTEST_USE_SECONDS)
 
 
 def _order_power_on(context: MachineContext, wake: WakeSettings, deadline: Deadline) -> str:
@@ -288,9 +285,7 @@ def power_off_again(context: MachineContext) -> None:
         detail: dict[str, object] = {"note": note, "needs_attention": needs_attention}
         journal.record_end(context, Step.REPORT, POWER_OFF_ACT, context.name, detail)
     except RecordsError as error:
-        context.stop_token.request_stop(f"the records failed: {error.message}")
-        info = ErrorInfo.from_error(error)
-        context.state = replace(context.state, error=context.state.error or info)
+        context.record_failed_records(error)
 
 
 def _is_left_open(context: MachineContext) -> bool:
@@ -318,7 +313,7 @@ def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -
 
 def _order_and_watch(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
     began = context.clock.now()
-    _report_power_off(context, "powering it off again")
+    context.listener.on_progress(context.name, Step.REPORT, None, "powering it off again")
     try:
         refusal, is_wanted = _order(context, wake)
     except FleetpatchError as error:
@@ -392,7 +387,3 @@ def _answers(context: MachineContext) -> bool:
     finally:
         context.transport.close()
     return True
-
-
-def _report_power_off(context: MachineContext, message: str) -> None:
-    context.listener.on_progress(context.name, Step.REPORT, None, message)

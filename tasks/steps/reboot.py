@@ -13,13 +13,12 @@ from tasks.domain.errors import (
     ScriptFailed,
     TransportError,
 )
-from tasks.domain.model import Finding, PackageState, RebootNeed, RebootResult
+from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
-from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -37,7 +36,7 @@ from tasks.steps.machine.reboot_watch import (
     watch_reboot,
 )
 from tasks.steps.service_restarts import restart_services, resume_service_restarts
-from tasks.steps.start_checks import find_machine_cut_off
+from tasks.steps.start_checks import check_window_fit, find_machine_cut_off
 
 
 def reboot(context: MachineContext) -> MachineState:
@@ -138,24 +137,17 @@ def _store_result(context: MachineContext, result: RebootResult, early: bool) ->
 
 
 def _decide_reboot(context: MachineContext) -> RebootDecision:
-    machine_state, options, window = context.state, context.options, context.window
+    machine_state, options = context.state, context.options
     return decide_reboot(
         options.reboot,
-        _find_latest_packages(context).reboot,
+        context.latest_packages.reboot,
         installed=0
         if machine_state.install is None
         else sum(r.state in PRESENT_UPDATE_STATES for r in machine_state.install.results),
         can_reboot=context.facts.can_reboot,
         reboots_so_far=sum(result.count for result in machine_state.reboots),
         max_reboots=context.max_reboots,
-        time_fit=check_time_fit(
-            context.clock.now(),
-            context.reboot_seconds,
-            window.end,
-            "the reboot",
-            "the end of the window",
-            zone=window.zone,
-        ),
+        time_fit=check_window_fit(context, context.reboot_seconds, "the reboot"),
         reboots_since_install=0,
         live_patch_policy=options.live_patch_policy,
     )
@@ -165,16 +157,12 @@ def _check_reboot_allowed(context: MachineContext) -> str:
     """Return why a reboot that was decided is not ordered, or ""."""
     if context.stop_token.is_stopping:
         return f"the run was asked to stop: {context.stop_token.reason}"
-    problems = _find_latest_packages(context).problems
+    problems = context.latest_packages.problems
     if problems:  # a half configured kernel or boot loader may not boot
         return f"its packages are in a broken state: {'; '.join(problems)}"
     install = context.state.install
     broken_before = [package.name for package in context.packages.unfinished]
     return find_boot_danger(install.results, install.transactions, broken_before) if install else ""
-
-
-def _find_latest_packages(context: MachineContext) -> PackageState:
-    return context.state.packages_after or context.packages
 
 
 def _refresh_state(context: MachineContext) -> MachineState:
@@ -188,13 +176,11 @@ def _refresh_state(context: MachineContext) -> MachineState:
     before = context.state.baseline
     worse = () if before is None else check_mounts_writable(before.disks, facts.disks)
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
-    assessment = context.state.assessment
     return replace(
-        context.state,
+        context.state.with_packages(packages),
         baseline=facts if before is None else replace(facts, services=before.services),
         findings=(*context.state.findings, *worse),
         halted=describe_blocking_findings(worse) or boots_on,
-        assessment=replace(assessment, packages=packages) if assessment else None,
     )
 
 
@@ -278,10 +264,7 @@ def _order_and_watch(
 def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootState) -> RebootResult:
     """Return the result of an order that the machine refused, or abandoned before it went down.
 
-    Args:
-        result: of the order, so far.
-        refused: the machine's answer.
-        due: the reboot state of the machine if no reboot was ordered.
+    ``due`` is the reboot state of the machine if no reboot was ordered.
     """
     about, reason = refused.get("about"), refused.get("why", "it gave no reason")
     state = RebootState.FAILED

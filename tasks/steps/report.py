@@ -141,13 +141,13 @@ def _find_final_facts(machine_state: MachineState) -> Facts | None:
 
 
 def _find_services_to_restart(machine_state: MachineState) -> tuple[str, ...]:
-    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
+    packages = machine_state.latest_packages
     return packages.services_to_restart if packages else ()
 
 
 def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:
     """Return findings for a machine that needed no change: those that a changed machine gets after its validation."""
-    machine_state, packages = context.state, context.state.assessment.packages if context.state.assessment else None
+    machine_state, packages = context.state, context.state.assessed_packages
     changed = (
         machine_state.install is not None
         or machine_state.reboots
@@ -173,12 +173,10 @@ def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...
     if machine_state.install is not None:
         return machine_state.install.results
     if machine_state.plan is None:
-        packages = machine_state.assessment.packages if machine_state.assessment else None
+        packages, error = machine_state.assessed_packages, machine_state.error
+        reason = error.message if error else machine_state.halted or "the run only assessed the machine"
         pending = packages.updates if packages else ()
-        return tuple(
-            UpdateResult(update, UpdateState.PENDING, _describe_why_unplanned(machine_state), update.installed)
-            for update in pending
-        )
+        return tuple(UpdateResult(update, UpdateState.PENDING, reason, update.installed) for update in pending)
     reason = _describe_why_not_started(machine_state)
     chosen = tuple(
         UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, update.installed)
@@ -191,7 +189,7 @@ def find_reboot_state(machine_state: MachineState) -> RebootState:
     """Return the machine's reboot state. Pure."""
     if machine_state.reboots:
         return machine_state.reboots[-1].state
-    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
+    packages = machine_state.latest_packages
     if packages is None:
         return RebootState.UNKNOWN
     by_answer = {YesNoUnknown.YES: RebootState.REQUIRED, YesNoUnknown.NO: RebootState.NOT_NEEDED}
@@ -202,7 +200,7 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     """Return a warning if the machine requires a reboot and no step of this run decided about it."""
     machine_state, policy = context.state, context.options.reboot
     is_reported = any(finding.check == PENDING_REBOOT_CHECK for finding in machine_state.findings)
-    packages = machine_state.packages_after or (machine_state.assessment.packages if machine_state.assessment else None)
+    packages = machine_state.latest_packages
     if context.run.kind != "patch" or machine_state.reboots or is_reported or packages is None:
         return ()
     if packages.reboot.answer is not YesNoUnknown.YES:
@@ -303,11 +301,3 @@ def _describe_why_not_started(machine_state: MachineState) -> str:
     if early is not None and early.state is RebootState.FAILED:
         return f"the reboot that was pending failed: {early.reason}"
     return "the run ended before its turn"
-
-
-def _describe_why_unplanned(machine_state: MachineState) -> str:
-    return (
-        machine_state.error.message
-        if machine_state.error
-        else machine_state.halted or "the run only assessed the machine"
-    )

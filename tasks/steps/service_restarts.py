@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.domain.errors import ManagerBusy, ScriptFailed
-from tasks.domain.model import Finding, PackageState, RestartResult
+from tasks.domain.model import Finding, RestartResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.domain.states import FindingLevel, Step
@@ -15,7 +15,6 @@ from tasks.rules.machine_checks.services import (
     find_restartable_services,
     join_first_services,
 )
-from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
@@ -23,7 +22,7 @@ from tasks.steps.jobs.job_result import parse_record_time
 from tasks.steps.jobs.package_job import find_submitted_restarts, submit_job
 from tasks.steps.jobs.watch import EndedJob, watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
-from tasks.steps.start_checks import check_stop_requested
+from tasks.steps.start_checks import check_stop_requested, check_window_fit
 
 RESTART_ACT = "restart"
 """The act of journal entries about service restarts; their key is the job's id."""
@@ -59,7 +58,8 @@ def restart_services(context: MachineContext) -> None:
     if not is_restart_wanted(context) or context.state.restarts is not None:
         return
     submitted_units = find_submitted_restarts(context, RESTART_ACT)
-    units = submitted_units or _find_services_to_restart(context)
+    exclude = context.options.restart_services_exclude
+    units = submitted_units or find_restartable_services(context.latest_packages, exclude)
     if not units:
         return
     obstacle = "" if submitted_units else _check_restart_allowed(context)
@@ -88,33 +88,17 @@ def resume_service_restarts(context: MachineContext) -> None:
         restart_services(context)
 
 
-def _find_services_to_restart(context: MachineContext) -> tuple[str, ...]:
-    return find_restartable_services(_find_latest_packages(context), context.options.restart_services_exclude)
-
-
-def _find_latest_packages(context: MachineContext) -> PackageState:
-    return context.state.packages_after or context.packages
-
-
 def _check_restart_allowed(context: MachineContext) -> str:
     """Return why nothing may be restarted, or ""."""
-    window = context.window
-    check = check_time_fit(
-        context.clock.now(),
-        RESTART_SECONDS_PER_SERVICE,
-        window.end,
-        "restarting a service",
-        "the end of the window",
-        zone=window.zone,
-    )
-    problems = _find_latest_packages(context).problems
+    check = check_window_fit(context, RESTART_SECONDS_PER_SERVICE, "restarting a service")
+    problems = context.latest_packages.problems
     if problems:  # a half configured service may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"
     return check_stop_requested(context) or ("" if check.fits else check.explanation)
 
 
 def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Script:
-    updaters = _find_latest_packages(context).updater_units
+    updaters = context.latest_packages.updater_units
     keep = build_protected_unit_masks(updaters, context.options.restart_services_exclude)
     masks = tuple(form for mask in keep for form in (mask, *([] if mask.endswith("*") else [f"{mask}.service"])))
     params: dict[str, ScriptParameter] = {

@@ -1,11 +1,14 @@
 """Whether a machine needs a visit, and whether it may still begin: no stop is requested, and time is left."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from tasks.domain.model import MachinePlan, PackageState
+from tasks.domain.model import MachinePlan, PackageState, Update, UpdateResult
+from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.states import RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.services import find_restartable_services
-from tasks.rules.timing.maintenance_window import check_time_fit, compute_cut_off, describe_cut_off
+from tasks.rules.timing.maintenance_window import TimeFit, check_time_fit, compute_cut_off, describe_cut_off
+from tasks.rules.updates.transaction_planning import plan_transactions
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 
@@ -23,22 +26,13 @@ def check_stop_requested(context: MachineContext) -> str:
 
 def check_time_left(context: MachineContext) -> str:
     """Return the calculation that shows that even the shortest installation does not fit into the window, or ""."""
-    options, window = context.options, context.window
-    check = check_time_fit(
-        context.clock.now(),
-        context.rates.transaction_seconds,
-        find_machine_cut_off(context),
-        "the shortest installation",
-        describe_cut_off(window, options.reboot, context.reboot_reserve_seconds),
-        zone=window.zone,
-    )
+    check = check_cut_off_fit(context, context.rates.transaction_seconds, "the shortest installation")
     return "" if check.fits else f"{check.explanation}{describe_time_taken(context)}"
 
 
 def describe_time_taken(context: MachineContext) -> str:
     """Return, to follow "no time left", which process changed packages when last looked, or ""."""
-    assessment = context.state.assessment
-    at_work = assessment.packages.at_work if assessment is not None and assessment.packages is not None else ""
+    at_work = context.state.assessed_packages.at_work if context.state.assessed_packages else ""
     return f"; packages were being changed by {at_work}" if at_work else ""
 
 
@@ -47,10 +41,50 @@ def find_machine_cut_off(context: MachineContext) -> datetime:
     return compute_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
 
 
+def describe_machine_cut_off(context: MachineContext) -> str:
+    """Return the source of the machine's cut-off in words."""
+    return describe_cut_off(context.window, context.options.reboot, context.reboot_reserve_seconds)
+
+
+def check_cut_off_fit(context: MachineContext, seconds: float, work: str) -> TimeFit:
+    """Return whether work (a noun) that takes so long fits before the machine's cut-off if it begins now."""
+    until, source = find_machine_cut_off(context), describe_machine_cut_off(context)
+    return check_time_fit(context.clock.now(), seconds, until, work, source, zone=context.window.zone)
+
+
+def check_window_fit(context: MachineContext, seconds: float, work: str) -> TimeFit:
+    """Return whether work (a noun) that takes so long fits before the window's end if it begins now."""
+    now, window = context.clock.now(), context.window
+    return check_time_fit(now, seconds, window.end, work, "the end of the window", zone=window.zone)
+
+
+def divide_into_transactions(
+    context: MachineContext,
+    updates: Sequence[Update],
+    download_seconds: float,
+    *,
+    one_by_one: bool = False,
+    first_number: int = 0,
+) -> tuple[tuple[Transaction, ...], tuple[UpdateResult, ...]]:
+    """Return transactions that fit before the machine's cut-off, and the updates that don't. See plan_transactions."""
+    return plan_transactions(
+        updates,
+        rates=context.rates,
+        now=context.clock.now(),
+        cut_off=find_machine_cut_off(context),
+        skew_seconds=context.facts.clock_skew_seconds,
+        one_by_one=one_by_one,
+        first_number=first_number,
+        zone=context.window.zone,
+        cut_off_reason=describe_machine_cut_off(context),
+        download_seconds=download_seconds,
+    )
+
+
 def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether there is anything to do on a planned machine."""
-    packages = machine_state.assessment.packages if machine_state.assessment else None
-    return machine_state.plan is not None and has_work(machine_state.plan, packages, options)
+    plan = machine_state.plan
+    return plan is not None and has_work(plan, machine_state.assessed_packages, options)
 
 
 def has_work(plan: MachinePlan, packages: PackageState | None, options: PatchOptions) -> bool:
@@ -71,7 +105,7 @@ def _has_services_to_restart(packages: PackageState | None, options: PatchOption
 
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether a reboot that was pending before the run is done before the installation."""
-    return _is_early_reboot(machine_state.assessment.packages if machine_state.assessment else None, options)
+    return _is_early_reboot(machine_state.assessed_packages, options)
 
 
 def _is_early_reboot(packages: PackageState | None, options: PatchOptions) -> bool:

@@ -12,7 +12,7 @@ from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Tr
 from tasks.domain.states import FindingLevel
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
-from tasks.rules.timing.maintenance_window import check_time_fit, compute_overrun_seconds
+from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.rules.updates.unused_kernels import KernelChoice, choose_unused_kernels
 from tasks.steps.context.machine_context import MachineContext
@@ -21,7 +21,7 @@ from tasks.steps.jobs.package_job import SubmittedJob, find_submitted_update_ids
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.package_state import build_retry_deadline, read_package_state_with_retry
 from tasks.steps.machine.retry import retry_transient
-from tasks.steps.start_checks import check_stop_requested
+from tasks.steps.start_checks import check_stop_requested, check_window_fit
 
 UNUSED_KERNELS_CHECK = "unused-kernels"
 Groups = tuple[tuple[str, ...], ...]
@@ -85,7 +85,7 @@ def remove_unused_kernels(context: MachineContext) -> None:
 
 
 def _choose_kernels(context: MachineContext) -> KernelChoice:
-    packages = context.state.packages_after or context.packages
+    packages = context.latest_packages
     masks = get_exclude_name_masks(context.options.selection)
     return choose_unused_kernels(_read_kernels(context), held=packages.held, excluded=masks)
 
@@ -96,15 +96,7 @@ def _read_kernels(context: MachineContext) -> InstalledKernels:
 
 def _check_removal_allowed(context: MachineContext, count: int) -> str:
     """Return why nothing may be removed, or ""."""
-    window = context.window
-    check = check_time_fit(
-        context.clock.now(),
-        context.rates.predict_install_seconds(count),
-        window.end,
-        "removing unused kernels",
-        "the end of the window",
-        zone=window.zone,
-    )
+    check = check_window_fit(context, context.rates.predict_install_seconds(count), "removing unused kernels")
     if context.has_hooks and not context.state.before_hooks_ran:
         return "the hooks before the machine have not run"
     return check_stop_requested(context) or ("" if check.fits else check.explanation)

@@ -25,7 +25,7 @@ from tasks.domain.protocols.transport import Script
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.timing.maintenance_window import TimeFit
-from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, validate
+from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, start_checks, validate
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import StopToken
@@ -176,8 +176,14 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "3",
         wrap_attribute(journal, "build_job_id", _id_of_this_attempt),
     ),
-    "the end of the window is ignored": ("2", wrap_attribute(install, "find_machine_cut_off", _later)),
-    "the machine's own clock is ignored": ("2", wrap_attribute(install, "divide", _unskewed)),
+    "the end of the window is ignored": (
+        "2",
+        apply_all(
+            wrap_attribute(install, "find_machine_cut_off", _later),
+            wrap_attribute(start_checks, "find_machine_cut_off", _later),
+        ),
+    ),
+    "the machine's own clock is ignored": ("2", wrap_attribute(start_checks, "plan_transactions", _unskewed)),
     "a transaction begins however late its download ends": (
         "2",
         apply_all(
@@ -196,7 +202,7 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "a reboot that does not fit is ordered, and its order has no latest start": (
         "2",
         apply_all(  # and the order does not say how long it is good for: the machine would refuse it
-            replace_attribute(reboot, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            replace_attribute(reboot, "check_window_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
             replace_attribute(reboot, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
@@ -337,7 +343,9 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "services are restarted although the window is too short": (
         "2",
         apply_all(
-            replace_attribute(service_restarts, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
+            replace_attribute(
+                service_restarts, "check_window_fit", lambda *_, **__: TimeFit(fits=True, explanation="")
+            ),
             replace_attribute(service_restarts, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),

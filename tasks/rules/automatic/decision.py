@@ -109,10 +109,7 @@ def _is_assessment_due(index: FleetIndex, machine: MachineView) -> bool:
 def find_news(index: FleetIndex, rollout: Rollout | None, held: Iterable[HeldUpdate]) -> tuple[Tell, ...]:
     """Return what people are told now, each thing once.
 
-    Args:
-        index: the fleet.
-        rollout: the rollout that was under way, with its new state; None: there is none.
-        held: the updates that are held from now on.
+    ``rollout`` has its new state; None: none is under way. ``held`` are the updates that are held from now on.
     """
     tells = [*_tell_of_later_records(index), *_tell_of_rollout(rollout, held), *_tell_of_faults(index, rollout)]
     tells += _tell_of_tries(index, (rollout, index.completed))
@@ -200,11 +197,6 @@ def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> Automatic
     """Return what automatic patching does now, and who waits for what.
 
     Actions are to be carried out in their order: a rollout is stored before a run of it starts.
-
-    Args:
-        policy: how the fleet is patched.
-        view: everything that is known.
-        now: aware.
     """
     index = FleetIndex(policy, view, now)
     if not policy.enabled:

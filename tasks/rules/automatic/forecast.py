@@ -56,14 +56,7 @@ class MachineForecast:
 def forecast(
     policy: AutomaticPolicy, view: FleetView, now: datetime, days: float = 30.0
 ) -> tuple[MachineForecast, ...]:
-    """Return what is foretold for each machine, in the order of the view.
-
-    Args:
-        policy: how the fleet is patched.
-        view: everything that is known.
-        now: aware.
-        days: how far to look.
-    """
+    """Return what is foretold for each machine, in the order of the view."""
     index = FleetIndex(policy, view, now)
     future = _Future(index, now + timedelta(days=days))
     future.run()
@@ -145,13 +138,12 @@ class _Future:
                 self.runs.append((self._find_end(run), run))
             runs = tuple(run for _, run in self.runs)
             self.view = replace(self.view, rollouts=rollouts, held_updates=held, active_runs=runs)
-            if not self.runs and (self._is_nobody_left(steps) or self._is_at_rest(index, steps)):
+            if not self.runs and (
+                all(waiting_machine.machine in self.idle for waiting_machine in steps.starts.waiting)
+                or self._is_at_rest(index, steps)
+            ):
                 return
             self.now += self.step
-
-    def _is_nobody_left(self, steps: Steps) -> bool:
-        """Return whether only machines wait that are never patched: off, or opted out."""
-        return all(waiting_machine.machine in self.idle for waiting_machine in steps.starts.waiting)
 
     def _is_at_rest(self, index: FleetIndex, steps: Steps) -> bool:
         """Return whether nothing happens any more: no rollout is under way or begins, and nobody waits for a time."""

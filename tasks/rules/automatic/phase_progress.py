@@ -48,7 +48,8 @@ def advance(index: FleetIndex, rollout: Rollout) -> Advance:
         return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0)
     held: dict[UpdateKey, HeldUpdate] = {}
     for number in range(1, len(rollout.phases) + 1):
-        phase, is_passed = rollout.phases[number - 1], _is_passed(rollout, number)
+        # after a run in a later phase, this one was judged, but for machines that were late
+        phase, is_passed = rollout.phases[number - 1], any(map(has_run, rollout.phases[number:]))
         late = _list_late(index, rollout, phase)
         if is_passed and not late:
             continue
@@ -93,11 +94,6 @@ def _wait_for_canaries(index: FleetIndex, rollout: Rollout, phase: Phase, pause:
         if fault
         else Advance(rollout, phase.number, (), pause)
     )
-
-
-def _is_passed(rollout: Rollout, number: int) -> bool:
-    """Return whether anything ran in a later phase: then this one was judged, but for machines that were late."""
-    return any(has_run(phase) for phase in rollout.phases[number:])
 
 
 def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, datetime]:
@@ -196,13 +192,8 @@ def _find_fault(
 ) -> str:
     """Return why a rollout must not go on, or "".
 
-    Args:
-        index: the fleet.
-        rollout: the rollout.
-        phase: one of its phases.
-        people: the machines of the phase.
-        watched: those of them that must be healthy if they were patched.
-        since: machines that failed, and are off or blocked, may be back for so long after it.
+    The ``watched`` machines must be healthy if they were patched. Machines that failed, and are off or blocked, may be
+    back for so long after ``since`` (PATIENCE).
     """
     where = f"phase {phase.number} ({', '.join(phase.locations)})"
     lapsed = _list_lapsed(index, rollout, phase, people)

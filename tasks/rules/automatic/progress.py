@@ -129,12 +129,7 @@ def measure_recorded_rollout(
 ) -> RolloutProgress:
     """Return how far a rollout is, from the records of its runs alone. Machines without a run yet are not in it.
 
-    Args:
-        rollout: the rollout.
-        tries: of this rollout.
-        plans: the newest run of each machine that was in one.
-        running: machines whose run is not over.
-        now: the present time.
+    ``plans`` has the newest run of each machine that was in one, ``running`` the machines whose run is not over.
     """
     by_machine: dict[str, list[Try]] = {}
     for phase_try in sorted(tries, key=lambda one: one.ended_at):
@@ -179,11 +174,7 @@ def build_progress(
 ) -> RolloutProgress:
     """Return the phases of a rollout with their machines.
 
-    Args:
-        rollout: the rollout.
-        machines: all machines that it concerns, as far as they are known.
-        now: the present time.
-        soak_hours: of the policy; None: unknown.
+    Machines are in it as far as they are known. ``soak_hours`` of the policy may be unknown (None).
     """
     phases = []
     for number, phase in enumerate(rollout.phases):

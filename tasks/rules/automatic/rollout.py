@@ -102,11 +102,7 @@ def create_rollout(index: FleetIndex) -> Rollout | None:
 def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, waits_for: Collection[str] = ()) -> Rollout:
     """Return a rollout of all that could be installed now.
 
-    Args:
-        index: the fleet.
-        rollout_id: its id.
-        created_at: when it was created.
-        waits_for: locations whose machines count also if they were not seen for long.
+    Machines in the locations of ``waits_for`` count also if they were not seen for long.
     """
     updates = freeze_updates(index)
     locations = {machine.location for machine in index.view.machines}

@@ -38,12 +38,7 @@ class Starts:
 
 
 def find_starts(index: FleetIndex, found: Advance | None) -> Starts:
-    """Return the runs that start now, the machines with the earliest deadline first, and who waits for what.
-
-    Args:
-        index: the fleet.
-        found: the rollout that is under way; None: there is none.
-    """
+    """Return the runs that start now, the machines with the earliest deadline first, and who waits for what."""
     turns: list[Turn] = []
     waiting: list[Waiting] = []
     for machine in index.view.machines:

@@ -45,12 +45,7 @@ class ScheduleFinding:
 
 
 def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
-    """Return the faults and surprises of a schedule within the next two years.
-
-    Args:
-        schedule: the schedule to check.
-        now: the current time, aware.
-    """
+    """Return the faults and surprises of a schedule within the next two years."""
     following = find_occurrences(
         schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD
     )  # separate years: callers ask for the first year again, and the result is cached

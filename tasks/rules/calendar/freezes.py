@@ -44,13 +44,7 @@ def build_freeze(start: datetime, end: datetime, zone: str, reason: str = "") ->
     """Return a freeze. Times without an offset are in the zone; an ambiguous time makes the freeze longer.
 
     Times are ambiguous when they occur twice or do not exist because of a clock change. All code builds freezes with
-    this function, so that deployment, display, checks and runs use the same instants.
-
-    Args:
-        start: start of the freeze.
-        end: end of the freeze.
-        zone: IANA name of the zone.
-        reason: for display.
+    this function, so that deployment, display, checks and runs use the same instants. ``zone`` is an IANA name.
 
     Raises:
         RequestError: the zone is unknown, or the freeze ends before it begins.

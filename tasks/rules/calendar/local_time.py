@@ -17,11 +17,7 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
 
     A time that the clocks skip becomes the first instant after the change, so that a window is neither early nor lost.
     (RFC 5545, section 3.3.5, uses the offset from before the change. That is later than necessary.) A time that occurs
-    twice becomes the first of the two, as in RFC 5545.
-
-    Args:
-        wall: wall time, naive.
-        zone: IANA name of the zone.
+    twice becomes the first of the two, as in RFC 5545. ``wall`` is naive, ``zone`` an IANA name.
 
     Returns:
         The instant and the note. The note is empty when the time occurs exactly once.

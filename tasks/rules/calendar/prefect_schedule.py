@@ -91,7 +91,12 @@ def build_prefect_schedule(
     for candidate in _build_candidates(expected):
         if len(candidate.text) <= MAX_RRULE_LENGTH and _is_same_as_expected(candidate, expected):
             return candidate
-    return _build_rdate_schedule(expected)
+    runs = list(itertools.islice(expected.iterate_runs(), MAX_RDATES + 1))
+    listed = runs[:MAX_RDATES]
+    until = runs[MAX_RDATES] if len(runs) > MAX_RDATES else expected.compute_covered_until()
+    dates = ",".join(_format_wall_time(moment, "UTC") for moment in listed)
+    text = f"DTSTART:{_format_wall_time(runs[0], 'UTC')}\nRDATE:{dates}"
+    return PrefectSchedule(PrefectScheduleKind.RDATE, text, "UTC", until)
 
 
 def is_schedule_current(
@@ -200,15 +205,6 @@ def _build_rrule_schedule(expected: _ExpectedRuns, rule: str, zone: str) -> Pref
     return PrefectSchedule(PrefectScheduleKind.RRULE, "\n".join(lines), zone, until)
 
 
-def _build_rdate_schedule(expected: _ExpectedRuns) -> PrefectSchedule:
-    runs = list(itertools.islice(expected.iterate_runs(), MAX_RDATES + 1))
-    listed = runs[:MAX_RDATES]
-    until = runs[MAX_RDATES] if len(runs) > MAX_RDATES else expected.compute_covered_until()
-    dates = ",".join(_format_wall_time(moment, "UTC") for moment in listed)
-    text = f"DTSTART:{_format_wall_time(runs[0], 'UTC')}\nRDATE:{dates}"
-    return PrefectSchedule(PrefectScheduleKind.RDATE, text, "UTC", until)
-
-
 def _format_wall_time(moment: datetime, zone: str) -> str:
     return f"{to_wall_time(moment, zone):%Y%m%dT%H%M%S}"
 
@@ -224,11 +220,7 @@ def shift_rule_earlier(rule: RecurrenceRule, start: datetime, lead: timedelta) -
     """Return the rule for dates that are ``lead`` before the dates of a rule, without offset, count and end.
 
     The result has explicit days. Its time of day comes from its first date, unless there are several times per day.
-
-    Args:
-        rule: the rule of the windows.
-        start: the wall time from which the rule's intervals count.
-        lead: 0 or more.
+    Intervals count from the wall time ``start``.
     """
     whole = to_explicit_rule(rule, find_anchor(rule, start))
     if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:

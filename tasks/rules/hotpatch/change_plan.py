@@ -65,12 +65,8 @@ def plan_change(
 ) -> ChangePlan:
     """Return what a request does on a machine.
 
-    Args:
-        action: what is asked for.
-        enrolment: what the machine says.
-        commands: the vendor's commands for that on this machine; empty when it documents none.
-        has_provider: whether a licence provider can be asked.
-        first_day: the baseline from which on a machine that was unenrolled gets hotpatches again.
+    ``commands`` are the vendor's for that on this machine; empty when it documents none. ``first_day`` is the baseline
+    from which on a machine that was unenrolled gets hotpatches again.
     """
     if enrolment is None:
         return ChangePlan(
@@ -108,19 +104,10 @@ def _refuse(action: HotpatchAction, enrolment: HotpatchEnrolment) -> ChangePlan 
         return ChangePlan("it is not enrolled", "fleetpatch hotpatch enroll")
     if not action.wants_patches:
         return None
-    blocking = _find_blocking(enrolment)
-    if not enrolment.means or blocking is not None:
-        obstacle = blocking or Finding("", FindingLevel.BLOCK, "fleetpatch has no means to enrol it")
-        return ChangePlan(obstacle.message, obstacle.remedy)
-    return None
-
-
-def _find_blocking(enrolment: HotpatchEnrolment) -> Finding | None:
-    """Return the first prerequisite that no request can provide."""
     provided = {VBS, "table size"} if enrolment.means == "registry" else {VBS}
     if enrolment.means == "arc" and enrolment.enrolled is not None:
         provided.add("licence")
-    return next(
+    blocking = next(
         (
             prerequisite
             for prerequisite in enrolment.prerequisites
@@ -128,6 +115,10 @@ def _find_blocking(enrolment: HotpatchEnrolment) -> Finding | None:
         ),
         None,
     )
+    if not enrolment.means or blocking is not None:
+        obstacle = blocking or Finding("", FindingLevel.BLOCK, "fleetpatch has no means to enrol it")
+        return ChangePlan(obstacle.message, obstacle.remedy)
+    return None
 
 
 def _is_done(action: HotpatchAction, enrolment: HotpatchEnrolment) -> bool:

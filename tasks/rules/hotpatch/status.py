@@ -49,13 +49,7 @@ class EnrolmentRequest:
 def find_hotpatch_status(
     enrolment: HotpatchEnrolment | None, request: EnrolmentRequest | None, today: date
 ) -> HotpatchStatus | None:
-    """Return the status of a machine; None if it can't have hotpatches, or does not say enough.
-
-    Args:
-        enrolment: what the machine says.
-        request: what people last asked for, if anything.
-        today: the day, for the end of a wait for a baseline.
-    """
+    """Return the status of a machine; None if it can't have hotpatches, or does not say enough."""
     if enrolment is None:
         return None
     is_wanted = request is not None and not request.failure and request.action.wants_patches
@@ -74,11 +68,6 @@ def find_first_day(action: HotpatchAction, previous: EnrolmentRequest | None, ne
     """Return from which day on a machine gets hotpatches after a request; None: at once, or it wants none.
 
     After an unenrolment, this is the next baseline. A repeated request keeps the day of the first one.
-
-    Args:
-        action: what is asked for now.
-        previous: what was asked for before.
-        next_baseline: the day of the next baseline.
     """
     if previous is None or not action.wants_patches:
         return None

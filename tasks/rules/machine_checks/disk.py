@@ -37,12 +37,9 @@ def check_disk_space(
 ) -> tuple[Finding, ...]:
     """Return findings about whether every file system has the space that the updates need.
 
-    Args:
-        facts: facts of the machine, with its disks.
-        download_bytes: bytes that are not downloaded yet; None: the sum of the known sizes of the updates.
-        updates: the chosen updates.
-        installed_bytes_delta: growth of the installed files, if the package manager knows it.
-        kernel_removal: the command that removes kernels that are no longer used, if one is certain to.
+    ``download_bytes`` are those that are not downloaded yet (None: the known sizes of the updates),
+    ``installed_bytes_delta`` is the growth of the installed files. ``kernel_removal`` is the command that removes
+    kernels that are no longer used, if one is certain to.
     """
     if not updates:
         return ()
@@ -51,7 +48,10 @@ def check_disk_space(
     fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
     are_sizes_known = all(update.size_bytes is not None for update in updates)
     reserve = (
-        _compute_reserve_bytes(sum(update.size_bytes or 0 for update in updates))
+        min(
+            _MAX_RESERVE_BYTES,
+            max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * sum(update.size_bytes or 0 for update in updates)),
+        )
         if are_sizes_known
         else _MAX_RESERVE_BYTES
     )
@@ -68,11 +68,6 @@ def check_disk_space(
             mounts.setdefault(disk.mount, []).append(disk)
     findings = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
     return tuple(findings) or (build_good_finding("disk", "there is room enough"),)
-
-
-def _compute_reserve_bytes(package_bytes: int) -> int:
-    """Return the bytes to keep free in addition to the downloads, for packages of that size."""
-    return min(_MAX_RESERVE_BYTES, max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * package_bytes))
 
 
 def _check_mount_space(

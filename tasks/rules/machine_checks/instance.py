@@ -33,9 +33,7 @@ def describe_same_machine(other_name: str) -> str:
 def check_same_machine(other_name: str, *, changes_machines: bool) -> tuple[Finding, ...]:
     """Return a finding for a machine that the run has met under another name before; () without such a name.
 
-    Args:
-        other_name: that name, or "".
-        changes_machines: whether the run changes machines, so that the second name has to be left out.
+    If the run changes machines, the second name has to be left out.
     """
     if not other_name:
         return ()

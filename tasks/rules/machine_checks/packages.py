@@ -20,9 +20,7 @@ OthersPolicy = Literal["warn", "fail", "skip"]
 def find_other_patchers(packages: PackageState, *, paused: bool) -> tuple[str, ...]:
     """Return the names of what installs updates on the machine by itself, and is not paused by this run.
 
-    Args:
-        packages: package state of the machine.
-        paused: whether this run pauses the updaters that can be paused, before it installs.
+    ``paused``: this run pauses the updaters that can be paused, before it installs.
     """
     return tuple(
         name
@@ -44,13 +42,7 @@ def describe_left_out(packages: PackageState, policy: OthersPolicy, *, paused: b
 def check_auto_updaters(
     packages: PackageState, policy: OthersPolicy = "warn", *, paused: bool = False
 ) -> Iterable[Finding]:
-    """Yield a finding about each updater that may act by itself. With the policy "fail", those that install block.
-
-    Args:
-        packages: package state of the machine.
-        policy: of the request.
-        paused: as of find_other_patchers.
-    """
+    """Yield a finding about each updater that may act by itself. With the policy "fail", those that install block."""
     others = find_other_patchers(packages, paused=paused)
     for name, seconds in packages.auto_updaters:
         when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
@@ -99,14 +91,7 @@ def check_packages(
     updaters_paused: bool = False,
     patched_by_others: OthersPolicy = "warn",
 ) -> tuple[Finding, ...]:
-    """Return findings about the package manager's state before patching.
-
-    Args:
-        packages: package state of the machine.
-        repair_allowed: whether fleetpatch may finish an interrupted transaction.
-        updaters_paused: whether the system's own updaters are paused before the installation.
-        patched_by_others: what the run does with a machine that others patch.
-    """
+    """Return findings about the package manager's state before patching."""
     findings = [
         *check_package_problems(packages, repair_allowed=repair_allowed),
         *_check_package_lock(packages),
@@ -220,12 +205,7 @@ def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
 
 
 def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
-    """Return the pre-check findings, with those of locks and of failed scripts good if these are over now.
-
-    Args:
-        findings: findings of the pre-check.
-        after: the last known package state; None when it was not read.
-    """
+    """Return the pre-check findings, with those of locks and of failed scripts good if these are over now."""
     if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
     passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
@@ -263,8 +243,7 @@ def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
 def check_kept_files(kept: Mapping[str, str]) -> tuple[Finding, ...]:
     """Return a warning about configuration files that an update did not replace because they were edited.
 
-    Args:
-        kept: path -> path of the update's version; "" when unknown.
+    ``kept`` maps a path to the path of the update's version; "" when unknown.
     """
     if not kept:
         return ()

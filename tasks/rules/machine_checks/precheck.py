@@ -62,17 +62,8 @@ def check_machine_state(
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
 
-    Args:
-        facts: facts of the machine.
-        packages: package state of the machine.
-        chosen: the updates to install.
-        repair: whether the run may finish an interrupted transaction.
-        reboot_first: whether the run executes a pending reboot before the installation.
-        reboot_may_wait: whether the run leaves a pending reboot for later because live patches mitigate it.
-        reboot_due: why the run does a pending reboot after the installation although live patches mitigate it, or "".
-        updaters_paused: whether the run pauses the system's own updaters before the installation.
-        patched_by_others: what the run does with a machine that others patch.
-        kernel_removal: the command that removes kernels that are no longer used, or "".
+    ``reboot_due`` says why the run does a pending reboot after the installation although live patches mitigate it, or
+    "". ``kernel_removal`` is the command that removes kernels that are no longer used, or "".
     """
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(

@@ -57,11 +57,6 @@ _HINT: Final = (
 def require_count(count: int, most: int, subject: str) -> None:
     """Require that a machine reports no more than it may.
 
-    Args:
-        count: how many it reports.
-        most: how many it may report.
-        subject: of what, in the plural.
-
     Raises:
         ReportTooLarge: it reports more.
     """
@@ -71,11 +66,6 @@ def require_count(count: int, most: int, subject: str) -> None:
 
 def require_length(text: str, most: int, subject: str) -> None:
     """Require that a text of a machine is no longer than it may be.
-
-    Args:
-        text: of the machine.
-        most: characters that it may have.
-        subject: what it is.
 
     Raises:
         ReportTooLarge: it is longer.
@@ -100,10 +90,6 @@ def drop_impossible_dates(packages: PackageState, now: datetime) -> PackageState
     """Return a package state without publications that can't be: of the future, or older than every system.
 
     Such an update counts as one of which the publication is not known.
-
-    Args:
-        packages: as the machine reports it.
-        now: the controller's time.
     """
     latest = now + PUBLICATION_TOLERANCE
     wrong = {
@@ -126,7 +112,9 @@ class _Meter:
 
     def measure(self, value: object, name: str) -> None:
         if isinstance(value, str):
-            self._measure_text(value, name)
+            require_length(value, MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH, _describe(name))
+            self.characters += len(value)
+            require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
         elif isinstance(value, Mapping):
             self._measure_items(value.keys(), name)
             self._measure_items(value.values(), name)
@@ -135,11 +123,6 @@ class _Meter:
         elif is_dataclass(value) and not isinstance(value, type):
             for field in fields(value):
                 self.measure(getattr(value, field.name), field.name)
-
-    def _measure_text(self, text: str, name: str) -> None:
-        require_length(text, MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH, _describe(name))
-        self.characters += len(text)
-        require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
 
     def _measure_items(self, values: Sequence[object] | Set[object] | Iterable[object], name: str) -> None:
         checked_values = list(values)

@@ -86,8 +86,7 @@ def find_service_listeners(
 def parse_unit(cgroup: str) -> str:
     """Return the systemd unit that a cgroup belongs to, or "".
 
-    Args:
-        cgroup: path below the cgroup of the service manager.
+    ``cgroup`` is the path below the cgroup of the service manager.
     """
     parts = [part for part in cgroup.split("/") if part and not part.endswith(".slice")]
     return parts[0] if parts and parts[0].endswith((".service", ".scope")) and parts[0] != "init.scope" else ""
@@ -165,14 +164,8 @@ def check_services(
 
     Units that had failed before do not count. New services do not count either. Where the machine says what ran before,
     only that counts. Without a reboot, a service that ended without an error was stopped by somebody, such as an
-    installer. After a reboot, it has ended by itself: some do so at each boot.
-
-    Args:
-        before: services before patching.
-        after: services now.
-        rebooted: whether the machine was rebooted between the two.
-        units: what systemd says of the units that find_missing_units names.
-        services: what Windows says of the services that find_missing_services names.
+    installer. After a reboot, it has ended by itself: some do so at each boot. ``units`` and ``services`` tell what
+    systemd and Windows say of those that find_missing_units and find_missing_services name.
     """
     unread = (before.active_units and not after.active_units) or (before.running and not after.running)
     if not before.known or not after.known or unread:
@@ -181,7 +174,8 @@ def check_services(
     findings: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
     findings += check_service_starts(services, rebooted=rebooted)
     unit_names = {unit.name for unit in units} | set(after.late)
-    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - unit_names))
+    new = set(after.failed) - set(before.failed)
+    failed = find_failed_service_units(sorted((new & set(before.running) if before.running else new) - unit_names))
     if failed:
         remedy = "Read their logs on the machine, repair them and start them."
         findings.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
@@ -215,11 +209,6 @@ def _build_all_good(before: Services, over: Sequence[str]) -> Finding:
 def find_late_services(before: Services, after: Services) -> list[str]:
     """Return the services that ran before, and that the system is still to start after the boot."""
     return sorted(set(before.running) & set(after.late))
-
-
-def _find_new_failures(before: Services, after: Services) -> set[str]:
-    new = set(after.failed) - set(before.failed)
-    return new & set(before.running) if before.running else new
 
 
 SERVICE_RESTART_CHECK = "services-to-restart"
@@ -262,12 +251,7 @@ def build_protected_unit_masks(updater_units: Iterable[str], exclude: Iterable[s
 
 
 def find_restartable_services(packages: PackageState | None, exclude: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the services that use replaced files and that a run may restart, in the machine's order.
-
-    Args:
-        packages: package state of the machine; None when it was not read.
-        exclude: the owner's masks of units that a run must not restart.
-    """
+    """Return the services that use replaced files and that a run may restart, in the machine's order."""
     if packages is None:
         return ()
     names, masks = packages.services_to_restart, build_protected_unit_masks(packages.updater_units, exclude)

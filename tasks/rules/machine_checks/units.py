@@ -110,10 +110,7 @@ def find_failed_service_units(names: Iterable[str]) -> tuple[str, ...]:
 def find_missing_units(before: Services, after: Services, paused: Collection[str] = ()) -> tuple[str, ...]:
     """Return the units to ask for: those that were active before and are not now, and those that have failed since.
 
-    Args:
-        before: services before patching.
-        after: services now.
-        paused: the units that this run itself has stopped and masked until its end.
+    ``paused`` are the units that this run itself has stopped and masked until its end.
     """
     if not after.active_units:
         return ()
@@ -131,11 +128,7 @@ def has_ended_by_itself(status: UnitStatus, *, rebooted: bool) -> bool:
 def judge_unit(status: UnitStatus, before: Services, after: Services, *, rebooted: bool) -> UnitFault | None:
     """Return what is wrong with a unit, or None.
 
-    Args:
-        status: of a unit that was active before, or that has failed since.
-        before: services before patching.
-        after: services now.
-        rebooted: whether the machine was rebooted between the two.
+    It was active before, or has failed since.
     """
     if status.name in after.failed or status.active == "failed":
         return None if status.name in before.failed else UnitFault.FAILED
@@ -182,14 +175,7 @@ def _judge_unwanted(status: UnitStatus) -> UnitFault | None:
 def check_units(
     statuses: Sequence[UnitStatus], before: Services, after: Services, *, rebooted: bool
 ) -> Iterator[Finding]:
-    """Return the findings about these units, one for each kind of fault, with their own words.
-
-    Args:
-        statuses: of the units that find_missing_units names.
-        before: services before patching.
-        after: services now.
-        rebooted: whether the machine was rebooted between the two.
-    """
+    """Return the findings about these units, one for each kind of fault, with their own words."""
     faults: dict[tuple[UnitFault, bool], list[UnitStatus]] = {}
     for status in statuses:
         fault = judge_unit(status, before, after, rebooted=rebooted)
@@ -290,9 +276,7 @@ def find_missing_services(before: Services, after: Services) -> tuple[str, ...]:
 def judge_service(status: ServiceStatus, *, rebooted: bool) -> ServiceFault | None:
     """Return what is wrong with a service that ran before and was automatic, or None.
 
-    Args:
-        status: of the service, now.
-        rebooted: whether the machine was rebooted since: what runs then was started by something.
+    After a reboot, what runs was started by something.
     """
     if status.start == "":
         return ServiceFault.REPLACED if _VERSION.search(status.name) else ServiceFault.GONE
@@ -313,12 +297,7 @@ def _judge_stopped(status: ServiceStatus) -> ServiceFault | None:
 
 
 def check_service_starts(statuses: Sequence[ServiceStatus], *, rebooted: bool) -> Iterator[Finding]:
-    """Return the findings about these services, one for each kind of fault.
-
-    Args:
-        statuses: of the services that find_missing_services names.
-        rebooted: whether the machine was rebooted since they ran.
-    """
+    """Return the findings about these services, one for each kind of fault."""
     faults: dict[ServiceFault, list[str]] = {}
     for status in statuses:
         fault = judge_service(status, rebooted=rebooted)

@@ -43,13 +43,8 @@ def decide_run(
 ) -> PolicyDecision:
     """Return what the rules say about a run that changes machines.
 
-    Args:
-        policy: the rules.
-        demands: what the request asks for.
-        machines: the machines of the run.
-        fleet: all machines of the inventory, for shares of a rule's machines.
-        starter: who starts it.
-        now: the present time: a freeze that is over holds no more.
+    Shares of a rule's machines are shares of the ``fleet``, all machines of the inventory. A freeze that is over holds
+    no more.
 
     Raises:
         RequestError: a machine's zone is unknown, or a freeze is not valid.
@@ -85,13 +80,8 @@ def decide_run(
 def check_enrolment(policy: Policy, inventory: str, machines: Sequence[Machine], now: datetime) -> tuple[Refusal, ...]:
     """Return why the enrolment of machines for hotpatches may not be changed now.
 
-    Nobody can approve such a change, so a rule that demands an approval refuses it.
-
-    Args:
-        policy: the rules.
-        inventory: the absolute path of the inventory; "" if it is not a file.
-        machines: the machines that would be changed.
-        now: the present time.
+    Nobody can approve such a change, so a rule that demands an approval refuses it. ``inventory`` is an absolute path;
+    "" if it is not a file.
 
     Raises:
         RequestError: a machine's zone is unknown, or a freeze is not valid.
@@ -122,10 +112,7 @@ def check_role_scope(starter: Starter, machines: Sequence[Machine], role: str) -
 def is_approver(allowed: frozenset[str], login: str, roles: frozenset[str]) -> bool:
     """Return whether a login is among the approvers of a rule. A name without a login never is.
 
-    Args:
-        allowed: names, ``role:approve``, or ANY_LOGIN.
-        login: the name that a login proves; "" if the name is only claimed.
-        roles: the roles of the login at the pages.
+    ``allowed`` has names, ``role:approve`` or ANY_LOGIN. ``login`` is "" if the name is only claimed.
     """
     if not login.strip():
         return False
@@ -251,11 +238,7 @@ def describe_difference(deployed: Sequence[DeployedPolicy], here: Sequence[Polic
     """Return why a process may begin no run, with the remedy; "" if it has a policy that was deployed, or none was.
 
     More files are allowed: no rule allows what another one refuses. Of several fleets with the same records, the policy
-    of one is enough.
-
-    Args:
-        deployed: of each fleet, the newest first.
-        here: the files that this process has read.
+    of one is enough. Of each fleet, the newest is first in ``deployed``.
     """
     digests = {file.digest for file in here}
     gaps = [

@@ -84,10 +84,8 @@ _BEFORE_VERSION: Final = re.compile(
 def replace_patterns(text: str, stand: Stand, *, has_versions: bool) -> str:
     """Return a text with what looks like a name replaced.
 
-    Args:
-        text: the text.
-        stand: gives what stands in place of a value.
-        has_versions: whether the text is of a field that holds versions (VERSION_FIELDS).
+    ``stand`` gives what stands in place of a value. ``has_versions``: the text is of a field that holds versions
+    (VERSION_FIELDS).
     """
     for pattern, replace in _list_replacements(stand, has_versions=has_versions):
         text = pattern.sub(replace, text)

@@ -66,10 +66,6 @@ def replace_names(document: object, known: Sequence[KnownName]) -> Replaced:
     """Return JSON data without secrets and names.
 
     What is found by its form in one place, and looks like the name of a machine, is replaced in all places.
-
-    Args:
-        document: the data: mappings, lists, texts, numbers.
-        known: the names that are known.
     """
     names = [name for name in dict.fromkeys(known) if is_replaceable(name.value)]
     first = _Replacer(names)
@@ -193,9 +189,7 @@ _ID_FIELDS: Final = ("machine_id", "installation", "boot_id")
 def list_known_names(machine: Machine, records: Iterable[Mapping[str, object]]) -> tuple[KnownName, ...]:
     """Return the names to replace in a recording; the machine's name in the inventory is the first.
 
-    Args:
-        machine: as the inventory has it.
-        records: what the machine has answered: of all records, "name" and "kernel" count.
+    Of all ``records`` that the machine has answered, "name" and "kernel" count.
     """
     names = (*_list_inventory_names(machine), *_list_own_names(records))
     return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in names if name.value.strip()))

@@ -186,11 +186,7 @@ ACCEPTED_FORMATS_HINT = (
 def build_recurrence_error(text: str, token: str, why: str, remedy: str = ACCEPTED_FORMATS_HINT) -> RequestError:
     """Return the error for an invalid recurrence.
 
-    Args:
-        text: the complete text.
-        token: the wrong part of the text.
-        why: what is wrong; it follows the token in the message.
-        remedy: what to write instead.
+    In the message, ``why`` follows the wrong ``token`` of the ``text``. ``remedy`` says what to write instead.
     """
     prefix = f"recurrence {text!r}: " if token != text else "recurrence "
     return RequestError(f"{prefix}{token!r} {why}", hint=remedy)

@@ -55,7 +55,10 @@ def parse_azure(text: str) -> RecurrenceRule | EveryHours:
         )
     unit, unit_text = head[2].lower(), text[head.end() :].strip()
     if unit == "week":
-        return RecurrenceRule(Frequency.WEEKLY, every, weekdays=_parse_weekdays(text, unit_text))
+        names = [name.strip() for name in unit_text.split(",")] if unit_text else []
+        return RecurrenceRule(
+            Frequency.WEEKLY, every, weekdays=tuple(sorted({Weekday(_parse_weekday(text, name)) for name in names}))
+        )
     if unit == "month":
         return _parse_month(text, every, unit_text)
     if unit_text:
@@ -68,7 +71,14 @@ def _parse_month(text: str, every: int, rest: str) -> RecurrenceRule:
     if not rest:
         return RecurrenceRule(Frequency.MONTHLY, every)
     if rest.lower().startswith("day"):
-        return RecurrenceRule(Frequency.MONTHLY, every, month_days=_parse_month_days(text, rest))
+        numbers = set()
+        for token in (part.strip() for part in rest.split(",")):
+            match = _MONTH_DAY_PATTERN.fullmatch(token)
+            if match is None or not 1 <= abs(int(match[1])) <= 31:
+                remedy = 'Write day1 to day31, or day-1 for the last day; several as in "Month day23,day24".'
+                raise build_recurrence_error(text, token, "is no day of a month", remedy)
+            numbers.add(int(match[1]))
+        return RecurrenceRule(Frequency.MONTHLY, every, month_days=tuple(sorted(numbers)))
     parts = rest.split(maxsplit=2)
     nth = _ORDINAL_NUMBERS.get(parts[0].lower())
     if nth is None:
@@ -82,27 +92,11 @@ def _parse_month(text: str, every: int, rest: str) -> RecurrenceRule:
     return RecurrenceRule(Frequency.MONTHLY, every, weekdays=(weekday,), offset=offset)
 
 
-def _parse_weekdays(text: str, rest: str) -> tuple[Weekday, ...]:
-    names = [name.strip() for name in rest.split(",")] if rest else []
-    return tuple(sorted({Weekday(_parse_weekday(text, name)) for name in names}))
-
-
 def _parse_weekday(text: str, name: str) -> int:
     if name.lower() not in _DAY_NUMBERS:
         remedy = f"Write {', '.join(DAY_NAMES)}; several with commas between them."
         raise build_recurrence_error(text, name, "is no day of the week", remedy)
     return _DAY_NUMBERS[name.lower()]
-
-
-def _parse_month_days(text: str, rest: str) -> tuple[int, ...]:
-    numbers = set()
-    for token in (part.strip() for part in rest.split(",")):
-        match = _MONTH_DAY_PATTERN.fullmatch(token)
-        if match is None or not 1 <= abs(int(match[1])) <= 31:
-            remedy = 'Write day1 to day31, or day-1 for the last day; several as in "Month day23,day24".'
-            raise build_recurrence_error(text, token, "is no day of a month", remedy)
-        numbers.add(int(match[1]))
-    return tuple(sorted(numbers))
 
 
 def _parse_offset(text: str, words: str) -> int:

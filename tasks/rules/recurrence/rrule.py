@@ -57,7 +57,11 @@ def parse_rrule(text: str) -> RecurrenceRule | EveryHours:
         raise build_recurrence_error(text, "COUNT and UNTIL", "exclude each other", "Leave one of them out.")
     frequency = parts["FREQ"]
     if frequency == "HOURLY":
-        return _parse_hourly(text, parts)
+        for name, value in parts.items():
+            if name not in {"FREQ", "INTERVAL"}:
+                remedy = "Hours are counted from the start; for hours of the day write FREQ=DAILY;BYHOUR=2,14."
+                raise build_recurrence_error(text, f"{name}={value}", "is not possible with FREQ=HOURLY", remedy)
+        return EveryHours(_parse_number(text, parts, "INTERVAL", MAX_INTERVAL) or 1)
     if frequency not in Frequency.__members__:
         remedy = "Write FREQ=HOURLY, DAILY, WEEKLY, MONTHLY or YEARLY; a window can't recur more often than every hour."
         raise build_recurrence_error(text, f"FREQ={frequency}", "is not understood", remedy)
@@ -84,14 +88,6 @@ def _parse_parts(text: str) -> dict[str, str]:
     return parts
 
 
-def _parse_hourly(text: str, parts: dict[str, str]) -> EveryHours:
-    for name, value in parts.items():
-        if name not in {"FREQ", "INTERVAL"}:
-            remedy = "Hours are counted from the start; for hours of the day write FREQ=DAILY;BYHOUR=2,14."
-            raise build_recurrence_error(text, f"{name}={value}", "is not possible with FREQ=HOURLY", remedy)
-    return EveryHours(_parse_number(text, parts, "INTERVAL", MAX_INTERVAL) or 1)
-
-
 def _parse_rule(text: str, frequency: Frequency, parts: dict[str, str]) -> RecurrenceRule:
     minutes = _parse_numbers(text, parts, "BYMINUTE", range(60))
     if len(minutes) > 1:
@@ -103,7 +99,12 @@ def _parse_rule(text: str, frequency: Frequency, parts: dict[str, str]) -> Recur
         )
     interval = _parse_number(text, parts, "INTERVAL", MAX_INTERVAL) or 1
     positions = _parse_numbers(text, parts, "BYSETPOS", range(-366, 367))
-    week_start = _parse_week_start(text, parts)
+    value = parts.get("WKST", "MO")
+    if value not in DAY_CODES:
+        raise build_recurrence_error(
+            text, f"WKST={value}", "is no day of the week", f"Write one of {', '.join(DAY_CODES)}."
+        )
+    week_start = DAY_CODES.index(value)
     matters = frequency is Frequency.WEEKLY and (interval > 1 or positions)
     return RecurrenceRule(
         frequency,
@@ -200,15 +201,6 @@ def _parse_list(
             raise build_recurrence_error(text, f"{name}={token}", "is not possible", remedy)
         numbers.add(item)
     return tuple(sorted(numbers))
-
-
-def _parse_week_start(text: str, parts: dict[str, str]) -> int:
-    value = parts.get("WKST", "MO")
-    if value not in DAY_CODES:
-        raise build_recurrence_error(
-            text, f"WKST={value}", "is no day of the week", f"Write one of {', '.join(DAY_CODES)}."
-        )
-    return DAY_CODES.index(value)
 
 
 def _parse_until(text: str, parts: dict[str, str]) -> datetime | None:

@@ -62,10 +62,6 @@ def compute_plan_digest(approved: ApprovedUpdates, request: Mapping[str, object]
     """Return a digest of what is approved: the updates for each machine, reboots, restarts, repairs and hooks.
 
     The order does not change the digest. Machines without updates do not change it either.
-
-    Args:
-        approved: the updates.
-        request: the recorded request of the run.
     """
     rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
     acts = {field: request.get(field) for field in _ACT_FIELDS}
@@ -80,12 +76,8 @@ def compute_report_digest(report: RunReport) -> str:
 def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, by: str) -> MachinePlan:
     """Return a plan that installs only approved updates; the same object when nothing differs.
 
-    Args:
-        plan: the current plan of one machine.
-        approved: the approved updates of all machines.
-        change: what to do when the plan differs from the approved plan: ``refuse`` installs nothing on the machine,
-            ``trim`` installs the updates that are in both plans.
-        by: the person who approved, for reasons.
+    If the plan differs from the approved plan, ``refuse`` installs nothing on the machine, and ``trim`` what is in both
+    plans. ``by`` is the person who approved, for reasons.
     """
     items = approved.get(plan.machine, {})
     now = {update.id: update.available for update in plan.chosen}
@@ -95,17 +87,15 @@ def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: C
         reason = f"the plan of this machine is no longer what {by} approved: {_describe_differences(now, items)}"
         return _leave_out_updates(plan, {update.id: reason for update in plan.chosen}, reason)
     extra = {
-        update.id: _describe_unapproved(update, items, by) for update in plan.chosen if not _is_approved(update, items)
+        update.id: _describe_unapproved(update, items, by)
+        for update in plan.chosen
+        if items.get(update.id) != update.available
     }
     return (
         _leave_out_updates(plan, extra, f"cut down to what {by} approved: {_describe_differences(now, items)}")
         if extra
         else plan
     )
-
-
-def _is_approved(update: Update, items: Mapping[str, str]) -> bool:
-    return items.get(update.id) == update.available
 
 
 def _describe_unapproved(update: Update, items: Mapping[str, str], by: str) -> str:

@@ -71,10 +71,6 @@ def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> Outco
     A machine is unreachable when the login failed before any change. A machine that is lost later, for example in its
     reboot, has failed. So has a machine in state Unknown, and one with an update whose setup failed. A machine with
     updates to install, none of which was attempted, has not begun.
-
-    Args:
-        outcome: outcome of the machine.
-        only_downloads: whether the run only downloads updates.
     """
     if outcome.state is OperationState.NOT_STARTED or _has_no_attempt(outcome, only_downloads):
         return OutcomeClass.NOT_STARTED
@@ -97,15 +93,7 @@ def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
 def check_failures(
     budget: FailureBudget, run: OutcomeTally, wave: OutcomeTally, *, number: int = 1, canary: bool = False
 ) -> str:
-    """Return a sentence with the figures when more machines failed than allowed, or "".
-
-    Args:
-        budget: the failure budget.
-        run: tally of the run's machines.
-        wave: tally of the current wave's machines.
-        number: number of the current wave.
-        canary: whether it is a canary wave.
-    """
+    """Return a sentence with the figures when more machines failed than allowed, or ""."""
     failed, failed_here = run.counts.get(OutcomeClass.FAILED, 0), wave.counts.get(OutcomeClass.FAILED, 0)
     if canary and failed_here and not budget.go_on_after_failed_canary:
         return f"{_format_share(failed_here, wave)} of canary wave {number} failed, 0 may fail"

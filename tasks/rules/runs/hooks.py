@@ -49,11 +49,6 @@ def determine_state_with_hooks(
 
     The outcomes of machines already include the hooks of machines. After a request to stop, failed hooks of
     ``BEFORE_PLACES`` do not count.
-
-    Args:
-        state: the state from the outcomes of the machines.
-        results: results of all hooks.
-        stopped: whether the run was asked to stop.
     """
     if state is OperationState.IN_PROGRESS:
         return state
@@ -135,11 +130,8 @@ def _build_hook(machine_set: MachineSet, verb: str, place: HookPoint, action: Se
 def find_forgotten_drains(known: Collection[str], entries: Iterable[JournalEntry]) -> tuple[Finding, ...]:
     """Return a warning for each drain in a machine's journal that no set of the present inventory would undo.
 
-    The inventory may have changed between the death of a process and the resumption of its run.
-
-    Args:
-        known: the keys of the hooks that the machine has now.
-        entries: the machine's journal.
+    The inventory may have changed between the death of a process and the resumption of its run. ``known`` are the keys
+    of the hooks that the machine has now.
     """
     hooks = []
     keys = dict.fromkeys((entry.key, entry.mark) for entry in entries)

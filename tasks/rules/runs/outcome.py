@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from inventory.name_lists import join_first_names
-from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, Update, UpdateResult, ValidationResult
+from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
 from tasks.domain.states import (
     PRESENT_UPDATE_STATES,
     SUBSCRIPTION_REQUIRED,
@@ -40,15 +40,6 @@ def determine_outcome_state(
     subscribers, and the machine has no subscription), a reboot is still
     required (unless live patches mitigate it, and the request lets it wait), the window was exceeded, or a finding
     warns. Succeeded: all other cases, also when there was nothing to do.
-
-    Args:
-        results: one result for each pending update.
-        findings: findings of the pre-checks.
-        hooks: findings from the owner's hooks.
-        reboot: result of the reboot step; None when there was no decision about a reboot.
-        validation: result of the validate step; None when the step did not run.
-        error: the error that ended the work early.
-        window_exceeded_seconds: seconds by which the work exceeded the window's end.
     """
     later = validation.findings if validation else ()
     faults = _find_faults(results, findings, later, reboot, error)
@@ -114,8 +105,12 @@ def _find_warnings(
     if unset:
         count = _format_count(len(unset), "update")
         warnings.append(f"the setup of {count} failed: {_join_updates_with_reasons(unset)}")
-    blocked = [result for result in _list_blocked(results) if _may_be_urgent(result.update)]
-    blocked = [result for result in blocked if not _needs_subscription(result)]
+    blocked = [
+        result
+        for result in _list_blocked(results)
+        if result.update.classification in {*URGENT_CLASSIFICATIONS, Classification.UNCLASSIFIED}
+        and not _needs_subscription(result)
+    ]
     if blocked:
         count = _format_count(len(blocked), "update")
         warnings.append(f"{count} can't be installed: {_join_updates_with_reasons(blocked)}")
@@ -149,10 +144,6 @@ def _list_blocked(results: Sequence[UpdateResult]) -> list[UpdateResult]:
 def _needs_subscription(result: UpdateResult) -> bool:
     """Return whether an update is for subscribers. Its publisher offers it at each run: that is information."""
     return result.update.blocked.startswith(SUBSCRIPTION_REQUIRED)
-
-
-def _may_be_urgent(update: Update) -> bool:
-    return update.classification in URGENT_CLASSIFICATIONS or update.classification is Classification.UNCLASSIFIED
 
 
 def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | None) -> str:

@@ -85,8 +85,7 @@ def describe_power_cycle(cycle: PowerCycle | None) -> tuple[Finding, ...]:
 def restore_power_cycle(entries: Iterable[JournalEntry]) -> PowerCycle | None:
     """Return what the journal of a machine says about its power, or None if it was not powered on.
 
-    Args:
-        entries: of this machine in this run, oldest first.
+    ``entries`` are of this machine in this run, oldest first.
     """
     cycle: PowerCycle | None = None
     for entry in entries:

@@ -93,12 +93,6 @@ def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment
 
     The machine may have removed the first newer kernel when it installed the next ones. So an earlier assessment of the
     same boot counts too. Nothing before the boot counts.
-
-    Args:
-        need: as the package manager reports it.
-        facts: the facts of the machine, if it has some.
-        previous: the machine's assessment before this one, if it has one.
-        now: the time of this assessment.
     """
     if need.answer is not YesNoUnknown.YES:
         return need
@@ -135,17 +129,8 @@ def decide_reboot(
 
     IfRequired reboots only after a clear yes; after UNKNOWN it does not reboot, and the reboot state is Unknown. Always
     reboots once after the installation, even if nothing was installed, and again only when the machine needs it.
-
-    Args:
-        policy: the request's reboot policy.
-        need: the reboot need that the machine reports.
-        installed: number of updates that this run installed.
-        can_reboot: False in containers that only their host can restart.
-        reboots_so_far: number of reboots in this run.
-        max_reboots: allowed number of reboots in one run.
-        time_fit: whether a reboot fits into the window.
-        reboots_since_install: number of ``reboots_so_far`` since the installation; None: all of them.
-        live_patch_policy: whether and how long a reboot that live patches mitigate waits.
+    ``can_reboot`` is False in containers that only their host can restart. ``reboots_since_install`` None: all of
+    ``reboots_so_far``.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
     state = _determine_reboot_state(need, reboots_so_far)

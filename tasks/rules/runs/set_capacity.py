@@ -79,13 +79,7 @@ def find_domain(machine_set: MachineSet, machine: Machine) -> str:
 
 
 def check_capacity(situation: SetSituation, machine: str, run_id: str) -> MemberRefusal | None:
-    """Return why a member may not go out of service now; None if it may.
-
-    Args:
-        situation: of the set.
-        machine: the member.
-        run_id: the run that wants to change it.
-    """
+    """Return why a member may not go out of service now; None if it may."""
     if not _find_obstacle(situation, machine, run_id, situation.slots, situation.down):
         return None
     reason = _describe(situation, machine, run_id)
@@ -168,11 +162,8 @@ def check_role_order(
 ) -> MemberRefusal | None:
     """Return why the turn of a member's role has not come yet; None if it has.
 
-    Args:
-        machine_set: the set.
-        role: of the member.
-        left: the roles of the other members that this run has still to change.
-        in_later_waves: those of them that begin only in a later wave.
+    ``left`` has the roles of the other members that this run has still to change, ``in_later_waves`` those of them that
+    begin only in a later wave.
     """
     earlier = [name for name, other in left.items() if find_rank(machine_set, other) < find_rank(machine_set, role)]
     if not earlier:

@@ -84,7 +84,7 @@ def _add_role_orders(
         circle = _find_circle(graph)
         if not circle:
             return graph
-        del orders[next(name for node in circle if (name := _read_set_name(node)))]
+        del orders[next(node.split(_SET_MARK)[1] for node in circle if node.startswith(_SET_MARK))]
 
 
 def _iterate_role_edges(
@@ -97,10 +97,6 @@ def _iterate_role_edges(
         yield between, earlier
         for name in later:
             yield name, [between]
-
-
-def _read_set_name(node: str) -> str:
-    return node.split(_SET_MARK)[1] if node.startswith(_SET_MARK) else ""
 
 
 def _group_by_role(machine_set: MachineSet, by_name: Mapping[str, Machine], roles: KnownRoles) -> list[list[str]]:
@@ -205,12 +201,7 @@ def build_waves(
     Canaries come from each location in turn. A jump host is in a later wave than all machines that are reached through
     it, because its reboot would interrupt their connections. The controller itself is in the last wave. In a set with
     an order of roles, a member is in a later wave than the members whose role has its turn before, and no canary.
-
-    Args:
-        machines: the machines of the run.
-        policy: how they are divided.
-        sets: machine sets of the inventory.
-        roles: the roles of members that were asked. Of others only the tags tell the role.
+    ``roles`` are those of members that were asked. Of others only the tags tell the role.
 
     Raises:
         RequestError: two machines have the same name, or the jump hosts form a circle.

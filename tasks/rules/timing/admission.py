@@ -203,13 +203,7 @@ def find_missed_window(
 ) -> MissedWindow | None:
     """Return why no run used a window; None when a run used it, or still can.
 
-    Args:
-        window: the window.
-        last_start: the time from which nothing begins in the window.
-        now: the current time, aware.
-        runs: the flow runs that Prefect made for the window.
-        claim: the record of the window, or None.
-        is_recorded: whether the records have the run of ``claim``.
+    From ``last_start`` on, nothing begins in the window. ``is_recorded``: the records have the run of ``claim``.
     """
     if claim is not None and (claim.status is not WindowStatus.CLAIMED or is_recorded):
         return None
@@ -249,10 +243,7 @@ _PREREQUISITES_NOT_MET = "prerequisites not met: "
 def check_patch_owner(machine: Machine, configuration: str) -> str:
     """Return why a run may not patch a machine, or "" when it may.
 
-    Args:
-        machine: the machine, from the inventory.
-        configuration: name of the run's configuration; "" for a run without one: a person or fleetpatch itself
-            started it.
+    ``configuration`` is "" for a run without one: a person or fleetpatch itself started it.
     """
     if machine.owner is PatchOwner.FLEETPATCH:
         return ""

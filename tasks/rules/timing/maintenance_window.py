@@ -141,13 +141,8 @@ def describe_shortage(
 ) -> str:
     """Return why work can't begin in a window, with all numbers in one sentence; "" if it fits.
 
-    Args:
-        window: the window.
-        now: the present time. Before the window opens, all of it is left.
-        what: the work that needs the least time, as a noun: "install of openssl".
-        needed_seconds: predicted duration of this work.
-        policy: the reboot policy; with Never no time is kept.
-        reserve_seconds: the time that is kept for a reboot.
+    Before the window opens, all of it is left. ``what`` is the work that needs the least time, as a noun: "install of
+    openssl".
     """
     end = window.end.astimezone(UTC)
     left = (end - max(now, window.start).astimezone(UTC)).total_seconds()

@@ -79,13 +79,7 @@ class WindowCapacity:
 
 
 def estimate_capacity(work: PatchWork, window_seconds: float, at_once: int) -> WindowCapacity:
-    """Return whether a run fits into its window, and which number at once or which length would do.
-
-    Args:
-        work: what is to be done.
-        window_seconds: the length of the window.
-        at_once: machines of a wave that are patched at the same time.
-    """
+    """Return whether a run fits into its window, and which number at once or which length would do."""
     in_time, needed_seconds = _count_in_time(work, window_seconds, at_once)
     machines = len(work.turns)
     return WindowCapacity(

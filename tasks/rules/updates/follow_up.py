@@ -39,13 +39,7 @@ def find_new_updates(before: PackageState, after: PackageState) -> tuple[Update,
 def select_new_updates(
     packages: PackageState, new: tuple[Update, ...], selection: Selection
 ) -> tuple[tuple[Update, ...], tuple[Update, ...]]:
-    """Return the new updates that a selection includes, and those that it includes but for its pinned updates.
-
-    Args:
-        packages: the package state that has them.
-        new: the updates in question.
-        selection: of the request.
-    """
+    """Return the new updates that a selection includes, and those that it includes but for its pinned updates."""
     offered = replace(packages, updates=new)
     included, _ = select_updates(offered, selection)
     if selection.pinned_updates is None:

@@ -49,14 +49,8 @@ def find_objections(
 ) -> Objections:
     """Return all objections to the installation of ``chosen`` that its simulation shows.
 
-    Args:
-        chosen: the simulated updates.
-        simulation: the simulation of exactly these updates.
-        packages: the package state from which ``chosen`` was selected.
-        selection: the selection of the request.
-        allow_removals: whether packages may be removed.
-        left_out: update id -> result of updates that were chosen but can't be installed. They are not allowed as
-            dependencies either.
+    Updates that are ``left_out`` (id -> result) were chosen but can't be installed. They are not allowed as
+    dependencies either.
     """
     ids = {update.id for update in chosen}
     lead = "the package manager would not install it: "

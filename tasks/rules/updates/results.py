@@ -32,15 +32,9 @@ def build_update_results(
 ) -> tuple[UpdateResult, ...]:
     """Return one result for each chosen update, in their order.
 
-    Versions are only compared for equality: only the package manager knows which version is newer.
-
-    Args:
-        chosen: the updates to install.
-        before: the package state from which they were chosen.
-        versions_now: update id -> version of each package that is complete and configured now.
-        transactions: the transactions that the job reported.
-        not_attempted: update id -> why its transaction did not begin.
-        changed_by: another process that changed packages while ``versions_now`` was read; "" for none.
+    Versions are only compared for equality: only the package manager knows which version is newer. ``versions_now`` has
+    each package that is complete and configured now, ``not_attempted`` why the transaction of an update did not begin.
+    ``changed_by`` is another process that changed packages while they were read; "" for none.
     """
     had = {update.id: update.installed for update in before.updates}
     ran = {
@@ -80,11 +74,8 @@ def add_repair_results(
 ) -> tuple[UpdateResult, ...]:
     """Return the results of updates, and a result for each repaired package without an update.
 
-    Args:
-        packages: packages that were half installed before a successful repair.
-        results: results of updates.
-        versions_now: id -> version of each package that is complete and configured now.
-        unknown_reason: why a package that is missing in ``versions_now`` is unknown; "" when it is really missing.
+    The ``packages`` were half installed before a successful repair. ``versions_now`` has each package that is complete
+    and configured now. ``unknown_reason`` says why one that is missing there is unknown; "": it is really missing.
     """
     ids = {package.id: package for package in packages}
     results_with_repairs = [
@@ -126,11 +117,8 @@ def mark_changed_dependencies(
 ) -> tuple[UpdateResult, ...]:
     """Return the skipped updates, with what became of those whose packages changed along with others.
 
-    Args:
-        skipped: results of updates that were not to be installed.
-        versions_now: update id -> version of each package that is complete and configured now.
-        lost: ids of updates whose packages were whole before, and are not now; empty when that is not known.
-        broken: ids of packages that are half installed now.
+    ``versions_now`` has each package that is complete and configured now. ``lost`` are the ids of those that were whole
+    before, and are not now, as far as that is known; ``broken`` of those that are half installed now.
     """
     return tuple(
         _mark_if_lost(result, is_broken=result.update.id in broken)
@@ -223,11 +211,8 @@ _MAX_NAMES = 10
 def find_lost_updates(installed: Sequence[UpdateResult], wrong: Mapping[str, str | None]) -> Mapping[str, str | None]:
     """Return the updates that the machine no longer has after its reboot: update id -> version now.
 
-    One that is not there now, and was there before, is not among them: perhaps it is only not complete.
-
-    Args:
-        installed: results of the updates that were installed.
-        wrong: update id -> version now, for those that are not at the version that was installed.
+    One that is not there now, and was there before, is not among them: perhaps it is only not complete. ``wrong`` are
+    those that are not at the version that was installed (update id -> version now).
     """
     before = {result.update.id: result.update.installed for result in installed}
     return {name: now for name, now in wrong.items() if now is not None or before[name] is None}
@@ -240,10 +225,6 @@ def find_rolled_back_updates(
 
     A reboot can do that: a system that could not start as updated, or failed its health check, falls back to the state
     of before.
-
-    Args:
-        installed: results of the updates that were installed.
-        wrong: update id -> version now, for those that are not at the version that was installed.
     """
     before = {result.update.id: result.update.installed for result in installed}
     return {name: now for name, now in wrong.items() if now == before[name]}
@@ -252,13 +233,7 @@ def find_rolled_back_updates(
 def check_installed_versions(
     installed: Sequence[UpdateResult], wrong: Mapping[str, str | None], rolled_back: Mapping[str, str | None]
 ) -> list[Finding]:
-    """Return findings about updates that are not at the version that was installed.
-
-    Args:
-        installed: results of the updates that were installed.
-        wrong: update id -> version now.
-        rolled_back: those of ``wrong`` that a reboot has rolled back.
-    """
+    """Return findings about updates that are not at the version that was installed."""
     if not wrong:
         return [
             build_good_finding(
@@ -292,12 +267,7 @@ def _label_update(update: Update) -> str:
 
 
 def mark_lost(install: InstallResult | None, lost: Mapping[str, str | None]) -> InstallResult | None:
-    """Return the result of an installation, in which updates that the machine has no more after its reboot have failed.
-
-    Args:
-        install: the result so far.
-        lost: update id -> version now, for those that are not at the version that was installed.
-    """
+    """Return the result of an installation, in which updates that the machine has lost in its reboot have failed."""
     if install is None or not lost:
         return install
     results = tuple(

@@ -294,11 +294,8 @@ def describe_unmatched_masks(selection: Selection, plans: Iterable[MachinePlan])
     """Return a sentence for each mask that matches no pending update of the planned machines.
 
     An exclude mask stands in a configuration for good, and often matches nothing. It is told only when the name of a
-    pending update is close to it: then an update may be chosen that should have been left out.
-
-    Args:
-        selection: the masks.
-        plans: what is known of the machines. Without a plan nothing is known, and nothing is said.
+    pending update is close to it: then an update may be chosen that should have been left out. Without a plan nothing
+    is known, and nothing is said.
     """
     if not selection.include and not selection.exclude:
         return ()
@@ -330,11 +327,7 @@ _CLIENT_PATTERN: Final = re.compile(r"\b(?:driver|OLE DB|ODBC)\b", re.IGNORECASE
 
 
 def describe_server_products(updates: Iterable[Update]) -> tuple[str, ...]:
-    """Return a note for each server product that has updates among these.
-
-    Args:
-        updates: the chosen updates of a machine.
-    """
+    """Return a note for each server product that has updates among these."""
     names_by_product: dict[str, list[str]] = {}
     for update in updates:
         title = update.title or update.name

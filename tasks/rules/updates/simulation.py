@@ -48,16 +48,8 @@ def filter_by_simulation(
 ) -> FilteredSelection:
     """Simulate, find the updates that prevent the installation, and leave out only these and updates that need them.
 
-    Of two updates that can't be installed together, the more urgent one is chosen.
-
-    Args:
-        chosen: the selected updates.
-        simulate: simulates the installation of a set on the machine.
-        packages: the package state from which ``chosen`` was selected.
-        selection: the selection of the request.
-        allow_removals: whether packages may be removed.
-        has_time: whether there is time for one more simulation. When it is over, only what is known to be installable
-            is chosen.
+    Of two updates that can't be installed together, the more urgent one is chosen. When ``has_time`` says that the time
+    is over, only what is known to be installable is chosen.
 
     Returns:
         The installable updates, the skipped updates with reasons, and the simulation of the installable updates.
@@ -194,9 +186,7 @@ class _CulpritSearch:
     def _add_installable(self, units: list[_Unit], *, expects_success: bool) -> None:
         """Add as many units as possible to those that are installable, in their order, and leave out the others.
 
-        Args:
-            units: that are not decided yet.
-            expects_success: whether to try all of them first, and not one.
+        ``expects_success``: all of them are tried first, and not one.
         """
         while units:
             good, bad, objections = 0, len(units) + 1, Objections()
@@ -264,10 +254,7 @@ def find_new_packages(changes: Mapping[str, str], packages: PackageState) -> tup
     """Return the packages that come along and are no pending updates. They are not chosen, but may come.
 
     A metapackage's older version, for example, needs another kernel than the version that the assessment simulated.
-
-    Args:
-        changes: update id -> version after the installation, from the simulation of exactly the chosen updates.
-        packages: the package state from which they were chosen.
+    ``changes`` (id -> version) are those of the simulation of exactly the chosen updates.
     """
     update_ids = {update.id for update in packages.updates}
     archs = {update.arch for update in packages.updates} - {""}

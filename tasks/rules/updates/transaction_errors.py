@@ -1,7 +1,7 @@
 """What the errors of transactions mean: for an update, for the machine, and for its next boot. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from inventory.name_lists import join_first_names
 from tasks.domain.model import TransactionResult, Update, UpdateResult
@@ -36,16 +36,14 @@ def find_unattributed_errors(
 ) -> tuple[str, ...]:
     """Return the errors of transactions that name none of their updates: of a hook, a plugin, another package.
 
-    Args:
-        transactions: those that began.
-        results: of the updates. An error that one of their reasons has is not repeated, nor one that names an update
-            that failed, or whose last transaction is a later one: its reason is of that.
+    An error that one of the reasons of ``results`` has is not repeated, nor one that names an update that failed, or
+    whose last transaction is a later one: its reason is of that.
     """
     transactions = tuple(transactions)
     last = {update_id: ran for ran in transactions if ran.started_at for update_id in ran.updates}
     reasons = [result.reason for result in results]
     errors: dict[str, None] = {}
-    for ran in _list_ended_with_error(transactions):
+    for ran in (ran for ran in transactions if ran.started_at and ran.exit_code is not None and _has_error(ran)):
         own = [result for result in results if result.update.id in ran.updates]
         parts = [part for part in ran.detail.split("; ") if part]
         again = (each.update for each in own if each.state is UpdateState.FAILED or last[each.update.id] is not ran)
@@ -70,11 +68,6 @@ def find_boot_danger(
     It might not if a transaction changed packages of the boot and ended with an error, or if an error is about the
     boot. An error about a package that was broken before this run is none of these transactions, unless it is about the
     boot.
-
-    Args:
-        results: of the updates.
-        transactions: of the installation.
-        broken_before: names of packages that were half installed before it.
     """
     last = {update_id: ran for ran in transactions if ran.started_at for update_id in ran.updates}
     for ran in transactions:
@@ -105,10 +98,6 @@ def _find_parts(update: Update, ran: TransactionResult, pattern: str) -> str:
 
 def _has_error(ran: TransactionResult) -> bool:
     return ran.exit_code != 0 or bool(ran.detail)
-
-
-def _list_ended_with_error(transactions: Iterable[TransactionResult]) -> Iterator[TransactionResult]:
-    return (ran for ran in transactions if ran.started_at and ran.exit_code is not None and _has_error(ran))
 
 
 def _was_changed(result: UpdateResult) -> bool:

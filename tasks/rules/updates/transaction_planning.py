@@ -23,9 +23,7 @@ _LEARNED_MEASURES = ("transaction_seconds", "install_seconds_per_update", "downl
 def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> Rates:
     """Return the default rates of a package manager, replaced by learned values of one machine where they exist.
 
-    Args:
-        default_rates: the rates of a machine on which nothing was measured.
-        lookup: measure (see ``Records.read_measure``) -> mean of past runs, or None.
+    ``lookup`` returns the mean of a measure in past runs (see ``Records.read_measure``), or None.
     """
     learned = {measure: lookup(measure) for measure in _LEARNED_MEASURES}
     good = {measure: value for measure, value in learned.items() if value is not None and isfinite(value) and value > 0}
@@ -54,12 +52,8 @@ def predict_durations(
 ) -> DurationPrediction:
     """Return the predicted seconds for each phase of patching one machine.
 
-    Args:
-        updates: the chosen updates.
-        rates: the speed of the machine.
-        reboot: whether the machine will need a reboot; with updates, UNKNOWN counts as yes.
-        policy: the request's reboot policy.
-        download_bytes: bytes that are not downloaded yet; None: the sum of the sizes of the updates.
+    With updates, an UNKNOWN ``reboot`` counts as yes. ``download_bytes`` are those that are not downloaded yet; None:
+    the sum of the sizes of the updates.
     """
     to_fetch = estimate_download_bytes(updates) if download_bytes is None else download_bytes
     asked = reboot is YesNoUnknown.YES or (reboot is YesNoUnknown.UNKNOWN and bool(updates))
@@ -78,11 +72,8 @@ def predict_typical_durations(
 ) -> DurationPrediction:
     """Return the predicted seconds for a machine whose updates are not known yet, as for updates of unknown size.
 
-    Args:
-        count: the number of updates.
-        rates: the speed of the machine.
-        policy: the request's reboot policy. Whether a reboot is needed is unknown, and counts as yes.
-        is_downloaded: whether the updates are downloaded before the window.
+    Whether a reboot is needed is unknown, and counts as yes. ``is_downloaded``: the updates are downloaded before the
+    window.
     """
     reboots = policy is not RebootPolicy.NEVER
     return DurationPrediction(
@@ -110,11 +101,7 @@ def rank_place(unit: Iterable[Update], *, manager_first: bool = True) -> int:
     """Return the place of a unit: 0 with an update of the package manager itself, 2 if it must be last, else 1.
 
     A new package manager may know what the old one does not, so it has to install the rest. SUSE's own tool has this
-    rule for its update stack.
-
-    Args:
-        unit: updates that stay together.
-        manager_first: whether that is so also for an update of it that is neither critical nor security.
+    rule for its update stack. ``manager_first``: that is so also for an update that is neither critical nor security.
     """
     unit = tuple(unit)
     if any(update.updates_manager and (manager_first or is_urgent(update)) for update in unit):
@@ -194,19 +181,11 @@ def plan_transactions(
     components and updates that need a reboot are last. Groups stay together. All updates are in ONE transaction when
     its prediction is under a third of the remaining time. Otherwise each transaction gets at most a third of the time
     that remains at its predicted start, so that transactions near the cut-off are smaller. The smallest transactions
-    (one update, one group) may use all remaining time.
-
-    Args:
-        updates: the updates to install.
-        rates: the speed of the machine.
-        now: the current time.
-        cut_off: when the last transaction must end.
-        skew_seconds: the machine's clock minus the controller's clock; ``latest_start`` is by the machine's clock.
-        one_by_one: whether each update (or group) is alone, after a transaction with many updates failed.
-        first_number: number of the first transaction.
-        zone: IANA name of the zone for times in reasons; the zone of ``cut_off`` when empty.
-        cut_off_reason: source of the cut-off, in words (see ``describe_cut_off``).
-        download_seconds: predicted seconds to download all updates. Each transaction downloads its own part first.
+    (one update, one group) may use all remaining time. Latest starts are by the machine's clock, which is
+    ``skew_seconds`` ahead of the controller's. With ``one_by_one``, each update (or group) is alone, after a
+    transaction with many updates failed. ``download_seconds`` are those of all updates: each transaction downloads its
+    own part first. Reasons have times in ``zone`` (IANA; "": that of ``cut_off``) and the source of the cut-off (see
+    ``describe_cut_off``).
 
     Returns:
         The transactions in order, and a NotAttempted result with the calculation for every other update.
@@ -229,13 +208,7 @@ def plan_transactions(
 
 
 def find_shortest_installation(updates: Sequence[Update], rates: Rates, download_seconds: float) -> tuple[str, float]:
-    """Return the work that takes the least time of all that ``plan_transactions`` could begin with, and its seconds.
-
-    Args:
-        updates: the updates to install; at least one.
-        rates: the speed of the machine.
-        download_seconds: predicted seconds to download all updates.
-    """
+    """Return the work that takes the least time of all that ``plan_transactions`` could begin with, and its seconds."""
     costs = _UpdateCosts.build(updates, rates, download_seconds)
     shortest = min(group_updates(updates), key=costs.compute_seconds)
     return costs.describe_work(shortest), costs.compute_seconds(shortest)

@@ -34,13 +34,7 @@ class KernelChoice:
 def choose_unused_kernels(
     kernels: InstalledKernels, *, held: Collection[str] = (), excluded: Collection[str] = ()
 ) -> KernelChoice:
-    """Return which packages of kernels may be removed.
-
-    Args:
-        kernels: as the package manager reports them.
-        held: names of packages that the machine's administrator holds.
-        excluded: masks of packages that the request excludes.
-    """
+    """Return which packages of kernels may be removed."""
     if kernels.obstacle:
         return KernelChoice(obstacle=kernels.obstacle)
     images = [package for package in kernels.packages if package.is_image]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from inventory.machine import Machine
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import (
     Assessment,
     ErrorInfo,
@@ -92,6 +93,20 @@ class MachineState:
         """The validation's assessment, or else the one from before the installation; None without any."""
         return (self.validation.assessment if self.validation else None) or self.assessment
 
+    @property
+    def assessed_packages(self) -> PackageState | None:
+        """The package state of the assessment; None without one."""
+        return self.assessment.packages if self.assessment else None
+
+    @property
+    def latest_packages(self) -> PackageState | None:
+        """The package state after the last change, or else of the assessment; None without any."""
+        return self.packages_after or self.assessed_packages
+
+    def with_packages(self, packages: PackageState) -> "MachineState":
+        """Return the state with another package state in its assessment, if it has one."""
+        return replace(self, assessment=replace(self.assessment, packages=packages) if self.assessment else None)
+
     def with_step(self, record: StepRecord) -> "MachineState":
         """Return the state with one more step record."""
         return replace(self, steps=(*self.steps, record))
@@ -166,6 +181,11 @@ class MachineContext:
         if finding not in self.state.findings:
             self.state = replace(self.state, findings=(*self.state.findings, finding))
 
+    def record_failed_records(self, error: RecordsError) -> None:
+        """Ask the run to stop: it must not continue without records. An earlier error of the machine stays."""
+        self.stop_token.request_stop(f"the records failed: {error.message}")
+        self.state = replace(self.state, error=self.state.error or ErrorInfo.from_error(error))
+
     def forget_assessment(self) -> None:
         """Remove a failed assessment, so that the machine can be assessed again."""
         self.state = replace(self.state, assessment=None, error=None)
@@ -200,9 +220,14 @@ class MachineContext:
     @property
     def packages(self) -> PackageState:
         """The package state of the assessment."""
-        if self.state.assessment is None or self.state.assessment.packages is None:
+        if self.state.assessed_packages is None:
             raise ValueError(f"{self.name} was not assessed")
-        return self.state.assessment.packages
+        return self.state.assessed_packages
+
+    @property
+    def latest_packages(self) -> PackageState:
+        """The package state after the last change of the machine, or else of the assessment."""
+        return self.state.packages_after or self.packages
 
     @property
     def plan(self) -> MachinePlan:

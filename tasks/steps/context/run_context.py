@@ -191,9 +191,7 @@ class MachineInstances:
     def meet(self, facts: Facts | None, name: str) -> str:
         """Return the other name under which the run has met this machine before, or "".
 
-        Args:
-            facts: of the machine. Without them, or without an id of the instance, nothing is said.
-            name: the name under which it answered now.
+        Without facts, or without an id of the instance, nothing is said.
         """
         if facts is None or not facts.instance_id:
             return ""

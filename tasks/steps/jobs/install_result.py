@@ -195,11 +195,7 @@ def build_results_after_abort(
 ) -> tuple[UpdateResult, ...]:
     """Return one result for each chosen update of an installation that broke off.
 
-    Args:
-        context: of the machine.
-        install_log: what was seen.
-        now: versions in the package database. None: it could not be read.
-        error: why it broke off.
+    ``now`` has the versions in the package database; None: it could not be read.
     """
     attempted_update_ids = {update_id for transaction in install_log.transactions for update_id in transaction.updates}
     results = build_update_results(
@@ -241,20 +237,6 @@ def _with_install_result(
     unjudged: str,
     after: PackageState | None = None,
 ) -> MachineState:
-    install = _build_install_result(context, install_log, chosen, versions, unjudged, after)
-    errors = find_unattributed_errors(install.transactions, install.results)
-    findings = (*context.state.findings, *check_kept_files(install_log.kept_files), *check_errors(errors))
-    return replace(context.state, install=install, findings=findings)
-
-
-def _build_install_result(
-    context: MachineContext,
-    install_log: InstallLog,
-    chosen: tuple[UpdateResult, ...],
-    versions: Mapping[str, str],
-    unjudged: str,
-    after: PackageState | None,
-) -> InstallResult:
     broken_before = {package.id for package in context.packages.unfinished}
     lost = {
         result.update.id
@@ -271,7 +253,7 @@ def _build_install_result(
         {package.id for package in after.unfinished} if after else (),
     )
     ended = [t.ended_at for t in install_log.transactions if t.ended_at is not None]
-    return InstallResult(
+    install = InstallResult(
         results=add_repair_results(install_log.repaired_packages, (*chosen, *skipped), versions, unjudged),
         transactions=tuple(install_log.transactions),
         job_ids=tuple(install_log.jobs),
@@ -287,6 +269,9 @@ def _build_install_result(
         staged_seconds=install_log.staged_seconds,
         overhead_updates=context.manager.default_rates.overhead_updates,
     )
+    errors = find_unattributed_errors(install.transactions, install.results)
+    findings = (*context.state.findings, *check_kept_files(install_log.kept_files), *check_errors(errors))
+    return replace(context.state, install=install, findings=findings)
 
 
 def find_retry_candidates(

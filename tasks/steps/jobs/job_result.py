@@ -74,12 +74,8 @@ def build_job_result(
 ) -> JobResult:
     """Build a job's result from its records. Pure.
 
-    Args:
-        job_id: of the job.
-        ended_job: what was read of it.
-        transactions: what it was asked to do.
-        skew: machine's clock minus ours, in seconds, before the job.
-        now: nothing happened later than this: the machine's clock may have been set ahead during the job.
+    ``skew`` is the machine's clock minus ours before the job, in seconds. Nothing happened later than ``now``: the
+    machine's clock may have been set ahead during the job.
     """
     builder = _JobResultBuilder({transaction.number: transaction for transaction in transactions}, skew, now)
     for event in ended_job.events:
@@ -142,7 +138,7 @@ class _JobResultBuilder:
         number = transaction.number
         if number not in self.started_transactions and number not in self.download_starts:
             return
-        if _is_locked_out(event):
+        if bool(parse_number(event.get("exit_code"), -1)) and event.get("cause") == FailureCause.LOCK:
             self._add_not_attempted(transaction, _LOCK_TIMEOUT_REASON.format(event["error"]))
             return
         since = (
@@ -172,11 +168,6 @@ class _JobResultBuilder:
 
 def _list_update_ids(transaction: Transaction) -> tuple[str, ...]:
     return tuple(update.id for update in transaction.updates)
-
-
-def _is_locked_out(event: ScriptRecord) -> bool:
-    """Return whether a transaction ended without beginning, because another process had the package manager's lock."""
-    return bool(parse_number(event.get("exit_code"), -1)) and event.get("cause") == FailureCause.LOCK
 
 
 def _find_rejected_updates(events: Sequence[ScriptRecord], by_number: Mapping[int, Transaction]) -> tuple[str, ...]:

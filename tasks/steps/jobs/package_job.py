@@ -54,14 +54,9 @@ def run_job(
 ) -> JobResult:
     """Start a job, or attach to it if this run has started it before. Watch it to its end.
 
-    Args:
-        context: of the machine.
-        kind: what the job does.
-        number: distinguishes jobs of one kind in one run.
-        transactions: what it is to do.
-        deadline: when to stop watching. The job itself enforces its latest starts.
-        submitted_jobs: gets the job before anything can happen on the machine, so that no error hides it.
-        allowed: other updates that may change in the same transactions.
+    ``number`` distinguishes jobs of one kind in one run. Watching stops at the deadline; the job itself enforces its
+    latest starts. ``submitted_jobs`` gets the job before anything can happen on the machine, so that no error hides it.
+    The ``allowed`` updates may change in the same transactions.
     """
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     plan: dict[str, object] = {
@@ -185,11 +180,6 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
 
     If a stop was requested, the machine is asked: a job that did not reach it does not begin.
 
-    Args:
-        context: of the machine.
-        kind: what the job does.
-        number: distinguishes jobs of one kind in one run.
-
     Raises:
         RecordsError: the journal entry of that job is not valid.
         TransportError: a stop was requested, and the machine could not be asked.
@@ -215,10 +205,6 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tupl
     """Return the ids of the packages in each transaction of a job that this run may have started before, or ().
 
     They are as find_submitted_transactions finds them, without what is known of the packages now.
-
-    Args:
-        context: of the machine.
-        kind: what the job does.
 
     Raises:
         RecordsError, TransportError: see find_submitted_transactions.
@@ -273,10 +259,6 @@ def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
 
 def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...]:
     """Return the units of a restart job that this run may have started before, or ().
-
-    Args:
-        context: of the machine.
-        act: of its journal entry.
 
     Raises:
         RecordsError: the journal entry of that job is not valid.

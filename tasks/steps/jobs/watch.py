@@ -86,13 +86,8 @@ def watch_job(
     """Read a job's records until it has ended.
 
     A lost connection does not end the watch: the job does not need the connection, so the job is polled again until the
-    deadline. If a stop is requested, the job gets the request, and ends between two transactions.
-
-    Args:
-        context: of the machine.
-        job_id: of a job that was started.
-        on_event: called for each record, in order.
-        deadline: when to stop watching; it never stops the job itself.
+    deadline. If a stop is requested, the job gets the request, and ends between two transactions. The deadline stops
+    the watch, and never the job itself.
 
     Raises:
         ConnectionLost: the machine was unreachable at the deadline.
@@ -126,7 +121,7 @@ def watch_job(
             continue
         unexpected_errors = 0
         reader.add_status(view)
-        if _is_fully_read(view):
+        if view.phase is not JobPhase.RUNNING and not view.events and not view.log:
             return _build_ended_job(context, view, reader)
         if view.phase is not JobPhase.RUNNING:
             continue  # the job has ended, and there is more to read
@@ -193,11 +188,6 @@ def forward_stop(context: MachineContext, job_id: str) -> bool:
         logger.info("%s: job %s could not be asked to stop: %s", context.name, job_id, error.message)
         return False
     return True
-
-
-def _is_fully_read(view: JobStatus) -> bool:
-    """Return whether the job has ended and all that it wrote has been read."""
-    return view.phase is not JobPhase.RUNNING and not view.events and not view.log
 
 
 def _build_ended_job(context: MachineContext, view: JobStatus, reader: _JobReader) -> EndedJob:

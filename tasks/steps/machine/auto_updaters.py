@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 
 from tasks.domain.errors import FleetpatchError, RecordsError, ScriptFailed, UnsupportedSystem
-from tasks.domain.model import ErrorInfo, Finding, PackageState
+from tasks.domain.model import Finding, PackageState
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import FindingLevel, OperationState, Step
@@ -124,9 +124,7 @@ def restore_updaters(context: MachineContext) -> None:
             context, Step.REPORT, RESTORE_ACT, JOURNAL_KEY, {"back": back, "left": left, "failed": failed}
         )
     except RecordsError as error:
-        stop_token.request_stop(f"the records failed: {error.message}")
-        info = ErrorInfo.from_error(error)
-        context.state = replace(context.state, error=context.state.error or info)
+        context.record_failed_records(error)
     except (FleetpatchError, ValueError) as error:  # ValueError: no facts, so no package manager is known
         logger.info("%s: its own updaters could not be started again: %s", context.name, error)
         _add_finding(

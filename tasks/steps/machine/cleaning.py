@@ -64,11 +64,7 @@ class Remains:
 def read_remains(machine: str, transport: Transport, clock: Clock, broker_key: str) -> Remains:
     """Return what fleetpatch has left on a machine. Changes nothing.
 
-    Args:
-        machine: its name.
-        transport: the connection to it.
-        clock: the present time.
-        broker_key: the public key of this controller's broker; "": it has none.
+    ``broker_key`` is the public key of this controller's broker; "": it has none.
 
     Raises:
         TransportError: the machine could not be asked.

@@ -79,9 +79,7 @@ def describe_http_error(error: Exception) -> str:
 def build_http_request(target: str, body: bytes | None = None) -> Request:
     """Return the request for a URL. Its login is sent as basic authentication, but never to a redirect's target.
 
-    Args:
-        target: the URL.
-        body: JSON to post. None: send a GET.
+    With a ``body``, it posts this JSON.
 
     Raises:
         ValueError: it is not a valid http or https URL; the message repeats nothing of it.

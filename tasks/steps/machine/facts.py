@@ -135,12 +135,7 @@ def read_facts(
 ) -> Facts:
     """Read the facts of a machine.
 
-    Args:
-        transport: the connection.
-        clock: the clock of the run.
-        deadline: how long the machine may take.
-        known: the facts that this run has read before.
-        with_units: whether the active units of systemd are read, too.
+    ``known`` are the facts that this run has read before. ``with_units``: the active units of systemd are read, too.
 
     Raises:
         HostKeyMismatch: another machine answers than before.

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,14 +42,10 @@ def check_health_since(context: MachineContext) -> Sequence[Finding]:
     if script is None:
         return ()
     # clocks differ: the machine is asked by its own
-    since = _find_start(context).timestamp() + context.facts.clock_skew_seconds
+    starts = (record.started_at for record in context.state.steps if record.step is not Step.ASSESS)
+    since = min(starts, default=context.run.started_at).timestamp() + context.facts.clock_skew_seconds
     script = replace(script, params={**script.params, "since": str(math.floor(since))})
     return [finding for finding in _run_health_script(context, script) if finding not in context.state.findings]
-
-
-def _find_start(context: MachineContext) -> datetime:
-    starts = (record.started_at for record in context.state.steps if record.step is not Step.ASSESS)
-    return min(starts, default=context.run.started_at)
 
 
 def _run_health_script(context: MachineContext, script: Script) -> Sequence[Finding]:
@@ -104,10 +99,7 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
 def build_unit_status(name: str, shown: Mapping[str, str], words: str = "") -> UnitStatus:
     """Return a unit's status from the properties that systemctl shows.
 
-    Args:
-        name: the name that was asked for.
-        shown: the properties. Old versions of systemd lack some.
-        words: the unit's last words in the log.
+    Old versions of systemd lack some of the properties. ``words`` are the unit's last words in the log.
     """
     was_checked = shown.get("ConditionTimestampMonotonic", "0") not in {"", "0"}
     return UnitStatus(

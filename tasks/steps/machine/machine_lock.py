@@ -223,13 +223,9 @@ def release_lock(context: MachineContext) -> None:
         if answer.get("kind") != "released":
             logger.info("%s: its lock was not released: %s", context.name, dict(answer))
         if answer.get("kind") == "refused":
-            context.add_finding(_build_release_warning(answer))
-
-
-def _build_release_warning(answer: ScriptRecord) -> Finding:
-    """Return a warning for a machine that can't write any more, for example after a boot with a read-only root."""
-    reason = f"its lock could not be released: {answer.get('why')}"
-    return Finding("machine lock", FindingLevel.WARN, reason, "Look whether its disk is full, or mounted read-only.")
+            reason = f"its lock could not be released: {answer.get('why')}"
+            remedy = "Look whether its disk is full, or mounted read-only."
+            context.add_finding(Finding("machine lock", FindingLevel.WARN, reason, remedy))
 
 
 def _may_have_running_job(context: MachineContext) -> bool:

@@ -31,13 +31,7 @@ def query_packages(
 ) -> PackageState:
     """Ask a machine for the state of its packages. Every step asks here, so that no answer is too large to be stored.
 
-    Args:
-        manager: the machine's package manager.
-        transport: the connection.
-        clock: for dates that can't be.
-        facts: of the machine, which tell when the support of its system ends.
-        refresh: whether the package manager reads its repositories first.
-        deadline: how long the machine may take.
+    The facts tell when the support of its system ends. ``refresh``: the package manager reads its repositories first.
 
     Raises:
         ReportTooLarge: the machine reports more than any real machine. Errors of the package manager: see its assess.
@@ -112,14 +106,7 @@ def wait_for_idle_packages(
     until: Deadline,
     read: Callable[[MachineContext], PackageState] = read_package_state,
 ) -> PackageState:
-    """Read until no process changes packages, the deadline has passed, or a stop is requested; at least once.
-
-    Args:
-        context: of the machine.
-        step: the step that waits, for the progress.
-        until: when the wait ends.
-        read: reads the package state.
-    """
+    """Read until no process changes packages, the deadline has passed, or a stop is requested; at least once."""
     clock = context.clock
     while True:
         packages = read(context)

@@ -13,10 +13,10 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import Step
 from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
-from tasks.rules.timing.maintenance_window import check_time_fit
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
 from tasks.steps.machine.retry import retry_transient
+from tasks.steps.start_checks import check_window_fit
 
 OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
@@ -49,10 +49,6 @@ class RebootReadiness:
 
 def read_reboot_readiness(context: MachineContext, seconds: float = SCRIPT_TIMEOUT_SECONDS) -> RebootReadiness:
     """Ask a machine what prevents a reboot now. Changes nothing.
-
-    Args:
-        context: of the machine.
-        seconds: how long it may take to answer.
 
     Raises:
         TransportError: no answer.
@@ -150,11 +146,8 @@ class RebootWait:
             return ""
         if self.end_reason:
             return f"{self.summary}; {self.end_reason}"
-        window = self.context.window
-        left = check_time_fit(
-            now, self.context.reboot_seconds, window.end, "the reboot", "the end of the window", zone=window.zone
-        )
-        return f"{self.summary}; {left.explanation}"
+        fit = check_window_fit(self.context, self.context.reboot_seconds, "the reboot")
+        return f"{self.summary}; {fit.explanation}"
 
     def _check_lock_lost(self) -> str:
         """Renew the machine lock if it is due. Return who has it instead, or ""."""

@@ -176,24 +176,13 @@ def _find_given_up_order(readiness: RebootReadiness) -> ScriptRecord | None:
 
 
 def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:
-    """Sleep before a machine is asked again: longer, the longer it was waited for.
-
-    Args:
-        context: of the machine.
-        waited: the seconds of the wait so far.
-        allowed: the seconds that it may last.
-    """
+    """Sleep before a machine is asked again: longer, the longer it was waited for."""
     pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
     context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
 
 
 def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], bool]) -> bool:
-    """Ask for the boot id (None: no answer) until the condition is true. Return False if the machine is away too long.
-
-    Args:
-        context: of the machine, which may take its time to come up.
-        condition: of the boot id.
-    """
+    """Ask for the boot id (None: no answer) until the condition is true. Return False if that takes too long."""
     clock = context.clock
     began, allowed = clock.now(), context.coming_up_seconds
     while not condition(read_boot_id(context)):
@@ -250,10 +239,6 @@ POLL_SECONDS: Final = 5.0
 
 def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
     """Read the facts of a machine until its boot has ended, as long as a change may still begin on it.
-
-    Args:
-        context: of the machine.
-        step: the step that waits, for the progress.
 
     Returns:
         Its latest facts, and why the wait ended before the boot did, or "".
