@@ -7,12 +7,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.errors import (
-    FleetpatchError,
-    ProtocolViolation,
-    ScriptFailed,
-    TransportError,
-)
+from tasks.domain.errors import FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
 from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown

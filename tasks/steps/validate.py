@@ -20,12 +20,7 @@ from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
 from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
-from tasks.rules.updates.results import (
-    check_installed_versions,
-    find_lost_updates,
-    find_rolled_back_updates,
-    mark_lost,
-)
+from tasks.rules.updates.results import check_installed_versions, find_lost_updates, find_rolled_back_updates, mark_lost
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import list_paused_units
 from tasks.steps.machine.custom_checks import run_check

@@ -6,13 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from tasks.rules.calendar.local_time import format_duration
-from tasks.rules.calendar.schedule import (
-    Occurrence,
-    Schedule,
-    find_occurrences,
-    has_window_left,
-    iterate_occurrences,
-)
+from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences, has_window_left, iterate_occurrences
 from tasks.rules.recurrence.model import CronUnion, RecurrenceRule
 
 _CHECKED_PERIOD = timedelta(days=366)

@@ -8,15 +8,7 @@ from typing import Literal, NoReturn, Protocol
 
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
-from tasks.domain.model import (
-    Facts,
-    Hook,
-    HookResult,
-    RebootNeed,
-    RunInfo,
-    Selection,
-    Window,
-)
+from tasks.domain.model import Facts, Hook, HookResult, RebootNeed, RunInfo, Selection, Window
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
