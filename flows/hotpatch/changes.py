@@ -20,7 +20,7 @@ from tasks.domain.model import Finding, HotpatchEnrolment, RunInfo
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import HotpatchStatus, OperationState, Step
-from tasks.machines.managers.enrolment_commands import find_commands
+from tasks.machines.managers.live_patch_enrolment import find_commands
 from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 from tasks.rules.hotpatch.change_plan import ChangePlan, plan_change

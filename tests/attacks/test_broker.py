@@ -14,11 +14,10 @@ from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import PrivilegeError
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Script
-from tasks.machines.transport import privilege_escalation
+from tasks.machines.transport import posix_shell
 from tasks.machines.transport.broker import signing
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import Escalation, PrivilegeEscalator
+from tasks.machines.transport.posix_shell import Escalation, PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
 
 SHELLS = (("dash",), ("bash", "--posix"), ("busybox", "sh"))
@@ -142,7 +141,7 @@ def test_scripts_of_the_transport_go_through_it(machine: Machine, monkeypatch: p
     """The controller signs by itself; a script gets its parameters, and its records come back."""
     command = (*machine.shell, str(machine.broker))
     monkeypatch.setitem(
-        privilege_escalation._FIXED_ESCALATIONS,
+        posix_shell._FIXED_ESCALATIONS,
         PrivilegeMethod.BROKER,
         Escalation(command, program="sudo", is_signed=True),
     )

@@ -19,8 +19,7 @@ from tasks.machines.managers.apt.manager import AptManager
 from tasks.machines.managers.registry import MANAGER_TYPES
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from tasks.domain.protocols.transport import ScriptRecord
-from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT
 from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.script_library import compose_script, load_script_parameters

@@ -11,12 +11,11 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult
-from tasks.machines.managers.rpm.dnf.holds import parse_holds
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_advisories
-from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.managers.rpm.advisories import parse_advisories
+from tasks.machines.managers.rpm.dnf.offers import parse_holds
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_simulation
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import compose_script, load_script
 from tests.support.builders import make_update
 

@@ -12,8 +12,7 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
 from tasks.domain.states import OperationState
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions, RunContext

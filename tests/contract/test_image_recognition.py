@@ -11,8 +11,7 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import SHARED_SCRIPTS
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
 from tasks.steps.machine.facts import read_facts
 

@@ -18,8 +18,7 @@ from tasks.domain.errors import DeadlineExceeded, ScriptFailed
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tests.contract.transport_subjects import scripts
 
 CLOCK = SystemClock()

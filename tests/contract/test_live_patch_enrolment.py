@@ -11,8 +11,7 @@ import pytest
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.enrolment_commands import find_commands
-from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
+from tasks.machines.managers.live_patch_enrolment import find_commands, parse_live_patch_enrolment
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import load_script
 from tasks.rules.hotpatch.change_plan import plan_change

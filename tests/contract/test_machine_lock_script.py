@@ -19,8 +19,7 @@ from tasks.domain.errors import ManagerBusy, ScriptFailed
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_host import ScriptHost
 from tests.contract.transport_subjects import scripts
 from tests.contract.windows.warm_machine import WarmMachine

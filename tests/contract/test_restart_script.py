@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
-from tasks.machines.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
-from tasks.machines.managers.apt.reboot_need import find_services_to_restart
+from tasks.machines.managers.apt.assessment import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.machines.managers.apt.kernels import find_services_to_restart
 from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.script_library import compose_script

@@ -25,8 +25,7 @@ from tasks.domain.protocols.transport import (
     ScriptResult,
 )
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.steps.machine.facts import read_facts
 from tests.contract.transport_subjects import scripts
 from tests.support.fake_clock import FakeClock

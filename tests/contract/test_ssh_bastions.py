@@ -15,7 +15,7 @@ from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded, Unreacha
 from tasks.machines.transport.session import Session
 from tasks.machines.transport.ssh import connection as connecting
 from tasks.machines.transport.ssh import jump_hosts
-from tasks.machines.transport.ssh.thread_safe_transport import ThreadSafeTransport
+from tasks.machines.transport.ssh.restricted_transport import ThreadSafeTransport
 from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import Server, new_key
 
@@ -29,7 +29,7 @@ LATE_SECONDS = 3.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels to machines that don't answer are given up sooner. What answers has its time, however busy it is."""
-    monkeypatch.setattr("tasks.machines.transport.ssh.thread_safe_transport.SERVER_ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("tasks.machines.transport.ssh.restricted_transport.SERVER_ANSWER_SECONDS", 1.5)
     give_up_sooner(monkeypatch, lambda port: port < 1024)
 
 

@@ -17,8 +17,8 @@ from tasks.domain.errors import (
     TransportError,
     Unreachable,
 )
-from tasks.machines.transport.ssh.algorithms import RestrictedTransport
 from tasks.machines.transport.ssh.private_keys import load_private_key
+from tasks.machines.transport.ssh.restricted_transport import RestrictedTransport
 from tests.contract.ssh_world import CLOCK, GREET, soon
 from tests.support.ssh_server import PASSWORD, new_key
 

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.machines.managers.image.manager import ImageManager
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.machines.managers.rpm.auto_updaters import YUM_CRON_UNIT, build_rpm_updaters_script
+from tasks.machines.managers.rpm.system_state import YUM_CRON_UNIT, build_rpm_updaters_script
 from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
 
 DAILY = "apt-daily.timer"

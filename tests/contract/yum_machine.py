@@ -15,8 +15,7 @@ from tasks.domain.protocols.transport import SHARED_SCRIPTS
 from tasks.machines.managers.rpm.yum.manager import YumManager
 from tasks.machines.transport import script_library
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.posix_shell import PosixShell
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
 
 DATA = Path(__file__).parents[1] / "data/yum"

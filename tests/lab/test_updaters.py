@@ -7,7 +7,7 @@ import pytest
 
 from tasks.domain.states import OperationState
 from tasks.machines.managers.apt.manager import AptManager
-from tasks.machines.managers.rpm.auto_updaters import build_rpm_updaters_script
+from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, began, its_lease_is_over, set_slow

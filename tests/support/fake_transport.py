@@ -16,8 +16,7 @@ from datetime import datetime
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, RequestError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
-from tasks.machines.transport.job_records import MAX_LOG_BYTES
-from tasks.machines.transport.script_host import require_valid_job_id
+from tasks.machines.transport.script_host import MAX_LOG_BYTES, require_valid_job_id
 
 Answer = ScriptResult | ScriptRecord | Iterable[ScriptRecord]
 Handler = Callable[[Script], Answer]

@@ -1,19 +1,24 @@
-"""Reads what live_patch_enrolment.sh reports: whether a machine is enrolled for live patches, and what it lacks. Pure.
+"""Whether a machine is enrolled for live patches, what it lacks, and the commands that enrol it or end that. Pure.
 
-How a provider's own words mean the statuses of Azure:
+live_patch_enrolment.sh reports it. How a provider's own words mean the statuses of Azure:
 
 - Ubuntu: attached to Ubuntu Pro is enrolled, and the service livepatch is enabled or not.
 - RHEL: the dnf plugin of kpatch is installed is enrolled, and it installs live patches automatically or not.
 - SUSE Linux Enterprise: the Live Patching module is activated is enrolled, and its pattern is installed or not.
+
+enrol_live_patches.sh runs the commands. They are those of the vendors' manuals: Ubuntu Pro Client, Red Hat's kpatch
+plugin of dnf, SUSE's registration.
 """
 
 import json
 from collections.abc import Mapping
+from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.script_output import ScriptSection, require_text
+from tasks.rules.hotpatch.status import HotpatchAction
 
 SUSE_MODULE = "sle-module-live-patching"
 _SUBSCRIPTION_CHECK = "subscription"
@@ -91,3 +96,33 @@ def _is_yes(record: ScriptRecord, name: str) -> bool:
 def _is_before_15(version: str) -> bool:
     major = version.partition(".")[0]
     return not (major.isascii() and major.isdigit()) or int(major) < 15
+
+
+_ENROLL, _UNENROLL, _ENABLE, _DISABLE = HotpatchAction
+_KLP_INSTALL: Final = "zypper --non-interactive install -t pattern lp_sles"
+_COMMANDS: Final[Mapping[tuple[str, HotpatchAction], tuple[str, ...]]] = {
+    ("livepatch", _ENROLL): ("pro enable livepatch --assume-yes",),
+    ("livepatch", _ENABLE): ("pro enable livepatch --assume-yes",),
+    ("livepatch", _UNENROLL): ("pro disable livepatch --assume-yes",),
+    ("livepatch", _DISABLE): ("pro disable livepatch --assume-yes",),
+    ("kpatch", _ENROLL): (
+        "dnf -y install kpatch kpatch-dnf",
+        "dnf -y kpatch auto",
+        "systemctl enable kpatch.service",
+    ),
+    ("kpatch", _ENABLE): ("dnf -y kpatch auto", "systemctl enable kpatch.service"),
+    ("kpatch", _DISABLE): ("dnf -y kpatch manual",),
+    ("kpatch", _UNENROLL): ("dnf -y kpatch manual", "systemctl disable kpatch.service"),
+    ("klp", _ENROLL): ("SUSEConnect -p {product}", _KLP_INSTALL),
+    ("klp", _ENABLE): (_KLP_INSTALL,),
+    ("klp", _UNENROLL): ("SUSEConnect -d -p {product}",),
+}
+"""The commands of enrol_live_patches.sh, by provider and action."""
+
+
+def find_commands(enrolment: HotpatchEnrolment | None, action: HotpatchAction) -> tuple[str, ...]:
+    """Return the commands for an action on a machine; empty when its vendor documents none."""
+    if enrolment is None:
+        return ()
+    commands = _COMMANDS.get((enrolment.provider, action), ())
+    return tuple(command.format(product=enrolment.product) for command in commands)

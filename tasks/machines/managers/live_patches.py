@@ -61,7 +61,7 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
     kernel = require_text(summaries[0], "kernel")
     loaded = result.find_records("live_patch")
     active = tuple(require_text(live_patch, "name") for live_patch in loaded if _is_active(live_patch))[:_MAX_NAMES]
-    unsettled = [
+    in_transition = [
         require_text(live_patch, "name") for live_patch in loaded if require_text(live_patch, "transition") == "1"
     ]
     others = [_parse_other_kernel(live_patch) for live_patch in result.find_records("other_kernel")]
@@ -74,8 +74,8 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
         live = _read_klp(sections["klp"], active)
     else:
         live = _read_kpatch(result.find_records("live_patch_package"), active, kernel)
-    if unsettled and not live.problem:
-        live = replace(live, state="in transition", problem=f"{unsettled[0]} is not in use everywhere yet")
+    if in_transition and not live.problem:
+        live = replace(live, state="in transition", problem=f"{in_transition[0]} is not in use everywhere yet")
     unfixed = _find_unfixed_cves(live.cves, others)
     return replace(live, kernel=kernel, cves=None if live.cves is None else live.cves[:_MAX_CVES], unfixed_cves=unfixed)
 

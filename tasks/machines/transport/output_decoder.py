@@ -1,7 +1,7 @@
 """Reads the output of a script while it arrives, and separates its framed records from all other output.
 
 Here a machine's texts come in, so here they are redacted: records, unframed output, and what errors quote. The events
-and the log of a job are read in pieces, so job_records.py redacts them by lines.
+and the log of a job are read in pieces, so script_host.py redacts them by lines.
 """
 
 import json

@@ -1,18 +1,209 @@
-"""Runs scripts and jobs in a POSIX shell, over any channel."""
+"""Runs scripts and jobs in a POSIX shell, over any channel, and finds how its login becomes root.
 
-from collections.abc import Mapping
-from typing import Final
+It is already root, or uses ``sudo -n``, sudo with a password, or ``doas -n``, in this order. If sudo requires a
+terminal (requiretty), ``script`` gives sudo one on the machine. The shell's input and output still go through pipes, so
+that nothing is echoed, cut or mixed.
 
-from tasks.domain.errors import PrivilegeError
+The result is kept for the machine, over reconnections. A refusal is kept too, because repeating a wrong password locks
+the account.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from inventory.credentials import Credential
+from inventory.machine import PrivilegeMethod
+from tasks.domain.errors import PrivilegeError, ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
+from tasks.machines.transport.channel import ShellChannel
 from tasks.machines.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
-from tasks.machines.transport.job_records import find_raw_sections
+from tasks.machines.transport.lockout_guard import CredentialWithheld, LoginAttempt
 from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
-from tasks.machines.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
-from tasks.machines.transport.script_host import ScriptHost
+from tasks.machines.transport.script_host import ScriptHost, find_raw_sections
 from tasks.machines.transport.script_library import ScriptLoader, load_script
-from tasks.machines.transport.shell_channel import ShellChannel
+
+SHELL_COMMAND: Final = ("/bin/sh", "-s")
+SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
+SUDO_PASSWORD_COMMAND: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL_COMMAND)
+# Checks only the password. Before a script, sudo would read script lines as passwords after a wrong one.
+SUDO_VALIDATE_COMMAND: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
+BROKER_PATH: Final = "/usr/local/sbin/fleetpatch-broker"
+BROKER_COMMAND: Final = ("sudo", "-n", "--", BROKER_PATH)
+DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
+_REQUIRETTY_MESSAGE: Final = "you must have a tty"
+# sudo's messages after a correct password
+_NOT_PERMITTED_MESSAGES: Final = (
+    "not in the sudoers",
+    "may not run",
+    "not allowed to",
+)
+
+LoginAttemptOpener = Callable[[str, Credential, Deadline], AbstractContextManager[LoginAttempt]]
+"""Opens an attempt of a user with a password, as LockoutGuard.open_attempt does."""
+
+
+class _PrivilegeProbe(BaseModel):
+    uid: int
+    user: str
+    sudo: str
+    doas: str
+    terminal: bool = False
+    sudo_said: str = ""
+    doas_said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """How to get a root shell.
+
+    Attributes:
+        command: the command.
+        stdin_prefix: the input before the script: a line with the password.
+        program: the program that gives root privilege, or "".
+        is_signed: whether its input must be signed for the machine.
+    """
+
+    command: tuple[str, ...]
+    stdin_prefix: bytes = b""
+    program: str = ""
+    is_signed: bool = False
+
+    def __repr__(self) -> str:
+        return f"Escalation(command={self.command!r})"  # stdin_prefix may be a password
+
+
+NO_ESCALATION: Final = Escalation(SHELL_COMMAND)
+_BROKER_ESCALATION: Final = Escalation(BROKER_COMMAND, program="sudo", is_signed=True)
+_FIXED_ESCALATIONS: Final = {PrivilegeMethod.NONE: NO_ESCALATION, PrivilegeMethod.BROKER: _BROKER_ESCALATION}
+"""Of the methods that need no look at the machine."""
+
+
+class PrivilegeEscalator:
+    """Finds how the login becomes root on one machine, at the first call.
+
+    Args:
+        method: from the inventory; AUTO probes.
+        read_password: gives the password for sudo, or None if there is none. Called only if sudo requires it.
+        open_attempt: prevents that a refused password is sent again, to this and to other machines.
+    """
+
+    def __init__(
+        self,
+        method: PrivilegeMethod,
+        *,
+        read_password: Callable[[], Credential] | None = None,
+        open_attempt: LoginAttemptOpener = lambda _user, _credential, _deadline: nullcontext(LoginAttempt([])),
+    ) -> None:
+        self._method = method
+        self._read_password = read_password
+        self._open_attempt = open_attempt
+        self._escalation: Escalation | None = _FIXED_ESCALATIONS.get(method)
+        self._refusal: PrivilegeError | None = None
+
+    def find_escalation(self, channel: ShellChannel, *, deadline: Deadline) -> Escalation:
+        """Return how the login becomes root.
+
+        Raises:
+            PrivilegeError: it can't; the hint has the line that sudoers needs.
+        """
+        if self._refusal is not None:
+            raise PrivilegeError(self._refusal.message, hint=self._refusal.hint)
+        if self._escalation is None:
+            try:
+                self._escalation = self._choose_escalation(channel, deadline)
+            except CredentialWithheld as kept:  # may be sent later, after another machine has accepted it
+                raise PrivilegeError(kept.message, hint=kept.hint) from kept
+            except PrivilegeError as refusal:
+                self._refusal = refusal
+                raise
+        return self._escalation
+
+    def _choose_escalation(self, channel: ShellChannel, deadline: Deadline) -> Escalation:
+        probe = _probe_privileges(channel, deadline)
+        method = self._method
+        auto = method is PrivilegeMethod.AUTO
+        if probe.uid == 0:
+            return NO_ESCALATION
+        if method is PrivilegeMethod.ROOT:
+            self._raise_cannot_escalate(probe, "the inventory says it logs in as root")
+        if auto or method is PrivilegeMethod.SUDO:
+            if probe.sudo == "yes":
+                return Escalation(
+                    build_terminal_command(SUDO_COMMAND) if probe.terminal else SUDO_COMMAND, program="sudo"
+                )
+            if probe.sudo != "absent" and self._read_password is not None:
+                return self._escalate_with_password(self._read_password(), probe, channel, deadline)
+        if probe.doas == "yes" and (auto or method is PrivilegeMethod.DOAS):
+            return Escalation(DOAS_COMMAND, program="doas")
+        answers = [probe.sudo_said or f"sudo is {probe.sudo}", probe.doas_said or f"doas is {probe.doas}"]
+        return self._raise_cannot_escalate(probe, "; ".join(" ".join(text.split())[-200:] for text in answers))
+
+    def _escalate_with_password(
+        self, credential: Credential, probe: _PrivilegeProbe, channel: ShellChannel, deadline: Deadline
+    ) -> Escalation:
+        password = credential.secret.reveal() if credential.secret is not None else ""
+        if "\n" in password or "\r" in password:
+            self._raise_cannot_escalate(probe, "the password for sudo has a line break in it")
+        typed = f"{password}\n".encode()
+        decoder = ScriptOutputDecoder(generate_nonce())
+        ask = build_terminal_command(SUDO_VALIDATE_COMMAND) if probe.terminal else SUDO_VALIDATE_COMMAND
+        shell = build_terminal_command(SUDO_PASSWORD_COMMAND) if probe.terminal else SUDO_PASSWORD_COMMAND
+        with self._open_attempt(probe.user, credential, deadline) as attempt:
+            if channel.execute(ask, typed, decoder, deadline=deadline) == 0:
+                return Escalation(shell, typed, program="sudo")
+            # on some systems, sudo echoes the input if there is no terminal
+            output = " ".join(decoder.render_unframed_output().replace(password, "***").split())[-200:]
+            attempt.is_refused = not any(message in output for message in _NOT_PERMITTED_MESSAGES)
+            raise PrivilegeError(
+                f"sudo refused the password of {probe.user}: {output}",
+                hint=f"Correct what privilege_password refers to, or add to sudoers: {_build_sudoers_line(probe.user)}",
+            )
+
+    def _raise_cannot_escalate(self, probe: _PrivilegeProbe, why: str) -> NoReturn:
+        raise PrivilegeError(
+            f"the login {probe.user} (uid {probe.uid}) can't become root: {why}",
+            hint="If sudo wants a password, set `privilege_password` in the inventory. Otherwise add to "
+            f"/etc/sudoers.d/fleetpatch on the machine: {_build_sudoers_hint(probe)}",
+        )
+
+
+def build_terminal_command(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command that runs another one with a controlling terminal, while its stdin and outputs stay pipes."""
+    inner = " ".join(word or ":" for word in command)  # the empty word is sudo's prompt
+    wrapped = f'script -qec "{inner} <&3 >&4 2>&5" /dev/null 3<&0 4>&1 5>&2 </dev/null >/dev/null'
+    return ("/bin/sh", "-c", f"exec env SHELL=/bin/sh {wrapped}")
+
+
+def _build_sudoers_hint(probe: _PrivilegeProbe) -> str:
+    """Return the line that sudoers needs."""
+    if _REQUIRETTY_MESSAGE in probe.sudo_said:
+        return f"Defaults:{probe.user} !requiretty (read after the line with requiretty), or install `script`"
+    return _build_sudoers_line(probe.user)
+
+
+def _build_sudoers_line(user: str) -> str:
+    return f"{user} ALL=(root) NOPASSWD: ALL"
+
+
+def _probe_privileges(channel: ShellChannel, deadline: Deadline) -> _PrivilegeProbe:
+    nonce = generate_nonce()
+    decoder = ScriptOutputDecoder(nonce)
+    channel.execute(SHELL_COMMAND, build_script_stdin(load_script("privilege"), {}, nonce), decoder, deadline=deadline)
+    for record in decoder.build_output().records:
+        if record["kind"] == "privilege":
+            try:
+                return _PrivilegeProbe.model_validate(record)
+            except ValidationError as error:
+                raise ProtocolViolation(
+                    f"the machine's answer about privileges can't be understood: {error}"
+                ) from error
+    raise ProtocolViolation("the machine did not say which privileges the login has")
+
 
 _BROKER_HINT: Final = "Install it again as root on the machine: fleetpatch broker MACHINE prints how."
 

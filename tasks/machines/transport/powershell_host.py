@@ -1,27 +1,143 @@
-"""Runs scripts and jobs in PowerShell on Windows, over any channel."""
+"""Runs scripts and jobs in PowerShell on Windows, over any channel.
 
+The command line is the same for every script: a bootstrap in base64. It reads stdin, and runs the script that it finds
+there. Stdin is ASCII: a JSON object with the script, its parameters, and the mark of framed lines (framing.py says what
+they are). So neither code pages nor the limit of 8,191 characters for a command line matter. It is not compressed: a
+bootstrap that unpacks a script is what detection rules look for (Elastic's "PowerShell Suspicious Payload Encoded and
+Compressed": FromBase64String with GzipStream), and who watches the machine is to see what runs there.
+Parameters are never script text: each text has "=" before it, because ConvertFrom-Json makes dates of some texts.
+PowerShell writes CLIXML, its own format of objects, to a redirected stderr.
+"""
+
+import base64
+import html
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Final, NoReturn
 
-from tasks.domain.errors import PrivilegeError, ProtocolViolation, UnsupportedSystem
+from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
-from tasks.machines.transport.clixml import render_clixml
-from tasks.machines.transport.framing import generate_nonce
-from tasks.machines.transport.job_records import find_raw_sections
+from tasks.machines.transport.channel import PowerShellChannel
+from tasks.machines.transport.framing import build_frame_mark, generate_nonce, require_valid_param
 from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
-from tasks.machines.transport.powershell_channel import PowerShellChannel
-from tasks.machines.transport.powershell_framing import (
-    LANGUAGE_MODE_EXIT_CODE,
-    build_command_line,
-    build_job_script,
-    build_script_stdin,
-    encode_params,
+from tasks.machines.transport.script_host import ScriptHost, find_raw_sections
+from tasks.machines.transport.script_library import (
+    ScriptLoader,
+    compose_script,
+    find_required_scripts,
+    load_windows_script,
 )
-from tasks.machines.transport.script_host import ScriptHost
-from tasks.machines.transport.script_library import ScriptLoader, find_required_scripts, load_windows_script
 from tasks.rules.redaction import redact_text
+
+MAX_COMMAND_LINE_CHARACTERS: Final = 8191
+"""The longest command line that cmd.exe accepts."""
+
+LANGUAGE_MODE_EXIT_CODE: Final = 123
+"""The exit code of a PowerShell that runs in constrained language mode, where no script of fleetpatch can run."""
+
+# [Console]::In, not $input: PowerShell reads stdin itself if a command mentions $input. The names are short on purpose:
+# a command line has an end. UTF-16 in base64 makes 2.7 characters of each.
+_BOOTSTRAP: Final = """\
+if("$($ExecutionContext.SessionState.LanguageMode)" -ne 'FullLanguage'){exit 123}
+$ErrorActionPreference='Stop'
+$ProgressPreference='SilentlyContinue'
+try{[Console]::OutputEncoding=New-Object System.Text.UTF8Encoding $false}catch{}
+$p=$null
+try{
+$p=ConvertFrom-Json -InputObject ([Console]::In.ReadToEnd().Trim([char]0xFEFF,[char]32,[char]13,[char]10,[char]9))
+$s=[ScriptBlock]::Create($p.script)
+}catch{
+[Console]::Error.WriteLine("the script was not read: $($_.Exception.Message)")
+if($null -ne $p){[Console]::Out.Write("`n$($p.mark)! 122`n")}
+exit 122
+}
+& $s $p
+"""
+
+_PRELUDE_PATTERN: Final = re.compile(r"^# Prelude: (\w+)$", re.MULTILINE)
+_HEAD: Final = (
+    "param($FpRequest)\n$FpParams = $FpRequest.params\n$FpMark = [string]$FpRequest.mark\n$FpJobDirectory = ''"
+)
+
+
+@cache
+def build_command_line() -> str:
+    """Return the command line that reads a script from stdin and runs it."""
+    encoded = base64.b64encode(_BOOTSTRAP.encode("utf-16-le")).decode("ascii")
+    return f"powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand {encoded}"
+
+
+def encode_params(params: Mapping[str, ScriptParameter]) -> str:
+    """Return parameters as JSON in ASCII, as prelude.ps1 reads them.
+
+    Raises:
+        RequestError: a name that is not valid, or that another one is except for case; or a value that no script can
+            hold (see framing.require_valid_param).
+    """
+    seen: dict[str, str] = {}
+    encoded: dict[str, str | list[str]] = {}
+    for name, value in params.items():
+        require_valid_param(name, value)
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise RequestError(f"parameters '{other}' and '{name}': PowerShell takes them for the same")
+        encoded[name] = f"={value}" if isinstance(value, str) else [f"={item}" for item in value]
+    return json.dumps(encoded, separators=(",", ":"))
+
+
+def wrap_script(script: str) -> str:
+    """Return prelude and script: its end is always reported, and errors that it does not catch are records.
+
+    A script whose comment says ``# Prelude: answers`` needs only that part of the prelude.
+    """
+    name = next(iter(_PRELUDE_PATTERN.findall(script)), "prelude")
+    prelude = compose_script(Script(name), load_windows_script, required_loader=load_windows_script)
+    tail = "} catch {\n$FpState.ExitCode = 1\nWrite-FpError $_\n} finally { Write-FpEnd }"
+    return f"{prelude}\ntry {{\n{script}\n{tail}\n"
+
+
+def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
+    """Return the stdin for the command line."""
+    payload = json.dumps(
+        {
+            "script": f"{_HEAD}\n{wrap_script(script)}exit $FpState.ExitCode\n",
+            "params": json.loads(encode_params(params)),
+            "mark": build_frame_mark(nonce),
+        }
+    )
+    return payload.encode("ascii")
+
+
+def build_job_script(script: str) -> str:
+    """Return the text of a job's script file. job_run.ps1 sets $FpParams and $FpJobDirectory before it runs it."""
+    return wrap_script(script)
+
+
+_DOCUMENT_PATTERN: Final = re.compile(r"#< CLIXML\s*<Objs\b.*?</Objs>|#< CLIXML\s*\Z", re.DOTALL)
+_TEXT_PATTERN: Final = re.compile(r'<S S="(?:Error|Warning|Information|Verbose|Debug)">(.*?)</S>', re.DOTALL)
+_ESCAPE_PATTERN: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
+
+
+def render_clixml(text: str) -> str:
+    """Return a text with its CLIXML documents replaced by the messages in them. Progress is left out.
+
+    It does not parse XML: the text comes from a machine, and may be cut.
+    """
+    return _DOCUMENT_PATTERN.sub(_render_document, text).strip("\n") if "#< CLIXML" in text else text
+
+
+def _render_document(document: re.Match[str]) -> str:
+    lines = (html.unescape(_ESCAPE_PATTERN.sub(_decode_escape, line)) for line in _TEXT_PATTERN.findall(document[0]))
+    joined = "".join(lines).replace("\r\n", "\n")
+    return joined.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # escapes may be half characters
+
+
+def _decode_escape(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
+
 
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
 _NOT_READ_EXIT_CODE: Final = 122  # of the bootstrap; Windows PowerShell 2 has no ConvertFrom-Json

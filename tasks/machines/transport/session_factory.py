@@ -12,14 +12,13 @@ from inventory.errors import CredentialError
 from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.errors import UnsupportedSystem
 from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.machines.transport.channel import ShellChannel
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.lockout_guard import LockoutGuard, LoginAttempt
-from tasks.machines.transport.posix_shell import PosixShell
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.powershell_host import PowerShellHost
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
 from tasks.machines.transport.script_library import ScriptLoader, load_script, load_windows_script
 from tasks.machines.transport.session import POLL_TIMEOUT_SECONDS, Connection, ConnectionOpener, Session
-from tasks.machines.transport.shell_channel import ShellChannel
 from tasks.machines.transport.ssh.channel import SshShellChannel
 from tasks.machines.transport.ssh.connection import SshSettings, connect
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
@@ -119,7 +118,7 @@ def _build_local_opener(request: _SessionRequest) -> ConnectionOpener:
 
 def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
     # imported here: no other transport needs requests and what it brings
-    from tasks.machines.transport.winrm.connection import connect as connect_winrm  # noqa: PLC0415
+    from tasks.machines.transport.winrm.channel import connect as connect_winrm  # noqa: PLC0415
     from tasks.machines.transport.winrm.login import WinrmEnvironment  # noqa: PLC0415
 
     environment = WinrmEnvironment(request.resolve_credential, request.clock, request.lockout_guard)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
 from tasks.machines.managers.windows_update.manager import PACKAGE
-from tasks.machines.transport.powershell_framing import build_command_line, build_job_script, build_script_stdin
+from tasks.machines.transport.powershell_host import build_command_line, build_job_script, build_script_stdin
 from tasks.machines.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tests.support.local_powershell import require_pwsh
 

@@ -12,8 +12,7 @@ import tasks.domain.errors
 from inventory.credentials import Credential, CredentialKind, Secret
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.winrm.channel import INPUT_CHUNK_BYTES
-from tasks.machines.transport.winrm.connection import connect
+from tasks.machines.transport.winrm.channel import INPUT_CHUNK_BYTES, connect
 from tasks.machines.transport.winrm.login import WinrmEnvironment
 from tests.contract.winrm.subjects import BASIC, CLOCK, NTLM, machine, soon
 from tests.lab.windows.replay import FILE, Replay, conversations

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-import tasks.machines.managers.job_parameters
+import tasks.machines.managers.manager_base
 from tasks.domain.model import Finding, RunReport
 from tasks.domain.states import Compliance, FindingLevel, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
@@ -123,7 +123,7 @@ def trickle() -> Iterator[int]:
 def test_a_mirror_that_trickles_is_named_holds_no_installation_and_nothing_of_ours_stays(
     hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.machines.managers.job_parameters, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
+    monkeypatch.setattr(tasks.machines.managers.manager_base, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
     (host,) = hosts(1, flavour)
     slow = f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x"
     if flavour == "apt":

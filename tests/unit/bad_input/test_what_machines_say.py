@@ -19,10 +19,9 @@ from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import Outcome, RunReport, Selection
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import OperationState, UpdateState
-from tasks.machines.managers.apt.assessment import parse_assessment
+from tasks.machines.managers.apt.assessment import parse_assessment, with_pro_updates
 from tasks.machines.managers.apt.output_parsers import PackageChange
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.machines.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.machines.transport.framing import build_frame_mark
 from tasks.machines.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
 from tasks.reports.writer import write_report

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.machines.managers.apt.auto_updaters import find_auto_updaters
+from tasks.machines.managers.apt.assessment import find_auto_updaters
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
@@ -18,7 +18,7 @@ from tasks.machines.managers.apt.dpkg_state import (
 )
 from tasks.machines.managers.apt.output_parsers import AptSimulation
 from tasks.machines.managers.apt.package_lists import read_refresh
-from tasks.machines.managers.lock_holders import describe_lock_holders
+from tasks.machines.managers.running_programs import describe_lock_holders
 from tasks.machines.managers.script_output import ScriptSection
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
+from tasks.machines.managers.apt.kernels import find_reboot_need, find_services_to_restart
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
 CURRENT = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-28-amd64\nNEEDRESTART-KSTA: 1\n"

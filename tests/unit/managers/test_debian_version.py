@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.machines.managers.apt.debian_version import DebianVersion
+from tasks.machines.managers.versions import DebianVersion
 
 VERSIONS = st.from_regex(r"\A([0-9]{1,2}:)?[0-9][0-9a-c.+~]{0,6}(-[0-9a-c.+~]{1,4})?\Z", fullmatch=True)
 DPKG = shutil.which("dpkg")

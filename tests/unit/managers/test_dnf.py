@@ -14,12 +14,16 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
-from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS
+from tasks.machines.managers.rpm.advisories import parse_severity
 from tasks.machines.managers.rpm.dnf import assessment as dnf4
 from tasks.machines.managers.rpm.dnf.manager import DnfManager
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_severity, parse_transaction
-from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.managers.rpm.dnf.output_parsers import (
+    parse_repository_ids,
+    parse_simulation,
+    parse_transaction,
+)
 from tasks.machines.managers.rpm.dnf5 import manager as dnf5
+from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import JSON, Replay, Successive

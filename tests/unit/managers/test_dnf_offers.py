@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.domain.model import Selection, Update
 from tasks.domain.states import Classification, UpdateState
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories
-from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.offers import Holds
 from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, parse_priorities, parse_transaction
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
 from tasks.machines.managers.rpm.packages import InstalledPackage

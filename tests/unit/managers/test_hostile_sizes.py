@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.apt.reboot_need import parse_flavour
+from tasks.machines.managers.apt.kernels import parse_flavour
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
@@ -17,7 +17,8 @@ from tasks.machines.managers.repository_problems import (
     drop_names,
     redact_text,
 )
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
+from tasks.machines.managers.rpm.advisories import parse_advisories
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_needed_by
 from tasks.machines.managers.rpm.packages import parse_installed_packages
 from tasks.machines.managers.rpm.repository_problems import find_repository_problems
 from tasks.machines.managers.script_output import ScriptSection

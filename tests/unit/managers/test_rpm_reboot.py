@@ -7,8 +7,8 @@ import pytest
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import LivePatching
 from tasks.domain.states import YesNoUnknown
+from tasks.machines.managers.rpm.kernels import RebootFacts, find_reboot_need, parse_reboot_facts, replaces_core
 from tasks.machines.managers.rpm.packages import InstalledPackage
-from tasks.machines.managers.rpm.reboot_need import RebootFacts, find_reboot_need, parse_reboot_facts, replaces_core
 
 BOOT = 1_000_000
 EL9 = "5.14.0-427.13.1.el9_4"

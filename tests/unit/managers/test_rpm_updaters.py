@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from tasks.domain.model import RebootNeed
 from tasks.domain.protocols.transport import Script
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.rpm.auto_updaters import (
+from tasks.machines.managers.rpm.kernels import RebootFacts
+from tasks.machines.managers.rpm.system_state import (
     OFFLINE_UPDATE,
     TIMERS,
     UPDATER_UNITS,
     YUM_CRON_UNIT,
+    RpmSystem,
+    build_package_state,
     build_rpm_updaters_script,
     find_auto_updaters,
     find_unpausable_updaters,
     parse_auto_updaters,
 )
-from tasks.machines.managers.rpm.reboot_need import RebootFacts
-from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import compose_script, load_script
 from tasks.rules.machine_checks.services import build_protected_unit_masks

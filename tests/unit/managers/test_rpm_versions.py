@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.versions import RpmVersion
 
 # pairs from rpm's own test suite (tests/rpmvercmp.at), and whole versions of distributions
 ASCENDING = (

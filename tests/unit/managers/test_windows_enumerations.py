@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.machines.managers.windows_update.assessment import SUCCEEDED_WITH_ERRORS
-from tasks.machines.managers.windows_update.failing_updates import _FAILED
-from tasks.machines.managers.windows_update.installed_versions import _FINAL_RESULTS
+from tasks.machines.managers.windows_update.update_history import _FAILED, _FINAL_RESULTS
 from tests.lab.windows.com_interfaces import find_enumeration
 
 ROOT = Path(__file__).parents[3]

@@ -8,7 +8,7 @@ import pytest
 from tasks.domain.model import MachinePlan, PackageState, Selection
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.machines.managers.windows_update.assessment import parse_assessment
-from tasks.machines.managers.windows_update.failing_updates import MAX_TRIES
+from tasks.machines.managers.windows_update.update_history import MAX_TRIES
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.transaction_planning import predict_reboot_need

@@ -14,7 +14,6 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.machines.managers.windows_update.assessment import parse_assessment
-from tasks.machines.managers.windows_update.classifications import UPGRADE_CATEGORY, classify
 from tasks.machines.managers.windows_update.hresults import (
     ERROR_CODES,
     RetryClass,
@@ -23,9 +22,8 @@ from tasks.machines.managers.windows_update.hresults import (
     format_code,
 )
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
-from tasks.machines.managers.windows_update.records import OfferedUpdate, parse_record
-from tasks.machines.managers.windows_update.superseded_updates import drop_superseded
-from tasks.machines.managers.windows_update.transaction_order import is_cumulative_title, order_updates
+from tasks.machines.managers.windows_update.offered_updates import drop_superseded, is_cumulative_title, order_updates
+from tasks.machines.managers.windows_update.records import UPGRADE_CATEGORY, OfferedUpdate, classify, parse_record
 from tasks.rules.updates.selection import select_updates
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport

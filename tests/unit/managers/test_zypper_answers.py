@@ -12,11 +12,14 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.rpm.zypper import xml_answer
-from tasks.machines.managers.rpm.zypper.install_summary import parse_install_summary
-from tasks.machines.managers.rpm.zypper.patches import parse_descriptions, parse_patches
+from tasks.machines.managers.rpm.zypper.offers import parse_descriptions, parse_patches
 from tasks.machines.managers.rpm.zypper.pending_updates import parse_candidates
-from tasks.machines.managers.rpm.zypper.simulation import parse_simulation
-from tasks.machines.managers.rpm.zypper.xml_answer import ZypperAnswer, parse_answer
+from tasks.machines.managers.rpm.zypper.xml_answer import (
+    ZypperAnswer,
+    parse_answer,
+    parse_install_summary,
+    parse_simulation,
+)
 from tasks.machines.managers.script_output import ScriptSection
 from tests.unit.managers.recordings import recorded
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.versions import RpmVersion
 from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
-from tasks.machines.managers.rpm.zypper.install_summary import PackageChange
 from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_version, parse_offers, parse_priorities
+from tasks.machines.managers.rpm.zypper.xml_answer import VersionedPackage
+from tasks.machines.managers.versions import RpmVersion
 from tests.unit.managers.recordings import recorded
 
 UPDATES = {
@@ -54,10 +54,10 @@ def test_what_only_a_later_version_needs_is_no_security_update() -> None:
 
 
 def offer(version: str, alias: str = "updates", vendor: str = "SUSE") -> Offer:
-    return Offer(PackageChange("a", "noarch", version), alias, vendor, 1)
+    return Offer(VersionedPackage("a", "noarch", version), alias, vendor, 1)
 
 
-WANTED = PackageChange("a", "noarch", "9-1")
+WANTED = VersionedPackage("a", "noarch", "9-1")
 OFFERS = st.lists(
     st.builds(offer, st.sampled_from(["1-1", "2-1", "9-1"]), st.sampled_from("xyz"), st.sampled_from(["SUSE", "Other"]))
 )

@@ -3,9 +3,9 @@
 import pytest
 
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS as APT
-from tasks.machines.managers.rpm.auto_updaters import NON_INSTALLING_UPDATERS as RPM
-from tasks.machines.managers.rpm.auto_updaters import TIMERS, YUM_CRON_UNIT
+from tasks.machines.managers.apt.assessment import NON_INSTALLING_UPDATERS as APT
+from tasks.machines.managers.rpm.system_state import NON_INSTALLING_UPDATERS as RPM
+from tasks.machines.managers.rpm.system_state import TIMERS, YUM_CRON_UNIT
 from tasks.rules.machine_checks.packages import (
     AUTO_UPDATER_CHECK,
     OthersPolicy,

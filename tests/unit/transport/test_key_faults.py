@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from inventory.credentials import Credential, CredentialKind, Secret
 from tasks.domain.errors import CredentialError
-from tasks.machines.transport.ssh.key_faults import KeyFault, find_format_fault, find_loading_fault
-from tasks.machines.transport.ssh.private_keys import load_private_key
+from tasks.machines.transport.ssh.private_keys import KeyFault, find_format_fault, find_loading_fault, load_private_key
 
 KEY = ed25519.Ed25519PrivateKey.generate()
 OPENSSH = KEY.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -25,7 +25,7 @@ from tasks.machines.transport.lockout_guard import (
     LockoutGuard,
     LoginAttempt,
 )
-from tasks.machines.transport.privilege_escalation import PrivilegeEscalator
+from tasks.machines.transport.posix_shell import PrivilegeEscalator
 from tests.support.fake_clock import FakeClock
 from tests.unit.transport.test_privilege import LOGIN, SOON, ScriptedLine, typed
 

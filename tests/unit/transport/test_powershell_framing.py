@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Script
-from tasks.machines.transport.clixml import render_clixml
-from tasks.machines.transport.powershell_framing import (
+from tasks.machines.transport.powershell_host import (
     LANGUAGE_MODE_EXIT_CODE,
     MAX_COMMAND_LINE_CHARACTERS,
+    PowerShellHost,
     build_command_line,
     build_job_script,
     build_script_stdin,
     encode_params,
+    render_clixml,
 )
-from tasks.machines.transport.powershell_host import PowerShellHost
 from tasks.machines.transport.script_library import load_windows_script
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))

@@ -10,7 +10,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import PrivilegeError, ProtocolViolation
 from tasks.domain.protocols.clock import Deadline
-from tasks.machines.transport.privilege_escalation import (
+from tasks.machines.transport.posix_shell import (
     DOAS_COMMAND,
     NO_ESCALATION,
     SHELL_COMMAND,

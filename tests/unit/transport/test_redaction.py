@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from tasks.domain.errors import ProtocolViolation
 from tasks.machines.transport.framing import build_frame_mark
-from tasks.machines.transport.job_records import (
+from tasks.machines.transport.output_decoder import (
+    UNFRAMED_HEAD_BYTES,
+    UNFRAMED_TAIL_BYTES,
+    ScriptOutputDecoder,
+    UnframedOutput,
+)
+from tasks.machines.transport.script_host import (
     EVENTS,
     JOB_LOOK,
     LOG,
@@ -17,12 +23,6 @@ from tasks.machines.transport.job_records import (
     find_raw_sections,
     parse_events,
     read_log,
-)
-from tasks.machines.transport.output_decoder import (
-    UNFRAMED_HEAD_BYTES,
-    UNFRAMED_TAIL_BYTES,
-    ScriptOutputDecoder,
-    UnframedOutput,
 )
 
 SECRET = "gEhEim+123"

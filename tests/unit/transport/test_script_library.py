@@ -6,7 +6,7 @@ import pytest
 
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.transport import Script
-from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT
 from tasks.machines.managers.apt.manager import ASSESS_SCRIPT
 from tasks.machines.managers.registry import MANAGER_TYPES
 from tasks.machines.transport.script_library import (

@@ -21,8 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 from inventory.host_keys import HostKeyStore
 from inventory.machine import HostKeyPolicy, HostKeySettings
 from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown
-from tasks.machines.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS, parse_public_key
 from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
+from tasks.machines.transport.ssh.restricted_transport import (
+    HOST_CERTIFICATE_ALGORITHMS,
+    HOST_KEY_ALGORITHMS,
+    parse_public_key,
+)
 
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
 HostKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey

@@ -11,7 +11,7 @@ import requests
 from winrm.protocol import Protocol
 
 from tasks.machines.transport.winrm.http_line import HttpLine
-from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
+from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused, WsmanClient
 
 Answer = Callable[[socket.socket], None]
 
@@ -131,7 +131,7 @@ def test_no_redirect_is_followed(client, server, status):
 
 def test_a_refusal_has_what_is_offered(client, server):
     server.answer = reply("401 Unauthorized", b"", "WWW-Authenticate: Negotiate", "WWW-Authenticate: Kerberos")
-    with pytest.raises(LoginRefused) as caught:
+    with pytest.raises(WinrmLoginRefused) as caught:
         client.open_shell(10)
     assert caught.value.offered == "Negotiate, Kerberos"
     assert client.credentials_sent == 1
@@ -174,7 +174,7 @@ def test_a_login_that_ended_without_encryption_sends_nothing_in_the_clear(server
     )
     server.answer = reply("401 Unauthorized", b"", "WWW-Authenticate: Negotiate")
     for _ in range(2):
-        with pytest.raises((LoginRefused, MessageLost)):
+        with pytest.raises((WinrmLoginRefused, MessageLost)):
             it.open_shell(10)
     assert not any(b"Envelope" in request for request in server.requests)
     it.close()

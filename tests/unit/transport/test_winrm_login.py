@@ -8,7 +8,7 @@ from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthenticat
 from tasks.domain.errors import AuthenticationFailed, TransportError
 from tasks.machines.transport.lockout_guard import LoginAttempt
 from tasks.machines.transport.winrm.login import LoginBroken, _build_broken_login, _build_refusal, find_port
-from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost
+from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused
 
 NTLM, CERTIFICATE, BASIC = WinrmAuthentication.NTLM, WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC
 
@@ -52,7 +52,7 @@ def test_a_login_without_an_answer(how, sent, status, error, interrupted, refuse
 )
 def test_a_refusal(how, sent, offered, message, refused):
     attempt = LoginAttempt([])
-    error = _build_refusal(machine(how), Mock(credentials_sent=sent), LoginRefused(offered), attempt)
+    error = _build_refusal(machine(how), Mock(credentials_sent=sent), WinrmLoginRefused(offered), attempt)
     assert message in error.message
     assert error.hint
     assert attempt.is_refused is refused

@@ -4,8 +4,7 @@ import ssl
 from pathlib import Path
 
 from inventory.machine import WinrmAuthentication, WinrmSettings
-from tasks.machines.transport.winrm.shown_certificate import describe_certificate
-from tasks.machines.transport.winrm.tls import build_tls_context
+from tasks.machines.transport.winrm.tls import build_tls_context, describe_certificate
 from tests.lab.windows.certificates import Authority
 
 

@@ -1,11 +1,14 @@
-"""Turns the answers of apt_assess.sh into a PackageState."""
+"""Turns the answers of apt_assess.sh into a PackageState, with apt's own updaters and what Ubuntu Pro's client adds."""
 
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
-from tasks.machines.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
+from tasks.domain.states import SUBSCRIPTION_REQUIRED, Classification
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
@@ -17,6 +20,7 @@ from tasks.machines.managers.apt.dpkg_state import (
     parse_packages,
     parse_unpacking_failures,
 )
+from tasks.machines.managers.apt.kernels import find_reboot_need, find_services_to_restart
 from tasks.machines.managers.apt.output_parsers import (
     Release,
     parse_policy,
@@ -32,14 +36,18 @@ from tasks.machines.managers.apt.package_lists import (
     require_package_lists,
 )
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.machines.managers.apt.publishers import find_distributions_without_security, find_security_publishers
-from tasks.machines.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
-from tasks.machines.managers.apt.ubuntu_pro import with_pro_updates
+from tasks.machines.managers.apt.version_choice import find_distributions_without_security, find_security_publishers
+from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
-from tasks.machines.managers.lock_holders import describe_lock_holders
-from tasks.machines.managers.native_updaters import find_named_updaters
+from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
 from tasks.machines.managers.repository_problems import build_repository_error, warn_of_unclassified
+from tasks.machines.managers.running_programs import (
+    build_updaters_script,
+    describe_lock_holders,
+    find_named_updaters,
+    find_scheduled_updaters,
+)
 from tasks.machines.managers.script_output import (
     ScriptSection,
     parse_sections,
@@ -48,7 +56,107 @@ from tasks.machines.managers.script_output import (
     require_single_record,
     require_text,
 )
-from tasks.machines.managers.settled_state import JUST_ENDED_PROCESS
+
+UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
+"""Masks of the services that update packages by themselves."""
+NON_INSTALLING_UPDATERS: Final = ("apt-daily.timer", "apt-daily.service")
+"""They read the package lists, and download."""
+
+_SETTING_BY_TIMER: Final = {
+    "apt-daily.timer": "Update-Package-Lists",
+    "apt-daily-upgrade.timer": "Unattended-Upgrade",
+}
+_PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILINE)
+
+# not unattended-upgrades.service: it only waits for a shutdown, and stopping it may make it install at once
+UPDATERS_SCRIPT: Final = build_updaters_script("tasks.machines.managers.apt", tuple(_SETTING_BY_TIMER))
+"""Pauses and restores apt's own timers."""
+
+
+def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
+    """Return the system's own updaters that may start, with the seconds until then (0: running; None: not known).
+
+    Args:
+        timers: ``systemctl show`` of apt's timers and services, with times in UTC.
+        periodic: ``apt-config dump APT::Periodic``. A timer whose work is disabled there does nothing.
+        now: the machine's own clock, seconds since the epoch.
+    """
+    settings = dict(_PERIODIC_PATTERN.findall(periodic))
+    switched_on = {
+        timer
+        for timer, setting in _SETTING_BY_TIMER.items()
+        if settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
+    }
+    scheduled_updaters = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
+    return tuple(
+        scheduled_updater
+        for scheduled_updater in scheduled_updaters
+        if scheduled_updater[0] in switched_on or scheduled_updater[0].endswith(".service")
+    )
+
+
+_PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu Pro (esm-apps)"}
+
+
+def with_pro_updates(
+    updates: Sequence[Update], answer: str, native: str, installed: Mapping[str, str]
+) -> tuple[Update, ...]:
+    """Add the data of Ubuntu Pro's client: CVEs, and fixes that need a subscription.
+
+    Args:
+        updates: the pending updates without it.
+        answer: the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
+            nothing.
+        native: the machine's own architecture.
+        installed: package -> version.
+    """
+    pro_updates = _parse_pro_updates(answer)
+    cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}
+    enriched = tuple(replace(update, cves=cves.get(update.name, update.cves)) for update in updates)
+    taken = {update.id for update in updates}
+    lacking = (
+        _build_unpaid_update(item, native, installed, taken)
+        for item in pro_updates
+        if str(item.get("status")) in {"pending_attach", "pending_enable"}
+    )
+    return (*enriched, *lacking)
+
+
+def _parse_pro_updates(answer: str) -> list[dict[str, object]]:
+    try:
+        items = json.loads(answer)["data"]["attributes"]["updates"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
+    return [item for item in items if isinstance(item, dict) and item.get("package")] if isinstance(items, list) else []
+
+
+def _parse_cves(names: object) -> tuple[str, ...] | None:
+    return tuple(str(name) for name in names) if isinstance(names, list) else None
+
+
+def _build_unpaid_update(
+    item: Mapping[str, object], native: str, installed: Mapping[str, str], taken: set[str]
+) -> Update:
+    name, size = str(item["package"]), item.get("download_size")
+    service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
+    blocked = f"{SUBSCRIPTION_REQUIRED}: needs {service}; run: pro attach"
+    if item.get("status") != "pending_attach":  # it is paid
+        blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
+    return Update(
+        id=f"{name}+esm" if name in taken else name,
+        name=name,
+        arch=native,
+        installed=installed.get(name),
+        available=str(item.get("version") or "UA_ESM_Required"),
+        classification=Classification.SECURITY_ESM,
+        origins=(str(item.get("origin") or service),),
+        cves=_parse_cves(item.get("related_cves")),
+        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
+        group=name,
+        changes_boot=is_boot_package(name),
+        blocked=blocked,
+    )
+
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"

@@ -17,17 +17,16 @@ from tasks.domain.protocols.package_manager import (
     Transaction,
 )
 from tasks.domain.protocols.transport import Script, Transport
-from tasks.machines.managers.apt.assessment import parse_assessment
-from tasks.machines.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_assessment
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
 from tasks.machines.managers.apt.output_parsers import parse_simulation_result
-from tasks.machines.managers.job_parameters import (
+from tasks.machines.managers.manager_base import (
     build_job_parameters,
     build_package_parameters,
     build_refresh_parameters,
+    read_stable_state,
 )
 from tasks.machines.managers.script_output import parse_sections, require_text
-from tasks.machines.managers.settled_state import read_settled_state
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
@@ -78,7 +77,7 @@ class AptManager:
             ManagerError: apt can't work at all.
         """
         params = build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}
-        return read_settled_state(
+        return read_stable_state(
             lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
             lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),
         )

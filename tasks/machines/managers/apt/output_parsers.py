@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
-from tasks.machines.managers.simulation import build_simulation_result
+from tasks.machines.managers.manager_base import build_simulation_result
 
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")

@@ -14,7 +14,6 @@ from typing import Final
 
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.domain.model import RepositoryProblem
-from tasks.machines.managers.apt.debian_version import DebianVersion
 from tasks.machines.managers.apt.output_parsers import Release
 from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
@@ -27,6 +26,7 @@ from tasks.machines.managers.repository_problems import (
     redact_text,
 )
 from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection
+from tasks.machines.managers.versions import DebianVersion
 
 _LOCK_ERROR_PREFIX: Final = "Could not get lock "
 _TWICE_WORDS: Final = " is configured multiple times"

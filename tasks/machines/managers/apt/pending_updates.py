@@ -18,8 +18,14 @@ from tasks.machines.managers.apt.output_parsers import (
     Release,
     parse_origin,
 )
-from tasks.machines.managers.apt.publishers import classify_releases, find_releases, find_security_publishers
-from tasks.machines.managers.apt.version_choice import VersionChoice, choose_version, describe_vendor_change
+from tasks.machines.managers.apt.version_choice import (
+    VersionChoice,
+    choose_version,
+    classify_releases,
+    describe_vendor_change,
+    find_releases,
+    find_security_publishers,
+)
 from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 

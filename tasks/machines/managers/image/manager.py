@@ -23,10 +23,10 @@ from tasks.domain.protocols.package_manager import (
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.image.state import UPDATE_ID, ImageState, build_package_state, clean_text, find_identity
-from tasks.machines.managers.job_parameters import build_job_parameters
-from tasks.machines.managers.native_updaters import build_updaters_script, find_scheduled_updaters, is_active
+from tasks.machines.managers.manager_base import build_job_parameters
 from tasks.machines.managers.repository_problems import build_repository_error, redact_text
 from tasks.machines.managers.rpm.repository_problems import find_repository_problems
+from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_active
 from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_integer, require_text
 
 ASSESS_SCRIPT: Final = "image_assess"

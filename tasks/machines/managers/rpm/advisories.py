@@ -1,15 +1,22 @@
-"""Advisories: a publisher's notices about newer versions, and what they say about an update. Pure."""
+"""Advisories of dnf 4 and dnf 5: a publisher's notices about newer versions, and what they say of an update. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_ALL_ITEMS, require_count
 
 SECURITY: Final = "security"
+_FILE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)\.rpm")
+_CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
+_PACKAGE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)")
+_MAX_TEXT: Final = 300
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 _SEVERITIES: Final = ("critical", "important", "moderate", "low")
 """Severities of security advisories, the worst first. SUSE and Fedora write them in lower case."""
 
@@ -169,3 +176,111 @@ def _find_worst_severity(advisories: Iterable[Advisory]) -> str:
     severities = {advisory.severity.strip().lower() for advisory in advisories} - {"", "none", "unspecified"}
     known_severities = [str(severity) for severity in _SEVERITIES if severity in severities]
     return next(iter(known_severities or sorted(severities)), "").capitalize()
+
+
+def parse_advisories(text: str, *, knows_epochs: bool = False) -> tuple[Advisory, ...]:
+    """Read the fields of ``dnf -v updateinfo info``: "LABEL: VALUE", the colon in column 12.
+
+    Args:
+        text: the lines.
+        knows_epochs: whether the names of files have epochs ("a-1:2.0-1.noarch.rpm"), which dnf leaves out.
+    """
+    return tuple(_build_advisory(fields, knows_epochs) for fields in _split_advisories(text) if fields["Update ID"][0])
+
+
+def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
+    fields: dict[str, list[str]] = {}
+    label = ""
+    for line in text.splitlines():
+        if line[11:13] not in {": ", ":"}:
+            continue
+        label = line[:11].strip() or label
+        if label == "Update ID" and fields:
+            yield fields
+            fields = {}
+        if label == "Update ID" or fields:
+            fields.setdefault(label, []).append(line[13:].strip())
+    if fields:
+        yield fields
+
+
+def _build_advisory(fields: Mapping[str, Sequence[str]], knows_epochs: bool) -> Advisory:
+    files = (match for name in fields.get("Files", ()) if (match := _FILE_PATTERN.fullmatch(name)))
+    return Advisory(
+        id=fields["Update ID"][0][:_MAX_TEXT],
+        kind=next(iter(fields.get("Type", ())), "").lower()[:_MAX_TEXT],
+        severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
+        cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
+        published=parse_date(next(iter(fields.get("Updated", ())), "")),
+        packages=group_versions((match[1], match[3], match[2].removeprefix("0:")) for match in files),
+        knows_epochs=knows_epochs,
+    )
+
+
+def parse_severity(text: str) -> str:
+    """Return an advisory's severity; "" for none. Rocky has written SEVERITY_CRITICAL."""
+    word = text.removeprefix("SEVERITY_")
+    return "" if word.lower() in {"none", "unspecified", "unknown", ""} else word[:_MAX_TEXT]
+
+
+def parse_date(text: str) -> datetime | None:
+    """Read "2026-11-01 08:00:00" (UTC); None for anything else."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def parse_dnf5_advisories(text: str) -> tuple[Advisory, ...]:
+    """Read the JSON list. Anything that is not valid is left out.
+
+    Raises:
+        ValueError: it is no JSON list: dnf 5 gave no answer.
+    """
+    try:
+        entries = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(entries, list):
+        raise ValueError("no list")  # noqa: TRY004 (the answer is wrong, not the caller)
+    return tuple(
+        _build_dnf5_advisory(entry) for entry in entries if isinstance(entry, dict) and _get_text(entry, "Name")
+    )
+
+
+def _build_dnf5_advisory(entry: Mapping[str, object]) -> Advisory:
+    names = _list_packages(entry.get("collections"))
+    packages = (match for name in names if (match := _PACKAGE_PATTERN.fullmatch(name)))
+    return Advisory(
+        id=_get_text(entry, "Name"),
+        kind=_get_text(entry, "Type").lower(),
+        severity=parse_severity(_get_text(entry, "Severity")),
+        cves=tuple(_list_cves(entry.get("references"))),
+        published=_parse_dnf5_time(entry.get("Issued")),
+        packages=group_versions((match[1], match[3], match[2]) for match in packages),
+    )
+
+
+def _get_text(entry: Mapping[str, object], key: str) -> str:
+    value = entry.get(key)
+    return value[:_MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _list_packages(collections: object) -> Iterator[str]:
+    for collection in collections if isinstance(collections, list) else [collections]:
+        names = collection.get("packages") if isinstance(collection, dict) else None
+        yield from (name for name in names or () if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def _list_cves(references: object) -> Iterator[str]:
+    for reference in references if isinstance(references, list) else ():
+        name = reference.get("Id") if isinstance(reference, dict) else None
+        if isinstance(name, str) and _CVE_PATTERN.fullmatch(name):
+            yield name
+
+
+def _parse_dnf5_time(value: object) -> datetime | None:
+    """Read seconds since the epoch, or (before dnf 5.3) "2026-11-01 08:00:00"."""
+    if type(value) is int and isinstance(value, int) and 0 < value <= _LAST_SECOND:
+        return datetime.fromtimestamp(value, UTC)
+    return parse_date(value) if isinstance(value, str) else None

@@ -1,22 +1,189 @@
-"""The kernels of a machine with RPM packages, and which ones its tool would remove. Pure.
+"""The kernels of a machine with RPM packages: which ones its tool would remove, and whether it needs a reboot. Pure.
 
 dnf and yum have no rule beside the limit of an installation (installonly_limit): every kernel may be removed that the
 decision does not keep. zypper has one (multiversion.kernels in zypp.conf; ``zypper purge-kernels --dry-run``), and a
 kernel that it keeps stays.
+
+The sources of a need to reboot, and what it means if they report nothing:
+
+- ``/run/reboot-needed`` (SUSE's libzypp) means yes. Its absence means nothing: others don't create it.
+- A package that only a reboot replaces in memory (the C library, systemd, D-Bus, a kernel, firmware; the list is that
+  of needs-restarting), one that the administrator added to that list, or one whose advisory suggests a reboot:
+  it means yes if the package was installed after the boot.
+- The kernel: it means yes if a newer kernel of the running one's flavour is installed. If kernels are installed, but
+  none of them is running, the answer is unknown.
+
+Without a reason, the answer is no, because the list is what the distributions go by. It is unknown if the time of the
+boot or the package database could not be read. In a container, kernel and firmware are those of its host: they are no
+reasons.
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from tasks.domain.model import Update
+from tasks.domain.model import LivePatching, RebootNeed, Update
 from tasks.domain.protocols.package_manager import InstalledKernels, KernelPackage
-from tasks.domain.protocols.transport import ScriptResult
-from tasks.domain.states import Classification
+from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.live_patches import date_newer_kernel, mitigate_reboot
 from tasks.machines.managers.rpm.packages import InstalledPackage, build_package_spec, parse_installed
-from tasks.machines.managers.rpm.reboot_need import is_running_kernel
-from tasks.machines.managers.rpm.versions import RpmVersion
-from tasks.machines.managers.script_output import parse_sections, require_single_record, require_text
+from tasks.machines.managers.script_output import parse_sections, require_boolean, require_single_record, require_text
+from tasks.machines.managers.versions import RpmVersion
+
+_CORE_NAMES: Final = frozenset(
+    (
+        *("glibc", "systemd", "systemd-libs", "udev", "dbus", "dbus-1", "dbus-broker", "dbus-daemon"),
+        *("openssl-libs", "libopenssl3", "libopenssl1_1", "gnutls"),
+    )
+)
+_FIRMWARE_PATTERN: Final = re.compile(r"linux-firmware|kernel-firmware.*|microcode_ctl|ucode-(?:intel|amd)")
+_KERNEL_PATTERN: Final = re.compile(
+    r"kernel(?:[0-9]+\.[0-9]+)?"
+    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
+)
+"""Packages that contain a kernel to boot, with the flavour in their name, or the version (Amazon Linux: kernel6.12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebootFacts:
+    """What the script reports about the system that is running.
+
+    Attributes:
+        kernel: release of the running kernel.
+        boot_time: seconds since the epoch; None when the machine does not say it.
+        flag: whether a program asked for a reboot in /run/reboot-needed.
+    """
+
+    container: bool
+    flag: bool
+    kernel: str
+    boot_time: int | None
+
+
+def parse_reboot_facts(record: ScriptRecord) -> RebootFacts:
+    """Read the record "reboot" of rpm_assess.sh.
+
+    Raises:
+        ProtocolViolation: it is malformed.
+    """
+    boot_time = record.get("boot_time")
+    is_time = type(boot_time) is int and 0 < boot_time < 10**12
+    return RebootFacts(
+        container=require_boolean(record, "container"),
+        flag=require_boolean(record, "flag"),
+        kernel=require_text(record, "kernel"),
+        boot_time=boot_time if is_time and isinstance(boot_time, int) else None,
+    )
+
+
+def is_kernel_package(name: str) -> bool:
+    """Return whether a package contains a kernel that a machine boots."""
+    return bool(_KERNEL_PATTERN.fullmatch(name))
+
+
+def replaces_core(name: str) -> bool:
+    """Return whether only a reboot replaces what this package has in memory."""
+    return name in _CORE_NAMES or is_kernel_package(name) or bool(_FIRMWARE_PATTERN.fullmatch(name))
+
+
+def find_reboot_need(
+    facts: RebootFacts,
+    installed: Sequence[InstalledPackage],
+    *,
+    suggested: Collection[tuple[str, str]] = (),
+    extra_names: Collection[str] = (),
+    live: LivePatching | None = None,
+) -> RebootNeed:
+    """Combine the sources, as the module docstring describes.
+
+    Args:
+        facts: the running system.
+        installed: all installed packages; empty when the database can't be read.
+        suggested: name and version of packages whose advisory suggests a reboot.
+        extra_names: names that the administrator added to the list.
+        live: the live patches, which may mitigate a reboot for a newer kernel.
+    """
+    reasons = ["/run/reboot-needed"] if facts.flag else []
+    kernel_is_known, newer_kernels = True, list[InstalledPackage]()
+    if not facts.container and (kernels := [package for package in installed if is_kernel_package(package.name)]):
+        peers = _find_running_flavour(kernels, facts.kernel)
+        newer_kernels = _find_newer_kernels(peers, facts.kernel)
+        kernel_is_known = bool(peers)
+    reasons += _describe_updates_since_boot(facts, installed, suggested, extra_names)
+    if newer_kernels or reasons:
+        all_reasons = (*_describe_newer_kernel(newer_kernels, facts.kernel), *reasons)
+        since = date_newer_kernel(package.installed_at for package in newer_kernels)
+        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(all_reasons)), since=since)
+        return mitigate_reboot(need, live, only_kernel=not reasons and facts.boot_time is not None)
+    if facts.boot_time is None or not installed:
+        missing = "the time of the boot" if facts.boot_time is None else "the package database"
+        return RebootNeed(YesNoUnknown.UNKNOWN, (f"{missing} could not be read",))
+    if not kernel_is_known:
+        return RebootNeed(YesNoUnknown.UNKNOWN, (f"the running kernel {facts.kernel} is none of those installed",))
+    return RebootNeed(YesNoUnknown.NO)
+
+
+def _describe_updates_since_boot(
+    facts: RebootFacts,
+    installed: Iterable[InstalledPackage],
+    suggested: Collection[tuple[str, str]],
+    extra_names: Collection[str],
+) -> Iterator[str]:
+    boot_time = facts.boot_time
+    if boot_time is None:
+        return
+    for package in installed:
+        if package.installed_at is None or package.installed_at <= boot_time:
+            continue
+        if is_kernel_package(package.name):  # compared with the running one instead
+            continue
+        if facts.container and _FIRMWARE_PATTERN.fullmatch(package.name):
+            continue
+        asked = package.name in extra_names or (package.name, package.version) in suggested
+        if asked or replaces_core(package.name):
+            yield f"{package.name} {package.version} was installed after the boot"
+
+
+def _find_running_flavour(kernels: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
+    """Return the installed kernels of the running one's flavour; [] when the running one is none of them."""
+    names = {package.name for package in kernels if is_running_kernel(package, running)}
+    variant = running.partition("+")[2]  # RHEL's kernels of one version differ in what follows the "+"
+    same = {name for name in names if _parse_flavour(name) == variant}
+    return [package for package in kernels if package.name in (same or names)]
+
+
+def _parse_flavour(name: str) -> str:
+    return name.removeprefix("kernel").lstrip("0123456789.").removesuffix("-core").removesuffix("-base").strip("-")
+
+
+def is_running_kernel(package: InstalledPackage, running: str) -> bool:
+    """Return whether a kernel is the running one.
+
+    RHEL's uname is VERSION-RELEASE.ARCH[+FLAVOUR]; SUSE's is a prefix of VERSION-RELEASE, and its flavour.
+    """
+    version = package.version.rpartition(":")[2]
+    if running.partition("+")[0] == f"{version}.{package.arch}":
+        return True
+    release, _, flavour = running.rpartition("-")
+    is_flavour = _parse_flavour(package.name) == flavour
+    return is_flavour and (version == release or version.startswith(f"{release}."))
+
+
+def _find_newer_kernels(peers: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
+    if not peers:
+        return []
+    current = max(RpmVersion(package.version) for package in peers if is_running_kernel(package, running))
+    return [package for package in peers if RpmVersion(package.version) > current]
+
+
+def _describe_newer_kernel(newer: Sequence[InstalledPackage], running: str) -> list[str]:
+    if not newer:
+        return []
+    newest = max(newer, key=lambda package: RpmVersion(package.version))
+    return [f"kernel {newest.version.rpartition(':')[2]} is installed, {running} is running"]
+
 
 _PACKAGE_PATTERN: Final = re.compile(
     r"(kernel(?:[0-9]+\.[0-9]+)?"

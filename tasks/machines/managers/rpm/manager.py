@@ -16,18 +16,18 @@ from tasks.domain.protocols.package_manager import (
     Transaction,
 )
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.job_parameters import (
+from tasks.machines.managers.manager_base import (
     accepts_licences,
     build_job_parameters,
     build_package_parameters,
     build_refresh_parameters,
+    read_stable_state,
 )
 from tasks.machines.managers.rpm.kernels import parse_kernels
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
 from tasks.machines.managers.rpm.system_state import parse_duplicates
-from tasks.machines.managers.rpm.versions import RpmVersion
 from tasks.machines.managers.script_output import parse_sections, require_text
-from tasks.machines.managers.settled_state import read_settled_state
+from tasks.machines.managers.versions import RpmVersion
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
 """rpm locks it (fcntl) while a transaction changes packages, whatever program calls rpm."""
@@ -90,7 +90,7 @@ class RpmManager:
             RepositoryError: no repository answers, or none is configured.
             ManagerError: the package manager can't work at all.
         """
-        return read_settled_state(
+        return read_stable_state(
             lambda: self._read_state(
                 transport, build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}, deadline
             ),

@@ -10,11 +10,13 @@ from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
-from tasks.machines.managers.windows_update.classifications import UPGRADE_REASON, is_upgrade
-from tasks.machines.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
-from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
-from tasks.machines.managers.windows_update.hotpatch_enrolment import find_enrolment
+from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_enrolment, find_hotpatching
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
+from tasks.machines.managers.windows_update.offered_updates import (
+    drop_superseded,
+    is_servicing_stack,
+    order_updates,
+)
 from tasks.machines.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
     AgentsRecord,
@@ -24,9 +26,15 @@ from tasks.machines.managers.windows_update.other_managers import (
     find_other_managers,
     find_products_without_updates,
 )
-from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
-from tasks.machines.managers.windows_update.reboot_outlook import HotpatchMonth, find_hotpatch_month, predict_reboot
+from tasks.machines.managers.windows_update.reboot_need import (
+    HotpatchMonth,
+    RebootRecord,
+    find_hotpatch_month,
+    find_reboot_need,
+    predict_reboot,
+)
 from tasks.machines.managers.windows_update.records import (
+    UPGRADE_REASON,
     CallRecord,
     HistoryEntry,
     OfferedUpdate,
@@ -34,15 +42,12 @@ from tasks.machines.managers.windows_update.records import (
     SearchRecord,
     SystemRecord,
     Text,
+    is_upgrade,
     parse_first,
     parse_records,
     parse_values,
 )
-from tasks.machines.managers.windows_update.superseded_updates import drop_superseded
-from tasks.machines.managers.windows_update.transaction_order import (
-    is_servicing_stack,
-    order_updates,
-)
+from tasks.machines.managers.windows_update.update_history import explain_failing_updates, find_repeated_updates
 from tasks.rules.machine_checks.instance import find_uptime
 
 MANAGER_NAME: Final = "windows-update"

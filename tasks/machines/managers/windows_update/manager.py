@@ -26,7 +26,7 @@ from tasks.domain.protocols.transport import (
     ScriptResult,
     Transport,
 )
-from tasks.machines.managers.job_parameters import accepts_licences, build_job_parameters
+from tasks.machines.managers.manager_base import accepts_licences, build_job_parameters
 from tasks.machines.managers.windows_update.assessment import (
     MANAGER_NAME,
     find_denied_call,
@@ -34,9 +34,9 @@ from tasks.machines.managers.windows_update.assessment import (
     require_search,
 )
 from tasks.machines.managers.windows_update.hresults import build_job_table, explain_code
-from tasks.machines.managers.windows_update.installed_versions import find_installed_versions
+from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title
 from tasks.machines.managers.windows_update.records import OfferedUpdate, parse_records
-from tasks.machines.managers.windows_update.transaction_order import is_cumulative_title
+from tasks.machines.managers.windows_update.update_history import find_installed_versions
 
 logger = logging.getLogger(__name__)
 

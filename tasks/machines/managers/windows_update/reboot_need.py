@@ -1,4 +1,4 @@
-"""Whether a Windows machine needs a reboot. Pure.
+"""Whether a Windows machine needs a reboot now, and whether an update will need one. Pure.
 
 Reasons that mean yes: the agent or Windows servicing asks for it, an installed update waits for it, ConfigMgr asks for
 it, or a new name or domain of the computer takes effect at the next boot.
@@ -7,9 +7,15 @@ Others mean nothing alone: files to be renamed at the next boot (printers and vi
 machines for months), and marks that only a reboot removes. They are shown beside a reason that counts.
 
 Windows servicing may keep its mark for some minutes after a boot. As the only reason so soon, it means unknown.
+
+Of an update, the agent knows "never", "always" and "can ask". This adds what the update is: a boot completes a
+cumulative update, a hotpatch changes the running system. For hotpatches the calendar of baselines is a forecast. After
+the installation, only what the machine says counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from pydantic import Field
@@ -17,9 +23,12 @@ from pydantic import Field
 from inventory.name_lists import format_count
 from tasks.domain.model import RebootNeed
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.windows_update.records import Count, OfferedUpdate, Record, Texts
+from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_eligible
+from tasks.machines.managers.windows_update.offered_updates import is_cumulative, is_hotpatch
+from tasks.machines.managers.windows_update.records import Count, OfferedUpdate, Record, SystemRecord, Texts
+from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_release_month
 
-SETTLING_SECONDS: Final = 900
+BOOT_MARK_SECONDS: Final = 900
 """How long after a boot the mark of Windows servicing is not trusted alone."""
 
 _MAX_NAMES: Final = 5
@@ -67,7 +76,7 @@ def find_reboot_need(
         return RebootNeed(YesNoUnknown.YES if waiting else YesNoUnknown.UNKNOWN, told)
     reasons = [*_describe_waiting(waiting), *_find_reasons(record)]
     is_servicing = record.servicing or record.servicing_continues
-    if is_servicing and not reasons and uptime is not None and uptime < SETTLING_SECONDS:
+    if is_servicing and not reasons and uptime is not None and uptime < BOOT_MARK_SECONDS:
         soon = f"{_SERVICING_REASON}, but its mark may be of the boot {uptime:.0f} s ago"
         return RebootNeed(YesNoUnknown.UNKNOWN, (soon,))
     if is_servicing:
@@ -100,3 +109,76 @@ def _find_remarks(record: RebootRecord) -> Iterator[str]:
         yield f"{format_count(record.file_renames, 'file', ('is', 'are'))} to be renamed or removed at the next boot"
     if record.marks:
         yield f"marks: {', '.join(sorted(record.marks)[:_MAX_NAMES])}"
+
+
+_NEVER: Final = 0
+_ALWAYS: Final = 1
+_CAN_ASK: Final = 2
+_REQUIRED: Final[Mapping[int | None, bool]] = {_NEVER: False, _ALWAYS: True}
+
+
+@dataclass(frozen=True, slots=True)
+class RebootOutlook:
+    """Whether an update needs a reboot.
+
+    Attributes:
+        required: None when only the installation shows it.
+        expected: it changes what the machine boots with, so that a reboot is expected.
+        reason: in words, or "".
+    """
+
+    required: bool | None
+    expected: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HotpatchMonth:
+    """What hotpatches can do on a machine today.
+
+    Attributes:
+        doubt: why one may ask for a reboot all the same, or "".
+        is_baseline: whether this month has a planned baseline, from its second Tuesday to the next month's.
+        next_baseline: its date, as text.
+    """
+
+    doubt: str
+    is_baseline: bool
+    next_baseline: str
+
+
+def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> HotpatchMonth:
+    """Return what hotpatches can do on a machine on the day that its clock shows."""
+    today = datetime.fromtimestamp(system.at, UTC).date()
+    doubt = ""
+    if record is None or not record.enrolled:
+        doubt = "the machine is not enrolled for hotpatches"
+    elif not is_eligible(record, system):
+        doubt = "the machine's edition or licence is not one for hotpatches"
+    elif (live := find_hotpatching(record, system, ())) is not None:
+        doubt = live.problem
+    is_baseline = find_release_month(today) in BASELINE_MONTHS
+    return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(today):%Y-%m-%d}")
+
+
+def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
+    """Return whether an update needs a reboot, as the module docstring describes."""
+    if is_hotpatch(update.title) and update.reboot_behavior != _ALWAYS:
+        return _predict_hotpatch(update, month)
+    required = _REQUIRED.get(update.reboot_behavior)
+    if is_cumulative(update) and required is not False:
+        return RebootOutlook(required, expected=True, reason="a cumulative update, which a boot completes")
+    if required:
+        return RebootOutlook(required, reason="it always needs one")
+    return RebootOutlook(required, reason="it may ask for one" if update.reboot_behavior == _CAN_ASK else "")
+
+
+def _predict_hotpatch(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
+    subject = "a hotpatch, which changes the running system"
+    if update.reboot_behavior == _NEVER:
+        return RebootOutlook(required=False, reason=subject)
+    if month.doubt:
+        return RebootOutlook(None, reason=f"a hotpatch, but {month.doubt}")
+    if month.is_baseline:
+        return RebootOutlook(None, expected=True, reason="it may ask for one, in a month with a planned baseline")
+    return RebootOutlook(required=False, reason=f"{subject}; the next planned baseline is on {month.next_baseline}")

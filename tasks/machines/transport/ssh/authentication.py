@@ -9,20 +9,18 @@ import paramiko
 from inventory.credentials import Credential, CredentialKind
 from tasks.domain.errors import AuthenticationFailed, ConnectionLost, CredentialError, FleetpatchError, Unreachable
 from tasks.machines.transport.lockout_guard import LoginAttempt
-from tasks.machines.transport.ssh.agent import (
+from tasks.machines.transport.ssh.offered_keys import (
     AGENT_TIMEOUT_SECONDS,
     AgentClient,
-    build_agent_error,
-)
-from tasks.machines.transport.ssh.offered_keys import (
     FileKey,
     OfferableKey,
     OfferedKeys,
+    build_agent_error,
     open_agent_keys,
     open_default_keys,
 )
 from tasks.machines.transport.ssh.private_keys import load_private_key
-from tasks.machines.transport.ssh.thread_safe_transport import ThreadSafeTransport
+from tasks.machines.transport.ssh.restricted_transport import ThreadSafeTransport
 
 MAX_OFFERED_KEYS: Final = 5
 """The maximum of keys that are tried, of the agent and of files. sshd disconnects after its MaxAuthTries, mostly 6."""

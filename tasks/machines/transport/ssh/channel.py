@@ -13,7 +13,7 @@ import paramiko
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.ssh.error_words import describe_error
+from tasks.machines.transport.ssh.restricted_transport import describe_error
 
 _CHUNK_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 1.0

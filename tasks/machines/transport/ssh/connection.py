@@ -27,16 +27,15 @@ from tasks.domain.errors import (
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.retry import retry
 from tasks.machines.transport.lockout_guard import CredentialWithheld, LockoutGuard
-from tasks.machines.transport.ssh.algorithms import RestrictedTransport
 from tasks.machines.transport.ssh.authentication import (
     LOGIN_TIMEOUT_SECONDS,
     CredentialResolver,
     LoginContext,
     authenticate,
 )
-from tasks.machines.transport.ssh.error_words import describe_error
 from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
 from tasks.machines.transport.ssh.private_keys import load_private_key
+from tasks.machines.transport.ssh.restricted_transport import RestrictedTransport, describe_error
 
 DEFAULT_PORT: Final = 22
 CONNECT_TIMEOUT_SECONDS: Final = 10.0

@@ -24,7 +24,7 @@ from inventory.files.paths import expand_home
 from inventory.host_keys import HostKeyStore, PinnedKey, render_known_hosts_name
 from inventory.machine import HostKeyPolicy, HostKeySettings
 from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown
-from tasks.machines.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
+from tasks.machines.transport.ssh.restricted_transport import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
 
 COMPARE_COMMAND: Final = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
 """What a person runs on the machine's console to see the fingerprint."""

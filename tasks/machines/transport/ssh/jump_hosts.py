@@ -15,9 +15,8 @@ from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Deadline
 from tasks.machines.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
-from tasks.machines.transport.ssh.error_words import describe_error
 from tasks.machines.transport.ssh.host_key_verifier import find_known_hosts
-from tasks.machines.transport.ssh.thread_safe_transport import ChannelTimeout, ThreadSafeTransport
+from tasks.machines.transport.ssh.restricted_transport import ChannelTimeout, ThreadSafeTransport, describe_error
 
 MAX_CONCURRENT_HANDSHAKES: Final = 50
 """The maximum of connections that open through one jump host at the same time."""

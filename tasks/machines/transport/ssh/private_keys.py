@@ -1,16 +1,118 @@
-"""Loads private keys. All logins of a process share the key of a file until the file changes."""
+"""Loads private keys. All logins of a process share the key of a file until the file changes.
 
+Why a key can't be loaded is told by what its text shows. It is never quoted: it may contain the key.
+"""
+
+import base64
+import binascii
 import io
+import re
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
 from inventory.credentials import Credential, Secret
 from tasks.domain.errors import CredentialError
-from tasks.machines.transport.ssh.key_faults import KeyFault, find_format_fault, find_loading_fault
+
+_OPENSSH_BEGIN: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_OPENSSH_END: Final = b"-----END OPENSSH PRIVATE KEY-----"
+_MAGIC: Final = b"openssh-key-v1\0"
+_NAME_PATTERN: Final = re.compile(r"[a-z0-9@.-]{3,60}")
+_KINDS: Final = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+_OTHER_KIND: Final = "Make an Ed25519, ECDSA or RSA key for fleetpatch: ssh-keygen -t ed25519."
+
+
+class KeyFault(NamedTuple):
+    """Why a key can't be loaded, as the end of a sentence, and the remedy."""
+
+    reason: str
+    hint: str
+
+
+_ENCRYPTED: Final = KeyFault(
+    "it is encrypted, and the credential has no passphrase", "Write key:PATH?passphrase=REF, or use a key without one."
+)
+_WRONG_PASSPHRASE: Final = KeyFault(
+    "its passphrase is wrong, or the file is damaged", "Try it by hand: ssh-keygen -y -f PATH asks for the passphrase."
+)
+_DAMAGED: Final = KeyFault("it is damaged", "Is it complete, with its line ends? ssh-keygen -y -f PATH reads it, too.")
+
+
+def find_format_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
+    """Return why no library has to try a private key; None if its format, its kind and its encryption may be right."""
+    text = text.strip()
+    if text.startswith(b"PuTTY-User-Key-File"):
+        return KeyFault("it is a key of PuTTY", "Convert it: puttygen PATH -O private-openssh -o NEW.")
+    if text.startswith((b"ssh-", b"ecdsa-", b"sk-", b"---- BEGIN SSH2 PUBLIC", b"-----BEGIN PUBLIC")):
+        return KeyFault("it is a public key", "Name the private key: the path without .pub.")
+    if not text.startswith(b"-----BEGIN ") or b"PRIVATE KEY-----" not in text:
+        return KeyFault("it is no private key of OpenSSH or in PEM", _OTHER_KIND)
+    kind, cipher = _read_head(text)
+    if kind.startswith("sk-"):
+        return KeyFault(
+            f"it is a FIDO key ({kind}), which needs its token and a person's touch",
+            "fleetpatch logs in without a person. " + _OTHER_KIND,
+        )
+    if kind and kind not in _KINDS:
+        return KeyFault(f"keys of the kind {kind} are not supported", _OTHER_KIND)
+    return _ENCRYPTED if cipher and not passphrase else None
+
+
+def is_encrypted(text: bytes) -> bool:
+    """Return whether a private key needs a passphrase."""
+    return find_format_fault(text, None) is _ENCRYPTED
+
+
+def find_loading_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
+    """Return why a private key whose format seems right can't be loaded; None if the key is not the reason."""
+    text = text.strip()
+    _, cipher = _read_head(text)
+    is_openssh = text.startswith(_OPENSSH_BEGIN)
+    load = load_ssh_private_key if is_openssh else load_pem_private_key
+    try:
+        key = load(text, passphrase if cipher else None)
+    except (ValueError, TypeError):
+        return _WRONG_PASSPHRASE if cipher else _DAMAGED
+    except UnsupportedAlgorithm:
+        if is_openssh and not cipher:
+            return _DAMAGED
+        return KeyFault(
+            f"its encryption ({cipher}) is not supported" if cipher else "its kind is not supported",
+            "Encrypt it anew: ssh-keygen -p -Z aes256-ctr -f PATH." if cipher else _OTHER_KIND,
+        )
+    if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey | EllipticCurvePrivateKey):
+        return KeyFault(
+            f"keys of the kind {type(key).__name__.removesuffix('PrivateKey')} are not supported", _OTHER_KIND
+        )
+    return None
+
+
+def _read_head(text: bytes) -> tuple[str, str]:
+    """Return the kind and the encryption of a key, "" for what is not known, and for none."""
+    if not text.startswith(_OPENSSH_BEGIN):
+        is_encrypted = b"ENCRYPTED" in text.partition(b"\n\n")[0]
+        return "DSA" if text.startswith(b"-----BEGIN DSA") else "", "of PEM" if is_encrypted else ""
+    try:
+        content = base64.b64decode(text.removeprefix(_OPENSSH_BEGIN).partition(_OPENSSH_END)[0])
+        head = paramiko.Message(content.removeprefix(_MAGIC))
+        cipher, _function, _options = head.get_text(), head.get_binary(), head.get_binary()
+        head.get_int()
+        kind = paramiko.Message(head.get_binary()).get_text()
+    except (binascii.Error, ValueError):
+        return "", ""
+    is_read = (
+        content.startswith(_MAGIC) and bool(_NAME_PATTERN.fullmatch(kind)) and bool(_NAME_PATTERN.fullmatch(cipher))
+    )
+    return (kind, cipher if cipher != "none" else "") if is_read else ("", "")
+
 
 _FileVersion: TypeAlias = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""WinRM as a PowerShellChannel: one shell, one command at a time, every wait bounded.
+"""WinRM as a PowerShellChannel: one connection, one shell, one command at a time, every wait bounded.
 
 A broken connection does not end a shell on the machine. So another connection is opened, and the command is followed
 there. Output may have been lost with the broken one: the frame's length (output_decoder.py) shows that.
@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from inventory.machine import Machine
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.winrm.faults import TIMED_OUT, WsmanFault, build_fault_error
-from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost, NoOutputYet, WsmanClient
+from tasks.machines.transport.winrm.login import WinrmEnvironment, open_client
+from tasks.machines.transport.winrm.messages import MessageLost, NoOutputYet, WinrmLoginRefused, WsmanClient
 
 ClientOpener = Callable[[Deadline], tuple[WsmanClient, str]]
 """Connects, logs in and opens a shell; returns the connection and the shell."""
@@ -80,7 +82,7 @@ class WinrmChannel:
             command_id = self._start_command(command_line, stdin, deadline)
             status = self._receive_output(command_id, decoder, deadline)
             self._is_busy = False
-            with suppress(MessageLost, WsmanFault, LoginRefused):  # the answer is there already
+            with suppress(MessageLost, WsmanFault, WinrmLoginRefused):  # the answer is there already
                 seconds = min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
                 self._client.end_command(self._shell_id, command_id, seconds)
             return status
@@ -91,7 +93,7 @@ class WinrmChannel:
             return
         self._closed = True
         if not self._is_busy:
-            with suppress(MessageLost, WsmanFault, LoginRefused):
+            with suppress(MessageLost, WsmanFault, WinrmLoginRefused):
                 self._client.delete_shell(self._shell_id, CLEANUP_SECONDS)
         self._client.close()
 
@@ -212,7 +214,7 @@ class WinrmChannel:
         except WsmanFault as fault:
             self._abandon(is_busy=self._is_busy and not fault.is_lost_shell)
             raise build_fault_error(fault) from fault
-        except (MessageLost, LoginRefused) as lost:
+        except (MessageLost, WinrmLoginRefused) as lost:
             self._abandon(is_busy=self._is_busy)
             deadline.require_seconds(self._clock)
             raise ConnectionLost(f"the connection was lost: {lost or type(lost).__name__}") from lost
@@ -226,3 +228,50 @@ class WinrmChannel:
         if not is_busy or self._may_be_ended:
             self._shells_to_delete.append(self._shell_id)
         self._client.close()
+
+
+def connect(
+    machine: Machine,
+    environment: WinrmEnvironment,
+    *,
+    deadline: Deadline,
+    shells_to_delete: list[str] | None = None,
+    is_first: bool = False,
+) -> WinrmChannel:
+    """Open a connection, log in and open a shell.
+
+    Args:
+        machine: the machine.
+        environment: what all connections share.
+        deadline: of the login.
+        shells_to_delete: shells that earlier connections left: they are deleted. The connection adds its own to it.
+        is_first: whether the machine was never reached before.
+
+    Raises:
+        TransportError: see ``open_client``, and ``build_fault_error`` for a machine that opens no shell.
+    """
+
+    def open_another(until: Deadline) -> tuple[WsmanClient, str]:
+        return open_client(machine, environment, deadline=until)
+
+    try:
+        client, shell_id = open_client(machine, environment, deadline=deadline, is_first=is_first)
+    except WsmanFault as fault:
+        error = build_fault_error(fault)
+        error.machine = machine.name
+        raise error from fault
+    shells = shells_to_delete if shells_to_delete is not None else []
+    _delete_shells(client, shells)
+    return WinrmChannel(client, shell_id, open_another, environment.clock, shells)
+
+
+def _delete_shells(client: WsmanClient, shells: list[str]) -> None:
+    """Delete shells of broken connections: a login may have 30, and they would end by themselves after two hours."""
+    while shells:
+        try:
+            client.delete_shell(shells[-1], CLEANUP_SECONDS)
+        except WsmanFault:
+            pass  # it is gone already
+        except (MessageLost, WinrmLoginRefused):
+            return  # the first command finds that the connection is broken, and replaces it
+        shells.pop()

@@ -32,9 +32,8 @@ from tasks.machines.transport.lockout_guard import CredentialWithheld, LockoutGu
 from tasks.machines.transport.winrm.faults import WsmanFault
 from tasks.machines.transport.winrm.http_line import HttpLine
 from tasks.machines.transport.winrm.kerberos import KDC_AWAY, KerberosFailed
-from tasks.machines.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
-from tasks.machines.transport.winrm.shown_certificate import describe_shown_certificate
-from tasks.machines.transport.winrm.tls import build_certificate_error, build_tls_context
+from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused, WsmanClient
+from tasks.machines.transport.winrm.tls import build_certificate_error, build_tls_context, describe_shown_certificate
 
 CredentialResolver = Callable[[str], Credential]
 PROBE_TIMEOUT_SECONDS: Final = 10.0
@@ -180,7 +179,7 @@ def _log_in(
                 return fault
             except KerberosFailed as problem:
                 raise _build_kerberos_error(problem) from problem
-            except LoginRefused as refused:
+            except WinrmLoginRefused as refused:
                 raise _build_refusal(machine, client, refused, attempt) from None
             except MessageLost as lost:
                 if deadline.has_passed(clock):
@@ -282,7 +281,7 @@ def _sent_password(machine: Machine, client: WsmanClient) -> bool:
 
 
 def _build_refusal(
-    machine: Machine, client: WsmanClient, refused: LoginRefused, attempt: LoginAttempt
+    machine: Machine, client: WsmanClient, refused: WinrmLoginRefused, attempt: LoginAttempt
 ) -> AuthenticationFailed:
     how = machine.winrm.authentication
     whose = f"the login of {machine.user}" if machine.user else "this login"

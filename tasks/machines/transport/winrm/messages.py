@@ -65,7 +65,7 @@ class MessageLost(Exception):
         self.status = status
 
 
-class LoginRefused(Exception):
+class WinrmLoginRefused(Exception):
     """Status 401, or the library of the login gave up.
 
     Attributes:
@@ -125,7 +125,7 @@ class _LineTransport(Transport):
         response = session.send(prepared_request, timeout=self.timeouts, allow_redirects=False)
         status = response.status_code
         if status == 401:
-            raise LoginRefused(response.headers.get("WWW-Authenticate", ""))
+            raise WinrmLoginRefused(response.headers.get("WWW-Authenticate", ""))
         if 200 <= status < 300:
             return response
         text = self._get_message_response_text(response) if response.content else b""
@@ -167,7 +167,7 @@ class WsmanClient:
         """Log in, if the messages are encrypted; else the first request does it.
 
         Raises:
-            LoginRefused, MessageLost, KerberosFailed: it failed.
+            WinrmLoginRefused, MessageLost, KerberosFailed: it failed.
         """
         self._ask(self._transport.build_session, seconds)
         self._line.is_logged_in = self._transport.encryption is not None
@@ -222,7 +222,7 @@ class WsmanClient:
         """Send one request.
 
         Raises:
-            LoginRefused, KerberosFailed: see there.
+            WinrmLoginRefused, KerberosFailed: see there.
             WsmanFault: the machine answered with a fault.
             MessageLost: there is no usable answer.
         """
@@ -245,7 +245,7 @@ class WsmanClient:
             raise MessageLost(f"HTTP status {error.code} without a fault", status=int(error.code)) from error
         except AnswerTooLong as error:
             raise MessageLost(str(error)) from error
-        except (LoginRefused, MessageLost, KerberosFailed):
+        except (WinrmLoginRefused, MessageLost, KerberosFailed):
             raise
         except Exception as error:
             translated = self._translate_error(error)
@@ -257,7 +257,7 @@ class WsmanClient:
 
     def _translate_error(self, error: Exception) -> Exception:
         if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
-            return LoginRefused("", _describe_error(error))
+            return WinrmLoginRefused("", _describe_error(error))
         if is_kerberos_error(error):
             return MessageLost(describe_error(error)[0])
         if isinstance(error, _BROKEN):

@@ -19,15 +19,15 @@ from tasks.machines.managers.image.state import (
 from tasks.machines.managers.script_output import ScriptSection
 
 
-class _Record(BaseModel):
+class _BootcRecord(BaseModel):
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel)
 
 
-class _Reference(_Record):
+class _Reference(_BootcRecord):
     image: str
 
 
-class _Image(_Record):
+class _Image(_BootcRecord):
     image: _Reference
     version: str | None = None
     timestamp: datetime | None = None
@@ -48,21 +48,21 @@ class _Image(_Record):
         return self.built is not None and other.built is not None and self.built < other.built
 
 
-class _Entry(_Record):
+class _BootEntry(_BootcRecord):
     image: _Image | None = None
     cached_update: _Image | None = None
     incompatible: bool = False
     download_only: bool = False
 
 
-class _Slots(_Record):
-    staged: _Entry | None = None
-    booted: _Entry | None = None
-    rollback: _Entry | None = None
+class _Slots(_BootcRecord):
+    staged: _BootEntry | None = None
+    booted: _BootEntry | None = None
+    rollback: _BootEntry | None = None
     rollback_queued: bool = False
 
 
-class _Host(_Record):
+class _Host(_BootcRecord):
     status: _Slots
 
 

@@ -25,7 +25,7 @@ from tasks.machines.managers.image.state import (
     format_version,
 )
 from tasks.machines.managers.image.state import shorten_digest as shorten
-from tasks.machines.managers.native_updaters import is_active
+from tasks.machines.managers.running_programs import is_active
 from tasks.machines.managers.script_output import ScriptSection
 
 _MAX_ITEMS: Final = 10_000
@@ -42,11 +42,11 @@ _LOCKED: Final = "locked: no boot starts it before rpm-ostree finalize-deploymen
 Names = Annotated[list[str], Field(max_length=_MAX_ITEMS)]
 
 
-class _Record(BaseModel):
+class _OstreeRecord(BaseModel):
     model_config = ConfigDict(extra="ignore", alias_generator=lambda name: name.replace("_", "-"))
 
 
-class _Deployment(_Record):
+class _Deployment(_OstreeRecord):
     checksum: str
     base_checksum: str | None = None
     version: str | None = None
@@ -89,11 +89,11 @@ class _Deployment(_Record):
         )
 
 
-class _LayerSizes(_Record):
+class _LayerSizes(_OstreeRecord):
     added_size: Annotated[int, Field(ge=0, lt=2**62)] | None = None
 
 
-class _CachedUpdate(_Record):
+class _CachedUpdate(_OstreeRecord):
     checksum: str
     version: str | None = None
     timestamp: Annotated[int, Field(ge=0, lt=_MAX_EPOCH_SECONDS)] | None = None
@@ -105,12 +105,12 @@ class _CachedUpdate(_Record):
     ] = []
 
 
-class _Driver(_Record):
+class _Driver(_OstreeRecord):
     driver_name: str
     driver_sd_unit: str
 
 
-class _Status(_Record):
+class _Status(_OstreeRecord):
     deployments: Annotated[list[_Deployment], Field(max_length=1000)]
     cached_update: _CachedUpdate | None = None
     update_driver: _Driver | None = None

@@ -21,11 +21,11 @@ from tasks.machines.managers.repository_problems import (
     build_repository_problem,
     warn_of_unclassified,
 )
-from tasks.machines.managers.rpm.advisories import Advisory, index_advisories
-from tasks.machines.managers.rpm.dnf.holds import Holds, parse_holds
+from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
+from tasks.machines.managers.rpm.dnf.offers import Holds, parse_holds
 from tasks.machines.managers.rpm.dnf.output_parsers import (
+    LOCKED_EXIT_CODE,
     AvailablePackage,
-    parse_advisories,
     parse_advisory_sources,
     parse_available_packages,
     parse_needed_by,
@@ -35,8 +35,8 @@ from tasks.machines.managers.rpm.dnf.output_parsers import (
     parse_transaction,
 )
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
+from tasks.machines.managers.rpm.kernels import find_reboot_need
 from tasks.machines.managers.rpm.packages import InstalledPackage, parse_natural
-from tasks.machines.managers.rpm.reboot_need import find_reboot_need
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
@@ -52,8 +52,6 @@ from tasks.machines.managers.script_output import (
     require_single_record,
 )
 
-LOCKED_EXIT_CODE: Final = 200
-"""dnf's exit code, with exit_on_lock, while another process has its lock."""
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
 _DISTRIBUTION_NAMES: Final = frozenset({"bash", "glibc", "openssl-libs", "rpm", "systemd"})
 """Packages that each distribution has. The scripts ask for the same ones."""

@@ -3,10 +3,10 @@
 from typing import Final
 
 from tasks.domain.protocols.package_manager import Rates
-from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS, build_rpm_updaters_script
 from tasks.machines.managers.rpm.dnf.assessment import parse_assessment
-from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_simulation
 from tasks.machines.managers.rpm.manager import RpmManager, RpmTool
+from tasks.machines.managers.rpm.system_state import UPDATER_UNITS, build_rpm_updaters_script
 
 DEFAULT_RATES: Final = Rates(
     transaction_seconds=20.0,

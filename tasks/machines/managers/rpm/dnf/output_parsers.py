@@ -1,29 +1,38 @@
-"""Parsers for dnf's output (with LC_ALL=C). Pure. Lines that are not understood are ignored; nothing is raised."""
+"""Parsers for dnf's output (with LC_ALL=C), and the answer of a simulation with dnf 4 or dnf 5. Pure.
+
+Lines that are not understood are ignored; the parsers of output raise nothing.
+"""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from posixpath import basename
 from typing import Final
 
-from tasks.machines.managers.rpm.advisories import Advisory, group_versions
+from tasks.domain.errors import ManagerBusy, ProtocolViolation
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.manager_base import build_simulation_result
 from tasks.machines.managers.rpm.packages import (
     ARCH_PATTERN,
     NAME_PATTERN,
     VERSION_PATTERN,
+    build_package_spec,
     build_update_id,
     format_version,
     parse_natural,
     parse_vendor,
 )
+from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
 from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_length
 
-_FILE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)\.rpm")
+LOCKED_EXIT_CODE: Final = 200
+"""dnf's exit code, with exit_on_lock, while another process has its lock."""
 _CHANGE_PATTERN: Final = re.compile(r"---> Package (\S+)\.([^.\s]+) (\S+) will be (?:an? )?(\w+)")
 _END_PATTERN: Final = re.compile(r"^(?:Operation aborted|Nothing to do)", re.MULTILINE)
 """What a simulation ends with."""
 _SPEC_PATTERN: Final = re.compile(r"[A-Za-z0-9_][\w.+~^:\-]*-[^-\s]+-[^-\s]+\.[a-z0-9_]+")
-_CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
 _EXCLUDED_BEGINNINGS: Final = ("All matches were filtered out", "Argument '", "Packages for argument '")
 """What dnf 4 and dnf 5 say of a package that an exclusion, a lock or a module hides."""
 _SKIPPED_REPOSITORY: Final = "no cache for '"
@@ -126,59 +135,6 @@ def parse_priorities(text: str) -> Mapping[str, int]:
     return {name: number for name, _, value in rows if (number := parse_natural(value.strip())) is not None}
 
 
-def parse_advisories(text: str, *, knows_epochs: bool = False) -> tuple[Advisory, ...]:
-    """Read the fields of ``dnf -v updateinfo info``: "LABEL: VALUE", the colon in column 12.
-
-    Args:
-        text: the lines.
-        knows_epochs: whether the names of files have epochs ("a-1:2.0-1.noarch.rpm"), which dnf leaves out.
-    """
-    return tuple(_build_advisory(fields, knows_epochs) for fields in _split_advisories(text) if fields["Update ID"][0])
-
-
-def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
-    fields: dict[str, list[str]] = {}
-    label = ""
-    for line in text.splitlines():
-        if line[11:13] not in {": ", ":"}:
-            continue
-        label = line[:11].strip() or label
-        if label == "Update ID" and fields:
-            yield fields
-            fields = {}
-        if label == "Update ID" or fields:
-            fields.setdefault(label, []).append(line[13:].strip())
-    if fields:
-        yield fields
-
-
-def _build_advisory(fields: Mapping[str, Sequence[str]], knows_epochs: bool) -> Advisory:
-    files = (match for name in fields.get("Files", ()) if (match := _FILE_PATTERN.fullmatch(name)))
-    return Advisory(
-        id=fields["Update ID"][0][:_MAX_TEXT],
-        kind=next(iter(fields.get("Type", ())), "").lower()[:_MAX_TEXT],
-        severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
-        cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
-        published=parse_date(next(iter(fields.get("Updated", ())), "")),
-        packages=group_versions((match[1], match[3], match[2].removeprefix("0:")) for match in files),
-        knows_epochs=knows_epochs,
-    )
-
-
-def parse_severity(text: str) -> str:
-    """Return an advisory's severity; "" for none. Rocky has written SEVERITY_CRITICAL."""
-    word = text.removeprefix("SEVERITY_")
-    return "" if word.lower() in {"none", "unspecified", "unknown", ""} else word[:_MAX_TEXT]
-
-
-def parse_date(text: str) -> datetime | None:
-    """Read "2026-11-01 08:00:00" (UTC); None for anything else."""
-    try:
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
 def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
     """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
     rows = (line.split("\t") for line in text.splitlines())
@@ -246,3 +202,62 @@ def _parse_errors(text: str) -> tuple[str, ...]:
 def find_specs(text: str) -> frozenset[str]:
     """Return the packages NAME-VERSION-RELEASE.ARCH that a text mentions."""
     return frozenset(_SPEC_PATTERN.findall(text))
+
+
+_SCRIPT = "rpm_simulate"
+_UNCHANGED = "nothing would change"
+
+
+def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
+    """Return dnf's answer for a set of updates.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or malformed.
+        ManagerBusy: another process had dnf's lock all the time.
+    """
+    sections = parse_sections(result, _SCRIPT, "simulation")
+    simulation = sections["simulation"]
+    if simulation.exit_code == LOCKED_EXIT_CODE:
+        raise ManagerBusy("another process uses the package manager")
+    if not result.find_records("state"):
+        raise ProtocolViolation(f"{_SCRIPT} did not say the machine's architecture")
+    native = require_text(result.find_records("state")[0], "native")
+    return build_transaction_result(parse_transaction(simulation.text), wanted, native, _parse_downloads(sections))
+
+
+def build_transaction_result(
+    transaction: DnfTransaction, wanted: Sequence[Update], native: str, downloads: Mapping[str, int] | None
+) -> SimulationResult:
+    """Return the answer that a transaction is. Each problem is assigned to the updates that it names."""
+    specs = {build_package_spec(update): update.id for update in wanted}
+    errors = transaction.errors
+    named = frozenset(spec for error in errors for spec in find_specs(error))
+    if not errors and not transaction.changes:
+        errors = (_UNCHANGED,)
+    return build_simulation_result(
+        wanted,
+        changes={build_update_id(*key, native): version for key, version in transaction.changes.items()},
+        removals=transaction.removals,
+        unknown={specs[spec] for spec in transaction.unknown_specs if spec in specs},
+        errors=errors,
+        named={specs[spec] for spec in named & specs.keys()},
+        downloads=downloads,
+    )
+
+
+def _parse_downloads(sections: Mapping[str, ScriptSection]) -> Mapping[str, int] | None:
+    """Read lines "repository|bytes|file", without the files that are there in full."""
+    if "downloads" not in sections or sections["downloads"].exit_code != 0:
+        return None
+    there: set[tuple[str, int | None]] = set()
+    for line in sections["cached"].text.splitlines() if "cached" in sections else ():
+        size, _, path = line.partition("\t")
+        there.add((basename(path), parse_natural(size)))
+    files: dict[str, int] = {}
+    for line in sections["downloads"].text.splitlines():
+        fields = line.split("|")
+        size_bytes = parse_natural(fields[1]) if len(fields) == 3 else None
+        if size_bytes is not None and (basename(fields[2]), size_bytes) not in there:
+            files[basename(fields[2])] = size_bytes
+    return files

@@ -15,12 +15,11 @@ from tasks.domain.model import Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
 from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
 from tasks.machines.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
-from tasks.machines.managers.rpm.dnf.holds import Holds
-from tasks.machines.managers.rpm.dnf.offers import OfferJudge
+from tasks.machines.managers.rpm.dnf.offers import Holds, OfferJudge
 from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
+from tasks.machines.managers.rpm.kernels import replaces_core
 from tasks.machines.managers.rpm.packages import InstalledPackage
-from tasks.machines.managers.rpm.reboot_need import replaces_core
-from tasks.machines.managers.rpm.versions import RpmVersion
+from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _OLDEST: Final = "0-0"

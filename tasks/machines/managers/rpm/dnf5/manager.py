@@ -5,13 +5,13 @@ from typing import Final
 
 from tasks.domain.model import PackageState
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS, build_rpm_updaters_script
+from tasks.machines.managers.rpm.advisories import parse_dnf5_advisories
 from tasks.machines.managers.rpm.dnf.assessment import DnfAnswers, build_assessment
-from tasks.machines.managers.rpm.dnf.holds import Holds, parse_holds
 from tasks.machines.managers.rpm.dnf.manager import DEFAULT_RATES
-from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
-from tasks.machines.managers.rpm.dnf5.advisories import parse_advisories
+from tasks.machines.managers.rpm.dnf.offers import Holds, parse_holds
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_simulation
 from tasks.machines.managers.rpm.manager import RpmManager, RpmTool
+from tasks.machines.managers.rpm.system_state import UPDATER_UNITS, build_rpm_updaters_script
 
 _PACKAGE: Final = "tasks.machines.managers.rpm.dnf5"
 _LOCK_PATTERN: Final = re.compile(r"""^\S+versionlock\.toml:\s*name\s*=\s*["']([^"']+)["']""", re.MULTILINE)
@@ -22,7 +22,7 @@ def parse_dnf5_holds(text: str) -> Holds:
     return Holds(excluded=(*_LOCK_PATTERN.findall(text), *parse_holds(text).excluded))
 
 
-DNF5_ANSWERS: Final = DnfAnswers("dnf5", parse_advisories, parse_dnf5_holds)
+DNF5_ANSWERS: Final = DnfAnswers("dnf5", parse_dnf5_advisories, parse_dnf5_holds)
 
 
 def parse_assessment(result: ScriptResult) -> PackageState:

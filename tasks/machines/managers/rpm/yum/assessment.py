@@ -7,9 +7,9 @@ from typing import Final
 
 from tasks.domain.model import PackageState
 from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.rpm.advisories import parse_advisories
 from tasks.machines.managers.rpm.dnf.assessment import DnfAnswers, build_assessment
-from tasks.machines.managers.rpm.dnf.holds import parse_holds
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_advisories
+from tasks.machines.managers.rpm.dnf.offers import parse_holds
 from tasks.machines.managers.script_output import parse_sections
 
 YUM_ANSWERS: Final = DnfAnswers("yum", partial(parse_advisories, knows_epochs=True), parse_holds)

@@ -3,9 +3,9 @@
 from typing import Final
 
 from tasks.domain.protocols.package_manager import Rates
-from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS, build_rpm_updaters_script
-from tasks.machines.managers.rpm.dnf.simulation import parse_simulation
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_simulation
 from tasks.machines.managers.rpm.manager import RpmManager, RpmTool
+from tasks.machines.managers.rpm.system_state import UPDATER_UNITS, build_rpm_updaters_script
 from tasks.machines.managers.rpm.yum.assessment import parse_assessment
 
 _PACKAGE: Final = "tasks.machines.managers.rpm.yum"

@@ -14,8 +14,8 @@ from tasks.machines.managers.repository_problems import (
     build_repository_problem,
     warn_of_unclassified,
 )
+from tasks.machines.managers.rpm.kernels import find_reboot_need
 from tasks.machines.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
-from tasks.machines.managers.rpm.reboot_need import find_reboot_need
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
@@ -24,10 +24,15 @@ from tasks.machines.managers.rpm.repository_problems import (
     has_no_fixes,
 )
 from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
-from tasks.machines.managers.rpm.versions import RpmVersion
-from tasks.machines.managers.rpm.zypper.install_summary import InstallSummary, parse_install_summary
-from tasks.machines.managers.rpm.zypper.offers import parse_obstacles, parse_offers, parse_priorities
-from tasks.machines.managers.rpm.zypper.patches import Description, index_patches, parse_descriptions, parse_patches
+from tasks.machines.managers.rpm.zypper.offers import (
+    Description,
+    index_patches,
+    parse_descriptions,
+    parse_obstacles,
+    parse_offers,
+    parse_patches,
+    parse_priorities,
+)
 from tasks.machines.managers.rpm.zypper.pending_updates import (
     Candidate,
     Repository,
@@ -36,10 +41,12 @@ from tasks.machines.managers.rpm.zypper.pending_updates import (
     parse_candidates,
 )
 from tasks.machines.managers.rpm.zypper.xml_answer import (
+    InstallSummary,
     XmlElement,
     build_no_repository_error,
     get_attribute,
     parse_answer,
+    parse_install_summary,
 )
 from tasks.machines.managers.script_output import (
     ENDED_CODES,
@@ -49,6 +56,7 @@ from tasks.machines.managers.script_output import (
     require_single_record,
     require_text,
 )
+from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES, require_count
 
 _SCRIPT: Final = "rpm_assess"

@@ -3,10 +3,10 @@
 from typing import Final
 
 from tasks.domain.protocols.package_manager import Rates
-from tasks.machines.managers.rpm.auto_updaters import UPDATER_UNITS, build_rpm_updaters_script
 from tasks.machines.managers.rpm.manager import RpmManager, RpmTool
+from tasks.machines.managers.rpm.system_state import UPDATER_UNITS, build_rpm_updaters_script
 from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
-from tasks.machines.managers.rpm.zypper.simulation import parse_simulation
+from tasks.machines.managers.rpm.zypper.xml_answer import parse_simulation
 
 _PACKAGE: Final = "tasks.machines.managers.rpm.zypper"
 

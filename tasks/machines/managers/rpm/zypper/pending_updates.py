@@ -19,13 +19,18 @@ from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
+from tasks.machines.managers.rpm.kernels import replaces_core
 from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_vendor
-from tasks.machines.managers.rpm.reboot_need import replaces_core
-from tasks.machines.managers.rpm.versions import RpmVersion
-from tasks.machines.managers.rpm.zypper.install_summary import InstallSummary, PackageChange, parse_package
-from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_version
-from tasks.machines.managers.rpm.zypper.patches import Description, FaultyPackage, Patch
-from tasks.machines.managers.rpm.zypper.xml_answer import ZypperAnswer, get_attribute, require_element
+from tasks.machines.managers.rpm.zypper.offers import Description, FaultyPackage, Offer, Patch, choose_security_version
+from tasks.machines.managers.rpm.zypper.xml_answer import (
+    InstallSummary,
+    VersionedPackage,
+    ZypperAnswer,
+    get_attribute,
+    parse_package,
+    require_element,
+)
+from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 PATCH_ID_PREFIX: Final = "patch:"
@@ -48,7 +53,7 @@ class Candidate:
         has_licence: somebody must accept a licence first, or has.
     """
 
-    package: PackageChange
+    package: VersionedPackage
     alias: str
     has_licence: bool
 
@@ -168,14 +173,14 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     return (*updates, *_build_unfulfilled_patches(updates, state))
 
 
-def _is_own_candidate(package: PackageChange, state: ZypperState) -> bool:
+def _is_own_candidate(package: VersionedPackage, state: ZypperState) -> bool:
     """Whether zypper itself would choose this version if it could: not if its vendor or its priority is another."""
     installed = state.packages.get(package.name)
     return installed is not None and installed.fields.get("Version") == package.version
 
 
 def _build_update(
-    update_id: str, change: PackageChange, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
+    update_id: str, change: VersionedPackage, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
 ) -> Update:
     installed = state.newest[update_id]
     same = candidate if candidate and candidate.package == change else None
@@ -220,12 +225,12 @@ def _is_newest_locked(name: str, ids: frozenset[str], state: ZypperState) -> boo
     return any(patch.is_locked and version == newest for version, patch in fixes)
 
 
-def _get_size(change: PackageChange, offers: Iterable[Offer]) -> int | None:
+def _get_size(change: VersionedPackage, offers: Iterable[Offer]) -> int | None:
     return next((offer.size_bytes for offer in offers if offer.package == change), None)
 
 
 def _judge(
-    change: PackageChange, installed: str | None, repository: Repository | None, state: ZypperState
+    change: VersionedPackage, installed: str | None, repository: Repository | None, state: ZypperState
 ) -> AdvisoryView:
     key = (change.name, change.arch)
     about = [
@@ -267,7 +272,7 @@ def _describe_vendor_change(name: str, vendor: str, description: Description | N
 
 
 def _build_new_packages(
-    fresh: Mapping[str, PackageChange], updates: Iterable[Update], state: ZypperState
+    fresh: Mapping[str, VersionedPackage], updates: Iterable[Update], state: ZypperState
 ) -> list[Update]:
     """Return the new packages. Each gets classification and group of the update that needs it: both go together.
 
@@ -293,7 +298,7 @@ def _build_new_packages(
     return [*updates_by_id.values(), *(_build_new_package(each, fresh[each], None, state) for each in left)]
 
 
-def _build_new_package(update_id: str, change: PackageChange, bringer: Update | None, state: ZypperState) -> Update:
+def _build_new_package(update_id: str, change: VersionedPackage, bringer: Update | None, state: ZypperState) -> Update:
     repository = _find_repository(change.name, "", state)
     view = _judge(change, None, repository, state)
     goes_along = bringer is not None and not bringer.security_version

@@ -1,17 +1,28 @@
-"""Reads zypper's XML answers (``zypper --xmlout``). Pure.
+"""Reads zypper's XML answers (``zypper --xmlout``), and what a dry run of install, update or dup would do. Pure.
 
 An answer is one element ``<stream>``. Lines before and after it are not zypper's own (a plugin's, for example).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from defusedxml.ElementTree import ParseError, fromstring
 
 from tasks.domain.errors import ManagerBusy, ManagerError, PrivilegeError, ProtocolViolation, RepositoryError
-from tasks.machines.managers.script_output import ScriptSection
+from tasks.domain.model import Update
+from tasks.domain.protocols.package_manager import SimulationResult
+from tasks.domain.protocols.transport import ScriptResult
+from tasks.machines.managers.manager_base import build_simulation_result
+from tasks.machines.managers.rpm.packages import (
+    ARCH_PATTERN,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    build_package_spec,
+    build_update_id,
+)
+from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
 
 MAX_ANSWER_CHARACTERS: Final = 32_000_000
 """Thousands of patches take a few million."""
@@ -147,3 +158,143 @@ def _find_messages(root: XmlElement) -> Iterator[ZypperMessage]:
 
 def _says(messages: tuple[ZypperMessage, ...], words: str) -> bool:
     return any(words in message.text for message in messages)
+
+
+_MAX_PROBLEMS: Final = 50
+_SIZE_PATTERN: Final = re.compile(r"[0-9]{1,18}")
+_LICENSE_PATTERN: Final = re.compile(r"In order to install '([^']{1,200})'")
+_CHANGES: Final = ("to-upgrade", "to-install", "to-downgrade", "to-reinstall")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedPackage:
+    """A package, in the version that would be installed or removed."""
+
+    name: str
+    arch: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSummary:
+    """What zypper would do, or why it would not.
+
+    Attributes:
+        changes: the packages that would be installed.
+        removals: names of packages that would be removed.
+        vendor_changes: names of packages that would come from another vendor.
+        download_bytes: what is not downloaded yet; None when zypper did not say.
+        problems: why zypper's solver finds no way, in its own words.
+        unaccepted: names of packages whose licence is not accepted yet. zypper asks for one at a time.
+        errors: its other errors.
+        is_complete: zypper got as far as showing the summary, or said that nothing is to be done.
+    """
+
+    changes: tuple[VersionedPackage, ...]
+    removals: tuple[str, ...]
+    vendor_changes: frozenset[str]
+    download_bytes: int | None
+    problems: tuple[str, ...]
+    unaccepted: tuple[str, ...]
+    errors: tuple[str, ...]
+    is_complete: bool
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Return why zypper would not do it; empty when it would."""
+        licences = tuple(f"the licence of {name} must be accepted on the machine" for name in self.unaccepted)
+        problem_texts = (*self.problems, *licences)
+        return problem_texts or (() if self.is_complete else self.errors or ("zypper gave no reason",))
+
+
+def parse_install_summary(answer: ZypperAnswer) -> InstallSummary:
+    """Return the summary of a dry run. Entries whose name or version is not valid are left out."""
+    summary = next(answer.root.iter("install-summary"), None)
+    nothing = any(message.text.startswith("Nothing to do") for message in answer.messages)
+    size = get_attribute(summary, "download-size")
+    return InstallSummary(
+        changes=tuple(change for tag in _CHANGES for change in _find_changes(summary, tag)),
+        removals=tuple(dict.fromkeys(change.name for change in _find_changes(summary, "to-remove"))),
+        vendor_changes=frozenset(change.name for change in _find_changes(summary, "to-change-vendor")),
+        download_bytes=int(size) if _SIZE_PATTERN.fullmatch(size) else 0 if nothing else None,
+        problems=_find_problems(answer),
+        unaccepted=tuple(
+            match[1] for message in answer.messages if (match := _LICENSE_PATTERN.search(message.text)) is not None
+        )
+        if answer.exit_code
+        else (),
+        errors=answer.errors,
+        is_complete=summary is not None or nothing,
+    )
+
+
+def parse_package(element: XmlElement) -> VersionedPackage | None:
+    """Return the package that an element names; None when its name, version or architecture is not valid."""
+    name, version, arch = (get_attribute(element, key) for key in ("name", "edition", "arch"))
+    valid = NAME_PATTERN.fullmatch(name) and VERSION_PATTERN.fullmatch(version) and ARCH_PATTERN.fullmatch(arch)
+    return VersionedPackage(name, arch, version) if valid else None
+
+
+def _find_changes(summary: XmlElement | None, tag: str) -> Iterator[VersionedPackage]:
+    part = summary.find(tag) if summary is not None else None
+    for element in part.iter("solvable") if part is not None else ():
+        if get_attribute(element, "type") == "package" and (package := parse_package(element)):
+            yield package
+
+
+def _find_problems(answer: ZypperAnswer) -> tuple[str, ...]:
+    """Return the solver's problems: with several of them, a message each; the first one also as a question."""
+    names: dict[str, None] = {}
+    for message in answer.messages:
+        first = " ".join(re.split(r"\n[ \t]*Solution \d+:", message.text, maxsplit=1)[0].split())
+        if first.startswith("Problem: "):
+            names.setdefault(first.removeprefix("Problem: "))
+    return tuple(names)[:_MAX_PROBLEMS]
+
+
+_UNKNOWN_PATTERN: Final = re.compile(r"No provider of '([^']{1,400})' found|[Pp]ackage '([^']{1,400})' not found")
+
+
+def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
+    """Return what zypper would do if it installed these updates.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ManagerBusy: another process has zypper's lock.
+        ProtocolViolation: zypper's answer is not complete.
+    """
+    sections = parse_sections(result, "rpm_simulate", "simulation")
+    states = result.find_records("state")
+    if len(states) != 1:
+        raise ProtocolViolation("rpm_simulate did not say the machine's architecture")
+    answer = parse_answer(sections["simulation"], "the installation")
+    summary = parse_install_summary(answer)
+    refusals = summary.refusals
+    native = require_text(states[0], "native")
+    specs = {build_package_spec(update): update.id for update in wanted}
+    unknown = [name for text in answer.errors for match in _UNKNOWN_PATTERN.findall(text) for name in match]
+    return build_simulation_result(
+        wanted,
+        changes={build_update_id(change.name, change.arch, native): change.version for change in summary.changes},
+        removals=summary.removals,
+        unknown=tuple(dict.fromkeys(specs[name] for name in unknown if name in specs)),
+        errors=refusals,
+        named=[update_id for spec, update_id in specs.items() if _is_named(spec, update_id, refusals)],
+        downloads=_find_downloads(summary, sections.get("cached")),
+    )
+
+
+def _is_named(spec: str, update_id: str, refusals: Sequence[str]) -> bool:
+    """Return whether a refusal names the package and version, or the licence."""
+    pattern = re.compile(rf"(?<![\w.+-]){re.escape(spec)}(?![\w+-])|^the licence of {re.escape(update_id)} must ")
+    return any(map(pattern.search, refusals))
+
+
+def _find_downloads(summary: InstallSummary, cached: ScriptSection | None) -> Mapping[str, int] | None:
+    """Return file -> bytes. zypper only tells the sum: the first file has it, the others have 0."""
+    if cached is None or summary.download_bytes is None:
+        return None
+    have = set(cached.text.splitlines())
+    names = [f"{change.name}-{change.version.rpartition(':')[2]}.{change.arch}.rpm" for change in summary.changes]
+    missing = [name for name in names if name not in have] if summary.download_bytes else []
+    return {name: summary.download_bytes if name == missing[0] else 0 for name in missing}

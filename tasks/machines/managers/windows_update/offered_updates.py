@@ -1,4 +1,9 @@
-"""The order in which Windows updates are installed. Pure.
+"""Which of the offered Windows updates others stand in for, and the order in which they are installed. Pure.
+
+By default, the Windows Update Agent leaves out what another update of the same search supersedes, whoever may install
+that one: https://learn.microsoft.com/windows/win32/api/wuapi/nf-wuapi-iupdatesearcher-get_includepotentiallysupersededupdates
+A preview that nobody selects would hide the security update of the month. So the scripts ask for all of them, and this
+module decides which ones are left out.
 
 The servicing stack is first: other updates may need the new one. Then come updates that must be installed alone. The
 cumulative update of the system is last: after it, Windows may refuse to install anything before the reboot.
@@ -7,11 +12,11 @@ same urgency that both need a reboot, or both do not.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from enum import IntEnum
 from typing import Final
 
-from tasks.machines.managers.windows_update.records import OfferedUpdate
+from tasks.machines.managers.windows_update.records import OfferedUpdate, rank_classification
 
 EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
@@ -78,3 +83,46 @@ def _rank(update: OfferedUpdate) -> tuple[int, int, str, str]:
     position = find_place(update)
     size = (update.max_bytes or 0) if position is Place.MAY_REBOOT else 0
     return position, size, update.name, update.id
+
+
+def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
+    """Return the updates for which no other one stands in.
+
+    One stands in for those that it supersedes, directly or by others between them, if it is installed and waits for a
+    reboot, or if a usual run installs it: its class is theirs or a more urgent one, it is not hidden, it asks nobody,
+    and it is no preview, no driver and no upgrade.
+
+    Args:
+        updates: all that is offered or waits for a reboot.
+    """
+    updates_by_id = {update.id: update for update in updates}
+    direct = {
+        update_id: frozenset(map(str.lower, update.superseded)) & updates_by_id.keys()
+        for update_id, update in updates_by_id.items()
+    }
+    older = {update_id: _find_all_older(update_id, direct) for update_id in updates_by_id}
+    replaced = {
+        old
+        for newer, update in updates_by_id.items()
+        for old in older[newer]
+        if newer not in older[old] and _stands_in(update, updates_by_id[old])  # of a circle, all are kept
+    }
+    return tuple(update for update in updates_by_id.values() if update.id not in replaced)
+
+
+def _find_all_older(newest: str, direct: Mapping[str, Set[str]]) -> Set[str]:
+    older: set[str] = set()
+    unread = [newest]
+    while unread:
+        fresh = direct[unread.pop()] - older
+        older |= fresh
+        unread += fresh
+    return older
+
+
+def _stands_in(newer: OfferedUpdate, older: OfferedUpdate) -> bool:
+    if older.reboot_required or newer.reboot_required:
+        return not older.reboot_required
+    if newer.hidden or newer.user_input or newer.optional:
+        return False
+    return rank_classification(newer.classification) <= rank_classification(older.classification)

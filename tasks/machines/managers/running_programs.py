@@ -1,10 +1,15 @@
-"""The system's own updaters as systemd shows them, and the script that pauses them. Pure."""
+"""What runs on a machine beside fleetpatch: updaters, holders of locks, and services with replaced files. Pure.
 
-from collections.abc import Sequence
+systemd shows the updaters; package_locks.sh and outdated_programs.sh write the others.
+"""
+
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.domain.protocols.transport import Script
+from tasks.domain.protocols.transport import Script, ScriptRecord
+from tasks.machines.managers.script_output import require_integer, require_text
+from tasks.rules.machine_checks.services import find_service_unit
 
 _MAX_EPOCH_SECONDS: Final = 10**11  # limit for the number that the machine sends
 _RUNNING_STATES: Final = frozenset({"active", "activating"})
@@ -72,3 +77,35 @@ def _parse_seconds_until(when: str, now: int) -> float | None:
     except ValueError:
         return None
     return max(0.0, moment.timestamp() - max(0, min(now, _MAX_EPOCH_SECONDS)))
+
+
+def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
+    """Return the processes that hold a lock: "name (pid N)", or "" for none."""
+    holders: dict[str, None] = {}
+    for record in records:
+        name, pid = require_text(record, "name").strip() or "a process", require_integer(record, "pid")
+        holders[f"{name} (pid {pid})" if pid else name] = None
+    return ", ".join(holders)
+
+
+def find_outdated_services(outdated: str) -> tuple[str, ...]:
+    """Return the services of processes that run replaced files, without those of our own jobs.
+
+    A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
+
+    Args:
+        outdated: a line "uid<tab>program<tab>cgroup" for each such process.
+    """
+    return without_own_jobs(sorted({_parse_service(line) for line in outdated.splitlines()}))
+
+
+def without_own_jobs(units: Iterable[str]) -> tuple[str, ...]:
+    """Return the units that are not fleetpatch's own, each once."""
+    return tuple(unit for unit in dict.fromkeys(units) if unit and not unit.startswith("fleetpatch-"))
+
+
+def _parse_service(line: str) -> str:
+    uid, _, rest = line.partition("\t")
+    program, _, cgroup = rest.rpartition("\t")
+    unit = find_service_unit(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
+    return unit if unit.endswith(".service") else ""
