@@ -94,12 +94,6 @@ def admit_run(
     worker. A run of automatic patching begins while something fits into its window, and is refused later.
     It does without machines that were paused meanwhile, and is refused if its rollout is faulted or cancelled.
 
-    Args:
-        request: the request of the run.
-        caller: the caller, with the URL of the records.
-        origin: how the flow run was started.
-        clock: the clock; the system's by default.
-
     Raises:
         InventoryError: the policy is not usable, or the inventory where a rule, a role or automatic patching needs it.
         RequestError: the window or a freeze is not valid, or the run of a configuration has no window.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 
-from flows.approval.gate import add_approval_gate
+from flows.approval.gate import build_gate
 from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.hooks.dispatch import build_hook_dispatcher
@@ -144,7 +144,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
     ):
         audit = SqlAuditLog(records.database)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
-        ports = Ports(
+        yield Ports(
             inventory=inventory,
             clock=clock,
             records=records,
@@ -156,6 +156,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,
+            gate=build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append),
             call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append),
             find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
@@ -164,7 +165,6 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             append_audit=audit.append,
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
         )
-        yield add_approval_gate(ports, SqlApprovals(records.database))
         _prune_history(records, clock, caller)
 
 

@@ -121,16 +121,8 @@ def open_run(
 ) -> Iterator[FleetRun]:
     """Build the environment of a run, in this one place: its lease, its policy, its records, its runner.
 
-    It is in the audit log from here to the end of the block. See ``execute`` for the errors.
-
-    Args:
-        request: the request of the run.
-        caller: the caller.
-        build_runner: returns the runner.
-        ports: the connections to the outside.
-        run_id: the id of the run.
-        flow_run_id: Prefect's id of this attempt.
-        read_state: returns the state that an earlier process left, for a run that is resumed.
+    It is in the audit log from here to the end of the block. ``read_state`` returns what an earlier process left, for a
+    run that is resumed. See ``execute`` for the errors.
     """
     starter, actor = find_starter_name(caller), find_actor(caller)
     with ExitStack() as stack:

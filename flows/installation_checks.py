@@ -41,11 +41,7 @@ DISTRIBUTION_NAME = "fleetpatch"
 
 
 def check_installation(records_url: str | None) -> tuple[Finding, ...]:
-    """Check the installation of fleetpatch.
-
-    Args:
-        records_url: the URL of the records; None: the default.
-    """
+    """Check the installation of fleetpatch."""
     of_records = (
         *_check_records(records_url),
         *_check_pages_role(records_url),

@@ -17,15 +17,7 @@ from tasks.steps.pipeline import execute_step
 
 
 class LocalRunner:
-    """A runner that does everything in this process, without Prefect.
-
-    Args:
-        directory: the directory of report files; None: no files.
-        formats: the formats of the report files.
-        read_logs: returns the raw output of each machine's jobs.
-        handle_report_error: is called with the error if a report can't be written.
-        read_rollout: returns how far the rollout is that the run belongs to.
-    """
+    """A runner that does everything in this process, without Prefect."""
 
     def __init__(
         self,

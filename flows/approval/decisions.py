@@ -105,10 +105,6 @@ def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = N
 def read_approval(run_id: str, records_url: str | None = None) -> Approval | None:
     """Return the approval of a run; None if no approval was requested.
 
-    Args:
-        run_id: the run's complete id.
-        records_url: the URL of the records; None: the default.
-
     Raises:
         RecordsError: the records can't be read.
     """

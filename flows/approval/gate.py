@@ -26,7 +26,7 @@ from flows.approval.answers import (
 )
 from flows.engine.resume_state import parse_recorded_request
 from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
-from flows.ports.ports import GateDecision, Notifier, Ports
+from flows.ports.ports import Gate, GateDecision, Notifier
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import MachinePlan, RunInfo, RunReport, Window
@@ -45,7 +45,7 @@ from tasks.rules.runs.approval import (
     restrict_to_approved,
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
-from tasks.steps.context.run_context import StopToken
+from tasks.steps.context.run_context import ProgressListener, StopToken
 from tasks.steps.start_checks import has_work
 
 logger = logging.getLogger(__name__)
@@ -77,43 +77,37 @@ def choose_presenter() -> ApprovalPresenter:
     return present_in_prefect
 
 
-def add_approval_gate(ports: Ports, approvals: SqlApprovals) -> Ports:
-    """Return the ports with an approval gate, for runs whose recorded request requires an approval.
+def build_gate(
+    approvals: SqlApprovals,
+    records: Records,
+    clock: Clock,
+    listener: ProgressListener,
+    notify: Notifier,
+    append_audit: AuditAppender = append_nowhere,
+) -> Gate:
+    """Return the gate of all runs. A run waits if its recorded request, with what the policy imposes, requires it."""
 
-    The recorded request has what the policy imposes. An existing gate comes first. If it refuses the run, no approval
-    is requested.
-    """
-
-    def apply_both_gates(planned: RunReport, stop_token: StopToken) -> GateDecision:
-        first = ports.gate(planned, stop_token)
-        if first.refusal or not is_approval_required(planned.run):
-            return first
-        approval_gate = ApprovalGate(
+    def decide(planned: RunReport, stop_token: StopToken) -> GateDecision:
+        if not is_approval_required(planned.run):
+            return GateDecision()
+        gate = ApprovalGate(
             parse_recorded_request(planned.run),
             approvals,
-            ports.records,
-            ports.clock,
-            print_message=ports.listener.on_message,
-            notify=ports.notify,
-            append_audit=ports.append_audit,
+            records,
+            clock,
+            print_message=listener.on_message,
+            notify=notify,
+            append_audit=append_audit,
         )
-        plans = tuple(first.plans.get(plan.machine, plan) for plan in planned.plans)
-        second = approval_gate(replace(planned, plans=plans), stop_token)
-        return GateDecision(second.refusal, {**first.plans, **second.plans}, (*first.notes, *second.notes))
+        return gate(planned, stop_token)
 
-    return replace(ports, gate=apply_both_gates)
+    return decide
 
 
 class ApprovalGate:
     """The gate of a run that requires an approval (see flows/ports/ports.py).
 
     Args:
-        request: the request of the run.
-        approvals: the store of decisions.
-        records: the records, for the plan that was shown.
-        clock: the clock of the run.
-        print_message: gets progress messages.
-        notify: sends the notification that the run waits.
         presenter: shows the approval; by default where the run executes.
         append_audit: stores the answers that a presenter gets. Those in the records are recorded where they are given.
     """

@@ -150,10 +150,7 @@ class PrefectForm:
     """A form on a paused flow run. A thread serves it inside a ``with`` block.
 
     Args:
-        pending: the approval that is asked for.
         parent_flow_run_id: the flow run that waits; if it is cancelled, the run stops.
-        form_flow_run_id: the flow run that is paused.
-        stop_token: the stop token of the run.
     """
 
     def __init__(

@@ -20,12 +20,7 @@ from tasks.rules.runs.failure_budget import (
 
 
 class FailureCounter:
-    """Counts the outcomes of a run's machines, and decides when no further machine may begin.
-
-    Args:
-        budget: the failure budget.
-        only_downloads: whether the run only downloads updates.
-    """
+    """Counts the outcomes of a run's machines, and decides when no further machine may begin."""
 
     def __init__(self, budget: FailureBudget, *, only_downloads: bool = False) -> None:
         self._budget = budget

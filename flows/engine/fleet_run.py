@@ -1,7 +1,7 @@
 """The engine of a run: scope, assess, select, budget, waves, machines, report. It does not depend on Prefect."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -41,12 +41,6 @@ class FleetRun:
     """One run on the machines of a scope.
 
     Args:
-        request: the request of the run.
-        ports: the connections to the outside.
-        runner: executes steps and waves.
-        run_id: the id of the run; a new one by default.
-        flow_run_id: Prefect's id of the flow run, for a look-up in Prefect.
-        started_by: who started the run, for the records.
         role_scope: the scope of the role of who started it; "": it is not limited.
         resume_state: the state that an earlier process of the same run left. The run resumes from it in its own window.
     """
@@ -100,6 +94,7 @@ class FleetRun:
         self._plan_lock = Lock()
         self._waves: tuple[Wave, ...] = ()
         self._outcomes: list[Outcome] = []
+        self._refused_outcomes: tuple[Outcome, ...] = ()  # of machines that this configuration may not patch
         self._lifecycle = RunLifecycle(
             ports, self._run_context, request, resume_state, self._build_interim_report, self._stop_on_records_error
         )
@@ -136,12 +131,18 @@ class FleetRun:
         )
         request = self._request
         try:
-            if isinstance(request, PatchRequest):
-                finished = self._patch_fleet(machines, request)
-            else:
+            if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)
+            else:
+                planned = self._plan_fleet(machines, request)
+                if isinstance(planned, WaveSequence):
+                    planned = self._finish_waves(planned.run_waves(self._waves, self._start_or_refuse()))
+                finished = planned
         except BaseException as error:
-            self._end_after_error(error)
+            self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
+            self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+            if self._run_info.kind == "patch" and isinstance(error, Exception):
+                self._lifecycle.notify(NotificationEvent.FAILED, self._build_interim_report())
             raise
         self._runner.publish(finished)
         if finished.run.kind == "patch" and finished.run.state is not OperationState.IN_PROGRESS:
@@ -158,10 +159,11 @@ class FleetRun:
             self._save(outcome)
         return self._finish_report(outcomes)
 
-    def _patch_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> RunReport:
+    def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
+        """Return the waves, planned or restored. Or return the report if no wave begins: of a dry run, or suspended."""
         why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
         allowed_machines = [machine for machine in machines if not why_not[machine.name]]
-        refused_outcomes = tuple(
+        self._refused_outcomes = tuple(
             Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in why_not.items() if reason
         )
         if self._resume_state is not None and self._resume_state.waves:
@@ -179,17 +181,16 @@ class FleetRun:
                     contexts[name].state = replace(contexts[name].state, wave=wave.number)
         self._contexts = list(contexts.values())
         if request.dry_run:
-            outcomes = (*map(build_dry_run_outcome, self._contexts), *refused_outcomes)
+            outcomes = (*map(build_dry_run_outcome, self._contexts), *self._refused_outcomes)
             return self._finish_report(outcomes, self._lifecycle.explain_no_begin(self._contexts))
         if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
             # Drop the plans: the process that resumes the run assesses all machines again.
             self._contexts, self._waves = [], ()
             return self._suspend_run(len(allowed_machines))
-        for outcome in refused_outcomes:
+        for outcome in self._refused_outcomes:
             self._save(outcome)
         self._save(self._build_report(()))  # saved before any change, so that the run can be resumed
-        refusal = self._start_or_refuse()
-        sequence = WaveSequence(
+        return WaveSequence(
             self._ports,
             self._runner,
             self._lifecycle,
@@ -201,14 +202,16 @@ class FleetRun:
             record_outcome=self._record_outcome,
             save_late_plan=self._save_late_plan,
         )
-        left_open = sequence.run_waves(self._waves, refusal)
+
+    def _finish_waves(self, left_open: Collection[str]) -> RunReport:
+        """Finish the run after its waves, or leave it open if it was suspended with these machines."""
         if left_open:
             self._outcomes = [outcome for outcome in self._outcomes if outcome.machine not in left_open]
             return self._suspend_run(len(left_open))
         self._lifecycle.finish_run()
         recorded = {outcome.machine for outcome in self._outcomes}
         return self._finish_report(
-            (*self._outcomes, *(outcome for outcome in refused_outcomes if outcome.machine not in recorded))
+            (*self._outcomes, *(outcome for outcome in self._refused_outcomes if outcome.machine not in recorded))
         )
 
     def _suspend_run(self, left_open: int) -> RunReport:
@@ -370,12 +373,6 @@ class FleetRun:
             ),
             notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *mask_notes),
         )
-
-    def _end_after_error(self, error: BaseException) -> None:
-        self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
-        self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
-        if self._run_info.kind == "patch" and isinstance(error, Exception):
-            self._lifecycle.notify(NotificationEvent.FAILED, self._build_interim_report())
 
     def _end_run(self, state: OperationState, message: str) -> None:
         self._run_info = replace(self._run_info, state=state, ended_at=self._ports.clock.now(), message=message)

@@ -111,15 +111,7 @@ PLAIN_REASON = "cancelled"
 def add_cancellation(
     ports: "Ports", run: RunInfo, state: OperationState, message: str, outcomes: Sequence[Outcome]
 ) -> tuple[OperationState, str]:
-    """Return the state and the message of a run at its end. If a person asked it to stop, they say so.
-
-    Args:
-        ports: the connections to the outside of the run.
-        run: the run.
-        state: its state from the outcomes and hooks.
-        message: its message from the same.
-        outcomes: all its outcomes.
-    """
+    """Return the state and the message of a run at its end. If a person asked it to stop, they say so."""
     asked = _find_stop_request(ports.leases, run.id) if run.may_change_machines else None
     if asked is None or not ports.stop_token.is_stopping:
         return state, message
@@ -142,11 +134,6 @@ def describe_cancellation(
     """Return the state and the message of a run that was cancelled. Pure.
 
     A failed run stays Failed. A run in which nothing was left undone keeps its state: the request came too late.
-
-    Args:
-        state: the state from the outcomes.
-        asked: the request.
-        outcomes: all outcomes of the run.
     """
     undone = describe_undone(outcomes)
     if undone and state in {OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}:

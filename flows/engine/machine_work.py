@@ -84,12 +84,7 @@ class MachineWork:
     """What is done with each machine of a wave. Safe for use by many threads.
 
     Args:
-        ports: the connections to the outside.
-        runner: executes steps.
-        failure_counter: the run's failures so far.
-        turns: the turns of members of machine sets.
         must_be_approved: whether a person approves the complete plan, so that no machine is planned later.
-        record_outcome: builds and saves a machine's outcome.
         save_late_plan: saves a plan that was made after all others, before its machine begins.
 
     Attributes:

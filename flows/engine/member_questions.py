@@ -25,12 +25,7 @@ _MAX_ASKED_AT_ONCE: Final = 16
 
 
 class MemberQuestions:
-    """Questions to the members of machine sets. Safe for use by many threads.
-
-    Args:
-        inventory: has the members.
-        run_context: of the run.
-    """
+    """Questions to the members of machine sets. Safe for use by many threads."""
 
     def __init__(self, inventory: Inventory, run_context: RunContext) -> None:
         self._machines = {machine.name: machine for machine in inventory.machines}
@@ -140,10 +135,7 @@ class SetRoles:
     """The roles of the members of sets in one run. Safe for use by many threads.
 
     Args:
-        sets: the sets of each machine, in the order of the inventory.
-        questions: asks for roles.
         is_left: whether this run has still to change a member.
-        is_later: whether a member is in a later wave.
         warn: is told of orders that contradict each other: an id, and the words.
     """
 
@@ -178,7 +170,9 @@ class SetRoles:
                 return MemberRefusal(f"set {machine_set.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
             if rank := find_rank(machine_set, role):
                 left = [name for name in machine_set.members if name != context.name and self._is_left(name)]
-                roles = {name: self._find_role(machine_set, name, rank) for name in left}
+                # One that would have to come first says itself when its role changes.
+                is_earlier = functools.partial(_is_role_before, machine_set, rank)
+                roles = {name: self._questions.find_role(machine_set, name, is_earlier) for name in left}
                 for name in [name for name, other in roles.items() if find_rank(machine_set, other) < rank]:
                     if self._comes_after(name, context.name, machine_set, own_roles):
                         del roles[name]
@@ -186,10 +180,6 @@ class SetRoles:
                 if refusal := check_role_order(machine_set, role, roles, later):
                     return refusal
         return None
-
-    def _find_role(self, machine_set: MachineSet, name: str, rank: int) -> str:
-        """Return the role of another member. One that would have to come first says itself when its role changes."""
-        return self._questions.find_role(machine_set, name, lambda role: find_rank(machine_set, role) < rank)
 
     def _comes_after(self, other: str, name: str, machine_set: MachineSet, own_roles: Mapping[str, str]) -> bool:
         """Return whether an earlier set of the inventory lets the other member come after this one.
@@ -236,3 +226,7 @@ def await_health(
             is_told = True
             clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(clock))))
     return ""
+
+
+def _is_role_before(machine_set: MachineSet, rank: int, role: str) -> bool:
+    return find_rank(machine_set, role) < rank

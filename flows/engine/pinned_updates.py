@@ -76,7 +76,12 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
         RecordsError: the records can't be read.
     """
     if run_name.startswith(ROLLOUT_PREFIX):
-        return _find_rollout_updates(history, run_name.removeprefix(ROLLOUT_PREFIX).strip())
+        rollout_id = run_name.removeprefix(ROLLOUT_PREFIX).strip()
+        rollout = SqlRollouts(history.database).find(rollout_id, require_seal=True)
+        if rollout is None:
+            hint = "`fleetpatch automatic` lists the rollouts."
+            raise RequestError(f"as_in_run: there is no rollout {rollout_id!r}", hint=hint)
+        return PinnedUpdates(f"{ROLLOUT_PREFIX}{rollout.id}", rollout.updates)
     run = (
         _find_last_run(history, run_name.removeprefix(LAST_RUN_PREFIX).strip())
         if run_name.startswith(LAST_RUN_PREFIX)
@@ -93,15 +98,6 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
             hint=f"Wait for it, or finish it: fleetpatch resume {run.id}",
         )
     return PinnedUpdates(run.id, _collect_updates(history.read_report(run.id)))
-
-
-def _find_rollout_updates(history: History, rollout_id: str) -> PinnedUpdates:
-    rollout = SqlRollouts(history.database).find(rollout_id, require_seal=True)
-    if rollout is None:
-        raise RequestError(
-            f"as_in_run: there is no rollout {rollout_id!r}", hint="`fleetpatch automatic` lists the rollouts."
-        )
-    return PinnedUpdates(f"{ROLLOUT_PREFIX}{rollout.id}", rollout.updates)
 
 
 def _collect_updates(report: RunReport) -> frozenset[tuple[str, str]]:

@@ -34,14 +34,7 @@ MAX_MESSAGE: Final = 400
 
 
 class ProgressRecorder:
-    """A ProgressListener that passes everything on, and records it inside ``record_run``.
-
-    Args:
-        inner: the next listener.
-        store: where the progress is stored.
-        clock: the clock of the run.
-        write_seconds: how often changes are written, at most.
-    """
+    """A ProgressListener that passes everything on, and records it inside ``record_run``."""
 
     def __init__(
         self, inner: ProgressListener, store: ProgressStore, clock: Clock, *, write_seconds: float = WRITE_SECONDS
@@ -57,12 +50,7 @@ class ProgressRecorder:
 
     @contextmanager
     def record_run(self, run_id: str, holder: LeaseHolder | None) -> Iterator[None]:
-        """Record this run inside the block. At its end the rows are deleted: the results are recorded elsewhere.
-
-        Args:
-            run_id: the id of the run.
-            holder: this process, if it has the lease of the run.
-        """
+        """Record this run inside the block. At its end the rows are deleted: the results are recorded elsewhere."""
         now = self._clock.now()
         with self._lock:
             self._rows = {"": ProgressRow("", Step.ASSESS, OperationState.IN_PROGRESS, None, "", now, now)}
@@ -141,7 +129,8 @@ class ProgressRecorder:
                         return  # another process has the run, and records its progress
                 except FleetpatchError as error:
                     logger.debug("the progress of run %s is not recorded now: %s", run_id, error)
-                    self._return_changes(rows)
+                    with self._lock:
+                        self._changed |= {row.machine for row in rows}
                     wait = max(wait, RETRY_SECONDS)
             self._store.delete(run_id, holder)
         except Exception:  # progress is only shown: nothing may depend on it
@@ -156,7 +145,3 @@ class ProgressRecorder:
             rows = [self._rows[name] for name in self._changed]
             self._changed = set()
         return rows
-
-    def _return_changes(self, rows: list[ProgressRow]) -> None:
-        with self._lock:
-            self._changed |= {row.machine for row in rows}

@@ -84,17 +84,7 @@ def build_run_info(
     role_scope: str,
     earlier_run: RunInfo | None,
 ) -> RunInfo:
-    """Return a run that begins now. A run that is resumed keeps its id, its window, and who started it.
-
-    Args:
-        request: the request of the run.
-        run_id: the id of a new run.
-        now: the present time.
-        flow_run_id: Prefect's id of this attempt.
-        started_by: who starts it.
-        role_scope: the scope of that person's role.
-        earlier_run: the run as an earlier process left it, if it is resumed.
-    """
+    """Return a run that begins now. A run that is resumed keeps its id, its window, and who started it."""
     run = RunInfo(
         id=run_id,
         kind=find_run_kind(request),
@@ -146,12 +136,6 @@ def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine]
     """Return why nothing can begin on any machine in a window, with the numbers; "" if something may.
 
     A plan knows more: what the machines lack, and how fast they are.
-
-    Args:
-        request: the request.
-        machines: those that the run may change.
-        window: the window of the run.
-        now: the present time.
     """
     reasons: list[tuple[float, str]] = []
     for machine in machines:

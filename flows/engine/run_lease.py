@@ -45,12 +45,6 @@ class LeaseRenewer:
     If another process has taken the lease, the run begins nothing more. If the lease can't be renewed because the
     records are unavailable, the run does not stop: no other process can reach the records and take the lease. The run
     waits before its next change anyway.
-
-    Args:
-        leases: the store of leases.
-        run_id: the id of the run.
-        stop_token: the run's stop token.
-        holder: the holder of the lease.
     """
 
     def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
@@ -141,11 +135,7 @@ class RetryingRecords:
     """Records of a run. A change waits until its journal entry is stored, at most until the window's end.
 
     Args:
-        inner: the records.
-        clock: the clock of the run.
         until: the end of the run's window.
-        listener: gets a message when the run waits, and when it continues.
-        still_holds_lease: returns whether this process still holds the run lease.
     """
 
     def __init__(

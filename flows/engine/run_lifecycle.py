@@ -48,14 +48,6 @@ def _was_wave_started(resume_state: ResumeState, wave: Wave) -> bool:
 class RunLifecycle:
     """Everything of one run around its machines. Errors of hooks, notifications and the approval do not raise.
 
-    Args:
-        ports: the connections to the outside.
-        run_context: the context of the run.
-        request: the request of the run.
-        resume_state: the state that an earlier process of the run left.
-        build_report: returns the run's report so far.
-        stop_on_records_error: is called if the records fail.
-
     Attributes:
         results: the results of hooks of the run and its waves, and all hook results of an earlier process.
         notes: who approved what, for the report.

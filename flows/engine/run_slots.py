@@ -30,8 +30,6 @@ class RunSlots:
     """The slots for one run. Safe for use by many threads.
 
     Args:
-        ports: the connections to the outside.
-        run_context: of the run.
         is_to_come: whether this run has still to finish a machine.
     """
 

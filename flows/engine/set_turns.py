@@ -44,8 +44,6 @@ class SetTurns:
     """The turns of the members of machine sets in one run. Safe for use by many threads.
 
     Args:
-        ports: the connections to the outside.
-        run_context: of the run.
         contexts: the machines that this run has still to finish, by name.
     """
 
@@ -115,13 +113,12 @@ class SetTurns:
 
     def goes_first(self, context: MachineContext) -> bool:
         """Return whether a machine is out of service already, by this run or by an earlier one."""
-        return is_out_of_service(context) or (context.name in self._sets and self._find_left(context.name) is not None)
-
-    def _find_left(self, name: str) -> SetSlot | None:
+        if is_out_of_service(context) or context.name not in self._sets:
+            return is_out_of_service(context)
         try:
-            return self._slots.find_left(name)
+            return self._slots.find_left(context.name) is not None
         except RecordsError:
-            return None  # the question for its turn waits for the records
+            return False  # the question for its turn waits for the records
 
     def begin(self, context: MachineContext) -> MemberRefusal | None:
         """Take a member's slots. Return why it must wait; None: its turn has begun.
@@ -160,38 +157,39 @@ class SetTurns:
         If it is not healthy, its slots stay until the end of the run. If it is drained, they stay until it is brought
         back. The report says why.
         """
-        try:
-            return self._end(context)
-        finally:
-            self._in_turn.discard(context.name)
-
-    def _end(self, context: MachineContext) -> MemberRefusal | None:
         name = context.name
-        if self._stop_token.is_lease_lost:
-            return None
-        refusal = self._again.pop(name, None)
-        if refusal is not None and not is_out_of_service(context) and name not in self._taken_over:
+        try:
+            if self._stop_token.is_lease_lost:
+                return None
+            refusal = self._again.pop(name, None)
+            if refusal is not None and not is_out_of_service(context) and name not in self._taken_over:
+                self._slots.release(name)
+                if context.state.halted == refusal.reason:
+                    context.state = self._states_at_begin[name]
+                    return self._limit_patience(name, refusal)
+                return None
+            left = self._taken_over.get(name)
+            reason = (
+                self._bring_back(context) if left and not is_out_of_service(context) else self._find_trouble(context)
+            )
+            if not self._stop_token.still_holds_lease():
+                return None  # another process has this run, and this turn
+            if reason:
+                self._slots.keep(name, reason, drained := self._find_drained(context))
+                remedy = f"; patch it again, or bring it back and say `fleetpatch sets release {name}`"
+                stays = (
+                    f"{name} stays drained" if drained else f"{name} counts as out of service until the end of this run"
+                )
+                self._note(name, f"{stays}: {reason:.300}{remedy if drained else ''}")
+                return None
             self._slots.release(name)
-            if context.state.halted == refusal.reason:
-                context.state = self._states_at_begin[name]
-                return self._limit_patience(name, refusal)
+            if left:
+                sets = ", ".join(machine_set.name for machine_set in self._sets[name])
+                context.add_finding(Finding(f"set {sets}", FindingLevel.GOOD, f"brought back into set {sets}: {left}"))
+                self._note(name, f"{name} was brought back into set {sets}: {left}")
             return None
-        left = self._taken_over.get(name)
-        reason = self._bring_back(context) if left and not is_out_of_service(context) else self._find_trouble(context)
-        if not self._stop_token.still_holds_lease():
-            return None  # another process has this run, and this turn
-        if reason:
-            self._slots.keep(name, reason, drained := self._find_drained(context))
-            remedy = f"; patch it again, or bring it back and say `fleetpatch sets release {name}`"
-            stays = f"{name} stays drained" if drained else f"{name} counts as out of service until the end of this run"
-            self._note(name, f"{stays}: {reason:.300}{remedy if drained else ''}")
-            return None
-        self._slots.release(name)
-        if left:
-            sets = ", ".join(machine_set.name for machine_set in self._sets[name])
-            context.add_finding(Finding(f"set {sets}", FindingLevel.GOOD, f"brought back into set {sets}: {left}"))
-            self._note(name, f"{name} was brought back into set {sets}: {left}")
-        return None
+        finally:
+            self._in_turn.discard(name)
 
     def _check_and_take(self, context: MachineContext) -> MemberRefusal | None:
         name = context.name
@@ -217,18 +215,19 @@ class SetTurns:
         """
         name = context.name
         is_first = name in self._taken_over  # it is out of service whatever its role
-        refusal = self._slots.retry(
-            lambda: (None if is_first else self._roles.check(context)) or self._check_others(name)
-        )
+
+        def check() -> MemberRefusal | None:
+            if not is_first and (refusal := self._roles.check(context)):
+                return refusal
+            self._slots.forget()
+            return self._check_sets(name, self._find_down(name, fresh=True))
+
+        refusal = self._slots.retry(check)
         if refusal is None:
             self._slots.mark_drained(name, [machine_set.name for machine_set in self._sets[name] if machine_set.drain])
             return ""
         self._again[name] = refusal
         return refusal.reason
-
-    def _check_others(self, name: str) -> MemberRefusal | None:
-        self._slots.forget()
-        return self._check_sets(name, self._find_down(name, fresh=True))
 
     def _take(self, context: MachineContext, may_take: Callable[[str], SlotRule]) -> str:
         machine, now, drained = context.state.machine, self._clock.now(), self._find_drained(context)

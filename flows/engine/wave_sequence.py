@@ -56,11 +56,6 @@ class TurnQueue:
 
     Args:
         contexts: the machines, in the order in which they begin if they may.
-        work: what is done with each.
-        turns: the turns of members of machine sets.
-        clock: the clock of the run.
-        stop_token: of the run.
-        listener: is told why a machine waits.
 
     Attributes:
         postponed: machines that wait for members in later waves of this run; they have no outcome yet.
@@ -115,27 +110,18 @@ class TurnQueue:
                 waiter.refusal = None
             with self._changed:
                 self._in_hand -= 1
-                self._put_back(waiter, outcome)
+                if outcome is not None:
+                    self._outcomes.append(outcome)
+                if outcome is not None or waiter.refusal is None:  # its turn has ended, or its body has raised
+                    neighbours = self._turns.find_neighbours(waiter.context.name)
+                    for neighbour in self._waiting:
+                        if neighbour.context.name in neighbours:  # it may be the next one
+                            neighbour.ask_at = None
+                elif waiter.refusal.waits_for is WaitsFor.LATER_WAVE:
+                    self.postponed.append(waiter.context)
+                else:
+                    self._waiting.append(waiter)
                 self._changed.notify_all()
-
-    def _put_back(self, waiter: _Waiter, outcome: Outcome | None) -> None:
-        """Keep the outcome of a machine; or put it back into the queue, or among the postponed ones."""
-        if outcome is not None:
-            self._outcomes.append(outcome)
-            self._wake_neighbours(waiter)
-        elif waiter.refusal is None:
-            self._wake_neighbours(waiter)  # its body has raised
-        elif waiter.refusal.waits_for is WaitsFor.LATER_WAVE:
-            self.postponed.append(waiter.context)
-        else:
-            self._waiting.append(waiter)
-
-    def _wake_neighbours(self, waiter: _Waiter) -> None:
-        """A turn has ended: each machine that waits in one of its sets may be the next one."""
-        neighbours = self._turns.find_neighbours(waiter.context.name)
-        for each in self._waiting if neighbours else ():
-            if each.context.name in neighbours:
-                each.ask_at = None
 
     def _break_off(self, error: BaseException) -> None:
         self._stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
@@ -147,8 +133,9 @@ class TurnQueue:
         """Return the next machine that may have its turn; None when no machine is left. Wait for it."""
         with self._changed:
             while True:
-                waiter = self._find_due()
-                if waiter is not None:
+                now, is_stopping = self._clock.now(), self._stop_token.is_stopping
+                due = (it for it in self._waiting if is_stopping or it.ask_at is None or it.ask_at <= now)
+                if (waiter := next(due, None)) is not None:
                     self._waiting.remove(waiter)
                     self._in_hand += 1
                     return waiter
@@ -156,11 +143,6 @@ class TurnQueue:
                     self._changed.notify_all()
                     return None
                 self._wait()
-
-    def _find_due(self) -> _Waiter | None:
-        now, is_stopping = self._clock.now(), self._stop_token.is_stopping
-        due = (waiter for waiter in self._waiting if is_stopping or waiter.ask_at is None or waiter.ask_at <= now)
-        return next(due, None)
 
     def _wait(self) -> None:
         """Wait, with the lock held before and after. While machines are in hand, the end of each wakes this worker."""
@@ -194,15 +176,12 @@ class TurnQueue:
             waiter.refusal = self._turns.end(context)
             if waiter.refusal is None:
                 return self._work.finish(context)
-        return self._keep_waiting(waiter, waiter.refusal)
-
-    def _keep_waiting(self, waiter: _Waiter, refusal: MemberRefusal) -> Outcome | None:
-        if refusal.waits_for is WaitsFor.NOTHING:
-            return self._leave(waiter.context, refusal.reason)
+        if waiter.refusal.waits_for is WaitsFor.NOTHING:
+            return self._leave(context, waiter.refusal.reason)
         waiter.ask_at = self._clock.now() + ASK_AGAIN
-        if waiter.told != refusal.reason:
-            self._listener.on_message(f"{waiter.context.name} waits: {refusal.reason}")
-            waiter.told = refusal.reason
+        if waiter.told != waiter.refusal.reason:
+            self._listener.on_message(f"{context.name} waits: {waiter.refusal.reason}")
+            waiter.told = waiter.refusal.reason
         return None
 
     def _explain_no_wait(self, waiter: _Waiter) -> str:
@@ -228,15 +207,8 @@ class WaveSequence:
     """Executes the waves of a run.
 
     Args:
-        ports: the connections to the outside.
-        runner: executes steps, and shows the waves.
-        lifecycle: runs hooks before and after waves.
-        request: the request of the run.
-        failure_counter: the run's failures so far.
-        run_context: of the run.
         contexts: the machines that the run has still to finish, by name.
         outcomes: the outcomes of finished machines; new outcomes are appended.
-        record_outcome: builds and saves a machine's outcome.
         save_late_plan: saves a plan that was made after all others, before its machine begins.
     """
 

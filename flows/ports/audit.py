@@ -98,13 +98,7 @@ def record_act(
 ) -> Iterator[RecordedAct]:
     """Record an act: "begun" before the block, then how it ended, or "failed" with the error.
 
-    Args:
-        append: stores an entry.
-        actor: who acts.
-        clock: the present time.
-        act: what is done.
-        subject: the run, the machine or the scope.
-        detail: more of it, without secrets.
+    The detail must have no secrets.
 
     Raises:
         RecordsError: the log can't be written. Then nothing may be done.

@@ -28,11 +28,7 @@ MAX_WAIT_SECONDS = 86_400.0
 
 
 class ApiMonitor:
-    """Monitors Prefect's API: on request, and in a separate thread between ``start`` and ``stop``.
-
-    Args:
-        flow_run_id: the present flow run; the API must return it.
-    """
+    """Monitors Prefect's API: on request, and in a separate thread between ``start`` and ``stop``."""
 
     def __init__(self, flow_run_id: UUID) -> None:
         self._flow_run_id = flow_run_id
@@ -185,10 +181,6 @@ def find_unreported_tasks(task_runs: Iterable[UUID], until: float) -> tuple[Sequ
     """Return the task runs whose end Prefect does not have, and whether it answered for all of them.
 
     Their states reach Prefect as events, later and in any order. So the function waits for them.
-
-    Args:
-        task_runs: the ids of the task runs.
-        until: the latest ``time.monotonic()``.
     """
     unreported = dict.fromkeys(task_runs)
     with open_fail_fast_client() as client:

@@ -63,10 +63,6 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
     """Set the state of a flow run whose process died to the run's end, and mark its open steps and forms as crashed.
 
     A flow run that this server does not have is ignored.
-
-    Args:
-        flow_run_id: the flow run that had begun the run.
-        run: the run at its end.
     """
     message = f"its process ended; run {run.id} was resumed: {run.state}"
     with get_client(sync_client=True) as client:
@@ -80,14 +76,7 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
 
 
 def end_flow_run(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
-    """Set the state of a flow run without a process to its run's end, and mark its open steps and forms as crashed.
-
-    Args:
-        client: a client of the Prefect server.
-        found: the flow run.
-        run: the run at its end.
-        message: the message of the states.
-    """
+    """Set the state of a flow run without a process to its run's end, and mark its open steps and forms as crashed."""
     _mark_crashed(client, found.id, message)
     _correct_state(client, found, run, message, must_begin=False)
 
@@ -132,11 +121,6 @@ def correct_flow_run_state(flow_run_id: str, run: RunInfo, message: str = "") ->
     """Correct a flow run's state in Prefect if it does not match the run's end, as after a late cancellation.
 
     Raises nothing, because the state in Prefect has no effect on machines.
-
-    Args:
-        flow_run_id: the flow run.
-        run: the run at its end.
-        message: the state's message; the run's own by default.
     """
     try:
         with get_client(sync_client=True) as client:

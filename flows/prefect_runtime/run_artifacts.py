@@ -103,13 +103,7 @@ def _join(wave: Wave) -> str:
 
 
 class LiveArtifact:
-    """One artifact whose text is replaced while a run goes on.
-
-    Args:
-        flow_run_id: the flow run that shows it.
-        key: its key.
-        description: its description.
-    """
+    """One artifact whose text is replaced while a run goes on."""
 
     def __init__(self, flow_run_id: UUID, key: str, description: str) -> None:
         self._flow_run_id, self._key, self._description = flow_run_id, key, description
@@ -154,9 +148,7 @@ class RunArtifacts:
     """The plan and the progress of one run.
 
     Args:
-        flow_run_id: the flow run that shows them.
         start: starts a call in a background thread; its arguments are a description and the call.
-        web_url: the address of the pages; "" for none.
     """
 
     def __init__(self, flow_run_id: UUID, start: Callable[[str, Callable[[], object]], object], web_url: str) -> None:

@@ -15,11 +15,7 @@ from tasks.steps.context.run_context import ProgressListener
 
 
 class FlowRunLogger:
-    """Writes messages to the flow run's log, and passes them on. Only inside a flow run.
-
-    Args:
-        inner: the next listener.
-    """
+    """Writes messages to the flow run's log, and passes them on. Only inside a flow run."""
 
     def __init__(self, inner: ProgressListener) -> None:
         self._inner = inner

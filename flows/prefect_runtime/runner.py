@@ -50,8 +50,6 @@ class PrefectRunner:
 
     Args:
         directory: the directory of report files; None: artifacts only.
-        formats: the formats of the report files.
-        ports: the ports of the run.
     """
 
     def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
@@ -192,7 +190,6 @@ class BackgroundCall:
     """A call to Prefect in a separate thread, in the context of the present flow run.
 
     Args:
-        description: a few words for messages.
         call: the call; it may take long, and it may raise.
     """
 

@@ -148,11 +148,6 @@ def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str
     Otherwise Prefect ends each new task and subflow with an exception, in the middle of a machine's steps. Inside the
     block they do not see the request. The flow itself still ends as suspended: its engine checks the request when the
     flow returns.
-
-    Args:
-        stop_token: the stop token of the run.
-        record_suspension: is called with the reason in a separate thread; it records the reason for the process that
-            resumes.
     """
     context = FlowRunContext.get()
     if context is None:

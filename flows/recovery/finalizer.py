@@ -132,13 +132,7 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
 
 
 def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:
-    """Correct the state in Prefect if the flow run shows another end than the run.
-
-    Args:
-        run_name: the id of the run, or of its flow run.
-        flow_run_id: the flow run whose process was killed.
-        caller: the caller.
-    """
+    """Correct the state in Prefect if the flow run shows another end than the run."""
     from flows.prefect_runtime.flow_run_states import (  # noqa: PLC0415 - loads Prefect
         correct_flow_run_state,
         correct_state_once_ended,

@@ -92,12 +92,6 @@ def start_resume_flow_run(
     Processes that ask at the same time get the same flow run: the id of the flow run before it is in the idempotency
     key. The new flow run decides itself what to do when it begins, because it may wait long for a worker.
 
-    Args:
-        client: the client of Prefect's server.
-        resume: the deployment of ``resume_fleet``.
-        abandoned_run: the run.
-        now: the present time.
-
     Raises:
         httpx.HTTPError: the server does not answer, or refuses.
     """
@@ -175,11 +169,6 @@ def find_orphaned_flow_runs(
     client: SyncPrefectClient, records_url: str | None, now: datetime
 ) -> tuple[OrphanedFlowRun, ...]:
     """Return the orphaned flow runs of these records.
-
-    Args:
-        client: a client of the Prefect server.
-        records_url: the URL of the records; None: the default.
-        now: the present time.
 
     Raises:
         RecordsError: the records can't be read.

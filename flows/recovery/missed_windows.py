@@ -233,9 +233,6 @@ class MissedWindowRecorder:
     """Records windows without a run, and notifies once for each: the record decides who does.
 
     Args:
-        records: the records.
-        caller: gets messages.
-        now: the present time.
         saves_runs: whether the records may get the run of a missed window. The pages may only record the window; then
             the next `reconcile-fleet` adds the run, and sends no second notification.
 

@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import State
 import flows.execution
 from fleetpatch.cli.main import main
 from flows import flow_execution
-from flows.approval.gate import add_approval_gate
 from flows.automatic.requests import build_patch_request
 from flows.execution import execute
 from flows.flow_execution import execute_in_flow
@@ -35,6 +34,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import RunPlan
 from tasks.rules.timing.maintenance_window import build_window
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 

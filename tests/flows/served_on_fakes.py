@@ -24,7 +24,6 @@ import flows.assess
 import flows.execution
 import flows.patch
 import flows.reconcile
-from flows.approval.gate import add_approval_gate
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
@@ -34,6 +33,7 @@ from tasks.records.approvals import SqlApprovals
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records
 from tests.flows.cli_on_fakes import WallClock
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

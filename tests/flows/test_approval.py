@@ -24,7 +24,6 @@ from prefect.states import Cancelling, Running
 import flows.approval.prefect_form
 from flows.approval.answers import ApprovalAnswer, PendingApproval
 from flows.approval.decisions import approve_run
-from flows.approval.gate import add_approval_gate
 from flows.approval.prefect_form import PrefectForm, approve_plan
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
@@ -40,6 +39,7 @@ from tasks.rules.runs.approval import compute_report_digest
 from tasks.steps.context.run_context import StopToken
 from tests.flows.prefect_view import artifacts
 from tests.support import builders as make
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -23,7 +23,6 @@ from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Running, Suspended
 
-from flows.approval.gate import add_approval_gate
 from flows.patch import patch_fleet, resume_fleet
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
@@ -39,6 +38,7 @@ from tasks.records.setup import open_records
 from tasks.reports.writer import write_report
 from tasks.steps.context.run_context import StopToken
 from tests.flows.served import Served
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 

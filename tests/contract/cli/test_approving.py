@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from flows.approval.gate import add_approval_gate
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller, find_starter_name
@@ -21,6 +20,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.runs.approval import compute_report_digest
 from tests.contract.cli.conftest import Stage, security
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage
 from tests.unit.approval.scene import Diary, Killed, kill
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.approval.answers import ApprovalPresenter
 from flows.approval.decisions import approve_run, reject_run
-from flows.approval.gate import add_approval_gate
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import read_resume_state
 from flows.local_run import LocalRunner
@@ -22,6 +21,7 @@ from tasks.records.audit.entry import AuditEntry
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 from tasks.steps.context.run_context import StopToken
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet

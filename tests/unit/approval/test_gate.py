@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy import update
 
 from flows.approval.decisions import find_waiting_runs
-from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS, add_approval_gate
+from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from flows.ports.ports import GateDecision
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
@@ -19,6 +18,7 @@ from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
 from tasks.rules.runs.approval import compute_report_digest
 from tasks.steps.context.run_context import StopToken
+from tests.support.approval_gate import add_approval_gate
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import outcome_of, result_of
 from tests.unit.approval.scene import RUN, Failing, Killed, Scene, kill
@@ -127,16 +127,6 @@ def test_where_nothing_would_be_changed_nobody_is_asked(scene: Scene) -> None:
     assert report.notes == ("approval: not requested, because nothing would be changed",)
     assert scene.approvals.find_approval(RUN) is None
     assert outcome_of(report, "web").state is OperationState.SUCCEEDED
-
-
-def test_a_gate_that_stood_there_before_is_asked_first(scene: Scene) -> None:
-    scene.add("web", "openssl")
-    request = scene.request()
-    frozen = replace(scene.fleet.ports(), records=scene.records, gate=lambda *_: GateDecision("frozen: christmas"))
-    ports = add_approval_gate(frozen, scene.approvals)
-    report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
-    assert outcome_of(report, "web").reason == "frozen: christmas"
-    assert scene.approvals.find_approval(RUN) is None
 
 
 class TestAfterACrash:
