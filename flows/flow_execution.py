@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.client.schemas.objects import State
@@ -22,9 +22,10 @@ from flows.engine.run_lease import LEASE_SECONDS
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
+from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
-from flows.prefect_runtime.runner import BackgroundCall, build_prefect_runner
+from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.unfinished_runs import (
     LEASE_GRACE_SECONDS,
@@ -51,18 +52,16 @@ logger = logging.getLogger(__name__)
 _MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay visible
 
 
-def describe_subject(request: RunRequest) -> str:
-    """Return what a run is for: its configuration, or its machines and the rollout that patches them."""
-    subject = request.configuration if isinstance(request, PatchRequest) else ""
-    subject = subject or format_scope(describe_machines(request))
-    if isinstance(request, PatchRequest) and is_rollout_run(request):
-        subject = f"{request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip()} {subject}"
-    return sanitize_to_one_line(subject, _MAX_SUBJECT_LENGTH)
+_RENAME_SECONDS: Final = 5.0
 
 
 def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:
     """Return the name of a flow run that begins: "web-weekly 2026-11-24 22:00 r-20261124-…". Pure."""
-    subject = describe_subject(request)
+    subject = request.configuration if isinstance(request, PatchRequest) else ""
+    subject = subject or format_scope(describe_machines(request))
+    if isinstance(request, PatchRequest) and is_rollout_run(request):
+        subject = f"{request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip()} {subject}"
+    subject = sanitize_to_one_line(subject, _MAX_SUBJECT_LENGTH)
     if isinstance(request, AssessRequest):
         return f"assess {subject} {run_id}"
     verb = "plan " if request.dry_run else "download " if request.download_only else ""
@@ -70,24 +69,6 @@ def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None)
         return f"{verb}{subject} {run_id}"
     start = window.start.astimezone(load_zone_or_utc(window.zone))
     return f"{verb}{subject} {start:%Y-%m-%d %H:%M} {run_id}"
-
-
-def build_resume_name(run_id: str) -> str:
-    """Return the name of a flow run that resumes a run. Pure."""
-    return f"resume {sanitize_to_one_line(run_id, 100)}"
-
-
-def rename_flow_run(flow_run_id: str, name: str) -> None:
-    """Give a flow run another name. For a background thread: it asks once, and Prefect may take some seconds.
-
-    Raises:
-        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
-    """
-    with open_fail_fast_client() as client:
-        client.update_flow_run(UUID(flow_run_id), name=name)
-
-
-_RENAME_SECONDS: Final = 5.0
 
 
 def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Caller) -> RunReport:
@@ -204,7 +185,12 @@ def rename_in_background(name: str) -> BackgroundCall | None:
         return None
     if (context := FlowRunContext.get()) is not None and context.flow_run is not None:
         context.flow_run.name = name  # the log of its process has this name at once
-    return BackgroundCall("the name of the flow run", functools.partial(rename_flow_run, flow_run_id, name))
+
+    def rename() -> None:
+        with open_fail_fast_client() as client:  # it asks once, and Prefect may take some seconds
+            client.update_flow_run(UUID(flow_run_id), name=name)
+
+    return BackgroundCall("the name of the flow run", rename)
 
 
 def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:

@@ -1,14 +1,12 @@
 """Runs without Prefect: the same engine and the same requests, in this process."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.execution import execute
 from flows.ports.caller import Caller
-from flows.ports.ports import Ports, ReportErrorHandler, RolloutReader, log_report_error
+from flows.ports.ports import Ports, write_report_files
 from flows.request import PatchRequest, RunRequest
-from tasks.domain.errors import PatchError
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
 from tasks.reports.report_directory import find_report_directory
@@ -19,19 +17,8 @@ from tasks.steps.pipeline import execute_step
 class LocalRunner:
     """A runner that does everything in this process, without Prefect."""
 
-    def __init__(
-        self,
-        directory: Path | None = None,
-        formats: Sequence[str] = (),
-        read_logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
-        handle_report_error: ReportErrorHandler | None = None,
-        read_rollout: RolloutReader = lambda report: None,  # noqa: ARG005 - without records there is none
-    ) -> None:
-        self._directory = directory
-        self._formats = tuple(formats)
-        self._read_logs = read_logs
-        self._handle_report_error = handle_report_error or log_report_error
-        self._read_rollout = read_rollout
+    def __init__(self, directory: Path | None = None, formats: Sequence[str] = (), ports: Ports | None = None) -> None:
+        self._directory, self._formats, self._ports = directory, tuple(formats), ports
         self.written_files: dict[str, Path] = {}
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
@@ -48,21 +35,10 @@ class LocalRunner:
         """Show nothing."""
 
     def publish(self, report: RunReport) -> None:
-        """Write the report files. If that fails, the error is reported and the run does not fail."""
-        if self._directory is None:
-            return
-        from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
-
-        try:
-            self.written_files = write_report(
-                report,
-                self._directory,
-                self._read_logs(report),
-                self._formats,
-                rollout=self._read_rollout(report),
-            )
-        except PatchError as error:
-            self._handle_report_error(report.run.id, error)
+        """Write the report files, if there is a directory for them."""
+        if self._directory is not None and self._ports is not None:
+            logs = self._ports.read_logs(report)
+            self.written_files = write_report_files(report, self._directory, self._formats, self._ports, logs)
 
 
 def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
@@ -77,15 +53,11 @@ def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
     """
     if isinstance(request, PatchRequest):
         request.require_window()
-    return execute(request, caller, functools.partial(_build_local_runner, request.report_directory))
+    return execute(
+        request, caller, lambda asked, ports: LocalRunner(asked.report_directory, asked.report_formats, ports)
+    )
 
 
 def build_reporting_runner(request: RunRequest, ports: Ports) -> LocalRunner:
     """Return a runner without Prefect that writes the report to the request's directory or the user's data folder."""
-    return _build_local_runner(find_report_directory(request.report_directory), request, ports)
-
-
-def _build_local_runner(directory: Path | None, request: RunRequest, ports: Ports) -> LocalRunner:
-    return LocalRunner(
-        directory, request.report_formats, ports.read_logs, ports.handle_report_error, ports.read_rollout
-    )
+    return LocalRunner(find_report_directory(request.report_directory), request.report_formats, ports)

@@ -5,23 +5,23 @@ from prefect.states import Completed
 
 from flows.engine.interruption import find_suspension
 from flows.flow_execution import (
-    build_resume_name,
     cast_to_report,
     execute_in_flow,
     rename_in_background,
     wait_for_earlier_process,
 )
-from flows.ports.caller import Caller, current_caller
+from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.recovery.reconciliation import recover_if_abandoned
 from flows.request.patch_request import PatchRequest
-from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.model import RunReport
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.reports.sanitizing import sanitize_to_one_line
 
 
 @flow(
@@ -86,8 +86,14 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
     caller = name_starter(log_to_flow_run(current_caller()))
     if finalize:
         caller.stop_token.request_stop("the run is only finalized")
-    run = _find_run_to_resume(run_id, caller)
-    rename_in_background(build_resume_name(run.id))
+    with open_records(caller.records_url) as records:
+        history = History(records)
+        run = history.find_run(run_id)
+        suspension = find_suspension(history.read_journal(run.id)) if run.state in UNFINISHED_RUN_STATES else None
+        if suspension is not None and suspension.flow_run_id == str(flow_run.get_id()):
+            wait_for_earlier_process(records, history, run, caller)  # this flow run suspended it
+            run = history.find_run(run.id)
+    rename_in_background(f"resume {sanitize_to_one_line(run.id, 100)}")
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return execute_in_flow(run, caller)
     if not if_abandoned:
@@ -96,18 +102,3 @@ def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False
     if isinstance(report, str):
         return cast_to_report(Completed(message=f"nothing to resume: {report}"))
     return report
-
-
-def _find_run_to_resume(run_id: str, caller: Caller) -> RunInfo:
-    """Return the run to resume. If this flow run suspended it, wait until its process has ended."""
-    with open_records(caller.records_url) as records:
-        history = History(records)
-        run = history.find_run(run_id)
-        suspension = find_suspension(history.read_journal(run.id))
-        if (
-            run.state in UNFINISHED_RUN_STATES
-            and suspension is not None
-            and suspension.flow_run_id == str(flow_run.get_id())
-        ):
-            wait_for_earlier_process(records, history, run, caller)
-        return history.find_run(run.id)

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from inventory.machine import Inventory, Machine
-from tasks.domain.errors import FleetpatchError
+from tasks.domain.errors import FleetpatchError, InternalError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases
@@ -103,6 +104,22 @@ ReportErrorHandler = Callable[[str, FleetpatchError], None]
 def log_report_error(run_id: str, error: FleetpatchError) -> None:
     """Log why the report of a run could not be written."""
     logger.error("the report of run %s could not be written: %s", run_id, error)
+
+
+def write_report_files(
+    report: RunReport, directory: Path, formats: Sequence[str], ports: "Ports", logs: Mapping[str, str]
+) -> dict[str, Path]:
+    """Write the files of a report, and return their paths. If that fails, the error is reported, and the run is not."""
+    from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
+
+    try:
+        return write_report(report, directory, logs, formats, rollout=ports.read_rollout(report))
+    except FleetpatchError as error:
+        ports.handle_report_error(report.run.id, error)
+    except Exception as error:
+        logger.exception("the report of run %s could not be made", report.run.id)
+        ports.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
+    return {}
 
 
 RolloutReader = Callable[[RunReport], RolloutProgress | None]

@@ -5,8 +5,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,6 @@ from inventory.name_lists import format_count
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0  # how often the API is polled while machines are patched
-MAX_WAIT_SECONDS = 86_400.0
 
 
 class ApiMonitor:
@@ -39,11 +39,15 @@ class ApiMonitor:
 
     def start(self) -> None:
         """Poll the API in a separate thread until ``stop``."""
-        self._stop_event = threading.Event()
+        self._stop_event = stop_event = threading.Event()
+
+        def poll_until_stopped() -> None:
+            with open_fail_fast_client() as client:
+                while not stop_event.wait(POLL_SECONDS):
+                    self._check_api(client)
+
         run = contextvars.copy_context().run
-        threading.Thread(
-            target=run, args=(self._poll_until_stopped, self._stop_event), name="Prefect monitor", daemon=True
-        ).start()
+        threading.Thread(target=run, args=(poll_until_stopped,), name="Prefect monitor", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread without waiting for it: a call to Prefect may be in progress."""
@@ -66,13 +70,8 @@ class ApiMonitor:
         since = self._unreachable_since
         return self._earlier_unreachable_seconds + (time.monotonic() - since if since is not None else 0.0)
 
-    def wait_until_reachable(self, until: float | None = None) -> bool:
-        """Wait until Prefect answers, or until ``give_up``. Return whether it answers.
-
-        Args:
-            until: the latest ``time.monotonic()``; None: as long as any run may take.
-        """
-        until = time.monotonic() + MAX_WAIT_SECONDS if until is None else until
+    def wait_until_reachable(self, until: float) -> bool:
+        """Wait until Prefect answers, ``give_up``, or this ``time.monotonic()``. Return whether Prefect answers."""
         with open_fail_fast_client() as client:
             while not self._check_api(client):
                 if time.monotonic() + RETRY_SECONDS > until or self._gave_up.wait(RETRY_SECONDS):
@@ -97,11 +96,6 @@ class ApiMonitor:
             with suppress(queue.Empty):
                 while True:
                     service._queue.get_nowait()  # noqa: SLF001
-
-    def _poll_until_stopped(self, stop_event: threading.Event) -> None:
-        with open_fail_fast_client() as client:
-            while not stop_event.wait(POLL_SECONDS):
-                self._check_api(client)
 
     def _check_api(self, client: SyncPrefectClient) -> bool:
         asked_at = time.monotonic()
@@ -139,25 +133,17 @@ steps Prefect is asked only after a sign of trouble: the answer comes seconds la
 """
 
 
+@dataclass(slots=True)
 class StepDelivery:
-    """The steps of one run, and which of them Prefect has."""
+    """The steps of one run, and which of them Prefect has.
 
-    def __init__(self) -> None:
-        self._shown: dict[UUID, str] = {}  # names of steps by task run id
-        self._unshown: list[str] = []  # steps without a task run, or with a wrong end in Prefect
+    Attributes:
+        shown: names of steps whose end was sent to Prefect, by task run id.
+        unshown: names of steps without a task run, or with a wrong end in Prefect.
+    """
 
-    @property
-    def shown_count(self) -> int:
-        """How many steps have a task run whose end was sent to Prefect."""
-        return len(self._shown)
-
-    def add_shown(self, task_run_id: UUID, name: str) -> None:
-        """Note a step whose end was sent to Prefect."""
-        self._shown[task_run_id] = name
-
-    def add_unshown(self, name: str) -> None:
-        """Note a step that Prefect's client could not show."""
-        self._unshown.append(name)
+    shown: dict[UUID, str] = field(default_factory=dict)
+    unshown: list[str] = field(default_factory=list)
 
     def describe_missing(self, until: float, *, is_doubtful: bool) -> str:
         """Return how many steps Prefect does not have, with the first names; "" if none is known to be missing.
@@ -166,10 +152,10 @@ class StepDelivery:
             until: how long to wait for ends that arrive later, as ``time.monotonic()``.
             is_doubtful: whether something else did not reach Prefect.
         """
-        if not (is_doubtful or self._unshown or len(self._shown) >= MANY_STEPS):
+        if not (is_doubtful or self.unshown or len(self.shown) >= MANY_STEPS):
             return ""
-        unreported, is_answered = find_unreported_tasks(self._shown, until)
-        names = [*self._unshown, *(self._shown[task_run_id] for task_run_id in unreported)]
+        missing, is_answered = _find_unended(self.shown, until)
+        names = [*self.unshown, *missing.values()]
         if not names:
             return ""
         more = ", …" if len(names) > MAX_NAMED_STEPS else ""
@@ -177,30 +163,55 @@ class StepDelivery:
         return f"{limit_text}{format_count(len(names), 'step')} ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
 
 
-def find_unreported_tasks(task_runs: Iterable[UUID], until: float) -> tuple[Sequence[UUID], bool]:
-    """Return the task runs whose end Prefect does not have, and whether it answered for all of them.
+def _find_unended(shown: Mapping[UUID, str], until: float) -> tuple[Mapping[UUID, str], bool]:
+    """Return the steps whose end Prefect does not have, and whether it answered for all of them.
 
-    Their states reach Prefect as events, later and in any order. So the function waits for them.
+    Their states reach Prefect as events, later and in any order. So it is asked until this ``time.monotonic()``.
     """
-    unreported = dict.fromkeys(task_runs)
+    missing = dict(shown)
     with open_fail_fast_client() as client:
         while True:
-            ended, is_answered = _find_ended_task_runs(client, list(unreported))
-            for task_run_id in ended:
-                unreported.pop(task_run_id, None)
-            if not unreported or time.monotonic() + RETRY_SECONDS > until:
-                return list(unreported), is_answered
+            ids, is_answered = list(missing), True
+            for begin in range(0, len(ids), PAGE_SIZE):
+                page = TaskRunFilter(id=TaskRunFilterId(any_=ids[begin : begin + PAGE_SIZE]))
+                try:
+                    task_runs = client.read_task_runs(task_run_filter=page, limit=PAGE_SIZE)
+                except NO_ANSWER_ERRORS:
+                    is_answered = False
+                    break
+                for task_run in task_runs:
+                    if task_run.state is not None and task_run.state.is_final():
+                        missing.pop(task_run.id, None)
+            if not missing or time.monotonic() + RETRY_SECONDS > until:
+                return missing, is_answered
             time.sleep(RETRY_SECONDS)
 
 
-def _find_ended_task_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> tuple[list[UUID], bool]:
-    """Return those of these task runs that have ended, and whether Prefect answered each question."""
-    ended: list[UUID] = []
-    for begin in range(0, len(ids), PAGE_SIZE):
-        some = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + PAGE_SIZE])))
+class BackgroundCall:
+    """A call to Prefect in a separate thread, in the context of the present flow run.
+
+    Args:
+        call: the call; it may take long, and it may raise.
+    """
+
+    def __init__(self, description: str, call: Callable[[], object]) -> None:
+        self.description = description
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+        run = contextvars.copy_context().run
+        threading.Thread(
+            target=run, args=(self._run, call), name=f"telling Prefect: {description}", daemon=True
+        ).start()
+
+    def _run(self, call: Callable[[], object]) -> None:
         try:
-            task_runs = client.read_task_runs(task_run_filter=some, limit=PAGE_SIZE)
-        except NO_ANSWER_ERRORS:
-            return ended, False
-        ended += [task_run.id for task_run in task_runs if task_run.state is not None and task_run.state.is_final()]
-    return ended, True
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
+            self._error = error
+            logger.info("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
+        finally:
+            self._finished.set()
+
+    def wait_until_delivered(self, until: float) -> bool:
+        """Wait for the call until this ``time.monotonic()``. Return whether it succeeded."""
+        return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None

@@ -163,11 +163,12 @@ class RunArtifacts:
         self._report = planned
         self._plan = plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}")
         self._progress = LiveArtifact(self._flow_run_id, PROGRESS_KEY, f"Progress of run {planned.run.id}")
-        self._start("the plan", lambda: self._write_plan(plan, planned))
 
-    def _write_plan(self, plan: LiveArtifact, planned: RunReport) -> None:
-        plan.set_text(render_plan(planned, self._web_url))  # rendered here: a large plan takes a while
-        plan.show()
+        def write_plan() -> None:
+            plan.set_text(render_plan(planned, self._web_url))  # rendered here: a large plan takes a while
+            plan.show()
+
+        self._start("the plan", write_plan)
 
     def begin_wave(self, wave: Wave) -> None:
         """Show that a wave begins."""

@@ -5,12 +5,10 @@ says what Prefect did not receive. Prefect's client retries for a minute before 
 hang. So the runner makes its calls in background threads, and reads their results when the machines are done.
 """
 
-import contextvars
 import functools
 import logging
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,20 +17,19 @@ from uuid import UUID
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 
-from flows.ports.ports import Ports
+from flows.ports.ports import Ports, write_report_files
 from flows.ports.web_links import read_web_url
-from flows.prefect_runtime.delivery import ApiMonitor, StepDelivery
+from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, StepDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
 from tasks.prefect_tasks import ASSESS_ONCE, STEP_TASKS, OpaqueReport, StepExecution, publish_report
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
-from tasks.reports.writer import write_report
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.pipeline import execute_step
 
@@ -77,13 +74,13 @@ class PrefectRunner:
                 state = task(execution, return_state=True)
         except Exception:  # an error of Prefect: an error of the step is inside the state
             logger.warning("Prefect can't show %s; the run continues", execution.name, exc_info=True)
-            self._step_delivery.add_unshown(execution.name)
+            self._step_delivery.unshown.append(execution.name)
         else:
             task_run_id = state.state_details.task_run_id
             if task_run_id is not None and state.is_completed() is execution.has_succeeded:
-                self._step_delivery.add_shown(task_run_id, execution.name)
+                self._step_delivery.shown[task_run_id] = execution.name
             else:
-                self._step_delivery.add_unshown(execution.name)
+                self._step_delivery.unshown.append(execution.name)
         if execution.error is not None:
             raise execution.error
         return context.state if execution.has_begun else execute_step(context, step)
@@ -124,17 +121,8 @@ class PrefectRunner:
             logger.error("what Prefect did not receive of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
 
     def _write_files(self, report: RunReport, logs: Mapping[str, str]) -> None:
-        if self._directory is None:
-            return
-        try:
-            self.written_files = write_report(
-                report, self._directory, logs, self._formats, rollout=self._ports.read_rollout(report)
-            )
-        except FleetpatchError as error:
-            self._ports.handle_report_error(report.run.id, error)
-        except Exception as error:
-            logger.exception("the report of run %s could not be made", report.run.id)
-            self._ports.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
+        if self._directory is not None:
+            self.written_files = write_report_files(report, self._directory, self._formats, self._ports, logs)
 
     def _find_undelivered(self, report: RunReport) -> list[str]:
         """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""
@@ -145,7 +133,7 @@ class PrefectRunner:
         if not self._api_monitor.wait_until_reachable(min(until, time.monotonic() + RETURN_TIMEOUT_SECONDS)):
             self._api_monitor.give_up()
             return [
-                f"the ends of up to {format_count(self._step_delivery.shown_count, 'step')}",
+                f"the ends of up to {format_count(len(self._step_delivery.shown), 'step')}",
                 "the artifacts",
                 "how the flow run ended",
             ]
@@ -184,33 +172,3 @@ def _describe_undelivered(undelivered: Sequence[str], away_since: datetime | Non
         f"Prefect can't be reached since {away_since:%Y-%m-%d %H:%M:%S} UTC: it did not receive {lacks}, and shows "
         f"this run as Running until `fleetpatch reconcile` corrects that. {complete}"
     )
-
-
-class BackgroundCall:
-    """A call to Prefect in a separate thread, in the context of the present flow run.
-
-    Args:
-        call: the call; it may take long, and it may raise.
-    """
-
-    def __init__(self, description: str, call: Callable[[], object]) -> None:
-        self.description = description
-        self._error: BaseException | None = None
-        self._finished = threading.Event()
-        run = contextvars.copy_context().run
-        threading.Thread(
-            target=run, args=(self._run, call), name=f"telling Prefect: {description}", daemon=True
-        ).start()
-
-    def _run(self, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
-            self._error = error
-            logger.info("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
-        finally:
-            self._finished.set()
-
-    def wait_until_delivered(self, until: float) -> bool:
-        """Wait for the call until this ``time.monotonic()``. Return whether it succeeded."""
-        return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None

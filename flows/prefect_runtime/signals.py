@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from prefect.context import FlowRunContext
@@ -26,15 +25,30 @@ T = TypeVar("T")
 EndSignal = TerminationSignal | KeyboardInterrupt
 
 
-@dataclass(slots=True)
 class _RunThread:
     """A run in its thread: whether it has begun or ended, and its result."""
 
-    start_lock: threading.Lock = field(default_factory=threading.Lock)
-    has_started: bool = False
-    has_ended: bool = False
-    report: Any = None
-    error: BaseException | None = None
+    def __init__(self, body: Callable[[], object]) -> None:
+        self._body, self._start_lock = body, threading.Lock()
+        self.has_started = self.has_ended = False
+        self.report: Any = None
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        """Start the run. It starts only once, even if this is called again after a signal interrupted it."""
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(self._run,), name="run", daemon=True).start()
+
+    def _run(self) -> None:
+        if not self._start_lock.acquire(blocking=False):
+            return
+        self.has_started = True
+        try:
+            self.report = self._body()
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
+            self.error = error
+        finally:
+            self.has_ended = True
 
 
 def _ignore_reason(_reason: str) -> None:
@@ -66,8 +80,8 @@ def run_with_signals(
     with watch_for_suspension(stop_token, record_suspension):
         if threading.current_thread() is not threading.main_thread():
             return body()  # signals arrive only in the main thread
-        run_thread = _RunThread()
-        end_signal = _wait_for_end(lambda: _start_thread(body, run_thread), run_thread, stop_token, record_stop)
+        run_thread = _RunThread(body)
+        end_signal = _wait_for_end(run_thread, stop_token, record_stop)
     if end_signal is not None:
         raise end_signal
     if run_thread.error is not None:
@@ -77,7 +91,7 @@ def run_with_signals(
 
 
 def _wait_for_end(
-    start: Callable[[], None], run_thread: _RunThread, stop_token: StopToken, record_stop: Callable[[str], None]
+    run_thread: _RunThread, stop_token: StopToken, record_stop: Callable[[str], None]
 ) -> EndSignal | None:
     """Start a run, wait for its end, and return the first signal that arrived.
 
@@ -96,7 +110,7 @@ def _wait_for_end(
             try:
                 try:
                     if not run_thread.has_started:
-                        start()
+                        run_thread.start()
                     if end_signal is not None:
                         signal.signal(signal.SIGTERM, lambda _number, _frame: None)
                         _request_stop(end_signal, stop_token, record_stop)
@@ -121,24 +135,6 @@ def _request_stop(end_signal: EndSignal, stop_token: StopToken, record_stop: Cal
         return
     stop_token.request_stop("Ctrl-C" if isinstance(end_signal, KeyboardInterrupt) else "its process was told to end")
     threading.Thread(target=record_stop, args=(stop_token.reason,), name="note", daemon=True).start()
-
-
-def _start_thread(body: Callable[[], object], run_thread: _RunThread) -> None:
-    """Start the run. It starts only once, even if this is called again after a signal interrupted it."""
-    run = contextvars.copy_context().run
-    threading.Thread(target=run, args=(_run_body, body, run_thread), name="run", daemon=True).start()
-
-
-def _run_body(body: Callable[[], object], run_thread: _RunThread) -> None:
-    if not run_thread.start_lock.acquire(blocking=False):
-        return
-    run_thread.has_started = True
-    try:
-        run_thread.report = body()
-    except BaseException as error:  # noqa: BLE001 - it is raised again, in the main thread
-        run_thread.error = error
-    finally:
-        run_thread.has_ended = True
 
 
 @contextmanager

@@ -167,7 +167,7 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
         return write_report(*args, **more)
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
-    monkeypatch.setattr("flows.prefect_runtime.runner.write_report", write)
+    monkeypatch.setattr("tasks.reports.writer.write_report", write)
     monkeypatch.setattr(
         "flows.prefect_runtime.runner.find_report_directory", lambda asked: asked or tmp_path / "reports"
     )

@@ -76,9 +76,9 @@ def deliver(server: PagedServer, shown: int, unshown: int) -> StepDelivery:
     ids += [uuid4() for _ in range(shown - len(ids))]
     delivery = StepDelivery()
     for number, each in enumerate(ids):
-        delivery.add_shown(each, f"install machine-{number}")
+        delivery.shown[each] = f"install machine-{number}"
     for number in range(unshown):
-        delivery.add_unshown(f"validate machine-{number}")
+        delivery.unshown.append(f"validate machine-{number}")
     return delivery
 
 
