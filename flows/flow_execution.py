@@ -5,7 +5,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from prefect.client.schemas.objects import State
