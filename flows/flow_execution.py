@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from flows.admission import AdmittedRun, admit_run, retry_while_records_unavailable
-from flows.engine.interruption import find_suspension, record_suspend_request
+from flows.engine.interruption import find_suspension
 from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.run_info import build_window, describe_machines
 from flows.engine.run_lease import LEASE_SECONDS
@@ -31,6 +31,7 @@ from flows.recovery.unfinished_runs import (
     LEASE_GRACE_SECONDS,
     AbandonedRun,
     record_stop_request,
+    record_suspend_request,
     wait_for_lease_expiry,
 )
 from flows.request import AssessRequest, PatchRequest, RunRequest

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from flows.ports.caller import Caller
 from inventory.name_lists import join_first_names
-from tasks.domain.errors import FleetpatchError, RecordsError
+from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome, RunInfo
-from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.leases import Leases, StopRequest
 from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
 from tasks.domain.states import OperationState, Step, UpdateState
-from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
 
 if TYPE_CHECKING:
@@ -66,18 +63,6 @@ def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
         return None
     reason, flow_run_id = (str(last.detail.get(key) or "") for key in ("reason", "flow_run_id"))
     return Suspension(last.at, reason, flow_run_id, last.mark is JournalMark.AFTER)
-
-
-def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason: str) -> None:
-    """Record that a run was asked to suspend, in case this process is killed.
-
-    Raises nothing. The run itself already has the request, and records it again when it has stopped.
-    """
-    try:
-        with open_records(caller.records_url) as records:
-            record_suspension(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
-    except FleetpatchError as error:
-        logger.info("the suspension of run %s is not in the records: %s", run_id, error.message)
 
 
 def record_suspension(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.engine.interruption import Suspension, find_suspension
+from flows.engine.interruption import Suspension, find_suspension, record_suspension
 from flows.engine.resume_state import require_resumable
 from flows.engine.run_lease import LEASE_SECONDS
 from flows.ports.caller import Caller, find_starter_name
@@ -18,6 +18,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.audit.entry import AuditResult
@@ -282,3 +283,15 @@ def record_stop_request(run_id: str, caller: Caller, reason: str) -> None:
             records.leases.request_stop(run_id, find_starter_name(caller), reason)
     except FleetpatchError as error:
         logger.info("the stop request of run %s is not in the records: %s", run_id, error.message)
+
+
+def record_suspend_request(run_id: str, caller: Caller, flow_run_id: str, reason: str) -> None:
+    """Record that a run was asked to suspend, in case this process is killed.
+
+    Raises nothing. The run itself already has the request, and records it again when it has stopped.
+    """
+    try:
+        with open_records(caller.records_url) as records:
+            record_suspension(records, run_id, JournalMark.BEFORE, SystemClock().now(), reason, flow_run_id)
+    except FleetpatchError as error:
+        logger.info("the suspension of run %s is not in the records: %s", run_id, error.message)
