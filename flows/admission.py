@@ -64,11 +64,8 @@ class RefusedRun:
     @property
     def occasion(self) -> NotificationEvent:
         """The event that is notified. A window that another run has claimed is a missed window for this run."""
-        return (
-            NotificationEvent.MISSED
-            if self.refusal.status in {WindowStatus.MISSED, WindowStatus.CLAIMED}
-            else NotificationEvent.CANCELLED
-        )
+        is_missed = self.refusal.status in {WindowStatus.MISSED, WindowStatus.CLAIMED}
+        return NotificationEvent.MISSED if is_missed else NotificationEvent.CANCELLED
 
 
 def build_schedule_key(request: PatchRequest, deployment: str) -> str:
@@ -104,12 +101,11 @@ def admit_run(
     opens = _find_window_start(request, origin)
     if opens is not None:
         request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
-    run_id = caller.run_id or build_run_id(now)
     if request.dry_run:
-        return AdmittedRun(request, run_id)
+        return AdmittedRun(request, caller.run_id or build_run_id(now))
     # A run of automatic patching that comes too late has nothing to report: its machines get the next window.
     has_start_time = opens is not None or is_rollout_run(request)
-    return _AdmissionCheck(request, caller, origin, clock, run_id, has_start_time=has_start_time).decide(now)
+    return _AdmissionCheck(request, caller, origin, clock, has_start_time=has_start_time).decide(now)
 
 
 def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime | None:
@@ -143,21 +139,11 @@ class _AdmissionCheck:
     """The admission check of one run."""
 
     def __init__(
-        self,
-        request: PatchRequest,
-        caller: Caller,
-        origin: FlowRunOrigin,
-        clock: Clock,
-        run_id: str,
-        *,
-        has_start_time: bool,
+        self, request: PatchRequest, caller: Caller, origin: FlowRunOrigin, clock: Clock, *, has_start_time: bool
     ) -> None:
-        self._request = request
+        self._request, self._caller, self._origin, self._clock = request, caller, origin, clock
         self._has_start_time = has_start_time  # the run has a start time, so a late start matters
-        self._caller = caller
-        self._origin = origin
-        self._clock = clock
-        self._run_id = run_id
+        self._run_id = caller.run_id or build_run_id(clock.now())
         self._schedule_key = build_schedule_key(request, origin.deployment)
         self._window = request.window.to_window(clock.now())
         self._started_by = _describe_schedule(request, origin, self._schedule_key)
@@ -177,13 +163,16 @@ class _AdmissionCheck:
                     refusal = self._check_window(self._clock.now(), claim)
                     if refusal is None:
                         return AdmittedRun(self._request, claim.run_id, self._started_by)
-            report = self._build_report(refusal)
-            is_news = self._retry_within_window(lambda: self._record_refusal(records, refusal, report.run))
+            by, now = self._started_by or find_starter_name(self._caller), self._clock.now()
+            run = build_unstarted_run(
+                self._request, self._window, self._run_id, refusal.reason, now, by, self._origin.flow_run_id
+            )
+            is_news = self._retry_within_window(lambda: self._record_refusal(records, refusal, run))
         self._caller.listener.on_message(refusal.reason)
-        refused = RefusedRun(refusal, report)
+        refused = RefusedRun(refusal, RunReport(run, ()))
         if is_news:
             with open_run_notifier(self._request, self._caller) as tell:
-                tell(refused.occasion, report)
+                tell(refused.occasion, refused.report)
         return refused
 
     def _check_window(self, now: datetime, claim: WindowClaim | None = None) -> AdmissionRefusal | None:
@@ -201,7 +190,12 @@ class _AdmissionCheck:
 
     def _check_policy(self, now: datetime) -> AdmissionRefusal | None:
         """Say early that the policy forbids the run, and record it. The engine asks the policy again when it begins."""
-        deployed = self._retry_within_window(self._read_deployed_policies)
+
+        def read_deployed() -> Sequence[DeployedPolicy]:
+            with open_records(self._caller.records_url) as records:
+                return read_deployed_policies(SqlAuditLog(records.database))
+
+        deployed = self._retry_within_window(read_deployed)
         try:
             policy = load_deployed_policy(now, deployed)
         except PolicyRefused as refused:
@@ -217,10 +211,6 @@ class _AdmissionCheck:
         except PolicyRefused as refused:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         return None
-
-    def _read_deployed_policies(self) -> Sequence[DeployedPolicy]:
-        with open_records(self._caller.records_url) as records:
-            return read_deployed_policies(SqlAuditLog(records.database))
 
     def _limit_rollout_run(self, now: datetime) -> AdmissionRefusal | None:
         """Take machines out that were paused while the run waited for a worker, or refuse the run."""
@@ -253,13 +243,6 @@ class _AdmissionCheck:
         )
         stands = SqlWindowClaims(records.database).record_window_without_run(mine)
         return stands.run_id == run.id or stands.status is not refusal.status
-
-    def _build_report(self, refusal: AdmissionRefusal) -> RunReport:
-        by, flow_run_id = self._started_by or find_starter_name(self._caller), self._origin.flow_run_id
-        run = build_unstarted_run(
-            self._request, self._window, self._run_id, refusal.reason, self._clock.now(), by, flow_run_id
-        )
-        return RunReport(run, ())
 
     def _retry_within_window(self, call: Callable[[], T]) -> T:
         """Call the records, and wait while they are unavailable, as long as something may still begin in the window."""

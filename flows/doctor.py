@@ -144,24 +144,18 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
 
 
 def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:
-    """Return the findings of a machine whose package manager can't be asked: the cause may be one of its settings."""
+    """Return the findings of a machine whose package manager can't be asked: the cause may be one of its settings.
+
+    A machine that has never read its package lists gets a warning, not a failure.
+    """
     if isinstance(error, ListsUnread):
-        return _build_unread_findings(context, error)
+        facts = read_facts(context.transport, context.clock, context.build_read_deadline())
+        remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
+        passed = (*build_passed_findings("clock"), check_clock(facts.clock_skew_seconds, facts.clock_error_seconds))
+        return drop_contradicted((*passed, *facts.findings, remark))
     failure = build_failure_findings(find_failed_check(error), ErrorInfo.from_error(error))
-    return drop_contradicted((*failure, *_read_settings(context)))
-
-
-def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
-    """Return the findings of a machine that has never read its package lists. This is a warning, not a failure."""
-    facts = read_facts(context.transport, context.clock, context.build_read_deadline())
-    remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
-    passed = (*build_passed_findings("clock"), check_clock(facts.clock_skew_seconds, facts.clock_error_seconds))
-    return drop_contradicted((*passed, *facts.findings, remark))
-
-
-def _read_settings(context: MachineContext) -> tuple[Finding, ...]:
-    """Return what the machine says of its settings; nothing, if it no longer answers."""
     try:
-        return read_facts(context.transport, context.clock, context.build_read_deadline()).findings
+        settings = read_facts(context.transport, context.clock, context.build_read_deadline()).findings
     except FleetpatchError:
-        return ()
+        settings = ()  # it no longer answers
+    return drop_contradicted((*failure, *settings))

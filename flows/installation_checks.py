@@ -4,12 +4,13 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from flows.notify.audit_forwarding import Backlog, find_backlogs, read_targets
+from flows.notify.audit_forwarding import find_backlogs, read_targets
 from flows.policy.policy_file import load_policy
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from inventory.errors import InventoryError
@@ -29,6 +30,7 @@ from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pag
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.rules.policy.decision import describe_difference
 
 _NEWEST = 2000
@@ -42,18 +44,11 @@ DISTRIBUTION_NAME = "fleetpatch"
 
 def check_installation(records_url: str | None) -> tuple[Finding, ...]:
     """Check the installation of fleetpatch."""
-    of_records = (
-        *_check_records(records_url),
-        *_check_pages_role(records_url),
-        *_check_audit(records_url),
-        *_check_policy(records_url),
-        *_check_decisions(records_url),
-    )
     return (
         _check_package_location(),
         *_check_package_owners(),
         *_check_requirements(),
-        *of_records,
+        *_check_records(records_url),
         *_check_inventory_owners(),
     )
 
@@ -140,28 +135,25 @@ def _find_requirement_fault(text: str) -> str:
     return "" if fits else f"{requirement.name} {version} is installed; it has to be {requirement.specifier}"
 
 
-def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
+def _check_audit(records: SqlRecords) -> Iterator[Finding]:
     """Check the chain of the audit log, and whether its receivers have its entries."""
-    backlogs: tuple[Backlog, ...] = ()
     try:
-        with open_records(records_url) as records:
-            verification = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
-            if verification.state is not AuditState.UNREADABLE:
-                backlogs = find_backlogs(records.database, read_targets())
-    except RecordsError:
-        return ()  # the check of the records says it
+        verification = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
+        is_readable = verification.state is not AuditState.UNREADABLE
+        backlogs = find_backlogs(records.database, read_targets()) if is_readable else ()
     except KeyFileError as error:
-        return (Finding("audit log", FindingLevel.WARN, error.message, error.hint),)
-    now, unsent = SystemClock().now(), []
+        yield Finding("audit log", FindingLevel.WARN, error.message, error.hint)
+        return
+    yield _describe_audit(verification)
+    now = SystemClock().now()
     for backlog in backlogs:
         if backlog.fault:
             text = f"{backlog.receiver} gets no more entries: {backlog.fault}"
-            unsent.append(Finding("audit log", FindingLevel.BLOCK, text, "fleetpatch audit verify says what is wrong."))
+            yield Finding("audit log", FindingLevel.BLOCK, text, "fleetpatch audit verify says what is wrong.")
         elif backlog.oldest_at is not None and now - backlog.oldest_at > _MAX_DELAY:
             oldest = f"{backlog.oldest_at:%Y-%m-%d %H:%M} UTC"
             text = f"{backlog.receiver} lacks {format_count(backlog.count, 'entry')}, the oldest of {oldest}"
-            unsent.append(Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why."))
-    return (_describe_audit(verification), *unsent)
+            yield Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why.")
 
 
 def _describe_audit(found: AuditVerification) -> Finding:
@@ -173,67 +165,62 @@ def _describe_audit(found: AuditVerification) -> Finding:
     return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
 
 
-def _check_policy(records_url: str | None) -> tuple[Finding, ...]:
+def _check_policy(records: SqlRecords) -> Iterator[Finding]:
     """Check that a process with these settings has a policy that was deployed; nothing where none was."""
+    deployed = read_deployed_policies(SqlAuditLog(records.database))
     try:
-        with open_records(records_url) as records:
-            deployed = read_deployed_policies(SqlAuditLog(records.database))
         policy = load_policy(SystemClock().now().date())
-    except RecordsError:
-        return ()  # the check of the records says it
     except InventoryError as error:
-        return (Finding("policy", FindingLevel.BLOCK, error.message, error.hint),)
+        yield Finding("policy", FindingLevel.BLOCK, error.message, error.hint)
+        return
     if not deployed:
-        return ()
+        return
     if reason := describe_difference(deployed, policy.files):
-        return (Finding("policy", FindingLevel.BLOCK, f"no run begins here: {reason}", "docs/reference/policy.md"),)
-    return (Finding("policy", FindingLevel.GOOD, f"deployed: {', '.join(file.path for file in policy.files)}"),)
+        yield Finding("policy", FindingLevel.BLOCK, f"no run begins here: {reason}", "docs/reference/policy.md")
+    else:
+        yield Finding("policy", FindingLevel.GOOD, f"deployed: {', '.join(file.path for file in policy.files)}")
 
 
-def _check_decisions(records_url: str | None) -> tuple[Finding, ...]:
+def _check_decisions(records: SqlRecords) -> Iterator[Finding]:
     """Check the chain of decisions; nothing if it is whole."""
     try:
-        with open_records(records_url) as records:
-            SqlDecisions(records.database).require_whole()
+        SqlDecisions(records.database).require_whole()
     except SealBroken as error:
-        return (Finding("decisions", FindingLevel.BLOCK, error.message, error.hint),)
-    except RecordsError:
-        return ()  # the check of the records says it
-    return ()
+        yield Finding("decisions", FindingLevel.BLOCK, error.message, error.hint)
 
 
-def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:
+def _check_pages_role(records: SqlRecords) -> Iterator[Finding]:
     """Check what the pages' role in PostgreSQL may write; nothing where there is no such role."""
-    try:
-        with open_records(records_url) as records:
-            if not has_pages_role(records.database):
-                return ()
-            excess = find_excess_privileges(records.database, PAGES_ROLE)
-    except RecordsError:
-        return ()  # the check of the records reports it
-    if not excess:
-        return (Finding("pages", FindingLevel.GOOD, f"{PAGES_ROLE} can write only the pages' own tables"),)
-    message = f"{PAGES_ROLE} can also write {join_first_names(excess)}"
-    return (Finding("pages", FindingLevel.WARN, message, "fleetpatch web grant takes it away."),)
+    if not has_pages_role(records.database):
+        return
+    if excess := find_excess_privileges(records.database, PAGES_ROLE):
+        message = f"{PAGES_ROLE} can also write {join_first_names(excess)}"
+        yield Finding("pages", FindingLevel.WARN, message, "fleetpatch web grant takes it away.")
+    else:
+        yield Finding("pages", FindingLevel.GOOD, f"{PAGES_ROLE} can write only the pages' own tables")
 
 
-def _check_records(records_url: str | None) -> tuple[Finding, ...]:
+def _check_records(records_url: str | None) -> Iterator[Finding]:
+    """Check the records, and what stands in them. A check to which they give no answer has no finding of its own."""
     try:
-        abandoned_runs = [
-            abandoned_run for abandoned_run in find_abandoned_runs(records_url) if not abandoned_run.wait_reason
-        ]
+        abandoned_runs = [run for run in find_abandoned_runs(records_url) if not run.wait_reason]
         with open_records(records_url) as records:
             history = History(records)
             others = "" if history.read_runs(1) else describe_other_fleets(history.database)
+            findings = []
+            for check in (_check_pages_role, _check_audit, _check_policy, _check_decisions):
+                with suppress(RecordsError):
+                    findings += list(check(records))
     except RecordsError as error:
-        return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
-    good = Finding("records", FindingLevel.GOOD, "they can be read and written")
+        yield Finding("records", FindingLevel.BLOCK, error.message, error.hint)
+        return
+    yield Finding("records", FindingLevel.GOOD, "they can be read and written")
     if others:
-        return good, Finding("runs", FindingLevel.WARN, "this fleet has none", others)
-    if not abandoned_runs:
-        return good, Finding("runs", FindingLevel.GOOD, "none is abandoned")
-    names = join_first_names([abandoned_run.run.id for abandoned_run in abandoned_runs])
-    message = f"{len(abandoned_runs)} abandoned: {names}"
-    return good, Finding(
-        "runs", FindingLevel.WARN, message, "fleetpatch reconcile recovers them; --dry-run only lists them."
-    )
+        yield Finding("runs", FindingLevel.WARN, "this fleet has none", others)
+    elif abandoned_runs:
+        message = f"{len(abandoned_runs)} abandoned: {join_first_names([run.run.id for run in abandoned_runs])}"
+        remedy = "fleetpatch reconcile recovers them; --dry-run only lists them."
+        yield Finding("runs", FindingLevel.WARN, message, remedy)
+    else:
+        yield Finding("runs", FindingLevel.GOOD, "none is abandoned")
+    yield from findings

@@ -124,13 +124,8 @@ class ApprovalGate:
         presenter: ApprovalPresenter | None = None,
         append_audit: AuditAppender = append_nowhere,
     ) -> None:
-        self._request = request
-        self._approvals = approvals
-        self._records = records
-        self._clock = clock
-        self._print_message = print_message
-        self._notify = notify
-        self._presenter = presenter
+        self._request, self._approvals, self._records, self._clock = request, approvals, records, clock
+        self._print_message, self._notify, self._presenter = print_message, notify, presenter
         self._append_audit = append_audit
 
     def __call__(self, planned: RunReport, stop_token: StopToken) -> GateDecision:
@@ -210,18 +205,13 @@ class ApprovalGate:
         how = build_approve_command(run.id, pending.digest)
         waits = f"waits for approval until {format_moment(pending.expires_at, zone)}: {how}"
         self._print_message(f"run {run.id} {waits}")
-        self._notify_waiting(replace(pending.planned, run=replace(run, message=waits)))
+        if self._notify is not None:
+            try:
+                self._notify(NotificationEvent.WAITING, replace(pending.planned, run=replace(run, message=waits)))
+            except Exception:  # it waits for approval anyway
+                logger.exception("run %s: the notification that it waits for approval failed", run.id)
         host = self._presenter or choose_presenter()
         return host(pending, stop_token, lambda desk: self._wait_for_decision(pending, stop_token, desk))
-
-    def _notify_waiting(self, planned: RunReport) -> None:
-        """Send the notification. If it fails, wait for approval anyway."""
-        if self._notify is None:
-            return
-        try:
-            self._notify(NotificationEvent.WAITING, planned)
-        except Exception:
-            logger.exception("run %s: the notification that it waits for approval failed", planned.run.id)
 
     def _wait_for_decision(
         self, pending: PendingApproval, stop_token: StopToken, source: AnswerSource
@@ -271,10 +261,8 @@ class ApprovalGate:
         try:
             if submitted is not None:
                 answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
-                caller, remark = (
-                    sanitize_to_one_line(submitted.who, MAX_NAME_LENGTH),
-                    sanitize_to_one_line(submitted.remark, MAX_REMARK_LENGTH),
-                )
+                caller = sanitize_to_one_line(submitted.who, MAX_NAME_LENGTH)
+                remark = sanitize_to_one_line(submitted.remark, MAX_REMARK_LENGTH)
                 self._record_answer(submitted, pending, AuditResult.BEGUN)
                 decided = self._approvals.decide(run_id, mark, answer, caller, remark)
                 is_decided = decided is not None and (decided.decision, decided.who) == (answer, caller)

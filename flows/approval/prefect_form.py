@@ -312,38 +312,29 @@ class PrefectForm:
         about = f"What run {planned.run.id} would do"
         rows, rows_are = limit_table(build_machine_table(planned), f"{about}: machines")
         shown = (("plan", "markdown", text, f"{about}: plan"), ("machines", "table", json.dumps(rows), rows_are))
-        for field_name, kind, data, description in shown:
+        for name, kind, data, description in shown:
+            key, of = f"fleetpatch-approval-{name}", self._form_flow_run_id
             client.create_artifact(
-                ArtifactCreate(
-                    key=f"fleetpatch-approval-{field_name}",
-                    type=kind,
-                    data=data,
-                    description=description,
-                    flow_run_id=self._form_flow_run_id,
-                )
+                ArtifactCreate(key=key, type=kind, data=data, description=description, flow_run_id=of)
             )
 
     def _close_earlier_forms(self, client: SyncPrefectClient) -> None:
         """Collect answers that no process has read yet, and close forms that are no longer needed."""
-        run_id = self._pending.planned.run.id
-        same = FlowRunFilter(name=FlowRunFilterName(any_=[f"approval of {run_id}"]))
+        same = FlowRunFilter(name=FlowRunFilterName(any_=[f"approval of {self._pending.planned.run.id}"]))
         forms = read_all_pages(
             lambda limit, offset: client.read_flow_runs(flow_run_filter=same, limit=limit, offset=offset)
         )
+        prefix = f"paused-{self._pending.digest[:12]}-"
         for form in forms:
-            self._collect_earlier_answers(client, form.id)
+            run_inputs = client.filter_flow_run_input(form.id, key_prefix=prefix, limit=100, exclude_keys=set())
+            for run_input in run_inputs:
+                if run_input.key.endswith("-response") and not self._answers:
+                    answer = _read_form_answer(client, form.id, run_input.key)
+                    if answer is not None:
+                        self._answers.append(answer)
+                        self._is_form_needed = False
             if form.id != self._form_flow_run_id and (form.state is None or not form.state.is_final()):
                 client.set_flow_run_state(form.id, Cancelled(message="asked again in another flow run"), force=True)
-
-    def _collect_earlier_answers(self, client: SyncPrefectClient, earlier: UUID) -> None:
-        prefix = f"paused-{self._pending.digest[:12]}-"
-        run_inputs = client.filter_flow_run_input(earlier, key_prefix=prefix, limit=100, exclude_keys=set())
-        for run_input in run_inputs:
-            if run_input.key.endswith("-response") and not self._answers:
-                answer = _read_form_answer(client, earlier, run_input.key)
-                if answer is not None:
-                    self._answers.append(answer)
-                    self._is_form_needed = False
 
 
 def _read_form_answer(client: SyncPrefectClient, of: UUID, key: str) -> ApprovalAnswer | None:

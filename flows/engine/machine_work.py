@@ -103,13 +103,9 @@ class MachineWork:
         record_outcome: Callable[[MachineContext], Outcome],
         save_late_plan: Callable[[MachineContext], None],
     ) -> None:
-        self._ports = ports
-        self._runner = runner
-        self._failure_counter = failure_counter
-        self._turns = turns
+        self._ports, self._runner, self._failure_counter, self._turns = ports, runner, failure_counter, turns
         self._must_be_approved = must_be_approved
-        self._record_outcome = record_outcome
-        self._save_late_plan = save_late_plan
+        self._record_outcome, self._save_late_plan = record_outcome, save_late_plan
         self.is_first_wave = True
         self.open_machines: set[str] = set()
 

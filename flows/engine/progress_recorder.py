@@ -39,10 +39,7 @@ class ProgressRecorder:
     def __init__(
         self, inner: ProgressListener, store: ProgressStore, clock: Clock, *, write_seconds: float = WRITE_SECONDS
     ) -> None:
-        self._inner = inner
-        self._store = store
-        self._clock = clock
-        self._write_seconds = write_seconds
+        self._inner, self._store, self._clock, self._write_seconds = inner, store, clock, write_seconds
         self._lock = threading.Lock()
         self._rows: dict[str, ProgressRow] = {}
         self._changed: set[str] = set()

@@ -48,12 +48,8 @@ class LeaseRenewer:
     """
 
     def __init__(self, leases: Leases, run_id: str, stop_token: StopToken, holder: LeaseHolder) -> None:
-        self._leases = leases
-        self._run_id = run_id
-        self._stop_token = stop_token
-        self._holder = holder
-        self._stop_event = threading.Event()
-        self._lost = threading.Event()
+        self._leases, self._run_id, self._stop_token, self._holder = leases, run_id, stop_token, holder
+        self._stop_event, self._lost = threading.Event(), threading.Event()
         self._renewed_at = time.monotonic()
         self._lease_seconds = LEASE_SECONDS
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
@@ -146,10 +142,7 @@ class RetryingRecords:
         listener: ProgressListener,
         still_holds_lease: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._inner = inner
-        self._clock = clock
-        self._until = until
-        self._listener = listener
+        self._inner, self._clock, self._until, self._listener = inner, clock, until, listener
         self._still_holds_lease = still_holds_lease
         self._cached_measures: dict[tuple[str, str], float | None] = {}
 

@@ -62,11 +62,8 @@ class RunLifecycle:
         build_report: Callable[[], RunReport],
         stop_on_records_error: Callable[[RecordsError], None],
     ) -> None:
-        self._ports = ports
-        self._run_context = run_context
-        self._resume_state = resume_state
-        self._build_report = build_report
-        self._stop_on_records_error = stop_on_records_error
+        self._ports, self._run_context, self._resume_state = ports, run_context, resume_state
+        self._build_report, self._stop_on_records_error = build_report, stop_on_records_error
         self._lead_time, self._hooks = timedelta(0), tuple[Hook, ...]()
         self._freezes, self._checks_freezes, self._override_reason = tuple[Freeze, ...](), False, ""
         if isinstance(request, PatchRequest):

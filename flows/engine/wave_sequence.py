@@ -226,13 +226,9 @@ class WaveSequence:
         record_outcome: Callable[[MachineContext], Outcome],
         save_late_plan: Callable[[MachineContext], None],
     ) -> None:
-        self._ports = ports
-        self._runner = runner
-        self._lifecycle = lifecycle
-        self._policy = request.waves.to_wave_policy()
-        self._failure_counter = failure_counter
-        self._contexts = contexts
-        self._outcomes = outcomes
+        self._ports, self._runner, self._lifecycle = ports, runner, lifecycle
+        self._policy, self._failure_counter = request.waves.to_wave_policy(), failure_counter
+        self._contexts, self._outcomes = contexts, outcomes
         self._turns = SetTurns(ports, run_context, contexts)
         self._work = MachineWork(
             ports,

@@ -242,10 +242,7 @@ class MissedWindowRecorder:
     """
 
     def __init__(self, records: SqlRecords, caller: Caller, now: datetime, *, saves_runs: bool = True) -> None:
-        self._records = records
-        self._caller = caller
-        self._now = now
-        self._saves_runs = saves_runs
+        self._records, self._caller, self._now, self._saves_runs = records, caller, now, saves_runs
         self._claims = SqlWindowClaims(records.database)
         self.untold: list[str] = []
 
