@@ -227,16 +227,10 @@ class Steps:
 
 def decide_steps(index: FleetIndex) -> Steps:
     """Return what happens to rollouts now, and which runs start."""
-    found = _look_at_rollout(index)
+    found = None if index.rolling is None else advance(index, freeze_again(index, index.rolling))
     is_over = found is not None and found.rollout.state is not RolloutState.ROLLING_FORWARD
     starts = find_starts(index, None if is_over else found)
     return Steps(found, tuple(_list_rollout_actions(index, found, starts)), starts)
-
-
-def _look_at_rollout(index: FleetIndex) -> Advance | None:
-    if index.rolling is None:
-        return None
-    return advance(index, freeze_again(index, index.rolling))
 
 
 def _list_rollout_actions(

@@ -4,7 +4,7 @@ A forecast takes the same decisions as automatic patching itself, on a coarse cl
 machines that are off stay off, and that nothing new is published.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,8 +13,8 @@ from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.decision import Steps, decide, decide_steps
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.model import (
+    Action,
     ActiveRun,
-    AutomaticDecision,
     AutomaticPolicy,
     ChangeRollout,
     CreateRollout,
@@ -99,19 +99,17 @@ class _Future:
         self.policy, self.now, self.end = replace(policy, enabled=True), index.now, end
         self.step = max(_SHORTEST_STEP, min(_LONGEST_STEP, _find_off_peak_length(policy) / 4))
         self.idle = {machine.name for machine in view.machines if machine.opted_out or not index.is_seen(machine)}
-        self.machines = {machine.name: self._show(index, machine) for machine in view.machines}
+        self.machines = {machine.name: machine for machine in view.machines} | {
+            machine.name: replace(machine, last_seen=end, assessed_at=end, asked_at=None)
+            for machine in view.machines
+            if index.is_seen(machine)  # a machine that answers now always does
+        }
         self.view = replace(view, machines=tuple(self.machines.values()))
         self.runs = [(self._find_end(run), run) for run in view.active_runs]
         self.installed: dict[tuple[str, UpdateKey], datetime] = {}
         self.first_reasons: dict[str, str] = {}
         self.last_reasons: dict[str, str] = {}
         self._count = 0
-
-    def _show(self, index: FleetIndex, machine: MachineView) -> MachineView:
-        """Return a machine that answers now as one that always does."""
-        if not index.is_seen(machine):
-            return machine
-        return replace(machine, last_seen=self.end, assessed_at=self.end, asked_at=None)
 
     def _find_end(self, run: ActiveRun) -> datetime:
         if run.plan is None:
@@ -128,9 +126,7 @@ class _Future:
                 waiting_machine.machine: waiting_machine.reason for waiting_machine in steps.starts.waiting
             }
             self.first_reasons = self.first_reasons or self.last_reasons
-            rollouts = self.view.rollouts
-            for action in steps.rollouts:
-                rollouts = _store(rollouts, action.rollout, is_new=isinstance(action, CreateRollout))
+            rollouts = _apply(self.view.rollouts, steps.rollouts)
             held = self.view.held_updates + (steps.found.held if steps.found else ())
             for plan in steps.starts.plans:
                 self._count += 1
@@ -175,12 +171,6 @@ class _Future:
         return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=done, location=location)
 
 
-def _store(rollouts: tuple[Rollout, ...], rollout: Rollout, *, is_new: bool) -> tuple[Rollout, ...]:
-    if is_new:
-        return (*rollouts, rollout)
-    return tuple(rollout if earlier.id == rollout.id else earlier for earlier in rollouts)
-
-
 def _find_off_peak_length(policy: AutomaticPolicy) -> timedelta:
     start = timedelta(hours=policy.off_peak_start.hour, minutes=policy.off_peak_start.minute)
     end = timedelta(hours=policy.off_peak_end.hour, minutes=policy.off_peak_end.minute)
@@ -205,20 +195,17 @@ def find_next_runs(policy: AutomaticPolicy, view: FleetView, now: datetime) -> t
         moved = replace(_move_view(view, now, moment, plans), rollouts=rollouts)
         decision = decide(policy, moved, moment)
         if any(isinstance(action, CreateRollout) for action in decision.actions):
-            rollouts = _apply(rollouts, decision)
+            rollouts = _apply(rollouts, decision.actions)
             decision = decide(policy, replace(moved, rollouts=rollouts), moment)
-        rollouts = _apply(rollouts, decision)
+        rollouts = _apply(rollouts, decision.actions)
         plans |= {action.plan.key: action.plan for action in decision.actions if isinstance(action, StartRun)}
     return tuple(sorted(plans.values(), key=lambda plan: (plan.window_start, plan.key)))
 
 
-def _apply(rollouts: tuple[Rollout, ...], decision: AutomaticDecision) -> tuple[Rollout, ...]:
-    """Return the rollouts after a decision."""
-    changed = {
-        action.rollout.id: action.rollout
-        for action in decision.actions
-        if isinstance(action, CreateRollout | ChangeRollout)
-    }
+def _apply(rollouts: tuple[Rollout, ...], actions: Iterable[Action]) -> tuple[Rollout, ...]:
+    """Return the rollouts after these actions."""
+    changes = (action for action in actions if isinstance(action, CreateRollout | ChangeRollout))
+    changed = {action.rollout.id: action.rollout for action in changes}
     rollouts_now = tuple(changed.pop(rollout.id, rollout) for rollout in rollouts)
     return (*rollouts_now, *changed.values())
 

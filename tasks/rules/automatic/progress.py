@@ -102,12 +102,12 @@ def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, 
     """Return how far a rollout is, from what is known of the fleet."""
     index = FleetIndex(policy, view, now)
     machines = [
-        RolloutMachine(
+        _build_machine(
             machine.name,
             _find_place(index, rollout, phase, machine),
-            _find_stage_of_machine(progress, index.list_tries(rollout, machine.name)),
-            index.count_used_tries(rollout, machine.name),
-            _find_last_reason(index.list_tries(rollout, machine.name)),
+            _STAGES[progress],
+            index.list_tries(rollout, machine.name),
+            is_open=_STAGES[progress] is MachineStage.WAITING,  # one that is tried again counts as failed until then
         )
         for phase in rollout.phases
         for machine, progress in list_progress(index, rollout, phase)
@@ -134,39 +134,24 @@ def measure_recorded_rollout(
     by_machine: dict[str, list[Try]] = {}
     for phase_try in sorted(tries, key=lambda one: one.ended_at):
         by_machine.setdefault(phase_try.machine, []).append(phase_try)
-    machines = [
-        RolloutMachine(
-            name,
-            plan.location,
-            _find_recorded_stage(by_machine.get(name, ()), is_running=name in running),
-            sum(phase_try.began for phase_try in by_machine.get(name, ())),
-            _find_last_reason(by_machine.get(name, ())),
-        )
-        for name, plan in plans.items()
-    ]
+    machines = []
+    for name, plan in plans.items():
+        tries_of_machine, is_running = by_machine.get(name, ()), name in running
+        has_begun = any(phase_try.began for phase_try in tries_of_machine)
+        stage = MachineStage.DONE if has_begun else MachineStage.WAITING
+        stage = MachineStage.RUNNING if is_running else stage
+        machines.append(_build_machine(name, plan.location, stage, tries_of_machine, is_open=not is_running))
     return build_progress(rollout, machines, now, None)
 
 
-def _find_stage_of_machine(progress: MachineStanding, tries: Sequence[Try]) -> MachineStage:
-    """Return the stage. A machine that is tried again counts as failed until then."""
-    stage = _STAGES[progress]
+def _build_machine(
+    name: str, location: str, stage: MachineStage, tries: Sequence[Try], *, is_open: bool
+) -> RolloutMachine:
+    """Return a machine with what its tries say. Unless its stage is certain, it has failed if its last try has."""
     began = [phase_try for phase_try in tries if phase_try.began]
-    has_failed = stage is MachineStage.WAITING and bool(began) and began[-1].state not in SUCCESSFUL_STATES
-    return MachineStage.FAILED if has_failed else stage
-
-
-def _find_recorded_stage(tries: Sequence[Try], *, is_running: bool) -> MachineStage:
-    began = [phase_try for phase_try in tries if phase_try.began]
-    if is_running:
-        return MachineStage.RUNNING
-    if not began:
-        return MachineStage.WAITING
-    return MachineStage.DONE if began[-1].state in SUCCESSFUL_STATES else MachineStage.FAILED
-
-
-def _find_last_reason(tries: Sequence[Try]) -> str:
-    began = [phase_try for phase_try in tries if phase_try.began]
-    return began[-1].reason if began else ""
+    if is_open and began and began[-1].state not in SUCCESSFUL_STATES:
+        stage = MachineStage.FAILED
+    return RolloutMachine(name, location, stage, len(began), began[-1].reason if began else "")
 
 
 def build_progress(

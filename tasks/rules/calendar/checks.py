@@ -1,6 +1,7 @@
 """Checks a schedule for faults and probable mistakes before its deployment. Pure."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -46,14 +47,7 @@ def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
     ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
     if not ahead and not has_window_left(schedule, now):
         return [_build_no_window_finding(schedule)]
-    faults = [
-        _check_length(schedule),
-        _check_collisions(ahead),
-        _check_start(schedule),
-        _check_cron_days(schedule),
-        _check_clock_changes(ahead),
-    ]
-    return [finding for finding in faults if finding is not None]
+    return list(_iterate_faults(schedule, ahead))
 
 
 def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:
@@ -68,54 +62,32 @@ def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:
     )
 
 
-def _check_length(schedule: Schedule) -> ScheduleFinding | None:
-    if schedule.minutes >= _MIN_USEFUL_MINUTES:
-        return None
-    message = f"a window of {format_duration(schedule.minutes * 60)} is too short for an update and for a reboot"
-    return ScheduleFinding(
-        FindingSeverity.WARNS, "length", message, "Give it an hour or more: a reboot alone is given 15 minutes."
-    )
-
-
-def _check_collisions(ahead: list[Occurrence]) -> ScheduleFinding | None:
-    for window, following in itertools.pairwise(ahead):
-        if window.end > following.start:
-            over = format_duration((window.end - following.start).total_seconds())
-            message = f"the window of {window.local_start:%Y-%m-%d %H:%M} ends {over} after the next one opens"
-            remedy = "Make the windows shorter, or let them recur less often."
-            return ScheduleFinding(FindingSeverity.BLOCKS, "length", message, remedy)
-    return None
-
-
-def _check_start(schedule: Schedule) -> ScheduleFinding | None:
-    """Warn when intervals count from a start without a window: then the week is easily mistaken."""
+def _iterate_faults(schedule: Schedule, ahead: list[Occurrence]) -> Iterator[ScheduleFinding]:
+    warns, blocks = FindingSeverity.WARNS, FindingSeverity.BLOCKS
+    if schedule.minutes < _MIN_USEFUL_MINUTES:
+        message = f"a window of {format_duration(schedule.minutes * 60)} is too short for an update and for a reboot"
+        yield ScheduleFinding(warns, "length", message, "Give it an hour or more: a reboot alone is given 15 minutes.")
+    pairs = ((window, following) for window, following in itertools.pairwise(ahead) if window.end > following.start)
+    for window, following in itertools.islice(pairs, 1):
+        over = format_duration((window.end - following.start).total_seconds())
+        message = f"the window of {window.local_start:%Y-%m-%d %H:%M} ends {over} after the next one opens"
+        yield ScheduleFinding(blocks, "length", message, "Make the windows shorter, or let them recur less often.")
+    recurrence, start = schedule.recurrence, schedule.start
     first = next(iterate_occurrences(schedule, _find_moment_before_start(schedule)), None)
-    counts = isinstance(schedule.recurrence, RecurrenceRule) and schedule.recurrence.interval > 1
-    if not counts or first is None or first.local_start.date() == schedule.start.date():
-        return None
-    message = f"it counts from {schedule.start:%Y-%m-%d}, but its first window is {first.local_start:%Y-%m-%d %H:%M}"
-    return ScheduleFinding(
-        FindingSeverity.WARNS, "start", message, "Let it start on its first date, or leave it if that is meant."
-    )
-
-
-def _check_cron_days(schedule: Schedule) -> ScheduleFinding | None:
-    if not isinstance(schedule.recurrence, CronUnion):
-        return None
-    message = f"cron reads {str(schedule.recurrence)!r} as these days of the month and also these days of the week"
-    remedy = 'For "both at once" write for instance "0 22 * * TUE#2" or "Month Second Tuesday".'
-    return ScheduleFinding(FindingSeverity.WARNS, "days", message, remedy)
-
-
-def _check_clock_changes(ahead: list[Occurrence]) -> ScheduleFinding | None:
-    touched = [window for window in ahead if window.note]
-    if not touched:
-        return None
-    more = f" (and {len(touched) - _MAX_NOTES_SHOWN} more)" if len(touched) > _MAX_NOTES_SHOWN else ""
-    message = "; ".join(window.note for window in touched[:_MAX_NOTES_SHOWN]) + more
-    return ScheduleFinding(
-        FindingSeverity.WARNS, "clocks", message, "Choose a time outside the hours in which the clocks change."
-    )
+    counts = isinstance(recurrence, RecurrenceRule) and recurrence.interval > 1
+    # if intervals count from a start without a window, the week is easily mistaken
+    if counts and first is not None and first.local_start.date() != start.date():
+        message = f"it counts from {start:%Y-%m-%d}, but its first window is {first.local_start:%Y-%m-%d %H:%M}"
+        yield ScheduleFinding(warns, "start", message, "Let it start on its first date, or leave it if that is meant.")
+    if isinstance(recurrence, CronUnion):
+        message = f"cron reads {str(recurrence)!r} as these days of the month and also these days of the week"
+        remedy = 'For "both at once" write for instance "0 22 * * TUE#2" or "Month Second Tuesday".'
+        yield ScheduleFinding(warns, "days", message, remedy)
+    notes = [window.note for window in ahead if window.note]
+    if notes:
+        more = f" (and {len(notes) - _MAX_NOTES_SHOWN} more)" if len(notes) > _MAX_NOTES_SHOWN else ""
+        message = "; ".join(notes[:_MAX_NOTES_SHOWN]) + more
+        yield ScheduleFinding(warns, "clocks", message, "Choose a time outside the hours in which the clocks change.")
 
 
 def _find_moment_before_start(schedule: Schedule) -> datetime:

@@ -32,7 +32,8 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
     jump = _find_clock_change(here, second, first)
     shown = jump.astimezone(here)
     reason = f"{wall:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward"
-    return jump, f"{reason}; it starts with the first minute after that, {_format_shifted_time(wall, shown)}"
+    first_minute = f"{shown:%H:%M}" if shown.date() == wall.date() else f"{shown:%Y-%m-%d %H:%M}"
+    return jump, f"{reason}; it starts with the first minute after that, {first_minute}"
 
 
 def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> datetime:
@@ -44,10 +45,6 @@ def _find_clock_change(here: ZoneInfo, before: datetime, after: datetime) -> dat
         return (before + timedelta(seconds=second)).astimezone(here).utcoffset() != old
 
     return before + timedelta(seconds=bisect_left(seconds, x=True, key=is_changed))
-
-
-def _format_shifted_time(wall: datetime, shown: datetime) -> str:
-    return f"{shown:%H:%M}" if shown.date() == wall.date() else f"{shown:%Y-%m-%d %H:%M}"
 
 
 def localize_time(naive: datetime, zone: str) -> datetime:

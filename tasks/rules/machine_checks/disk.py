@@ -85,16 +85,12 @@ def _check_mount_space(
         parts = [_format_size(own)] * bool(own) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
         purposes = " and ".join(needs[role].purpose for role in roles)
         message = f"{disk.mount} has {_format_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
-        remedies = [_describe_remedy(role, kernel_removal) for role in roles]
+        commands = {"boot": f": {kernel_removal}" if kernel_removal else ""}
+        remedies = [f"{_FREE_SPACE_REMEDIES[role]}{commands.get(role, '')}." for role in roles]
         yield build_blocker("disk", message, " ".join((*remedies, "Or enlarge that file system.")))
     if disk.free_files is not None and disk.free_files < _MIN_FREE_FILES:
         message = f"{disk.mount} has room for only {disk.free_files} more files; {_MIN_FREE_FILES} are needed"
         yield build_blocker("disk", message, "Look for directories with very many small files and clear them.")
-
-
-def _describe_remedy(role: str, kernel_removal: str) -> str:
-    command = f": {kernel_removal}" if kernel_removal and role == "boot" else ""
-    return f"{_FREE_SPACE_REMEDIES[role]}{command}."
 
 
 def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:

@@ -282,15 +282,9 @@ def judge_service(status: ServiceStatus, *, rebooted: bool) -> ServiceFault | No
         return ServiceFault.REPLACED if _VERSION.search(status.name) else ServiceFault.GONE
     if status.start == "manual" and status.name.casefold() in _SWITCHED_BY_WINDOWS:
         return None
-    return _judge_running(status, rebooted=rebooted) if status.runs else _judge_stopped(status)
-
-
-def _judge_running(status: ServiceStatus, *, rebooted: bool) -> ServiceFault | None:
-    is_left = status.start == "disabled" or (status.start == "manual" and not rebooted)
-    return ServiceFault.NOT_AT_BOOT if is_left else None
-
-
-def _judge_stopped(status: ServiceStatus) -> ServiceFault | None:
+    if status.runs:
+        is_left = status.start == "disabled" or (status.start == "manual" and not rebooted)
+        return ServiceFault.NOT_AT_BOOT if is_left else None
     if status.start == "automatic" and status.is_late and not status.exit_code:
         return ServiceFault.LATE if status.exit_code is None else None
     return _FAULTS_OF_STOPPED.get(status.start, ServiceFault.STOPPED)

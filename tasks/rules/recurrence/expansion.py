@@ -89,65 +89,41 @@ def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: dateti
     earliest = start - shift
     ends = rule.until.date() if rule.until is not None and rule.until.tzinfo is None else None
     last = floor.year
-    for number in itertools.count(_compute_period_number(rule, anchor, earliest if rule.count else floor)):
-        begins = _find_period_start(rule, anchor, number)
-        if begins is None or begins.year > min(last + _MAX_YEARS_WITHOUT_DATE, _LAST_YEAR):
-            return
-        if ends is not None and begins + shift > ends:  # do not search a rule without dates beyond its end
-            return
-        days = [day for day in _iterate_period_days(whole, begins) if _is_matching_day(whole, day)]
-        times_of_period = [datetime.combine(day, moment) for day in days for moment in times]
-        for wall in _pick_positions(times_of_period, rule.positions):
+    for begins, length in _iterate_periods(rule, anchor, earliest if rule.count else floor):
+        if begins.year > last + _MAX_YEARS_WITHOUT_DATE or (ends is not None and begins + shift > ends):
+            return  # a rule without dates is searched neither for ever nor beyond its end
+        days = (begins + timedelta(days=number) for number in range(length))
+        walls = [datetime.combine(day, moment) for day in days if _is_matching_day(whole, day) for moment in times]
+        if rule.positions:
+            numbers = {position - 1 if position > 0 else position + len(walls) for position in rule.positions}
+            walls = [wall for number, wall in enumerate(walls) if number in numbers]
+        for wall in walls:
             if wall >= earliest:
                 last = max(last, wall.year)
                 yield wall
 
 
-def _compute_period_number(rule: RecurrenceRule, anchor: datetime, moment: datetime) -> int:
-    """Return the number of the period that contains a time, or of the last period before it."""
+def _iterate_periods(rule: RecurrenceRule, anchor: datetime, moment: datetime) -> Iterator[tuple[date, int]]:
+    """Yield the first day of each period, and its days, from the one of a time (or the last before it) on."""
     if rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}:
-        days = rule.interval * (7 if rule.frequency is Frequency.WEEKLY else 1)
-        return (moment.date() - _find_first_period_day(rule, anchor)).days // days
-    years = moment.year - anchor.year
-    if rule.frequency is Frequency.YEARLY:
-        return years // rule.interval
-    return (years * 12 + moment.month - anchor.month) // rule.interval
-
-
-def _find_first_period_day(rule: RecurrenceRule, anchor: datetime) -> date:
-    if rule.frequency is Frequency.WEEKLY:
-        return anchor.date() - timedelta(days=(anchor.weekday() - rule.week_start) % 7)
-    return anchor.date()
-
-
-def _find_period_start(rule: RecurrenceRule, anchor: datetime, number: int) -> date | None:
-    """Return the first day of a period; None after the end of the calendar."""
-    steps = number * rule.interval
-    if rule.frequency is Frequency.MONTHLY:
-        years, month = divmod(anchor.month - 1 + steps, 12)
-        return date(anchor.year + years, month + 1, 1) if anchor.year + years <= _LAST_YEAR else None
-    if rule.frequency is Frequency.YEARLY:
-        return date(anchor.year + steps, 1, 1) if anchor.year + steps <= _LAST_YEAR else None
-    try:
-        return _find_first_period_day(rule, anchor) + timedelta(
-            days=steps * (7 if rule.frequency is Frequency.WEEKLY else 1)
-        )
-    except OverflowError:
-        return None
-
-
-def _iterate_period_days(rule: RecurrenceRule, begins: date) -> Iterator[date]:
-    match rule.frequency:
-        case Frequency.DAILY:
-            yield begins
-        case Frequency.WEEKLY:
-            yield from (begins + timedelta(days=day) for day in range(7))
-        case Frequency.MONTHLY:
-            yield from (begins.replace(day=day) for day in range(1, _count_month_days(begins) + 1))
-        case Frequency.YEARLY:
-            for month in rule.months or range(1, 13):
-                first = date(begins.year, month, 1)
-                yield from (first.replace(day=day) for day in range(1, _count_month_days(first) + 1))
+        length = 7 if rule.frequency is Frequency.WEEKLY else 1
+        first = anchor.date() - timedelta(days=(anchor.weekday() - rule.week_start) % length)
+        step = timedelta(days=rule.interval * length)
+        begins = first + (moment.date() - first) // step * step
+        while begins.year <= _LAST_YEAR:
+            yield begins, length
+            if date.max - begins < step:
+                return
+            begins += step
+        return
+    months = 12 if rule.frequency is Frequency.YEARLY else 1
+    start = anchor.year * 12 + (anchor.month - 1 if months == 1 else 0)
+    interval = rule.interval * months
+    month = start + (moment.year * 12 + moment.month - 1 - start) // interval * interval
+    while month < (_LAST_YEAR + 1) * 12:
+        begins, ends = (date(number // 12, number % 12 + 1, 1) for number in (month, month + months))
+        yield begins, (ends - begins).days
+        month += interval
 
 
 def _is_matching_day(rule: RecurrenceRule, day: date) -> bool:
@@ -174,10 +150,3 @@ def _is_matching_weekday(rule: RecurrenceRule, weekday: Weekday, day: date) -> b
 def _count_month_days(day: date) -> int:
     """Return the number of days in the month of a date."""
     return monthrange(day.year, day.month)[1]
-
-
-def _pick_positions(found: list[datetime], positions: tuple[int, ...]) -> list[datetime]:
-    if not positions:
-        return found
-    places = {position - 1 if position > 0 else position + len(found) for position in positions}
-    return [found[position] for position in sorted(places) if 0 <= position < len(found)]

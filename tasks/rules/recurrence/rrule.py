@@ -19,19 +19,10 @@ from tasks.rules.recurrence.model import (
     build_recurrence_error,
 )
 
-_BASIC_PARTS = (
-    "FREQ",
-    "INTERVAL",
-    "COUNT",
-    "UNTIL",
-    "BYMONTH",
-    "BYMONTHDAY",
-    "BYDAY",
-    "BYHOUR",
-    "BYMINUTE",
-    "BYSECOND",
-)
-_KNOWN_PARTS = (*_BASIC_PARTS, "BYSETPOS", "WKST")
+_KNOWN_PARTS = (
+    "FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYMONTHDAY", "BYDAY", "BYHOUR", "BYMINUTE", "BYSECOND",
+    "BYSETPOS", "WKST",
+)  # fmt: skip
 _WEEKDAY_PATTERN = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 _UNTIL_PATTERN = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?")
 _MAX_COUNT = 100_000
@@ -126,35 +117,17 @@ def _require_valid_rule(text: str, rule: RecurrenceRule) -> None:
     nths = [weekday.nth for weekday in rule.weekdays if weekday.nth]
     by_day = f"BYDAY={','.join(map(str, rule.weekdays))}"
     most = 5 if rule.frequency is Frequency.MONTHLY or rule.months else 53
-    faults = (
-        (
-            rule.frequency is Frequency.WEEKLY and rule.month_days,
-            (
-                "BYMONTHDAY",
-                "is not possible with FREQ=WEEKLY",
-                "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both.",
-            ),
-        ),
-        (
-            rule.frequency in {Frequency.DAILY, Frequency.WEEKLY} and nths,
-            (
-                by_day,
-                f"is not possible with FREQ={rule.frequency}",
-                "Numbered days of the week need FREQ=MONTHLY or YEARLY.",
-            ),
-        ),
-        (
-            any(abs(nth) > most for nth in nths),
-            (by_day, "never comes", "A month has at most five of each day, a year 53."),
-        ),
-        (
-            rule.positions and not (rule.months or rule.month_days or rule.weekdays or rule.hours),
-            ("BYSETPOS", "has nothing to choose from", "Add BYDAY or BYMONTHDAY, or leave it out."),
-        ),
-    )
-    for is_broken, fault in faults:
-        if is_broken:
-            raise build_recurrence_error(text, *fault)
+    if rule.frequency is Frequency.WEEKLY and rule.month_days:
+        remedy = "Write FREQ=MONTHLY;BYMONTHDAY=…, or FREQ=DAILY with both."
+        raise build_recurrence_error(text, "BYMONTHDAY", "is not possible with FREQ=WEEKLY", remedy)
+    if rule.frequency in {Frequency.DAILY, Frequency.WEEKLY} and nths:
+        remedy = "Numbered days of the week need FREQ=MONTHLY or YEARLY."
+        raise build_recurrence_error(text, by_day, f"is not possible with FREQ={rule.frequency}", remedy)
+    if any(abs(nth) > most for nth in nths):
+        raise build_recurrence_error(text, by_day, "never comes", "A month has at most five of each day, a year 53.")
+    if rule.positions and not (rule.months or rule.month_days or rule.weekdays or rule.hours):
+        remedy = "Add BYDAY or BYMONTHDAY, or leave it out."
+        raise build_recurrence_error(text, "BYSETPOS", "has nothing to choose from", remedy)
 
 
 def _parse_number(text: str, parts: dict[str, str], name: str, most: int) -> int | None:

@@ -272,7 +272,10 @@ def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
     for update in chosen:
         for name in {update.id, update.kb} - {""}:
             by_name.setdefault(name, []).append(update)
-    older = {update.id: _find_replaced(update, by_name) for update in chosen}
+    older = {
+        newer.id: {old.id: old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer}.values()
+        for newer in chosen
+    }
     replaced = {old.id for olds in older.values() for old in olds}
     dropped: dict[str, Update] = {}
     waiting = [update for update in chosen if update.id not in replaced]
@@ -283,11 +286,6 @@ def _find_superseded(chosen: list[Update]) -> dict[str, Update]:
                 dropped[old.id] = newer
                 waiting.append(old)
     return dropped
-
-
-def _find_replaced(newer: Update, by_name: Mapping[str, Sequence[Update]]) -> list[Update]:
-    replaced = (old for name in newer.replaces for old in by_name.get(name, ()) if old is not newer)
-    return list({old.id: old for old in replaced}.values())
 
 
 def describe_unmatched_masks(selection: Selection, plans: Iterable[MachinePlan]) -> tuple[str, ...]:
