@@ -40,21 +40,18 @@ def assess(context: MachineContext) -> MachineState:
     """Read facts and pending updates from the machine, and store the assessment in the records."""
     clock, machine_state = context.clock, context.state
     began = clock.now()
-    tell_progress = partial(context.listener.on_progress, context.name, Step.ASSESS, None)
-    tell_progress("waiting for its first answer")
+    context.report_progress(Step.ASSESS, "waiting for its first answer")
     facts = read_facts(context.transport, clock, context.build_read_deadline())
-    same = check_same_machine(
-        context.run_context.instances.meet(facts, context.name),
-        changes_machines=context.run.kind != "assess",
-    )
+    other_name = context.run_context.instances.meet(facts, context.name)
+    same = check_same_machine(other_name, changes_machines=context.run.kind != "assess")
     manager = context.run_context.find_manager(facts)
     refresh, allowed_seconds = context.options.refresh, manager.default_rates.read_timeout_seconds
     if refresh:
         minutes = REFRESH_TIMEOUT_SECONDS // 60
-        tell_progress(f"the machine reads its repositories (ended after {minutes} minutes)")
+        context.report_progress(Step.ASSESS, f"the machine reads its repositories (ended after {minutes} minutes)")
         allowed_seconds += REFRESH_TIMEOUT_SECONDS
     else:
-        tell_progress("the machine lists its updates")
+        context.report_progress(Step.ASSESS, "the machine lists its updates")
     packages = query_packages(
         manager, context.transport, clock, facts, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )
@@ -64,14 +61,7 @@ def assess(context: MachineContext) -> MachineState:
         packages = keep_repository_problems(packages, previous.packages)
     packages = date_reboot(packages, facts, previous, began)
     seconds = (clock.now() - began).total_seconds()
-    assessment = Assessment(
-        machine=context.name,
-        at=began,
-        seconds=seconds,
-        facts=facts,
-        packages=packages,
-        run_id=context.run.id,
-    )
+    assessment = Assessment(context.name, began, seconds, facts=facts, packages=packages, run_id=context.run.id)
     context.records.save(assessment)
     return replace(
         machine_state,

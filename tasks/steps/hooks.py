@@ -316,7 +316,7 @@ def _find_hook_result(context: MachineContext, hook: Hook) -> HookResult | None:
 
 def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | None) -> HookResult:
     step = Step.INSTALL if hook.place in BEFORE_PLACES else Step.REPORT
-    context.listener.on_progress(context.name, step, None, f"hook {hook.name}")
+    context.report_progress(step, f"hook {hook.name}")
 
     def call_machine_hook(hook: Hook, subject: str, deadline: Deadline) -> HookResult:
         if hook.kind is HookKind.MACHINE_COMMAND:

@@ -265,6 +265,8 @@ def measure_transaction_seconds(transaction: TransactionResult) -> float | None:
 
 def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> None:
     pending: tuple[Update, ...] = context.plan.chosen
+    # updates that are not selected may change as dependencies
+    unselected = [result.update for result in context.plan.skipped if result.state is UpdateState.NOT_SELECTED]
     for number in range(INSTALL_ROUNDS):
         if not pending or install_log.is_job_lost:
             return
@@ -281,7 +283,7 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
                 parts,
                 _build_watch_deadline(context),
                 submitted_jobs=install_log.jobs,
-                allowed=_find_allowed_updates(context),
+                allowed=(*context.plan.chosen, *unselected),
             )
         )
         pending = find_retry_candidates(context, install_log, read_current_versions(context, install_log))
@@ -299,7 +301,9 @@ def _prepare_round(
         if not parts or not _may_be_changed(context, install_log):
             return ()
         pause_updaters(context)
-    pending = pending if number else _drop_already_installed(context, install_log, pending)
+    if not number:  # the report must not say that this run installed what others have since the assessment
+        versions = read_current_versions(context, install_log)
+        pending = tuple(update for update in pending if versions.get(update.id) != update.available)
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
     # last, because everything before it took time
@@ -310,14 +314,6 @@ def _may_be_changed(context: MachineContext, install_log: InstallLog) -> bool:
     """Return whether a machine may be changed. The hooks before it have run then. What has begun is finished."""
     has_begun = install_log.next_transaction_number or find_submitted_transactions(context, Kind.REPAIR, 0)
     return (bool(has_begun) or not halt_if_others_patch(context)) and run_before_hooks(context)
-
-
-def _drop_already_installed(
-    context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]
-) -> tuple[Update, ...]:
-    """Leave out updates installed since the assessment: the report must not say that this run installed them."""
-    versions = read_current_versions(context, install_log)
-    return tuple(update for update in pending if versions.get(update.id) != update.available)
 
 
 def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]) -> bool:
@@ -339,9 +335,3 @@ def _divide_into_transactions(
         taken = f"; {install_log.staging_failure}{taken}"
     install_log.not_attempted.update({result.update.id: f"{result.reason}{taken}" for result in late})
     return parts
-
-
-def _find_allowed_updates(context: MachineContext) -> tuple[Update, ...]:
-    """Return the updates that may change: the chosen ones, and unselected ones as dependencies."""
-    unchosen = (result.update for result in context.plan.skipped if result.state is UpdateState.NOT_SELECTED)
-    return (*context.plan.chosen, *unchosen)

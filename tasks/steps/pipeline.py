@@ -132,14 +132,14 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
 
     If the records fail, the whole run is asked to stop: it must not continue without records.
     """
-    clock, listener = context.clock, context.listener
+    clock = context.clock
     began = clock.now()
     try:
         halted = _check_step_may_start(context, step)
         if halted:
             context.state = replace(context.state, halted=halted, halted_as=OperationState.NOT_STARTED)
             return
-        listener.on_progress(context.name, step, 0.0, "")
+        context.report_progress(step, "", 0.0)
         context.state = execute(context, step)
         state, message = evaluate_step(context.state, step)
         if step is not Step.ASSESS:
@@ -155,7 +155,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _record_failure(context, step, began, info)
     context.state = context.state.with_step(StepRecord(step, began, clock.now(), state, message))
-    listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
+    context.listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
 
 
 def _describe_result(machine_state: MachineState, step: Step) -> str:

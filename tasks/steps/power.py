@@ -8,6 +8,7 @@ another run. The report says why.
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from inventory.machine import WakeSettings
 from tasks.domain.errors import (
@@ -21,7 +22,7 @@ from tasks.domain.errors import (
 )
 from tasks.domain.model import ErrorInfo, Hook
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import ScriptParameter, ScriptResult
+from tasks.domain.protocols.transport import ScriptParameter
 from tasks.domain.states import HookKind, HookPoint, OperationState, Step
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.power import POWER_OFF_ACT, POWER_ON_ACT, PowerCycle, find_reason_to_stay_on, has_booted_since
@@ -52,54 +53,23 @@ class PowerAnswer:
     refusal_kind: str = ""
 
 
-def read_power(context: MachineContext) -> PowerAnswer:
-    """Return how long the machine has run. Changes nothing.
+def ask_power(context: MachineContext, work: Literal["look", "check", "off"]) -> PowerAnswer:
+    """Ask how long a machine has run ("look") and whether it may be powered off ("check"), or order that ("off").
 
-    Raises:
-        TransportError: no answer.
-        ProtocolViolation: the answer is not valid.
-    """
-    script = context.build_shared_script("power", {"work": "look"})
-    return _parse_answer(context.transport.run_script(script, deadline=_build_deadline(context)), "")
-
-
-def check_power_off(context: MachineContext) -> PowerAnswer:
-    """Return whether the machine may be powered off. Changes nothing.
-
-    Raises:
-        TransportError: no answer.
-        ProtocolViolation: the answer is not valid.
-    """
-    return _run_order_script(context, "check", "allowed", read_only=True)
-
-
-def order_power_off(context: MachineContext) -> PowerAnswer:
-    """Order the machine to power itself off, unless something is against that.
+    Only "off" changes something: the machine powers itself off, unless something is against that.
 
     Raises:
         TransportError: no answer; it may have received the order.
         ProtocolViolation: the answer is not valid.
     """
-    return _run_order_script(context, "off", "ordered", read_only=False)
-
-
-def _run_order_script(context: MachineContext, work: str, wanted: str, *, read_only: bool) -> PowerAnswer:
-    parameters: dict[str, ScriptParameter] = {
-        "work": work,
-        "run": build_lock_holder(context),
-        "locks": context.manager.lock_files,
-    }
-    script = context.build_shared_script("power", parameters, read_only=read_only)
-    return _parse_answer(context.transport.run_script(script, deadline=_build_deadline(context)), wanted)
-
-
-def _build_deadline(context: MachineContext) -> Deadline:
-    return Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS)
-
-
-def _parse_answer(answer: ScriptResult, wanted: str) -> PowerAnswer:
+    parameters: dict[str, ScriptParameter] = {"work": work}
+    if work != "look":
+        parameters |= {"run": build_lock_holder(context), "locks": context.manager.lock_files}
+    script = context.build_shared_script("power", parameters, read_only=work != "off")
+    answer = context.transport.run_script(script, deadline=Deadline.after(context.clock, SCRIPT_TIMEOUT_SECONDS))
     power, refused = answer.find_records("power"), answer.find_records("refused")
-    if answer.exit_code or len(power) != 1 or (wanted and not refused and not answer.find_records(wanted)):
+    due = {"look": "power", "check": "allowed", "off": "ordered"}[work]
+    if answer.exit_code or len(power) != 1 or not (refused or answer.find_records(due)):
         raise ProtocolViolation(f"power gave no answer (exit code {answer.exit_code}): {answer.unframed_output[-300:]}")
     up_seconds = power[0].get("up_seconds")
     return PowerAnswer(
@@ -152,7 +122,7 @@ def wake_machine(context: MachineContext) -> bool:
     ordered_at = clock.now()
     journal.record_start(context, Step.ASSESS, POWER_ON_ACT, context.name)
     context.state = replace(context.state, power=PowerCycle(ordered_at))
-    _report_progress(context, "powering it on")
+    context.report_progress(Step.ASSESS, "powering it on")
     how = _order_power_on(context, wake, Deadline(ends_at))
     try:
         answers = _wait_for_login(context, ends_at)
@@ -177,22 +147,18 @@ def judge_wake(context: MachineContext, how: str = "") -> None:
     if cycle is None or cycle.seconds is not None:
         return
     try:
-        up_seconds = read_power(context).up_seconds
+        up_seconds = ask_power(context, "look").up_seconds
     except FleetpatchError as error:
         logger.info("%s: how long it has run is not known: %s", context.name, error.message)
         up_seconds = None
     was_off = has_booted_since(cycle, up_seconds, clock.now())
-    note = "" if was_off else _describe_other_cause(up_seconds)
+    note = "" if was_off else "it does not say how long it has run, so it stays on"
+    if not was_off and up_seconds is not None:
+        note = f"it was on already, for {format_duration(up_seconds)}, so it stays on"
     seconds = (clock.now() - cycle.ordered_at).total_seconds()
     context.state = replace(context.state, power=replace(cycle, seconds=seconds, was_off=was_off, note=note))
     detail: dict[str, object] = {"seconds": seconds, "was_off": was_off, "note": note, "how": how}
     journal.record_end(context, Step.ASSESS, POWER_ON_ACT, context.name, detail)
-
-
-def _describe_other_cause(up_seconds: float | None) -> str:
-    if up_seconds is None:
-        return "it does not say how long it has run, so it stays on"
-    return f"it was on already, for {format_duration(up_seconds)}, so it stays on"
 
 
 def _order_power_on(context: MachineContext, wake: WakeSettings, deadline: Deadline) -> str:
@@ -240,7 +206,7 @@ def _wait_for_login(context: MachineContext, ends_at: datetime) -> bool:
         left = (ends_at - clock.now()).total_seconds()
         if left <= 0 or check_stop_requested(context):
             return False
-        _report_progress(context, f"powered on, waiting for a login: {left:.0f} s left")
+        context.report_progress(Step.ASSESS, f"powered on, waiting for a login: {left:.0f} s left")
         clock.sleep(min(POLL_SECONDS, left))
 
 
@@ -250,10 +216,6 @@ def _fail(context: MachineContext, tried: str) -> bool:
     if error is not None:
         context.state = replace(context.state, error=replace(error, message=f"{error.message}; {tried}"))
     return False
-
-
-def _report_progress(context: MachineContext, message: str) -> None:
-    context.listener.on_progress(context.name, Step.ASSESS, None, message)
 
 
 OFF_HOOK_NAME = "power-off"
@@ -275,7 +237,8 @@ def power_off_again(context: MachineContext) -> None:
     cycle, wake = context.state.power, context.state.machine.wake
     if cycle is None or wake is None or not cycle.was_off or cycle.note:
         return
-    if context.stop_token.is_lease_lost or _is_left_open(context):
+    is_held = bool(context.state.halted) and context.state.halted_as is OperationState.NOT_STARTED
+    if context.stop_token.is_lease_lost or (context.stop_token.is_suspended and is_held):
         return
     try:
         note, needs_attention = _power_off(context, cycle, wake)
@@ -286,12 +249,6 @@ def power_off_again(context: MachineContext) -> None:
         journal.record_end(context, Step.REPORT, POWER_OFF_ACT, context.name, detail)
     except RecordsError as error:
         context.record_failed_records(error)
-
-
-def _is_left_open(context: MachineContext) -> bool:
-    state = context.state
-    held = bool(state.halted) and state.halted_as is OperationState.NOT_STARTED
-    return context.stop_token.is_suspended and held
 
 
 def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -> tuple[str, bool]:
@@ -313,7 +270,7 @@ def _power_off(context: MachineContext, cycle: PowerCycle, wake: WakeSettings) -
 
 def _order_and_watch(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
     began = context.clock.now()
-    context.listener.on_progress(context.name, Step.REPORT, None, "powering it off again")
+    context.report_progress(Step.REPORT, "powering it off again")
     try:
         refusal, is_wanted = _order(context, wake)
     except FleetpatchError as error:
@@ -349,7 +306,7 @@ def _ask(context: MachineContext, wake: WakeSettings) -> PowerAnswer:
     A connection that breaks proves nothing: the machine may have the order, so it is watched.
     """
     try:
-        return check_power_off(context) if wake.off_command else order_power_off(context)
+        return ask_power(context, "check" if wake.off_command else "off")
     except TransportError as error:
         if wake.off_command or not is_transient(error):
             raise

@@ -24,7 +24,6 @@ from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
     is_still_booting,
     read_boot_id,
-    report_reboot_progress,
     send_reboot_order,
     wait_for_boot,
     wait_for_boot_id,
@@ -234,7 +233,7 @@ def _order_and_watch(
         return _store_result(
             context, RebootResult(by_now.state_without_reboot, why_not, mitigated_by=mitigated_by), early
         )
-    report_reboot_progress(context, "ordering the reboot")
+    context.report_progress(Step.REBOOT, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _store_result(context, result, early)  # from now on the machine may go down at any time
     refused: ScriptRecord | None = None

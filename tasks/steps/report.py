@@ -127,7 +127,7 @@ def build_outcome(context: MachineContext) -> Outcome:
         reboot_result=final,
         facts=_find_final_facts(machine_state),
         error=machine_state.error,
-        services_to_restart=_find_services_to_restart(machine_state),
+        services_to_restart=machine_state.latest_packages.services_to_restart if machine_state.latest_packages else (),
         kernel_before=machine_state.assessment.facts.kernel
         if machine_state.assessment and machine_state.assessment.facts
         else "",
@@ -138,11 +138,6 @@ def _find_final_facts(machine_state: MachineState) -> Facts | None:
     validated = machine_state.validation.assessment if machine_state.validation else None
     facts = validated.facts if validated else machine_state.baseline
     return facts.without_active_units() if facts else None
-
-
-def _find_services_to_restart(machine_state: MachineState) -> tuple[str, ...]:
-    packages = machine_state.latest_packages
-    return packages.services_to_restart if packages else ()
 
 
 def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:
@@ -215,14 +210,8 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     if policy is RebootPolicy.NEVER:
         why_not = "the reboot policy is Never"
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
-    return (
-        Finding(
-            PENDING_REBOOT_CHECK,
-            FindingLevel.WARN,
-            message,
-            "Reboot it, or allow fleetpatch to do pending reboots first.",
-        ),
-    )
+    remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
+    return (Finding(PENDING_REBOOT_CHECK, FindingLevel.WARN, message, remedy),)
 
 
 def find_machine_overrun_seconds(context: MachineContext) -> float:

@@ -70,7 +70,7 @@ def restart_services(context: MachineContext) -> None:
         return
     job_id = journal.build_job_id(context.run.id, context.name, RESTART_ACT, 0)
     journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
-    context.listener.on_progress(context.name, Step.REBOOT, None, f"restarting {join_first_services(units)}")
+    context.report_progress(Step.REBOOT, f"restarting {join_first_services(units)}")
     try:
         submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
     except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and refused
@@ -128,7 +128,8 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     """Store the results from the job's own records. A unit without a record counts as not restarted."""
     ends = {str(e.get("unit")): e for e in ended_job.events if e.get("kind") == "restart_ended"}
     left = {str(e.get("unit")): _describe_skip(e) for e in ended_job.events if e.get("kind") == "restart_left"}
-    good = tuple(unit for unit in units if unit in ends and _is_running_again(ends[unit]))
+    running = {unit for unit, end in ends.items() if end.get("exit_code") == 0 and end.get("active") == "active"}
+    good = tuple(unit for unit in units if unit in running)
     failed = {unit: _describe_failure(end) for unit, end in ends.items() if unit in units and unit not in good}
     cut = ended_job.phase is JobPhase.LOST or bool(ended_job.exit_code)
     unseen = [unit for unit in units if unit not in ends and unit not in left]
@@ -146,18 +147,10 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
         _add_finding(context, FindingLevel.WARN, f"not restarted: {reason}")
     if unseen or cut:
         reason = "the job that restarts services was interrupted" if cut else "the job reported nothing about them"
-        _add_finding(
-            context,
-            FindingLevel.WARN,
-            f"{reason}: {join_first_services(unseen or units)}",
-            "Look at these services on the machine.",
-        )
+        message = f"{reason}: {join_first_services(unseen or units)}"
+        _add_finding(context, FindingLevel.WARN, message, "Look at these services on the machine.")
     detail: dict[str, object] = {"restarted": list(good), "failed": failed, "left": left, "unseen": unseen}
     journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, detail)
-
-
-def _is_running_again(end: ScriptRecord) -> bool:
-    return end.get("exit_code") == 0 and end.get("active") == "active"
 
 
 def _describe_failure(end: ScriptRecord) -> str:

@@ -48,7 +48,9 @@ def validate(context: MachineContext) -> MachineState:
     rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
     packages = machine_state.packages_after
     unread: Sequence[Finding] = ()
-    is_asked_again = context.manager.offers_more_later and (rebooted or _has_installed(machine_state))
+    results = machine_state.install.results if machine_state.install else ()
+    has_installed = any(result.state in PRESENT_UPDATE_STATES for result in results)
+    is_asked_again = context.manager.offers_more_later and (rebooted or has_installed)
     blocks = any(finding.level is FindingLevel.BLOCK for finding in findings)
     if (
         blocks
@@ -67,14 +69,8 @@ def validate(context: MachineContext) -> MachineState:
             facts, findings = _wait_for_services(context, context.options.settle_seconds if changed_by_others else 0)
     packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
     seconds = (clock.now() - began).total_seconds()
-    assessment = Assessment(
-        context.name,
-        began,
-        seconds,
-        facts=facts.without_active_units(),
-        packages=packages,
-        run_id=context.run.id,
-    )
+    facts_to_keep = facts.without_active_units()
+    assessment = Assessment(context.name, began, seconds, facts=facts_to_keep, packages=packages, run_id=context.run.id)
     context.records.save(assessment)
     installed, lost = _check_versions(context, packages)
     findings += [*installed, *unread]
@@ -107,11 +103,6 @@ def validate(context: MachineContext) -> MachineState:
         install=mark_lost(machine_state.install, lost),
         validation=ValidationResult(tuple(findings), assessment),
     )
-
-
-def _has_installed(machine_state: MachineState) -> bool:
-    results = machine_state.install.results if machine_state.install else ()
-    return any(result.state in PRESENT_UPDATE_STATES for result in results)
 
 
 def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageState, Sequence[Finding]]:
@@ -224,11 +215,5 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
     expected = {context.state.baseline.boot_id} | {result.boot_id_after for result in context.state.reboots}
     if facts.boot_id in expected:
         return []
-    return [
-        Finding(
-            "boot",
-            FindingLevel.WARN,
-            "the machine was rebooted, and not by this run",
-            "Find out who or what rebooted it.",
-        )
-    ]
+    message = "the machine was rebooted, and not by this run"
+    return [Finding("boot", FindingLevel.WARN, message, "Find out who or what rebooted it.")]

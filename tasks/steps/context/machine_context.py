@@ -24,7 +24,7 @@ from tasks.domain.model import (
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
-from tasks.domain.states import OperationState
+from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.power import PowerCycle
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.rules.updates.transaction_planning import learn_rates
@@ -180,6 +180,10 @@ class MachineContext:
         """Add a finding to the machine's state, once."""
         if finding not in self.state.findings:
             self.state = replace(self.state, findings=(*self.state.findings, finding))
+
+    def report_progress(self, step: Step, message: str, fraction: float | None = None) -> None:
+        """Tell who follows the run how far a step of the machine is, from 0 to 1. None: that is not known."""
+        self.listener.on_progress(self.name, step, fraction, message)
 
     def record_failed_records(self, error: RecordsError) -> None:
         """Ask the run to stop: it must not continue without records. An earlier error of the machine stays."""

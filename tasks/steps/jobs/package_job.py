@@ -172,7 +172,7 @@ class JobProgressReporter:
         return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
 
     def _report(self, fraction: float, message: str) -> None:
-        self._context.listener.on_progress(self._context.name, self._step, min(1.0, fraction), message)
+        self._context.report_progress(self._step, message, min(1.0, fraction))
 
 
 def find_submitted_transactions(context: MachineContext, kind: Kind, number: int) -> tuple[Transaction, ...]:

@@ -158,6 +158,8 @@ def read_facts(
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
     uptime = find_uptime(kernel.uptime, kernel.boot_time, epoch)
     rights = _parse_single_record(answer, "privilege", _PrivilegeRecord)
+    lack = Finding(PRIVILEGE_CHECK, FindingLevel.BLOCK, _limit(rights.why), _limit(rights.remedy))
+    too_few_rights = (lack,) if rights.why else ()
     _require_same_machine(known, kernel)
     facts = Facts(
         os_id=system.id,
@@ -180,7 +182,7 @@ def read_facts(
         disks=tuple(_to_disk(record) for record in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
         boot_epoch=None if uptime is None else epoch - uptime,
-        findings=(*_check_rights(rights), *parse_findings(answer)),
+        findings=(*too_few_rights, *parse_findings(answer)),
         machine_id=kernel.machine_id,
         boot_work=_limit(kernel.boot_work),
         instance_id=_find_instance_id(system, kernel),
@@ -257,11 +259,6 @@ def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
         Finding(record.check, _LEVELS[record.level], _limit(record.message), _limit(record.remedy))
         for record in records
     )
-
-
-def _check_rights(rights: _PrivilegeRecord) -> Iterable[Finding]:
-    if rights.why:
-        yield Finding(PRIVILEGE_CHECK, FindingLevel.BLOCK, _limit(rights.why), _limit(rights.remedy))
 
 
 def _limit(text: str) -> str:

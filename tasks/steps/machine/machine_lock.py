@@ -136,7 +136,7 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
             return answer, "", f"; it was asked to stop, and its end was not awaited: {reason}"
         preempted = split_lock_holder(answer.get("run"))[0]
         message = f"waiting: the download of run {preempted} is ending"
-        context.listener.on_progress(context.name, Step.PRECHECK, None, message)
+        context.report_progress(Step.PRECHECK, message)
         clock.sleep(pause)
         pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
         until = Deadline(find_machine_cut_off(context)).limit_to(clock, context.options.max_unreachable_seconds)
@@ -315,12 +315,9 @@ def _describe_holder(context: MachineContext, answer: ScriptRecord) -> str:
     whose = f"run {run_id or 'unknown'}" + (f" ({answer['by']})" if answer.get("by") else "")
     if answer.get("job"):
         return f"a job of {whose} is still running on this machine: {answer['job']}"
-    return f"locked by {whose} until {_format_expiry(answer)}"
-
-
-def _format_expiry(answer: ScriptRecord) -> str:
     until = _parse_expiry(answer)
-    return f"{until:%Y-%m-%d %H:%M} UTC by the machine's clock" if until else "an unknown moment"
+    expiry = f"{until:%Y-%m-%d %H:%M} UTC by the machine's clock" if until else "an unknown moment"
+    return f"locked by {whose} until {expiry}"
 
 
 def _parse_expiry(answer: ScriptRecord) -> datetime | None:

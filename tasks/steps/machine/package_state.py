@@ -114,7 +114,7 @@ def wait_for_idle_packages(
         if not packages.at_work or left <= 0 or context.stop_token.is_stopping:
             return packages
         message = f"waiting: packages were being changed by {packages.at_work}"
-        context.listener.on_progress(context.name, step, None, message)
+        context.report_progress(step, message)
         clock.sleep(min(POLL_SECONDS, left))
 
 

@@ -168,7 +168,7 @@ class RebootWait:
             format_time_with_zone(self.ends_at.replace(microsecond=0), self.context.window.zone),
         )
         message = f"waiting: {self.obstacle}; the reboot can wait until {until}"
-        context.listener.on_progress(context.name, Step.REBOOT, None, message)
+        context.report_progress(Step.REBOOT, message)
         if not self._is_announced:
             self._is_announced = True
             context.listener.on_message(f"{context.name}: {message}")

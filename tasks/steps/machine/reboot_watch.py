@@ -129,7 +129,7 @@ class _RebootWatch:
         doing = "going down" if self.silent_since is None else "coming up"
         work = f"; {self.work}" if self.work and self.silent_since is None else ""
         left = max(0.0, self.allowed_seconds - self.waited_seconds)
-        report_reboot_progress(self.context, f"{doing}: {left:.0f} s left{work}")
+        self.context.report_progress(Step.REBOOT, f"{doing}: {left:.0f} s left{work}")
 
 
 def watch_reboot(
@@ -145,7 +145,9 @@ def watch_reboot(
                 return result, given_up
             watch.note_old_boot(readiness)
         elif readiness is not None and (boot_id := read_boot_id(context)) not in {None, result.boot_id_before}:
-            return _complete(result, str(boot_id), watch, asked_at), None
+            watch.note_silence(asked_at)  # it was never seen silent: it was down and back between two questions
+            back = replace(_note_down(result, watch), boot_id_after=str(boot_id), up_seconds=watch.waited_seconds)
+            return replace(back, state=RebootState.COMPLETED), None
         else:
             watch.note_silence(asked_at)
         if watch.waited_seconds >= watch.allowed_seconds:
@@ -153,12 +155,6 @@ def watch_reboot(
             return replace(_note_down(result, watch), state=RebootState.FAILED, reason=reason), None
         watch.report()
         pause_between_polls(context, watch.waited_seconds, watch.allowed_seconds)
-
-
-def _complete(result: RebootResult, boot_id: str, watch: _RebootWatch, asked_at: datetime) -> RebootResult:
-    watch.note_silence(asked_at)  # it was never seen silent: it was down and back between two questions
-    up_seconds = watch.waited_seconds
-    return replace(_note_down(result, watch), state=RebootState.COMPLETED, boot_id_after=boot_id, up_seconds=up_seconds)
 
 
 def _note_down(result: RebootResult, watch: _RebootWatch) -> RebootResult:
@@ -189,7 +185,7 @@ def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], 
         waited = (clock.now() - began).total_seconds()
         if waited >= allowed:
             return False
-        report_reboot_progress(context, f"coming up: {allowed - waited:.0f} s left")
+        context.report_progress(Step.REBOOT, f"coming up: {allowed - waited:.0f} s left")
         pause_between_polls(context, waited, allowed)
     return True
 
@@ -229,11 +225,6 @@ def is_still_booting(error: FleetpatchError) -> bool:
     return error.transient or isinstance(error, _BOOTING_ERRORS)
 
 
-def report_reboot_progress(context: MachineContext, message: str) -> None:
-    """Report the progress of the reboot step."""
-    context.listener.on_progress(context.name, Step.REBOOT, None, message)
-
-
 POLL_SECONDS: Final = 5.0
 
 
@@ -252,5 +243,5 @@ def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
             return facts, ""
         if reason := check_may_start(context):
             return facts, f"{facts.boot_work}; {reason}"
-        context.listener.on_progress(context.name, step, None, f"waiting: {facts.boot_work}")
+        context.report_progress(step, f"waiting: {facts.boot_work}")
         context.clock.sleep(POLL_SECONDS)
