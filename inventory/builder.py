@@ -32,7 +32,6 @@ from inventory.schema.entries import (
     MachineEntry,
     MachineSettings,
     StrictModel,
-    WakeEntry,
     WinrmEntry,
 )
 from inventory.schema.validation import validate_mapping
@@ -162,7 +161,9 @@ def build_machine_draft(
         winrm=_to_winrm_settings(merged.winrm, base) if merged.winrm else WinrmSettings(),
         pre_checks=_to_checks(merged.pre_checks),
         probes=_to_checks(merged.probes),
-        wake=_to_wake_settings(merged.wake) if merged.wake else None,
+        wake=WakeSettings(**{key: value for key, value in merged.wake.model_dump().items() if value is not None})
+        if merged.wake
+        else None,
         credential=_to_absolute_reference(merged.credential, base) or DEFAULT_CREDENTIAL,
         privilege_password=_to_absolute_reference(merged.privilege_password, base),
     )
@@ -223,10 +224,6 @@ def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
         elif key in given_values:
             given_values[key] = Path(given_values[key])
     return WinrmSettings(**given_values)
-
-
-def _to_wake_settings(entry: WakeEntry) -> WakeSettings:
-    return WakeSettings(**{key: value for key, value in entry.model_dump().items() if value is not None})
 
 
 def _to_absolute_reference(reference: str | None, directory: Path) -> str | None:

@@ -186,7 +186,13 @@ def _read_secret(reference: CredentialReference, sources: SecretSources, *, is_o
         value = _read_private_file(expand_home(Path(reference.target), CredentialError), is_own=is_own)
         remedy = "Write the password into the file."
     elif reference.kind is ReferenceKind.SYSTEMD:
-        value = _read_systemd_credential(reference.target)
+        folder, name = os.environ.get(CREDENTIALS_VARIABLE), reference.target
+        if not folder:
+            raise CredentialError(
+                f"systemd:{name} can't be read here: systemd gave this process no credentials",
+                hint=f"Write LoadCredential={name}:PATH into the [Service] section of its unit, or use file:PATH.",
+            )
+        value = _read_private_file(Path(folder, name), mask=0o007, is_own=True)
         remedy = "Write the password into the file that LoadCredential names."
     elif reference.kind is ReferenceKind.VAULT:
         if sources.open_store is None:
@@ -234,16 +240,6 @@ def _build_no_store_error(reference: CredentialReference) -> CredentialError:
     return CredentialError(
         f"{reference} can't be read here: no secret store is at hand", hint="Use env:NAME, file:PATH or systemd:NAME."
     )
-
-
-def _read_systemd_credential(name: str) -> str:
-    folder = os.environ.get(CREDENTIALS_VARIABLE)
-    if not folder:
-        raise CredentialError(
-            f"systemd:{name} can't be read here: systemd gave this process no credentials",
-            hint=f"Write LoadCredential={name}:PATH into the [Service] section of its unit, or use file:PATH.",
-        )
-    return _read_private_file(Path(folder, name), mask=0o007, is_own=True)
 
 
 def _open_private_file(path: Path, what: str, *, mask: int = 0o077, is_own: bool) -> int:

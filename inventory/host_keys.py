@@ -127,7 +127,13 @@ class HostKeyStore:
             InventoryError: host or key is invalid, or the file can't be written.
         """
         new = PinnedKey(type, base64)
-        _require_pinnable(host, port, new)
+        # A name with blanks, commas or wildcards would match more than one machine.
+        if not _HOST_PATTERN.fullmatch(host) or not 1 <= port <= 65535:
+            raise InventoryError(f"{host!r} port {port} is no address to learn a key for", hint="Correct the address.")
+        if wrong := _describe_invalid_key(new.type, new.base64):
+            raise InventoryError(
+                f"the key that {host} shows can't be pinned: {wrong}", hint="Look at what answers there."
+            )
         with _lock_known_hosts(self.path), self._lock:
             self.reload_if_changed()
             if self._is_already_pinned(host, port, new):
@@ -251,14 +257,6 @@ def _decode_key(text: str) -> bytes:
         ) from error
 
 
-def _require_pinnable(host: str, port: int, key: PinnedKey) -> None:
-    # A name with blanks, commas or wildcards would match more than one machine.
-    if not _HOST_PATTERN.fullmatch(host) or not 1 <= port <= 65535:
-        raise InventoryError(f"{host!r} port {port} is no address to learn a key for", hint="Correct the address.")
-    if wrong := _describe_invalid_key(key.type, key.base64):
-        raise InventoryError(f"the key that {host} shows can't be pinned: {wrong}", hint="Look at what answers there.")
-
-
 def _to_file_version(status: os.stat_result) -> _FileVersion:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
@@ -330,7 +328,12 @@ def _append_line(path: Path, line: str, version_read: _FileVersion) -> _FileVers
         if _read_file_version(path)[-1] == after.st_ino:  # no other process has replaced the file
             break
     if before.st_size == 0:
-        _sync_directory(path.resolve().parent)
+        directory = path.resolve().parent
+        handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     is_known = version_read in {_to_file_version(before), _NEVER_READ if before.st_size == 0 else None}
     return _to_file_version(after) if is_known and after.st_size == before.st_size + added else _NEVER_READ
 
@@ -349,14 +352,6 @@ def _write_line(stream: FileIO, line: bytes) -> tuple[os.stat_result, os.stat_re
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fsync(handle)
     return before, os.fstat(handle), len(added)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _build_distrust_error(path: Path, error: UntrustedFile) -> InventoryError:

@@ -156,20 +156,17 @@ class Scope:
             if term.negated and len(term.filter_machines(machines)) == len(machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
             elif len(term.values) > 1:
-                self._warn_of_values_without_machine(term, inventory)
+                for value in term.values:
+                    alone = ScopeTerm(term.key, (value,))
+                    if not alone.find_in_inventory(inventory):
+                        advice = alone.suggest_values(inventory.machines)
+                        logger.warning("in the scope %s, no machine matches %r of %s. %s", self, value, term, advice)
         selected = self._find_matching_all_terms(inventory)
         if self.alternatives:
             selected = self._find_matching_any_part(inventory)
         if not selected:
             raise self._build_empty_error(inventory)
         return tuple(selected)
-
-    def _warn_of_values_without_machine(self, term: ScopeTerm, inventory: Inventory) -> None:
-        for value in term.values:
-            alone = ScopeTerm(term.key, (value,))
-            if not alone.find_in_inventory(inventory):
-                advice = alone.suggest_values(inventory.machines)
-                logger.warning("in the scope %s, no machine matches %r of %s. %s", self, value, term, advice)
 
     def _find_matching_any_part(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines that match one side of an `or`, and warn of sides that add none."""

@@ -107,7 +107,12 @@ def _sign_new_key(store: SecretStore, signer: str, user: str, now: datetime) -> 
     key = Ed25519PrivateKey.generate()
     public_key = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     text = store.sign_public_key(signer, public_key.decode(), user).strip()
-    certificate = _parse_certificate(text, signer)
+    try:
+        certificate = load_ssh_public_identity(text.encode())
+    except ValueError as error:
+        raise CredentialError(f"what {signer} signed is no certificate of OpenSSH") from error
+    if not isinstance(certificate, SSHCertificate):
+        raise CredentialError(f"what {signer} signed is a key without a certificate")
     began, ends = (datetime.fromtimestamp(seconds, UTC) for seconds in _read_validity(certificate))
     if fault := _find_fault(certificate, public_key, user, now, ends):
         raise CredentialError(
@@ -116,16 +121,6 @@ def _sign_new_key(store: SecretStore, signer: str, user: str, now: datetime) -> 
         )
     private_key = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     return SignedKey(private_key, text, max(began, now) + (ends - max(began, now)) / 2, ends)
-
-
-def _parse_certificate(text: str, signer: str) -> SSHCertificate:
-    try:
-        certificate = load_ssh_public_identity(text.encode())
-    except ValueError as error:
-        raise CredentialError(f"what {signer} signed is no certificate of OpenSSH") from error
-    if not isinstance(certificate, SSHCertificate):
-        raise CredentialError(f"what {signer} signed is a key without a certificate")
-    return certificate
 
 
 def _read_validity(certificate: SSHCertificate) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from inventory.errors import InventoryError
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import Check, Inventory, Machine, MachineSet, SetAction, SetRole
 from inventory.name_lists import format_count
-from inventory.schema.entries import SetActionEntry, SetEntry, SetRoleEntry, split_share
+from inventory.schema.entries import SetActionEntry, SetEntry, split_share
 from inventory.schema.validation import validate_mapping
 from inventory.scope import Scope
 
@@ -108,7 +108,9 @@ def _build_set(entry: SetEntry, members: tuple[str, ...]) -> MachineSet:
         max_unavailable=count,
         max_unavailable_percent=percent,
         update_domain=entry.update_domain or "",
-        role=_to_role(entry.role),
+        role=(
+            SetRole(entry.role.tag or "", entry.role.command or "", entry.role.timeout_seconds) if entry.role else None
+        ),
         order=tuple(entry.order or ()),
         quorum=entry.quorum,
         drain=_to_action(entry.drain),
@@ -120,10 +122,6 @@ def _build_set(entry: SetEntry, members: tuple[str, ...]) -> MachineSet:
 
 def _to_action(entry: SetActionEntry | None) -> SetAction | None:
     return SetAction(entry.kind, entry.target, entry.timeout_minutes * 60, entry.repeatable) if entry else None
-
-
-def _to_role(entry: SetRoleEntry | None) -> SetRole | None:
-    return SetRole(entry.tag or "", entry.command or "", entry.timeout_seconds) if entry else None
 
 
 def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:

@@ -249,7 +249,13 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
             "and remove `enabled: false`"
         )
     _note_unsupported_properties(azure_name, properties, patches, result)
-    policies: ConfigurationData = {"window": window, "reboot": _convert_reboot_setting(azure_name, patches)}
+    setting = str(patches.get("rebootSetting") or "IfRequired")
+    if setting.lower() not in _REBOOT_POLICIES:
+        raise InventoryError(
+            f"{azure_name}: rebootSetting {format_value(setting)} is not known",
+            hint="It is one of IfRequired, Never, Always.",
+        )
+    policies: ConfigurationData = {"window": window, "reboot": _REBOOT_POLICIES[setting.lower()]}
     for suffix, system_term, updates in _convert_updates(azure_name, patches, result):
         full_name = f"{name}-{suffix}" if suffix else name
         result.configurations.append(
@@ -325,16 +331,6 @@ def _convert_update_selection(azure_name: str, parameters: AzureObject, result: 
     if str(parameters.get("excludeKbsRequiringReboot", False)).lower() == "true":
         selection["exclude_requiring_reboot"] = True
     return selection
-
-
-def _convert_reboot_setting(azure_name: str, patches: AzureObject) -> str:
-    setting = str(patches.get("rebootSetting") or "IfRequired")
-    if setting.lower() not in _REBOOT_POLICIES:
-        raise InventoryError(
-            f"{azure_name}: rebootSetting {format_value(setting)} is not known",
-            hint="It is one of IfRequired, Never, Always.",
-        )
-    return _REBOOT_POLICIES[setting.lower()]
 
 
 def _note_unsupported_properties(

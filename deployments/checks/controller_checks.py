@@ -120,11 +120,7 @@ def _find_function_problem(module: str, function: str) -> str:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"the module {module} can't be read: {str(error)[:200]}"
-    return "" if function in _find_bound_names(tree) else f"there is no function {function} in the module {module}"
-
-
-def _find_bound_names(tree: ast.Module) -> set[str]:
-    """Return all names that a module binds anywhere, because `if` and `try` may bind names, too."""
+    # Names that are bound anywhere count, because `if` and `try` may bind names, too.
     names = {
         node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }
@@ -132,7 +128,7 @@ def _find_bound_names(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return names
+    return "" if function in names else f"there is no function {function} in the module {module}"
 
 
 def _find_reference_problem(reference: str) -> str:

@@ -172,7 +172,11 @@ def load_configurations(path: Path, today: date) -> Configurations:
     try:
         path = expand_home(path)
         file_contents = [_load_file(file, today, problems) for file in list_configuration_files(path, problems)]
-        _check_policy_file(path, today, problems)
+        policy = find_policy_beside(path)
+        if os.path.lexists(policy):
+            policy_problems = ProblemCollector()
+            read_policy_file(policy, today, policy_problems)
+            problems.extend(policy_problems)
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
             replace(one, freezes=deduplicate_freezes((*one.freezes, *common_freezes)))
@@ -187,7 +191,10 @@ def load_configurations(path: Path, today: date) -> Configurations:
             problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
         problems.raise_if_any()
     except InvalidInventory as error:
-        raise InvalidConfigurations(_sort_problems(error.problems)) from error
+        files = list(dict.fromkeys(problem.file for problem in error.problems))
+        raise InvalidConfigurations(
+            sorted(error.problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
+        ) from error
     return Configurations(tuple(configurations), path, automatic, deduplicate_freezes(common_freezes))
 
 
@@ -198,21 +205,6 @@ class _FileContent:
     configurations: Sequence[Configuration] = ()
     freezes: Sequence[FreezeRequest] = ()
     automatic: AutomaticConfiguration | None = None
-
-
-def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
-    """Return the problems in the order of files and lines."""
-    files = list(dict.fromkeys(problem.file for problem in problems))
-    return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
-
-
-def _check_policy_file(path: Path, today: date, problems: ProblemCollector) -> None:
-    """Report the problems of the policy beside the configurations: with them, no run begins."""
-    policy = find_policy_beside(path)
-    if os.path.lexists(policy):
-        policy_problems = ProblemCollector()
-        read_policy_file(policy, today, policy_problems)
-        problems.extend(policy_problems)
 
 
 def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileContent:
@@ -232,8 +224,16 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
         hint = f"Write it into {POLICY_FILE_NAME} in this folder: only there it is read."
         problems.add(located.locate(("policy",)), "the policy stands in another file", hint)
         return _FileContent()
-    if isinstance(data, dict) and (_has_file_key(data) or _has_only_freezes(data)):
-        return _build_file_content(located, data, today, problems)
+    if isinstance(data, dict) and (_has_file_key(data) or ("freezes" in data and "name" not in data)):
+        for key in data.keys() - _FILE_KEYS:
+            problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(_FILE_KEYS)))
+        entries = [
+            _build_configuration(entry, today, problems)
+            for entry in iterate_entries(located, "configurations", problems)
+        ]
+        freezes = build_freezes(located, today, problems)
+        automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None
+        return _FileContent([one for one in entries if one], freezes, automatic)
     return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
 
 
@@ -244,34 +244,17 @@ def _has_file_key(data: dict[str, object]) -> bool:
     return "name" not in data and any(did_you_mean(key, ("configurations", "automatic")) for key in data)
 
 
-def _has_only_freezes(data: dict[str, object]) -> bool:
-    return "freezes" in data and "name" not in data
-
-
-def _build_file_content(
-    located: LocatedData, data: dict[str, object], today: date, problems: ProblemCollector
-) -> _FileContent:
-    for key in data.keys() - _FILE_KEYS:
-        problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(_FILE_KEYS)))
-    entries = [
-        _build_configuration(entry, today, problems) for entry in iterate_entries(located, "configurations", problems)
-    ]
-    freezes = build_freezes(located, today, problems)
-    automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None
-    return _FileContent([one for one in entries if one], freezes, automatic)
-
-
 def _build_configuration(located: LocatedData, today: date, problems: ProblemCollector) -> Configuration | None:
     form = validate_mapping(ConfigurationForm, located, problems, "`name:`, `window:`")
     freezes = build_freezes(located, today, problems)
     if form is None:
         return None
-    return Configuration(_resolve_paths(form, located, problems), located.locate(("name",)), freezes)
-
-
-def _resolve_paths(form: ConfigurationForm, located: LocatedData, problems: ProblemCollector) -> ConfigurationForm:
     paths = resolve_paths(form, ("inventory", "report_directory"), located, problems)
-    return form.model_copy(update={**paths, "notify": resolve_notifications(form.notify, located, problems)})
+    return Configuration(
+        form.model_copy(update={**paths, "notify": resolve_notifications(form.notify, located, problems)}),
+        located.locate(("name",)),
+        freezes,
+    )
 
 
 def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:

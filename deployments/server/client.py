@@ -57,7 +57,13 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
         with limit_retries(retries):
             client = get_client(httpx_settings={"timeout": REQUEST_TIMEOUT_SECONDS}, sync_client=True)
             with client:
-                _require_healthy(client.request("GET", "/health"), safe_url)
+                answer = client.request("GET", "/health")
+                if answer.content.strip() != HEALTHY_RESPONSE:  # a proxy's page also has status 200
+                    kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
+                    raise ServerUnavailable(
+                        f"{safe_url} is no Prefect server: its health check answers {kind:.100}",
+                        hint="Check PREFECT_API_URL (…/api). A proxy must forward everything below /api.",
+                    )
                 yield client
     except PrefectHTTPStatusError as error:
         raise _build_status_error(safe_url, error) from error
@@ -71,20 +77,6 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
             f"the Prefect server at {safe_url} sends an answer that can't be read: {error.errors()[0]['msg']}",
             hint="Install the same release of Prefect on both.",
         ) from error
-
-
-def _require_healthy(answer: httpx.Response, url: str) -> None:
-    """Check that the answer is from a Prefect server. A proxy's page also has status 200.
-
-    Raises:
-        ServerUnavailable: the answer is from something else.
-    """
-    if answer.content.strip() != HEALTHY_RESPONSE:
-        kind = answer.headers.get("content-type", "nothing that has a type").partition(";")[0]
-        raise ServerUnavailable(
-            f"{url} is no Prefect server: its health check answers {kind:.100}",
-            hint="Check PREFECT_API_URL (…/api). A proxy must forward everything below /api.",
-        )
 
 
 def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavailable:

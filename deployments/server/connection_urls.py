@@ -51,7 +51,13 @@ def build_database_url(given: str, source: str) -> str:
     if driver is None:
         raise InvalidConnectionUrl(f"{source} is of an unknown kind: {parts.scheme!r}", hint=_DATABASE_URL_HINT)
     if driver == SQLITE_DRIVER:
-        return _build_sqlite_url(given.split(":", 1)[1], source)
+        rest = given.split(":", 1)[1]
+        path, _, file_options = rest.removeprefix("///").partition("?")
+        if not rest.startswith("///") or not path or file_options or ":memory:" in path:
+            raise InvalidConnectionUrl(
+                f"{source} names no file: the server would lose all data", hint=_DATABASE_URL_HINT
+            )
+        return f"{SQLITE_DRIVER}:///{expand_home(Path(path), InvalidConnectionUrl).absolute()}"
     if not parts.path.strip("/"):
         raise InvalidConnectionUrl(f"{source} names no database", hint=_DATABASE_URL_HINT)
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -115,10 +121,3 @@ def _split_url(given: str, source: str, hint: str) -> SplitResult:
     if "://" not in given or any(ord(character) < 33 for character in given):
         raise InvalidConnectionUrl(f"{source} can't be read as a URL", hint=hint)
     return parts
-
-
-def _build_sqlite_url(rest: str, source: str) -> str:
-    path, _, options = rest.removeprefix("///").partition("?")
-    if not rest.startswith("///") or not path or options or ":memory:" in path:
-        raise InvalidConnectionUrl(f"{source} names no file: the server would lose all data", hint=_DATABASE_URL_HINT)
-    return f"{SQLITE_DRIVER}:///{expand_home(Path(path), InvalidConnectionUrl).absolute()}"

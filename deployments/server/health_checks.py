@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from itertools import groupby
 from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
-from deployments.server.queue_checks import check_queues
 from deployments.server.settings import find_open_variables
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import (
     FlowRunInfo,
     RunLeaseState,
     RunningFlowRun,
-    ScheduleStatus,
     ServerSnapshot,
     WorkerInfo,
 )
+from deployments.server.start_checks import check_date_lists, check_queues, check_scheduler, format_age
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -25,8 +23,6 @@ ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
 
 CLOCK_SKEW_WARNING = timedelta(seconds=5)
 CLOCK_SKEW_BLOCKING = timedelta(seconds=60)
-SCHEDULER_HORIZON = timedelta(days=100)  # the server's default: PREFECT_SERVER_SERVICES_SCHEDULER_MAX_SCHEDULED_TIME
-SCHEDULER_INTERVAL = timedelta(minutes=2)  # it runs every 60 s, and every 5 s for new deployments
 MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as on the server
 MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
 USUAL_START_TIME = timedelta(minutes=1)  # a process worker needs 6 to 12 s on two cores
@@ -88,32 +84,6 @@ def check_access(snapshot: ServerSnapshot) -> Sequence[Finding]:
     return [Finding("access", FindingLevel.BLOCK, fault, remedy) for fault in faults] or [
         _build_good_finding("access", "only with the password, and only under its own names")
     ]
-
-
-def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Check that runs are scheduled. A deployment can be ready although the scheduler makes no runs."""
-    if not snapshot.schedule_statuses:
-        return [_build_good_finding("scheduler", "no deployment has an active schedule")]
-    dead = [status for status in snapshot.schedule_statuses if not status.run_count and _is_run_due(snapshot, status)]
-    if not dead:
-        waiting = sum(not status.run_count for status in snapshot.schedule_statuses)
-        waiting_text = f"; {waiting} have no date left, or are too new" if waiting else ""
-        return [
-            _build_good_finding(
-                "scheduler", f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{waiting_text}"
-            )
-        ]
-    faults = [status for status in dead if status.error]
-    names = join_first_names([snapshot.get_deployment_name(status.deployment) for status in dead])
-    if faults:
-        message = f"no run is scheduled for {names}: {faults[0].error}"
-        return [Finding("scheduler", FindingLevel.BLOCK, message, "Deploy it again with a schedule that can be read.")]
-    message = f"{len(dead)} of {len(snapshot.schedule_statuses)} active schedules have no run: {names}"
-    remedy = (
-        "Their windows do not open. Check that the scheduler is on (PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED) and "
-        "has the libraries of requirements.lock (SQLAlchemy 2.1 breaks it silently). Read the server's log."
-    )
-    return [Finding("scheduler", FindingLevel.BLOCK, message, remedy)]
 
 
 def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -203,11 +173,13 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         message = f"{format_count(len(late), 'run', ('is', 'are'))} late: {_join_run_names(snapshot, late)}"
         remedy = "Check that their worker runs and its pool has room. A late run has only the rest of its window."
         findings.append(Finding("late", FindingLevel.WARN, message, remedy))
-    for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
-        some = list(runs)
-        if len(some) > 1 or stuck:
-            names = _join_run_names(snapshot, some)
-            counted = format_count(len(some), "run")
+    by_deployment: dict[str, list[FlowRunInfo]] = {}
+    for run in snapshot.runs_over_limit:
+        by_deployment.setdefault(run.deployment_id or "", []).append(run)
+    for deployment, runs in sorted(by_deployment.items()):
+        if len(runs) > 1 or stuck:
+            names = _join_run_names(snapshot, runs)
+            counted = format_count(len(runs), "run")
             message = f"Prefect cancelled {counted} of one deployment, because another run was active: {names}"
             name = _find_deployment_name(snapshot, deployment) or deployment
             remedy = f"Look for a dead run of that deployment ({name}) that is Running or Pending, and cancel it."
@@ -234,6 +206,7 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_access,
     check_settings,
     check_scheduler,
+    check_date_lists,
     check_workers,
     check_queues,
     check_zombie_runs,
@@ -251,16 +224,6 @@ def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
 
 def _build_good_finding(check: str, words: str) -> Finding:
     return Finding(check, FindingLevel.GOOD, words)
-
-
-def _is_run_due(snapshot: ServerSnapshot, schedule_status: ScheduleStatus) -> bool:
-    """Return whether the scheduler should have made a run of this schedule by now."""
-    changed = schedule_status.deployment.updated
-    if changed is not None and snapshot.now - changed < SCHEDULER_INTERVAL:
-        return False  # the scheduler may not have run since the change
-    return bool(schedule_status.error) or (
-        schedule_status.next_date is not None and schedule_status.next_date - snapshot.now < SCHEDULER_HORIZON
-    )
 
 
 def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
@@ -282,7 +245,7 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
         return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` closes the pool's job template.")
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {join_first_names([work_pool.name for work_pool in online])}")
-    last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
+    last = f"the last heartbeat was {format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
     remedy = (
         f"Start it as it was started before: `fleetpatch deploy --serve` in a terminal, or "
         f"`systemctl start fleetpatch-worker@{name}`, or `docker compose … up -d worker`."
@@ -315,10 +278,6 @@ def _is_zombie(snapshot: ServerSnapshot, running_run: RunningFlowRun) -> bool:
             )
 
 
-def _get_deployment_id(run: FlowRunInfo) -> str:
-    return run.deployment_id or ""
-
-
 def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> str:
     return join_first_names([_describe_run(snapshot, flow_run) for flow_run in runs])
 
@@ -346,13 +305,4 @@ def _find_deployment_name(snapshot: ServerSnapshot, deployment_id: str | None) -
             if deployment.id == deployment_id
         ),
         "",
-    )
-
-
-def _format_age(span: timedelta) -> str:
-    minutes = span.total_seconds() / 60
-    if minutes < 120:
-        return format_count(round(minutes), "minute")
-    return (
-        format_count(round(minutes / 60), "hour") if minutes < 48 * 60 else format_count(round(minutes / 1440), "day")
     )

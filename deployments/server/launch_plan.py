@@ -165,7 +165,14 @@ def exec_server(plan: LaunchPlan, announce: Callable[[LaunchPlan], None]) -> NoR
             read it.
         UntrustedFile: somebody else may have written settings that the server would read.
     """
-    _create_home_directory(plan)
+    try:
+        ensure_private_directory(plan.home)
+    except OSError as error:
+        raise CannotRun(
+            f"{plan.home} can't be made: {error.strerror}", hint="Name another folder with --home."
+        ) from error
+    if not os.access(plan.home, os.W_OK | os.X_OK):
+        raise CannotRun(f"{plan.home} can't be written by this user", hint="Name another folder with --home.")
     require_trusted_settings(plan.environment)
     listener = open_listener(plan.host, plan.port)
     listener.set_inheritable(True)
@@ -180,22 +187,6 @@ def exec_server(plan: LaunchPlan, announce: Callable[[LaunchPlan], None]) -> NoR
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell; our own interpreter
-
-
-def _create_home_directory(plan: LaunchPlan) -> None:
-    """Create the home directory of the server. Only its owner can read it.
-
-    Raises:
-        CannotRun: the directory can't be created or written.
-    """
-    try:
-        ensure_private_directory(plan.home)
-    except OSError as error:
-        raise CannotRun(
-            f"{plan.home} can't be made: {error.strerror}", hint="Name another folder with --home."
-        ) from error
-    if not os.access(plan.home, os.W_OK | os.X_OK):
-        raise CannotRun(f"{plan.home} can't be written by this user", hint="Name another folder with --home.")
 
 
 class _EnvironmentBuilder:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.sorting import DeploymentSort
+from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter
@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from deployments.server.client import ServerUnavailable, open_server_client
 from deployments.server.health_checks import run_server_checks
 from deployments.server.snapshot import (
+    REFRESH_FLOW,
     DeploymentInfo,
     FlowRunInfo,
     RunLeaseState,
@@ -117,7 +118,23 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             runs_over_limit=_read_runs_over_limit(client, managed_ids, now),
             missed_windows=_read_missed_windows(now, records_url),
             flow_names=names,
+            refreshed_at=dict(
+                _read_refreshes(client, [d for d in deployments if names.get(d.flow_id) == REFRESH_FLOW])
+            ),
         )
+
+
+def _read_refreshes(client: SyncPrefectClient, deployments: Sequence[DeploymentInfo]) -> Iterator[tuple[str, datetime]]:
+    """Yield the id of each deployment of refresh-schedules that completed, and when it did so last."""
+    for deployment in deployments:
+        body = {
+            "deployments": {"id": {"any_": [deployment.id]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+            "sort": FlowRunSort.END_TIME_DESC.value,
+            "limit": 1,
+        }
+        for row in client.request("POST", "/flow_runs/filter", json=body).json():
+            yield deployment.id, FlowRunInfo.model_validate(row).state.timestamp
 
 
 def _read_clock_and_version(client: SyncPrefectClient) -> tuple[timedelta | None, str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from flows.prefect_api.tags import MANAGED_TAG
 from tasks.rules.timing.admission import WindowClaim
 
-MANAGED_TAG = "fleetpatch"
-"""The tag of all Prefect objects that fleetpatch creates."""
+REFRESH_FLOW = "refresh-schedules"
 
 
 class _PrefectInfo(BaseModel):
@@ -39,6 +39,7 @@ class DeploymentInfo(_PrefectInfo):
     work_pool_name: str | None = None
     work_queue_name: str | None = None
     last_polled: AwareDatetime | None = None
+    created: AwareDatetime | None = None
     updated: AwareDatetime | None = None
     schedules: tuple[ScheduleInfo, ...] = ()
 
@@ -162,6 +163,7 @@ class ServerSnapshot:
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
         flow_names: names of flows by id.
+        refreshed_at: when refresh-schedules completed last, by the id of its deployment.
     """
 
     now: datetime
@@ -183,6 +185,7 @@ class ServerSnapshot:
     runs_over_limit: tuple[FlowRunInfo, ...] = ()
     missed_windows: tuple[WindowClaim, ...] = ()
     flow_names: Mapping[str, str] = field(default_factory=dict)
+    refreshed_at: Mapping[str, datetime] = field(default_factory=dict)
 
     def get_setting(self, path: str) -> object:
         """Return a server setting by its dotted path; None if the server does not report it."""

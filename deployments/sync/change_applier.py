@@ -107,7 +107,14 @@ class _ChangeApplier:
             case ChangeAction.CANCEL, _:
                 cancel_waiting_run(self._client, self._waiting_runs[name], "; ".join(change.differences))
             case ChangeAction.REMOVE, _:
-                _remove_object(self._client, change, self._actual)
+                is_automation = change.kind == "automation"
+                copies = self._actual.duplicate_automations.get(name, ()) if is_automation else ()
+                for prefect_id in copies or (self._actual.prefect_ids[f"{change.kind} {name}"],):
+                    with suppress(ObjectNotFound):  # the object is already deleted
+                        if is_automation:
+                            self._client.delete_automation(UUID(prefect_id))
+                        else:
+                            self._client.delete_deployment(UUID(prefect_id))
             case _, "work pool":
                 _put_pool(self._client, self._pools[name], is_new=change.action is ChangeAction.CREATE)
             case _, "deployment":
@@ -133,7 +140,11 @@ class _ChangeApplier:
             self._flow_ids[deployment.flow] = self._client.create_flow_from_name(deployment.flow)
         new_id = put_deployment(self._client, self._flow_ids[deployment.flow], deployment)
         if deployment.at_once and actual is not None and actual.limit != deployment.limit:
-            _reset_limit(self._client, new_id)
+            # Prefect stores the limit separately, so replacing the deployment does not reset it.
+            limit = self._client.read_deployment(new_id).global_concurrency_limit
+            if limit is not None:
+                usual = GlobalConcurrencyLimitUpdate(active=True, slot_decay_per_second=0.0)
+                self._client.update_global_concurrency_limit(str(limit.id), usual)
 
 
 def _detach_shared_limit(client: SyncPrefectClient, deployment: UUID) -> None:
@@ -144,14 +155,6 @@ def _detach_shared_limit(client: SyncPrefectClient, deployment: UUID) -> None:
         own_limit_id = None
     changed_fields = {"global_concurrency_limit_id": str(own_limit_id) if own_limit_id is not None else None}
     client.request("PATCH", "/deployments/{id}", path_params={"id": deployment}, json=changed_fields)
-
-
-def _reset_limit(client: SyncPrefectClient, deployment: UUID) -> None:
-    """Reset the limit of a deployment. Prefect stores it separately, so replacing the deployment does not reset it."""
-    limit = client.read_deployment(deployment).global_concurrency_limit
-    if limit is not None:
-        usual = GlobalConcurrencyLimitUpdate(active=True, slot_decay_per_second=0.0)
-        client.update_global_concurrency_limit(str(limit.id), usual)
 
 
 def put_deployment(client: SyncPrefectClient, flow_id: UUID, deployment: Deployment) -> UUID:
@@ -253,13 +256,3 @@ def _put_automation(client: SyncPrefectClient, automation: Automation, automatio
         client.create_automation(core)
     else:
         client.update_automation(UUID(automation_id), core)
-
-
-def _remove_object(client: SyncPrefectClient, change: Change, actual: DeploymentSet) -> None:
-    some = actual.duplicate_automations.get(change.name, ()) if change.kind == "automation" else ()
-    for prefect_id in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
-        with suppress(ObjectNotFound):  # the object is already deleted
-            if change.kind == "deployment":
-                client.delete_deployment(UUID(prefect_id))
-            else:
-                client.delete_automation(UUID(prefect_id))

@@ -109,7 +109,9 @@ def _build_next_windows(
         if window.start - lead > now + SCHEDULER_DELAY:
             next_window = window
             break
-        if _has_time_left(scheduled_request, window, now):
+        request = scheduled_request.request
+        patch_window = Window(window.start, window.end, scheduled_request.zone)
+        if now < compute_last_start(patch_window, request.reboot, request.reboot_reserve_minutes * 60):
             due_windows.append(window)
     due_window = due_windows[0] if due_windows else None
     return NextWindows(
@@ -142,12 +144,6 @@ def _iterate_windows(
     for window in iterate_occurrences(scheduled_request.schedule, now - length):
         if window.end > now and find_freeze(window, freezes) is None:
             yield window
-
-
-def _has_time_left(scheduled_request: ScheduledRequest, window: Occurrence, now: datetime) -> bool:
-    request = scheduled_request.request
-    whole = Window(window.start, window.end, scheduled_request.zone)
-    return now < compute_last_start(whole, request.reboot, request.reboot_reserve_minutes * 60)
 
 
 def _build_start_command(deployment: str, request_values: Mapping[str, object], window: Occurrence) -> str:

@@ -135,14 +135,10 @@ def is_from_these_pages(settings: WebSettings, headers: Headers) -> bool:
     """Return whether a browser says that a form comes from these pages. Programs say nothing: then it is True too."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is not None:
-        return _is_own_origin(settings, headers, origin)
+        public = urlsplit(settings.public_url)
+        if settings.public_url and origin.lower() == f"{public.scheme}://{public.netloc}".lower():
+            return True
+        scheme, _, netloc = origin.lower().partition("://")
+        schemes = {"https"} if settings.tls_certificate is not None else {"http", "https"}  # a proxy may end TLS
+        return scheme in schemes and netloc == headers.get("host", "").lower()
     return site in {None, "same-origin", "none"}
-
-
-def _is_own_origin(settings: WebSettings, headers: Headers, origin: str) -> bool:
-    public = urlsplit(settings.public_url)
-    if settings.public_url and origin.lower() == f"{public.scheme}://{public.netloc}".lower():
-        return True
-    scheme, _, netloc = origin.lower().partition("://")
-    schemes = {"https"} if settings.tls_certificate is not None else {"http", "https"}  # a proxy may end TLS
-    return scheme in schemes and netloc == headers.get("host", "").lower()

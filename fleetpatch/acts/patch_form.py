@@ -1,6 +1,6 @@
 """The form of a patch run, with the texts and limits of PatchRequest, and the machines that its scope selects. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
@@ -282,9 +282,7 @@ def _select(snapshot: FleetSnapshot, scope: str, only: Sequence[str]) -> ScopePr
         not_ready=tuple((row.name, row.readiness_reason) for row in own if row.readiness is ReadinessState.NOT_READY),
         urgent=sum(row.is_current and bool(row.urgent) for row in own),
         unassessed=sum(row.compliance is Compliance.NOT_ASSESSED for row in own),
-        digest=_digest_names(row.name for row in own),
+        digest=blake2b(
+            "\0".join(sorted(row.name for row in own)).encode("utf-8", "replace"), digest_size=8
+        ).hexdigest(),
     )
-
-
-def _digest_names(names: Iterable[str]) -> str:
-    return blake2b("\0".join(sorted(names)).encode("utf-8", "replace"), digest_size=8).hexdigest()

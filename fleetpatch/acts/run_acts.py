@@ -249,7 +249,10 @@ def approve_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Appr
     with record_act(request, "approve", run.id, f"plan {plan[:12]}"):
         _require_digest(plan)
         require_machines_of_run(request, Role.APPROVE, run)
-        _require_not_stopping(context, run)
+        lease = context.records.leases.find_lease(run.id)
+        if lease is not None and lease.stop is not None:
+            reason = f": {lease.stop.reason}" if lease.stop.reason else ""
+            raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")
         return approve_run(
             run.id,
             get_identity(request).name,
@@ -295,10 +298,3 @@ def _require_digest(plan: str) -> None:
     """Refuse a request without the plan that the person has seen: any plan would be approved."""
     if not _DIGEST.fullmatch(plan):
         raise RequestError("the form does not say which plan it is about", hint="Read the plan below, and decide then.")
-
-
-def _require_not_stopping(context: WebContext, run: RunInfo) -> None:
-    lease = context.records.leases.find_lease(run.id)
-    if lease is not None and lease.stop is not None:
-        reason = f": {lease.stop.reason}" if lease.stop.reason else ""
-        raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")

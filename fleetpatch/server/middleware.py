@@ -75,10 +75,16 @@ class AccessMiddleware:
     async def _admit(self, request: Request, peer: Peer) -> None:
         """Find out who makes the request, and refuse what nobody may send."""
         _check_address(self._context, request)
-        _check_body(request)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
+        if "charset" in _UTF8.sub("", request.headers.get("content-type", "")).lower():
+            raise HTTPException(415, "Forms and JSON must be UTF-8.")  # others have texts that can't be stored
         if _get_path(request).startswith(STATIC_PREFIX):
             return
-        if _has_credentials(self._context, request):
+        settings = self._context.settings
+        names = ("authorization", settings.user_header, settings.roles_header)
+        if any(name and name in request.headers for name in names) or bool(read_session(request)):
             try:
                 request.state.identity = await run_in_threadpool(identify, request, peer)
             except ProviderAway:  # who logs in anew needs no answer about the earlier login
@@ -107,12 +113,6 @@ def _get_path(request: Request) -> str:
     return path
 
 
-def _has_credentials(context: WebContext, request: Request) -> bool:
-    settings = context.settings
-    names = ("authorization", settings.user_header, settings.roles_header)
-    return any(name and name in request.headers for name in names) or bool(read_session(request))
-
-
 def _check_address(context: WebContext, request: Request) -> None:
     host = request.headers.get("host", "")
     if len(request.headers.getlist("host")) != 1 or not is_known_host(context.settings, host):
@@ -132,14 +132,6 @@ def _check_address(context: WebContext, request: Request) -> None:
             "A token must never stand in an address: logs and histories keep addresses. If it was a valid one, remove "
             "it: fleetpatch web token remove NAME.",
         )
-
-
-def _check_body(request: Request) -> None:
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
-    if "charset" in _UTF8.sub("", request.headers.get("content-type", "")).lower():
-        raise HTTPException(415, "Forms and JSON must be UTF-8.")  # others have texts that can't be stored
 
 
 def _limit_body(receive: Receive) -> Receive:

@@ -14,7 +14,7 @@ from fleetpatch.access.cookies import read_browser, read_session
 from fleetpatch.access.identity import STRANGER, Identity, get_identity
 from fleetpatch.access.network import Peer
 from fleetpatch.access.providers.person import LoginRefused
-from fleetpatch.access.roles import Grants, Role, parse_grants
+from fleetpatch.access.roles import Role, parse_grants
 from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
 from fleetpatch.web.audit import record_refusal
@@ -51,9 +51,21 @@ def identify(request: Request, peer: Peer) -> Identity:
     scheme, _, sent = request.headers.get("authorization", "").partition(" ")
     proxied = _find_proxied_user(request, context, peer)
     if scheme.lower() == "bearer" and (not proxied or is_token(sent.strip())):
-        return _identify_token(request, context, peer, sent.strip())
+        token = find_token(context, sent.strip())
+        if token is None:
+            record_refusal(request, "the bearer token is not valid", act="login")
+            raise LoginRequired("Bearer")
+        grants = parse_grants(token.roles)
+        return Identity(token.name, grants.roles, "token", address=peer.display, scopes=grants.scopes)
     if proxied:
-        return _identify_proxied(request, context, peer, proxied)
+        settings = context.settings
+        roles = request.headers.get(settings.roles_header) if settings.roles_header else None
+        grants = parse_grants(roles.split(",") if roles is not None else settings.proxy_roles)
+        secret = read_browser(request)
+        if not secret:
+            secret = request.state.new_browser_secret = create_secret()
+        csrf_token = derive_csrf_token(context.form_key, secret, proxied)
+        return Identity(proxied, grants.roles, "proxy", csrf_token, peer.display, grants.scopes)
     if scheme.lower() == "basic" and request.url.path == FEED_PATH:
         return _identify_basic(request, context, peer, sent)
     return _identify_session(request, context, peer) or identify_stranger(context, peer)
@@ -96,26 +108,6 @@ def _decode(header: str) -> str:
         return header.encode("latin-1").decode().strip()
     except UnicodeError:
         return header.strip()
-
-
-def _identify_proxied(request: Request, context: WebContext, peer: Peer, name: str) -> Identity:
-    settings = context.settings
-    sent = request.headers.get(settings.roles_header) if settings.roles_header else None
-    grants = parse_grants(sent.split(",") if sent is not None else settings.proxy_roles)
-    secret = read_browser(request)
-    if not secret:
-        secret = request.state.new_browser_secret = create_secret()
-    csrf_token = derive_csrf_token(context.form_key, secret, name)
-    return Identity(name, grants.roles, "proxy", csrf_token, peer.display, grants.scopes)
-
-
-def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
-    token = find_token(context, sent)
-    if token is None:
-        record_refusal(request, "the bearer token is not valid", act="login")
-        raise LoginRequired("Bearer")
-    grants = _list_grants(token)
-    return Identity(token.name, grants.roles, "token", address=peer.display, scopes=grants.scopes)
 
 
 def _identify_basic(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
@@ -201,10 +193,6 @@ def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> 
     return token
 
 
-def _list_grants(token: AccessToken) -> Grants:
-    return parse_grants(token.roles)
-
-
 CSRF_FIELD: Final = "csrf"
 _NO_COOKIES: Final = frozenset({"token"})
 """Sources of identities that a browser never adds to a request of another site by itself."""
@@ -244,11 +232,6 @@ def require_act(role: Role) -> ActPermission:
     return ActPermission(role)
 
 
-def _is_equal(sent: str, wanted: str) -> bool:
-    """Compare in a time that says nothing."""
-    return hmac.compare_digest(sent.encode(errors="replace"), wanted.encode())
-
-
 async def require_csrf_token(request: Request) -> None:
     """Refuse a form that does not carry the CSRF token of its browser.
 
@@ -261,7 +244,11 @@ async def require_csrf_token(request: Request) -> None:
     form: FormData = await request.form()
     sent = form.get(CSRF_FIELD)
     csrf_token = identity.csrf_token
-    if not csrf_token or not isinstance(sent, str) or not _is_equal(sent, csrf_token):
+    if (
+        not csrf_token
+        or not isinstance(sent, str)
+        or not hmac.compare_digest(sent.encode(errors="replace"), csrf_token.encode())
+    ):
         await run_in_threadpool(record_refusal, request, "the form has no valid CSRF token")
         message = "This form is not from these pages, or your login has changed since: open it again."
         if identity.is_bound:

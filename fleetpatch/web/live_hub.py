@@ -54,7 +54,7 @@ class TooManyStreams(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TopicPart:
     """What a topic shows now.
 
     Attributes:
@@ -68,7 +68,7 @@ class Part:
     is_last: bool = False
 
 
-ReadPart = Callable[[], Part]
+ReadPart = Callable[[], TopicPart]
 
 
 @dataclass
@@ -167,7 +167,8 @@ class LiveHub:
             self._poller = asyncio.create_task(self._poll(), name="live")
         try:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
-            listener.put(_add_trouble(topic, topic.events), is_over=False)
+            trouble = {TROUBLE: topic.trouble} if topic.trouble else {}
+            listener.put({**topic.events, **trouble}, is_over=False)
             async for text in self._follow(listener, is_gone):
                 yield text
         finally:
@@ -245,10 +246,6 @@ def _tell_trouble(topic: _Topic, why: object) -> None:
     )
     for listener in list(topic.listeners):
         listener.put({TROUBLE: topic.trouble}, is_over=False)
-
-
-def _add_trouble(topic: _Topic, events: Mapping[str, str]) -> Mapping[str, str]:
-    return {**events, TROUBLE: topic.trouble} if topic.trouble else events
 
 
 def _read_topic(topic: _Topic) -> tuple[Mapping[str, str] | None, bool]:

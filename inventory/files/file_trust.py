@@ -81,7 +81,9 @@ def require_trusted(path: Path, descriptor: int) -> None:
         for entry, last in _iterate_entries(path):
             _check(entry, last, trust, f"its folder {entry}" if stat.S_ISDIR(last.st_mode) else f"the link {entry}")
     except FileNotFoundError:
-        if _has_no_name(descriptor):
+        # A pipe (``pipe:[number]`` in proc_pid_fd(5)) or a removed file is in no folder. A shell names such a file for
+        # ``<(command)`` and ``<<EOF``: /dev/fd/63 leads to no name.
+        if not Path(f"/proc/self/fd/{descriptor}").readlink().is_absolute() or os.fstat(descriptor).st_nlink == 0:
             return
         raise
     if (last.st_dev, last.st_ino) != (opened.st_dev, opened.st_ino):
@@ -113,14 +115,6 @@ def require_trusted_folder(folder: Path) -> None:
     status = folder.stat()
     if status.st_mode & stat.S_ISVTX:
         _check_mode(folder, status, _read_trust(os.environ.get(TRUSTED_OWNERS_VARIABLE, "")), "it")
-
-
-def _has_no_name(descriptor: int) -> bool:
-    """Return whether an open file is in no folder: a pipe (``pipe:[number]`` in proc_pid_fd(5)), or a removed file.
-
-    A shell names such a file for ``<(command)`` and ``<<EOF``: /dev/fd/63 leads to no name.
-    """
-    return not Path(f"/proc/self/fd/{descriptor}").readlink().is_absolute() or os.fstat(descriptor).st_nlink == 0
 
 
 def _iterate_entries(path: Path) -> Iterator[tuple[Path, os.stat_result]]:

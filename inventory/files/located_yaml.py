@@ -61,7 +61,14 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
             return None
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        problems.add(*_describe_syntax_error(path, error))
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
+        description = ", ".join(parts) or type(error).__name__
+        if "alias" in description:  # an alias name may be a password that begins with *: do not show it
+            description = "an alias (*) that no anchor (&) stands for"
+        hint = "Mind the indentation (no tabs), and quote values that begin with one of * & ! { [ @ ` or hold ': '."
+        location = SourceLocation(path, mark.line + 1 if mark else None)
+        problems.add(location, f"this is no valid YAML: {description}", hint)
         return None
     if root is None:
         return None
@@ -81,16 +88,6 @@ def _is_depth_allowed(text: str) -> bool:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
     return True
-
-
-def _describe_syntax_error(path: Path, error: yaml.YAMLError) -> tuple[SourceLocation, str, str]:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
-    description = ", ".join(parts) or type(error).__name__
-    if "alias" in description:  # an alias name may be a password that begins with *: do not show it
-        description = "an alias (*) that no anchor (&) stands for"
-    hint = "Mind the indentation (no tabs), and quote values that begin with one of * & ! { [ @ ` or hold ': '."
-    return SourceLocation(path, mark.line + 1 if mark else None), f"this is no valid YAML: {description}", hint
 
 
 class _LocatedDataBuilder:
@@ -118,7 +115,11 @@ class _LocatedDataBuilder:
             return None
         self._open_nodes.add(id(node))
         try:
-            return self._build_map(node, path) if isinstance(node, yaml.MappingNode) else self._build_list(node, path)
+            return (
+                self._build_map(node, path)
+                if isinstance(node, yaml.MappingNode)
+                else [self.build_value(item, (*path, index)) for index, item in enumerate(node.value)]
+            )
         finally:
             self._open_nodes.discard(id(node))
 
@@ -153,9 +154,6 @@ class _LocatedDataBuilder:
             hint = "Put what is common under `defaults` or `groups`."
             self.problems.add(place, f"aliases make this file larger than {MAX_ALIASED_VALUES:,} values", hint)
         return not self.is_too_large
-
-    def _build_list(self, node: yaml.Node, path: KeyPath) -> list[object]:
-        return [self.build_value(item, (*path, index)) for index, item in enumerate(node.value)]
 
     def _build_map(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
         own: dict[str, object] = {}

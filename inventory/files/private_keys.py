@@ -81,7 +81,9 @@ def read_key(name: str) -> bytes | None:
     except OSError as error:
         raise KeyFileError(f"{path} can't be read: {error.strerror}", hint=_REMEDY) from error
     with os.fdopen(descriptor, "rb") as stream:
-        if is_credential and not _is_below(descriptor, path.parent):
+        if is_credential and not Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(
+            os.path.realpath(path.parent)
+        ):
             raise KeyFileError(f"{path} is a link that leads out of its folder", hint=_REMEDY)
         if fault := _find_fault(os.fstat(descriptor), is_credential=is_credential):
             raise KeyFileError(f"{path} {fault}", hint=f"{_REMEDY} If others could read it, replace it.")
@@ -111,10 +113,6 @@ def ensure_key(name: str, create: Callable[[], bytes] = create_secret) -> bytes:
 
 
 _REMEDY: Final = "It is to be a file of mode 0600 whose owner is the user of this program, or root."
-
-
-def _is_below(descriptor: int, folder: Path) -> bool:
-    return Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(os.path.realpath(folder))
 
 
 def _find_fault(status: os.stat_result, *, is_credential: bool) -> str:

@@ -61,10 +61,10 @@ FLEETPATCH_WEB_ROLES_HEADER   the header with the user's roles
 FLEETPATCH_WEB_PROXY_ROLE     roles of users whose roles the proxy does not name
 FLEETPATCH_WEB_ALLOW_HOST     further names of the pages
 FLEETPATCH_VAULT_TOKEN        the login of the secret store: a reference
-FLEETPATCH_VAULT_ROLE_ID      the same, by role
-FLEETPATCH_VAULT_SECRET_ID    the same: a reference
-FLEETPATCH_VAULT_ROLE         the same, by a token of Kubernetes
-FLEETPATCH_VAULT_JWT_FILE     the same: its file
+FLEETPATCH_VAULT_ROLE_ID      login to Vault by a role (AppRole)
+FLEETPATCH_VAULT_SECRET_ID    reference to the secret of that role
+FLEETPATCH_VAULT_ROLE         login to Vault by a token of Kubernetes
+FLEETPATCH_VAULT_JWT_FILE     file with that token
 FLEETPATCH_VAULT_AUTH_MOUNT   where that login is mounted in the store
 """)
 """Each setting, and what it says. docs/reference/settings.md has the same list."""

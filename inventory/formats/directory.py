@@ -1,7 +1,7 @@
 """Detects the format of inventory files, by name or else by content, and reads a directory of them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,12 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
         )
         problems.add(SourceLocation(path), f"this is {content}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
         return InventoryFragment()
-    if located and isinstance(data, dict) and looks_like_yaml_inventory(data) and not _has_fleet_keys(data):
+    if (  # a group of Ansible may be named `sets`; a group is a map
+        located
+        and isinstance(data, dict)
+        and looks_like_yaml_inventory(data)
+        and not any(key in FLEET_FILE_KEYS and not (key == "sets" and isinstance(data[key], dict)) for key in data)
+    ):
         problems.extend(noted)
         return AnsibleFile(path, located)
     if "!vault" in text or "!unsafe" in text:  # Ansible tags without Ansible's format: an error here
@@ -109,11 +114,6 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
             )
         return InventoryFragment()
     return parse_fleet_yaml(located, problems)
-
-
-def _has_fleet_keys(data: Mapping[str, object]) -> bool:
-    """Return whether a document has a key of fleet.yaml. An Ansible group may be named `sets`; a group is a map."""
-    return any(key in FLEET_FILE_KEYS and not (key == "sets" and isinstance(data[key], dict)) for key in data)
 
 
 def _is_unrelated_document(data: object) -> bool:

@@ -73,17 +73,15 @@ def validate_mapping(
     except ValidationError as error:
         details = error.errors(include_url=False)
     for detail in details:
-        problems.add(located.locate(_find_key_path(detail)), *_describe_error(model, detail))
+        location = tuple(step for step in detail["loc"] if step != "[key]")  # pydantic's mark for a key, not a value
+        problems.add(
+            located.locate(location[:-1] if detail["type"] == "missing" else location), *_describe_error(model, detail)
+        )
     at_fault = {detail["loc"][0] for detail in details if detail["loc"]}
     try:
         return model.model_validate({key: value for key, value in data.items() if key not in at_fault})
     except ValidationError:
         return None  # a required key is invalid; the problem is already in the list
-
-
-def _find_key_path(detail: ErrorDetails) -> KeyPath:
-    location = tuple(step for step in detail["loc"] if step != "[key]")  # pydantic's mark for a key instead of a value
-    return location[:-1] if detail["type"] == "missing" else location
 
 
 def describe_unknown_key(key: str, known: list[str]) -> tuple[str, str]:
@@ -104,7 +102,13 @@ def _describe_error(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, 
     if kind == "missing":
         return f"{detail['loc'][-1]!r} is missing", f"Add `{detail['loc'][-1]}:`."
     if kind in {"enum", "literal_error"}:
-        return _describe_invalid_choice(given_value, str(context["expected"]))
+        expected = str(context["expected"])
+        options = expected.replace(" or ", ", ").replace("'", "").split(", ")
+        near = did_you_mean(str(given_value), options) if isinstance(given_value, str) else ""
+        return (
+            f"{_render_value(given_value)} is not one of {', '.join(options)}",
+            f"{near}Write one of {', '.join(options)}.",
+        )
     if kind in _LENGTH_ERRORS:
         message, hint = _LENGTH_ERRORS[kind]
         return message, hint.format(**context)
@@ -125,13 +129,6 @@ def _describe_wrong_value(kind: str, shown: str, context: dict[str, object], def
     if (type_name := _TYPE_NAMES.get(kind.partition("_")[0])) is not None:
         return f"{shown} is not {type_name}", f"Give {type_name}."
     return f"{shown}: {default_message}", "Correct the value."
-
-
-def _describe_invalid_choice(given: object, expected: str) -> tuple[str, str]:
-    """Return message and hint for a value that is not an allowed choice. ``expected`` is pydantic's list of choices."""
-    options = expected.replace(" or ", ", ").replace("'", "").split(", ")
-    near = did_you_mean(str(given), options) if isinstance(given, str) else ""
-    return f"{_render_value(given)} is not one of {', '.join(options)}", f"{near}Write one of {', '.join(options)}."
 
 
 def _find_known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:

@@ -125,7 +125,10 @@ class OidcProvider:
         """
         if not hmac.compare_digest(answer.get("state", "").encode(), pending.state.encode()):
             raise LoginRefused("the answer is not one to the login of this browser (state)")
-        self._check_issuer(answer)
+        # Another provider may have made the answer (RFC 9207).
+        is_promised = self._read_description().get("authorization_response_iss_parameter_supported") is True
+        if (is_promised or "iss" in answer) and answer.get("iss") != self._entry.issuer:
+            raise LoginRefused("the answer is not from the login provider (iss)")
         if "error" in answer or "code" not in answer:
             raise LoginRefused(f"the login provider says no: {answer.get('error', 'no code')[:100]}")
         tokens = self._ask_for_tokens(
@@ -238,12 +241,6 @@ class OidcProvider:
         except (JoseError, ValueError) as error:
             raise LoginRefused(f"the token of the login provider is not valid: {error}") from error
         return dict(decoded.claims)
-
-    def _check_issuer(self, answer: Mapping[str, str]) -> None:
-        """Refuse an answer that another provider has made (RFC 9207)."""
-        is_said = self._read_description().get("authorization_response_iss_parameter_supported") is True
-        if (is_said or "iss" in answer) and answer.get("iss") != self._entry.issuer:
-            raise LoginRefused("the answer is not from the login provider (iss)")
 
     def _ask_for_tokens(self, form: dict[str, str]) -> dict[str, Any]:
         credential = resolve_credential(self._entry.client_secret)

@@ -149,7 +149,11 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
     values = {key: builder.read_text(name) for key, names in variables.items() if (name := _find(builder, names))}
     plain = ("path", "ca_file", "client_certificate", "kerberos_hostname")
     settings: dict[str, object] = {key: value for key in plain if (value := values.get(key))}
-    _set_scheme(settings, values.get("scheme"), builder)
+    given = values.get("scheme")
+    if given is not None:
+        settings["scheme"] = given
+    elif str(builder.data.get("port", "")) == _HTTP_PORT:
+        settings["scheme"] = "http"
     source_location = builder.locations[()]
     if (how := values.get("authentication")) is not None:
         name = _find(builder, variables["authentication"]) or ""
@@ -162,7 +166,10 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
                 source_location, f"{name} is {how[:80]!r}, which fleetpatch does not know", "Set fleetpatch_winrm."
             )
         else:
-            settings["authentication"] = _choose_certificate(first, settings)
+            # to pywinrm, "ssl" with a certificate is a login by certificate
+            settings["authentication"] = (
+                "certificate" if first == "basic" and "client_certificate" in settings else first
+            )
     if OWN_VARIABLE not in builder.variables:
         _report_unsafe(builder, variables, values, problems)
     if key := values.get("key"):
@@ -173,19 +180,6 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
 
 def _find(builder: MachineEntryBuilder, names: tuple[str, ...]) -> str | None:
     return builder.find_last_variable(names)
-
-
-def _set_scheme(settings: dict[str, object], given: str | None, builder: MachineEntryBuilder) -> None:
-    """Set the scheme as Ansible finds it: by its variable, or by the port."""
-    if given is not None:
-        settings["scheme"] = given
-    elif str(builder.data.get("port", "")) == _HTTP_PORT:
-        settings["scheme"] = "http"
-
-
-def _choose_certificate(how: str, settings: dict[str, object]) -> str:
-    # to pywinrm, "ssl" with a certificate is a login by certificate
-    return "certificate" if how == "basic" and "client_certificate" in settings else how
 
 
 def _report_unsafe(

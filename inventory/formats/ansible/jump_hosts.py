@@ -242,7 +242,14 @@ class JumpHostResolver:
         there = sorted(there, key=lambda name: (self._matches_spec(name, spec), name == spec.host), reverse=True)
         if there:
             name = there[0]
-            self._check_user_and_port(name, spec, place)
+            reach = self._endpoints[name]
+            port = str(spec.port or 22)
+            if spec.user not in {None, reach.user}:
+                hint = f"Give the host {name!r} ansible_user={spec.user}, or remove it here."
+                self._problems.add(place, f"the jump host's user {spec.user!r} is not that of {name!r}", hint)
+            if port != reach.port:
+                hint = f"Give {name!r} ansible_port={port}, or write {spec.host}:{reach.port}, or set fleetpatch_jump."
+                self._problems.add(place, f"the jump host's port {port!r} is not that of {name!r}", hint)
             return name
         if spec.host in self._endpoints:
             address = self._endpoints[spec.host].address
@@ -253,16 +260,6 @@ class JumpHostResolver:
     def _matches_spec(self, name: str, spec: JumpHostSpec) -> bool:
         reach = self._endpoints[name]
         return reach.port == str(spec.port or 22) and spec.user in {None, reach.user}
-
-    def _check_user_and_port(self, name: str, spec: JumpHostSpec, place: SourceLocation) -> None:
-        reach = self._endpoints[name]
-        port = str(spec.port or 22)
-        if spec.user not in {None, reach.user}:
-            hint = f"Give the host {name!r} ansible_user={spec.user}, or remove it here."
-            self._problems.add(place, f"the jump host's user {spec.user!r} is not that of {name!r}", hint)
-        if port != reach.port:
-            hint = f"Give {name!r} ansible_port={port}, or write {spec.host}:{reach.port}, or set fleetpatch_jump."
-            self._problems.add(place, f"the jump host's port {port!r} is not that of {name!r}", hint)
 
 
 def _build_endpoint(name: str, variables: Variables) -> _SshEndpoint:

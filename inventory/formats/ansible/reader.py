@@ -127,7 +127,13 @@ class MachineMapper:
     def _set_from_fleetpatch_variable(self, builder: MachineEntryBuilder, variable: str, value: LocatedData) -> None:
         key = variable.removeprefix(VARIABLE_PREFIX)
         if variable.startswith(VAULTED_FILE_VARIABLE):
-            self._check_vaulted_file(builder, value)
+            says = builder.read_text(VAULTED_FILE_VARIABLE)
+            if says not in {None, "ignore"}:
+                location = builder.variables[VAULTED_FILE_VARIABLE].locate()
+                self._problems.add(location, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
+            elif says is None:
+                message = "this file is vaulted as a whole, so what it says of its machines is not known"
+                self._problems.add(value.locate(), message, _VAULT_HINT)
         elif variable.startswith(TAG_VARIABLE_PREFIX):
             builder.set_tag(variable.removeprefix(TAG_VARIABLE_PREFIX), variable, value.locate())
         elif key == "tags":
@@ -148,15 +154,6 @@ class MachineMapper:
             variable_names = [f"{VARIABLE_PREFIX}{name}" for name in (*MACHINE_KEYS, "tag_NAME")]
             hint = f"{did_you_mean(variable, variable_names)}Known are {', '.join(variable_names)}."
             self._problems.add(value.locate(), f"unknown variable {variable[:80]!r}", hint)
-
-    def _check_vaulted_file(self, builder: MachineEntryBuilder, value: LocatedData) -> None:
-        says = builder.read_text(VAULTED_FILE_VARIABLE)
-        if says not in {None, "ignore"}:
-            location = builder.variables[VAULTED_FILE_VARIABLE].locate()
-            self._problems.add(location, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
-        elif says is None:
-            message = "this file is vaulted as a whole, so what it says of its machines is not known"
-            self._problems.add(value.locate(), message, _VAULT_HINT)
 
     def _warn_once(self, variable: str, place: SourceLocation, what: str) -> None:
         if (variable, place) not in self._warnings_given:

@@ -274,6 +274,40 @@ def test_zombies(carried: RunLeaseState, minutes: int, heartbeat: bool | None, l
     assert ("odd-owl of patch-fleet/nightly (run 20261120-1)" in finding.message) is (level is BLOCK)
 
 
+DATES = {"rrule": "DTSTART:20261121T210000\nRDATE:20261121T210000,20261220T210000", "timezone": "UTC"}
+OF_FLEET = ["fleetpatch", "fleetpatch:fleet=default"]
+
+
+@pytest.mark.parametrize(
+    ("created", "refreshed", "level"),
+    [
+        (OLD, ago(hours=20), GOOD),
+        (ago(hours=1), None, GOOD),  # deployed just now: no run of it was due
+        (OLD, ago(hours=50), WARN),
+        (OLD, None, WARN),
+        (None, None, WARN),  # there is no such deployment
+    ],
+)
+def test_lists_of_dates_that_nobody_extends(
+    created: datetime | None, refreshed: datetime | None, level: FindingLevel
+) -> None:
+    window = deployed(tags=OF_FLEET, schedules=[ScheduleInfo(id="s2", schedule=DATES)])
+    refresh = deployed(id="d2", name="scheduled", flow_id="f2", tags=OF_FLEET, schedules=[], created=created)
+    deployments = (window, refresh) if created else (window,)
+    finding = found(
+        "dates",
+        deployments=deployments,
+        refreshed_at={"d2": refreshed} if refreshed else {},
+        flow_names={"f1": "patch-fleet", "f2": "refresh-schedules"},
+    )
+    assert finding.level is level
+    assert ("patch-fleet/nightly will have no more runs from 2026-12-20 on" in finding.message) is (level is WARN)
+
+
+def test_rules_need_nobody_to_extend_them() -> None:
+    assert not [finding for finding in run_server_checks(view()) if finding.check == "dates"]
+
+
 def test_pending_for_long_is_red() -> None:
     assert found("waiting", pending_runs=(run("fresh", "PENDING", ago(seconds=50)),)).level is GOOD
     waits = found("starting", pending_runs=(run("slow", "PENDING", ago(minutes=2)),))
