@@ -16,11 +16,11 @@ def canonicalize_address(address: str) -> str:
     """Return the canonical form of an address: lower case, no dot at the end, IP addresses in their shortest form."""
     bare = address.lower().removeprefix("[").removesuffix("]")
     try:
-        found = ipaddress.ip_address(bare)
+        parsed = ipaddress.ip_address(bare)
     except ValueError:
         return bare.removesuffix(".")
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
 
 
 def parse_legacy_ipv4(address: str) -> str | None:

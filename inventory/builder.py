@@ -99,14 +99,14 @@ def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
 
 def expand_machine_entries(entries: Iterable[LocatedData], problems: ProblemCollector) -> list[LocatedData]:
     """Return one map for each machine that the entries describe. Return none if there are more than MAX_MACHINES."""
-    found: list[LocatedData] = []
+    expanded: list[LocatedData] = []
     for entry in entries:
-        found += expand_machine_entry(entry, problems)
-        if len(found) > MAX_MACHINES:
+        expanded += expand_machine_entry(entry, problems)
+        if len(expanded) > MAX_MACHINES:
             hint = "Correct the ranges, or split the inventory."
             problems.add(entry.locate(), f"this inventory names more than {MAX_MACHINES:,} machines", hint)
             return []
-    return found
+    return expanded
 
 
 def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> Iterator[LocatedData]:
@@ -130,8 +130,8 @@ def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> It
         )
         return
     for index, single in enumerate(names):
-        own = {"name": single, **({"address": addresses[index]} if addresses else {})}
-        yield LocatedData({**data, **own}, located.locations, located.base_path)
+        own_values = {"name": single, **({"address": addresses[index]} if addresses else {})}
+        yield LocatedData({**data, **own_values}, located.locations, located.base_path)
 
 
 def build_machine_draft(
@@ -144,8 +144,8 @@ def build_machine_draft(
         inherited_layers: defaults and groups, the strongest last.
         entry: the checked keys of the machine itself.
     """
-    own = collect_explicit_fields(entry)
-    values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
+    own_values = collect_explicit_fields(entry)
+    values = {key: value for key, value in merge_layers([*inherited_layers, own_values]).items() if value is not None}
     if values.get("transport") is TransportKind.WINRM:
         values.setdefault("os", OsFamily.WINDOWS)
     merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
@@ -196,15 +196,15 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     """
     drafts = [draft for fragment in fragments for draft in fragment.drafts]
     by_name = _check_duplicates(drafts, problems)
-    for one in drafts:
-        _check_jump_hosts(one, by_name, problems)
-        check_winrm_machine(one.machine, one.locate, problems)
-        check_wake_settings(one.machine, one.locate, problems)
+    for draft in drafts:
+        _check_jump_hosts(draft, by_name, problems)
+        check_winrm_machine(draft.machine, draft.locate, problems)
+        check_wake_settings(draft.machine, draft.locate, problems)
     _check_jump_cycles(by_name, problems)
     keys = _find_host_key_settings(fragments, problems)
     if not drafts and not problems:
         problems.add(SourceLocation(source), "this inventory describes no machine", "Add one under `machines:`.")
-    inventory = Inventory(tuple(one.machine for one in drafts), keys, source)
+    inventory = Inventory(tuple(draft.machine for draft in drafts), keys, source)
     if not problems:  # a machine with a problem is missing here, so a scope might match nothing
         set_drafts = [machine_set for fragment in fragments for machine_set in fragment.sets]
         inventory = replace(inventory, sets=build_sets(set_drafts, inventory, problems))
@@ -285,7 +285,7 @@ def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], 
 
 def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
     """Report each cycle of jump hosts once, up to a limit. After the report, the cycle leaves the graph."""
-    graph = {name: {jump for jump in one.machine.jump if jump != name} for name, one in by_name.items()}
+    graph = {name: {jump for jump in draft.machine.jump if jump != name} for name, draft in by_name.items()}
     for _ in range(_MAX_REPORTED_CYCLES):
         try:
             graphlib.TopologicalSorter(graph).prepare()

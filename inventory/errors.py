@@ -66,10 +66,10 @@ class InvalidFiles(InventoryError):
     subject: ClassVar[str]
 
     def __init__(self, problems: Sequence[InventoryError]) -> None:
-        first, *others = problems
+        first, *later_problems = problems
         lines = [f"{problem.message}\n    {problem.hint}" if problem.hint else problem.message for problem in problems]
         several = "\n".join([f"{len(problems)} faults in the {self.subject}:", *lines])
-        super().__init__(several if others else first.message, hint="" if others else first.hint)
+        super().__init__(several if later_problems else first.message, hint="" if later_problems else first.hint)
         self.problems = tuple(problems)
         self.file, self.line, self.key = first.file, first.line, first.key
 

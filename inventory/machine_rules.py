@@ -40,8 +40,8 @@ def _check_scheme(machine: Machine) -> Iterator[Rule]:
     if settings.scheme is WinrmScheme.HTTPS:
         return
     if not settings.authentication.encrypts_messages:
-        how = settings.authentication.value
-        message = f"with authentication {how}, WinRM can't encrypt its messages over http"
+        authentication = settings.authentication.value
+        message = f"with authentication {authentication}, WinRM can't encrypt its messages over http"
         yield "winrm", message, "Set `scheme: https`, or authenticate with ntlm, kerberos or credssp."
     if settings.ca_file or settings.certificate_thumbprint:
         message = "over http, the machine shows no certificate that could be checked"
@@ -49,15 +49,15 @@ def _check_scheme(machine: Machine) -> Iterator[Rule]:
 
 
 def _check_login(machine: Machine) -> Iterator[Rule]:
-    how = machine.winrm.authentication
+    authentication = machine.winrm.authentication
     kind = parse_reference(machine.credential).kind
-    if how.needs_password:
+    if authentication.needs_password:
         if machine.user is None:
             hint = "Give `user`: NAME for an account of the machine, DOMAIN\\NAME or NAME@DOMAIN for one of a domain."
-            yield "user", f"authentication {how.value} needs a user", hint
+            yield "user", f"authentication {authentication.value} needs a user", hint
         if kind in KEY_REFERENCES:
-            yield "credential", f"authentication {how.value} needs a password", _CREDENTIAL_HINT
-    elif how is WinrmAuthentication.KERBEROS:
+            yield "credential", f"authentication {authentication.value} needs a password", _CREDENTIAL_HINT
+    elif authentication is WinrmAuthentication.KERBEROS:
         if kind not in {ReferenceKind.DEFAULT, ReferenceKind.AGENT}:
             hint = (
                 "Remove `credential`; get tickets with kinit, or a keytab (KRB5_CLIENT_KTNAME), where fleetpatch runs."

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 def join_first_names(names: Sequence[str], limit: int = 5) -> str:
     """Return the first names, at most ``limit``, and the number of the others."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+    first_names = ", ".join(names[:limit])
+    return f"{first_names} and {len(names) - limit} more" if len(names) > limit else first_names
 
 
 def format_count(number: float, singular: str, verbs: tuple[str, str] | None = None) -> str:

@@ -31,11 +31,11 @@ def expand_ranges(text: str) -> tuple[str, ...]:
     pieces: list[Iterable[str]] = []
     total, position = 1, 0
     for match in _RANGE_PATTERN.finditer(text):
-        items = _expand_range(match)
-        total *= len(items)
+        names = _expand_range(match)
+        total *= len(names)
         if total > MAX_NAMES_PER_ENTRY:
             raise InvalidRange(f"{text!r} stands for more than {MAX_NAMES_PER_ENTRY:,} names")
-        pieces += [(text[position : match.start()],), items]
+        pieces += [(text[position : match.start()],), names]
         position = match.end()
     pieces.append((text[position:],))
     return tuple("".join(parts) for parts in itertools.product(*pieces))

@@ -76,9 +76,9 @@ class ScopeTerm:
     def suggest_values(self, machines: Iterable[Machine]) -> str:
         """Return a suggestion for a term that matches none of these machines."""
         value_reader = _find_value_reader(self.key)
-        here = sorted({text for machine in machines for text in value_reader(machine) if text})
-        listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
-        return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
+        present = sorted({text for machine in machines for text in value_reader(machine) if text})
+        listed = ", ".join(present[:20]) + (" ..." if len(present) > 20 else "")
+        return f"{did_you_mean(self.values[0], present)}In this inventory there is: {listed or 'nothing of the kind'}."
 
     def find_in_inventory(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines of an inventory that match. It uses an index, because hundreds of scopes may ask."""
@@ -134,8 +134,8 @@ class Scope:
         """
         if not text.strip():
             raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
-        first, *others = (cls._parse_part(part, text) for part in _OR_PATTERN.split(f" {text} "))
-        return cls(first.terms, tuple(others))
+        first, *further = (cls._parse_part(part, text) for part in _OR_PATTERN.split(f" {text} "))
+        return cls(first.terms, tuple(further))
 
     def matches(self, machine: Machine) -> bool:
         """Return whether a machine matches. This does not detect typing errors; ``select_machines`` does."""
@@ -180,9 +180,9 @@ class Scope:
 
     def _find_matching_all_terms(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines that match all terms."""
-        first, *others = self.terms
+        first, *further = self.terms
         machines = first.find_in_inventory(inventory)
-        for term in others:
+        for term in further:
             machines = term.filter_machines(machines)
         return machines
 
@@ -196,12 +196,12 @@ class Scope:
         return cls(tuple(_parse_term(part.strip(), whole) for part in text.split(",")))
 
     def _build_empty_error(self, inventory: Inventory) -> EmptyScopeError:
-        left = list(inventory.machines)
+        remaining = list(inventory.machines)
         steps, barren = [], None
         for term in self.terms:
             alone = sum(term.matches(machine) for machine in inventory.machines)
-            left = [machine for machine in left if term.matches(machine)]
-            steps.append(f"{term} matches {alone}, {len(left)} left")
+            remaining = [machine for machine in remaining if term.matches(machine)]
+            steps.append(f"{term} matches {alone}, {len(remaining)} left")
             barren = term if alone == 0 and barren is None else barren
         counted = f"of {format_count(len(inventory.machines), 'machine')}, {'; '.join(steps)}"
         if self.alternatives:

@@ -64,13 +64,19 @@ def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: Probl
                 "the set %s has `drain` and no `healthy`: no run sees a member that stays drained", machine_set.name
             )
         machine_sets.append(machine_set)
-    ordered = [each for each in machine_sets if each.order and each.role and each.role.tag]
-    places = {draft.entry.name: draft.source.locate(("order",)) for draft in drafts}
-    for one, other in _find_pairs(ordered):
-        if (pair := _find_contradiction(one, other, by_name)) is not None:
+    ordered = [
+        ordered_set for ordered_set in machine_sets if ordered_set.order and ordered_set.role and ordered_set.role.tag
+    ]
+    order_locations = {draft.entry.name: draft.source.locate(("order",)) for draft in drafts}
+    for first_set, later_set in _find_pairs(ordered):
+        if (pair := _find_contradiction(first_set, later_set, by_name)) is not None:
             first, later = pair
-            message = f"the set {other.name!r}: {later} comes before {first}, and in the set {one.name!r} after it"
-            problems.add(places[other.name], message, "Neither could ever begin. Correct one of the two orders.")
+            message = (
+                f"the set {later_set.name!r}: {later} comes before {first}, and in the set {first_set.name!r} after it"
+            )
+            problems.add(
+                order_locations[later_set.name], message, "Neither could ever begin. Correct one of the two orders."
+            )
     return tuple(machine_sets)
 
 
@@ -139,7 +145,7 @@ def _find_pairs(ordered: Sequence[MachineSet]) -> list[tuple[MachineSet, Machine
         for name in machine_set.members:
             of_machine.setdefault(name, []).append(number)
     pairs = {pair for numbers in of_machine.values() for pair in combinations(numbers, 2)}
-    return [(ordered[one], ordered[other]) for one, other in sorted(pairs)]
+    return [(ordered[first_set], ordered[later_set]) for first_set, later_set in sorted(pairs)]
 
 
 def _find_contradiction(one: MachineSet, other: MachineSet, by_name: Mapping[str, Machine]) -> tuple[str, str] | None:

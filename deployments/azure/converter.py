@@ -148,7 +148,7 @@ def format_value(value: object) -> str:
 def read_list(values: AzureObject, key: str) -> list[str]:
     """Return the texts of a key. Azure writes one text or a list."""
     value = values.get(key) or []
-    return [str(item).strip() for item in value] if isinstance(value, list) else [str(value).strip()]
+    return [str(element).strip() for element in value] if isinstance(value, list) else [str(value).strip()]
 
 
 def to_object(value: object) -> AzureObject:
@@ -343,8 +343,10 @@ def _note_unsupported_properties(
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
-            shown = format_value(patches[key])
-            result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be imported{hint}: {shown}")
+            value_text = format_value(patches[key])
+            result.notes.append(
+                f"{azure_name}: installPatches.{shorten_text(key)} can't be imported{hint}: {value_text}"
+            )
     for key, value in to_object(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
             result.notes.append(
@@ -360,10 +362,10 @@ def _build_scope(scope: str | None, system_term: str) -> str:
 
 def _build_unique_name(azure_name: str, result: AzureImport) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
-    taken = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
+    taken_names = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
     number = 2
     unique = slug
-    while unique in taken or {f"{unique}-linux", f"{unique}-windows"} & taken:
+    while unique in taken_names or {f"{unique}-linux", f"{unique}-windows"} & taken_names:
         unique, number = f"{slug}-{number}", number + 1
     if unique != azure_name:
         result.notes.append(f"{azure_name}: its name here is {unique!r}")

@@ -110,23 +110,23 @@ def _check_assessments(request: AutomaticRequest, machines: int) -> Iterator[Con
 
 
 def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Iterator[ConfigurationFinding]:
-    here = sorted({machine.location for machine in managed})
+    locations = sorted({machine.location for machine in managed})
     without = [machine.name for machine in managed if not machine.location]
-    if without and len(here) > 1:
+    if without and len(locations) > 1:
         names = join_first_names(without, _MAX_NAMES)
         message = f"managed machines have no `location`, so together they count as one location: {names}"
         yield _build_warning("phases", message, "Write their `location` in the inventory.")
     for name in request.phases.canary_locations:
-        if name not in here:
+        if name not in locations:
             message = f"no managed machine is in the canary location {name!r}: it protects no other location"
-            remedy = f"{did_you_mean(name, here)}Correct the name, or remove it."
+            remedy = f"{did_you_mean(name, locations)}Correct the name, or remove it."
             yield _build_warning("phases", message, remedy)
-    if set(request.phases.canary_locations) >= set(here) and len(here) > 1:
+    if set(request.phases.canary_locations) >= set(locations) and len(locations) > 1:
         message = "all locations are canary locations: they protect no other location"
         yield _build_warning("phases", message, "Leave one of them out of `canary_locations`.")
     for name in dict.fromkeys(name for group in request.phases.paired_locations for name in group):
-        if name not in here:
-            remedy = f"{did_you_mean(name, here)}Correct the name, or remove it."
+        if name not in locations:
+            remedy = f"{did_you_mean(name, locations)}Correct the name, or remove it."
             yield _build_warning("phases", f"no managed machine is in the paired location {name!r}", remedy)
 
 

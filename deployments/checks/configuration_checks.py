@@ -34,8 +34,8 @@ def check_configurations(
     """
     result = [
         finding
-        for one in configurations.all_configurations
-        for finding in _check_configuration(one, configurations, inventories, now)
+        for configuration in configurations.all_configurations
+        for finding in _check_configuration(configuration, configurations, inventories, now)
     ]
     return (*result, *check_overlaps(configurations, inventories, now), *check_automatic(configurations, inventories))
 
@@ -46,11 +46,11 @@ def find_blocking_findings(
     """Return the findings that prevent a deployment; see ``check_configurations``."""
     findings = [
         finding
-        for one in configurations.all_configurations
-        for finding in _check_configuration(one, configurations, inventories, now)
+        for configuration in configurations.all_configurations
+        for finding in _check_configuration(configuration, configurations, inventories, now)
     ]
     findings += check_automatic(configurations, inventories)
-    return tuple(each for each in findings if each.severity is FindingSeverity.BLOCKS)
+    return tuple(entry for entry in findings if entry.severity is FindingSeverity.BLOCKS)
 
 
 def _check_configuration(
@@ -97,7 +97,7 @@ def _check_update_source(
     configuration: Configuration, configurations: Configurations
 ) -> Iterator[ConfigurationFinding]:
     source = configuration.form.updates.as_in_run
-    names = [each.name for each in configurations.all_configurations]
+    names = [entry.name for entry in configurations.all_configurations]
     if source.startswith(_LAST_RUN_PREFIX) and source.removeprefix(_LAST_RUN_PREFIX).strip() not in names:
         source_name = source.removeprefix(_LAST_RUN_PREFIX).strip()
         message = f"it uses the updates of the configuration {source_name!r}, which does not exist"

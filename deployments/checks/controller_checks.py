@@ -30,7 +30,11 @@ _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has 
 
 def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
     """Return findings for everything that configurations name and that does not exist, in their order."""
-    findings = [finding for one in configurations.all_configurations for finding in _check_configuration(one)]
+    findings = [
+        finding
+        for configuration in configurations.all_configurations
+        for finding in _check_configuration(configuration)
+    ]
     return (*findings, *_check_automatic(configurations.automatic))
 
 
@@ -80,12 +84,12 @@ def _build_warning(configuration: Configuration, key: str, message: str, remedy:
 
 def _find_folder_problem(path: Path) -> str:
     try:
-        there = next(parent for parent in (path, *path.parents) if parent.exists() or parent.is_symlink())
-        if not there.is_dir():
-            return f"{there} is no folder" if there != path else "it is no folder"
+        nearest_path = next(parent for parent in (path, *path.parents) if parent.exists() or parent.is_symlink())
+        if not nearest_path.is_dir():
+            return f"{nearest_path} is no folder" if nearest_path != path else "it is no folder"
     except OSError as error:
         return str(error.strerror)
-    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} can't be written to"
+    return "" if os.access(nearest_path, os.W_OK | os.X_OK) else f"{nearest_path} can't be written to"
 
 
 def _find_hook_problem(hook: Hook) -> str:

@@ -92,7 +92,9 @@ def _check_staging(
 ) -> Iterator[ConfigurationFinding]:
     for number, window in enumerate(windows):
         starts, ends = window.start - ahead, window.start - ahead + (window.end - window.start)
-        overlapping = next((each for each in windows[:number] if each.start < ends and starts < each.end), None)
+        overlapping = next(
+            (earlier for earlier in windows[:number] if earlier.start < ends and starts < earlier.end), None
+        )
         if overlapping is not None:
             message = (
                 f"the download for the window of {window.local_start:%Y-%m-%d %H:%M} may last from "
@@ -118,12 +120,12 @@ def check_overlaps(
         by_first.setdefault(overlap.first, []).append(overlap)
     for name, overlaps in by_first.items():
         overlap = min(overlaps, key=lambda crossing: crossing.start)
-        shown = f"{overlap.start:%Y-%m-%d %H:%M} UTC"
+        first_start = f"{overlap.start:%Y-%m-%d %H:%M} UTC"
         often = f" and {overlap.count - 1} more times within a year" if overlap.count > 1 else ""
-        others = [repr(other.second) for other in overlaps if other is not overlap]
-        where = join_first_names(overlap.machines, 3)
-        message = f"its windows overlap those of {overlap.second!r} on {where}: at {shown}{often}"
-        message += f"; and those of {join_first_names(others, _MAX_NAMES)}" if others else ""
+        other_names = [repr(crossing.second) for crossing in overlaps if crossing is not overlap]
+        machine_names = join_first_names(overlap.machines, 3)
+        message = f"its windows overlap those of {overlap.second!r} on {machine_names}: at {first_start}{often}"
+        message += f"; and those of {join_first_names(other_names, _MAX_NAMES)}" if other_names else ""
         remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
         yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
 

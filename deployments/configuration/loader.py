@@ -65,11 +65,11 @@ def _resolve_notification(
     kind, _, target = notification.to.partition(":")
     if kind != "file" or target.startswith(("/", "~")):
         return notification
-    whole = f"file:{os.path.normpath(base / target)}"
-    if len(whole) > MAX_REFERENCE_LENGTH:
+    absolute_target = f"file:{os.path.normpath(base / target)}"
+    if len(absolute_target) > MAX_REFERENCE_LENGTH:
         message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
         problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
-    return notification.model_copy(update={"to": whole})
+    return notification.model_copy(update={"to": absolute_target})
 
 
 def build_automatic(located: LocatedData, today: date, problems: ProblemCollector) -> AutomaticConfiguration | None:
@@ -179,13 +179,13 @@ def load_configurations(path: Path, today: date) -> Configurations:
             problems.extend(policy_problems)
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
-            replace(one, freezes=deduplicate_freezes((*one.freezes, *common_freezes)))
+            replace(configuration, freezes=deduplicate_freezes((*configuration.freezes, *common_freezes)))
             for part in file_contents
-            for one in part.configurations
+            for configuration in part.configurations
         ]
         _check_names(configurations, problems)
-        for one in configurations:
-            _check_request(one, problems)
+        for configuration in configurations:
+            _check_request(configuration, problems)
         automatic = select_automatic([part.automatic for part in file_contents], common_freezes, problems)
         if not configurations and automatic is None and not common_freezes and not problems:
             problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
@@ -233,8 +233,10 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
         ]
         freezes = build_freezes(located, today, problems)
         automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None
-        return _FileContent([one for one in entries if one], freezes, automatic)
-    return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
+        return _FileContent([configuration for configuration in entries if configuration], freezes, automatic)
+    return _FileContent(
+        [configuration for configuration in [_build_configuration(located, today, problems)] if configuration]
+    )
 
 
 def _has_file_key(data: dict[str, object]) -> bool:
@@ -259,20 +261,20 @@ def _build_configuration(located: LocatedData, today: date, problems: ProblemCol
 
 def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:
     first: dict[str, Configuration] = {}
-    for one in configurations:
-        if (twin := first.setdefault(one.name, one)) is not one:
+    for configuration in configurations:
+        if (twin := first.setdefault(configuration.name, configuration)) is not configuration:
             spot = (
                 f"{twin.source_location.file.name}:{twin.source_location.line}"
                 if twin.source_location.line
                 else twin.source_location.file.name
             )
-            message = f"the configuration {one.name!r} is here a second time, first in {spot}"
-            problems.add(one.source_location, message, "Rename or remove one of the two.")
-    staging = [one.name for one in configurations if one.stage_ahead_minutes is not None]
-    for one in configurations:
-        if (owner := find_name_conflict(one.name, staging)) is not None:
-            message = f"{one.name!r} is the name of the downloads of {owner!r} in Prefect (`stage_ahead`)"
-            problems.add(one.source_location, message, "Choose another name for one of the two.")
+            message = f"the configuration {configuration.name!r} is here a second time, first in {spot}"
+            problems.add(configuration.source_location, message, "Rename or remove one of the two.")
+    staging = [configuration.name for configuration in configurations if configuration.stage_ahead_minutes is not None]
+    for configuration in configurations:
+        if (owner := find_name_conflict(configuration.name, staging)) is not None:
+            message = f"{configuration.name!r} is the name of the downloads of {owner!r} in Prefect (`stage_ahead`)"
+            problems.add(configuration.source_location, message, "Choose another name for one of the two.")
 
 
 def _check_request(configuration: Configuration, problems: ProblemCollector) -> None:

@@ -34,8 +34,10 @@ def narrow_scope(scope: str, term: str) -> str:
     Raises:
         InventoryError: the scope or the term is invalid.
     """
-    whole, (extra,) = Scope.parse(scope), Scope.parse(term).terms
-    return str(Scope((*whole.terms, extra), tuple(Scope((*part.terms, extra)) for part in whole.alternatives)))
+    full_scope, (extra,) = Scope.parse(scope), Scope.parse(term).terms
+    return str(
+        Scope((*full_scope.terms, extra), tuple(Scope((*part.terms, extra)) for part in full_scope.alternatives))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Configuration:
 
     def build_freezes(self, zone: str) -> tuple[Freeze, ...]:
         """Return its freezes. A freeze without an offset is in this zone."""
-        return tuple(one.to_freeze(zone) for one in self.freezes)
+        return tuple(entry.to_freeze(zone) for entry in self.freezes)
 
     def build_scheduled_requests(self, inventory: Inventory) -> tuple[ScheduledRequest, ...]:
         """Return its windows and requests, one for each zone.
@@ -197,8 +199,8 @@ class Configuration:
 
     def _build_scope(self, zone: str) -> str:
         static = f"name={'|'.join(self.form.machines)}" if self.form.machines else ""
-        whole = " or ".join(part for part in (self.form.scope, static) if part)
-        return narrow_scope(whole, f"zone={zone}") if zone else whole
+        full_scope = " or ".join(part for part in (self.form.scope, static) if part)
+        return narrow_scope(full_scope, f"zone={zone}") if zone else full_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,7 @@ def load_inventories(configurations: Configurations, explicit: Path | None = Non
         explicit: replaces the default inventory.
     """
     inventories = Inventories()
-    paths = [one.inventory_path for one in configurations.all_configurations]
+    paths = [entry.inventory_path for entry in configurations.all_configurations]
     paths += [configurations.automatic.inventory] if configurations.automatic is not None else []
     for path in dict.fromkeys(paths or [None]):  # freezes alone hold for the machines of every command
         try:

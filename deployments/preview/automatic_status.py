@@ -105,13 +105,13 @@ def read_automatic_status(
     feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
     freezes = request.freezes
     view = build_fleet_view(records, inventory, policy, now, feeds.risks, freezes=freezes, snapshot=snapshot)
-    shown = find_shown_rollout(view)
+    rollout_progress = find_shown_rollout(view)
     return AutomaticStatus(
         now=now,
         request=request,
         view=view,
         decision=decide(policy, view, now),
-        progress=measure_rollout(policy, view, shown, now) if shown is not None else None,
+        progress=measure_rollout(policy, view, rollout_progress, now) if rollout_progress is not None else None,
         next_runs=find_next_runs(policy, view, now),
         pauses=SqlOptOuts(records.database).read_active(now),
         feeds=feeds,
@@ -161,26 +161,30 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     Raises:
         RequestError: it takes no care of this machine.
     """
-    machine = next((each for each in status.view.machines if each.name == name), None)
+    machine = next((candidate for candidate in status.view.machines if candidate.name == name), None)
     if machine is None:
         raise RequestError(
             f"{name} is not patched automatically",
-            hint=f"{did_you_mean(name, [each.name for each in status.view.machines])}"
+            hint=f"{did_you_mean(name, [candidate.name for candidate in status.view.machines])}"
             f"Machines are, if the scope {status.policy.scope!r} selects them and their owner is `managed`. "
             "`fleetpatch inventory list` shows them with their owners.",
         )
     index = FleetIndex(status.policy, status.view, status.now)
     selected = index.list_selected(machine)
-    shown = status.progress
-    members = (each for phase in (shown.phases if shown else ()) for each in phase.machines)
+    rollout_progress = status.progress
+    members = (
+        candidate for phase in (rollout_progress.phases if rollout_progress else ()) for candidate in phase.machines
+    )
     return AutomaticExplanation(
         now=status.now,
         machine=machine,
         progress=next((member for member in members if member.machine == name), None),
-        rollout_id=shown.rollout.id if shown else "",
+        rollout_id=rollout_progress.rollout.id if rollout_progress else "",
         next_run=next((run for run in status.next_runs if name in run.machines), None),
         waiting=status.waiting_by_machine.get(name),
-        deadlines=tuple(sorted(_iterate_deadlines(index, selected), key=lambda each: (each.due, each.update.key))),
+        deadlines=tuple(
+            sorted(_iterate_deadlines(index, selected), key=lambda candidate: (candidate.due, candidate.update.key))
+        ),
         others=len(machine.pending) - len(selected),
     )
 

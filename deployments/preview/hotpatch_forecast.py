@@ -52,7 +52,7 @@ def build_forecast(
     if not builds:
         return HotpatchForecast()
     days = tuple(calendar.iterate(now.date(), (now + SHOWN_DAYS).date()))
-    seen = dict.fromkeys(builds, now)
+    last_windows = dict.fromkeys(builds, now)
     baselines: dict[int, WindowBaseline] = {}
     order = sorted(range(len(windows)), key=lambda index: windows[index].window.start)
     for index in order:
@@ -60,9 +60,9 @@ def build_forecast(
         if upcoming.freeze is None:
             start = upcoming.window.start
             enrolled = [name for name in upcoming.zone_schedule.machines if name in builds]
-            if expected := _find_expected(enrolled, builds, calendar, seen, start):
+            if expected := _find_expected(enrolled, builds, calendar, last_windows, start):
                 baselines[index] = expected
-            seen.update(dict.fromkeys(enrolled, max(start, now)))
+            last_windows.update(dict.fromkeys(enrolled, max(start, now)))
     remark = calendar.describe_age(now.date())
     return HotpatchForecast(tuple(baselines.get(index) for index in range(len(windows))), days, remark)
 

@@ -77,8 +77,8 @@ def _find_shared_machines(zone_schedules: Sequence[ZoneSchedule]) -> dict[tuple[
         for name in zone_schedule.machines:
             numbers.setdefault((zone_schedule.configuration.inventory_path, name), []).append(number)
     names_by_numbers: dict[tuple[int, ...], list[str]] = {}
-    for (_, name), those in numbers.items():
-        names_by_numbers.setdefault(tuple(those), []).append(name)
+    for (_, name), schedule_numbers in numbers.items():
+        names_by_numbers.setdefault(tuple(schedule_numbers), []).append(name)
     pairs: dict[tuple[int, int], list[str]] = {}
     for together, names in names_by_numbers.items():
         for pair in combinations(together, 2):
@@ -97,8 +97,8 @@ def find_common_machines(one: ZoneSchedule, other: ZoneSchedule) -> tuple[str, .
         return ()
     if one.configuration.inventory_path != other.configuration.inventory_path:
         return ()
-    theirs = set(other.machines)
-    return tuple(name for name in one.machines if name in theirs)
+    other_machines = set(other.machines)
+    return tuple(name for name in one.machines if name in other_machines)
 
 
 def find_overlap_starts(ours: list[Occurrence], theirs: list[Occurrence]) -> Iterator[datetime]:
@@ -159,12 +159,16 @@ def find_upcoming_windows(
     chosen = [(zone_schedules[number], window) for (window, number), _ in zip(merged, range(count), strict=False)]
     schedules_by_id = {id(zone_schedule): zone_schedule for zone_schedule, _ in chosen}
     starts = {key: _find_prefect_starts(zone_schedule, now, chosen) for key, zone_schedule in schedules_by_id.items()}
-    others = {
-        key: [other for other in zone_schedules if find_common_machines(zone_schedule, other)]
+    sharing_schedules = {
+        key: [
+            other_schedule for other_schedule in zone_schedules if find_common_machines(zone_schedule, other_schedule)
+        ]
         for key, zone_schedule in schedules_by_id.items()
     }
     return tuple(
-        _build_upcoming_window(zone_schedule, window, now, starts[id(zone_schedule)], others[id(zone_schedule)])
+        _build_upcoming_window(
+            zone_schedule, window, now, starts[id(zone_schedule)], sharing_schedules[id(zone_schedule)]
+        )
         for zone_schedule, window in chosen
     )
 
@@ -188,7 +192,7 @@ def _find_prefect_starts(
     zone_schedule: ZoneSchedule, now: datetime, chosen: Sequence[tuple[ZoneSchedule, Occurrence]]
 ) -> frozenset[datetime]:
     lead = timedelta(minutes=zone_schedule.configuration.lead_minutes)
-    last = max(window.start for other, window in chosen if other is zone_schedule)
+    last = max(window.start for other_schedule, window in chosen if other_schedule is zone_schedule)
     prefect_schedule = build_prefect_schedule(zone_schedule.schedule, now, lead, zone_schedule.freezes)
     return frozenset(iterate_prefect_starts(prefect_schedule, now, last - lead + timedelta(minutes=1)))
 
@@ -202,7 +206,11 @@ def _build_upcoming_window(
 ) -> UpcomingWindow:
     run_start = window.start - timedelta(minutes=zone_schedule.configuration.lead_minutes)
     freeze = find_freeze(window, zone_schedule.freezes)
-    overlapping = [other.configuration.name for other in others if freeze is None and _has_overlap(window, other)]
+    overlapping = [
+        other_schedule.configuration.name
+        for other_schedule in others
+        if freeze is None and _has_overlap(window, other_schedule)
+    ]
     return UpcomingWindow(
         zone_schedule=zone_schedule,
         window=window,

@@ -52,14 +52,14 @@ def list_freezes(
     everybody = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     clocks = {*zones, *(zone_schedule.schedule.zone for zone_schedule in zone_schedules)} or {"UTC"}
     general = {(freeze, _WHOLE_FLEET) for freeze_form in common for freeze in map(freeze_form.to_freeze, clocks)}
-    own = {
+    own_freezes = {
         (freeze, zone_schedule.configuration.name)
         for zone_schedule in zone_schedules
         for freeze in zone_schedule.freezes
     }
     spans = sorted(
         (freeze.reason, freeze.start, freeze.end, name)
-        for freeze, name in (*general, *own)
+        for freeze, name in (*general, *own_freezes)
         if freeze.start < until and freeze.end > since
     )
     calendar_freezes: list[CalendarFreeze] = []
@@ -166,7 +166,11 @@ def build_calendar(
         _require_machine(inventories, machine)
         zone_schedules = tuple(zone_schedule for zone_schedule in zone_schedules if machine in zone_schedule.machines)
     over = list_over(configurations, inventories, now)
-    zones = {each.zone for each in inventories.iterate_machines() if not machine or each.name == machine}
+    zones = {
+        member.zone
+        for member in inventories.iterate_machines()
+        if not machine or member.name == machine
+    }
     zones |= {zone_schedule.schedule.zone for zone_schedule in zone_schedules}
     resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
@@ -175,11 +179,13 @@ def build_calendar(
         windows=find_upcoming_windows(zone_schedules, now, count),
         gaps=tuple(gap for gap in _find_gaps(zone_schedules, now, machine) if gap.name not in over),
         unassigned_machines=() if machine else tuple(_find_unassigned_machines(zone_schedules, inventories)),
-        disabled_configurations=tuple(one.name for one in configurations.all_configurations if not one.is_enabled),
+        disabled_configurations=tuple(
+            configuration.name for configuration in configurations.all_configurations if not configuration.is_enabled
+        ),
         unresolved_configurations=tuple(
-            one.name
-            for one in configurations.enabled_configurations
-            if one.zone == MACHINE_ZONE and one.name not in {*resolved_names, *over} and not machine
+            configuration.name
+            for configuration in configurations.enabled_configurations
+            if configuration.zone == MACHINE_ZONE and configuration.name not in {*resolved_names, *over} and not machine
         ),
         inventory_errors=tuple(error.message for error in inventories.errors.values()),
         over_configurations=tuple(name for name in over if not machine or name in resolved_names),
@@ -223,7 +229,7 @@ def _find_next_start(zone_schedules: Sequence[ZoneSchedule], moment: datetime) -
 
 
 def _require_machine(inventories: Inventories, machine: str) -> None:
-    names = [each.name for each in inventories.iterate_machines()]
+    names = [member.name for member in inventories.iterate_machines()]
     if machine in names:
         return
     if inventories.errors and not names:

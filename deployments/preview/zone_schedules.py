@@ -46,14 +46,17 @@ def build_zone_schedules(configurations: Configurations, inventories: Inventorie
 
 def build_disabled_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
     """Return the zone schedules of the disabled configurations: their windows don't open, but past ones did."""
-    return _build_schedules([one for one in configurations.all_configurations if not one.is_enabled], inventories)
+    return _build_schedules(
+        [configuration for configuration in configurations.all_configurations if not configuration.is_enabled],
+        inventories,
+    )
 
 
 def _build_schedules(configurations: Iterable[Configuration], inventories: Inventories) -> tuple[ZoneSchedule, ...]:
     return tuple(
         configuration_schedule
-        for one in configurations
-        for configuration_schedule in _build_configuration_schedules(one, inventories)
+        for configuration in configurations
+        for configuration_schedule in _build_configuration_schedules(configuration, inventories)
     )
 
 
@@ -117,8 +120,8 @@ def find_known_zones(configuration: Configuration, inventories: Inventories) -> 
 
 def list_over_schedules(zone_schedules: Iterable[ZoneSchedule], now: datetime) -> tuple[str, ...]:
     """Return the names of the configurations whose last window has ended, in each of their zones."""
-    left: dict[str, bool] = {}
+    has_windows_left: dict[str, bool] = {}
     for zone_schedule in zone_schedules:
         name = zone_schedule.configuration.name
-        left[name] = left.get(name, False) or has_window_left(zone_schedule.schedule, now)
-    return tuple(sorted(name for name, has_left in left.items() if not has_left))
+        has_windows_left[name] = has_windows_left.get(name, False) or has_window_left(zone_schedule.schedule, now)
+    return tuple(sorted(name for name, has_left in has_windows_left.items() if not has_left))

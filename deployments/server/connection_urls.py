@@ -51,9 +51,9 @@ def build_database_url(given: str, source: str) -> str:
     if driver is None:
         raise InvalidConnectionUrl(f"{source} is of an unknown kind: {parts.scheme!r}", hint=_DATABASE_URL_HINT)
     if driver == SQLITE_DRIVER:
-        rest = given.split(":", 1)[1]
-        path, _, file_options = rest.removeprefix("///").partition("?")
-        if not rest.startswith("///") or not path or file_options or ":memory:" in path:
+        path_part = given.split(":", 1)[1]
+        path, _, file_options = path_part.removeprefix("///").partition("?")
+        if not path_part.startswith("///") or not path or file_options or ":memory:" in path:
             raise InvalidConnectionUrl(
                 f"{source} names no file: the server would lose all data", hint=_DATABASE_URL_HINT
             )

@@ -124,12 +124,12 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         return [_build_good_finding("running", f"{counted}, each with a live process")]
     over = [flow_run for flow_run in dead if flow_run.lease_state is RunLeaseState.ENDED]
     findings = []
-    if left := [flow_run for flow_run in dead if flow_run.lease_state is not RunLeaseState.ENDED]:
-        text = f"{format_count(len(left), 'run', ('is', 'are'))} Running in Prefect, but without a process: "
+    if leaseless := [flow_run for flow_run in dead if flow_run.lease_state is not RunLeaseState.ENDED]:
+        text = f"{format_count(len(leaseless), 'run', ('is', 'are'))} Running in Prefect, but without a process: "
         remedy = (
             "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
         )
-        findings.append(Finding("running", FindingLevel.BLOCK, text + _join_running_names(snapshot, left), remedy))
+        findings.append(Finding("running", FindingLevel.BLOCK, text + _join_running_names(snapshot, leaseless), remedy))
     if over:
         are = "run is Running in Prefect, but it is" if len(over) == 1 else "runs are Running in Prefect, but they are"
         text = f"{len(over)} {are} over in the records: "

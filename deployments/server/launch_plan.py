@@ -284,11 +284,11 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
         raise UnsafeServerOptions(
             f"--public-url {public} is no web address", hint="For example: https://fleet.example.org"
         )
-    own = f"http://{_to_url_host(options.host)}:{options.port}"
-    ui = public or own
+    own_url = f"http://{_to_url_host(options.host)}:{options.port}"
+    ui = public or own_url
     builder.set_default(settings.UI_URL_VARIABLE, ui, "links in messages point here")
     builder.set_default(settings.UI_API_URL_VARIABLE, f"{ui}/api", "where a browser finds the API")
-    origins = {ui, own} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
+    origins = {ui, own_url} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
     builder.set_default(
         ALLOWED_ORIGINS_VARIABLE,
         ",".join(sorted(origins)),
@@ -344,10 +344,10 @@ def _require_guards(environment: Mapping[str, str]) -> None:
         (origins, names_all_origins(environment[origins])),
     ):
         if is_wrong:
-            others = " or ".join((name, settings.SECOND_NAMES[name]))
+            other_names = " or ".join((name, settings.SECOND_NAMES[name]))
             raise UnsafeServerOptions(
                 f"{name} is {environment[name]!r}: other web pages could use the server through your browser",
-                hint=f"Unset {others}.",
+                hint=f"Unset {other_names}.",
             )
 
 

@@ -273,10 +273,10 @@ def _read_running_runs(
     lease_states = _find_lease_states(runs, records_url)
     return tuple(
         RunningFlowRun(
-            run, who, None if who is RunLeaseState.HELD else _has_recent_heartbeat(client, run.id, now), run_id
+            run, state, None if state is RunLeaseState.HELD else _has_recent_heartbeat(client, run.id, now), run_id
         )
         for run in runs
-        for who, run_id in [lease_states.get(run.id, (RunLeaseState.UNKNOWN, ""))]
+        for state, run_id in [lease_states.get(run.id, (RunLeaseState.UNKNOWN, ""))]
     )
 
 
@@ -300,10 +300,10 @@ def _find_lease_states(
                 if not run.may_change_machines:
                     continue
                 lease = records.leases.find_lease(run.id)
-                held = lease is not None and lease.is_held
+                is_held = lease is not None and lease.is_held
                 state = (
                     RunLeaseState.HELD
-                    if held
+                    if is_held
                     else RunLeaseState.ABANDONED
                     if run.id in abandoned_ids
                     else RunLeaseState.ENDED

@@ -126,9 +126,10 @@ def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:
         for deployment in snapshot.deployments
         if deployment.is_managed and deployment.work_pool_name in snapshot.queues
     ]
-    pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
+    pools = sorted({deployment.work_pool_name for deployment in managed if deployment.work_pool_name})
     return [
-        _check_pool_queues(snapshot, pool, [each for each in managed if each.work_pool_name == pool]) for pool in pools
+        _check_pool_queues(snapshot, pool, [deployment for deployment in managed if deployment.work_pool_name == pool])
+        for pool in pools
     ]
 
 
@@ -142,8 +143,8 @@ def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequenc
     if lost:
         message = f"their queue does not exist, so no run of them starts: {join_first_names(lost)}"
         return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` makes it again.")
-    used = [queues[name] for name in sorted({str(deployment.work_queue_name) for deployment in deployments})]
-    for queue in used:
+    used_queues = [queues[name] for name in sorted({str(deployment.work_queue_name) for deployment in deployments})]
+    for queue in used_queues:
         if queue.is_paused:
             remedy = f"fleetpatch prefect work-queue resume {queue.name} --pool {pool}"
             return Finding(check, FindingLevel.BLOCK, f"{queue.name} is paused: no run in it starts", remedy)
@@ -155,11 +156,13 @@ def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequenc
         message = "assessments wait in the queue of the windows, which may start late behind them"
         return Finding(check, FindingLevel.WARN, message, f"`fleetpatch deploy` makes the queue {ASSESSMENT_QUEUE}.")
     if late := [
-        work_queue.name for work_queue in used if work_queue is not second and work_queue.priority >= second.priority
+        work_queue.name
+        for work_queue in used_queues
+        if work_queue is not second and work_queue.priority >= second.priority
     ]:
         message = f"workers take the runs of {second.name} before those of {', '.join(late)}, which has the windows"
         return Finding(check, FindingLevel.WARN, message, "`fleetpatch deploy` puts them in order.")
-    return Finding(check, FindingLevel.GOOD, f"in order: {', '.join(_list_in_order(used))}")
+    return Finding(check, FindingLevel.GOOD, f"in order: {', '.join(_list_in_order(used_queues))}")
 
 
 def _list_in_order(queues: Sequence[WorkQueueInfo]) -> list[str]:

@@ -65,7 +65,7 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
         )
     )
     return DeploymentSet(
-        deployments, tuple(automations), pools, ids, runs, {name: tuple(some) for name, some in copies.items()}
+        deployments, tuple(automations), pools, ids, runs, {name: tuple(copy_ids) for name, copy_ids in copies.items()}
     )
 
 
@@ -285,10 +285,12 @@ def normalize_document(document: Mapping[str, Any]) -> dict[str, object]:
             inner = normalize_document(value)
             if inner:
                 values[key] = inner
-        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+        elif isinstance(value, list) and all(isinstance(element, str) for element in value):
             values[key] = sorted(value)
         elif isinstance(value, list):
-            values[key] = [normalize_document(item) if isinstance(item, Mapping) else item for item in value]
+            values[key] = [
+                normalize_document(element) if isinstance(element, Mapping) else element for element in value
+            ]
         else:
             values[key] = value
     return values

@@ -97,9 +97,9 @@ def build_desired_state(
         if configurations.automatic is not None
         else []
     )
-    made = (*builtin, *automatic, *window_deployments)
-    _require_unique_names(made)
-    return DeploymentSet(made, build_automations(fleet), (WorkPool(pool),))
+    all_deployments = (*builtin, *automatic, *window_deployments)
+    _require_unique_names(all_deployments)
+    return DeploymentSet(all_deployments, build_automations(fleet), (WorkPool(pool),))
 
 
 def _require_unique_names(deployments: Sequence[Deployment]) -> None:

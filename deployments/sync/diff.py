@@ -71,9 +71,9 @@ def _keep_pool(desired: WorkPool, actual: WorkPool | None) -> WorkPool:
 
 
 def _describe_pauses(desired: DeploymentSet, kept: DeploymentSet) -> Iterator[str]:
-    for ours, theirs in zip(desired.pools, kept.pools, strict=True):
-        if ours != theirs:
-            yield f"work pool {theirs.name} or a queue of it"
+    for new, old in zip(desired.pools, kept.pools, strict=True):
+        if new != old:
+            yield f"work pool {old.name} or a queue of it"
     for desired_deployment, kept_deployment in zip(desired.deployments, kept.deployments, strict=True):
         if desired_deployment.paused != kept_deployment.paused:
             yield f"deployment {kept_deployment.full_name}"
@@ -102,8 +102,8 @@ def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool =
         *_compare_objects("automation", desired.automations, actual.automations),
     ]
     result += [
-        Change(ChangeAction.REMOVE, "automation", name, (f"{len(some)} copies of it",))
-        for name, some in actual.duplicate_automations.items()
+        Change(ChangeAction.REMOVE, "automation", name, (f"{len(copy_ids)} copies of it",))
+        for name, copy_ids in actual.duplicate_automations.items()
     ]
     if prune:
         result += _build_removals("automation", desired.automations, actual.automations)
@@ -125,11 +125,9 @@ def find_outdated_runs(
         actual: the existing objects, with the waiting flow runs.
         prune: whether unwanted deployments are removed.
     """
-    ours, theirs = (
-        {deployment.full_name: deployment for deployment in setup.deployments} for setup in (desired, actual)
-    )
+    new, old = ({deployment.full_name: deployment for deployment in setup.deployments} for setup in (desired, actual))
     for run in actual.waiting_runs:
-        desired_deployment, actual_deployment = ours.get(run.deployment), theirs[run.deployment]
+        desired_deployment, actual_deployment = new.get(run.deployment), old[run.deployment]
         if desired_deployment is None:
             reason = "its deployment is removed" if prune else ""
         elif run.is_scheduled:
@@ -162,9 +160,9 @@ def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deploy
 
 def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:
     """Return the cancellations. Skip runs that Prefect deletes itself with the replaced or removed deployment."""
-    ours = {deployment.full_name: deployment for deployment in desired.deployments}
+    new = {deployment.full_name: deployment for deployment in desired.deployments}
     unchanged_names = {
-        deployment.full_name for deployment in actual.deployments if ours.get(deployment.full_name) == deployment
+        deployment.full_name for deployment in actual.deployments if new.get(deployment.full_name) == deployment
     }
     return [
         Change(ChangeAction.CANCEL, "flow run", run.title, (reason,))
@@ -186,50 +184,54 @@ def _get_name(prefect_object: PrefectObject) -> str:
 
 
 def _compare_objects(kind: str, desired: Sequence[PrefectObject], actual: Sequence[PrefectObject]) -> list[Change]:
-    actual_by_name = {_get_name(thing): thing for thing in actual}
+    actual_by_name = {_get_name(prefect_object): prefect_object for prefect_object in actual}
     result = []
-    for thing in desired:
-        name = _get_name(thing)
+    for prefect_object in desired:
+        name = _get_name(prefect_object)
         if name not in actual_by_name:
             result.append(Change(ChangeAction.CREATE, kind, name))
             continue
-        differences = tuple(_describe_differences(thing, actual_by_name[name]))
+        differences = tuple(_describe_differences(prefect_object, actual_by_name[name]))
         result.append(Change(ChangeAction.UPDATE if differences else ChangeAction.KEEP, kind, name, differences))
     return result
 
 
 def _build_removals(kind: str, desired: Sequence[PrefectObject], actual: Sequence[PrefectObject]) -> list[Change]:
-    names = {_get_name(thing) for thing in desired}
-    return [Change(ChangeAction.REMOVE, kind, _get_name(thing)) for thing in actual if _get_name(thing) not in names]
+    names = {_get_name(prefect_object) for prefect_object in desired}
+    return [
+        Change(ChangeAction.REMOVE, kind, _get_name(prefect_object))
+        for prefect_object in actual
+        if _get_name(prefect_object) not in names
+    ]
 
 
 def _describe_differences(desired: PrefectObject, actual: PrefectObject) -> list[str]:
     differences: list[str] = []
     for field in fields(desired):
-        ours, theirs = getattr(desired, field.name), getattr(actual, field.name)
-        if ours == theirs:
+        new, old = getattr(desired, field.name), getattr(actual, field.name)
+        if new == old:
             continue
         if field.name == "schedules":
-            differences += _describe_schedule_differences(ours, theirs)
+            differences += _describe_schedule_differences(new, old)
         elif field.name == "schema":
-            differences.append(_summarize_form_differences(_describe_key_differences("", ours, theirs)))
-        elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            differences += _describe_key_differences(field.name, ours, theirs)
+            differences.append(_summarize_form_differences(_describe_key_differences("", new, old)))
+        elif isinstance(new, Mapping) and isinstance(old, Mapping):
+            differences += _describe_key_differences(field.name, new, old)
         else:
-            differences.append(f"{field.name}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
+            differences.append(f"{field.name}: {_shorten_value(old)} → {_shorten_value(new)}")
     return differences
 
 
 def _describe_schedule_differences(desired: Sequence[ScheduleSpec], actual: Sequence[ScheduleSpec]) -> list[str]:
-    ours, theirs = {line.slug: line for line in desired}, {line.slug: line for line in actual}
-    differences = [f"schedule {slug}: missing" for slug in ours.keys() - theirs.keys()]
-    differences += [f"schedule {slug}: not ours" for slug in theirs.keys() - ours.keys()]
-    for slug in ours.keys() & theirs.keys():
-        if ours[slug] != theirs[slug]:
+    new, old = {line.slug: line for line in desired}, {line.slug: line for line in actual}
+    differences = [f"schedule {slug}: missing" for slug in new.keys() - old.keys()]
+    differences += [f"schedule {slug}: not ours" for slug in old.keys() - new.keys()]
+    for slug in new.keys() & old.keys():
+        if new[slug] != old[slug]:
             parts = [
-                f"{name} {_shorten_value(getattr(theirs[slug], name))} → {_shorten_value(getattr(ours[slug], name))}"
+                f"{name} {_shorten_value(getattr(old[slug], name))} → {_shorten_value(getattr(new[slug], name))}"
                 for name in ("rule", "zone", "active", "every", "anchor", "parameters", "most")
-                if getattr(ours[slug], name) != getattr(theirs[slug], name)
+                if getattr(new[slug], name) != getattr(old[slug], name)
             ]
             differences.append(f"schedule {slug}: {', '.join(parts)}")
     return sorted(differences)
@@ -241,13 +243,13 @@ def _describe_key_differences(
     """Return the different keys at the deepest level. A whole form would be too long to read."""
     differences: list[str] = []
     for key in sorted(desired.keys() | actual.keys()):
-        ours, theirs, key_path = desired.get(key), actual.get(key), f"{path}.{key}" if path else key
-        if ours == theirs:
+        new, old, key_path = desired.get(key), actual.get(key), f"{path}.{key}" if path else key
+        if new == old:
             continue
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            differences += _describe_key_differences(field_name, ours, theirs, key_path)
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            differences += _describe_key_differences(field_name, new, old, key_path)
         else:
-            differences.append(f"{field_name} {key_path}: {_shorten_value(theirs)} → {_shorten_value(ours)}")
+            differences.append(f"{field_name} {key_path}: {_shorten_value(old)} → {_shorten_value(new)}")
     return differences
 
 

@@ -62,9 +62,11 @@ def record_policy(fleet: str, policy: Policy) -> bool:
         RecordsError: the records can't be read or written.
     """
     actor = read_os_actor()
-    who = (actor.who, actor.source, actor.claimed, actor.address)
+    actor_fields = (actor.who, actor.source, actor.claimed, actor.address)
     with open_records(fleet=fleet) as records:
-        return record_deployed_policy(SqlAuditLog(records.database), fleet, policy.files, who, SystemClock().now())
+        return record_deployed_policy(
+            SqlAuditLog(records.database), fleet, policy.files, actor_fields, SystemClock().now()
+        )
 
 
 CLIENT_RETRIES = 5
@@ -160,11 +162,11 @@ class SyncPlan:
     def _is_date_extension(self, change: Change) -> bool:
         if change.action is not ChangeAction.UPDATE or change.kind != "deployment":
             return False
-        ours, theirs = (
+        desired, actual = (
             next(deployment for deployment in setup.deployments if deployment.full_name == change.name)
             for setup in (self.desired, self.actual)
         )
-        return replace(ours, schedules=theirs.schedules) == theirs and _has_extended_dates(ours, theirs, self.now)
+        return replace(desired, schedules=actual.schedules) == actual and _has_extended_dates(desired, actual, self.now)
 
 
 def build_plan(
@@ -282,8 +284,8 @@ def _has_extended_dates(desired: Deployment, actual: Deployment, now: datetime) 
     ]:
         return False  # a person has removed or disabled a schedule
     return all(
-        mine == actual_line or (actual_line.is_date_list and _is_date_prefix(mine, actual_line, now))
-        for mine, actual_line in zip(desired.schedules, actual.schedules, strict=True)
+        desired_line == actual_line or (actual_line.is_date_list and _is_date_prefix(desired_line, actual_line, now))
+        for desired_line, actual_line in zip(desired.schedules, actual.schedules, strict=True)
     )
 
 

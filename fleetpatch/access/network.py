@@ -125,9 +125,9 @@ def is_known_host(settings: WebSettings, netloc: str) -> bool:
 
 @cache
 def _list_names(settings: WebSettings) -> frozenset[str]:
-    own = socket.gethostname().lower()
+    host_name = socket.gethostname().lower()
     public = urlsplit(settings.public_url).hostname or ""
-    names = {"localhost", settings.host, own, own.partition(".")[0], public, *settings.allowed_hosts}
+    names = {"localhost", settings.host, host_name, host_name.partition(".")[0], public, *settings.allowed_hosts}
     return frozenset(name.lower() for name in names if name)
 
 

@@ -44,16 +44,16 @@ def parse_roles(words: Iterable[str]) -> frozenset[Role]:
 def parse_grants(words: Iterable[str]) -> Grants:
     """Return the roles that some words name, with their limits. Words that are none, or not valid, are no roles."""
     words = [word.strip() for word in words]
-    whole = parse_roles(words)
+    unlimited = parse_roles(words)
     limited: dict[Role, list[str]] = {}
     for word in words:
         try:
             role, scope = parse_limited_role(word)
         except InventoryError:
             continue
-        if scope and role not in whole:
+        if scope and role not in unlimited:
             limited.setdefault(role, []).append(scope)
-    return Grants(whole | limited.keys(), {role: " or ".join(scopes) for role, scopes in limited.items()})
+    return Grants(unlimited | limited.keys(), {role: " or ".join(scopes) for role, scopes in limited.items()})
 
 
 def parse_limited_role(word: str) -> tuple[Role, str]:

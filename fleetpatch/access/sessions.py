@@ -163,9 +163,9 @@ class Sessions:
         return replace(session, seal=self._compute_seal(session))
 
     def _compute_seal(self, session: WebSession) -> str:
-        who = [session.digest, session.name, *session.roles, session.source, session.subject, session.ticket]
+        fields = [session.digest, session.name, *session.roles, session.source, session.subject, session.ticket]
         times = [moment.timestamp() for moment in (session.created_at, session.expires_at, session.checked_at)]
-        return self._sign("session", who, times)
+        return self._sign("session", fields, times)
 
     def _compute_link_seal(self, link: LoginLink) -> str:
         return self._sign("link", [link.digest, link.name, *link.roles], [link.expires_at.timestamp()])

@@ -82,14 +82,14 @@ def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, k
         fleet = fleet or find_fleet()
         deployment = _find_deployment(client, flow, fleet)
         with _report_lost_answer():
-            made = client.create_flow_run_from_deployment(
+            flow_run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=name,
                 parameters=dict(parameters),
                 tags=[*add_fleet_tag(deployment.tags, fleet), PAGES_TAG],
                 idempotency_key=key,
             )
-    return str(made.id), made.state is not None and made.state.is_final()
+    return str(flow_run.id), flow_run.state is not None and flow_run.state.is_final()
 
 
 def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
@@ -184,9 +184,9 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
     )
     on_demand = [deployment for deployment in deployments if deployment.name.partition("@")[0] == ON_DEMAND]
     tags = sorted(tag for deployment in on_demand for tag in deployment.tags if tag.startswith(FLEET_TAG_PREFIX))
-    others = f" Prefect has: {', '.join(tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags)}." if tags else ""
+    other_fleets = f" Prefect has: {', '.join(tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags)}." if tags else ""
     raise CannotRun(
         f"Prefect has no deployment {name!r}",
         hint=f"`fleetpatch deploy` creates it, and a worker executes its runs. These pages are those of the fleet "
-        f"{fleet} (FLEETPATCH_FLEET).{others}",
+        f"{fleet} (FLEETPATCH_FLEET).{other_fleets}",
     )

@@ -145,7 +145,7 @@ def parse_form(values: Values, *, dry_run: bool) -> ParsedForm:
 
 def _read_value(field: FormField, typed: Sequence[str], *, is_form: bool) -> object:
     """Return the value of a field; None if it was left out."""
-    texts = [each.strip() for each in typed if each.strip()]
+    texts = [entry.strip() for entry in typed if entry.strip()]
     if field.kind == "choices":
         return texts if texts or is_form else None
     if field.kind == "lines":
@@ -207,8 +207,8 @@ def _find_info(path: str) -> FieldInfo:
 
 
 def _find_limit(path: str, name: str) -> str:
-    for each in _find_info(path).metadata:
-        limit = getattr(each, name, None)
+    for entry in _find_info(path).metadata:
+        limit = getattr(entry, name, None)
         if limit is not None:
             return f"{limit:g}"
     return ""
@@ -269,20 +269,22 @@ def _select(snapshot: FleetSnapshot, scope: str, only: Sequence[str]) -> ScopePr
     except InventoryError as error:
         return ScopePreview(error=error.message, hint=error.hint)
     if only:
-        missing = sorted(set(only) - {each.name for each in machines})
+        missing = sorted(set(only) - {entry.name for entry in machines})
         if missing:
             return ScopePreview(error=f"not in the scope: {', '.join(missing[:5])}", hint="Correct the names.")
-        machines = tuple(each for each in machines if each.name in only)
+        machines = tuple(entry for entry in machines if entry.name in only)
     rows = [snapshot.machines[machine.name] for machine in machines if machine.name in snapshot.machines]
-    own = [row for row in rows if row.owner is not None and row.owner.is_patchable]
+    own_rows = [row for row in rows if row.owner is not None and row.owner.is_patchable]
     return ScopePreview(
         total=len(rows),
         names=tuple(row.name for row in rows[:SHOWN_NAMES]),
-        foreign=len(rows) - len(own),
-        not_ready=tuple((row.name, row.readiness_reason) for row in own if row.readiness is ReadinessState.NOT_READY),
-        urgent=sum(row.is_current and bool(row.urgent) for row in own),
-        unassessed=sum(row.compliance is Compliance.NOT_ASSESSED for row in own),
+        foreign=len(rows) - len(own_rows),
+        not_ready=tuple(
+            (row.name, row.readiness_reason) for row in own_rows if row.readiness is ReadinessState.NOT_READY
+        ),
+        urgent=sum(row.is_current and bool(row.urgent) for row in own_rows),
+        unassessed=sum(row.compliance is Compliance.NOT_ASSESSED for row in own_rows),
         digest=blake2b(
-            "\0".join(sorted(row.name for row in own)).encode("utf-8", "replace"), digest_size=8
+            "\0".join(sorted(row.name for row in own_rows)).encode("utf-8", "replace"), digest_size=8
         ).hexdigest(),
     )

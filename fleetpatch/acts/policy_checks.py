@@ -41,8 +41,8 @@ def check_request(request: Request, wanted: AssessRequest | PatchRequest) -> Non
         return
     starter = build_starter(identity.name, identity.scopes.get(Role.RUN, ""))
     try:
-        own = context.settings.configurations
-        enforce_policy(wanted, inventory, starter, now, read_policy=read_policy, configurations=own)
+        own_path = context.settings.configurations
+        enforce_policy(wanted, inventory, starter, now, read_policy=read_policy, configurations=own_path)
     except EmptyScopeError:
         return  # the form and the API say that in their own words
 
@@ -83,8 +83,10 @@ def require_machines_of_request(request: Request, role: Role, wanted: AssessRequ
     if not get_identity(request).scopes.get(role, ""):
         return
     context = get_context(request)
-    inventory, own = context.fleet.read(ACT_WAIT_SECONDS).inventory, context.settings.inventory
-    if inventory is None or (wanted.inventory is not None and (own is None or wanted.inventory != own.absolute())):
+    inventory, own_path = context.fleet.read(ACT_WAIT_SECONDS).inventory, context.settings.inventory
+    if inventory is None or (
+        wanted.inventory is not None and (own_path is None or wanted.inventory != own_path.absolute())
+    ):
         raise CannotRun("the inventory can't be read here", hint="Your role is limited to machines of it.")
     try:
         machines = select_machines(wanted, inventory)

@@ -126,10 +126,10 @@ def request_cancel(request: Request, run: RunInfo, reason: str) -> CancelRequest
         RequestError: the run is over, or it changes nothing.
         RecordsError: the records can't be written.
     """
-    who, url = get_identity(request).name, get_context(request).settings.records_url
+    actor_name, url = get_identity(request).name, get_context(request).settings.records_url
     with record_act(request, "cancel", run.id, reason):
         require_machines_of_run(request, Role.RUN, run)
-        return cancel_run(run.id, reason or "cancelled in the pages", Caller(name=who, records_url=url))
+        return cancel_run(run.id, reason or "cancelled in the pages", Caller(name=actor_name, records_url=url))
 
 
 def cancel_before_start(request: Request, flow_run_id: str) -> bool:
@@ -198,7 +198,7 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
     parameters = _complete(request, wanted)
     values = parameters["request"]
     assert isinstance(values, dict)  # noqa: S101 - for the type checker
-    scope, who = wanted.scope, get_identity(request).name
+    scope, actor_name = wanted.scope, get_identity(request).name
     detail = json.dumps({name: value for name, value in values.items() if name != "scope"}, sort_keys=True)[:1000]
     with record_act(request, act, scope, detail):
         check_request(request, wanted)
@@ -206,8 +206,8 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
             raise RequestError(
                 "the request has no key that makes it unique", hint="Open the form again, and send it from there."
             )
-        whole_key = _digest_key(act, who, key)
-        return _start(request, flow, parameters, whole_key, f"{act} {scope[:80]} for {who or 'somebody'}")[0]
+        whole_key = _digest_key(act, actor_name, key)
+        return _start(request, flow, parameters, whole_key, f"{act} {scope[:80]} for {actor_name or 'somebody'}")[0]
 
 
 def _start(request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str) -> tuple[str, bool]:
@@ -215,9 +215,15 @@ def _start(request: Request, flow: str, parameters: Mapping[str, object], key: s
     context = get_context(request)
     digest = compute_request_digest(parameters)
     identity = get_identity(request)
-    asked = RequestedRun(key, flow, digest, identity.name, context.clock.now(), identity.scopes.get(Role.RUN, ""))
-    stored = SqlRequestedRuns(context.records.database).save(asked)
-    if (stored.request_digest, stored.who, stored.scope) != (digest, replace_unstorable(asked.who), asked.scope):
+    requested_run = RequestedRun(
+        key, flow, digest, identity.name, context.clock.now(), identity.scopes.get(Role.RUN, "")
+    )
+    stored = SqlRequestedRuns(context.records.database).save(requested_run)
+    if (stored.request_digest, stored.who, stored.scope) != (
+        digest,
+        replace_unstorable(requested_run.who),
+        requested_run.scope,
+    ):
         raise KeyUsedBefore(
             "this request was sent before, with other values, and may have started its run then",
             hint="Look at the runs. A new form, or a new key, starts another one.",

@@ -7,7 +7,7 @@ from typing import Final
 from fleetpatch.live.fragments import render_fragment
 from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
 from fleetpatch.web.context import WebContext
-from fleetpatch.web.live_hub import Part
+from fleetpatch.web.live_hub import TopicPart
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.fleet.runs import RunFilter, RunLine, read_run_lines
@@ -84,11 +84,11 @@ def summarize_run(state: RunState) -> LiveRun:
     )
 
 
-def read_part(context: WebContext) -> Part:
+def read_part(context: WebContext) -> TopicPart:
     """Return what the streams of the overview send."""
     live = read_live_runs(context)
     same = LiveRuns(tuple(replace(run, process=without_times(run.process)) for run in live.runs), live.more)
-    return Part(same, lambda: {"runs": render_fragment(context, "live_runs_list.html.j2", live=live)})
+    return TopicPart(same, lambda: {"runs": render_fragment(context, "live_runs_list.html.j2", live=live)})
 
 
 def without_times(process: RunProcess) -> RunProcess:

@@ -11,7 +11,7 @@ from fleetpatch.live.overview import without_times
 from fleetpatch.runs.open_approval import APPROVED_KINDS, describe_open_approval
 from fleetpatch.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from fleetpatch.web.context import WebContext
-from fleetpatch.web.live_hub import Part
+from fleetpatch.web.live_hub import TopicPart
 from tasks.domain.errors import RecordsError
 from tasks.records.queries.fleet.live_runs import RunProcess
 from tasks.records.queries.fleet.run_machines import RunParts
@@ -58,7 +58,7 @@ class RunTopic:
         self._version = ""
         self._list_at = float("-inf")
 
-    def read(self) -> Part:
+    def read(self) -> TopicPart:
         """Return what the streams of the run's page send.
 
         Raises:
@@ -81,7 +81,7 @@ class RunTopic:
             return {"now": html, "machines": version}
 
         process = without_times(shown.process) if shown.process is not None else None
-        return Part((replace(shown, process=process), version), render, is_last=state.process is None)
+        return TopicPart((replace(shown, process=process), version), render, is_last=state.process is None)
 
     def _choose_version(self, state: RunState, now: datetime) -> str:
         """Return the version of the list of machines, but not another one again within some seconds."""

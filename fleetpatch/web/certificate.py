@@ -47,8 +47,8 @@ def describe_certificate_end(ends_at: datetime | None, now: datetime) -> str:
     """Return a warning if a certificate ends soon, or has ended; "" if not. Pure."""
     if ends_at is None or ends_at - now >= WARNING_TIME:
         return ""
-    when = f"{ends_at:%d %b %Y %H:%M} UTC"
-    end = f"ends on {when}" if now < ends_at else f"ended on {when}: browsers refuse it"
+    end_text = f"{ends_at:%d %b %Y %H:%M} UTC"
+    end = f"ends on {end_text}" if now < ends_at else f"ended on {end_text}: browsers refuse it"
     return f"The certificate of these pages {end}. Renew it, then restart fleetpatch web."
 
 

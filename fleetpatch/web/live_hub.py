@@ -215,8 +215,8 @@ class LiveHub:
         reading = asyncio.get_running_loop().run_in_executor(self._reader, _read_topic, topic)
         # Records that don't answer hold up the one reader: then nothing is news to anybody.
         while not (await asyncio.wait({reading}, timeout=TROUBLE_SECONDS))[0]:
-            for each in self._topics.values():
-                _tell_trouble(each, "they do not answer")
+            for other_topic in self._topics.values():
+                _tell_trouble(other_topic, "they do not answer")
         try:
             events, is_over = await reading
         except Exception as error:  # noqa: BLE001 - streams go on, whatever happens

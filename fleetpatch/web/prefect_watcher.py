@@ -112,9 +112,9 @@ class PrefectWatcher:
             )
 
     def _find_problems(self, client: SyncPrefectClient) -> Iterator[str]:
-        now, own = self._clock.now(), build_fleet_tag(self._fleet or find_fleet())
+        now, fleet_tag = self._clock.now(), build_fleet_tag(self._fleet or find_fleet())
         deployments = [
-            (flow, deployment) for flow, deployment in read_managed_deployments(client) if own in deployment.tags
+            (flow, deployment) for flow, deployment in read_managed_deployments(client) if fleet_tag in deployment.tags
         ]
         yield from self._record_missed_windows(
             client, [deployment for flow, deployment in deployments if flow == PATCH_FLOW_NAME], now
@@ -168,21 +168,25 @@ def _describe_waiting_runs(runs: Sequence[FlowRun], names: Mapping[UUID | None, 
         due = to_utc_datetime(run.expected_start_time) if run.expected_start_time is not None else None
         if due is None or run.state is None or now - due < USUAL_START_TIME:
             continue
-        name, when = names.get(run.deployment_id, run.name), f"{due:%d %b %H:%M} UTC"
+        name, due_text = names.get(run.deployment_id, run.name), f"{due:%d %b %H:%M} UTC"
         if run.state.is_pending():
             reason = "its process does not begin; the server starts it again two minutes after a worker took it"
         elif run.state.message:
             reason = f"{run.state.message}; no worker has taken it since"
         else:
             reason = "no worker has taken it (fleetpatch doctor --server)"
-        yield f"The run of {name}, due {when}, waits: {reason}."
+        yield f"The run of {name}, due {due_text}, waits: {reason}."
 
 
 def _describe_reconcile(
     client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], now: datetime
 ) -> Iterator[str]:
     """Yield a sentence if reconcile-fleet has not completed for long. Interrupted runs are not resumed then."""
-    old = [each for each in deployments if each.created and now - to_utc_datetime(each.created) > RECONCILE_SILENCE]
+    old = [
+        deployment
+        for deployment in deployments
+        if deployment.created and now - to_utc_datetime(deployment.created) > RECONCILE_SILENCE
+    ]
     for deployment in old:
         completed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED]))
         newest = client.read_flow_runs(

@@ -118,7 +118,7 @@ class _LocatedDataBuilder:
             return (
                 self._build_map(node, path)
                 if isinstance(node, yaml.MappingNode)
-                else [self.build_value(item, (*path, index)) for index, item in enumerate(node.value)]
+                else [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
             )
         finally:
             self._open_nodes.discard(id(node))
@@ -156,7 +156,7 @@ class _LocatedDataBuilder:
         return not self.is_too_large
 
     def _build_map(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
-        own: dict[str, object] = {}
+        own_values: dict[str, object] = {}
         merged: dict[str, object] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
@@ -173,8 +173,8 @@ class _LocatedDataBuilder:
                 self.problems.add(source_location, message, "Remove one of the two, or merge them.")
                 continue
             lines[key] = line
-            own[key] = self.build_value(value_node, (*path, key), source_location)
-        return {**merged, **own}
+            own_values[key] = self.build_value(value_node, (*path, key), source_location)
+        return {**merged, **own_values}
 
     def _build_key(self, node: yaml.Node, path: KeyPath) -> str | None:
         if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN_TAGS:

@@ -155,17 +155,17 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
         problems: collects all problems.
     """
     fragments: dict[Path, InventoryFragment | AnsibleFile] = {}
-    others: list[Path] = []
-    for item in _list_candidates(folder, problems):
-        if item.is_dir() or not (item.suffix in _INVENTORY_SUFFIXES or item.name in _INVENTORY_FILE_NAMES):
-            others.append(item)
+    other_paths: list[Path] = []
+    for path in _list_candidates(folder, problems):
+        if path.is_dir() or not (path.suffix in _INVENTORY_SUFFIXES or path.name in _INVENTORY_FILE_NAMES):
+            other_paths.append(path)
         else:
-            fragments[item] = read_inventory_file(item, problems, must_be_regular=True)
+            fragments[path] = read_inventory_file(path, problems, must_be_regular=True)
     unrecognized = _UnrecognizedFiles(problems)
     if any(isinstance(fragment, AnsibleFile) for fragment in fragments.values()) or (
-        not fragments and unrecognized.has_ansible_inventory(others)
+        not fragments and unrecognized.has_ansible_inventory(other_paths)
     ):
-        fragments |= unrecognized.read_ansible_files(others, 0)
+        fragments |= unrecognized.read_ansible_files(other_paths, 0)
         if (folder / "vars_plugins").is_dir():
             problems.add(
                 SourceLocation(folder / "vars_plugins"),
@@ -173,7 +173,7 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
                 DYNAMIC_INVENTORY_HINT,
             )
     else:
-        unrecognized.report_skipped_files(others)
+        unrecognized.report_skipped_files(other_paths)
     return [fragments[path] for path in sorted(fragments)]
 
 
@@ -186,43 +186,43 @@ class _UnrecognizedFiles:
 
     def has_ansible_inventory(self, items: list[Path]) -> bool:
         """Return whether one of the files is an Ansible inventory."""
-        return any(not item.is_dir() and self._read_if_ansible(item) is not None for item in items)
+        return any(not path.is_dir() and self._read_if_ansible(path) is not None for path in items)
 
     def read_ansible_files(self, items: list[Path], depth: int) -> dict[Path, InventoryFragment | AnsibleFile]:
         """Read the files that Ansible reads, in subdirectories as well."""
         fragments: dict[Path, InventoryFragment | AnsibleFile] = {}
-        for item in items:
+        for path in items:
             if self._bytes_read > MAX_TOTAL_BYTES or depth > MAX_DIRECTORY_DEPTH:
                 hint = "Give a directory that holds nothing but inventories."
                 self._problems.add(
-                    SourceLocation(item), "too many files, or directories too deep, are in this directory", hint
+                    SourceLocation(path), "too many files, or directories too deep, are in this directory", hint
                 )
                 break
-            if item.is_dir():
-                if item.name != "vars_plugins":
-                    fragments |= self.read_ansible_files(list(_list_candidates(item, self._problems)), depth + 1)
-            elif (source := self._read_if_ansible(item)) is not None:
+            if path.is_dir():
+                if path.name != "vars_plugins":
+                    fragments |= self.read_ansible_files(list(_list_candidates(path, self._problems)), depth + 1)
+            elif (source := self._read_if_ansible(path)) is not None:
                 self._report_skipped_cfg(source)
-                fragments[item] = source
-            elif is_script(item) or item.suffix == ".toml":
+                fragments[path] = source
+            elif is_script(path) or path.suffix == ".toml":
                 fault = "Ansible takes this for an inventory, and fleetpatch can't read it"
                 self._problems.add(
-                    SourceLocation(item), fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory."
+                    SourceLocation(path), fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory."
                 )
             else:
-                logger.warning("%s is no inventory by its content, and is not read", item)
+                logger.warning("%s is no inventory by its content, and is not read", path)
         return fragments
 
     def report_skipped_files(self, items: list[Path]) -> None:
         """Report the skipped files of a directory without Ansible files."""
-        for item in items:
-            if is_script(item):
+        for path in items:
+            if is_script(path):
                 fault = "this is a program, and fleetpatch runs no dynamic inventories"
-                self._problems.add(SourceLocation(item), fault, DYNAMIC_INVENTORY_HINT)
-            elif item.suffix == ".cfg" and (source := self._read_if_ansible(item)) is not None:
+                self._problems.add(SourceLocation(path), fault, DYNAMIC_INVENTORY_HINT)
+            elif path.suffix == ".cfg" and (source := self._read_if_ansible(path)) is not None:
                 self._report_skipped_cfg(source)
-            elif not item.is_dir() and item.suffix not in _SILENTLY_IGNORED_SUFFIXES:
-                logger.warning("%s is no inventory by its name, and is not read", item)
+            elif not path.is_dir() and path.suffix not in _SILENTLY_IGNORED_SUFFIXES:
+                logger.warning("%s is no inventory by its name, and is not read", path)
 
     def _report_skipped_cfg(self, source: AnsibleFile) -> None:
         if source.path.suffix == ".cfg":

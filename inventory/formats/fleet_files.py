@@ -88,10 +88,10 @@ def _build_machine_drafts(
     if not isinstance(entries, list):
         problems.add(located.locate(("machines",)), "`machines` is a list", "Write each machine as `- name: ...`.")
         return []
-    whole = located.get_child("machines")
+    machine_list = located.get_child("machines")
     drafts = []
     for single in expand_machine_entries(
-        (_to_named_entry(whole.get_child(index)) for index in range(len(entries))), problems
+        (_to_named_entry(machine_list.get_child(index)) for index in range(len(entries))), problems
     ):
         entry = validate_mapping(MachineEntry, single, problems)
         if entry is not None:
@@ -173,7 +173,7 @@ def _find_delimiter(text: str) -> tuple[str, str]:
     first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
     if match := _SEPARATOR_PATTERN.fullmatch(first):
         return match[1], text.replace(first, "#", 1)
-    return next((each for each in _DELIMITERS if each in first), ","), text
+    return next((delimiter for delimiter in _DELIMITERS if delimiter in first), ","), text
 
 
 def _check_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> list[str]:
@@ -208,7 +208,7 @@ def _parse_row(
         problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
         return None
     data: dict[str, object] = {} if "name" in header else {"name": _NO_NAME}
-    places: dict[KeyPath, SourceLocation] = {(): place}
+    locations: dict[KeyPath, SourceLocation] = {(): place}
     tags: dict[str, str] = {}
     limits: dict[str, str] = {}
     for column, cell in zip(header, cells, strict=True):
@@ -217,7 +217,7 @@ def _parse_row(
             path = ("tags", column.removeprefix(_TAG_COLUMN_PREFIX))
         elif column in _LIMIT_COLUMNS:
             path = ("limits", column)
-        places[path] = SourceLocation(place.file, place.line, column)
+        locations[path] = SourceLocation(place.file, place.line, column)
         if not cell or not column:
             continue  # an empty cell sets no value, and a faulty column is told already
         if path[0] == "tags":
@@ -227,4 +227,4 @@ def _parse_row(
         else:
             data[column] = cell
     data |= {key: value for key, value in (("tags", tags), ("limits", limits)) if value}
-    return LocatedData(data, places)
+    return LocatedData(data, locations)

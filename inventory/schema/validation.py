@@ -114,8 +114,8 @@ def _describe_error(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, 
         return message, hint.format(**context)
     if kind == "string_pattern_mismatch" and "notify" in detail["loc"]:
         kind = "no_reference"
-    shown = _render_value(given_value) if _SECRET_KEYS.isdisjoint(detail["loc"]) else describe_type(given_value)
-    return _describe_wrong_value(kind, shown, context, detail["msg"])
+    value_text = _render_value(given_value) if _SECRET_KEYS.isdisjoint(detail["loc"]) else describe_type(given_value)
+    return _describe_wrong_value(kind, value_text, context, detail["msg"])
 
 
 def _describe_wrong_value(kind: str, shown: str, context: dict[str, object], default_message: str) -> tuple[str, str]:

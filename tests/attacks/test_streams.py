@@ -11,7 +11,7 @@ import pytest
 from fleetpatch.live import streams
 from fleetpatch.live.streams import EventStream
 from fleetpatch.web import live_hub
-from fleetpatch.web.live_hub import LiveHub, Part, TooManyStreams
+from fleetpatch.web.live_hub import LiveHub, TooManyStreams, TopicPart
 from tests.contract.web.test_live import wait_until
 from tests.support.web_site import Site, serve_site
 
@@ -88,7 +88,7 @@ async def _read(hub: LiveHub) -> AsyncGenerator[str]:
     async def is_gone() -> bool:
         return False
 
-    async for text in hub.stream("runs", lambda: Part("state", lambda: {"runs": "x"}), {}, is_gone):
+    async for text in hub.stream("runs", lambda: TopicPart("state", lambda: {"runs": "x"}), {}, is_gone):
         yield text
 
 

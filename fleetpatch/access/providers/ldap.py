@@ -192,4 +192,4 @@ class LdapProvider:
 def _list_texts(value: object) -> list[str]:
     """Return the texts of an attribute. Without the server's schema, all values are lists of bytes or of texts."""
     values = value if isinstance(value, list) else [] if value is None else [value]
-    return [item.decode(errors="replace") if isinstance(item, bytes) else str(item) for item in values]
+    return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values]

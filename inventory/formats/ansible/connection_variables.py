@@ -149,21 +149,28 @@ def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCo
     values = {key: builder.read_text(name) for key, names in variables.items() if (name := _find(builder, names))}
     plain = ("path", "ca_file", "client_certificate", "kerberos_hostname")
     settings: dict[str, object] = {key: value for key in plain if (value := values.get(key))}
-    given = values.get("scheme")
-    if given is not None:
-        settings["scheme"] = given
+    scheme = values.get("scheme")
+    if scheme is not None:
+        settings["scheme"] = scheme
     elif str(builder.data.get("port", "")) == _HTTP_PORT:
         settings["scheme"] = "http"
     source_location = builder.locations[()]
-    if (how := values.get("authentication")) is not None:
+    if (authentication_text := values.get("authentication")) is not None:
         name = _find(builder, variables["authentication"]) or ""
         source_location = builder.variables[name].locate()
         first = next(
-            (authentication for part in how.split(",") if (authentication := _AUTHENTICATIONS.get(part.strip()))), None
+            (
+                authentication
+                for part in authentication_text.split(",")
+                if (authentication := _AUTHENTICATIONS.get(part.strip()))
+            ),
+            None,
         )
         if first is None:
             problems.add(
-                source_location, f"{name} is {how[:80]!r}, which fleetpatch does not know", "Set fleetpatch_winrm."
+                source_location,
+                f"{name} is {authentication_text[:80]!r}, which fleetpatch does not know",
+                "Set fleetpatch_winrm.",
             )
         else:
             # to pywinrm, "ssl" with a certificate is a login by certificate
@@ -276,8 +283,8 @@ def may_change_destination(variable: str) -> bool:
 def is_variable_read(variable: str, connection: str) -> bool:
     """Return whether fleetpatch reads a variable for this connection type, or may ignore it."""
     tables = (CONNECTION_VARIABLES[connection], WINRM_VARIABLES.get(connection, {}))
-    used = {name for table in tables for names in table.values() for name in names}
+    read_variables = {name for table in tables for names in table.values() for name in names}
     return (
-        variable in {*used, *BECOME_PASSWORD_VARIABLES, *SSH_ARGUMENT_VARIABLES, *OTHER_READ_VARIABLES}
+        variable in {*read_variables, *BECOME_PASSWORD_VARIABLES, *SSH_ARGUMENT_VARIABLES, *OTHER_READ_VARIABLES}
         or variable in IRRELEVANT_VARIABLES
     )

@@ -85,13 +85,13 @@ def check_ignored_configuration(
         problems: collects the problems.
     """
     near = [folder.absolute(), *folder.absolute().parents][:3]
-    for place in near:
-        if (place / "ansible.cfg").is_file():
-            _check_ansible_cfg(place / "ansible.cfg", hosts, problems)
+    for near_folder in near:
+        if (near_folder / "ansible.cfg").is_file():
+            _check_ansible_cfg(near_folder / "ansible.cfg", hosts, problems)
             break
-    for place in near[1:]:
-        if _has_playbooks(place):
-            _check_playbook_variables(place, tree, problems)
+    for near_folder in near[1:]:
+        if _has_playbooks(near_folder):
+            _check_playbook_variables(near_folder, tree, problems)
 
 
 def _has_playbooks(folder: Path) -> bool:
@@ -107,8 +107,10 @@ def _check_playbook_variables(folder: Path, tree: InventoryTree, problems: Probl
         for variables in read_variable_files(folder / name, names, noted).values():
             for variable, value in variables.items():
                 if variable not in _LOGIN_VARIABLES:
-                    what = variable.partition(":")[0]
-                    message = f"{what} stands beside playbooks, and fleetpatch reads what is beside the inventory"
+                    variable_name = variable.partition(":")[0]
+                    message = (
+                        f"{variable_name} stands beside playbooks, and fleetpatch reads what is beside the inventory"
+                    )
                     hint = f"Move {name} to the directory of the inventory, or remove this variable there."
                     problems.add(value.locate(), message, hint)
 
@@ -126,8 +128,19 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
         return
     for (section, key), value in _find_relevant_settings(settings):
         instead = _VARIABLES_BY_SETTING[section, key]
-        asked = ((name, own) for name, own in hosts.items() if _is_setting_relevant(key, own))
-        without = next((name for name, own in asked if not any(line_text in own for line_text in instead)), None)
+        affected = (
+            (name, host_variables)
+            for name, host_variables in hosts.items()
+            if _is_setting_relevant(key, host_variables)
+        )
+        without = next(
+            (
+                name
+                for name, host_variables in affected
+                if not any(line_text in host_variables for line_text in instead)
+            ),
+            None,
+        )
         if without is not None:
             line = next(
                 (n for n, line_text in enumerate(text.splitlines(), 1) if line_text.strip().startswith(key)), None
@@ -139,8 +152,8 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
 
 def _is_setting_relevant(key: str, own: Variables) -> bool:
     """Return whether a setting affects a host, given the host's connection type."""
-    said = own.get("fleetpatch_transport") or own.get("ansible_connection")
-    way = CONNECTION_TYPES.get(str(said.data).rpartition(".")[2], "ssh") if said is not None else "ssh"
+    connection = own.get("fleetpatch_transport") or own.get("ansible_connection")
+    way = CONNECTION_TYPES.get(str(connection.data).rpartition(".")[2], "ssh") if connection is not None else "ssh"
     transport = TRANSPORT_BY_CONNECTION[way]
     return transport != "local" if key == "remote_user" else transport == "ssh" or key not in _SSH_ONLY_SETTINGS
 

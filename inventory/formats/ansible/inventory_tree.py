@@ -96,11 +96,11 @@ class InventoryTree:
             problems.add(place, f"this inventory names more than {MAX_MACHINES:,} machines", hint)
             return ()
         if not names or not all(_NAME_PATTERN.fullmatch(name) for name in names):
-            shown = repr(bare) if _is_ip_address(bare) else "the first word here" if " " not in pattern else "this"
+            name_text = repr(bare) if _is_ip_address(bare) else "the first word here" if " " not in pattern else "this"
             hint = (
                 "Use up to 128 letters, digits, '.', '_' and '-'; an address goes under ansible_host, a port after ':'."
             )
-            problems.add(place, f"{shown} is no usable name", hint)
+            problems.add(place, f"{name_text} is no usable name", hint)
             return ()
         if port and (
             bare.startswith("[") or "[:" in bare or not all(_DNS_NAME_PATTERN.fullmatch(name) for name in names)

@@ -190,18 +190,18 @@ class JumpHostResolver:
         unused: list[tuple[str, str]] = []
         for variable in SSH_ARGUMENT_VARIABLES:
             text = builder.read_text(variable)
-            place = builder.variables[variable].locate() if variable in builder.variables else builder.locations[()]
+            location = builder.variables[variable].locate() if variable in builder.variables else builder.locations[()]
             if text is None:
                 continue
             try:
                 parsed = parse_ssh_arguments(text)
             except UnsupportedProxy as error:
-                self._problems.add(place, f"{variable}: {error}", _JUMP_HOST_HINT)
+                self._problems.add(location, f"{variable}: {error}", _JUMP_HOST_HINT)
                 continue
             routes.update((way, variable) for way in parsed.jump_routes)
             for override in parsed.destination_overrides:
                 hint = "Give address, port and user as ansible_host, ansible_port and ansible_user."
-                self._problems.add(place, f"{variable}: {override} leads to another place than the variables", hint)
+                self._problems.add(location, f"{variable}: {override} leads to another place than the variables", hint)
             if parsed.unused:
                 override = ", ".join(parsed.unused)
                 unused.append((variable, f"has arguments that fleetpatch does not use: {override[:200]}"))
@@ -238,10 +238,12 @@ class JumpHostResolver:
 
     def _find_machine_name(self, spec: JumpHostSpec, place: SourceLocation) -> str:
         """Return the machine name of a jump host. Check that its connection settings are the same."""
-        there = self._names_by_address.get(canonicalize_address(spec.host), [])
-        there = sorted(there, key=lambda name: (self._matches_spec(name, spec), name == spec.host), reverse=True)
-        if there:
-            name = there[0]
+        candidates = self._names_by_address.get(canonicalize_address(spec.host), [])
+        candidates = sorted(
+            candidates, key=lambda name: (self._matches_spec(name, spec), name == spec.host), reverse=True
+        )
+        if candidates:
+            name = candidates[0]
             reach = self._endpoints[name]
             port = str(spec.port or 22)
             if spec.user not in {None, reach.user}:

@@ -118,8 +118,8 @@ def is_unlike_ini(text: str) -> bool:
 
 
 def _is_host_line(line: str) -> bool:
-    first, *others = _BLANKS_PATTERN.split(line.partition("#")[0].strip())
-    return is_host_pattern(first) and (not others or "=" in others[0])
+    first, *other_words = _BLANKS_PATTERN.split(line.partition("#")[0].strip())
+    return is_host_pattern(first) and (not other_words or "=" in other_words[0])
 
 
 def parse_ini_inventory(path: Path, text: str, tree: InventoryTree, problems: ProblemCollector) -> None:
@@ -252,11 +252,11 @@ def read_variable_files(directory: Path, names: Iterable[str], problems: Problem
     """
     if not directory.is_dir():
         return {}
-    there = set(_list_entries(directory, problems))
+    entry_names = set(_list_entries(directory, problems))
     variables_by_name: dict[str, Variables] = {}
     for name in names:
         variables: Variables = {}
-        for path in _find_variable_files(directory, name, there, problems):
+        for path in _find_variable_files(directory, name, entry_names, problems):
             variables |= _read_variable_file(path, problems)
         if variables:
             variables_by_name[name] = variables

@@ -121,13 +121,15 @@ def _convert_scalar(data: object, variable: str) -> object:
     read = _parse_ini_value(data, variable) if isinstance(data, IniValue) else _construct_yaml_scalar(data)
     if read is None or isinstance(read, str):
         return read
-    ours = variable.startswith("fleetpatch_")  # there the schema decides what is a number, and words stay words
+    is_own_variable = variable.startswith(
+        "fleetpatch_"
+    )  # there the schema decides what is a number, and words stay words
     if isinstance(read, (dict, list, tuple, set)):
-        if ours:
+        if is_own_variable:
             return str(data)
         raise _build_misread_error(variable, "a map or a list")
     text = data.partition("#")[0].strip() if isinstance(data, IniValue) else str(data)
-    if not ours and _render_value(read) != text:
+    if not is_own_variable and _render_value(read) != text:
         raise _build_misread_error(variable, _render_value(read))
     return text
 
@@ -189,9 +191,9 @@ def _fill_in_host_name(data: object, host: str, variable: str) -> object:
         hint = f"Write the value here in plain text; a secret is given as {PASSWORD_FORMS}."
         raise UnreadableValue(f"{variable} is vaulted, and fleetpatch reads no vaults", hint)
     if isinstance(data, dict):
-        return {str(key): _fill_in_host_name(item, host, variable) for key, item in data.items()}
+        return {str(key): _fill_in_host_name(element, host, variable) for key, element in data.items()}
     if isinstance(data, list):
-        return [_fill_in_host_name(item, host, variable) for item in data]
+        return [_fill_in_host_name(element, host, variable) for element in data]
     if not isinstance(data, str):
         return data
     text = _HOST_NAME_TEMPLATE.sub(lambda _: host, str(data))
@@ -203,9 +205,9 @@ def _fill_in_host_name(data: object, host: str, variable: str) -> object:
 
 def _to_texts(data: object) -> object:
     if isinstance(data, dict):
-        return {str(key): _to_texts(item) for key, item in data.items()}
+        return {str(key): _to_texts(element) for key, element in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_to_texts(item) for item in data]
+        return [_to_texts(element) for element in data]
     return None if data is None else str(data)
 
 

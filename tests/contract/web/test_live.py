@@ -264,9 +264,9 @@ def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pyte
     monkeypatch.setattr(streams, "SEND_SECONDS", 1.0)
     numbers = iter(range(10**6))
 
-    def read_part(context: object) -> live_hub.Part:
+    def read_part(context: object) -> live_hub.TopicPart:
         number = next(numbers)
-        return live_hub.Part(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
+        return live_hub.TopicPart(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
 
     monkeypatch.setattr(streams, "read_part", read_part)
     host, port = site.url.removeprefix("http://").split(":")
