@@ -166,11 +166,7 @@ def build_calendar(
         _require_machine(inventories, machine)
         zone_schedules = tuple(zone_schedule for zone_schedule in zone_schedules if machine in zone_schedule.machines)
     over = list_over(configurations, inventories, now)
-    zones = {
-        member.zone
-        for member in inventories.iterate_machines()
-        if not machine or member.name == machine
-    }
+    zones = {member.zone for member in inventories.iterate_machines() if not machine or member.name == machine}
     zones |= {zone_schedule.schedule.zone for zone_schedule in zone_schedules}
     resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
