@@ -12,11 +12,7 @@ from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_enrolment, find_hotpatching
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
-from tasks.machines.managers.windows_update.offered_updates import (
-    drop_superseded,
-    is_servicing_stack,
-    order_updates,
-)
+from tasks.machines.managers.windows_update.offered_updates import drop_superseded, is_servicing_stack, order_updates
 from tasks.machines.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
     AgentsRecord,

@@ -10,12 +10,7 @@ import time
 from typing import Any, Final
 
 import paramiko
-from paramiko.common import (
-    MSG_USERAUTH_INFO_RESPONSE,
-    MSG_USERAUTH_REQUEST,
-    cMSG_CHANNEL_CLOSE,
-    cMSG_GLOBAL_REQUEST,
-)
+from paramiko.common import MSG_USERAUTH_INFO_RESPONSE, MSG_USERAUTH_REQUEST, cMSG_CHANNEL_CLOSE, cMSG_GLOBAL_REQUEST
 from paramiko.message import Message
 
 SERVER_ANSWER_SECONDS: Final = 5.0
