@@ -29,9 +29,7 @@ _GOOD, _WARN, _BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
 def parse_live_patch_enrolment(result: ScriptResult, sections: Mapping[str, ScriptSection]) -> HotpatchEnrolment | None:
     """Return what a machine says of its enrolment; None without a provider whose means are documented.
 
-    Args:
-        result: of a script that calls ``assess_live_patch_enrolment``.
-        sections: the sections of that result.
+    The script calls ``assess_live_patch_enrolment``.
 
     Raises:
         ProtocolViolation: a record is malformed.

@@ -48,9 +48,7 @@ class _OtherKernel:
 def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSection]) -> LivePatching | None:
     """Return what is known of live patches; None when there are none and no tool for them is in use.
 
-    Args:
-        result: of a script that calls ``assess_live_patches``.
-        sections: the sections of that result.
+    The script calls ``assess_live_patches``.
 
     Raises:
         ProtocolViolation: a record is malformed.
@@ -83,10 +81,7 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
 def mitigate_reboot(need: RebootNeed, live: LivePatching | None, *, only_kernel: bool) -> RebootNeed:
     """Return a reboot need with ``mitigated_by``, if live patches mitigate it as the module docstring describes.
 
-    Args:
-        need: the machine's reboot need.
-        live: the machine's live patches, if any.
-        only_kernel: whether a newer kernel is the only reason for the reboot.
+    ``only_kernel``: a newer kernel is the only reason for the reboot.
     """
     if need.answer is not YesNoUnknown.YES or not only_kernel or live is None or live.problem:
         return need
@@ -103,8 +98,7 @@ def mitigate_reboot(need: RebootNeed, live: LivePatching | None, *, only_kernel:
 def date_newer_kernel(installed: Iterable[int | None]) -> datetime | None:
     """Return when the first of the newer kernels was installed; None when that is not known of any.
 
-    Args:
-        installed: for each kernel that is newer than the running one, seconds since 1970, or None.
+    ``installed`` has seconds since 1970, or None, for each kernel that is newer than the running one.
     """
     known_times = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
     return datetime.fromtimestamp(min(known_times), UTC) if known_times else None

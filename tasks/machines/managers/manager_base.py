@@ -63,12 +63,8 @@ def build_package_parameters(
 ) -> dict[str, ScriptParameter]:
     """Return the parameters of a job that installs packages: which ones, and what may change beside them.
 
-    Args:
-        transactions: see build_job_parameters.
-        build_spec: returns a package with its exact version, as an argument for the package manager.
-        allowed: see PackageManager.build_job_script, as for the next two.
-        allow_removals: whether packages may be removed.
-        excluded: masks of packages that must not be installed or removed.
+    ``build_spec`` returns a package with its exact version, as an argument. For the others see
+    PackageManager.build_job_script.
     """
     params: dict[str, ScriptParameter] = {
         "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
@@ -132,11 +128,8 @@ MAX_REREADS: Final = 2
 def read_stable_state(read: Callable[[], PackageState], read_again: Callable[[], PackageState]) -> PackageState:
     """Read the package state, and again if packages were changed meanwhile.
 
-    Reading takes seconds. If a transaction ends in that time, only half of it is seen, and it looks broken.
-
-    Args:
-        read: reads it, perhaps after a refresh.
-        read_again: reads it without a refresh.
+    Reading takes seconds. If a transaction ends in that time, only half of it is seen, and it looks broken. Only
+    ``read`` may refresh before.
     """
     state = read()
     for _ in range(MAX_REREADS):

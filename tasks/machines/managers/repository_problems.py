@@ -134,9 +134,7 @@ _OTHER_REMEDY: Final = (
 def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, ...]:
     """Return a warning about the origins of pending updates without a classification, or ().
 
-    Args:
-        updates: all that are pending; a hold is a person's decision.
-        sources: what such origins are, in words.
+    ``sources`` says what such origins are. What is held does not count: that is a person's decision.
     """
     unclear = (u for u in updates if u.classification is Classification.UNCLASSIFIED and not u.held)
     if not (origins := sorted({origin for update in unclear for origin in update.origins})):
@@ -181,9 +179,7 @@ def drop_names(line: str) -> str:
 def build_slow_problem(repository: str, *, has_begun: bool) -> RepositoryProblem:
     """Return the problem of a repository that was not read before the reading of all was ended.
 
-    Args:
-        repository: its name; "" when it is not known.
-        has_begun: whether it was just being read.
+    ``repository`` is "" when it is not known. ``has_begun``: it was just being read.
     """
     limit = f"the reading of the repositories was ended after {REFRESH_TIMEOUT_SECONDS} s"
     if not has_begun:
@@ -194,10 +190,7 @@ def build_slow_problem(repository: str, *, has_begun: bool) -> RepositoryProblem
 def find_old_copy_problem(repository: str, read_at: int, now: int) -> RepositoryProblem | None:
     """Return a problem if the machine's copy of a repository is too old to tell what is missing.
 
-    Args:
-        repository: its name; "" for all of them.
-        read_at: when it was last read, in seconds since 1970 by the machine's clock.
-        now: the time by the same clock.
+    ``repository`` is "" for all of them. Times are in seconds since 1970 by the machine's clock.
     """
     if now - read_at <= MAX_ANSWER_AGE.total_seconds():
         return None
@@ -224,9 +217,7 @@ def _replace_urls(text: str, replace_url: Callable[[str], str]) -> str:
 def build_repository_error(problems: Sequence[RepositoryProblem], text: str = "") -> RepositoryError:
     """Return the error for a machine that can use none of its repositories; its hint is the most frequent remedy.
 
-    Args:
-        problems: what is known of them; may be empty.
-        text: what the package manager said, for the message when nothing is known.
+    ``text`` is what the package manager said, for the message when no problem is known.
     """
     if not problems:
         lines = [line for line in text.splitlines() if line.strip()]

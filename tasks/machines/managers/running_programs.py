@@ -33,10 +33,8 @@ def build_updaters_script(package: str, timers: Sequence[str], *, activated: Seq
 def find_scheduled_updaters(shown: str, timers: Sequence[str], now: int) -> tuple[tuple[str, float | None], ...]:
     """Return the updaters that run or are scheduled, with the seconds until then (0: running; None: not known).
 
-    Args:
-        shown: ``systemctl show -p Id,ActiveState,NextElapseUSecRealtime`` of timers and their services, times in UTC.
-        timers: the timers among them.
-        now: the machine's own clock, seconds since the epoch.
+    ``shown`` is ``systemctl show -p Id,ActiveState,NextElapseUSecRealtime`` of timers and their services, times in UTC;
+    ``now`` is the machine's own clock, seconds since the epoch.
     """
     units = {unit.get("Id", ""): unit for unit in map(_parse_properties, shown.split("\n\n"))}
     found: list[tuple[str, float | None]] = []
@@ -92,9 +90,7 @@ def find_outdated_services(outdated: str) -> tuple[str, ...]:
     """Return the services of processes that run replaced files, without those of our own jobs.
 
     A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
-
-    Args:
-        outdated: a line "uid<tab>program<tab>cgroup" for each such process.
+    ``outdated`` has a line "uid<tab>program<tab>cgroup" for each such process.
     """
     return without_own_jobs(sorted({_parse_service(line) for line in outdated.splitlines()}))
 

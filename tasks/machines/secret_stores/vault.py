@@ -194,8 +194,7 @@ class VaultStore:
 def open_vault(environment: Mapping[str, str]) -> VaultStore:
     """Return the store that the controller's environment names. It is not asked yet.
 
-    Args:
-        environment: VAULT_ADDR and so on, or with BAO_ in front; FLEETPATCH_VAULT_… for the login.
+    The variables are VAULT_ADDR and so on, or with BAO_ in front; FLEETPATCH_VAULT_… for the login.
 
     Raises:
         CredentialError: a variable is missing or wrong.

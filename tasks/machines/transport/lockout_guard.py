@@ -107,15 +107,8 @@ class LockoutGuard:
     ) -> Iterator[LoginAttempt]:
         """Return the context of one login attempt. The caller sets whether it was refused or interrupted.
 
-        As long as no machine has accepted a password, it is sent to one machine at a time; and also when a machine
-        that accepted it refuses it, until one accepts it again.
-
-        Args:
-            machine: its name.
-            user: the login.
-            credential: what will be sent.
-            clock: for deadlines.
-            deadline: of the wait for another machine's answer.
+        As long as no machine has accepted a password, it is sent to one machine at a time; and also when a machine that
+        accepted it refuses it, until one accepts it again. ``deadline`` is of the wait for another machine's answer.
 
         Raises:
             CredentialWithheld: it must not be sent.

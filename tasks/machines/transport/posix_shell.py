@@ -211,13 +211,7 @@ _BROKER_HINT: Final = "Install it again as root on the machine: fleetpatch broke
 class PosixShell(ScriptHost):
     """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
-    Args:
-        channel: open channel to the machine.
-        machine: its name, for errors.
-        privilege: how its login becomes root.
-        clock: for wall times.
-        job_root: directory of jobs on the machine; "" for /var/lib/fleetpatch/jobs.
-        script_loader: gives a script's text by its name.
+    See ScriptHost. ``privilege`` finds how its login becomes root. ``job_root`` is "" for /var/lib/fleetpatch/jobs.
     """
 
     def __init__(

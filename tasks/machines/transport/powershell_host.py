@@ -158,12 +158,8 @@ _ANSWER_HINT: Final = (
 class PowerShellHost(ScriptHost):
     r"""A Windows machine behind an open channel; a Transport that does not reconnect (session.py does).
 
-    Args:
-        channel: open channel to the machine. Its login is an administrator: nothing raises its rights.
-        machine: its name, for errors.
-        clock: for wall times.
-        job_root: folder of fleetpatch on the machine; "" for %SystemRoot%\FleetPatch.
-        script_loader: gives a script's text by its name.
+    See ScriptHost. Its login is an administrator: nothing raises its rights. ``job_root`` is "" for
+    %SystemRoot%\FleetPatch.
     """
 
     def __init__(

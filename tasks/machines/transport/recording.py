@@ -33,9 +33,7 @@ class Recording:
 class RecordingTransport:
     """Passes everything on, and hands over each question that only reads, with its answer.
 
-    Args:
-        transport: the connection to the machine.
-        keep: gets each recording.
+    ``keep`` gets each recording.
     """
 
     def __init__(self, transport: Transport, keep: Callable[[Recording], None]) -> None:

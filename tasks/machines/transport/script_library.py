@@ -94,10 +94,7 @@ def load_script_parameters(
 ) -> Mapping[str, str]:
     """Return the parameters of a script that contain the texts of other scripts.
 
-    Args:
-        script: the script.
-        loader: gives its text.
-        required_loader: gives the texts of the other scripts; None: ``load_script``.
+    ``loader`` gives its text, ``required_loader`` those of the other scripts; None: ``load_script``.
     """
     lines = _BRINGS_PATTERN.findall(loader(script.name, script.package))
     pairs = [pair.partition("=") for line in lines for pair in line.split(", ")]
@@ -110,10 +107,7 @@ def compose_script(
 ) -> str:
     """Return a script's text, after the texts of the scripts that it requires.
 
-    Args:
-        script: the script.
-        loader: gives its text.
-        required_loader: gives the texts of the scripts that it requires; None: ``load_script``.
+    ``loader`` gives its text, ``required_loader`` those of the scripts that it requires; None: ``load_script``.
     """
     load_required = required_loader or load_script
     texts: dict[str, str] = {}

@@ -35,13 +35,8 @@ class Session:
     If the connection breaks, it repeats read-only scripts, polls, and starts of jobs (the second start attaches): at
     most three attempts in all, and never after the deadline. A script that changes something is sent once. If a machine
     can't be reached, the error is raised at once: the opener decides how often it tries to connect. The same applies to
-    errors that another attempt can't repair (a refused login, another host key).
-
-    Args:
-        opener: opens a connection to the machine.
-        machine: its name, for errors.
-        clock: for waits and deadlines.
-        poll_timeout_seconds: if a poll has no answer for so long, the connection is dead.
+    errors that another attempt can't repair (a refused login, another host key). If a poll has no answer for
+    ``poll_timeout_seconds``, the connection is dead.
     """
 
     def __init__(

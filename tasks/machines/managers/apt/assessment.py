@@ -103,12 +103,8 @@ def with_pro_updates(
 ) -> tuple[Update, ...]:
     """Add the data of Ubuntu Pro's client: CVEs, and fixes that need a subscription.
 
-    Args:
-        updates: the pending updates without it.
-        answer: the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
-            nothing.
-        native: the machine's own architecture.
-        installed: package -> version.
+    ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
+    nothing.
     """
     pro_updates = _parse_pro_updates(answer)
     cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}

@@ -110,14 +110,7 @@ def find_unfinished_packages(
     setups: Mapping[str, FailedSetup],
     lacking: Mapping[str, str] = _NOTHING_LACKS,
 ) -> tuple[UnfinishedPackage, ...]:
-    """Return the packages that are unpacked but not configured.
-
-    Args:
-        packages: what is not correct.
-        native: the machine's architecture.
-        setups: what is known of them.
-        lacking: see ``find_lasting_lacks``.
-    """
+    """Return the packages that are unpacked but not configured. For ``lacking`` see ``find_lasting_lacks``."""
     waiting = _find_waiting(packages, setups, lacking)
     return tuple(
         UnfinishedPackage(
@@ -136,9 +129,7 @@ def find_unfinished_packages(
 def find_lasting_lacks(unmet: Mapping[str, str], failures: Mapping[str, str]) -> Mapping[str, str]:
     """Return the packages whose dependencies are unmet because one could not be unpacked: name -> which, and why.
 
-    Args:
-        unmet: package -> what is missing, in apt's words.
-        failures: how the last try to unpack a package failed.
+    ``unmet`` has for a package what is missing, in apt's words.
     """
     lacking: dict[str, str] = {}
     for name, dependencies in unmet.items():

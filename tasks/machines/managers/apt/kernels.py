@@ -58,10 +58,7 @@ class _RebootIndication:
 def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
-    Args:
-        record: the script's "reboot" record.
-        needrestart: the output of ``needrestart -b``, or None if it is not installed.
-        live: the live patches of the running kernel, if any.
+    ``needrestart`` is the output of ``needrestart -b``, or None if it is not installed.
     """
     states = dict(_NEEDRESTART_PATTERN.findall(needrestart or ""))
     views = [
@@ -89,9 +86,7 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePa
 def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
     """Return the services that run replaced files, without those of our own jobs.
 
-    Args:
-        needrestart: the output of ``needrestart -b``, or None if it is not installed.
-        outdated: the script's own list in that case.
+    Without ``needrestart`` (see find_reboot_need), ``outdated`` is the script's own list.
     """
     if needrestart is None:
         return find_outdated_services(outdated)

@@ -263,10 +263,7 @@ def parse_download_sizes(text: str) -> Mapping[str, int]:
 def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:
     """Return the answer of ``apt-get -s`` for a set of updates.
 
-    Args:
-        text: its output.
-        uris: the output of ``--print-uris`` for the same set; None when it was not requested.
-        wanted: the set.
+    ``uris`` is the output of ``--print-uris`` for the same set; None when it was not requested.
     """
     simulation = parse_simulation(text)
     unmet = [f"{name}: {words}" for name, words in simulation.unmet_dependencies.items()]

@@ -157,10 +157,8 @@ def read_refresh(
 ) -> tuple[tuple[RepositoryProblem, ...], tuple[str, ...]]:
     """Return the repositories that ``apt-get update`` did not read, and its remarks on those that it read.
 
-    Args:
-        update: what it said.
-        sources: if it was ended: the lines of ``apt-get --print-uris update``.
-        partial: if it was ended: the names of the files that it had begun to read.
+    If it was ended, ``sources`` has the lines of ``apt-get --print-uris update``, and ``partial`` the names of the
+    files that it had begun to read.
 
     Raises:
         ManagerBusy: another process was reading the lists all the time.
@@ -329,9 +327,7 @@ def _find_lacking_ubuntu(known: Sequence[Release]) -> tuple[str, ...]:
 def require_package_lists(releases_known: int, *, unread: bool) -> None:
     """Raise if apt has no package list: such a machine must not count as up to date.
 
-    Args:
-        releases_known: how many repositories apt has lists of.
-        unread: whether repositories are configured, and no list of any of them was ever read.
+    ``unread``: repositories are configured, and no list of any of them was ever read.
 
     Raises:
         ListsUnread: the lists were never read.

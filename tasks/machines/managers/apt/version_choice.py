@@ -41,13 +41,8 @@ def classify_releases(
 ) -> Classification:
     """Return the classification of a package's newer versions.
 
-    Any security fix among them counts, even if a still newer version that includes it has another publisher.
-
-    Args:
-        newer: the releases of all newer versions.
-        wanted: those of the version to install. If one of their publishers has a security archive, the version is no
-            security fix.
-        security_publishers: the publishers with a security archive.
+    Any security fix among them counts, even if a still newer version that includes it has another publisher. If a
+    publisher of ``wanted``, the version to install, has a security archive, the version is no security fix.
     """
     urgent = [release for release in newer if is_security_release(release)]
     if not urgent:
@@ -111,10 +106,7 @@ class VersionChoice:
 def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgraded_to: str | None) -> VersionChoice:
     """Return the choice of apt for an installed package.
 
-    Args:
-        policy: apt's answer about it.
-        releases: index file -> publisher.
-        upgraded_to: the version to which apt's own upgrade would bring it now; None: it would leave it as it is.
+    ``upgraded_to`` is the version to which apt's own upgrade would bring it now; None: it would leave it as it is.
     """
     held_back = frozenset(
         offer

@@ -88,9 +88,6 @@ def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
 
     A short answer may name many: each package of an advisory names all CVEs of it.
 
-    Args:
-        advisories: those of each update.
-
     Raises:
         ReportTooLarge: they do.
     """
@@ -118,14 +115,8 @@ def judge_update(
     """Return what the advisories about versions after ``installed``, up to ``available``, say.
 
     Updates are cumulative: a security fix in a version between the two counts. Without any advisory, the update is
-    "Other" if its repository publishes advisories, and "Unclassified" if it does not.
-
-    Args:
-        index: all advisories.
-        key: name and architecture.
-        installed: None for a new package: then only advisories about ``available`` count.
-        available: the version to install.
-        repository_has_advisories: whether the repository that offers it has any.
+    "Other" if its repository publishes advisories, and "Unclassified" if it does not. ``key`` is name and architecture.
+    Of a new package, ``installed`` is None, and only advisories about ``available`` count.
     """
     matches = [(advisory, _find_versions(advisory, key, installed, available)) for advisory in index.get(key, ())]
     matches = [(advisory, versions) for advisory, versions in matches if versions]
@@ -181,9 +172,7 @@ def _find_worst_severity(advisories: Iterable[Advisory]) -> str:
 def parse_advisories(text: str, *, knows_epochs: bool = False) -> tuple[Advisory, ...]:
     """Read the fields of ``dnf -v updateinfo info``: "LABEL: VALUE", the colon in column 12.
 
-    Args:
-        text: the lines.
-        knows_epochs: whether the names of files have epochs ("a-1:2.0-1.noarch.rpm"), which dnf leaves out.
+    ``knows_epochs``: the names of files have epochs ("a-1:2.0-1.noarch.rpm"), which dnf leaves out.
     """
     return tuple(_build_advisory(fields, knows_epochs) for fields in _split_advisories(text) if fields["Update ID"][0])
 

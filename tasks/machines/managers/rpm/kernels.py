@@ -98,12 +98,8 @@ def find_reboot_need(
 ) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
-    Args:
-        facts: the running system.
-        installed: all installed packages; empty when the database can't be read.
-        suggested: name and version of packages whose advisory suggests a reboot.
-        extra_names: names that the administrator added to the list.
-        live: the live patches, which may mitigate a reboot for a newer kernel.
+    ``installed`` is empty when the database can't be read. ``suggested`` are name and version of packages whose
+    advisory suggests a reboot, ``extra_names`` those that the administrator added to the list.
     """
     reasons = ["/run/reboot-needed"] if facts.flag else []
     kernel_is_known, newer_kernels = True, list[InstalledPackage]()
@@ -196,9 +192,7 @@ _PACKAGE_PATTERN: Final = re.compile(
 def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
     """Read the records of rpm_kernels.sh.
 
-    Args:
-        result: of the script.
-        has_rule: whether the tool was asked which kernels it would remove.
+    ``has_rule``: the tool was asked which kernels it would remove.
 
     Raises:
         ScriptFailed: rpm's database can't be read.

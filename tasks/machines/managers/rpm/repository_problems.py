@@ -154,11 +154,8 @@ def find_unread_repositories(
 ) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that were not read. What the machine has decides that, and not the tool's words.
 
-    Args:
-        names: the repositories that are enabled.
-        copies: what the machine has of them.
-        times: of the refresh. Without one, a copy that is too old tells nothing any more.
-        text: what the tool said while it read them: the reasons.
+    ``copies`` is what the machine has of them. Without a refresh, a copy that is too old tells nothing any more.
+    ``text`` is what the tool said while it read them: the reasons.
     """
     repository_problems = find_repository_problems(text)
     if times.was_ended:  # what is said of others then only follows from that

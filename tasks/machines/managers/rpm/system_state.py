@@ -82,11 +82,7 @@ UPDATER_UNITS: Final = (
 
 
 def build_rpm_updaters_script(package: str) -> Script:
-    """Return the script that pauses and restores the updaters of a system with RPM packages.
-
-    Args:
-        package: the Python package of the package manager.
-    """
+    """Return the script that pauses and restores the updaters of a system with RPM packages."""
     return build_updaters_script(package, (*TIMERS, YUM_CRON_UNIT), activated=(_PACKAGEKIT_UNIT,))
 
 
@@ -314,11 +310,8 @@ def parse_duplicates(
 ) -> tuple[UnfinishedPackage, ...]:
     """Read lines "NEW OLD": an old version that a transaction left beside the new one.
 
-    Args:
-        text: the lines.
-        native: architecture of the machine.
-        left_over: old version -> how its script failed, for those of transactions that have ended. Others were
-            interrupted.
+    ``left_over`` is old version -> how its script failed, for those of transactions that have ended. Others were
+    interrupted.
     """
     unfinished_packages: list[UnfinishedPackage] = []
     for line in text.splitlines():

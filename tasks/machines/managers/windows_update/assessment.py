@@ -88,9 +88,6 @@ class BusyRecord(Record):
 def parse_assessment(result: ScriptResult) -> PackageState:
     """Return the package state.
 
-    Args:
-        result: of wua_assess.ps1.
-
     Raises:
         ManagerBusy: another installation keeps the agent from searching.
         RepositoryError: the update server can't be used.
@@ -190,11 +187,7 @@ def require_search(result: ScriptResult, source: str) -> None:
 def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
     """Return an update of the model.
 
-    Args:
-        offered: what the agent offers.
-        source: where it comes from.
-        candidates: ids of all offered updates; only those are named as replaced.
-        month: what hotpatches can do today.
+    Of what it replaces, only ``candidates`` are named: the ids of all offered updates.
     """
     reboot = predict_reboot(offered, month)
     name, is_stack = offered.name, is_servicing_stack(offered)

@@ -58,13 +58,7 @@ class HotpatchRecord(Record):
 def find_hotpatching(
     record: HotpatchRecord | None, system: SystemRecord, history: Sequence[HistoryEntry]
 ) -> LivePatching | None:
-    """Return the state of hotpatches; None for a machine that can't get any.
-
-    Args:
-        record: None when the script did not send it.
-        system: the build and the edition.
-        history: what the agent has installed.
-    """
+    """Return the state of hotpatches; None for a machine that can't get any."""
     if record is None or not (record.enrolled or is_eligible(record, system)):
         return None
     state = "not enrolled"
@@ -135,13 +129,7 @@ _VBS_REMEDY: Final = (
 def find_enrolment(
     record: HotpatchRecord | None, system: SystemRecord, history: Sequence[HistoryEntry]
 ) -> HotpatchEnrolment | None:
-    """Return what a machine says of its enrolment; None for a version of Windows without hotpatches for servers.
-
-    Args:
-        record: None when the script did not send it.
-        system: the build and the edition.
-        history: what the agent has installed.
-    """
+    """Return what a machine says of its enrolment; None for a version of Windows without hotpatches for servers."""
     build = find_build(system)
     if record is None or build < BUILD_2022 or system.installation_type.lower() == "client":
         return None

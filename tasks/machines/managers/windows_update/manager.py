@@ -81,11 +81,7 @@ _VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
 
 
 class WindowsUpdateManager:
-    """The PackageManager for Windows.
-
-    Args:
-        clock: for the wait for a job that reads.
-    """
+    """The PackageManager for Windows. ``clock`` is for the wait for a job that reads."""
 
     name = MANAGER_NAME
     default_rates = DEFAULT_RATES

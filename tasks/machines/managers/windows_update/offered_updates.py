@@ -90,10 +90,7 @@ def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ..
 
     One stands in for those that it supersedes, directly or by others between them, if it is installed and waits for a
     reboot, or if a usual run installs it: its class is theirs or a more urgent one, it is not hidden, it asks nobody,
-    and it is no preview, no driver and no upgrade.
-
-    Args:
-        updates: all that is offered or waits for a reboot.
+    and it is no preview, no driver and no upgrade. ``updates`` is all that is offered or waits for a reboot.
     """
     updates_by_id = {update.id: update for update in updates}
     direct = {

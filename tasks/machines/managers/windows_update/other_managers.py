@@ -88,14 +88,7 @@ class OtherManagers:
 def find_other_managers(
     policy: Mapping[str, str], agents: AgentsRecord | None, services: Sequence[ServiceRecord], system: SystemRecord
 ) -> OtherManagers:
-    """Return what else may update the machine.
-
-    Args:
-        policy: the policies of Windows Update and of Automatic Updates, by their names.
-        agents: None when the script did not send it.
-        services: the services that updates need.
-        system: the machine's clock and kind.
-    """
+    """Return what else may update the machine."""
     agents = agents or AgentsRecord()
     others: list[str] = []
     if agents.config_manager:
@@ -116,9 +109,7 @@ def find_other_managers(
 def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:
     """Return a warning about products whose updates the machine's source does not offer, or may not offer.
 
-    Args:
-        policy: the policies of Windows Update.
-        products: None if the machine has none of them.
+    ``products`` is None if the machine has none of them.
     """
     if products is None or products.microsoft_update or describe_source(policy) != _WINDOWS_UPDATE:
         return ()

@@ -66,10 +66,7 @@ def find_reboot_need(
 ) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
-    Args:
-        record: None when the script did not send it.
-        waiting: updates that are installed and wait for a reboot.
-        uptime: seconds since the boot; None when unknown.
+    ``uptime`` is in seconds since the boot; None when unknown.
     """
     if record is None or not record.known:
         told = tuple(_describe_waiting(waiting)) or ("the registry could not be read",)

@@ -64,10 +64,7 @@ def rank_classification(classification: Classification) -> int:
 def explain_optional(categories: Iterable[str], *, is_driver: bool, is_browse_only: bool) -> str:
     """Return why only an include mask selects an update, or "".
 
-    Args:
-        categories: ids of its categories.
-        is_driver: whether its type is "driver".
-        is_browse_only: whether its publisher offers it only to those who look for it: previews, optional updates.
+    ``is_browse_only``: its publisher offers it only to those who look for it: previews, optional updates.
     """
     category_ids = {category.strip("{}").lower() for category in categories}
     if is_driver or DRIVER_CATEGORY in category_ids:

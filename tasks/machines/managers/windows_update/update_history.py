@@ -73,12 +73,7 @@ def _index_history(history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[His
 
 
 def _find_tries(update: OfferedUpdate, history: Sequence[HistoryEntry]) -> Iterator[_Try]:
-    """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held.
-
-    Args:
-        update: an offered update.
-        history: the entries of this update, of all revisions.
-    """
+    """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held."""
     mine = sorted(history, key=_get_time)
     removed = max((_get_time(each) for each in mine if each.is_removal), default=0)
     tries = [
@@ -129,10 +124,6 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     What the agent says now decides: an update that it offers is not installed, whatever its history says. That is how
     Windows shows that it undid an update during a boot. One that waits for a reboot counts as installed. The history
     decides only for updates that the agent neither offers nor lists as installed: a newer one has superseded them.
-
-    Args:
-        updates: the updates in question.
-        result: of wua_installed.ps1.
 
     Raises:
         ProtocolViolation: a record is malformed.

@@ -25,10 +25,7 @@ VALIDITY: Final = timedelta(minutes=5)
 def sign_script(script: bytes, machine: str, now: datetime) -> bytes:
     """Return the input of a machine's broker: the script, for this machine, once, within some minutes.
 
-    Args:
-        script: the input of the root shell.
-        machine: the name in the inventory.
-        now: the present time.
+    ``script`` is the input of the root shell.
 
     Raises:
         KeyFileError: the key can't be read or made.
@@ -43,9 +40,7 @@ def sign_script(script: bytes, machine: str, now: datetime) -> bytes:
 def build_installer(machine: str, user: str) -> str:
     """Return a shell script that installs the broker on a machine. It must run as root there.
 
-    Args:
-        machine: the name in the inventory.
-        user: the login that may call the broker.
+    ``user`` is the login that may call the broker.
 
     Raises:
         KeyFileError: the key can't be read or made.

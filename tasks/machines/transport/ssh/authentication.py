@@ -217,11 +217,7 @@ class _PromptResponder:
 def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]], name: str = "") -> None:
     """Send one credential, and translate the answer.
 
-    Args:
-        login: the login.
-        kind: what it is, for errors.
-        ask: sends it.
-        name: which one it is, for errors.
+    ``kind`` and ``name`` say in errors which one it is; ``ask`` sends it.
     """
     login.transport.auth_timeout = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)
     try:

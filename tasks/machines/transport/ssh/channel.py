@@ -23,12 +23,7 @@ START_TIMEOUT_SECONDS: Final = 60.0
 
 
 class SshShellChannel:
-    """Commands over one authenticated connection.
-
-    Args:
-        transport: already logged in.
-        clock: for deadlines.
-    """
+    """Commands over one authenticated connection. ``transport`` is already logged in."""
 
     def __init__(self, transport: paramiko.Transport, clock: Clock) -> None:
         self._transport = transport

@@ -110,8 +110,7 @@ class HostKeyVerifier:
     def verify_host_key(self, blob: bytes) -> None:
         """Return if the host is trusted, else raise.
 
-        Args:
-            blob: the public key or certificate that it showed (and proved to have).
+        ``blob`` is the public key or certificate that it showed, and proved to have.
 
         Raises:
             HostKeyMismatch: it must not be trusted.

@@ -96,8 +96,7 @@ class AgentClient(AgentSSH):
 def open_agent(seconds: float) -> Iterator[AgentClient]:
     """Yield the agent, for the duration of the block.
 
-    Args:
-        seconds: the longest wait for each of its answers.
+    ``seconds`` is the longest wait for each of its answers.
 
     Raises:
         AuthenticationFailed: there is none, or it does not answer.
@@ -218,8 +217,7 @@ class _KeyFile:
 def open_agent_keys(agent_seconds: float) -> Iterator[OfferedKeys]:
     """Yield the keys of the agent, for the duration of the block.
 
-    Args:
-        agent_seconds: the longest wait for each of its answers.
+    ``agent_seconds`` is the longest wait for each of its answers.
 
     Raises:
         AuthenticationFailed: there is no agent, it does not answer, or it has no key.
@@ -238,10 +236,8 @@ def open_default_keys(agent_seconds: float) -> Iterator[OfferedKeys]:
     """Yield the keys of the agent and of the default files, for the duration of the block.
 
     The order is OpenSSH's: the agent's keys that are in a default file too, its other keys, then the keys of files that
-    the agent does not have. An agent that does not answer is no error: the files are still there.
-
-    Args:
-        agent_seconds: the longest wait for each answer of the agent.
+    the agent does not have. An agent that does not answer is no error: the files are still there. ``agent_seconds`` is
+    the longest wait for each of its answers.
 
     Raises:
         AuthenticationFailed: there is no key at all.

@@ -32,12 +32,7 @@ MAX_COMMANDS_IN_SHELL: Final = 200
 class WinrmChannel:
     """Commands over WinRM. Used by one thread.
 
-    Args:
-        client: logged-in connection.
-        shell_id: an open shell.
-        open_client: opens another connection, with another shell.
-        clock: for deadlines.
-        shells_to_delete: gets the shells in which only a reading command was left; the next connection deletes them.
+    ``shells_to_delete`` gets the shells in which only a reading command was left; the next connection deletes them.
     """
 
     def __init__(
@@ -180,10 +175,7 @@ class WinrmChannel:
     def _reconnect(self, lost: MessageLost, deadline: Deadline, *, keep_shell: bool) -> None:
         """Open another connection.
 
-        Args:
-            lost: why.
-            deadline: of the exchange.
-            keep_shell: whether to follow the command in its shell; else it is left, and another shell is used.
+        With ``keep_shell``, the command is followed in its shell; else that is left, and another shell is used.
         """
         deadline.require_seconds(self._clock)
         if self._reconnections_left <= 0:
@@ -240,12 +232,8 @@ def connect(
 ) -> WinrmChannel:
     """Open a connection, log in and open a shell.
 
-    Args:
-        machine: the machine.
-        environment: what all connections share.
-        deadline: of the login.
-        shells_to_delete: shells that earlier connections left: they are deleted. The connection adds its own to it.
-        is_first: whether the machine was never reached before.
+    ``shells_to_delete`` are those that earlier connections left: they are deleted. The connection adds its own to it.
+    ``is_first``: the machine was never reached before.
 
     Raises:
         TransportError: see ``open_client``, and ``build_fault_error`` for a machine that opens no shell.

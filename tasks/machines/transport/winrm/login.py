@@ -100,13 +100,7 @@ def open_client(
 
     If the connection breaks before a password was sent, there are three attempts in all. One attempt is enough if the
     machine stays silent, or if the port is refused and was not open before: then it is closed. Later it may be WinRM
-    that restarts.
-
-    Args:
-        machine: the machine.
-        environment: what all connections share.
-        deadline: of the login.
-        is_first: whether the machine was never reached before.
+    that restarts. ``is_first``: the machine was never reached before.
 
     Raises:
         Unreachable: there is no answer, or none of WinRM; or of Kerberos, which was to give a ticket.

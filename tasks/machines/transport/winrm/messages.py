@@ -145,12 +145,7 @@ class _LineTransport(Transport):
 
 
 class WsmanClient:
-    """One logged-in connection. Used by one thread.
-
-    Args:
-        protocol: pywinrm's, not connected yet.
-        line: its connection.
-    """
+    """One logged-in connection. Used by one thread. ``protocol`` is pywinrm's, not connected yet."""
 
     def __init__(self, protocol: Protocol, line: HttpLine) -> None:
         self._line = line

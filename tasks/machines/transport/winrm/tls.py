@@ -41,10 +41,7 @@ def build_tls_context(
 ) -> ssl.SSLContext:
     """Return the TLS settings of a connection.
 
-    Args:
-        settings: of the machine.
-        key: the private key of its client certificate, if it has one.
-        passphrase: of that key.
+    ``key`` and ``passphrase`` are of the machine's client certificate, if it has one.
 
     Raises:
         InventoryError: a file can't be used.

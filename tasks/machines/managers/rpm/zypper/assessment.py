@@ -224,11 +224,7 @@ def _find_unread_repositories(
 ) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that were not read, or whose copies are too old.
 
-    Args:
-        result: the script's.
-        said: what zypper said of its repositories.
-        repositories: those that are enabled.
-        update: the refresh; None without one.
+    ``update`` is the refresh; None without one.
 
     Raises:
         RepositoryError: none of them was read before the refresh was ended.

@@ -101,9 +101,8 @@ def choose_security_version(
 def parse_obstacles(answer: ZypperAnswer, packages: Iterable[VersionedPackage]) -> Mapping[str, str]:
     """Return name of a package -> why zypper does not install its newest version, in its own words.
 
-    Args:
-        answer: of ``zypper update --dry-run`` for the packages that an update of everything leaves out.
-        packages: the newest version of each package.
+    ``answer`` is of ``zypper update --dry-run`` for the packages that an update of everything leaves out, ``packages``
+    are their newest versions.
     """
     policies = (_POLICY_PATTERN.search(message.text) for message in answer.messages)
     names_by_policy = {policy[1]: policy[0] for policy in policies if policy}

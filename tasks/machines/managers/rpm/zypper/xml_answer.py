@@ -81,9 +81,7 @@ class ZypperAnswer:
 def parse_answer(section: ScriptSection, subject: str) -> ZypperAnswer:
     """Return the answer of one call of zypper.
 
-    Args:
-        section: the call.
-        subject: what zypper was asked for, for error messages.
+    ``subject`` is what zypper was asked for, for error messages.
 
     Raises:
         ManagerBusy: another process has zypper's lock.
