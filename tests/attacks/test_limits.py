@@ -18,8 +18,8 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification, Compliance, OperationState, Severity
 from tasks.machines.managers.apt import assessment as apt
-from tasks.machines.managers.rpm.dnf import assessment as dnf
-from tasks.machines.managers.rpm.dnf5.manager import Dnf5Manager
+from tasks.machines.managers.rpm.manager import RpmManager
+from tasks.machines.managers.rpm.tools import DNF, DNF5
 from tasks.machines.managers.rpm.zypper import assessment as zypper
 from tasks.machines.managers.windows_update import assessment as windows
 from tasks.records import schema
@@ -76,19 +76,19 @@ def lie_as_apt() -> PackageState:
 def lie_as_dnf() -> PackageState:
     lines = "".join(f"made-up-{n}|0|2.0|1|noarch|lab|1|made-up|Lab\n" for n in range(20_000))
     installed = "".join(f"made-up-{n}\t0\t1.0\t1\tnoarch\t1795355941\tLab\n" for n in range(20_000))
-    return dnf.parse_assessment(
+    return DNF.parse_assessment(
         extend(recorded("dnf-4.14.rpm_assess", family="dnf"), upgrades=lines, installed=installed)
     )
 
 
 def lie_as_dnf_of_installed_packages() -> PackageState:
     installed = "".join(f"made-up-{n}\t0\t1.0\t1\tnoarch\t1795355941\tLab\n" for n in range(MANY))
-    return dnf.parse_assessment(extend(recorded("dnf-4.14.rpm_assess", family="dnf"), installed=installed))
+    return DNF.parse_assessment(extend(recorded("dnf-4.14.rpm_assess", family="dnf"), installed=installed))
 
 
 def lie_as_dnf_of_locks() -> PackageState:
     locks = "".join(f"/etc/versionlock.list:a*{n}\n" for n in range(MANY))
-    return dnf.parse_assessment(extend(recorded("dnf-4.14.rpm_assess", family="dnf"), holds=locks))
+    return DNF.parse_assessment(extend(recorded("dnf-4.14.rpm_assess", family="dnf"), holds=locks))
 
 
 def lie_as_dnf_of_cves() -> PackageState:
@@ -98,7 +98,7 @@ def lie_as_dnf_of_cves() -> PackageState:
     files = "".join(f"           : {name}-2.0-1.noarch.rpm\n" for name in names)
     heading = "  Update ID: LIE-1\n       Type: security\n       CVEs: CVE-2026-9999\n"
     advisory = f"{heading}{cves}      Files: a-2-1.noarch.rpm\n{files}"
-    return dnf.parse_assessment(
+    return DNF.parse_assessment(
         extend(
             recorded("dnf-4.14.rpm_assess", family="dnf"),
             upgrades="".join(f"{name}|0|2.0|1|noarch|lab|1|x|Lab\n" for name in names),
@@ -114,7 +114,7 @@ def lie_as_dnf5() -> PackageState:
     installed = "".join(f"made-up-{n}\t0\t1.0\t1\tnoarch\t1795355941\tLab\n" for n in range(20_000))
     answer = extend(recorded("dnf5-5.4.rpm_assess", family="dnf"), upgrades=lines, installed=installed)
     machine.answer("rpm_assess", answer)
-    return Dnf5Manager().assess(machine, refresh=False, deadline=Deadline.after(clock, 60))
+    return RpmManager(DNF5).assess(machine, refresh=False, deadline=Deadline.after(clock, 60))
 
 
 def lie_as_zypper() -> PackageState:

@@ -12,7 +12,7 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.protocols.transport import SHARED_SCRIPTS
-from tasks.machines.managers.rpm.yum.manager import YumManager
+from tasks.machines.managers.registry import MANAGER_TYPES
 from tasks.machines.transport import script_library
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
@@ -151,8 +151,8 @@ class YumMachine:
 
     def assess(self, *, refresh: bool = False) -> PackageState:
         """Assess the machine."""
-        return YumManager().assess(self.transport, refresh=refresh, deadline=Deadline.after(CLOCK, 120))
+        return MANAGER_TYPES["yum"]().assess(self.transport, refresh=refresh, deadline=Deadline.after(CLOCK, 120))
 
     def simulate(self, updates: Sequence[Update]) -> SimulationResult:
         """Simulate an installation."""
-        return YumManager().simulate(self.transport, updates, deadline=Deadline.after(CLOCK, 120))
+        return MANAGER_TYPES["yum"]().simulate(self.transport, updates, deadline=Deadline.after(CLOCK, 120))

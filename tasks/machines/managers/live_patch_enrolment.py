@@ -80,7 +80,8 @@ def _read_klp(record: ScriptRecord, _: Mapping[str, ScriptSection]) -> HotpatchE
     has_module, has_pattern = _is_yes(record, "module"), _is_yes(record, "pattern")
     version, arch = require_text(record, "version"), require_text(record, "arch")
     findings = []
-    if _is_before_15(version):
+    major = version.partition(".")[0]
+    if not (major.isascii() and major.isdigit()) or int(major) < 15:
         message = "on SUSE Linux Enterprise 12, Live Patching needs a registration code of its own"
         findings.append(Finding(_SUBSCRIPTION_CHECK, _BLOCK, message, "Activate it there with SUSEConnect."))
     product = f"{SUSE_MODULE}/{version}/{arch}"
@@ -89,11 +90,6 @@ def _read_klp(record: ScriptRecord, _: Mapping[str, ScriptSection]) -> HotpatchE
 
 def _is_yes(record: ScriptRecord, name: str) -> bool:
     return require_text(record, name) == "yes"
-
-
-def _is_before_15(version: str) -> bool:
-    major = version.partition(".")[0]
-    return not (major.isascii() and major.isdigit()) or int(major) < 15
 
 
 _ENROLL, _UNENROLL, _ENABLE, _DISABLE = HotpatchAction

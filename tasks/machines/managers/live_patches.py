@@ -58,7 +58,11 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
         return None
     kernel = require_text(summaries[0], "kernel")
     loaded = result.find_records("live_patch")
-    active = tuple(require_text(live_patch, "name") for live_patch in loaded if _is_active(live_patch))[:_MAX_NAMES]
+    active = tuple(
+        require_text(live_patch, "name")
+        for live_patch in loaded
+        if require_text(live_patch, "enabled") == "1" and require_text(live_patch, "transition") == "0"
+    )[:_MAX_NAMES]
     in_transition = [
         require_text(live_patch, "name") for live_patch in loaded if require_text(live_patch, "transition") == "1"
     ]
@@ -102,10 +106,6 @@ def date_newer_kernel(installed: Iterable[int | None]) -> datetime | None:
     """
     known_times = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
     return datetime.fromtimestamp(min(known_times), UTC) if known_times else None
-
-
-def _is_active(record: ScriptRecord) -> bool:
-    return require_text(record, "enabled") == "1" and require_text(record, "transition") == "0"
 
 
 def _find_cves(texts: Iterable[str]) -> tuple[str, ...]:

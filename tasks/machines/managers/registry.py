@@ -13,10 +13,8 @@ from tasks.machines.managers.image.bootc.tool import BOOTC
 from tasks.machines.managers.image.manager import ImageManager
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
 from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
-from tasks.machines.managers.rpm.dnf.manager import DnfManager
-from tasks.machines.managers.rpm.dnf5.manager import Dnf5Manager
-from tasks.machines.managers.rpm.yum.manager import YumManager
-from tasks.machines.managers.rpm.zypper.manager import ZypperManager
+from tasks.machines.managers.rpm.manager import RpmManager
+from tasks.machines.managers.rpm.tools import DNF, DNF5, YUM, ZYPPER
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
@@ -24,10 +22,10 @@ MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
     RPM_OSTREE.name: partial(ImageManager, RPM_OSTREE),
     TRANSACTIONAL_UPDATE.name: partial(ImageManager, TRANSACTIONAL_UPDATE),
     "apt": AptManager,
-    "dnf": DnfManager,
-    "dnf5": Dnf5Manager,
-    "yum": YumManager,
-    "zypper": ZypperManager,
+    DNF.name: partial(RpmManager, DNF),
+    DNF5.name: partial(RpmManager, DNF5),
+    YUM.name: partial(RpmManager, YUM),
+    ZYPPER.name: partial(RpmManager, ZYPPER),
     WindowsUpdateManager.name: WindowsUpdateManager,
 }
 

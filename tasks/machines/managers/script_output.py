@@ -41,17 +41,23 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
         raise ScriptFailed(
             f"{script} ended with {result.exit_code}", exit_code=result.exit_code, output_tail=result.unframed_output
         )
-    sections = {require_text(record, "name"): _parse_section(record) for record in result.find_records("section")}
+    sections: dict[str, ScriptSection] = {}
+    for record in result.find_records("section"):
+        text, stderr = require_text(record, "text"), record.get("stderr", "")
+        require_count(text.count("\n"), MAX_LINES, f"lines of {str(record.get('name'))[:100]!r}")
+        exit_code = require_integer(record, "exit_code")
+        sections[require_text(record, "name")] = ScriptSection(
+            exit_code, text, stderr if isinstance(stderr, str) else ""
+        )
     for name in required:
         if name not in sections:
             raise ProtocolViolation(f"{script} said nothing about {name}")
     return sections
 
 
-def _parse_section(record: ScriptRecord) -> ScriptSection:
-    text, stderr = require_text(record, "text"), record.get("stderr", "")
-    require_count(text.count("\n"), MAX_LINES, f"lines of {str(record.get('name'))[:100]!r}")
-    return ScriptSection(require_integer(record, "exit_code"), text, stderr if isinstance(stderr, str) else "")
+def get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    """Return a section's text; "" if the script did not write that section."""
+    return sections[name].text if name in sections else ""
 
 
 def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:

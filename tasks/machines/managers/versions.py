@@ -59,21 +59,19 @@ class DebianVersion(PackageVersion):
 
 
 def _build_part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Return letters and numbers in turn. The end of a part sorts after "~" and before everything else."""
+    """Return letters and numbers in turn. The end of a part sorts after "~" and before everything else.
+
+    The characters of a word rank so: tilde, then the end, then letters, then the rest.
+    """
     pieces = _DIGITS_PATTERN.split(part)
     letters, numbers = pieces[0::2], pieces[1::2]
     key = [
-        (_build_word_key(word), parse_number(digits or "0"))
+        ((*map(_rank_character, word), 0), parse_number(digits or "0"))
         for word, digits in zip_longest(letters, numbers, fillvalue="")
     ]
     while key and key[-1] == (_END_OF_WORD, 0):
         key.pop()
     return (*key, _END_OF_PART, _END_OF_PART)
-
-
-def _build_word_key(word: str) -> tuple[int, ...]:
-    """Return the ranks of a word's characters: tilde, then the end, then letters, then the rest."""
-    return (*(_rank_character(character) for character in word), 0)
 
 
 def _rank_character(character: str) -> int:

@@ -76,7 +76,8 @@ class LocalShellChannel:
                     elif _read_output(
                         selector, _require_stream(child.stdout), _require_stream(child.stderr), key.fd, decoder
                     ):
-                        _drain_stderr(_require_stream(child.stderr), decoder)
+                        with suppress(BlockingIOError):  # what was written before the answer's end; no wait for more
+                            decoder.feed_stderr(os.read(_require_stream(child.stderr).fileno(), _CHUNK_BYTES))
                         return None
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -99,12 +100,6 @@ def _write_stdin(selector: selectors.BaseSelector, stream: IO[bytes], unsent: me
         with suppress(BrokenPipeError):
             stream.close()
     return unsent
-
-
-def _drain_stderr(err: IO[bytes], decoder: ScriptOutputDecoder) -> None:
-    """Read what is on stderr now. It was written before the answer's end; do not wait for more."""
-    with suppress(BlockingIOError):
-        decoder.feed_stderr(os.read(err.fileno(), _CHUNK_BYTES))
 
 
 def _read_output(

@@ -15,21 +15,20 @@ from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.rpm.advisories import parse_severity
-from tasks.machines.managers.rpm.dnf import assessment as dnf4
-from tasks.machines.managers.rpm.dnf.manager import DnfManager
 from tasks.machines.managers.rpm.dnf.output_parsers import (
     parse_repository_ids,
     parse_simulation,
     parse_transaction,
 )
-from tasks.machines.managers.rpm.dnf5 import manager as dnf5
+from tasks.machines.managers.rpm.manager import RpmManager
 from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
+from tasks.machines.managers.rpm.tools import DNF, DNF5
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import JSON, Replay, Successive
 
 DEADLINE = Deadline.after(SystemClock(), 60)
-DNF = DnfManager()
+MANAGER = RpmManager(DNF)
 
 
 def conversation(name: str) -> ScriptResult:
@@ -38,8 +37,8 @@ def conversation(name: str) -> ScriptResult:
 
 def parse(result: ScriptResult, name: str = "dnf-4.14") -> PackageState:
     if name.startswith(("dnf5", "fedora")):
-        return dnf5.parse_assessment(result)
-    return dnf4.parse_assessment(result)
+        return DNF5.parse_assessment(result)
+    return DNF.parse_assessment(result)
 
 
 def assess(name: str = "dnf-4.14") -> PackageState:
@@ -253,8 +252,8 @@ def test_work_in_progress_is_not_called_broken() -> None:
 
 def test_an_assessment_is_one_question() -> None:
     replay = Replay(conversation("dnf-4.14"))
-    DNF.assess(replay, refresh=True, deadline=DEADLINE)
-    DNF.assess(replay, refresh=False, deadline=DEADLINE)
+    MANAGER.assess(replay, refresh=True, deadline=DEADLINE)
+    MANAGER.assess(replay, refresh=False, deadline=DEADLINE)
     assert [(script.name, script.read_only, dict(script.params)) for script in replay.asked] == [
         ("rpm_assess", True, {"refresh": "yes", "lock_wait_seconds": "60", "refresh_seconds": "300"}),
         ("rpm_assess", True, {"lock_wait_seconds": "60"}),
@@ -266,7 +265,7 @@ def test_packages_that_change_as_they_are_read_are_read_again() -> None:
         dict(each) | ({"changed": True} if each["kind"] == "state" else {}) for each in conversation("dnf-4.14").records
     )
     machine = Successive(ScriptResult(tuple(records), 0), conversation("dnf-4.14"))
-    assert DNF.assess(machine, refresh=True, deadline=DEADLINE).at_work == ""
+    assert MANAGER.assess(machine, refresh=True, deadline=DEADLINE).at_work == ""
     assert len(machine.asked) == 2
 
 
@@ -372,7 +371,7 @@ def test_nothing_to_do_is_no_agreement() -> None:
 
 def test_a_simulation_asks_for_exact_packages() -> None:
     replay = Replay(simulated("dnf-4.14"))
-    result = DNF.simulate(replay, wish("lab-plain=2.0-1"), deadline=DEADLINE)
+    result = MANAGER.simulate(replay, wish("lab-plain=2.0-1"), deadline=DEADLINE)
     assert result.download_count == 7
     assert dict(replay.asked[0].params) == {
         "packages": ("lab-plain-2.0-1.noarch",),

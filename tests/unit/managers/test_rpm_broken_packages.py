@@ -6,7 +6,7 @@ import pytest
 
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Compliance
-from tasks.machines.managers.rpm.dnf import assessment as dnf4
+from tasks.machines.managers.rpm.tools import DNF
 from tests.support.builders import make_assessment
 from tests.unit.managers.test_dnf import conversation, parse
 
@@ -61,7 +61,7 @@ def troubled(left_over: str) -> ScriptResult:
 
 
 def test_an_old_version_that_a_transaction_could_not_remove_costs_itself() -> None:
-    state = dnf4.parse_assessment(troubled(LEFT))
+    state = DNF.parse_assessment(troubled(LEFT))
     assert (state.can_install_others, state.repairable, state.interrupted) == (True, True, False)
     (problem,) = state.problems
     assert problem.startswith("lab-sec 2.0-1 is installed beside its older version lab-sec-1.0-1.noarch since 20")
@@ -71,7 +71,7 @@ def test_an_old_version_that_a_transaction_could_not_remove_costs_itself() -> No
 
 @pytest.mark.parametrize("left_over", ["", "other-1.0-1.noarch\t\n"])
 def test_what_an_interrupted_transaction_left_keeps_updates_away(left_over: str) -> None:
-    state = dnf4.parse_assessment(troubled(left_over))
+    state = DNF.parse_assessment(troubled(left_over))
     assert (state.can_install_others, bool(state.problems), state.unfinished[0].failure) == (False, True, "")
     assert state.interrupted
 
@@ -80,7 +80,7 @@ def test_a_package_whose_last_script_failed_is_told_as_long_as_it_is_installed()
     words = "%post(lab-sec-2.0-1.noarch) scriptlet failed, exit status 3: no space left"
     text = f"lab-sec-2.0-1.noarch\t{words}\ngone-1.0-1.noarch\t%post(gone-1.0-1.noarch) scriptlet failed\n"
     section = {"kind": "section", "name": "failed_scripts", "text": text, "exit_code": 0, "stderr": ""}
-    state = dnf4.parse_assessment(ScriptResult((*conversation("dnf-4.14-troubled").records, section), 0))
+    state = DNF.parse_assessment(ScriptResult((*conversation("dnf-4.14-troubled").records, section), 0))
     (told,) = state.failed_scripts
     assert told.startswith("lab-sec 2.0-1 is not set up since 20")
     assert told.endswith(f": {words}")

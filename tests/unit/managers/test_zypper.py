@@ -13,8 +13,9 @@ from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.registry import MANAGER_TYPES
+from tasks.machines.managers.rpm.manager import RpmManager
+from tasks.machines.managers.rpm.tools import ZYPPER
 from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
-from tasks.machines.managers.rpm.zypper.manager import ZypperManager
 from tasks.machines.managers.rpm.zypper.pending_updates import Repository
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
@@ -133,7 +134,7 @@ class TestPendingUpdates:
 
     @pytest.mark.parametrize("needs", [False, True])
     def test_zypper_accepts_licences_only_for_an_update_that_needs_it(self, *, needs: bool) -> None:
-        manager, wanted = ZypperManager(), replace(updates_of("sles-15-troubled")["lab-lic"], needs_licence=needs)
+        manager, wanted = RpmManager(ZYPPER), replace(updates_of("sles-15-troubled")["lab-lic"], needs_licence=needs)
         script = manager.build_job_script(JobKind.INSTALL, [Transaction(0, (wanted,), 1.0, 1.0)])
         assert script.params["accept_licences"] == ("yes" if needs else "")
 
@@ -266,7 +267,7 @@ def test_installed_versions_are_those_of_packages() -> None:
     updates = [make_update(id=name, name=name) for name in ("lab-sec", "lab-gone", "kernel-default")]
     updates.append(make_update(id="patch:LAB-2026:1", name="LAB-2026:1"))
     replay = Replay(recorded("sles-15.rpm_installed", family=FAMILY))
-    found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
+    found = RpmManager(ZYPPER).read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
     assert found == {"lab-sec": "1.0-1", "kernel-default": "5.14.1-1"}
     assert replay.asked[0].params["packages"] == ("lab-sec", "lab-gone", "kernel-default")
 
@@ -278,7 +279,7 @@ def test_of_several_kernels_the_newest_counts_and_not_the_one_that_was_installed
     section = {"kind": "section", "name": "packages", "text": text, "exit_code": 0, "stderr": ""}
     replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, section), 0))
     update = make_update(id="kernel-default", name="kernel-default", available="5.14.21-150500.55.28")
-    found = ZypperManager().read_installed_versions(replay, [update], deadline=Deadline.after(SystemClock(), 60))
+    found = RpmManager(ZYPPER).read_installed_versions(replay, [update], deadline=Deadline.after(SystemClock(), 60))
     assert found == {"kernel-default": "5.14.21-150500.55.19"}
 
 
@@ -291,7 +292,7 @@ def test_a_package_whose_transaction_has_not_ended_is_not_completely_installed()
     ]
     replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, *sections), 0))
     updates = [make_update(id=name, name=name, arch="noarch", available="2.0-1") for name in ("a", "b")]
-    found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
+    found = RpmManager(ZYPPER).read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
     assert found == {"b": "2.0-1"}
 
 

@@ -50,6 +50,7 @@ from tasks.machines.managers.running_programs import (
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
+    get_text,
     parse_sections,
     require_boolean,
     require_integer,
@@ -205,8 +206,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         )
     )
     locks = result.find_records("lock")
-    setups = parse_failed_setups(sections["unfinished"].text if "unfinished" in sections else "")
-    failures = parse_unpacking_failures(sections["unpacking"].text if "unpacking" in sections else "")
+    setups = parse_failed_setups(get_text(sections, "unfinished"))
+    failures = parse_unpacking_failures(get_text(sections, "unpacking"))
     problems = find_problems(
         packages,
         sections["audit"].text,
@@ -247,9 +248,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         if missing or may_hide_security
         else _describe_missing_security(releases.values())
         or warn_of_unclassified(updates, "publishers without a security archive"),
-        services_to_restart=find_services_to_restart(
-            needrestart, sections["outdated"].text if "outdated" in sections else ""
-        ),
+        services_to_restart=find_services_to_restart(needrestart, get_text(sections, "outdated")),
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
@@ -276,9 +275,7 @@ def _read_repositories(
     sections: Mapping[str, ScriptSection], state: ScriptRecord
 ) -> tuple[tuple[RepositoryProblem, ...], tuple[str, ...]]:
     """Return the repositories that were not read, and apt's remarks on the others."""
-    texts = {
-        name: sections[name].text if name in sections else "" for name in ("sources", "partial", "lists", "validity")
-    }
+    texts = {name: get_text(sections, name) for name in ("sources", "partial", "lists", "validity")}
     now = require_integer(state, "at")
     frozen = find_frozen_archives(texts["sources"], texts["lists"], now)
     if "update" in sections:

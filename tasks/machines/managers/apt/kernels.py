@@ -174,7 +174,12 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
             running, obstacle=f"apt can't tell which kernels are unused: {' '.join(error_lines)[-300:]}"
         )
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
-    rows = _parse_present(sections["packages"].text, native)
+    lines = (line.split("\t") for line in sections["packages"].text.splitlines())
+    rows = [  # those of this architecture that are not gone: name, whether it is whole, and version
+        (fields[0], fields[2:4] == ["ok", "installed"], fields[4])
+        for fields in lines
+        if len(fields) == 5 and fields[1] in {native, "all"} and fields[3] not in {"not-installed", "config-files"}
+    ]
     versions = {name: version for name, is_whole, version in rows if is_whole}
     images = {name: match[1] for name in versions if (match := _IMAGE_PATTERN.fullmatch(name))}
     order = {kernel: rank for rank, kernel in enumerate(sorted(set(images.values()), key=DebianVersion))}
@@ -195,16 +200,3 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
                 )
             )
     return InstalledKernels(running, tuple(packages), tuple(name for name, is_whole, _ in rows if not is_whole))
-
-
-def _parse_present(text: str, native: str) -> list[tuple[str, bool, str]]:
-    """Return the packages of this architecture that are not gone: name, whether it is whole, and version.
-
-    Those of another architecture are left alone.
-    """
-    lines = (line.split("\t") for line in text.splitlines())
-    return [
-        (fields[0], fields[2:4] == ["ok", "installed"], fields[4])
-        for fields in lines
-        if len(fields) == 5 and fields[1] in {native, "all"} and fields[3] not in {"not-installed", "config-files"}
-    ]

@@ -1,7 +1,7 @@
 """Parsers for apt's output (with LC_ALL=C). Pure. Lines that are not understood are ignored; nothing is raised."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks.domain.model import Update
@@ -27,6 +27,7 @@ _UNMET_PATTERN = re.compile(r"^ (\S+) : (\S.*)$")
 _MORE_UNMET_PATTERN = re.compile(r"^ {2,}(\S.*)$")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]+(?::[a-z0-9\-]+)?")
 _HELD_PATTERN = re.compile(r"^The following held packages will be changed:\n((?: .*\n?)+)", re.MULTILINE)
+# what apt 3's solver could not choose together
 _CHOICE_PATTERN = re.compile(r" \d+\. ([A-Za-z0-9][A-Za-z0-9+._\-]*)(?::[a-z0-9\-]+)?=\S+ is selected for install")
 _MAX_ERROR_CHARACTERS = 1000
 _UNMET_HEADERS = ("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
@@ -201,7 +202,7 @@ def parse_simulation(text: str) -> AptSimulation:
         tuple(changes.values()),
         tuple(removals),
         tuple(missing),
-        _parse_unmet_dependencies(text) or _find_conflicting_choices(errors),
+        _parse_unmet_dependencies(text) or {name: error for error in errors for name in _CHOICE_PATTERN.findall(error)},
         errors,
     )
 
@@ -219,11 +220,6 @@ def _parse_errors(text: str) -> tuple[str, ...]:
         else:
             is_open = False
     return tuple(errors)
-
-
-def _find_conflicting_choices(errors: Iterable[str]) -> Mapping[str, str]:
-    """Return the packages that apt 3's solver could not choose together: name -> its words."""
-    return {name: error for error in errors for name in _CHOICE_PATTERN.findall(error)}
 
 
 def _parse_unmet_dependencies(text: str) -> Mapping[str, str]:

@@ -131,7 +131,11 @@ def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgra
     if fix is not None and fix is not chosen and fix not in older:
         withheld.append(WithheldVersion(fix, _describe_pin(policy, fix, candidate, releases)))
     withheld += [
-        WithheldVersion(offer, _describe_phase(offer))
+        WithheldVersion(
+            offer,
+            f"PHASED: its publisher is rolling {offer.version} out step by step ({offer.phased} % of the machines now)"
+            ", and apt does not take it on this machine yet",
+        )
         for offer in policy.newer_versions
         if offer in held_back and (offer.version == policy.candidate or offer.priority == _PHASE_POLICY_PRIORITY)
     ][:1]
@@ -188,10 +192,3 @@ def _describe_pin(
 def _describe_priority(offer: AvailableVersion, releases: Mapping[str, Release]) -> str:
     origins = dict.fromkeys(str(release) for release in find_releases([offer], releases))
     return f"{offer.version} (priority {', '.join([str(offer.priority), *origins])})"
-
-
-def _describe_phase(offer: AvailableVersion) -> str:
-    return (
-        f"PHASED: its publisher is rolling {offer.version} out step by step ({offer.phased} % of the machines now), "
-        "and apt does not take it on this machine yet"
-    )

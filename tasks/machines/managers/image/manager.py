@@ -27,7 +27,7 @@ from tasks.machines.managers.manager_base import build_job_parameters
 from tasks.machines.managers.repository_problems import build_repository_error, redact_text
 from tasks.machines.managers.rpm.repository_problems import find_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_active
-from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_integer, require_text
+from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
 
 ASSESS_SCRIPT: Final = "image_assess"
 JOB_SCRIPT: Final = "image_job"
@@ -123,7 +123,7 @@ class ImageManager:
         facts = result.find_records("state")
         at_work = clean_text(require_text(facts[0], "at_work")) if facts else ""
         now = require_integer(facts[0], "at") if facts else 0
-        timers = sections["timers"].text if "timers" in sections else ""
+        timers = get_text(sections, "timers")
         packages = build_package_state(
             self.name,
             state,
@@ -206,7 +206,9 @@ class ImageManager:
         params = build_job_parameters(kind, transactions)
         for transaction in transactions:
             for update in transaction.updates:
-                params[f"tx_{transaction.number}_image"] = _require_image(update)
+                if update.id != UPDATE_ID or not _IMAGE_PATTERN.fullmatch(update.name):
+                    raise RequestError(f"not an image: {update.id!r} {update.name!r}")
+                params[f"tx_{transaction.number}_image"] = update.name
                 params[f"tx_{transaction.number}_digest"] = find_identity(update.available)
         return Script(JOB_SCRIPT, params, read_only=False, package=self._tool.package)
 
@@ -232,9 +234,3 @@ class ImageManager:
             raise ManagerBusy(f"another process changes the system's images: {redact_text(check.stderr)}")
         problems = find_repository_problems(output) if self._tool.partial_failure else ()
         raise build_repository_error(problems, check.stderr if check.stderr.strip() else output)
-
-
-def _require_image(update: Update) -> str:
-    if update.id != UPDATE_ID or not _IMAGE_PATTERN.fullmatch(update.name):
-        raise RequestError(f"not an image: {update.id!r} {update.name!r}")
-    return update.name

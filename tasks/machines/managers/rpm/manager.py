@@ -25,8 +25,8 @@ from tasks.machines.managers.manager_base import (
 )
 from tasks.machines.managers.rpm.kernels import parse_kernels
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
-from tasks.machines.managers.rpm.system_state import parse_duplicates
-from tasks.machines.managers.script_output import parse_sections, require_text
+from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicates
+from tasks.machines.managers.script_output import get_text, parse_sections, require_text
 from tasks.machines.managers.versions import RpmVersion
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
@@ -45,25 +45,24 @@ class RpmTool:
 
     Attributes:
         name: of the package manager: "dnf", "zypper".
-        package: the Python package with its scripts.
         rates: how fast a machine is, before anything was measured on it.
         parse_assessment: turns the records of rpm_assess.sh into the package state.
         parse_simulation: turns the records of rpm_simulate.sh into the answer for that set of updates.
-        updater_units: masks of the services that update packages by themselves.
         lock_files: more files that the tool locks (fcntl) while it works, before rpm's own.
         kernel_rule: the tool's own command that tells which kernels it would remove; "": it has none.
-        updaters_script: pauses and restores the system's own updaters; None when there is none.
     """
 
     name: str
-    package: str
     rates: Rates
     parse_assessment: Callable[[ScriptResult], PackageState]
     parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationResult]
-    updater_units: tuple[str, ...] = ()
     lock_files: tuple[str, ...] = ()
     kernel_rule: str = ""
-    updaters_script: Script | None = None
+
+    @property
+    def package(self) -> str:
+        """The Python package with its scripts."""
+        return f"tasks.machines.managers.rpm.{self.name}"
 
 
 class RpmManager:
@@ -76,7 +75,7 @@ class RpmManager:
         self.name = tool.name
         self.default_rates = tool.rates
         self.script_package = tool.package
-        self.updaters_script: Script | None = tool.updaters_script
+        self.updaters_script: Script | None = build_rpm_updaters_script(tool.package)
         self.offers_more_later = False
         self.longest_poll_seconds = LONGEST_POLL_SECONDS
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
@@ -137,7 +136,7 @@ class RpmManager:
         sections = parse_sections(result, script.name, "packages")
         native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
         versions = parse_installed_packages(sections["packages"].text, native)
-        duplicates = sections["duplicates"].text if "duplicates" in sections else ""
+        duplicates = get_text(sections, "duplicates")
         unfinished = {package.id for package in parse_duplicates(duplicates, native)}
         return {
             update.id: update.available

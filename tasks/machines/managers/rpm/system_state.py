@@ -36,6 +36,7 @@ from tasks.machines.managers.running_programs import (
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
+    get_text,
     parse_sections,
     require_boolean,
     require_integer,
@@ -94,7 +95,7 @@ def parse_auto_updaters(
     Raises:
         ProtocolViolation: the record is malformed.
     """
-    shown = sections["updaters"].text if "updaters" in sections else ""
+    shown = get_text(sections, "updaters")
     records = result.find_records("updaters")
     jobs = require_text(records[0], "jobs") if records else ""
     is_prepared = bool(records) and require_boolean(records[0], "offline_update")
@@ -216,7 +217,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
     installed = parse_installed(sections["installed"].text, native)
-    left_over = _parse_left_over(_get_text(sections, "left_over"))
+    left_over = _parse_left_over(get_text(sections, "left_over"))
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
     problems = (*database, *(_describe_duplicate(package, installed) for package in unfinished))
@@ -240,8 +241,8 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
             if _SKIPPED_RECORD in line
         ),
         unfinished=unfinished,
-        failed_scripts=_describe_failed_scripts(_get_text(sections, "failed_scripts"), installed),
-        services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
+        failed_scripts=_describe_failed_scripts(get_text(sections, "failed_scripts"), installed),
+        services_to_restart=find_outdated_services(get_text(sections, "outdated")),
         auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
         live_patching=parse_live_patches(result, sections),
         hotpatch=parse_live_patch_enrolment(result, sections),
@@ -293,10 +294,6 @@ def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -
         for full, each in named
         if full in failures
     )
-
-
-def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
-    return sections[name].text if name in sections else ""
 
 
 def _parse_left_over(text: str) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ The prerequisites of an enrolment are those of Microsoft's documents:
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
@@ -208,13 +208,9 @@ def _check_baseline(system: SystemRecord, history: Sequence[HistoryEntry]) -> tu
     day = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
     done = [entry for entry in history if entry.is_installation]
     installed = [entry for entry in done if is_cumulative_title(entry.title) or is_hotpatch(entry.title)]
-    if any(_find_day(entry) >= day for entry in installed):
+    if any(datetime.fromtimestamp(entry.at or 0, UTC).date() >= day for entry in installed):
         return (Finding("baseline", _GOOD, f"updates of the baseline of {day:%Y-%m-%d} or later are installed"),)
     if not installed:
         return ()
     message = f"the agent's history has no cumulative update since the baseline of {day:%Y-%m-%d}"
     return (Finding("baseline", _WARN, message, "Install the newest cumulative update, and restart the machine."),)
-
-
-def _find_day(entry: HistoryEntry) -> date:
-    return datetime.fromtimestamp(entry.at or 0, UTC).date()

@@ -93,7 +93,7 @@ def find_other_managers(
     others: list[str] = []
     if agents.config_manager:
         others.append("ConfigMgr's client (ccmexec)")
-    if agents.mdm_updates or (agents.mdm and _is_co_managed(agents)):
+    if agents.mdm_updates or (agents.mdm and (agents.co_management or 0) & _CO_MANAGED_UPDATES):
         others.append("policies of Intune or another MDM")
     if agents.azure_updates:
         others.append("Azure Update Manager's extension")
@@ -127,10 +127,6 @@ def describe_source(policy: Mapping[str, str]) -> str:
     if server and policy.get("UseWUServer") == "1":
         return f"WSUS {redact_url(server)}"
     return _WINDOWS_UPDATE
-
-
-def _is_co_managed(agents: AgentsRecord) -> bool:
-    return agents.co_management is not None and bool(agents.co_management & _CO_MANAGED_UPDATES)
 
 
 def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> tuple[tuple[str, float | None], ...]:

@@ -81,19 +81,17 @@ def authenticate(login: LoginContext, credential: Credential) -> None:
             name = f" ({credential.path}, {key.fingerprint})" if credential.path else f" ({key.fingerprint})"
             _send_credential(login, credential.kind, lambda: login.transport.auth_publickey(login.user, key), name)
         case CredentialKind.PASSWORD:
-            _authenticate_with_password(login, _reveal_password(credential))
-
-
-def _reveal_password(credential: Credential) -> str:
-    if credential.secret is None:
-        raise CredentialError("a password credential without a password")
-    return credential.secret.reveal()
+            if credential.secret is None:
+                raise CredentialError("a password credential without a password")
+            _authenticate_with_password(login, credential.secret.reveal())
 
 
 def _authenticate_with_keys(login: LoginContext, offered: OfferedKeys) -> None:
     """Offer keys one after the other. The last accepted key is first, because each refusal counts."""
     accepted = login.attempt.accepted_keys
-    keys = sorted(offered.keys, key=lambda key: (_rank_key(key, accepted), key.is_on_token))  # sorting is stable
+    ranks = {fingerprint: rank for rank, fingerprint in enumerate(accepted)}
+    # sorting is stable
+    keys = sorted(offered.keys, key=lambda key: (ranks.get(key.fingerprint, len(ranks)), key.is_on_token))
     methods = _read_accepted_methods(login, offered.source)
     if not methods:
         return
@@ -120,10 +118,6 @@ def _authenticate_with_keys(login: LoginContext, offered: OfferedKeys) -> None:
 
 def _get_key(key: OfferableKey) -> paramiko.PKey:
     return key.key if isinstance(key, FileKey) else key
-
-
-def _rank_key(key: OfferableKey, accepted: list[str]) -> int:
-    return accepted.index(key.fingerprint) if key.fingerprint in accepted else len(accepted)
 
 
 def _is_taken(transport: ThreadSafeTransport, key: OfferableKey) -> bool:
@@ -225,7 +219,9 @@ def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]
     except paramiko.BadAuthenticationType as error:
         raise _build_method_not_accepted_error(login.user, kind, error.allowed_types) from None
     except (paramiko.SSHException, OSError, EOFError) as error:
-        if _is_refusal(login.transport, error):
+        # paramiko reports a broken connection and a silent machine as a failed authentication too
+        is_active = login.transport.is_active()
+        if is_active and isinstance(error, paramiko.AuthenticationException) and "timeout" not in str(error):
             login.attempt.is_refused = True
             raise AuthenticationFailed(
                 f"the machine refused the {kind} of {login.user}{name}", hint=_REFUSED_HINT
@@ -247,11 +243,6 @@ def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]
         raise AuthenticationFailed(
             f"the machine wants more than one proof of {login.user}: also {', '.join(further)}", hint=_EXTRA_PROOF_HINT
         )
-
-
-def _is_refusal(transport: ThreadSafeTransport, error: Exception) -> bool:
-    # paramiko reports a broken connection and a silent machine as a failed authentication too
-    return isinstance(error, paramiko.AuthenticationException) and transport.is_active() and "timeout" not in str(error)
 
 
 def _build_no_answer_error(login: LoginContext, kind: str, name: str = "") -> FleetpatchError:

@@ -112,7 +112,9 @@ class _ConnectionAttempt:
         if not self._finished.wait(max(0.0, seconds)):
             raise TimeoutError
         if self._transport is None:
-            raise _copy_error(self._error)
+            if self._error is None:
+                raise ConnectionLost("the connection to the jump host was given up")
+            raise copy.copy(self._error)  # each thread adds its machine and its traceback
         return self._transport
 
     def cancel(self) -> None:
@@ -140,11 +142,6 @@ class _ConnectionAttempt:
             self._finished.set()
         if self._cancelled.is_set() and self._transport is not None:
             self._transport.close()
-
-
-def _copy_error(error: Exception | None) -> Exception:
-    """Return a copy of an error for one thread: each thread adds its machine and its traceback."""
-    return copy.copy(error) if error is not None else ConnectionLost("the connection to the jump host was given up")
 
 
 class _JumpHost:

@@ -68,7 +68,9 @@ def allow_one_login(auth: Any, *, is_https: bool) -> None:  # noqa: ANN401  # th
         try:
             return str(generate(*args, **options))
         except requests.RequestException as error:  # KerberosExchangeError, which the library may drop
-            raise _build_no_ticket(error) from error
+            cause = error.__context__
+            text, code = describe_error(cause if cause is not None and is_kerberos_error(cause) else error)
+            raise KerberosFailed(f"there is no Kerberos ticket for this machine: {text}", code) from error
 
     def handle_first_401(response: requests.Response, **options: object) -> requests.Response:
         if "Authorization" in response.request.headers:
@@ -97,9 +99,3 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     codes = [arg for arg in error.args if isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[1], int)]
     exact = [arg for arg in codes if arg[1] < 0] or codes[:1]  # the codes of Kerberos itself are negative
     return (str(exact[0][0]), exact[0][1]) if exact else (str(error), 0)
-
-
-def _build_no_ticket(error: requests.RequestException) -> KerberosFailed:
-    cause = error.__context__
-    text, code = describe_error(cause if cause is not None and is_kerberos_error(cause) else error)
-    return KerberosFailed(f"there is no Kerberos ticket for this machine: {text}", code)

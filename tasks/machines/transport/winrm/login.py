@@ -301,7 +301,11 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
     """Return the error for a login without a usable answer."""
     text = str(lost)
     if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
-        return _add_shown_certificate(build_certificate_error(lost, machine.winrm), machine)
+        error = build_certificate_error(lost, machine.winrm)
+        if isinstance(error, HostKeyMismatch | HostKeyUnknown):
+            shown = describe_shown_certificate(machine.address, find_port(machine))
+            error.hint = " ".join(part for part in (error.hint, shown) if part)
+        return error
     how = machine.winrm.authentication
     if lost.status == 403 and how is WinrmAuthentication.CERTIFICATE:
         attempt.is_refused = True
@@ -320,10 +324,3 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
             hint="Look at its event log (Security). It is not sent again in this run.",
         )
     return LoginBroken(f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}")
-
-
-def _add_shown_certificate(error: TransportError, machine: Machine) -> TransportError:
-    if isinstance(error, HostKeyMismatch | HostKeyUnknown):
-        shown = describe_shown_certificate(machine.address, find_port(machine))
-        error.hint = " ".join(part for part in (error.hint, shown) if part)
-    return error

@@ -235,7 +235,8 @@ class WsmanClient:
             raise WsmanFault(TIMED_OUT, "nothing in the time of the operation") from None
         except WSManFaultError as error:
             self._line.is_logged_in = True
-            raise WsmanFault(_find_fault_code(error), str(error.reason or "")) from None
+            code = error.wsman_fault_code or error.wmierror_code or 0
+            raise WsmanFault(int(code) & 0xFFFFFFFF, str(error.reason or "")) from None
         except WinRMTransportError as error:
             raise MessageLost(f"HTTP status {error.code} without a fault", status=int(error.code)) from error
         except AnswerTooLong as error:
@@ -265,11 +266,6 @@ class WsmanClient:
 def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:
     match = pattern.search(text)
     return match[1].lower() if match else b""
-
-
-def _find_fault_code(error: WSManFaultError) -> int:
-    code = error.wsman_fault_code or error.wmierror_code or 0
-    return int(code) & 0xFFFFFFFF
 
 
 def _describe_error(error: BaseException) -> str:

@@ -137,11 +137,14 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
             f"{clean_text(driver.driver_name)} drives the updates of this system. While it works, rpm-ostree refuses "
             f"others. Pause {clean_text(driver.driver_sd_unit)} in the run (native_updaters), or switch it off"
         )
+    update = _find_update(status.cached_update, staged or booted)
+    if locked and update is None:  # rpm-ostree has nothing else to stage
+        update = ImageUpdate(locked.full, blocked=f"it is staged, but {_LOCKED}")
     return ImageState(
         image=coming.image,
         running=booted.full,
         next=coming.full,
-        update=_find_update(status.cached_update, staged or booted) or (_offer_locked(locked) if locked else None),
+        update=update,
         other_names=coming.other_names,
         warnings=tuple(warnings),
         problems=(*find_exact_image_problem(booted.image), *_find_end_of_life(booted)),
@@ -154,11 +157,6 @@ def _find_end_of_life(booted: _Deployment) -> tuple[RepositoryProblem, ...]:
         return ()
     message = f"the image has reached its end of life: {clean_text(booted.endoflife)}"
     return (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
-
-
-def _offer_locked(locked: _Deployment) -> ImageUpdate:
-    """Return a staged deployment that the next boot doesn't start: rpm-ostree has nothing else to stage."""
-    return ImageUpdate(locked.full, blocked=f"it is staged, but {_LOCKED}")
 
 
 def _find_update(cached: _CachedUpdate | None, coming: _Deployment) -> ImageUpdate | None:

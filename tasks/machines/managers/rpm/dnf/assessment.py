@@ -1,4 +1,4 @@
-"""Turns the answers of rpm_assess.sh with dnf 4 into a PackageState."""
+"""Turns the answers of rpm_assess.sh with dnf 4, dnf 5 or yum into a PackageState."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from tasks.machines.managers.repository_problems import (
     warn_of_unclassified,
 )
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
-from tasks.machines.managers.rpm.dnf.offers import Holds, parse_holds
+from tasks.machines.managers.rpm.dnf.offers import Holds
 from tasks.machines.managers.rpm.dnf.output_parsers import (
     LOCKED_EXIT_CODE,
     AvailablePackage,
@@ -47,6 +47,7 @@ from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_st
 from tasks.machines.managers.script_output import (
     ENDED_CODES,
     ScriptSection,
+    get_text,
     parse_sections,
     require_integer,
     require_single_record,
@@ -74,15 +75,7 @@ class DnfAnswers:
     parse_holds: Callable[[str], Holds]
 
 
-DNF4_ANSWERS: Final = DnfAnswers("dnf", parse_advisories, parse_holds)
-
-
-def parse_assessment(result: ScriptResult) -> PackageState:
-    """Return the package state from the script's result. Errors: see build_assessment."""
-    return build_assessment(result, DNF4_ANSWERS)
-
-
-def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
+def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageState:
     """Return the package state from the script's result.
 
     Raises:
@@ -94,17 +87,17 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
     sections = parse_sections(result, "rpm_assess", *_REQUIRED_SECTIONS)
     system = parse_rpm_system(result)
     sources = parse_advisory_sources(sections["advisory_sources"].text)
-    suggested = parse_reboot_suggestions(_get_text(sections, "reboot_suggested"))
+    suggested = parse_reboot_suggestions(get_text(sections, "reboot_suggested"))
     reboot = find_reboot_need(
         system.reboot,
         system.installed,
         suggested=suggested,
-        extra_names=frozenset(_get_text(sections, "restart_names").split()),
+        extra_names=frozenset(get_text(sections, "restart_names").split()),
         live=system.live_patching,
     )
     problems: tuple[RepositoryProblem, ...] = ()
     updates: tuple[Update, ...] = ()
-    holds = answers.parse_holds(_get_text(sections, "holds"))
+    holds = answers.parse_holds(get_text(sections, "holds"))
     if system.installed:  # without rpm's database, dnf takes every package for a new one
         problems = _find_unread_repositories(result, sections, answers.manager)
         # an error, such as a read-only /var, must not look like a machine without repositories
@@ -115,25 +108,25 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         _require_answers(sections, answers.manager)
         if not any(problem.hides_fixes for problem in problems):
             problems += _find_release_lock(sections) or _find_lost_distribution(sections, system.installed)
-        additions = parse_available_packages(_get_text(sections, "new_packages"), system.native)
+        additions = parse_available_packages(get_text(sections, "new_packages"), system.native)
         updates = build_pending_updates(
             DnfState(
                 installed=system.installed,
                 offers=(*parse_available_packages(sections["upgrades"].text, system.native), *additions),
-                hidden_offers=parse_available_packages(_get_text(sections, "all_upgrades"), system.native),
+                hidden_offers=parse_available_packages(get_text(sections, "all_upgrades"), system.native),
                 new_packages=_find_new_packages(additions, system),
-                needed_by=parse_needed_by(_get_text(sections, "needed_by"), system.native),
+                needed_by=parse_needed_by(get_text(sections, "needed_by"), system.native),
                 advisories=index_advisories(
                     (
                         *_read_advisories(sections["advisories"], answers),
-                        *parse_advisories(_get_text(sections, "other_advisories"), knows_epochs=True),
+                        *parse_advisories(get_text(sections, "other_advisories"), knows_epochs=True),
                     )
                 ),
                 advisory_sources=sources,
                 reboot_suggested=suggested,
                 transaction=parse_transaction(sections["transaction"].text),
                 holds=holds,
-                priorities=parse_priorities(_get_text(sections, "priorities")),
+                priorities=parse_priorities(get_text(sections, "priorities")),
             )
         )
     return build_package_state(
@@ -174,10 +167,6 @@ def _find_new_packages(additions: Iterable[AvailablePackage], system: RpmSystem)
     return tuple({offer.id: offer for offer in additions if offer.id not in installed_ids}.values())
 
 
-def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
-    return sections[name].text if name in sections else ""
-
-
 def _find_unread_repositories(
     result: ScriptResult, sections: Mapping[str, ScriptSection], manager: str
 ) -> tuple[RepositoryProblem, ...]:
@@ -193,7 +182,7 @@ def _find_unread_repositories(
     was_ended = update is not None and update.exit_code in ENDED_CODES
     began = require_integer(state, "began") if update is not None and "began" in state else None
     enabled = parse_repository_ids(sections["repositories"].text)
-    copies = _parse_copies(_get_text(sections, "copies"))
+    copies = _parse_copies(get_text(sections, "copies"))
     problems = find_unread_repositories(
         enabled,
         copies if began is not None or update is None else {},
@@ -248,7 +237,7 @@ def _find_never_read(
 
 
 def _find_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[RepositoryProblem, ...]:
-    release = _get_text(sections, "release_lock").strip()[:100]
+    release = get_text(sections, "release_lock").strip()[:100]
     if not release:
         return ()
     message = f"the repositories are locked to release {release}: updates of later releases are not seen"
@@ -280,7 +269,8 @@ def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> Non
         section = sections.get(name)
         if section is None or section.exit_code == 0:
             continue
-        text = _find_error(section)
+        lines = [*section.text.splitlines(), *section.stderr.splitlines()]
+        text = _shorten("; ".join(line for line in lines if line.startswith("Error")) or section.stderr)
         if section.exit_code == LOCKED_EXIT_CODE:
             raise ManagerBusy(text or f"another process uses {manager}")
         raise ManagerError(
@@ -289,17 +279,12 @@ def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> Non
         )
 
 
-def _find_error(section: ScriptSection) -> str:
-    lines = [*section.text.splitlines(), *section.stderr.splitlines()]
-    return _shorten("; ".join(line for line in lines if line.startswith("Error")) or section.stderr)
-
-
 def _shorten(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
 def _warn_of_unread_reboots(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
-    lacking = sorted(_UNPACKERS.intersection(_get_text(sections, "lacking_unpackers").split()))
+    lacking = sorted(_UNPACKERS.intersection(get_text(sections, "lacking_unpackers").split()))
     if not lacking:
         return ()
     return (

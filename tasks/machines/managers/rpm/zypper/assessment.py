@@ -51,6 +51,7 @@ from tasks.machines.managers.rpm.zypper.xml_answer import (
 from tasks.machines.managers.script_output import (
     ENDED_CODES,
     ScriptSection,
+    get_text,
     parse_sections,
     require_integer,
     require_single_record,
@@ -91,6 +92,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     system = parse_rpm_system(result)
     # without rpm's database, zypper takes every package for a new one
     report = _read_report(result, system) if system.installed else _ZypperReport()
+    text = get_text(parse_sections(result, _SCRIPT), "reboot_suggested")
     return build_package_state(
         system,
         manager="zypper",
@@ -98,7 +100,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         reboot=find_reboot_need(
             system.reboot,
             system.installed,
-            suggested=_find_reboot_suggestions(result, system),
+            suggested=frozenset((package.name, package.version) for package in parse_installed(text, system.native)),
             live=system.live_patching,
         ),
         held=report.held,
@@ -106,12 +108,6 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         remarks=report.remarks,
         repository_problems=report.repository_problems,
     )
-
-
-def _find_reboot_suggestions(result: ScriptResult, system: RpmSystem) -> frozenset[tuple[str, str]]:
-    """Return name and version of the installed packages that say themselves that they need a reboot."""
-    text = _get_text(parse_sections(result, _SCRIPT), "reboot_suggested")
-    return frozenset((package.name, package.version) for package in parse_installed(text, system.native))
 
 
 def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
@@ -133,14 +129,14 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             native=system.native,
             newest=_find_newest(system.installed),
             patches=patches,
-            patched=index_patches(patches, _get_text(sections, "patch_details")),
+            patched=index_patches(patches, get_text(sections, "patch_details")),
             candidates=candidates,
             upgrade=upgrade,
-            packages=_index_names(_get_text(sections, "package_details")),
-            new_packages=_index_names(_get_text(sections, "new_packages")),
+            packages=_index_names(get_text(sections, "package_details")),
+            new_packages=_index_names(get_text(sections, "new_packages")),
             repositories=repositories,
-            offers=parse_offers(_get_text(sections, "versions")),
-            priorities=parse_priorities(_get_text(sections, "priorities")),
+            offers=parse_offers(get_text(sections, "versions")),
+            priorities=parse_priorities(get_text(sections, "priorities")),
             obstacles=_find_obstacles(sections.get("obstacles"), candidates),
             locked=locked,
             is_rolling=is_rolling,
@@ -325,7 +321,3 @@ def _find_obstacles(section: ScriptSection | None, candidates: Iterable[Candidat
         return {}
     answer = parse_answer(section, "why it leaves out updates")
     return parse_obstacles(answer, [candidate.package for candidate in candidates])
-
-
-def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
-    return sections[name].text if name in sections else ""

@@ -349,6 +349,12 @@ def _build_unfulfilled_patch(patch: Patch, faulty: Iterable[FaultyPackage], stat
     key = (patch.name, "noarch")
     about = replace(patch.advisory, packages={key: (patch.edition,)})
     view = judge_update({key: [about]}, key, installed=None, available=patch.edition, repository_has_advisories=True)
+    offered = {candidate.package.name for candidate in state.candidates}
+    reasons = [
+        state.obstacles.get(package.name, f"no repository has {package.name} {package.fixed_version} or newer")
+        for package in faulty
+        if package.name in state.obstacles or package.name not in offered
+    ]
     return Update(
         id=f"{PATCH_ID_PREFIX}{patch.name}",
         name=patch.name,
@@ -358,19 +364,9 @@ def _build_unfulfilled_patch(patch: Patch, faulty: Iterable[FaultyPackage], stat
         classification=view.classification,
         severity=view.severity,
         cves=view.cves,
-        blocked=_explain_unfulfilled_patch(faulty, state),
+        blocked="; ".join(tuple(dict.fromkeys(reasons))[:_MAX_NAMED]) or _UNFULFILLED_REASON,
         requires_reboot=patch.reboot or None,
         published=view.published,
         advisories=view.ids,
         updates_manager=patch.updates_manager,
     )
-
-
-def _explain_unfulfilled_patch(faulty: Iterable[FaultyPackage], state: ZypperState) -> str:
-    offered = {candidate.package.name for candidate in state.candidates}
-    reasons = [
-        state.obstacles.get(package.name, f"no repository has {package.name} {package.fixed_version} or newer")
-        for package in faulty
-        if package.name in state.obstacles or package.name not in offered
-    ]
-    return "; ".join(tuple(dict.fromkeys(reasons))[:_MAX_NAMED]) or _UNFULFILLED_REASON

@@ -95,7 +95,7 @@ def parse_answer(section: ScriptSection, subject: str) -> ZypperAnswer:
     errors_text = "; ".join(answer.errors[:3])
     if section.exit_code == _LOCKED:
         raise ManagerBusy(errors_text or "another process has zypper's lock")
-    if section.exit_code == _NO_REPOSITORIES or _says(messages, "No repositories defined"):
+    if section.exit_code == _NO_REPOSITORIES or any("No repositories defined" in message.text for message in messages):
         raise build_no_repository_error()
     if section.exit_code == _NO_PRIVILEGES:
         raise PrivilegeError(errors_text or "zypper needs administrator rights")
@@ -152,10 +152,6 @@ def _find_messages(root: XmlElement) -> Iterator[ZypperMessage]:
         if text:
             count += 1
             yield ZypperMessage(get_attribute(element, "type") if element.tag == "message" else "prompt", text)
-
-
-def _says(messages: tuple[ZypperMessage, ...], words: str) -> bool:
-    return any(words in message.text for message in messages)
 
 
 _MAX_PROBLEMS: Final = 50
