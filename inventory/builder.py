@@ -137,13 +137,7 @@ def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> It
 def build_machine_draft(
     located: LocatedData, inherited_layers: Sequence[SettingsLayer], entry: MachineEntry
 ) -> MachineDraft:
-    """Build a machine from its entry and the layers around it.
-
-    Args:
-        located: the entry with its places.
-        inherited_layers: defaults and groups, the strongest last.
-        entry: the checked keys of the machine itself.
-    """
+    """Build a machine from its entry and the layers around it: defaults and groups, the strongest last."""
     own_values = collect_explicit_fields(entry)
     values = {key: value for key, value in merge_layers([*inherited_layers, own_values]).items() if value is not None}
     if values.get("transport") is TransportKind.WINRM:
@@ -240,21 +234,15 @@ def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector
         endpoint = build_endpoint(machine)
         if (twin := lower.get(machine.name.lower())) is not None:
             fault = "stands here twice" if twin.machine.name == machine.name else "differs from another only in case"
-            message = f"the machine {machine.name!r} {fault}, first in {_describe_location(twin.location)}"
+            message = f"the machine {machine.name!r} {fault}, first in {twin.location.short}"
             problems.add(draft.locate("name"), message, "Remove or rename one of the two.")
         elif (twin := by_endpoint.get(endpoint)) is not None:
-            message = (
-                f"{machine.name!r} is reached just as {twin.machine.name!r} in {_describe_location(twin.location)}"
-            )
+            message = f"{machine.name!r} is reached just as {twin.machine.name!r} in {twin.location.short}"
             problems.add(draft.location, message, "One machine has one name. Remove one, or correct address or port.")
         by_name.setdefault(machine.name, draft)
         lower.setdefault(machine.name.lower(), draft)
         by_endpoint.setdefault(endpoint, draft)
     return by_name
-
-
-def _describe_location(location: SourceLocation) -> str:
-    return f"{location.file.name}:{location.line}" if location.line else location.file.name
 
 
 def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
@@ -302,6 +290,6 @@ def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCol
 def _find_host_key_settings(fragments: Sequence[InventoryFragment], problems: ProblemCollector) -> HostKeySettings:
     settings_found = [fragment.host_keys for fragment in fragments if fragment.host_keys]
     for _, source_location in settings_found[1:]:
-        message = f"`host_keys` stands here again, first in {_describe_location(settings_found[0][1])}"
+        message = f"`host_keys` stands here again, first in {settings_found[0][1].short}"
         problems.add(source_location, message, "Keep it in one file of the directory.")
     return settings_found[0][0] if settings_found else HostKeySettings()

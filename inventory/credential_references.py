@@ -99,10 +99,6 @@ def _iterate_own_references() -> Iterator[tuple[str, str]]:
 def require_foreign_file(path: Path, descriptor: int) -> None:
     """Check that an open file may be a credential of a machine. Links were followed as it was opened.
 
-    Args:
-        path: its name, for the message.
-        descriptor: the open file.
-
     Raises:
         CredentialError: it is one of the controller's own.
     """
@@ -224,9 +220,6 @@ class CredentialReference:
 
 def parse_reference(text: str) -> CredentialReference:
     """Parse a credential reference.
-
-    Args:
-        text: the text from an inventory or a request.
 
     Returns:
         The reference, with its paths as written.

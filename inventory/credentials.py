@@ -161,10 +161,6 @@ def resolve_own_secret(reference: str, sources: SecretSources = _NO_SOURCES) -> 
 
     Never call it with a text of an inventory, a configuration or a request.
 
-    Args:
-        reference: a reference to a password.
-        sources: the services that keep secrets.
-
     Raises:
         CredentialError: the text is no reference to a password, or it can't be resolved.
     """

@@ -39,9 +39,6 @@ def load_inventory(path: Path) -> Inventory:
 def find_inventory(explicit: Path | None = None) -> Path:
     """Return the path of the inventory.
 
-    Args:
-        explicit: the path from the user, or None.
-
     Returns:
         The first of: ``explicit``, $FLEETPATCH_INVENTORY, ./fleet.yaml, fleet.yaml in the user's configuration folder.
 

@@ -13,13 +13,7 @@ Rule = tuple[str, str, str]
 
 
 def check_winrm_machine(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
-    """Report settings of a machine with the transport winrm that contradict each other, or that are missing.
-
-    Args:
-        machine: the machine; nothing is checked if it has another transport.
-        locate: returns the place of a key.
-        problems: collects the problems.
-    """
+    """Report settings of a machine with the transport winrm that contradict each other, or that are missing."""
     if machine.transport is not TransportKind.WINRM:
         return
     for check in (_check_machine, _check_scheme, _check_login):
@@ -75,13 +69,7 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
 
 
 def check_wake_settings(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
-    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part of them.
-
-    Args:
-        machine: the machine.
-        locate: returns the place of a key.
-        problems: collects the problems.
-    """
+    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part of them."""
     if machine.wake is None or machine.wake.mac or machine.wake.command:
         return
     hint = "Give `mac` or `command`; or an empty `wake:` for a machine that fleetpatch does not start."

@@ -74,10 +74,6 @@ class CertificateIssuer:
 
     sshd looks at a certificate only when a connection logs in. So a run may last longer than a certificate, and its
     next connection gets a new one. Half of a life is a reserve for clocks that differ.
-
-    Args:
-        open_store: gives the store.
-        now: the time, with a zone.
     """
 
     def __init__(self, open_store: Callable[[], SecretStore], now: Callable[[], datetime]) -> None:
@@ -88,10 +84,6 @@ class CertificateIssuer:
 
     def issue(self, signer: str, user: str) -> SignedKey:
         """Return a key with a certificate that is valid now. All logins of a user share it.
-
-        Args:
-            signer: the mount point of the store's engine and the role: ``MOUNT/ROLE``.
-            user: the login.
 
         Raises:
             CredentialError: the store gives none, or one that can't be used.

@@ -7,7 +7,7 @@ from itertools import combinations, groupby
 from operator import itemgetter
 
 from inventory.errors import InventoryError
-from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.machine import Check, Inventory, Machine, MachineSet, SetAction, SetRole
 from inventory.name_lists import format_count
 from inventory.schema.entries import SetActionEntry, SetEntry, split_share
@@ -41,13 +41,7 @@ def read_set_drafts(located: LocatedData, problems: ProblemCollector) -> tuple[S
 
 
 def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: ProblemCollector) -> tuple[MachineSet, ...]:
-    """Return the sets with their members.
-
-    Args:
-        drafts: the sets of all files.
-        inventory: all machines.
-        problems: collects everything that is wrong with a set.
-    """
+    """Return the sets with their members."""
     by_name = {machine.name: machine for machine in inventory.machines}
     machine_sets = []
     for draft in _leave_out_duplicates(drafts, problems):
@@ -88,12 +82,8 @@ def _leave_out_duplicates(drafts: Sequence[SetDraft], problems: ProblemCollector
             yield draft
             continue
         fault = "stands here twice" if twin.entry.name == draft.entry.name else "differs from another only in case"
-        message = f"the set {draft.entry.name!r} {fault}, first in {_describe(twin.source.locate())}"
+        message = f"the set {draft.entry.name!r} {fault}, first in {twin.source.locate().short}"
         problems.add(draft.source.locate(("name",)), message, "Remove or rename one of the two.")
-
-
-def _describe(location: SourceLocation) -> str:
-    return f"{location.file.name}:{location.line}" if location.line else location.file.name
 
 
 def _find_members(draft: SetDraft, inventory: Inventory, problems: ProblemCollector) -> tuple[str, ...]:

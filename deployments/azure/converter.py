@@ -22,8 +22,6 @@ from inventory.schema.value_types import build_validation_error
 from tasks.rules.calendar.local_time import get_time_zone as zone_info
 
 AzureObject = Mapping[str, object]
-
-
 ConfigurationData = dict[str, object]
 
 
@@ -43,11 +41,7 @@ class AzureImport:
 
 
 _MAX_SHOWN_CHARACTERS = 120
-
-
 _TAG_PATTERN = re.compile(r"[\w.:/=@+-]{1,80}")
-
-
 _TIME_PATTERN = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2})(?::(\d{2})(?:\.\d+)?)?\s*(Z|z|[+-]\d{2}:?\d{2})?)?", re.ASCII
 )

@@ -95,12 +95,7 @@ class _ConfigurationDumper(yaml.SafeDumper):
 
 
 def render_yaml(configurations: Sequence[dict[str, object]], remarks: Sequence[str]) -> str:
-    """Return the YAML file of configurations.
-
-    Args:
-        configurations: configurations in the form of their file.
-        remarks: comments at the top of the file.
-    """
+    """Return the YAML file of configurations in the form of their file, with remarks as comments at its top."""
     lines = [f"# {' '.join(remark.split())}" for remark in remarks]
     data = configurations[0] if len(configurations) == 1 else {"configurations": list(configurations)}
     body = yaml.dump(data, Dumper=_ConfigurationDumper, sort_keys=False, allow_unicode=True, width=110)

@@ -25,13 +25,7 @@ _LAST_RUN_PREFIX = "last:"
 def check_configurations(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
-    """Return the findings about configurations, in the order of the configurations.
-
-    Args:
-        configurations: loaded configurations, disabled ones included.
-        inventories: their machines; checks skip inventories that could not be read.
-        now: the present time, aware.
-    """
+    """Return the findings about configurations, in their order. Inventories that could not be read are skipped."""
     result = [
         finding
         for configuration in configurations.all_configurations

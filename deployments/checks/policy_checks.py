@@ -23,12 +23,7 @@ _ABOUT_ONE_WINDOW = "freezes"
 def check_policy(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
-    """Return the findings about the policy and what it says to configurations.
-
-    Args:
-        configurations: loaded configurations, disabled ones included.
-        inventories: their machines; checks skip inventories that could not be read.
-        now: the present time, aware.
+    """Return the findings about the policy and what it says to configurations. Unreadable inventories are skipped.
 
     Raises:
         InventoryError: the policy can't be read: no run begins.

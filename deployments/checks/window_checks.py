@@ -20,8 +20,6 @@ from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 
 CHECK_HORIZON = timedelta(days=366)
 """How far ahead the checks look. One year contains at least one window of every yearly schedule."""
-
-
 _MAX_NAMES = 8
 
 
@@ -133,13 +131,7 @@ def check_overlaps(
 def check_capacity(
     configurations: Configurations, inventories: Inventories, learned: LearnedDurations
 ) -> Iterator[ConfigurationFinding]:
-    """Yield a warning for each enabled configuration whose machines don't fit into its window, in each zone.
-
-    Args:
-        configurations: all configurations.
-        inventories: their machines.
-        learned: what past runs tell; nothing: default durations.
-    """
+    """Yield a warning for each enabled configuration whose machines don't fit into its window, in each zone."""
     schedules = build_zone_schedules(configurations, inventories)
     by_machine_zone = {
         schedule.configuration.name for schedule in schedules if schedule.configuration.zone == MACHINE_ZONE

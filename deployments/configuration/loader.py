@@ -73,13 +73,7 @@ def _resolve_notification(
 
 
 def build_automatic(located: LocatedData, today: date, problems: ProblemCollector) -> AutomaticConfiguration | None:
-    """Return what the key `automatic` of a file says.
-
-    Args:
-        located: the value of the key, with its places.
-        today: today's date, for the events of iCalendar files.
-        problems: collects all problems.
-    """
+    """Return what the key `automatic` of a file says."""
     form = validate_mapping(AutomaticForm, located, problems, "`scope:`, `off_peak:`")
     freezes = build_freezes(located, today, problems)
     if form is None:
@@ -97,10 +91,9 @@ def select_automatic(
     drafts = [draft for draft in found if draft is not None]
     for draft in drafts[1:]:
         first_location = drafts[0].source_location
-        spot = f"{first_location.file.name}:{first_location.line}" if first_location.line else first_location.file.name
         problems.add(
             draft.source_location,
-            f"`automatic` is here a second time, first in {spot}",
+            f"`automatic` is here a second time, first in {first_location.short}",
             "Only one policy can decide for the managed machines: remove one of the two.",
         )
     if not drafts:
@@ -125,9 +118,6 @@ class NoConfigurations(InventoryError):
 
 def find_configurations(explicit: Path | None = None) -> Path:
     """Return the file or folder of the configurations.
-
-    Args:
-        explicit: the path from the user, or None.
 
     Returns:
         The first of: ``explicit``, $FLEETPATCH_CONFIGURATIONS, ./configurations/, ./configurations.yaml, and the same
@@ -263,12 +253,9 @@ def _check_names(configurations: Sequence[Configuration], problems: ProblemColle
     first: dict[str, Configuration] = {}
     for configuration in configurations:
         if (twin := first.setdefault(configuration.name, configuration)) is not configuration:
-            spot = (
-                f"{twin.source_location.file.name}:{twin.source_location.line}"
-                if twin.source_location.line
-                else twin.source_location.file.name
+            message = (
+                f"the configuration {configuration.name!r} is here a second time, first in {twin.source_location.short}"
             )
-            message = f"the configuration {configuration.name!r} is here a second time, first in {spot}"
             problems.add(configuration.source_location, message, "Rename or remove one of the two.")
     staging = [configuration.name for configuration in configurations if configuration.stage_ahead_minutes is not None]
     for configuration in configurations:

@@ -25,11 +25,7 @@ _LAST_ZONE = "Etc/GMT+12"
 
 
 def narrow_scope(scope: str, term: str) -> str:
-    """Return the scope with one more condition. The condition applies to each part of an `or`.
-
-    Args:
-        scope: any scope.
-        term: a term such as ``zone=Europe/Berlin``.
+    """Return the scope with one more condition (``zone=Europe/Berlin``), which applies to each part of an `or`.
 
     Raises:
         InventoryError: the scope or the term is invalid.
@@ -289,12 +285,7 @@ class Inventories:
 
 
 def load_inventories(configurations: Configurations, explicit: Path | None = None) -> Inventories:
-    """Load the inventories that configurations name.
-
-    Args:
-        configurations: the configurations whose machines are needed.
-        explicit: replaces the default inventory.
-    """
+    """Load the inventories that configurations name. ``explicit`` replaces the default inventory."""
     inventories = Inventories()
     paths = [entry.inventory_path for entry in configurations.all_configurations]
     paths += [configurations.automatic.inventory] if configurations.automatic is not None else []

@@ -47,10 +47,5 @@ def build_stage_slug(slug: str) -> str:
 
 
 def find_name_conflict(name: str, staging: Collection[str]) -> str | None:
-    """Return the configuration whose download slug equals this name, or None.
-
-    Args:
-        name: the name of another configuration.
-        staging: names of the configurations that download before their windows.
-    """
+    """Return which of these configurations with downloads has this name as its download slug, or None."""
     return next((configuration for configuration in staging if build_stage_slug(configuration) == name), None)

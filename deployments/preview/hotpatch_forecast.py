@@ -42,12 +42,6 @@ def build_forecast(
     """Return what is expected of hotpatches in these windows.
 
     A machine gets a baseline in the first window after its publication that no freeze cancels.
-
-    Args:
-        windows: those of a calendar.
-        builds: the machines that receive hotpatches, each with its build of Windows.
-        calendar: the baselines.
-        now: the present time, aware.
     """
     if not builds:
         return HotpatchForecast()

@@ -146,13 +146,7 @@ class UpcomingWindow:
 def find_upcoming_windows(
     zone_schedules: Sequence[ZoneSchedule], now: datetime, count: int
 ) -> tuple[UpcomingWindow, ...]:
-    """Return the next windows. Open windows come first.
-
-    Args:
-        zone_schedules: the zone schedules to search.
-        now: the present time, aware.
-        count: maximum number of windows, windows in a freeze included.
-    """
+    """Return the next windows, at most ``count``, windows in a freeze included. Open windows come first."""
     now = now.astimezone(UTC)
     streams = [_iterate_windows(zone_schedule, number, now) for number, zone_schedule in enumerate(zone_schedules)]
     merged = heapq.merge(*streams, key=lambda pair: (pair[0].start, pair[1]))

@@ -148,15 +148,7 @@ def build_calendar(
     machine: str | None = None,
     learned: LearnedDurations = NOTHING_LEARNED,
 ) -> WindowCalendar:
-    """Build the calendar.
-
-    Args:
-        configurations: all configurations.
-        inventories: their machines.
-        now: the present time, aware.
-        count: maximum number of windows.
-        machine: show only windows of this machine.
-        learned: what past runs tell of the speed of machines.
+    """Build the calendar of at most ``count`` windows, or of those of one machine.
 
     Raises:
         InventoryError: there is no such machine, or no inventory that could contain it.
@@ -193,13 +185,7 @@ def build_calendar(
 
 
 def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: datetime) -> tuple[WindowGap, ...]:
-    """Return the long gaps of the next year in which no zone schedule has a window. Windows in a freeze do not count.
-
-    Args:
-        zone_schedules: those of one configuration in one zone, or all those of one machine.
-        name: the configuration or machine.
-        now: the present time, aware.
-    """
+    """Return the long gaps of the next year in which no zone schedule has a window. Windows in a freeze do not count."""
     now = now.astimezone(UTC)
     until = now + timedelta(days=366)
     longest = timedelta(minutes=max((zone_schedule.schedule.minutes for zone_schedule in zone_schedules), default=0))

@@ -23,11 +23,7 @@ from tasks.rules.updates.transaction_planning import learn_rates, predict_typica
 
 
 def read_learned(records_url: str | None) -> tuple[LearnedDurations, str]:
-    """Return what the records tell, and why that is nothing if they can't be read. Records that are missing stay so.
-
-    Args:
-        records_url: the URL of the records; None: the default.
-    """
+    """Return what the records tell, and why that is nothing if they can't be read. Records that are missing stay so."""
     try:
         url = find_records_url(records_url)
         file = build_file_path(Path(str(url.database)), find_fleet())

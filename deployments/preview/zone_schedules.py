@@ -96,12 +96,7 @@ def list_over(configurations: Configurations, inventories: Inventories, now: dat
 
 
 def is_all_over(configurations: Configurations, over: Sequence[str]) -> bool:
-    """Return whether no schedule patches anything any more, because all windows are over.
-
-    Args:
-        configurations: all configurations.
-        over: see ``list_over``.
-    """
+    """Return whether no schedule patches anything any more, because all windows are over (see ``list_over``)."""
     automatic = configurations.automatic
     is_automatic = automatic is not None and automatic.enabled
     return bool(over) and len(over) == len(configurations.enabled_configurations) and not is_automatic

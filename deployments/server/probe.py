@@ -61,9 +61,6 @@ _FilterPath = Literal[
 def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
     """Check the configured server.
 
-    Args:
-        records_url: URL of the records; None: the default.
-
     Returns:
         The findings of all checks; only one blocking finding if the server does not answer.
     """
@@ -75,10 +72,6 @@ def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
 
 def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:
     """Read everything that doctor checks.
-
-    Args:
-        records_url: URL of the records; None: the default.
-        now: the present time; None: the controller's clock.
 
     Raises:
         ServerUnavailable: the server can't be used.

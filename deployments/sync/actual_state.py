@@ -30,13 +30,7 @@ PrefectJson = dict[str, Any]
 
 
 def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> DeploymentSet:
-    """Return the Prefect objects of one fleet.
-
-    Args:
-        client: client of the server.
-        fleet: the name of the fleet.
-        pool_name: the work pool of the fleet.
-    """
+    """Return the Prefect objects of one fleet."""
     pools, queue = _read_pool(client, pool_name)
     deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
     ids = {f"deployment {name}": deployment_row["id"] for name, deployment_row in deployments_by_name.items()}
@@ -70,13 +64,7 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
 
 
 def find_foreign_deployments(client: SyncPrefectClient, names: Collection[str], fleet: str) -> dict[str, Deployment]:
-    """Return the deployments that have one of these names and do not belong to this fleet, by full name.
-
-    Args:
-        client: client of the server.
-        names: full names.
-        fleet: the name of the fleet.
-    """
+    """Return the deployments that have one of these names and do not belong to this fleet, by full name."""
     if not names:
         return {}
     name_filter = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
@@ -94,13 +82,7 @@ def find_fleet(deployment: Deployment) -> str | None:
 
 
 def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
-    """Yield the flow runs of a fleet's deployments that have not started.
-
-    Args:
-        client: client of the server.
-        tag: the tag of the fleet.
-        names: full names of its deployments, by Prefect's id.
-    """
+    """Yield the flow runs of a fleet's deployments (full names by Prefect's id) that have not started."""
     body = {
         "deployments": {"tags": {"all_": [tag]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},

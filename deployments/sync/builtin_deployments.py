@@ -98,15 +98,7 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
 def build_refresh_deployment(
     refresh_flow: AnyFlow, fleet: str, pool: str, inventory: Path | None, configurations: Path
 ) -> Deployment:
-    """Return the deployment that writes later dates of configurations into Prefect every day.
-
-    Args:
-        refresh_flow: the flow of the deployment.
-        fleet: the name of the fleet.
-        pool: the work pool of the deployment.
-        inventory: the inventory of the machines.
-        configurations: file or folder, absolute.
-    """
+    """Return the deployment that writes later dates of configurations into Prefect every day."""
     parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
     parameters |= {"inventory": str(inventory)} if inventory is not None else {}
     return build_deployment(
@@ -123,14 +115,8 @@ def build_refresh_deployment(
 def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str, inventory: Path) -> Deployment:
     """Return the deployment that decides every 15 minutes what automatic patching does.
 
-    It has the tag of a configuration, where its runs find freezes that were declared after they began. With
+    The inventory is absolute: a flow run starts in its own folder. It has the tag of a configuration, where its runs find freezes that were declared after they began. With
     ``enabled: false`` it is not paused: it shows what it would do.
-
-    Args:
-        request: the request of each tick.
-        fleet: the name of the fleet.
-        pool: the work pool of the deployment.
-        inventory: the inventory of the machines, absolute: a flow run starts in its own folder.
     """
     request = request.model_copy(update={"inventory": inventory})
     return build_deployment(

@@ -48,13 +48,6 @@ def apply_changes(
 
     If a deployment is replaced, Prefect deletes its scheduled runs and schedules them again. Runs that wait with the
     old request are cancelled. Runs that have started are not changed.
-
-    Args:
-        client: client of the server.
-        changes: the changes.
-        desired: the state after the changes.
-        actual: the state now.
-        report_change: called before each change.
     """
     applier = _ChangeApplier(client, desired, actual)
     for change in changes:
@@ -68,11 +61,6 @@ def cancel_waiting_run(client: SyncPrefectClient, run: WaitingRun, reason: str) 
 
     Prefect has no operation "cancel if it still waits". If a worker starts the run in the meantime, this function sets
     the run back to Running. The run itself then compares its request with the current one, as its first step.
-
-    Args:
-        client: client of the server.
-        run: a run that was waiting when the state was read.
-        reason: the reason for people.
     """
     run_id = UUID(run.id)
     try:

@@ -24,10 +24,6 @@ def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[Deployme
     A `deploy` without a person at the terminal must not lift them. Otherwise a window that somebody paused in an
     emergency would be open after the next commit. A pause that `deploy` itself wrote, for a configuration with
     `enabled: false`, has a tag.
-
-    Args:
-        desired: the objects that should exist.
-        actual: the existing objects.
     """
     deployments_by_name = {deployment.full_name: deployment for deployment in actual.deployments}
     pools_by_name = {pool.name: pool for pool in actual.pools}
@@ -86,14 +82,11 @@ _MAX_VALUE_CHARACTERS = 80  # maximum length of a value in a difference
 
 
 def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True) -> tuple[Change, ...]:
-    """Return the changes in a valid order: pools before deployments, removals last.
+    """Return the changes in a valid order: pools before deployments, removals (with ``prune``) last.
+
+    Work pools always stay, because others may use them.
 
     Cancellations of waiting runs with the old request come first, because a worker may start such a run at any time.
-
-    Args:
-        desired: the objects that should exist.
-        actual: the existing objects of the same fleet.
-        prune: whether to remove unwanted objects. Work pools always stay, because others may use them.
     """
     result = [
         *_build_cancellations(desired, actual, prune=prune),
@@ -119,11 +112,6 @@ def find_outdated_runs(
     A run from a schedule must be what its schedule would make now. A run from a person stays, with two exceptions: its
     configuration is disabled now; or one of its values equals the deployment's old value, and the deployment has a new
     value.
-
-    Args:
-        desired: the objects that should exist.
-        actual: the existing objects, with the waiting flow runs.
-        prune: whether unwanted deployments are removed.
     """
     new, old = ({deployment.full_name: deployment for deployment in setup.deployments} for setup in (desired, actual))
     for run in actual.waiting_runs:

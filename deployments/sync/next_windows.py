@@ -74,14 +74,7 @@ def find_next_windows(
     scheduled_requests: Mapping[str, Mapping[str, object]],
     now: datetime,
 ) -> tuple[NextWindows, ...]:
-    """Return the next windows of the enabled configurations, sorted by start.
-
-    Args:
-        configurations: all configurations.
-        inventories: inventories by the name of the configuration.
-        scheduled_requests: the request of each run, by full name of the deployment.
-        now: the present time, aware.
-    """
+    """Return the next windows of the enabled configurations, sorted by start."""
     next_windows = [
         _build_next_windows(configuration, opening, inventories[configuration.name], scheduled_requests, now)
         for configuration in configurations.enabled_configurations
@@ -155,8 +148,6 @@ def _build_start_command(deployment: str, request_values: Mapping[str, object], 
 
 
 POLL_SECONDS = 1.0
-
-
 _NOT_STARTED_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING, StateType.CANCELLED})
 
 
@@ -174,14 +165,7 @@ def find_run_statuses(
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, RunStatus]:
-    """Return the status of the run of each due window, by deployment.
-
-    Args:
-        client: client of the server with the deployments.
-        next_windows: the next windows.
-        clock: returns the present time. If a run is due within seconds, the function waits for the scheduler.
-        sleep: waits for some seconds.
-    """
+    """Return the status of the run of each due window, by deployment. If a run is due within seconds, wait for it."""
     deadline = clock() + SCHEDULER_DELAY
     statuses = {
         next_window.deployment: _find_run_status(client, next_window)

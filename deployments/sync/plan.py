@@ -113,9 +113,6 @@ class SyncPlan:
     def require_no_blocking_findings(self, findings: Sequence[ConfigurationFinding]) -> None:
         """Prevent changes while an enabled configuration has a blocking finding.
 
-        Args:
-            findings: see ``find_blocking_findings``.
-
         Raises:
             RequestError: there is such a finding, and the plan has changes.
         """
@@ -335,12 +332,6 @@ class RemovalPlan:
 
 
 def plan_removal(client: SyncPrefectClient, fleet: str, pool: str) -> RemovalPlan:
-    """Return what a fleet has on a server. No configuration and no inventory is needed. This changes nothing.
-
-    Args:
-        client: client of the server.
-        fleet: the name of the fleet on the server.
-        pool: its work pool, which stays: others may use it.
-    """
+    """Return what a fleet has on a server. No configuration is needed. This changes nothing. The work pool stays."""
     actual = read_actual_state(client, fleet, pool)
     return RemovalPlan(actual, find_changes(DeploymentSet(), actual))

@@ -52,12 +52,7 @@ class ScheduledRunNames:
         self._deployment_names: dict[UUID, str] = {}
 
     async def rename(self, client: PrefectClient, responses: Sequence[Any]) -> None:
-        """Rename flow runs on the server, and in what a worker got from it. A run without an answer keeps its name.
-
-        Args:
-            client: the worker's client.
-            responses: the runs that the worker is about to start.
-        """
+        """Rename flow runs on the server, and in what a worker got from it. A run without an answer keeps its name."""
         for response in responses:
             run: FlowRun = response.flow_run
             if not run.auto_scheduled or run.deployment_id is None or (due := run.expected_start_time) is None:
@@ -83,13 +78,7 @@ _RUN_LIMIT = 100_000
 
 
 def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
-    """Return a worker that accepts no more runs after its parent ends.
-
-    Args:
-        parent: process id of the parent.
-        pool: the work pool.
-        name: the name of the worker.
-    """
+    """Return a worker that accepts no more runs after its parent ends."""
     heartbeat = int(PREFECT_WORKER_HEARTBEAT_SECONDS.value())
     worker: Any = ProcessWorker(
         pool,

@@ -62,12 +62,6 @@ def supervise_worker(
 ) -> int:
     """Run a worker until it ends. If this process gets a stop signal, stop the worker.
 
-    Args:
-        command: the command of the worker.
-        environment: the complete environment.
-        stop_seconds: how long the worker may take to stop without child processes.
-        stop_seconds_with_runs: how long the worker may take to stop with child processes.
-
     Returns:
         The exit code of the worker; 0 if it did not stop in time and was killed.
     """

@@ -44,14 +44,7 @@ class SessionLimits:
 
 
 class Sessions:
-    """The sessions of one web process. All threads may share an object.
-
-    Args:
-        database: the records.
-        key: seals sessions, and encrypts their tickets.
-        limits: how long they last.
-        clock: the present time.
-    """
+    """The sessions of one web process. All threads may share an object. The key seals them and encrypts their tickets."""
 
     def __init__(self, database: Database, key: bytes, limits: SessionLimits, clock: Clock) -> None:
         self._stored = SqlWebSessions(database)

@@ -47,11 +47,5 @@ def digest_secret(secret: str) -> str:
 
 
 def derive_csrf_token(key: bytes, browser_secret: str, who: str) -> str:
-    """Return what each form of a browser must carry. Who has the browser's cookie, but not the key, can't compute it.
-
-    Args:
-        key: the pages' key of forms.
-        browser_secret: the secret in the cookie.
-        who: the name of the person.
-    """
+    """Return what each form of a browser must carry. Who has the browser's cookie, but not the key, can't compute it."""
     return hmac.digest(key, f"csrf\0{browser_secret}\0{who}".encode(), "sha256").hex()

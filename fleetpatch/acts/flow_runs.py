@@ -62,14 +62,9 @@ class FlowRunStatus:
 
 
 def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str) -> tuple[str, bool]:
-    """Start a flow run of the fleet's on-demand deployment of a flow. A repeated key starts nothing.
+    """Start a flow run of the fleet's on-demand deployment of a flow. A repeated idempotency key starts nothing.
 
-    Args:
-        flow: the flow's name.
-        fleet: the fleet's name; "" for that of this process.
-        parameters: the flow's parameters, as JSON data.
-        key: the idempotency key.
-        name: the name of the flow run.
+    ``fleet`` "" is that of this process.
 
     Returns:
         The id of the flow run, and whether it has already ended.

@@ -251,13 +251,7 @@ class ScopePreview:
 
 
 def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ()) -> ScopePreview:
-    """Return the machines that a scope selects now.
-
-    Args:
-        snapshot: the fleet.
-        scope: the scope.
-        only: of the scope, only these machines; empty: all.
-    """
+    """Return the machines that a scope selects now; with ``only``, of these machines alone."""
     return replace(_select(snapshot, scope, only), problems=snapshot.problems)
 
 

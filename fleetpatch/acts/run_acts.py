@@ -239,13 +239,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{12,64}")
 
 
 def approve_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
-    """Approve exactly the plan that somebody has seen.
-
-    Args:
-        request: the request, with the identity.
-        run: the run.
-        plan: the digest of the plan, or its first 12 characters or more.
-        remark: for the report.
+    """Approve exactly the plan that somebody has seen, by its digest or the first 12 characters or more of it.
 
     Raises:
         RequestError: it can't be approved, or not by this person.

@@ -196,11 +196,6 @@ def _refuse(request: Request, status: int, message: str, hint: str) -> Response:
     return show_message(request, status, message, hint)
 
 
-def install_access(app: FastAPI, context: WebContext) -> None:
-    """Guard every request of the application."""
-    app.add_middleware(AccessMiddleware, context=context)
-
-
 _STREAMS: Final = "/live/"
 """Their answers have no end. Nobody needs their headers alone."""
 
@@ -216,11 +211,6 @@ class HeadRequests:
         if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].startswith(_STREAMS):
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
-
-
-def install_head_requests(app: FastAPI) -> None:
-    """Answer HEAD for every page of the application."""
-    app.add_middleware(HeadRequests)
 
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
@@ -276,12 +266,12 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-def install_security_headers(app: FastAPI, *, is_encrypted: bool) -> None:
-    """Add the headers to every answer of the application, also to the page that says that it has failed.
-
-    With ``is_encrypted``, browsers come by TLS only from then on.
+def install_middleware(app: FastAPI, context: WebContext) -> None:
+    """Guard every request, answer HEAD, and add the headers to every answer, also to the page that says a failure.
 
     Starlette makes that page outside of all middleware that ``add_middleware`` adds.
     """
-    build = app.build_middleware_stack
+    app.add_middleware(AccessMiddleware, context=context)
+    app.add_middleware(HeadRequests)
+    build, is_encrypted = app.build_middleware_stack, context.settings.is_encrypted_for_others
     app.build_middleware_stack = lambda: SecurityHeaders(build(), is_encrypted=is_encrypted)  # type: ignore[method-assign]

@@ -18,7 +18,7 @@ from fleetpatch.access.login_admin import create_login_link
 from fleetpatch.api.api_app import API_PATH, build_api
 from fleetpatch.pages import ROUTERS
 from fleetpatch.server.listening import check_settings, describe_address, open_listener
-from fleetpatch.server.middleware import install_access, install_head_requests, install_security_headers
+from fleetpatch.server.middleware import install_middleware
 from fleetpatch.settings import WebSettings
 from fleetpatch.web.certificate import (
     describe_certificate_end,
@@ -82,9 +82,7 @@ def build_app(context: WebContext) -> FastAPI:
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # they are built; include_router builds each of them again
     install_error_pages(app)
-    install_access(app, context)
-    install_head_requests(app)
-    install_security_headers(app, is_encrypted=context.settings.is_encrypted_for_others)
+    install_middleware(app, context)
     return app
 
 

@@ -57,10 +57,6 @@ def ensure_own_certificate(names: Sequence[str], now: datetime) -> Path:
 
     It is made once, and again when it ends within a month or lacks a name. The file is private.
 
-    Args:
-        names: the host names and addresses that browsers use.
-        now: the present time.
-
     Raises:
         KeyFileError: the file can't be read or made, or others can read it.
         CannotRun: the file has no certificate.

@@ -58,12 +58,7 @@ _RECONCILE_FLOW: Final = "reconcile-fleet"
 
 
 class PrefectWatcher:
-    """Looks once a minute, in a thread of its own.
-
-    Args:
-        records: open as long as the watcher works.
-        fleet: the name of the fleet; "" for that of this process.
-        clock: the clock.
+    """Looks once a minute, in a thread of its own, for a fleet; "": for that of this process.
 
     Attributes:
         problems: what is wrong now, each as a sentence. All threads may read it.

@@ -18,10 +18,6 @@ _MAX_PATH_BYTES = 4096
 def expand_home(path: Path, error_type: type[FleetpatchError] = InventoryError) -> Path:
     """Return a path with ``~`` expanded.
 
-    Args:
-        path: the path as written.
-        error_type: the class of the error.
-
     Raises:
         FleetpatchError: the home directory is unknown, or the path is invalid.
     """
@@ -41,12 +37,7 @@ def expand_home(path: Path, error_type: type[FleetpatchError] = InventoryError) 
 
 
 def find_user_directory(find_directory: Callable[[str], Path], error_type: type[FleetpatchError], remedy: str) -> Path:
-    """Return a folder of the user.
-
-    Args:
-        find_directory: a function of platformdirs.
-        error_type: the class of the error.
-        remedy: the hint for a user without a home directory.
+    """Return a folder of the user, by a function of platformdirs.
 
     Raises:
         FleetpatchError: the user has no home directory, for example a container user without HOME.

@@ -21,6 +21,11 @@ class SourceLocation:
     line: int | None = None
     key: str = ""
 
+    @property
+    def short(self) -> str:
+        """The file's name and the line, for messages about another place."""
+        return f"{self.file.name}:{self.line}" if self.line else self.file.name
+
 
 @dataclass(frozen=True, slots=True)
 class LocatedData:

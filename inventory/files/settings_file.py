@@ -75,8 +75,6 @@ FLEETPATCH_SERVER_OPTIONS     options of the server's unit
 FLEETPATCH_WEB_OPTIONS        options of the pages' unit
 """)
 """What is only read in the environment: a file can't say who may have written it, and systemd reads options itself."""
-
-
 FILE_NAME: Final = "fleetpatch.env"
 HOST_FILE: Final = Path("/etc/fleetpatch", FILE_NAME)
 OUR_PREFIX: Final = "FLEETPATCH_"

@@ -14,12 +14,8 @@ from inventory.files.problems import ProblemCollector, SourceLocation
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 """Maximum size of a file. A larger file is not an inventory."""
-
-
 PIPE_SILENCE_TIMEOUT_SECONDS = 10.0
 """How long a pipe may send nothing. Without it, fleetpatch would wait forever for a pipe without a writer."""
-
-
 PIPE_TOTAL_TIMEOUT_SECONDS = 60.0
 """How long the writer of a pipe may take in total."""
 

@@ -149,10 +149,6 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
     """Read the files of a directory in the order of their names. Report the files that are not read.
 
     With Ansible files in it, Ansible's rules decide which files count.
-
-    Args:
-        folder: the directory.
-        problems: collects all problems.
     """
     fragments: dict[Path, InventoryFragment | AnsibleFile] = {}
     other_paths: list[Path] = []

@@ -26,10 +26,6 @@ FLEET_FILE_KEYS = tuple(FleetFile.model_fields)
 def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> InventoryFragment:
     """Build machine drafts from a parsed fleet.yaml.
 
-    Args:
-        located: the document.
-        problems: collects all problems.
-
     Returns:
         Everything that is valid, so that later checks can use it.
     """
@@ -134,10 +130,7 @@ COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS
 def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment:
     """Parse a CSV file. The separator is that of Excel's line "sep=;", or else the one that the header has.
 
-    Args:
-        path: the file.
-        text: its content.
-        problems: collects all problems; the key of a place is the column.
+    The key of a problem's place is the column.
     """
     delimiter, text = _find_delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

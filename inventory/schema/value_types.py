@@ -19,22 +19,12 @@ from inventory.machine import (
 from inventory.network_targets import find_command_fault
 
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-
-
 _NAME_PATTERN = re.compile(NAME_PATTERN)
-
-
 _TAG_KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
-
-
 _HOST_PATTERN = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
-
-
 _AZURE_SCHEDULES_OWNER = "schedules"
-
-
 _FORBIDDEN_IN_LABELS = ",|*?[]"
 
 
@@ -190,45 +180,27 @@ def _to_owner(value: object) -> object:
 
 
 MachineName = Annotated[str, AfterValidator(_validate_name)]
-
-
 Label = Annotated[str, AfterValidator(_validate_label)]
-
-
 _TEXT_SCHEMA = {"type": "string"}
-
-
 NameList = Annotated[
     list[MachineName],
     BeforeValidator(_split_names),
     WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA}]}),
 ]
-
-
 ThumbprintList = Annotated[
     tuple[Annotated[str, AfterValidator(_validate_thumbprint)], ...],
     BeforeValidator(_to_list),
     Field(min_length=1),
     WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}),
 ]
-
-
 UrlPath = Annotated[str, AfterValidator(_validate_url_path)]
-
-
 Owner = Annotated[
     PatchOwner,
     BeforeValidator(_to_owner),
     WithJsonSchema({**_TEXT_SCHEMA, "enum": [*(each.value for each in PatchOwner), _AZURE_SCHEDULES_OWNER]}),
 ]
-
-
 PasswordReference = Annotated[str, AfterValidator(_validate_password_reference)]
-
-
 Minutes = Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)]
-
-
 _MULTICAST_BIT = 1
 
 

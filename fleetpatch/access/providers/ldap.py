@@ -41,11 +41,7 @@ class VerifiedTls(Tls):  # type: ignore[misc]  # ldap3 has no types
 
 
 class LdapProvider:
-    """An LDAP server. All threads may share an object: each question has a connection of its own.
-
-    Args:
-        entry: its settings.
-    """
+    """An LDAP server. All threads may share an object: each question has a connection of its own."""
 
     def __init__(self, entry: LdapEntry) -> None:
         self._entry = entry

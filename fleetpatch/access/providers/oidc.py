@@ -76,12 +76,7 @@ def read_pending_login(text: str) -> PendingLogin | None:
 
 
 class OidcProvider:
-    """An OpenID Connect provider. All threads may share an object.
-
-    Args:
-        entry: its settings.
-        clock: the present time, for the times in tokens.
-    """
+    """An OpenID Connect provider. All threads may share an object."""
 
     def __init__(self, entry: OidcEntry, clock: Clock) -> None:
         self._entry = entry
@@ -113,11 +108,6 @@ class OidcProvider:
 
     def finish_login(self, pending: PendingLogin, answer: Mapping[str, str], redirect_uri: str) -> Person:
         """Return who has logged in.
-
-        Args:
-            pending: the login that this browser has begun.
-            answer: the parameters that came with the browser.
-            redirect_uri: the same as at the beginning.
 
         Raises:
             LoginRefused: the provider says no, or its answer is not one to this login.

@@ -63,13 +63,7 @@ class GroupRoles:
 def list_group_roles(
     groups: Iterable[str], mapping: Sequence[GroupRoles], *, is_case_ignored: bool = False
 ) -> tuple[str, ...]:
-    """Return the roles that groups give, each once.
-
-    Args:
-        groups: the groups of a person.
-        mapping: the groups that have roles.
-        is_case_ignored: whether the case of A to Z is none of a group's name, as in directories.
-    """
+    """Return the roles that groups give, each once."""
     fold = fold_ascii if is_case_ignored else str
     folded_groups = {fold(group) for group in groups}
     roles = (role for entry in mapping if fold(entry.group) in folded_groups for role in entry.roles)

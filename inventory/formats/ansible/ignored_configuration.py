@@ -76,14 +76,7 @@ _LOGIN_VARIABLES = frozenset(
 def check_ignored_configuration(
     tree: InventoryTree, hosts: Mapping[str, Variables], folder: Path, problems: ProblemCollector
 ) -> None:
-    """Report files near an inventory that change how Ansible reads it.
-
-    Args:
-        tree: the inventory.
-        hosts: the variables of its hosts.
-        folder: the folder of the inventory.
-        problems: collects the problems.
-    """
+    """Report files near an inventory that change how Ansible reads it."""
     near = [folder.absolute(), *folder.absolute().parents][:3]
     for near_folder in near:
         if (near_folder / "ansible.cfg").is_file():

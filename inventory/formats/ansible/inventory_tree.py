@@ -177,8 +177,6 @@ def _is_ip_address(text: str) -> bool:
 
 MAX_GROUP_LEVELS = 100
 """Maximum depth of nested groups."""
-
-
 MAX_GROUP_MEMBERSHIPS = 1_000_000
 """Maximum number of group memberships in total. Groups that contain each other crosswise multiply."""
 

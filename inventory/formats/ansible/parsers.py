@@ -30,13 +30,7 @@ def looks_like_yaml_inventory(data: object) -> bool:
 
 
 def parse_yaml_inventory(located: LocatedData, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Add a parsed YAML inventory to a tree.
-
-    Args:
-        located: the document, a map of groups.
-        tree: the tree from the files before this one.
-        problems: collects everything that the format does not allow.
-    """
+    """Add a parsed YAML inventory, a map of groups, to a tree."""
     _add_groups(tree, located, None, problems)
 
 
@@ -123,14 +117,7 @@ def _is_host_line(line: str) -> bool:
 
 
 def parse_ini_inventory(path: Path, text: str, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Parse an INI inventory into a tree.
-
-    Args:
-        path: the file.
-        text: its content.
-        tree: the tree from the files before this one.
-        problems: collects each invalid line.
-    """
+    """Parse an INI inventory into the tree from the files before this one."""
     _IniParser(path, tree, problems).parse(text)
 
 
