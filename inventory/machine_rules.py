@@ -69,7 +69,7 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
 
 
 def check_wake_settings(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
-    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part of them."""
+    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part."""
     if machine.wake is None or machine.wake.mac or machine.wake.command:
         return
     hint = "Give `mac` or `command`; or an empty `wake:` for a machine that fleetpatch does not start."

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from math import ceil
 
-from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.finding import ConfigurationFinding, block, warn
 from deployments.configuration.model import Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
@@ -15,7 +15,6 @@ from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.name_lists import format_count, join_first_names
 from inventory.scope import Scope
 from tasks.domain.states import NotificationEvent
-from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.local_time import format_duration
 
 _MAX_NAMES = 5
@@ -42,15 +41,13 @@ def _check_hours(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
         message = (
             f"a window has at most {format_duration(min(hours, window) * 60)}, and a reboot may need {reserve} of it"
         )
-        yield _build_finding(
-            FindingSeverity.BLOCKS, "off_peak", message, "Make `window_minutes` and the off-peak hours longer."
-        )
+        yield block(AUTOMATIC_NAME, "off_peak", message, "Make `window_minutes` and the off-peak hours longer.")
     elif hours < window:
         message = (
             f"the off-peak hours ({off_peak}) have {format_duration(hours * 60)}: no window gets its "
             f"{format_duration(window * 60)}"
         )
-        yield _build_warning("off_peak", message, "Make `window_minutes` smaller, or the off-peak hours longer.")
+        yield warn(AUTOMATIC_NAME, "off_peak", message, "Make `window_minutes` smaller, or the off-peak hours longer.")
 
 
 def compute_off_peak_minutes(request: AutomaticRequest) -> float:
@@ -68,31 +65,33 @@ def _check_rules(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
     ]
     if needing and request.feeds is None:
         message = f"{'rule' if len(needing) == 1 else 'rules'} {', '.join(map(str, needing))} never applies: no `feeds`"
-        yield _build_warning("risk_rules", message, "Name the folder of the feed files under `feeds`.")
+        yield warn(AUTOMATIC_NAME, "risk_rules", message, "Name the folder of the feed files under `feeds`.")
     for number, rule in enumerate(request.risk_rules, 1):
         if rule.due_days >= request.due_days:
             message = (
                 f"rule {number} has no effect: every update is due after {format_count(request.due_days, 'day')} anyway"
             )
-            yield _build_warning("risk_rules", message, "Make its `due_days` smaller.")
+            yield warn(AUTOMATIC_NAME, "risk_rules", message, "Make its `due_days` smaller.")
     if request.notify and not any(NotificationEvent.FAILED.value in target.on for target in request.notify):
         message = "nobody is told what automatic patching can't do: no entry has the event `failed`"
-        yield _build_warning("notify", message, "Add `failed` to `on`.")
+        yield warn(AUTOMATIC_NAME, "notify", message, "Add `failed` to `on`.")
 
 
 def _check_machines(request: AutomaticRequest, inventory: Inventory) -> Iterator[ConfigurationFinding]:
     try:
         machines = Scope.parse(request.scope).select_machines(inventory)
     except EmptyScopeError as error:
-        yield _build_warning("scope", error.message, error.hint)
+        yield warn(AUTOMATIC_NAME, "scope", error.message, error.hint)
         return
     except InventoryError as error:
-        yield _build_finding(FindingSeverity.BLOCKS, "scope", error.message, error.hint)
+        yield block(AUTOMATIC_NAME, "scope", error.message, error.hint)
         return
     managed = [machine for machine in machines if machine.owner is PatchOwner.MANAGED]
     if not managed:
         message = f"none of its machines ({len(machines)}) has the owner `managed`: nothing is patched automatically"
-        yield _build_warning("scope", message, "Write `owner: managed` in the inventory, for machines or as a default.")
+        yield warn(
+            AUTOMATIC_NAME, "scope", message, "Write `owner: managed` in the inventory, for machines or as a default."
+        )
         return
     yield from _check_assessments(request, len(managed))
     yield from _check_locations(request, managed)
@@ -106,7 +105,7 @@ def _check_assessments(request: AutomaticRequest, machines: int) -> Iterator[Con
             f"{machines} machines are too many to be assessed every {age}: at most {request.max_assessments} "
             f"begin every {AUTOMATIC_INTERVAL_SECONDS // 60} minutes"
         )
-        yield _build_warning("max_assessments", message, f"Make it at least {ceil(machines / ticks)}.")
+        yield warn(AUTOMATIC_NAME, "max_assessments", message, f"Make it at least {ceil(machines / ticks)}.")
 
 
 def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Iterator[ConfigurationFinding]:
@@ -115,24 +114,16 @@ def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Itera
     if without and len(locations) > 1:
         names = join_first_names(without, _MAX_NAMES)
         message = f"managed machines have no `location`, so together they count as one location: {names}"
-        yield _build_warning("phases", message, "Write their `location` in the inventory.")
+        yield warn(AUTOMATIC_NAME, "phases", message, "Write their `location` in the inventory.")
     for name in request.phases.canary_locations:
         if name not in locations:
             message = f"no managed machine is in the canary location {name!r}: it protects no other location"
             remedy = f"{did_you_mean(name, locations)}Correct the name, or remove it."
-            yield _build_warning("phases", message, remedy)
+            yield warn(AUTOMATIC_NAME, "phases", message, remedy)
     if set(request.phases.canary_locations) >= set(locations) and len(locations) > 1:
         message = "all locations are canary locations: they protect no other location"
-        yield _build_warning("phases", message, "Leave one of them out of `canary_locations`.")
+        yield warn(AUTOMATIC_NAME, "phases", message, "Leave one of them out of `canary_locations`.")
     for name in dict.fromkeys(name for group in request.phases.paired_locations for name in group):
         if name not in locations:
             remedy = f"{did_you_mean(name, locations)}Correct the name, or remove it."
-            yield _build_warning("phases", f"no managed machine is in the paired location {name!r}", remedy)
-
-
-def _build_warning(key: str, message: str, remedy: str) -> ConfigurationFinding:
-    return _build_finding(FindingSeverity.WARNS, key, message, remedy)
-
-
-def _build_finding(severity: FindingSeverity, key: str, message: str, remedy: str) -> ConfigurationFinding:
-    return ConfigurationFinding(AUTOMATIC_NAME, severity, key, message, remedy)
+            yield warn(AUTOMATIC_NAME, "phases", f"no managed machine is in the paired location {name!r}", remedy)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from deployments.checks.automatic_checks import check_automatic
-from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.finding import ConfigurationFinding, block, warn
 from deployments.checks.window_checks import check_overlaps, check_windows
 from deployments.configuration.model import Configuration, Configurations, Inventories
 from deployments.preview.zone_schedules import is_over
@@ -64,25 +64,19 @@ def _check_request(configuration: Configuration, configurations: Configurations)
     form = configuration.form
     if not form.updates.classifications and not form.updates.include and not form.updates.as_in_run:
         message = "it selects no updates: no classification and no name"
-        yield ConfigurationFinding(
-            configuration.name,
-            FindingSeverity.BLOCKS,
-            "updates",
-            message,
-            "Name classifications, or masks under `include`.",
-        )
+        yield block(configuration.name, "updates", message, "Name classifications, or masks under `include`.")
     if form.reboot is not RebootPolicy.NEVER and form.reboot_reserve_minutes >= configuration.window_minutes:
         reserve = format_duration(form.reboot_reserve_minutes * 60)
         length = format_duration(configuration.window_minutes * 60)
         message = f"the reboot reserve takes {reserve} of the window's {length}: nothing can be installed"
         remedy = "Make the window longer, `reboot_reserve_minutes` smaller, or write `reboot: Never`."
-        yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
+        yield block(configuration.name, "window", message, remedy)
     if form.approval.required and not configuration.lead_minutes:
         message = "people can approve only while its window is open: the run starts with the window"
-        yield _build_warning(configuration, "lead", message, "Give it a `lead`, such as 8h.")
+        yield warn(configuration.name, "lead", message, "Give it a `lead`, such as 8h.")
     if configuration.stage_ahead_minutes is not None and not form.stage:
         message = "updates are staged ahead, but `stage` is off"
-        yield _build_warning(configuration, "stage_ahead", message, "Leave one of the two out.")
+        yield warn(configuration.name, "stage_ahead", message, "Leave one of the two out.")
     yield from _check_waves(configuration)
     yield from _check_update_source(configuration, configurations)
 
@@ -95,12 +89,7 @@ def _check_update_source(
     if source.startswith(_LAST_RUN_PREFIX) and source.removeprefix(_LAST_RUN_PREFIX).strip() not in names:
         source_name = source.removeprefix(_LAST_RUN_PREFIX).strip()
         message = f"it uses the updates of the configuration {source_name!r}, which does not exist"
-        yield _build_warning(
-            configuration,
-            "updates",
-            message,
-            f"{did_you_mean(source_name, names)}Correct the name.",
-        )
+        yield warn(configuration.name, "updates", message, f"{did_you_mean(source_name, names)}Correct the name.")
 
 
 def _check_machines(
@@ -110,20 +99,15 @@ def _check_machines(
     for name in configuration.form.machines or ():
         if name not in names:
             remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
-            yield _build_warning(
-                configuration,
-                "machines",
-                f"there is no machine {name!r} in the inventory",
-                remedy,
-            )
+            yield warn(configuration.name, "machines", f"there is no machine {name!r} in the inventory", remedy)
     try:
         if configuration.form.scope and configuration.form.machines:
             Scope.parse(configuration.form.scope).select_machines(inventory)
         machines = inventories.select_machines(configuration)
     except EmptyScopeError as error:
-        yield _build_warning(configuration, "scope", error.message, error.hint)
+        yield warn(configuration.name, "scope", error.message, error.hint)
     except InventoryError as error:
-        yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "scope", error.message, error.hint)
+        yield block(configuration.name, "scope", error.message, error.hint)
     else:
         yield from _check_canaries(configuration, len(machines))
         foreign_machines = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
@@ -134,12 +118,7 @@ def _check_machines(
                 else f"{len(foreign_machines)} of its {format_count(len(machines), 'machine')}"
             )
             message = f"{share} have another patch owner, and are only assessed: {', '.join(foreign_machines[:5])}"
-            yield _build_warning(
-                configuration,
-                "scope",
-                message,
-                "If you want that, add `owner=fleetpatch` to its scope.",
-            )
+            yield warn(configuration.name, "scope", message, "If you want that, add `owner=fleetpatch` to its scope.")
 
 
 def _check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
@@ -148,12 +127,10 @@ def _check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]
     model_fields_set = waves.model_fields_set
     if waves.go_on_after_failed_canary and not (waves.canary_count or waves.canary_percent):
         message = "`go_on_after_failed_canary` is on, but there are no canaries"
-        yield _build_warning(
-            configuration, "waves", message, "Give `canary_count` or `canary_percent`, or leave it out."
-        )
+        yield warn(configuration.name, "waves", message, "Give `canary_count` or `canary_percent`, or leave it out.")
     if waves.failure_budget_count is not None and "failure_budget_percent" in model_fields_set:
         message = "`failure_budget_percent` has no effect, because `failure_budget_count` is given"
-        yield _build_warning(configuration, "waves", message, "Leave one of the two out.")
+        yield warn(configuration.name, "waves", message, "Leave one of the two out.")
 
 
 def _check_canaries(configuration: Configuration, machine_count: int) -> Iterator[ConfigurationFinding]:
@@ -164,7 +141,7 @@ def _check_canaries(configuration: Configuration, machine_count: int) -> Iterato
         return
     if canaries >= machine_count > 1:
         message = f"all of its machines ({machine_count}) are canaries: they protect no other machine"
-        yield _build_warning(configuration, "waves", message, "Make `canary_count` or `canary_percent` smaller.")
+        yield warn(configuration.name, "waves", message, "Make `canary_count` or `canary_percent` smaller.")
     elif canaries < machine_count:
         failed = {OutcomeClass.FAILED: canaries}
         run, wave = OutcomeTally(machine_count, failed), OutcomeTally(canaries, failed)
@@ -172,8 +149,4 @@ def _check_canaries(configuration: Configuration, machine_count: int) -> Iterato
             failed_canaries = "its canary fails" if canaries == 1 else f"all of its {canaries} canaries fail"
             message = f"when {failed_canaries}, the run continues with the other machines: canaries have no effect"
             remedy = "Leave out `go_on_after_failed_canary`, or let fewer machines fail (`failure_budget_count`)."
-            yield _build_warning(configuration, "waves", message, remedy)
-
-
-def _build_warning(configuration: Configuration, key: str, message: str, remedy: str) -> ConfigurationFinding:
-    return ConfigurationFinding(configuration.name, FindingSeverity.WARNS, key, message, remedy)
+            yield warn(configuration.name, "waves", message, remedy)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.finding import ConfigurationFinding, warn
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from flows.hooks.trusted_code import find_module_problem, find_program_problem
@@ -22,7 +22,6 @@ from inventory.credentials import resolve_credential
 from inventory.errors import CredentialError
 from tasks.domain.model import Hook
 from tasks.domain.states import HookKind
-from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.child_environment import DEFAULT_PATH
 
 _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has it."
@@ -43,16 +42,12 @@ def _check_automatic(request: AutomaticRequest | None) -> Iterator[Configuration
         return
     if request.feeds is not None and not request.feeds.is_dir():
         message = f"there is no folder of feed files {str(request.feeds)[:200]}: rules that need them never apply"
-        yield _build_automatic_warning("feeds", message, "Correct the path, or make the folder.")
+        yield _warn(AUTOMATIC_NAME, "feeds", message, "Correct the path, or make the folder.")
     for target in request.notify:
         if problem := _find_reference_problem(target.to):
-            yield _build_automatic_warning(
-                "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
+            yield _warn(
+                AUTOMATIC_NAME, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
             )
-
-
-def _build_automatic_warning(key: str, message: str, remedy: str) -> ConfigurationFinding:
-    return ConfigurationFinding(AUTOMATIC_NAME, FindingSeverity.WARNS, key, message, f"{remedy} {_OTHER_MACHINE_HINT}")
 
 
 def _check_configuration(configuration: Configuration) -> Iterator[ConfigurationFinding]:
@@ -60,26 +55,27 @@ def _check_configuration(configuration: Configuration) -> Iterator[Configuration
         problem := _find_folder_problem(configuration.form.report_directory)
     ):
         message = f"reports can't be written to {str(configuration.form.report_directory)[:200]}: {problem}"
-        yield _build_warning(configuration, "report_directory", message, "Name a folder that exists or can be created.")
+        yield _warn(configuration.name, "report_directory", message, "Name a folder that exists or can be created.")
     for hook in configuration.form.hooks.to_hooks():
         if problem := _find_hook_problem(hook):
-            yield _build_warning(
-                configuration,
+            yield _warn(
+                configuration.name,
                 "hooks",
                 f"the hook {hook.name!r} ({hook.place}) would fail: {problem}",
                 "Correct its target.",
             )
     for target in configuration.form.notify:
         if problem := _find_reference_problem(target.to):
-            yield _build_warning(
-                configuration, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
+            yield _warn(
+                configuration.name,
+                "notify",
+                f"no notification can be sent: {problem}",
+                "Correct the file, or the path.",
             )
 
 
-def _build_warning(configuration: Configuration, key: str, message: str, remedy: str) -> ConfigurationFinding:
-    return ConfigurationFinding(
-        configuration.name, FindingSeverity.WARNS, key, message, f"{remedy} {_OTHER_MACHINE_HINT}"
-    )
+def _warn(configuration: str, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return warn(configuration, key, message, f"{remedy} {_OTHER_MACHINE_HINT}")
 
 
 def _find_folder_problem(path: Path) -> str:

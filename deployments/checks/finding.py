@@ -22,3 +22,13 @@ class ConfigurationFinding:
     key: str
     message: str
     remedy: str
+
+
+def warn(configuration: str, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    """Return a finding that does not prevent a deployment."""
+    return ConfigurationFinding(configuration, FindingSeverity.WARNS, key, message, remedy)
+
+
+def block(configuration: str, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    """Return a finding that prevents a deployment."""
+    return ConfigurationFinding(configuration, FindingSeverity.BLOCKS, key, message, remedy)

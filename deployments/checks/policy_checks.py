@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.finding import ConfigurationFinding, warn
 from deployments.configuration.model import Configurations, Inventories
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.enforcement import build_starter, decide_request
 from flows.policy.policy_file import load_policy
 from inventory.errors import FleetpatchError
-from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.policy.decision import describe_refusal
 from tasks.rules.policy.model import Policy
 
@@ -40,9 +39,8 @@ def _check_inventories(policy: Policy) -> Iterator[ConfigurationFinding]:
     for limit in policy.inventory_limits:
         for path in sorted(limit.paths):
             if not Path(path).exists():
-                yield ConfigurationFinding(
+                yield warn(
                     POLICY_NAME,
-                    FindingSeverity.WARNS,
                     "inventories",
                     f"{limit.place} names an inventory that does not exist: {path}",
                     "Correct the path: it is relative to the folder of the policy.",
@@ -53,9 +51,8 @@ def _check_rules(policy: Policy, inventories: Inventories) -> Iterator[Configura
     machines = list(inventories.iterate_machines())
     for rule in policy.rules if machines else ():
         if not rule.select_machines(machines):
-            yield ConfigurationFinding(
+            yield warn(
                 POLICY_NAME,
-                FindingSeverity.WARNS,
                 "scope",
                 f"the rule {rule.name} ({rule.place}) is about no machine: {rule.scope}",
                 "Correct its scope, or remove the rule: it protects nothing.",
@@ -78,9 +75,8 @@ def _check_requests(
             continue  # another check says what is wrong with the configuration
         for refusal in decision.refusals:
             if refusal.key != _ABOUT_ONE_WINDOW:
-                yield ConfigurationFinding(
+                yield warn(
                     configuration.name,
-                    FindingSeverity.WARNS,
                     refusal.key,
                     f"the policy refuses its runs: {describe_refusal(refusal)}",
                     "Change the configuration, or the rule.",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.finding import ConfigurationFinding, block, warn
 from deployments.configuration.model import Configuration, Configurations, Inventories
 from deployments.preview.upcoming_windows import WindowOverlap, find_overlaps
 from deployments.preview.window_fit import estimate_fits
@@ -13,7 +13,7 @@ from flows.freezes.time_values import MACHINE_ZONE
 from inventory.name_lists import join_first_names
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 from tasks.reports.formatting import format_count
-from tasks.rules.calendar.checks import FindingSeverity, check_schedule
+from tasks.rules.calendar.checks import check_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import format_duration, to_wall_time
 from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
@@ -45,9 +45,7 @@ def _check_freezes(configuration: Configuration, schedule: Schedule, now: dateti
         reason = find_freeze(windows[0], freezes)
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
         message = f"freezes cover all of its {format_count(len(windows), 'window')} of the coming year{named}"
-        yield ConfigurationFinding(
-            configuration.name, FindingSeverity.WARNS, "freezes", message, "Move the windows, or end the freezes."
-        )
+        yield warn(configuration.name, "freezes", message, "Move the windows, or end the freezes.")
 
 
 def _check_run_starts(
@@ -80,9 +78,7 @@ def _build_cancelled_run_finding(
         f"{format_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
         f"{following.local_start:%Y-%m-%d %H:%M}, because the earlier run is still active"
     )
-    return ConfigurationFinding(
-        configuration.name, FindingSeverity.BLOCKS, "lead", message, "Make `lead` or the window shorter."
-    )
+    return block(configuration.name, "lead", message, "Make `lead` or the window shorter.")
 
 
 def _check_staging(
@@ -99,9 +95,8 @@ def _check_staging(
                 f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and overlaps the "
                 f"window of {overlapping.local_start:%Y-%m-%d %H:%M}: its run ends downloads that still go on"
             )
-            yield ConfigurationFinding(
+            yield warn(
                 configuration.name,
-                FindingSeverity.WARNS,
                 "stage_ahead",
                 message,
                 "Make `stage_ahead` shorter: begin the download after that window.",
@@ -125,7 +120,7 @@ def check_overlaps(
         message = f"its windows overlap those of {overlap.second!r} on {machine_names}: at {first_start}{often}"
         message += f"; and those of {join_first_names(other_names, _MAX_NAMES)}" if other_names else ""
         remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
-        yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
+        yield warn(name, "window", message, remedy)
 
 
 def check_capacity(
@@ -139,6 +134,4 @@ def check_capacity(
     for fit in estimate_fits(schedules, learned):
         if fit.message:
             zone = f" ({fit.zone})" if fit.configuration in by_machine_zone else ""
-            yield ConfigurationFinding(
-                fit.configuration, FindingSeverity.WARNS, "window", f"{fit.message}{zone}", fit.remedy
-            )
+            yield warn(fit.configuration, "window", f"{fit.message}{zone}", fit.remedy)

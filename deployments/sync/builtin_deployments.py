@@ -115,8 +115,9 @@ def build_refresh_deployment(
 def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str, inventory: Path) -> Deployment:
     """Return the deployment that decides every 15 minutes what automatic patching does.
 
-    The inventory is absolute: a flow run starts in its own folder. It has the tag of a configuration, where its runs find freezes that were declared after they began. With
-    ``enabled: false`` it is not paused: it shows what it would do.
+    The inventory is absolute: a flow run starts in its own folder. The deployment has the tag of a configuration, where
+    its runs find freezes that were declared after they began. With ``enabled: false`` it is not paused: it shows
+    what it would do.
     """
     request = request.model_copy(update={"inventory": inventory})
     return build_deployment(

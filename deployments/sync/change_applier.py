@@ -84,8 +84,8 @@ class _ChangeApplier:
     def __init__(self, client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet) -> None:
         self._client, self._actual = client, actual
         self._pools = {pool.name: pool for pool in desired.pools}
-        self._deployments = {pool.full_name: pool for pool in desired.deployments}
-        self._automations = {pool.name: pool for pool in desired.automations}
+        self._deployments = {deployment.full_name: deployment for deployment in desired.deployments}
+        self._automations = {automation.name: automation for automation in desired.automations}
         self._waiting_runs = {waiting_run.title: waiting_run for waiting_run in actual.waiting_runs}
         self._flow_ids: dict[str, UUID] = {}
 
@@ -113,14 +113,7 @@ class _ChangeApplier:
                 )
 
     def _put_deployment(self, deployment: Deployment) -> None:
-        actual = next(
-            (
-                actual_deployment
-                for actual_deployment in self._actual.deployments
-                if actual_deployment.full_name == deployment.full_name
-            ),
-            None,
-        )
+        actual = next((other for other in self._actual.deployments if other.full_name == deployment.full_name), None)
         deployment_id = self._actual.prefect_ids.get(f"deployment {deployment.full_name}")
         if actual is not None and deployment_id is not None and actual.limit and not actual.limit["own"]:
             _detach_shared_limit(self._client, UUID(deployment_id))

@@ -44,7 +44,7 @@ class SessionLimits:
 
 
 class Sessions:
-    """The sessions of one web process. All threads may share an object. The key seals them and encrypts their tickets."""
+    """The sessions of one web process, for all threads. The key seals them, and encrypts their tickets."""
 
     def __init__(self, database: Database, key: bytes, limits: SessionLimits, clock: Clock) -> None:
         self._stored = SqlWebSessions(database)

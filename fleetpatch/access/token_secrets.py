@@ -47,5 +47,5 @@ def digest_secret(secret: str) -> str:
 
 
 def derive_csrf_token(key: bytes, browser_secret: str, who: str) -> str:
-    """Return what each form of a browser must carry. Who has the browser's cookie, but not the key, can't compute it."""
+    """Return what each form of a browser must carry. Who has its cookie, but not the key, can't compute it."""
     return hmac.digest(key, f"csrf\0{browser_secret}\0{who}".encode(), "sha256").hex()

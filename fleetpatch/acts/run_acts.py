@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fastapi import Request
@@ -245,24 +245,14 @@ def approve_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Appr
         RequestError: it can't be approved, or not by this person.
         RecordsError: the records can't be written.
     """
-    context = get_context(request)
     with record_act(request, "approve", run.id, f"plan {plan[:12]}"):
         _require_digest(plan)
         require_machines_of_run(request, Role.APPROVE, run)
-        lease = context.records.leases.find_lease(run.id)
+        lease = get_context(request).records.leases.find_lease(run.id)
         if lease is not None and lease.stop is not None:
             reason = f": {lease.stop.reason}" if lease.stop.reason else ""
             raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{reason}", hint="Start a new run.")
-        return approve_run(
-            run.id,
-            get_identity(request).name,
-            remark,
-            plan=plan,
-            login=get_identity(request).name,
-            roles=frozenset(get_identity(request).roles),
-            records_url=context.settings.records_url,
-            clock=get_shared_clock(context),
-        )
+        return _decide(approve_run, request, run, plan, remark)
 
 
 def reject_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
@@ -272,21 +262,25 @@ def reject_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Appro
         RequestError: it can't be rejected.
         RecordsError: the records can't be written.
     """
-    context = get_context(request)
     with record_act(request, "reject", run.id, f"plan {plan[:12]}" if plan else ""):
         if plan:
             _require_digest(plan)
         require_machines_of_run(request, Role.APPROVE, run)
-        return reject_run(
-            run.id,
-            get_identity(request).name,
-            remark,
-            plan=plan,
-            login=get_identity(request).name,
-            roles=frozenset(get_identity(request).roles),
-            records_url=context.settings.records_url,
-            clock=get_shared_clock(context),
-        )
+        return _decide(reject_run, request, run, plan, remark)
+
+
+def _decide(decide: Callable[..., Approval], request: Request, run: RunInfo, plan: str, remark: str) -> Approval:
+    context, identity = get_context(request), get_identity(request)
+    return decide(
+        run.id,
+        identity.name,
+        remark,
+        plan=plan,
+        login=identity.name,
+        roles=frozenset(identity.roles),
+        records_url=context.settings.records_url,
+        clock=get_shared_clock(context),
+    )
 
 
 def get_shared_clock(context: WebContext) -> Clock | None:

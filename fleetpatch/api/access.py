@@ -7,7 +7,7 @@ from fastapi.security import HTTPBearer
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.api.parameters import check_parameters
-from fleetpatch.web.authentication import require_act
+from fleetpatch.web.authentication import ActPermission
 
 BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
 
@@ -33,4 +33,4 @@ READ: tuple[Dependency, ...] = (
 
 def allow_act(role: Role) -> list[Dependency]:
     """Return the dependencies of a route that does something."""
-    return [BEARER, Depends(require_token), Depends(require_act(role)), Depends(check_parameters)]
+    return [BEARER, Depends(require_token), Depends(ActPermission(role)), Depends(check_parameters)]

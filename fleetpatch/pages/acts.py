@@ -19,7 +19,7 @@ from fleetpatch.acts.run_acts import (
     start_assessment,
     start_resume,
 )
-from fleetpatch.web.authentication import require_act
+from fleetpatch.web.authentication import ActPermission
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
@@ -29,7 +29,7 @@ from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import RunInfo
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
-Runner = Annotated[Identity, Depends(require_act(Role.RUN))]
+Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
 
 
 @router.get("/assess")

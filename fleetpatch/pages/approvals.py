@@ -13,7 +13,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
 from fleetpatch.pages.paging import build_page
 from fleetpatch.plans.plan_view import PlanView
-from fleetpatch.web.authentication import require_act
+from fleetpatch.web.authentication import ActPermission
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval, find_approval_objection
@@ -95,7 +95,7 @@ def show_approval(request: Request, run_id: str, page: int = 1, part: int = 1) -
 def approve(
     request: Request,
     run_id: str,
-    _: Annotated[Identity, Depends(require_act(Role.APPROVE))],
+    _: Annotated[Identity, Depends(ActPermission(Role.APPROVE))],
     plan: Annotated[str, Form()] = "",
     remark: Annotated[str, Form()] = "",
 ) -> Response:
@@ -107,7 +107,7 @@ def approve(
 def reject(
     request: Request,
     run_id: str,
-    _: Annotated[Identity, Depends(require_act(Role.APPROVE))],
+    _: Annotated[Identity, Depends(ActPermission(Role.APPROVE))],
     plan: Annotated[str, Form()] = "",
     remark: Annotated[str, Form()] = "",
 ) -> Response:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from fleetpatch.access.cookies import delete_session, read_session, set_session
+from fleetpatch.access.cookies import SESSION
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.limiter import MAX_FAILURES, PERIOD_SECONDS, TRY_SECONDS, FailureLimiter
 from fleetpatch.access.providers.logins import LDAP, OIDC
@@ -17,7 +17,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.access.sessions import LINK_SOURCE
 from fleetpatch.access.token_secrets import derive_csrf_token, digest_secret
 from fleetpatch.web.audit import record_login, record_refusal
-from fleetpatch.web.authentication import find_token, require_act, require_csrf_token
+from fleetpatch.web.authentication import ActPermission, find_token, require_csrf_token
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.records.access_tokens import TOKEN_SOURCE
@@ -137,7 +137,7 @@ def log_in_by_link(
     secret = open_session(request, link.name, link.roles, LINK_SOURCE)
     form_token = derive_csrf_token(context.form_key, secret, link.name)
     response = JSONResponse({"form_token": form_token, "next": mark_target(clean_target(next))})
-    set_session(request, response, secret)
+    SESSION.set(request, response, secret)
     return response
 
 
@@ -150,7 +150,7 @@ def show_session(request: Request) -> Response:
     return JSONResponse({"seconds": (ends_at - get_context(request).clock.now()).total_seconds()})
 
 
-@router.post("/session", dependencies=[Depends(require_act(Role.VIEW))])
+@router.post("/session", dependencies=[Depends(ActPermission(Role.VIEW))])
 def keep_session(request: Request) -> Response:
     """Use the login, so that it lasts."""
     return show_session(request)
@@ -161,7 +161,7 @@ def log_out(request: Request) -> Response:
     """End the session, in the records too: a copy of the cookie opens nothing any more."""
     record_login(request, get_identity(request).name, "logout", "session")
     response = _answer_logout(request)
-    delete_session(request, response)
+    SESSION.delete(request, response)
     return response
 
 
@@ -209,12 +209,12 @@ def complete_login(
 ) -> Response:
     """Log a browser in, and send it to a clean target."""
     response = RedirectResponse(mark_target(target), 303)
-    set_session(request, response, open_session(request, name, roles, source, subject, ticket))
+    SESSION.set(request, response, open_session(request, name, roles, source, subject, ticket))
     return response
 
 
 def _close_session(request: Request) -> WebSession | None:
-    sessions, secret = get_context(request).sessions, read_session(request)
+    sessions, secret = get_context(request).sessions, SESSION.read_secret(request)
     session = sessions.find(secret) if secret else None
     if session is not None:
         sessions.close(session)

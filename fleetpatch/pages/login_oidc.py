@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from fleetpatch.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending
+from fleetpatch.access.cookies import PENDING, PENDING_LENGTH
 from fleetpatch.access.providers.logins import OIDC, Logins
 from fleetpatch.access.providers.oidc import OidcProvider, begin_login, read_pending_login
 from fleetpatch.access.providers.person import LoginRefused, ProviderAway
@@ -41,7 +41,7 @@ def begin(request: Request, next: str = "/") -> Response:
     except ProviderAway as error:
         return render_login(request, pending.target, error.message, error.hint, status=503)
     response = RedirectResponse(url, 303)
-    set_pending(request, response, get_context(request).sessions.seal_text(pending.write()))
+    PENDING.set(request, response, get_context(request).sessions.seal_text(pending.write()))
     return response
 
 
@@ -50,13 +50,13 @@ def finish(request: Request) -> Response:
     """Log the browser in that comes back from the provider."""
     logins, provider = _find_provider(request)
     sessions, failures = get_context(request).sessions, get_context(request).failed_oidc
-    text = sessions.open_text(read_pending(request), int(PENDING_LENGTH.total_seconds()))
+    text = sessions.open_text(PENDING.read(request), int(PENDING_LENGTH.total_seconds()))
     pending = read_pending_login(text) if text is not None else None
     if pending is None:  # this counts for no address: a page of another site can have any browser come here
         message = "this browser has begun no login here, or took too long"
         record_refusal(request, message, act="login")
         response = render_login(request, "/", f"The login has failed: {message}.", status=403)
-        delete_pending(request, response)
+        PENDING.delete(request, response)
         return response
     back, answer = find_own_address(request) + CALLBACK_PATH, dict(request.query_params)
     try:
@@ -69,7 +69,7 @@ def finish(request: Request) -> Response:
         response = render_login(request, pending.target, error.message, error.hint, status=503)
     else:
         response = complete_login(request, pending.target, person.name, roles, OIDC, person.subject, person.ticket)
-    delete_pending(request, response)
+    PENDING.delete(request, response)
     return response
 
 

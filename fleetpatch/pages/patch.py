@@ -29,7 +29,7 @@ from fleetpatch.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.login import LOGIN_MARK
 from fleetpatch.web.audit import record_refusal
-from fleetpatch.web.authentication import require_act
+from fleetpatch.web.authentication import ActPermission
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import find_status, render_page
 from flows.engine.run_info import describe_request_shortage, select_machines
@@ -71,7 +71,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
 
 Form = Annotated[dict[str, list[str]], Depends(read_form)]
-Runner = Annotated[Identity, Depends(require_act(Role.RUN))]
+Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
 
 
 @router.get("/patch")

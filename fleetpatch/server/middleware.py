@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleetpatch.access.cookies import read_session, set_browser
+from fleetpatch.access.cookies import BROWSER, SESSION
 from fleetpatch.access.network import Peer, is_from_these_pages, is_known_host, parse_address, parse_networks
 from fleetpatch.access.providers.person import ProviderAway
 from fleetpatch.access.roles import Role
@@ -84,7 +84,7 @@ class AccessMiddleware:
             return
         settings = self._context.settings
         names = ("authorization", settings.user_header, settings.roles_header)
-        if any(name and name in request.headers for name in names) or bool(read_session(request)):
+        if any(name and name in request.headers for name in names) or bool(SESSION.read_secret(request)):
             try:
                 request.state.identity = await run_in_threadpool(identify, request, peer)
             except ProviderAway:  # who logs in anew needs no answer about the earlier login
@@ -165,7 +165,7 @@ def _add_browser_cookie(request: Request, send: Send) -> Send:
     async def send_with_cookie(message: Message) -> None:
         if message["type"] == "http.response.start":
             response = Response()
-            set_browser(request, response, secret)
+            BROWSER.set(request, response, secret)
             MutableHeaders(scope=message).append("set-cookie", response.headers["set-cookie"])
         await send(message)
 

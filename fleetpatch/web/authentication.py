@@ -10,7 +10,7 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from fleetpatch.access.cookies import read_browser, read_session
+from fleetpatch.access.cookies import BROWSER, SESSION
 from fleetpatch.access.identity import STRANGER, Identity, get_identity
 from fleetpatch.access.network import Peer
 from fleetpatch.access.providers.person import LoginRefused
@@ -61,7 +61,7 @@ def identify(request: Request, peer: Peer) -> Identity:
         settings = context.settings
         roles = request.headers.get(settings.roles_header) if settings.roles_header else None
         grants = parse_grants(roles.split(",") if roles is not None else settings.proxy_roles)
-        secret = read_browser(request)
+        secret = BROWSER.read_secret(request)
         if not secret:
             secret = request.state.new_browser_secret = create_secret()
         csrf_token = derive_csrf_token(context.form_key, secret, proxied)
@@ -131,7 +131,7 @@ def find_token(context: WebContext, text: str) -> AccessToken | None:
 
 
 def _identify_session(request: Request, context: WebContext, peer: Peer) -> Identity | None:
-    secret = read_session(request)
+    secret = SESSION.read_secret(request)
     session = context.sessions.find(secret) if secret else None
     session = _check_source(request, session) if session is not None else None
     if session is None:
@@ -225,11 +225,6 @@ class ActPermission:
             raise PermissionError(self.role.value)
         await require_csrf_token(request)
         return identity
-
-
-def require_act(role: Role) -> ActPermission:
-    """Return the dependency of what needs a role."""
-    return ActPermission(role)
 
 
 async def require_csrf_token(request: Request) -> None:

@@ -247,7 +247,7 @@ ALLOWED_WORDS = {
     "inventory/files/file_trust.py": ("sudo",),  # how a person may start fleetpatch itself
     "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret
     "inventory/files/paths.py": ("inode", "inodes"),  # of the controller's own disks
-    "inventory/formats/directory.py": ("rpm",),  # a suffix of files that Ansible ignores
+    "inventory/loader.py": ("rpm",),  # a suffix of files that Ansible ignores
     "inventory/formats/ansible/connection_variables.py": ("sudo",),  # Ansible's own words
     "inventory/formats/ansible/ignored_configuration.py": ("sudo",),
     "inventory/formats/ansible/reader.py": ("sudo", "doas"),

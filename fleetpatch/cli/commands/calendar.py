@@ -9,8 +9,7 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, 
 from fleetpatch.cli.runtime.completion import complete_machine
 
 if TYPE_CHECKING:
-    from deployments.preview.hotpatch_forecast import HotpatchForecast
-    from deployments.preview.window_calendar import WindowCalendar
+    from deployments.preview.window_calendar import HotpatchForecast, WindowCalendar
 
 
 @app.command("calendar", rich_help_panel="Schedule")
@@ -72,7 +71,7 @@ def show_calendar(
 
 def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "HotpatchForecast":
     """Return what is expected of hotpatches, as far as the records tell. A calendar needs no records."""
-    from deployments.preview.hotpatch_forecast import HotpatchForecast, build_forecast
+    from deployments.preview.window_calendar import HotpatchForecast, build_forecast
     from fleetpatch.cli.commands.hotpatch import read_requests
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar

@@ -6,9 +6,14 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
-from deployments.preview.window_calendar import CalendarFreeze, WindowCalendar, WindowGap
+from deployments.preview.window_calendar import (
+    CalendarFreeze,
+    HotpatchForecast,
+    WindowBaseline,
+    WindowCalendar,
+    WindowGap,
+)
 from deployments.preview.window_fit import WindowFit
 from fleetpatch.cli.runtime.output import (
     get_stdout_console,

@@ -34,7 +34,7 @@ from inventory.formats.ansible.parsers import (
     read_variable_files,
 )
 from inventory.formats.ansible.variable_values import parse_structure
-from inventory.formats.directory import AnsibleFile
+from inventory.loader import AnsibleFile
 from inventory.name_ranges import MAX_MACHINES
 from inventory.schema.entries import MachineEntry, MachineSettings
 from inventory.schema.validation import validate_mapping

@@ -5,8 +5,7 @@ from datetime import date
 
 import pytest
 
-from deployments.preview.hotpatch_forecast import HotpatchForecast, build_forecast
-from deployments.preview.window_calendar import WindowCalendar, build_calendar
+from deployments.preview.window_calendar import HotpatchForecast, WindowCalendar, build_calendar, build_forecast
 from fleetpatch.cli.runtime.output import get_stdout_console
 from fleetpatch.cli.views.calendar import build_calendar_json, print_calendar
 from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar

@@ -80,7 +80,7 @@ def test_what_the_system_shows_as_files_is_not_read_on(path: str) -> None:
 
 
 def test_a_directory_of_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inventory.formats.directory.MAX_FILES", 1000)
+    monkeypatch.setattr("inventory.loader.MAX_FILES", 1000)
     for number in range(1001):
         (tmp_path / f"{number}").touch()
     with pytest.raises(InvalidInventory, match="more than 1,000 entries"):
