@@ -243,7 +243,6 @@ class LivePatching:
         provider: the name of the tool, or "livepatch" for the kernel itself.
         state: the tool's own word for the state, or the kernel's.
         kernel: release of the kernel that is patched.
-        patches: the loaded live patches.
         cves: the CVEs that they fix; None when unknown.
         problem: why the live patches can't be relied on (not applied, support has ended), or "".
         unfixed_cves: the CVEs that newer installed kernels fix and the live patches do not; None when unknown.

@@ -173,7 +173,6 @@ class ScriptFailed(PatchError):
     """A script ended with an unexpected exit code.
 
     Attributes:
-        exit_code: exit code of the script, as the machine returned it.
         output_tail: the end of the script's output, for display.
     """
 
@@ -272,7 +271,6 @@ class FeedError(PatchError):
     """A file of risk feeds that can't be used.
 
     Attributes:
-        file: the file.
         fault: what is wrong with it, as the rest of a sentence that begins with the file.
     """
 

@@ -80,7 +80,6 @@ class PinnedUpdates:
     """The updates that an earlier run installed (or planned, if it was a plan). Only these may be installed.
 
     Attributes:
-        run_id: id of the earlier run.
         updates: (name, version) of each update.
     """
 
@@ -227,7 +226,6 @@ class RestartResult:
     """The services that were restarted because they used replaced files.
 
     Attributes:
-        restarted: names of the services.
         ended_at: when the last restart ended; None when there was no restart.
     """
 

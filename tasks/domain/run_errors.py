@@ -11,8 +11,6 @@ class LeaseHeld(PatchError):
     """Another process executes this run.
 
     Attributes:
-        run_id: id of the run.
-        holder: the process that has the lease.
         until: when the lease expires if it is not renewed, by the clock of the records.
     """
 

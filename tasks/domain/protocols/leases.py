@@ -34,8 +34,6 @@ class StopRequest:
 
     Attributes:
         who: the person who asks, for records and reports.
-        reason: the person's reason.
-        at: the time of the request.
     """
 
     who: str
@@ -50,7 +48,6 @@ class LeaseRenewal:
     Attributes:
         is_kept: False when the holder no longer has the lease: another process took it, or it was released. The
             holder then begins nothing more and writes nothing more about the run.
-        stop: the request to stop, or None.
     """
 
     is_kept: bool
@@ -79,7 +76,6 @@ class LeaseStatus:
         holder: the current or last holder; None when the lease was never acquired.
         is_held: whether the lease is held now: it is neither expired nor released.
         until: when the lease expires, or expired; None when it was never acquired.
-        stop: the request to stop, or None.
     """
 
     run_id: str

@@ -190,7 +190,6 @@ class PackageManager(Protocol):
     since the epoch, by the machine's clock; "" before an installation) asks also for what the machine's log has since.
 
     Attributes:
-        name: name of the package manager.
         default_rates: how fast a machine is, before anything was measured on it.
         script_package: the Python package with its scripts. A script of that package replaces a shared script of the
             same name: ``manager_environment`` (environment variables for commands that may call the package manager)

@@ -49,7 +49,6 @@ class ScriptResult:
 
     Attributes:
         records: the framed JSON records of the script, in order.
-        exit_code: exit code of the script.
         unframed_output: the end of all other output (banners, stderr), for display.
         seconds: duration.
     """

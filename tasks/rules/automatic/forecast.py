@@ -39,7 +39,6 @@ class MachineForecast:
     Attributes:
         update: the selected update whose deadline is missed first, or else the one with the earliest deadline; None:
             nothing is pending that the policy selects.
-        due: the deadline of that update.
         patched_at: when all selected updates are installed; None: not in the time that was looked at.
         breaches_at: when it misses its first deadline, or has missed it; None: it keeps all of them, as far as is seen.
         reason: what it waits for, if it is not patched in time or not at all; or "".

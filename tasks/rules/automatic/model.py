@@ -66,7 +66,6 @@ class AutomaticPolicy:
         max_assessment_age_hours: a machine is assessed again when its assessment is older.
         max_assessments: so many machines are in assessments at the same time, those included that wait for a worker.
         new_rollout_hours: at the earliest so long after the last rollout was created, a new one is.
-        risk_rules: earlier deadlines.
         waves_percent: share of a run's machines that make a wave.
         failure_budget_percent: see FailureBudget.
     """
@@ -123,12 +122,9 @@ class MachineView:
     """What is known of one machine.
 
     Attributes:
-        sets: names of its sets.
         opted_out: why it is not patched automatically (who, and the reason), or "".
-        last_seen: when it last answered; None: never.
         assessed_at: when it was last assessed with an answer; None: never.
         asked_at: when it was last asked for an assessment, with an answer or without one.
-        is_healthy: None: unknown.
         pending: all pending updates, those that the policy does not select included.
     """
 
@@ -195,7 +191,6 @@ class Try:
 
     Attributes:
         failed_updates: updates that failed, with their reasons.
-        installed: updates of the rollout that it installed.
         began: whether anything was begun on the machine; a machine without its turn in the window has not used a try.
         location: of the machine when the run was started. The try counts for the phase of this location, wherever the
             machine is now. None: people started the run, so the present location counts.

@@ -31,7 +31,6 @@ class Advance:
 
     Attributes:
         open_phases: machines of so many phases may be patched; 0: none.
-        held: updates that later rollouts leave out.
         pause: why nothing of the rollout starts at present, or "".
     """
 

@@ -56,7 +56,6 @@ class RolloutMachine:
 
     Attributes:
         tries: windows in which something was begun on it.
-        reason: of its last try, or "".
     """
 
     machine: str

@@ -27,10 +27,7 @@ class ScheduleFinding:
     """A finding about a schedule that a person should know before the deployment.
 
     Attributes:
-        severity: whether the finding prevents the deployment.
         key: the subject: "length", "expiry", "dates", "clocks", "start" or "days".
-        message: a sentence.
-        remedy: what to do.
     """
 
     severity: FindingSeverity

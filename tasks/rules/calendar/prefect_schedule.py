@@ -47,10 +47,8 @@ class PrefectSchedule:
         kind: the kind of Prefect schedule. ``rdate`` is an RRule schedule with dates instead of a rule. ``never`` has
             nothing to schedule: give Prefect no schedule.
         text: text for Prefect's RRule schedule; for an interval, its description (ISO 8601) for display.
-        zone: time zone of the schedule.
         covered_until: up to this time Prefect's dates are equal to the schedule's; send a new schedule before it. None:
             they are always equal.
-        interval: interval, for the kind ``interval``.
         anchor: anchor in UTC, for the kind ``interval``.
     """
 

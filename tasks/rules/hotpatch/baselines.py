@@ -23,7 +23,6 @@ class Baseline:
 
     Attributes:
         reason: of an unplanned baseline, in words; "" for a planned one.
-        source: where that is published.
         builds: the builds of Windows that it is for ("20348", "26100"); empty: all.
     """
 

@@ -37,12 +37,8 @@ class ChangePlan:
     """What a request does on one machine.
 
     Attributes:
-        refusal: why nothing is done, or "".
-        remedy: what people can do then.
         steps: what is done, in words: commands, registry values, requests. Empty without a refusal: nothing is to do.
         registry_values: those to set (VBS, TABLE_SIZE, PACKAGE).
-        runs_job: whether commands are run on the machine.
-        asks_provider: whether a licence provider is asked.
         note: what people have to do afterwards, or "".
     """
 

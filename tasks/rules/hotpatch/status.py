@@ -34,9 +34,7 @@ class EnrolmentRequest:
     """What people last asked for on a machine.
 
     Attributes:
-        by: who asked.
         not_before: after an unenrolment: the baseline from which on the machine gets hotpatches again.
-        failure: why it could not be carried out, or "".
     """
 
     action: HotpatchAction

@@ -36,13 +36,9 @@ class UnitStatus:
         active: active, inactive, failed, activating, …
         sub: the finer state of its type.
         kind: Type= of a service, or "".
-        wanted_by: the units that start it.
         triggered_by: the units that start it when it is needed.
-        has_bus_name: D-Bus starts it when it is needed.
         has_job: systemd is about to start or to stop it.
         lacks_condition: its start was skipped, because a condition of its file is not met.
-        was_active: it has been active in this boot.
-        words: its last words in the log.
     """
 
     name: str
@@ -215,7 +211,6 @@ class ServiceStatus:
         name: the name that was asked for.
         start: automatic, manual, disabled, trigger (by an event), unknown, or "" if Windows has no such service.
         status: Running, Stopped, StartPending, …
-        is_late: its automatic start is delayed.
         exit_code: of one that has ended; None if it runs, and if that is not known.
     """
 

@@ -225,7 +225,6 @@ class DeployedPolicy:
 
     Attributes:
         fleet: the name of the set of configurations.
-        at: when it was recorded.
         files: at least one.
     """
 

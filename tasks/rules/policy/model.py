@@ -76,13 +76,10 @@ class PolicyRule:
 
     Attributes:
         name: unique among the rules of a file.
-        scope: its machines.
         place: where it stands: ``policy.yaml:12``.
         ask: whom to ask, for refusals.
         approvers: who may approve: names, ``role:approve``, or ANY_LOGIN; None: no approval is needed.
         hooks: the only hook targets that are allowed, as the request writes them.
-        classifications: the only kinds of updates that are allowed.
-        reboots: the only reboot policies that are allowed.
         longest_window_minutes: the length that a window may have, with the lead in which hooks before the run run.
         failure_budget_percent: the share of a run's machines that may fail.
         unreachable_percent: the share of a run's machines that may be unreachable.
@@ -154,11 +151,7 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All rules that hold here.
-
-    Attributes:
-        files: the files that were read.
-    """
+    """All rules that hold here."""
 
     rules: tuple[PolicyRule, ...] = ()
     inventory_limits: tuple[InventoryLimit, ...] = ()
@@ -211,10 +204,7 @@ class Refusal:
 
     Attributes:
         place: the rule's name, file and line; "" for the scope of a role.
-        key: the key of the rule.
         reason: in a sentence without its end.
-        machines: the names of machines that the rule is about.
-        ask: whom to ask.
     """
 
     place: str
@@ -229,7 +219,6 @@ class PolicyDecision:
     """What the rules say about a run.
 
     Attributes:
-        refusals: why it may not begin; empty: it may.
         rules: the rules that are about its machines, with the names of these machines.
         approvers: one set for each rule that demands an approval: who approves must be in each. Empty: none is needed.
         freezes: those that hold for the run, whatever the request says.

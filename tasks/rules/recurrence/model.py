@@ -77,18 +77,14 @@ class RecurrenceRule:
     the date in a yearly rule. The same is true for the time of day.
 
     Attributes:
-        frequency: the unit of the interval.
         interval: a window every ``interval`` days, weeks, months or years, counted from the period of the start.
         months: 1 to 12.
         month_days: 1 to 31, and -1 (the last) to -31. A month without such a day has no window on another day.
         weekdays: a date matches when any of these weekdays matches.
         positions: only these dates of each period: 1 is the first, -1 the last (BYSETPOS).
-        hours: hours of the day; several hours make several windows per day.
-        minute: minute of the hour.
         week_start: first day of a week, for intervals of weeks.
         offset: days to add to each date at the end; the date may then be in another month. Intervals count from the
             month of the start. If the start is a date with the offset, they count from its month without the offset.
-        count: maximum number of windows.
         until: the last time at which a window may start: wall time when naive, UTC when aware.
     """
 
@@ -115,7 +111,6 @@ class CronUnion:
 
     Attributes:
         rules: the rule for the days of the month and the rule for the days of the week.
-        cron: the canonical cron line.
     """
 
     rules: tuple[RecurrenceRule, RecurrenceRule] = field(compare=False)

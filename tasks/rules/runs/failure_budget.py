@@ -53,7 +53,6 @@ class OutcomeTally:
 
     Attributes:
         machines: number of machines, begun or not.
-        counts: number of machines in each class.
     """
 
     machines: int

@@ -114,7 +114,6 @@ class UpdateCounts:
     """The numbers of updates of a machine.
 
     Attributes:
-        states: number of updates in each state.
         urgent: number of critical and security updates that are not installed.
         unclassified: number of updates without a classification that are not installed.
     """

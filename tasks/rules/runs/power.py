@@ -27,12 +27,10 @@ class PowerCycle:
     """A machine that did not answer in its window, and was powered on.
 
     Attributes:
-        ordered_at: when it was powered on.
         seconds: from then until a login worked; None: none worked so far.
         was_off: whether it booted after the order. False: it was on, or that is not known. It stays on then.
         off_began: an order to power it off may have been given.
         note: what became of it in the end, for the report; "": its turn is not over.
-        needs_attention: whether the note is a warning.
     """
 
     ordered_at: datetime

@@ -29,7 +29,6 @@ class MemberRefusal:
 
     Attributes:
         reason: names the set, and who is out of service.
-        waits_for: whether waiting can help.
     """
 
     reason: str

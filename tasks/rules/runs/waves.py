@@ -136,13 +136,10 @@ class WavePolicy:
         canary_count: number of canaries. The larger of this and ``canary_percent`` counts.
         canary_percent: share of all machines that are canaries, rounded up.
         size: machines in a wave; None: ``percent`` of all machines, rounded up, at least one (Azure: 20 %).
-        at_once: machines of a wave that are patched in parallel.
-        pause_seconds: pause between the end of a wave and the start of the next.
         failure_budget_count: see FailureBudget. If count and percent are both None, 20 % are allowed.
         failure_budget_percent: see FailureBudget.
         unreachable_percent: see FailureBudget.
         go_on_after_failed_canary: see FailureBudget.
-        keep_locations_apart: whether each wave has machines of one location only.
     """
 
     canary_count: int = 0

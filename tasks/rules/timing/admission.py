@@ -45,11 +45,9 @@ class WindowClaim:
     """The record of one window of a configuration: the run that has it, or why no run has it.
 
     Attributes:
-        configuration: name of the configuration.
         starts_at: when the window opens, or would have opened.
         run_id: id of the run that has the window, or that was refused.
         reason: why no run has the window; for a claimed window: the claimant (the id of its flow run).
-        recorded_at: when this record was written.
     """
 
     configuration: str
@@ -170,13 +168,7 @@ class FlowRunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """A flow run that Prefect made for a window.
-
-    Attributes:
-        id: id of the flow run.
-        name: name of the flow run.
-        message: Prefect's message for its state.
-    """
+    """A flow run that Prefect made for a window."""
 
     id: str
     name: str

@@ -43,9 +43,6 @@ class PatchWork:
 
     Attributes:
         waves: names of machines, in the order of their turns.
-        turns: the turn of each machine.
-        limits: the machine sets among them.
-        pause_seconds: the pause between two waves.
     """
 
     waves: tuple[tuple[str, ...], ...]
@@ -59,8 +56,6 @@ class WindowCapacity:
     """Whether a run fits into its window, and what would do.
 
     Attributes:
-        machines: number of its machines.
-        fitting: how many of them are installed in time.
         needed_at_once: the smallest number of machines at once that is enough in the same window; None: no number is,
             because waves, pauses, sets or single machines take longer.
         needed_minutes: the length of the window that is enough with the present number at once; at most 4 more minutes

@@ -21,7 +21,6 @@ class FilteredSelection:
 
     Attributes:
         simulation: the simulation of exactly ``chosen``; None when ``chosen`` is empty.
-        simulation_count: number of simulations.
     """
 
     chosen: tuple[Update, ...]

@@ -46,12 +46,9 @@ class MachineState:
         earlier_reboots: those of the rounds before this one.
         restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
         was_started: an earlier process of this run may have changed the machine.
-        hooks: results of the hooks around the machine, in their order.
         before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
         may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
         may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
-        power: how this run powered it on; None: it did not.
-        halted: why no further step begins on the machine, or "".
         halted_as: the state of a halted machine: Failed if something is wrong with it, else NotStarted.
     """
 

@@ -53,7 +53,6 @@ class StopToken:
     """The request to stop a run: nothing new begins, and what runs may end.
 
     Attributes:
-        reason: why the stop was requested.
         is_suspended: the run is to be resumed later. What did not begin stays open.
         is_lease_lost: another process has the run now. This process does not touch the machines and their locks.
         still_holds_lease: returns whether this process still has the run lease. Called just before a machine is
@@ -114,12 +113,9 @@ class PatchOptions:
         patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
         restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
         restart_services_exclude: masks of units that are never restarted.
-        stage: download everything before the first transaction.
-        download_only: download, and do nothing after it.
         settle_seconds: the time that services have to come back before validation reports them.
         max_unreachable_seconds: how long a machine may be unreachable while its job runs, beyond the window's end.
         refresh: read the repositories again when assessing.
-        hooks: of the request, before and after each machine.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -207,7 +203,6 @@ class RunContext:
     Attributes:
         call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
         check_failure_budget: returns why no further machine may begin after too many failures, or "".
-        instances: the machines that the run has met.
         send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
     """
 

@@ -38,8 +38,6 @@ class JobResult:
         not_attempted: update id -> why its transaction did not begin.
         kept_files: configuration files that were kept, because they were edited by hand -> path of their new version.
         log: raw output of the package manager (untrusted text).
-        error: the error of the job as a whole, or "".
-        is_lost: whether its process ended without a result.
         refusals: why transactions did not begin, also those without updates.
         rejected_update_ids: ids of updates whose transaction did not begin because of the effect of one of several
             updates in it.

@@ -144,8 +144,6 @@ class _PollInterval:
     Attributes:
         transaction_started_at: when the job last wrote a record other than progress, for example the start of a
             transaction.
-        longest_seconds: the longest pause.
-        seconds: the last pause.
     """
 
     transaction_started_at: datetime

@@ -23,7 +23,6 @@ class Remain:
 
     Attributes:
         what: its kind, in a word or two; "" for what is not fleetpatch's.
-        path: its path, or the name of a unit or a task.
         why: why it was left, or could not be removed; "" for neither.
     """
 
@@ -38,14 +37,10 @@ class Remains:
 
     Attributes:
         found: what is fleetpatch's and is there.
-        removed: what was removed.
-        failed: what could not be removed.
         left: what is not fleetpatch's, or not this controller's.
         runs: the runs that have left jobs there, or had the machine lock last.
-        jobs: the ids of the jobs.
         lock_fields: run, attempt and end of the machine lock, as the machine wrote them.
         refusal: why nothing may be removed; "": it may.
-        restored: what was paused and works again.
         has_changed: whether something has changed since it was looked at. Then nothing was removed.
     """
 
@@ -140,13 +135,10 @@ class LockStatus:
     """The machine lock of one machine, when it was read.
 
     Attributes:
-        machine: its name.
         run_id: the run that has the lock, or "".
-        started_by: who started that run.
         expires_at: when the lock expires, by our clock. None: no run has it.
         is_expired: whether it has expired. Orders of its run stay valid until another run takes the lock.
         job_id: the job that runs on the machine, or "".
-        job_name: what that job does (the name of its script).
         job_started_at: by our clock. None: no job runs.
         raw_fields: run, attempt and until as the machine wrote them: only this exact lock is removed.
     """

@@ -37,7 +37,6 @@ class RebootReadiness:
         obstacle_kind: starting, lock, inhibitor, packages, or "" if nothing prevents it.
         obstacle: what prevents it, in words, or "".
         given_up_reason: why the machine abandoned a reboot order that it had accepted, or "".
-        given_up_kind: as ``obstacle_kind``.
     """
 
     boot_id: str
@@ -76,9 +75,7 @@ class RebootWait:
     """The wait of one machine for other processes that change its packages.
 
     Attributes:
-        ends_at: until when it may wait.
         end_reason: why not longer; "" for the end of the window.
-        waited_seconds: how long it has waited so far.
         obstacle: the last obstacle, in words.
         boot_id: of the boot in which the wait began.
     """

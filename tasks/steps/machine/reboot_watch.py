@@ -70,11 +70,9 @@ class _RebootWatch:
     """What a machine has answered since its order.
 
     Attributes:
-        ordered_at: when the order was sent.
         silent_since: since when it does not answer; None while it answers.
         was_silent: it has answered in the old boot after a silence.
         work: what it was at work on when it last was, in words.
-        worked_at: when that was.
     """
 
     context: MachineContext
