@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.fleet.run_machines import (

@@ -15,7 +15,7 @@ from typing import Final
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.progress_store import ProgressRow, ProgressStore
+from tasks.domain.protocols.records import ProgressRow, ProgressStore
 from tasks.domain.states import OperationState, Step
 from tasks.steps.context.run_context import ProgressListener
 

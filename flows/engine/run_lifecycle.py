@@ -12,7 +12,7 @@ from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import HookPoint, NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import (

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from flows.ports.ports import Ports
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.retry import retry
 from tasks.steps.context.run_context import RunContext
 

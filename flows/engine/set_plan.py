@@ -12,7 +12,7 @@ from inventory.machine import Inventory, Machine, MachineSet
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Wave
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import SetSlot
 from tasks.rules.runs.set_capacity import describe_left_drained
 from tasks.rules.runs.waves import WavePolicy, build_waves
 from tasks.steps.context.run_context import RunContext

@@ -17,7 +17,7 @@ from flows.ports.ports import Ports
 from inventory.machine import MachineSet
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Finding
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, HookPoint, Step
 from tasks.rules.runs.hooks import build_set_hooks, index_sets, is_blocking_failure
 from tasks.rules.runs.set_capacity import (

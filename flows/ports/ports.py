@@ -12,10 +12,9 @@ from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError, InternalError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.protocols.leases import LeaseHolder, Leases
+from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
-from tasks.domain.protocols.set_slots import SetSlots
 from tasks.domain.protocols.transport import Job, Script, Transport
 from tasks.domain.states import NotificationEvent, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet

@@ -15,9 +15,8 @@ from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock
-from tasks.domain.protocols.leases import Leases, LeaseStatus
+from tasks.domain.protocols.leases import Leases, LeaseStatus, SetSlot
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.protocols.set_slots import SetSlot
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import Step
 from tasks.records.queries.history import History

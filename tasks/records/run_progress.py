@@ -6,7 +6,7 @@ from dataclasses import asdict
 from sqlalchemy import Connection, delete, select
 
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import ProgressRow
 from tasks.records import schema
 from tasks.records.page_tables import run_progress
 from tasks.records.statements import build_upsert

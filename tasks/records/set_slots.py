@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, text, update
 
 from tasks.domain.protocols.clock import Clock
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.statements import build_insert, read_shared_time

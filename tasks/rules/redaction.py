@@ -142,19 +142,8 @@ _TOKEN_PATH_PATTERN: Final = re.compile(
     r"(\b(?:packagecloud\.io(?::\d+)?/priv/|dl\.cloudsmith\.io(?::\d+)?/(?!public/|basic/)))[^/\s'\"]+"
 )
 _HINTS: Final = (
-    "@",
-    "?",
-    "%40",
-    "%2540",
-    "passw",
-    "passphrase",
-    "secret",
-    "token",
-    "api",
-    "authorization",
-    "/priv/",
-    "cloudsmith",
-)
+    "@", "?", "%40", "%2540", "passw", "passphrase", "secret", "token", "api", "authorization", "/priv/", "cloudsmith",
+)  # fmt: skip
 """In small letters: a line without any of them, and without a login that was cut, shows no secret."""
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection as Database
 
-from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import LeaseHolder, SetSlot, SlotRule
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import setup

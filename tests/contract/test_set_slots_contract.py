@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.protocols.set_slots import SetSlot, SetSlots, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SetSlots, SlotRule
 from tasks.domain.states import OperationState
 from tasks.records.retention import prune_history
 from tasks.records.set_slots import SqlSetSlots

@@ -12,8 +12,7 @@ from sqlalchemy import insert, select, text
 
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
-from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import LeaseHolder, SetSlot
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.audit.entry import AuditEntry, AuditResult

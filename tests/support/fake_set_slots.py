@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.protocols.clock import Clock
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.rules.runs.set_capacity import build_stored_slot, check_slot, find_taken_over
 from tests.support.fake_clock import FakeClock

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from inventory.machine import Inventory, Machine, MachineSet, SetAction, SetRole
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import SetSlot
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 
 MAX_NAMES = 8

@@ -1,5 +1,6 @@
-"""The Records protocol: the journal and the history of runs."""
+"""The protocols of records: the journal and the history of runs, and the progress that the pages show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -75,3 +76,41 @@ class Records(Protocol):
         written, and this holder can write nothing later, even if its process was paused during a write: then
         ``append_entry`` and ``save`` raise RecordsError. An expired lease is valid until another holder acquires it.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """What one machine of a run does now.
+
+    Attributes:
+        machine: its name; "" for the run itself.
+        step: the step, or "" before the first one.
+        state: "NotStarted", "InProgress", or the state in which the step ended.
+        fraction: of the step, from 0 to 1; None: not known.
+        since: when the step began, or ended.
+        at: the time of the last news.
+        wave: the number of its wave; None: no wave.
+        position: its place in the order of the run, from 0; None: not known.
+    """
+
+    machine: str
+    step: str
+    state: str
+    fraction: float | None
+    message: str
+    since: datetime
+    at: datetime
+    wave: int | None = None
+    position: int | None = None
+
+
+class ProgressStore(Protocol):
+    """Stores the progress of runs. Every method raises RecordsError if the records are not available."""
+
+    def save(self, run_id: str, rows: Sequence[ProgressRow], holder: LeaseHolder | None = None) -> bool:
+        """Store or replace rows. Return False, and store nothing, if another process has the run."""
+        ...
+
+    def delete(self, run_id: str, holder: LeaseHolder | None = None) -> bool:
+        """Delete all rows of a run. Return False, and delete nothing, if another process has the run."""
+        ...

@@ -97,18 +97,16 @@ def find_second_tuesday(year: int, month: int) -> date:
 
 def find_next_baseline(today: date) -> date:
     """Return the day of the next planned baseline: the second Tuesday of a quarter's first month."""
-    year, months = today.year, [month for month in BASELINE_MONTHS if month >= today.month]
-    for month in months:
-        day = find_second_tuesday(year, month)
-        if day >= today:
-            return day
-    return find_second_tuesday(year + 1, BASELINE_MONTHS[0])
+    return min(day for day in _list_baselines(today.year, today.year + 1) if day >= today)
 
 
 def find_last_baseline(today: date) -> date:
     """Return the day of the last planned baseline."""
-    days = [find_second_tuesday(year, month) for year in (today.year - 1, today.year) for month in BASELINE_MONTHS]
-    return max(day for day in days if day <= today)
+    return max(day for day in _list_baselines(today.year - 1, today.year) if day <= today)
+
+
+def _list_baselines(*years: int) -> list[date]:
+    return [find_second_tuesday(year, month) for year in years for month in BASELINE_MONTHS]
 
 
 def find_release_month(today: date) -> int:

@@ -178,22 +178,9 @@ PACKAGE_LISTS_CHECK = "package lists"
 """The check whether the machine has ever read its package lists. The checks after it need them."""
 
 CHECK_NAMES = (
-    "reach",
-    "host key",
-    "login",
-    PRIVILEGE_CHECK,
-    "facts",
-    "clock",
-    SETTINGS_CHECK,
-    PACKAGE_LISTS_CHECK,
-    "disk",
-    "packages",
-    "repositories",
-    PACKAGE_LOCK_CHECK,
-    "pending-reboot",
-    "auto-updater",
-    "held",
-)
+    "reach", "host key", "login", PRIVILEGE_CHECK, "facts", "clock", SETTINGS_CHECK, PACKAGE_LISTS_CHECK, "disk",
+    "packages", "repositories", PACKAGE_LOCK_CHECK, "pending-reboot", "auto-updater", "held",
+)  # fmt: skip
 """All checks of a machine. Each check needs the ones before it."""
 
 _CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (

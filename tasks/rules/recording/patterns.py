@@ -21,33 +21,12 @@ VERSION_FIELDS: Final = frozenset(
 _EVERY_FOLDER: Final = frozenset({"administrator", "all users", "default", "default user", "public", "systemprofile"})
 _EVERY_AUTHORITY: Final = frozenset({"authority", "builtin", "service", "apppool", "manager", "host"})
 _PUBLISHERS: Final = (
-    "microsoft.com",
-    "windows.com",
-    "windowsupdate.com",
-    "aka.ms",
-    "debian.org",
-    "ubuntu.com",
-    "fedoraproject.org",
-    "centos.org",
-    "rockylinux.org",
-    "almalinux.org",
-    "redhat.com",
-    "suse.com",
-    "opensuse.org",
-    "oracle.com",
-)
+    "microsoft.com", "windows.com", "windowsupdate.com", "aka.ms", "debian.org", "ubuntu.com", "fedoraproject.org",
+    "centos.org", "rockylinux.org", "almalinux.org", "redhat.com", "suse.com", "opensuse.org", "oracle.com",
+)  # fmt: skip
 _UNIT_ENDINGS: Final = (
-    "automount",
-    "device",
-    "mount",
-    "path",
-    "scope",
-    "service",
-    "slice",
-    "socket",
-    "target",
-    "timer",
-)
+    "automount", "device", "mount", "path", "scope", "service", "slice", "socket", "target", "timer",
+)  # fmt: skip
 
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _SID: Final = re.compile(r"(?<![\w-])S-1-(?:5-21|12-1)(?:-\d{1,10}){3,5}(?![\w-])", re.IGNORECASE)

@@ -16,7 +16,6 @@ from tasks.rules.recurrence.model import (
     MAX_INTERVAL,
     MAX_OFFSET_DAYS,
     ORDINALS,
-    CronUnion,
     EveryHours,
     Frequency,
     Once,
@@ -108,17 +107,6 @@ def _parse_offset(text: str, words: str) -> int:
         raise build_recurrence_error(text, words, "is no offset", remedy)
     return int(match[1])
 
-
-__all__ = [
-    "CronUnion",
-    "EveryHours",
-    "Frequency",
-    "Once",
-    "Recurrence",
-    "RecurrenceRule",
-    "Weekday",
-    "parse_recurrence",
-]
 
 _MAX_TEXT_LENGTH = 1000
 

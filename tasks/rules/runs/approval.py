@@ -24,16 +24,9 @@ RECONCILE_STARTER = "reconcile"
 _NO_PERSONS = (UNKNOWN_STARTER, AUTOMATIC_STARTER)
 DIGEST_PREFIX_LENGTH = 12
 _ACT_FIELDS = (
-    "reboot",
-    "reboot_pending_first",
-    "reboot_if_live_patched",
-    "live_patched_reboot_days",
-    "repair",
-    "remove_unused_kernels",
-    "restart_services",
-    "restart_services_exclude",
-    "hooks",
-)
+    "reboot", "reboot_pending_first", "reboot_if_live_patched", "live_patched_reboot_days", "repair",
+    "remove_unused_kernels", "restart_services", "restart_services_exclude", "hooks",
+)  # fmt: skip
 """The fields of a request that change machines beside the updates of the plan."""
 
 

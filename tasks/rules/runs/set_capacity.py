@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from inventory.machine import Machine, MachineSet
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 
 _MAX_NAMED = 3
 

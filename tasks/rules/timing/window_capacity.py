@@ -101,22 +101,17 @@ def _find_enough(work: PatchWork, window_seconds: float) -> int | None:
 
 def _count_in_time(work: PatchWork, window_seconds: float, at_once: int) -> tuple[int, float]:
     """Return how many machines are installed in time, and the window in which all would be."""
-    starts = _find_wave_starts(work, at_once)
+    starts: dict[str, float] = {}
+    begin = 0.0
+    for wave in work.waves:
+        starts_of_wave, end = _find_starts(wave, work.turns, at_once, begin)
+        starts |= starts_of_wave
+        begin = end + work.pause_seconds
     for limit in work.limits:
         for name, start in _find_starts(limit.members, work.turns, limit.at_once, 0.0)[0].items():
             starts[name] = max(starts[name], start)
     ends = [starts[name] + turn.install_seconds + turn.reserve_seconds for name, turn in work.turns.items()]
     return sum(end <= window_seconds for end in ends), max(ends, default=0.0)
-
-
-def _find_wave_starts(work: PatchWork, at_once: int) -> dict[str, float]:
-    starts: dict[str, float] = {}
-    begin = 0.0
-    for wave in work.waves:
-        of_wave, end = _find_starts(wave, work.turns, at_once, begin)
-        starts |= of_wave
-        begin = end + work.pause_seconds
-    return starts
 
 
 def _find_starts(

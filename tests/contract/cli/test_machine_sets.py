@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import LeaseHolder, SetSlot
 from tasks.domain.states import OperationState
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots

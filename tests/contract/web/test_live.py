@@ -22,7 +22,7 @@ from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records

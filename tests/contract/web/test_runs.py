@@ -12,7 +12,7 @@ import pytest
 
 from fleetpatch.live.overview import MAX_RUNS, read_live_runs
 from tasks.domain.model import JobOutput, RunReport
-from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState
 from tasks.records.run_progress import SqlRunProgress
 from tests.support import builders as make

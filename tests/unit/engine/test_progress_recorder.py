@@ -13,7 +13,7 @@ from flows.local_run import LocalRunner
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.progress_store import ProgressRow
+from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState, Step
 from tasks.steps.context.run_context import LoggingListener
 from tests.support.fake_clock import FakeClock

@@ -12,8 +12,7 @@ from flows.engine.member_questions import MemberQuestions
 from flows.local_run import LocalRunner
 from inventory.machine import SetRole
 from tasks.domain.errors import RecordsError
-from tasks.domain.protocols.leases import LeaseHolder
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import LeaseHolder, SetSlot
 from tasks.domain.states import OperationState
 from tasks.steps.context.machine_context import MachineContext
 from tests.support import builders as make

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import RunReport
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, OperationState
 from tests.support.fleet import outcome_of
 from tests.support.mortal import Killed, Life

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, OperationState
 from tests.support import builders as make
 from tests.support.fleet import outcome_of

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tasks.domain.model import RunReport
+from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.protocols.set_slots import SetSlot, SlotRule
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tests.support.fleet import outcome_of
 from tests.support.mortal import Killed, Life, choose_calls

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine import Machine, MachineSet
-from tasks.domain.protocols.set_slots import SetSlot
+from tasks.domain.protocols.leases import SetSlot
 from tasks.rules.runs.set_capacity import (
     MemberRefusal,
     SetSituation,

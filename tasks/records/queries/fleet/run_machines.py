@@ -8,8 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
 from tasks.domain.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
-from tasks.domain.protocols.progress_store import ProgressRow
-from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.records import JournalEntry, JournalMark, ProgressRow
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
