@@ -144,10 +144,10 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
         key=f"{key}-report",
         description=f"Whole report of {run_id}",
     )
-    machines, said = limit_table(build_machine_rows(report.report), f"Machines of run {run_id}")
-    create_table_artifact(list(machines), key=f"{key}-machines", description=said)
-    updates, said = limit_table(build_update_table(report.report), f"Updates of run {run_id}")
-    create_table_artifact(list(updates), key=f"{key}-updates", description=said)
+    machines, description = limit_table(build_machine_rows(report.report), f"Machines of run {run_id}")
+    create_table_artifact(list(machines), key=f"{key}-machines", description=description)
+    updates, description = limit_table(build_update_table(report.report), f"Updates of run {run_id}")
+    create_table_artifact(list(updates), key=f"{key}-updates", description=description)
 
 
 class OpaqueReport:

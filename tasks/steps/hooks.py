@@ -247,8 +247,8 @@ def _halt_after_failed_hook(context: MachineContext, result: HookResult, *, fres
     return _halt_machine(context, describe_blocking_failure(result), OperationState.FAILED)
 
 
-def _halt_machine(context: MachineContext, why: str, state: OperationState) -> bool:
-    context.state = replace(context.state, halted=why, halted_as=state)
+def _halt_machine(context: MachineContext, reason: str, state: OperationState) -> bool:
+    context.state = replace(context.state, halted=reason, halted_as=state)
     return False
 
 
@@ -294,20 +294,20 @@ def run_undrains(context: MachineContext) -> str:
     return ""
 
 
-def _build_left_drained_finding(context: MachineContext, hook: Hook, why: str) -> Finding:
+def _build_left_drained_finding(context: MachineContext, hook: Hook, reason: str) -> Finding:
     hook_text = f"{hook.kind} {redact_hook(hook).target}"
     release = f"fleetpatch sets release {context.name}"
     remedy = (
         f"Look at {context.name}. When it is healthy, bring it back into its set ({hook_text}), and say `{release}`."
     )
-    return Finding(hook.name, FindingLevel.WARN, f"not run, so the machine stays out of service: {why}", remedy)
+    return Finding(hook.name, FindingLevel.WARN, f"not run, so the machine stays out of service: {reason}", remedy)
 
 
-def _find_hooks(context: MachineContext, place: HookPoint) -> list[Hook]:
+def _find_hooks(context: MachineContext, point: HookPoint) -> list[Hook]:
     """Return the hooks at a point. Those of the machine's sets come first before it, and last after it."""
-    own = [hook for hook in context.options.hooks if hook.place is place]
-    of_sets = [hook for hook in context.set_hooks if hook.place is place]
-    return [*of_sets, *own] if place is HookPoint.BEFORE_MACHINE else [*own, *of_sets]
+    own = [hook for hook in context.options.hooks if hook.place is point]
+    of_sets = [hook for hook in context.set_hooks if hook.place is point]
+    return [*of_sets, *own] if point is HookPoint.BEFORE_MACHINE else [*own, *of_sets]
 
 
 def _find_hook_result(context: MachineContext, hook: Hook) -> HookResult | None:

@@ -184,13 +184,13 @@ def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> Re
     while True:
         readiness, why_not = wait.wait_for_others()
         if readiness.boot_id != wait.boot_id:
-            why = f"it was rebooted, and not by this run, while the reboot waited: {wait.summary}"
+            cause = f"it was rebooted, and not by this run, while the reboot waited: {wait.summary}"
             return _store_result(
-                context, RebootResult(RebootState.COMPLETED, why, wait.boot_id, readiness.boot_id), early
+                context, RebootResult(RebootState.COMPLETED, cause, wait.boot_id, readiness.boot_id), early
             )
         if why_not:
-            why = f"not rebooted although {reason}: {why_not}"
-            return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, why), early)
+            refusal = f"not rebooted although {reason}: {why_not}"
+            return _store_result(context, RebootResult(_decide_reboot(context).state_without_reboot, refusal), early)
         because = f"{reason}; ordered after {wait.summary}" if wait.summary else reason
         result = _order_and_watch(context, readiness.boot_id, because, wait, early=early)
         if result is not None:

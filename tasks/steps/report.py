@@ -85,12 +85,16 @@ def build_outcome(context: MachineContext) -> Outcome:
     machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
     updates = build_update_results(machine_state)
     of_hooks = tuple(to_finding(result) for result in machine_state.hooks)
-    found = (*machine_state.findings, *_check_pending_reboot(context), *describe_power_cycle(machine_state.power))
-    findings = (*found, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
+    own_findings = (
+        *machine_state.findings,
+        *_check_pending_reboot(context),
+        *describe_power_cycle(machine_state.power),
+    )
+    findings = (*own_findings, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
     final = machine_state.reboots[-1] if machine_state.reboots else None
     state, reason = determine_outcome_state(
         results=updates,
-        findings=found,
+        findings=own_findings,
         hooks=of_hooks,
         reboot=final,
         validation=machine_state.validation,
@@ -247,36 +251,27 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
 
 def build_dry_run_outcome(context: MachineContext) -> Outcome:
     """Return the outcome of a dry run: nothing was changed, and the updates that would be installed are Pending."""
-    machine_state = context.state
+    machine_state, outcome = context.state, build_outcome(context)
     if machine_state.error is not None or machine_state.plan is None:
-        return build_outcome(context)
-    results = build_update_results(machine_state)
-    planned_results = tuple(
-        replace(r, state=UpdateState.PENDING, reason="would be installed")
-        if r.state is UpdateState.NOT_ATTEMPTED
-        else r
-        for r in results
-    )
-    if why := explain_left_out(context):
-        left = tuple(
-            replace(result, reason=why) if result.state is UpdateState.NOT_ATTEMPTED else result for result in results
+        return outcome
+
+    def build(state_reason: str, reason: str, state: UpdateState = UpdateState.NOT_ATTEMPTED) -> Outcome:
+        updates = (
+            replace(result, state=state, reason=reason) if result.state is UpdateState.NOT_ATTEMPTED else result
+            for result in build_update_results(machine_state)
         )
-        return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=why, updates=left)
+        return replace(outcome, state=OperationState.NOT_STARTED, reason=state_reason, updates=tuple(updates))
+
+    if obstacle := explain_left_out(context):
+        return build(obstacle, obstacle)
     if machine_state.plan.refusals:
-        outcome = build_outcome(context)
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
-    if why := describe_plan_shortage(context):
-        reason = f"plan: nothing would begin: {why}"
-        late = tuple(
-            replace(result, reason=why) if result.state is UpdateState.NOT_ATTEMPTED else result for result in results
-        )
-        return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=late)
+    if obstacle := describe_plan_shortage(context):
+        return build(f"plan: nothing would begin: {obstacle}", obstacle)
     count = len(machine_state.plan.chosen)
-    reason = (
-        f"plan: {format_count(count, 'update')} would be installed" if count else "plan: nothing would be installed"
-    )
-    return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=planned_results)
+    installation = f"{format_count(count, 'update')} would be installed" if count else "nothing would be installed"
+    return build(f"plan: {installation}", "would be installed", UpdateState.PENDING)
 
 
 def _describe_why_not_started(machine_state: MachineState) -> str:

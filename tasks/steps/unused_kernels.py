@@ -65,8 +65,8 @@ def remove_unused_kernels(context: MachineContext) -> None:
     if not context.options.remove_unused_kernels or validation is None or not validation.is_healthy:
         return
     if packages is None or packages.problems or packages.at_work:
-        what = "packages are being changed" if packages is not None and packages.at_work else "packages are broken"
-        _add_finding(context, FindingLevel.GOOD, f"not looked for: {what}")
+        state = "being changed" if packages is not None and packages.at_work else "broken"
+        _add_finding(context, FindingLevel.GOOD, f"not looked for: packages are {state}")
         return
     try:
         choice = _choose_kernels(context)
@@ -172,8 +172,8 @@ def _report_result(
         _report_packages(context)
 
 
-def _report_unknown(context: MachineContext, planned: Groups, why: str) -> None:
-    message = f"whether they were removed is not known: {_join(planned)}: {why}"
+def _report_unknown(context: MachineContext, planned: Groups, reason: str) -> None:
+    message = f"whether they were removed is not known: {_join(planned)}: {reason}"
     _add_finding(context, FindingLevel.WARN, message, _LOOK)
 
 

@@ -128,7 +128,7 @@ def _refresh_packages(context: MachineContext) -> PackageState:
 def _check_package_problems(packages: PackageState, before: PackageState) -> Sequence[Finding]:
     """Return a blocking finding if packages are broken. The pre-check has told of those that failed before."""
     failed_before = {package.id for package in before.unfinished}
-    is_known = packages.can_install_others and all(each.id in failed_before for each in packages.unfinished)
+    is_known = packages.can_install_others and all(package.id in failed_before for package in packages.unfinished)
     if not packages.problems or is_known:
         return ()
     message = "; ".join(packages.problems)

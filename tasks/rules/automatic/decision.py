@@ -145,10 +145,11 @@ def _tell_of_rollout(rollout: Rollout | None, held: Iterable[HeldUpdate]) -> Ite
 
 def _tell_of_faults(index: FleetIndex, rollout: Rollout | None) -> Iterator[Tell]:
     """Tell of rollouts that were faulted lately: when they were, nobody could be told."""
-    for each in index.view.rollouts:
-        is_told = each.ended_at is None or index.now - each.ended_at > TELL_LATER or each == rollout
-        if each.state is RolloutState.FAULTED and not is_told:
-            yield from _tell_of_rollout(each, (one for one in index.view.held_updates if one.rollout_id == each.id))
+    for earlier in index.view.rollouts:
+        is_told = earlier.ended_at is None or index.now - earlier.ended_at > TELL_LATER or earlier == rollout
+        if earlier.state is RolloutState.FAULTED and not is_told:
+            held = (update for update in index.view.held_updates if update.rollout_id == earlier.id)
+            yield from _tell_of_rollout(earlier, held)
 
 
 def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Iterator[Tell]:
@@ -171,8 +172,8 @@ def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Ite
             )
 
 
-def _build_digest(words: Iterable[str]) -> str:
-    return sha256(chr(0).join(words).encode()).hexdigest()[:16]
+def _build_digest(names: Iterable[str]) -> str:
+    return sha256(chr(0).join(names).encode()).hexdigest()[:16]
 
 
 def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:

@@ -122,8 +122,8 @@ class FleetIndex:
     @cached_property
     def _tries(self) -> dict[tuple[str, str], list[Try]]:
         tries_by_machine: dict[tuple[str, str], list[Try]] = defaultdict(list)
-        for each in sorted(self.view.tries, key=lambda each: each.ended_at):
-            tries_by_machine[each.rollout_id, each.machine].append(each)
+        for phase_try in sorted(self.view.tries, key=lambda phase_try: phase_try.ended_at):
+            tries_by_machine[phase_try.rollout_id, phase_try.machine].append(phase_try)
         return tries_by_machine
 
     @cached_property
@@ -175,9 +175,13 @@ class FleetIndex:
 
     def list_leavers(self, rollout: Rollout, phase: Phase) -> list[MachineView]:
         """Return the machines that were tried in a phase, or have a run there, and are in none of its locations now."""
-        names = {name: None for each in phase.locations for name in self._leavers.get((rollout.id, each), ())}
+        names = {name: None for location in phase.locations for name in self._leavers.get((rollout.id, location), ())}
         machines = (self.machines.get(name, MachineView(name)) for name in names)
-        return [each for each in machines if each.name not in self.machines or each.location not in phase.locations]
+        return [
+            machine
+            for machine in machines
+            if machine.name not in self.machines or machine.location not in phase.locations
+        ]
 
     def is_out_of_tries(self, rollout: Rollout, machine: str) -> bool:
         """Return whether a machine has used all its tries of a rollout."""
@@ -231,8 +235,8 @@ class FleetIndex:
         pending_id = id(machine.pending)
         if pending_id not in self._worst:
             updates = self.list_selected(machine)
-            dues = ((compute_due(self.policy, each, self.view.risks), each.key, each) for each in updates)
-            earliest = min(dues, key=lambda each: each[:2], default=None)
+            dues = ((compute_due(self.policy, update, self.view.risks), update.key, update) for update in updates)
+            earliest = min(dues, key=lambda due: due[:2], default=None)
             self._worst[pending_id] = None if earliest is None else (earliest[2], earliest[0])
         return self._worst[pending_id]
 

@@ -67,10 +67,10 @@ def _foretell(index: FleetIndex, future: "_Future", machine: MachineView) -> Mac
     if not updates:
         return MachineForecast(machine.name)
     dues = sorted(
-        ((compute_due(index.policy, each, index.view.risks), each) for each in updates),
+        ((compute_due(index.policy, update, index.view.risks), update) for update in updates),
         key=lambda item: (item[0], item[1].key),
     )
-    times = [future.installed.get((machine.name, each.key)) for each in updates]
+    times = [future.installed.get((machine.name, update.key)) for update in updates]
     known_times = [time for time in times if time is not None]
     patched_at = max(known_times) if len(known_times) == len(times) else None
     missed = (
@@ -151,10 +151,11 @@ class _Future:
         over = [(end, run) for end, run in self.runs if end <= self.now]
         if not over:
             return
-        self.runs = [each for each in self.runs if each not in over]
+        self.runs = [pair for pair in self.runs if pair not in over]
         tries = self.view.tries
         for end, run in over:
-            rollout = next((each for each in self.view.rollouts if run.plan and each.id == run.plan.rollout_id), None)
+            rollout_id = run.plan.rollout_id if run.plan else None
+            rollout = next((rollout for rollout in self.view.rollouts if rollout.id == rollout_id), None)
             if rollout is not None:
                 tries += tuple(self._patch(name, run, rollout, end) for name in run.machines if name in self.machines)
         runs = tuple(run for _, run in self.runs)

@@ -144,7 +144,7 @@ def find_canary_fault(index: FleetIndex, rollout: Rollout, phase: Phase) -> str:
     )
     if may_lack and index.now - since <= PATIENCE:
         return ""
-    places = ", ".join(each or "no location" for each in phase.locations)
+    places = ", ".join(location or "no location" for location in phase.locations)
     reason = (
         f"could be patched in {format_count((index.now - since).days, 'day')}"
         if may_lack

@@ -100,11 +100,15 @@ def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, d
     end = phase.ended_at
     if end is None:
         return {}
-    names = {each.machine for each in index.view.tries if each.rollout_id == rollout.id and each.ended_at > end}
+    names = {
+        phase_try.machine
+        for phase_try in index.view.tries
+        if phase_try.rollout_id == rollout.id and phase_try.ended_at > end
+    }
     tries = (
         phase_try for name in names for phase_try in index.list_phase_tries(rollout, phase, name) if phase_try.began
     )
-    late = sorted((each.ended_at, each.machine) for each in tries if each.ended_at > end)
+    late = sorted((phase_try.ended_at, phase_try.machine) for phase_try in tries if phase_try.ended_at > end)
     return {name: at for at, name in late}
 
 
@@ -211,8 +215,8 @@ def _find_fault(
     return ""
 
 
-def _count(people: _People, *wanted: MachineStanding) -> int:
-    return sum(progress in wanted for _, progress in people)
+def _count(people: _People, *standings: MachineStanding) -> int:
+    return sum(progress in standings for _, progress in people)
 
 
 def _is_enough(index: FleetIndex, good: int, failed: int) -> bool:
@@ -288,7 +292,7 @@ def _blame(
     ]
     failed_for_good = {machine.name for machine, progress in people if progress is MachineStanding.FAILED}
     failures = _find_last_failures(tries, failed_for_good if not everything else None)
-    good = Counter(key for each in tries for key in each.installed)
+    good = Counter(key for phase_try in tries for key in phase_try.installed)
     allowed = 100 - index.policy.success_percent
     reasons = {
         key: next(iter(by_machine.values()))

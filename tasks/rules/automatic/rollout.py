@@ -24,10 +24,10 @@ def build_phases(
             would test nothing. If that is true of all of them, the first concerned location by name is the canary.
     """
     everywhere = sorted(set(locations), key=_order_by_name)
-    wanted = set(everywhere) if concerned is None else set(concerned) & set(everywhere)
+    chosen = set(everywhere) if concerned is None else set(concerned) & set(everywhere)
     canaries = find_canaries(policy, everywhere)
-    if not wanted.intersection(canaries):
-        canaries = [location for location in everywhere if location in wanted][:1] or canaries
+    if not chosen.intersection(canaries):
+        canaries = [location for location in everywhere if location in chosen][:1] or canaries
     others = [location for location in everywhere if location not in canaries]
     pairs = _find_pairs(policy)
     groups = [*_colour(canaries, pairs), *_colour(others, pairs)]
@@ -60,7 +60,7 @@ def _colour(locations: list[str], pairs: dict[str, set[str]]) -> list[list[str]]
     groups: list[list[str]] = []
     left = list(locations)
     while left:
-        chosen = max(left, key=lambda each: (_count_closed(each, groups, pairs), len(pairs.get(each, ()))))
+        chosen = max(left, key=lambda location: (_count_closed(location, groups, pairs), len(pairs.get(location, ()))))
         left.remove(chosen)
         fitting = (group for group in groups if not pairs.get(chosen, set()).intersection(group))
         group = next(fitting, None)
@@ -92,8 +92,8 @@ def create_rollout(index: FleetIndex) -> Rollout | None:
     if index.rolling is not None:
         return None
     reasons = [(machine, keys) for machine in index.view.machines if (keys := _find_reasons(index, machine))]
-    earlier_rollouts = (each for each in index.view.rollouts if not index.is_later(each.created_at))
-    last = max(earlier_rollouts, key=lambda each: each.created_at, default=None)
+    earlier_rollouts = (rollout for rollout in index.view.rollouts if not index.is_later(rollout.created_at))
+    last = max(earlier_rollouts, key=lambda rollout: rollout.created_at, default=None)
     if not reasons or (last is not None and not _is_time(index, last, reasons)):
         return None
     return build_rollout(index, _build_next_id(index.view.rollouts), index.now)
@@ -106,14 +106,14 @@ def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, wait
     """
     updates = freeze_updates(index)
     locations = {machine.location for machine in index.view.machines}
-    there = [
-        each
-        for each in index.view.machines
-        if not each.opted_out and (each.location in waits_for or not is_gone_for_long(index, each))
+    machines = [
+        machine
+        for machine in index.view.machines
+        if not machine.opted_out and (machine.location in waits_for or not is_gone_for_long(index, machine))
     ]
-    concerned = {each.location for each in there if index.get_keys(each) & updates}
+    concerned = {machine.location for machine in machines if index.get_keys(machine) & updates}
     for canary in find_canaries(index.policy, locations):
-        if any(each.location == canary and index.is_outdated(each, updates) for each in there):
+        if any(machine.location == canary and index.is_outdated(machine, updates) for machine in machines):
             concerned.add(canary)  # it goes first, unless a new assessment shows that it lacks nothing
     return Rollout(rollout_id, created_at, updates, build_phases(index.policy, locations, concerned))
 

@@ -242,11 +242,11 @@ def _count_runs(index: FleetIndex, turn: Turn) -> int:
     """Return how many runs of this rollout and these machines are known in these off-peak hours."""
     zone_key = (turn.machine.location, turn.machine.availability_zone, turn.machine.zone)
     ended = {
-        each.run_id
-        for each in index.view.tries
-        if each.rollout_id == turn.rollout.id
-        and each.ended_at >= turn.off_peak.start
-        and (other := index.machines.get(each.machine)) is not None
+        phase_try.run_id
+        for phase_try in index.view.tries
+        if phase_try.rollout_id == turn.rollout.id
+        and phase_try.ended_at >= turn.off_peak.start
+        and (other := index.machines.get(phase_try.machine)) is not None
         and (other.location, other.availability_zone, other.zone) == zone_key
     }
     unfinished = {

@@ -252,8 +252,10 @@ def _shift_days(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None:
             return None
         days = set(range(7 * nth - 6, 7 * nth + 1)) if nth > 0 else set(range(7 * nth, 7 * nth + 7))
     moved = [_shift_month_day(day, shift, whole=rule.interval == 1 and not rule.months) for day in days]
-    known = {day for day in moved if day is not None}
-    return replace(rule, month_days=tuple(sorted(known)), weekdays=weekdays) if len(known) == len(moved) else None
+    month_days = {day for day in moved if day is not None}
+    if len(month_days) < len(moved):
+        return None
+    return replace(rule, month_days=tuple(sorted(month_days)), weekdays=weekdays)
 
 
 def _shift_month_day(day: int, shift: int, *, whole: bool) -> int | None:

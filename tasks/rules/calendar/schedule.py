@@ -121,10 +121,10 @@ def find_occurrences(schedule: Schedule, since: datetime, until: datetime) -> tu
 def find_open_occurrence(schedule: Schedule, moment: datetime) -> Occurrence | None:
     """Return the window that is open at an aware time; of several, the one that opened last."""
     before = moment.astimezone(UTC) - timedelta(minutes=schedule.minutes)
-    found = None
+    last_open = None
     for occurrence in iterate_occurrences(schedule, before, until=moment.astimezone(UTC) + timedelta(microseconds=1)):
-        found = occurrence if occurrence.end > moment else found
-    return found
+        last_open = occurrence if occurrence.end > moment else last_open
+    return last_open
 
 
 def has_window_left(schedule: Schedule, moment: datetime) -> bool:

@@ -75,7 +75,7 @@ def _check_mount_space(
 ) -> Iterable[Finding]:
     """Check one file system. The needs of its roles add up; the reserve counts once."""
     disk = disks[0]
-    roles = sorted({each.role for each in disks})
+    roles = sorted({disk_part.role for disk_part in disks})
     if disk.read_only:
         remedy = "Find out why (often a disk error), repair that, and mount it writable."
         yield build_blocker("disk", f"{disk.mount} is mounted read-only", remedy)

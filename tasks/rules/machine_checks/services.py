@@ -80,7 +80,11 @@ def find_service_listeners(
     listeners = {
         Listener(s.name, s.program, parse_unit(s.cgroup)) for s in sockets if is_fixed(s.name) and _is_service(s)
     }
-    return tuple(sorted(listeners, key=lambda each: (parse_port(each.name), each.name, each.unit, each.program)))
+
+    def rank(listener: Listener) -> tuple[int, str, str, str]:
+        return parse_port(listener.name), listener.name, listener.unit, listener.program
+
+    return tuple(sorted(listeners, key=rank))
 
 
 def parse_unit(cgroup: str) -> str:
@@ -108,7 +112,7 @@ def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...
     gone = set(before.listening) - set(after.listening)
     return tuple(
         f"{name}{_describe_programs(name, before.listeners)}"
-        for name in sorted(gone, key=lambda each: (parse_port(each), each))
+        for name in sorted(gone, key=lambda port: (parse_port(port), port))
         if not _has_moved_port(name, before, after)
     )
 

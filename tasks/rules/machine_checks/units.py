@@ -178,8 +178,8 @@ def check_units(
         if fault is not None:
             is_mild = fault in _WARNINGS or (status.is_short and fault in {UnitFault.STARTING, UnitFault.STOPPED})
             faults.setdefault((fault, is_mild), []).append(status)
-    for fault, is_mild in sorted(faults, key=lambda each: (each[1], list(UnitFault).index(each[0]))):
-        message = f"{fault.value}: {join_first_names([_describe(each) for each in faults[fault, is_mild]])}"
+    for fault, is_mild in sorted(faults, key=lambda pair: (pair[1], list(UnitFault).index(pair[0]))):
+        message = f"{fault.value}: {join_first_names([_describe(unit) for unit in faults[fault, is_mild]])}"
         yield (build_warning if is_mild else build_blocker)(UNITS_CHECK, message, _REMEDIES[fault])
 
 

@@ -102,7 +102,7 @@ def compute_min_seconds(plan: MachinePlan) -> float:
 def compute_work_seconds(outcome: Outcome) -> float | None:
     """Return the total seconds of a machine's steps, without waits between them; None without steps."""
     total, until = 0.0, None
-    for step in sorted(outcome.steps, key=lambda each: each.started_at):
+    for step in sorted(outcome.steps, key=lambda record: record.started_at):
         begins = step.started_at if until is None else max(until, step.started_at)
         total += max(0.0, (step.ended_at - begins).total_seconds())
         until = step.ended_at if until is None else max(until, step.ended_at)

@@ -74,9 +74,9 @@ def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
     return fault
 
 
-def _render_place(place: HookPoint) -> str:
+def _render_place(point: HookPoint) -> str:
     """Return a hook point in words: "before the run"."""
-    when, _, subject = place.value.partition("_")
+    when, _, subject = point.value.partition("_")
     return f"{when} the {subject}"
 
 

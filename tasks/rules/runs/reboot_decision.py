@@ -137,16 +137,16 @@ def decide_reboot(
     if live_patch_policy.may_wait(need, policy):
         reason = describe_wait(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason, mitigated_by=need.mitigated_by)
-    why = _find_reboot_reason(policy, need, since, live_patch_policy)
-    if not why:
+    wish = _find_reboot_reason(policy, need, since, live_patch_policy)
+    if not wish:
         reason = _describe_no_reboot(policy, need, installed, reboots_so_far) + _render_due(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason)
     obstacle = _find_obstacle(can_reboot, reboots_so_far, max_reboots, time_fit)
     if obstacle:
         return RebootDecision(
-            reboot=False, state_without_reboot=state, reason=f"not rebooted although {why}: {obstacle}"
+            reboot=False, state_without_reboot=state, reason=f"not rebooted although {wish}: {obstacle}"
         )
-    return RebootDecision(reboot=True, state_without_reboot=state, reason=why)
+    return RebootDecision(reboot=True, state_without_reboot=state, reason=wish)
 
 
 def describe_wait(need: RebootNeed, live_patch_policy: LivePatchPolicy) -> str:

@@ -106,7 +106,8 @@ def _group_by_role(machine_set: MachineSet, by_name: Mapping[str, Machine], role
     if role is None or not order or not (role.tag or asked):
         return [names]
     turns = [asked[name] if name in asked else role.find_in_tags(by_name[name].tags) for name in names]
-    ranked = [(order.index(found) if found in order else -1, name) for found, name in zip(turns, names, strict=True)]
+    ranks = (order.index(role_name) if role_name in order else -1 for role_name in turns)
+    ranked = list(zip(ranks, names, strict=True))
     return [[name for rank, name in ranked if rank == turn] for turn in sorted({rank for rank, _ in ranked})]
 
 
@@ -210,7 +211,7 @@ def build_waves(
     waves: list[Wave] = []
     for level in sorted(set(levels.values())):
         here = [machine for machine in machines if levels[machine.name] == level]
-        early = _interleave_locations([each for each in here if each.name not in no_canaries])[:canaries]
+        early = _interleave_locations([machine for machine in here if machine.name not in no_canaries])[:canaries]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
         later_machines = [machine for machine in here if machine.name not in early_names]

@@ -88,9 +88,9 @@ def add_repair_results(
     return (
         *results_with_repairs,
         *(
-            _build_repair_result(each, versions_now.get(each.id), unknown_reason)
-            for each in packages
-            if each.id not in reported_ids
+            _build_repair_result(package, versions_now.get(package.id), unknown_reason)
+            for package in packages
+            if package.id not in reported_ids
         ),
     )
 

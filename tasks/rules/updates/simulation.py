@@ -139,7 +139,7 @@ class _CulpritSearch:
                 return self._find_best_answer(units)
             except _NeededError as error:
                 self._barred.append(error.unit)
-                self.left_out = {each.id: self.left_out[each.id] for each in _join(self._barred)}
+                self.left_out = {update.id: self.left_out[update.id] for update in _join(self._barred)}
             else:
                 ids = frozenset(update.id for update in _join(self._installable))
                 return ids, self._answers[ids, frozenset()] if ids else None
@@ -153,23 +153,23 @@ class _CulpritSearch:
             remaining, suspects = self._set_suspects_aside([unit for unit in units if _rank_unit(unit) == rank])
             self._add_installable(remaining, expects_success=True)
             self._add_installable(suspects, expects_success=False)
-        while again := [each for each in self._retryable if each[1] < len(self._installable)]:
+        while again := [candidate for candidate in self._retryable if candidate[1] < len(self._installable)]:
             self._retryable.remove(again[0])
             for update in again[0][0]:
                 del self.left_out[update.id]
             self._add_installable([again[0][0]], expects_success=False)
 
-    def _set_suspects_aside(self, rest: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
+    def _set_suspects_aside(self, undecided: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
         """Return the units without those that the package manager names as culprits, and these."""
         suspects: list[_Unit] = []
         keep: set[str] = set()
-        while rest:
-            units = [*self._installable, *rest]
+        while undecided:
+            units = [*self._installable, *undecided]
             objections = self._find_objections(units, keep)
-            named = _find_units(rest, objections.named | objections.refused.keys())
+            named = _find_units(undecided, objections.named | objections.refused.keys())
             if not named:
                 named_packages, objections = objections.named, self._find_objections(units)
-                named = _find_units(rest, objections.named | objections.refused.keys())
+                named = _find_units(undecided, objections.named | objections.refused.keys())
                 unwanted = (objections.unwanted | named_packages) - keep - {update.id for update in _join(units)}
                 if not objections or (not named and not unwanted):
                     break
@@ -179,8 +179,8 @@ class _CulpritSearch:
                     self._leave_out(unit, objections)
                 else:
                     suspects.append(unit)
-            rest = [unit for unit in rest if unit not in named]
-        return rest, suspects
+            undecided = [unit for unit in undecided if unit not in named]
+        return undecided, suspects
 
     def _add_installable(self, units: list[_Unit], *, expects_success: bool) -> None:
         """Add as many units as possible to those that are installable, in their order, and leave out the others.
@@ -191,8 +191,8 @@ class _CulpritSearch:
             good, bad, objections = 0, len(units) + 1, Objections()
             probe = len(units) if expects_success else 1
             while good < min(bad - 1, len(units)):
-                if found := self._find_objections([*self._installable, *units[:probe]]):
-                    bad, objections = probe, found
+                if probe_objections := self._find_objections([*self._installable, *units[:probe]]):
+                    bad, objections = probe, probe_objections
                 else:
                     good = probe
                 probe = (good + bad) // 2 if objections else min(2 * good, len(units))
@@ -236,8 +236,8 @@ class _CulpritSearch:
             if keep or self._check(_join(members), simulation, self.left_out):
                 continue
             # what is installed along with them counts as chosen
-            along = {each.id for each in _join(units) if simulation.changes.get(each.id) == each.available}
-            going = [unit for unit in units if unit in members or all(each.id in along for each in unit)]
+            along = {update.id for update in _join(units) if simulation.changes.get(update.id) == update.available}
+            going = [unit for unit in units if unit in members or all(update.id in along for update in unit)]
             counts = [sum(_rank_unit(unit) == rank for unit in going) for rank in range(3)]
             if counts > best_counts:
                 best, best_counts = (frozenset(update.id for update in _join(going)), simulation), counts

@@ -46,7 +46,9 @@ def find_unattributed_errors(
     for ran in (ran for ran in transactions if ran.started_at and ran.exit_code is not None and _has_error(ran)):
         own = [result for result in results if result.update.id in ran.updates]
         parts = [part for part in ran.detail.split("; ") if part]
-        again = (each.update for each in own if each.state is UpdateState.FAILED or last[each.update.id] is not ran)
+        again = (
+            result.update for result in own if result.state is UpdateState.FAILED or last[result.update.id] is not ran
+        )
         known_texts = (*reasons, *(find_setup_error(update, ran) for update in again))
         installed = [result.update for result in own if result.state is UpdateState.INSTALLED]
         errors |= dict.fromkeys(

@@ -99,7 +99,7 @@ def pause_updaters(context: MachineContext) -> None:
         Step.INSTALL,
         PAUSE_ACT,
         JOURNAL_KEY,
-        {"paused": paused, "failed": [str(each.get("unit")) for each in failed]},
+        {"paused": paused, "failed": [str(record.get("unit")) for record in failed]},
     )
 
 
