@@ -37,7 +37,6 @@ UNASKED_SOURCE: Final = RepositoryProblem(
 )
 """Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
 
-
 _ENDED_SUPPORT_REMEDY: Final = (
     "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
 )

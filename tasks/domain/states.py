@@ -53,7 +53,6 @@ INSTALLED_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.SETUP_FA
 PRESENT_UPDATE_STATES = SUCCESSFUL_UPDATE_STATES | INSTALLED_UPDATE_STATES
 """The states in which the package database has the version."""
 
-
 NOT_DONE_UPDATE_STATES = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.PENDING, UpdateState.BLOCKED})
 """The states of updates that were selected, and that nothing was done about."""
 

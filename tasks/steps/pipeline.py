@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 StepFunction = Callable[[MachineContext], MachineState]
 
-
 _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.FAILED: OperationState.FAILED,
     RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done

@@ -210,7 +210,6 @@ def _format_wall_time(moment: datetime, zone: str) -> str:
 _SHORTEST_MONTH_DAYS = 28
 """Every month has these days. Within them, a shifted date exists if and only if the original date exists."""
 
-
 _REFERENCE_DAY = date(2000, 1, 15)
 
 

@@ -136,7 +136,6 @@ def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due:
 
 _SKEW_WARN_SECONDS = 5.0
 
-
 _SKEW_BLOCK_SECONDS = 300.0  # from about here, signatures and Kerberos tickets become invalid
 
 

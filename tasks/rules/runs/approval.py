@@ -14,7 +14,6 @@ ChangePolicy = Literal["refuse", "trim"]
 ApprovedUpdates = Mapping[str, Mapping[str, str]]
 """Machine -> update id -> version."""
 
-
 UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
 AUTOMATIC_STARTER = "automatic patching"

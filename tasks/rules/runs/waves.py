@@ -32,7 +32,12 @@ def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet],
         RequestError: two machines have the same name, or the jump hosts form a circle.
     """
     before = _build_jump_graph(machines)
-    levels = _compute_depths(_add_role_orders(before, machines, sets, roles))
+    graph = _add_role_orders(before, machines, sets, roles)
+    depths: dict[str, int] = {}
+    for node in graphlib.TopologicalSorter(graph).static_order():
+        step = 0 if node.startswith(_SET_MARK) else 1
+        depths[node] = step + max((depths[other] for other in graph.get(node, ())), default=-1)
+    levels = depths
     last = max(levels.values(), default=0) + 1
     return {
         machine.name: last if machine.transport is TransportKind.LOCAL else levels[machine.name] for machine in machines
@@ -118,15 +123,6 @@ def _find_circle(graph: _Graph) -> list[str]:
         circle: list[str] = error.args[1]
         return circle
     return []
-
-
-def _compute_depths(graph: _Graph) -> dict[str, int]:
-    """Return the length of the longest chain of machines before each node."""
-    depths: dict[str, int] = {}
-    for node in graphlib.TopologicalSorter(graph).static_order():
-        step = 0 if node.startswith(_SET_MARK) else 1
-        depths[node] = step + max((depths[other] for other in graph.get(node, ())), default=-1)
-    return depths
 
 
 @dataclass(frozen=True, slots=True)

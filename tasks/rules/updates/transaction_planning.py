@@ -16,7 +16,6 @@ from tasks.rules.timing.maintenance_window import check_time_fit
 
 _DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a server
 
-
 _LEARNED_MEASURES = ("transaction_seconds", "install_seconds_per_update", "download_bytes_per_second", "reboot_seconds")
 
 
@@ -203,7 +202,12 @@ def plan_transactions(
     left_out: list[UpdateResult] = []
     for unit, after in order.left_out:
         starts = now + timedelta(seconds=after)
-        left_out += _build_not_attempted_results(unit, costs, starts, now, cut_off, zone, cut_off_reason)
+        explanation = check_time_fit(
+            starts, costs.compute_seconds(unit), cut_off, costs.describe_work(unit), cut_off_reason, zone=zone
+        ).explanation
+        if starts > now:
+            explanation += ", once the updates before it are installed"
+        left_out += [UpdateResult(update, UpdateState.NOT_ATTEMPTED, f"no time left: {explanation}") for update in unit]
     return tuple(planned), tuple(left_out)
 
 
@@ -260,20 +264,3 @@ def _count_fitting_units(units: list[list[Update]], costs: _UpdateCosts, left: f
         if too_long or len(together) > costs.rates.max_transaction_updates:
             return number
     return len(units)
-
-
-def _build_not_attempted_results(
-    unit: list[Update],
-    costs: _UpdateCosts,
-    starts: datetime,
-    now: datetime,
-    cut_off: datetime,
-    zone: str,
-    cut_off_reason: str,
-) -> list[UpdateResult]:
-    explanation = check_time_fit(
-        starts, costs.compute_seconds(unit), cut_off, costs.describe_work(unit), cut_off_reason, zone=zone
-    ).explanation
-    if starts > now:
-        explanation += ", once the updates before it are installed"
-    return [UpdateResult(update, UpdateState.NOT_ATTEMPTED, f"no time left: {explanation}") for update in unit]

@@ -12,9 +12,7 @@ from tasks.steps.machine.machine_lock import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 
-
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
-
 
 _REJECTION_REASONS = {
     "removals": "it would have removed packages",
@@ -24,7 +22,6 @@ _REJECTION_REASONS = {
     "broken": "it would have changed packages that depend on a package whose script failed",
 }
 """Why a transaction did not begin, if its effect was not allowed."""
-
 
 _LOCK_TIMEOUT_REASON = "another process locked the package manager until no time was left to wait: {}"
 

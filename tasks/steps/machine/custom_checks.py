@@ -48,7 +48,6 @@ def _list_allowed_endpoints(here: SplitResult) -> set[tuple[str, int | None]]:
 
 HTTP_OPENER = build_opener(_SameHostRedirectHandler)
 
-
 _HTTP_ERROR_TEXTS: tuple[tuple[type[BaseException], str], ...] = (
     (http.client.InvalidURL, "the URL contains a blank or a control character: write it as %20"),
     (

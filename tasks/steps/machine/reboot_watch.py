@@ -26,18 +26,14 @@ from tasks.steps.start_checks import check_may_start
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 
-
 LOGIN_TIMEOUT_SECONDS = 20.0  # one login attempt
-
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
 _POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
 _WORK_SECONDS = 300.0
 """So long after a machine was last seen at work, the end of its work still counts as near: work has pauses."""
 
-
 _BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
-
 
 # after a refused login: a booting machine refuses all logins, and accounts could be locked
 LOGIN_REFUSED_PAUSE_SECONDS = 10.0

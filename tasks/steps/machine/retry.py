@@ -11,9 +11,7 @@ from tasks.steps.context.machine_context import MachineContext
 
 logger = logging.getLogger(__name__)
 
-
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
-
 
 T = TypeVar("T")
 
