@@ -33,11 +33,10 @@ def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet],
     """
     before = _build_jump_graph(machines)
     graph = _add_role_orders(before, machines, sets, roles)
-    depths: dict[str, int] = {}
+    levels: dict[str, int] = {}  # the length of the longest chain of machines before each node
     for node in graphlib.TopologicalSorter(graph).static_order():
         step = 0 if node.startswith(_SET_MARK) else 1
-        depths[node] = step + max((depths[other] for other in graph.get(node, ())), default=-1)
-    levels = depths
+        levels[node] = step + max((levels[other] for other in graph.get(node, ())), default=-1)
     last = max(levels.values(), default=0) + 1
     return {
         machine.name: last if machine.transport is TransportKind.LOCAL else levels[machine.name] for machine in machines
