@@ -1,8 +1,9 @@
-"""What package managers share: reading again, the answer of a simulation, and the parameters of jobs.
+"""What package managers share: their defaults, reading again, the answer of a simulation, the parameters of jobs.
 
 scripts/posix/transactions.sh and the managers' job scripts read these parameters.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import floor
@@ -10,8 +11,20 @@ from typing import Final
 
 from tasks.domain.errors import DeadlineExceeded, RequestError
 from tasks.domain.model import PackageState, Update
-from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, JobKind, SimulationResult, Transaction
-from tasks.domain.protocols.transport import ScriptParameter
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    REFRESH_TIMEOUT_SECONDS,
+    JobKind,
+    SimulationResult,
+    Transaction,
+)
+from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
+
+LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
+"""How long a query waits for another process that uses the tool: apt locks its lists, dnf and zypper lock even for
+reading."""
+_MAX_ERRORS: Final = 5
 
 
 def build_job_parameters(kind: JobKind, transactions: Sequence[Transaction]) -> dict[str, ScriptParameter]:
@@ -36,49 +49,12 @@ def build_job_parameters(kind: JobKind, transactions: Sequence[Transaction]) -> 
     return params
 
 
-def build_refresh_parameters(lock_wait_seconds: str) -> dict[str, ScriptParameter]:
-    """Return the parameters of an assessment that reads the repositories first."""
-    return {
-        "refresh": "yes",
-        "lock_wait_seconds": lock_wait_seconds,
-        "refresh_seconds": str(REFRESH_TIMEOUT_SECONDS),
-    }
-
-
 def accepts_licences(updates: Iterable[Update]) -> str:
     """Return "yes" when licence terms of these updates have to be accepted, else "".
 
     An update that needs it is among them only when the request allows it: the selection excludes it otherwise.
     """
     return "yes" if any(update.needs_licence for update in updates) else ""
-
-
-def build_package_parameters(
-    transactions: Sequence[Transaction],
-    build_spec: Callable[[Update], str],
-    *,
-    allowed: Sequence[Update],
-    allow_removals: bool,
-    excluded: Sequence[str],
-) -> dict[str, ScriptParameter]:
-    """Return the parameters of a job that installs packages: which ones, and what may change beside them.
-
-    ``build_spec`` returns a package with its exact version, as an argument. For the others see
-    PackageManager.build_job_script.
-    """
-    params: dict[str, ScriptParameter] = {
-        "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
-        "allow_removals": "yes" if allow_removals else "",
-        "excluded": tuple(excluded),
-    }
-    for transaction in transactions:
-        params[f"tx_{transaction.number}_packages"] = tuple(build_spec(update) for update in transaction.updates)
-        present = tuple(update.id for update in transaction.updates if update.installed is not None)
-        params[f"tx_{transaction.number}_present"] = present
-    return params
-
-
-_MAX_ERRORS: Final = 5
 
 
 def build_simulation_result(
@@ -146,3 +122,71 @@ def read_stable_state(read: Callable[[], PackageState], read_again: Callable[[],
             remarks=state.remarks or again.remarks,
         )
     return state
+
+
+class ManagerDefaults:
+    """What most package managers say of themselves."""
+
+    health_script: Script | None = None
+    lock_files: tuple[str, ...] = ()
+    change_lock_files: tuple[str, ...] = ()
+    offers_more_later = False
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
+
+
+class PackageTool(ManagerDefaults, ABC):
+    """The parts of a PackageManager that apt and the RPM families share: their jobs install packages by name."""
+
+    @abstractmethod
+    def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
+        """Read the package state in one call."""
+
+    @abstractmethod
+    def _build_spec(self, update: Update) -> str:
+        """Return a package with its exact version, as an argument for the tool."""
+
+    @abstractmethod
+    def _build_job(self, params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:
+        """Return the script of a job with these parameters."""
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Read the package state in one call, and again if packages were changed meanwhile.
+
+        Raises:
+            ManagerBusy: another process used the package manager, or read its lists, all the time.
+            RepositoryError: no repository answers, or none is configured.
+            ManagerError: the package manager can't work at all.
+        """
+        params: dict[str, ScriptParameter] = {
+            "refresh": "yes",
+            "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
+            "refresh_seconds": str(REFRESH_TIMEOUT_SECONDS),
+        }
+        return read_stable_state(
+            lambda: self._read_state(transport, params if refresh else {}, deadline),
+            lambda: self._read_state(transport, {}, deadline),
+        )
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+        excluded: Sequence[str] = (),
+    ) -> Script:
+        """Return the script of a job that executes the transactions one after the other.
+
+        Raises:
+            RequestError: there is nothing to do, or a package's name or version is not valid.
+        """
+        params = build_job_parameters(kind, transactions)
+        params["allowed"] = tuple(dict.fromkeys(update.id for update in allowed))
+        params["allow_removals"] = "yes" if allow_removals else ""
+        params["excluded"] = tuple(excluded)
+        for transaction in transactions:
+            updates, number = transaction.updates, transaction.number
+            params[f"tx_{number}_packages"] = tuple(self._build_spec(update) for update in updates)
+            params[f"tx_{number}_present"] = tuple(update.id for update in updates if update.installed is not None)
+        return self._build_job(params, transactions)

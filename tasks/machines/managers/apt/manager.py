@@ -8,24 +8,12 @@ from typing import Final
 from tasks.domain.errors import ProtocolViolation, RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import (
-    LONGEST_POLL_SECONDS,
-    InstalledKernels,
-    JobKind,
-    Rates,
-    SimulationResult,
-    Transaction,
-)
-from tasks.domain.protocols.transport import Script, Transport
+from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
+from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_assessment
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
 from tasks.machines.managers.apt.output_parsers import parse_simulation_result
-from tasks.machines.managers.manager_base import (
-    build_job_parameters,
-    build_package_parameters,
-    build_refresh_parameters,
-    read_stable_state,
-)
+from tasks.machines.managers.manager_base import PackageTool
 from tasks.machines.managers.script_output import parse_sections, require_text
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
@@ -47,40 +35,20 @@ Its 5 minutes for a reboot are used here too."""
 CHANGE_LOCK_FILES: Final = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 
-LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
-"""How long an assessment waits for another process that reads apt's lists."""
-
 PACKAGE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
 """What may be part of a command line. dpkg and apt allow more names than Debian Policy 5.6.1, and vendors use them."""
 
 
-class AptManager:
+class AptManager(PackageTool):
     """The PackageManager for Debian, Ubuntu and derivatives."""
 
     name = "apt"
     default_rates = DEFAULT_RATES
     script_package = _PACKAGE
     updaters_script: Script | None = UPDATERS_SCRIPT
-    health_script: Script | None = None
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
-    offers_more_later = False
-    longest_poll_seconds: float = LONGEST_POLL_SECONDS
-
-    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
-        """Read the package state in one call, and again if packages were changed meanwhile.
-
-        Raises:
-            ManagerBusy: another process reads apt's lists all the time.
-            RepositoryError: no repository answers, or none is configured.
-            ManagerError: apt can't work at all.
-        """
-        params = build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}
-        return read_stable_state(
-            lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
-            lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),
-        )
 
     def simulate(
         self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
@@ -116,23 +84,13 @@ class AptManager:
         """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
         return parse_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
 
-    def build_job_script(
-        self,
-        kind: JobKind,
-        transactions: Sequence[Transaction],
-        *,
-        allowed: Sequence[Update] = (),
-        allow_removals: bool = False,
-        excluded: Sequence[str] = (),
-    ) -> Script:
-        """Return the script of a job that executes the transactions one after the other.
+    def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
+        return parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))
 
-        Raises:
-            RequestError: there is nothing to do, or a package's name or version is not valid.
-        """
-        params = build_job_parameters(kind, transactions) | build_package_parameters(
-            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
-        )
+    def _build_spec(self, update: Update) -> str:
+        return build_package_spec(update)
+
+    def _build_job(self, params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:  # noqa: ARG002
         return replace(JOB_SCRIPT, params=params)
 
 

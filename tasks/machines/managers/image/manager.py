@@ -13,17 +13,10 @@ from tasks.domain.compliance import UNASKED_SOURCE
 from tasks.domain.errors import ManagerBusy, ManagerError, RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import (
-    LONGEST_POLL_SECONDS,
-    InstalledKernels,
-    JobKind,
-    Rates,
-    SimulationResult,
-    Transaction,
-)
+from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.image.state import UPDATE_ID, ImageState, build_package_state, clean_text, find_identity
-from tasks.machines.managers.manager_base import build_job_parameters
+from tasks.machines.managers.manager_base import ManagerDefaults, build_job_parameters
 from tasks.machines.managers.repository_problems import build_repository_error, redact_text
 from tasks.machines.managers.rpm.repository_problems import find_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_active
@@ -89,13 +82,8 @@ class ImageTool:
         return (*find_scheduled_updaters(shown, self.timers, now), *agents)
 
 
-class ImageManager:
+class ImageManager(ManagerDefaults):
     """The PackageManager for a system that is updated as a whole."""
-
-    health_script: Script | None = None
-    change_lock_files: tuple[str, ...] = ()
-    offers_more_later = False
-    longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
     def __init__(self, tool: ImageTool) -> None:
         self._tool = tool

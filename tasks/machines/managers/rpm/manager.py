@@ -7,22 +7,9 @@ from typing import Final
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.package_manager import (
-    LONGEST_POLL_SECONDS,
-    InstalledKernels,
-    JobKind,
-    Rates,
-    SimulationResult,
-    Transaction,
-)
+from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.manager_base import (
-    accepts_licences,
-    build_job_parameters,
-    build_package_parameters,
-    build_refresh_parameters,
-    read_stable_state,
-)
+from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
 from tasks.machines.managers.rpm.kernels import parse_kernels
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
 from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicates
@@ -31,9 +18,6 @@ from tasks.machines.managers.versions import RpmVersion
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
 """rpm locks it (fcntl) while a transaction changes packages, whatever program calls rpm."""
-
-LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
-"""How long a query waits for another process that uses the tool: dnf and zypper lock even for reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +49,8 @@ class RpmTool:
         return f"tasks.machines.managers.rpm.{self.name}"
 
 
-class RpmManager:
+class RpmManager(PackageTool):
     """The PackageManager for a tool that installs RPM packages."""
-
-    health_script: Script | None = None
 
     def __init__(self, tool: RpmTool) -> None:
         self._tool = tool
@@ -76,29 +58,10 @@ class RpmManager:
         self.default_rates = tool.rates
         self.script_package = tool.package
         self.updaters_script: Script | None = build_rpm_updaters_script(tool.package)
-        self.offers_more_later = False
-        self.longest_poll_seconds = LONGEST_POLL_SECONDS
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
         self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
 
-    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
-        """Read the package state in one call, and again if packages were changed meanwhile.
-
-        Raises:
-            ManagerBusy: another process used the package manager all the time.
-            RepositoryError: no repository answers, or none is configured.
-            ManagerError: the package manager can't work at all.
-        """
-        return read_stable_state(
-            lambda: self._read_state(
-                transport, build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}, deadline
-            ),
-            lambda: self._read_state(transport, {}, deadline),
-        )
-
-    def _read_state(
-        self, transport: Transport, params: Mapping[str, ScriptParameter], deadline: Deadline
-    ) -> PackageState:
+    def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
         script = self._build_script("rpm_assess", {**params, "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS})
         return self._tool.parse_assessment(transport.run_script(script, deadline=deadline))
 
@@ -151,23 +114,10 @@ class RpmManager:
         script = self._build_script("rpm_kernels", {"rule": self._tool.kernel_rule})
         return parse_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
 
-    def build_job_script(
-        self,
-        kind: JobKind,
-        transactions: Sequence[Transaction],
-        *,
-        allowed: Sequence[Update] = (),
-        allow_removals: bool = False,
-        excluded: Sequence[str] = (),
-    ) -> Script:
-        """Return the script of a job that executes the transactions one after the other.
+    def _build_spec(self, update: Update) -> str:
+        return build_package_spec(update)
 
-        Raises:
-            RequestError: there is nothing to do, or a package's name or version is not valid.
-        """
-        params = build_job_parameters(kind, transactions) | build_package_parameters(
-            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
-        )
+    def _build_job(self, params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         for transaction in transactions:
             params[f"tx_{transaction.number}_names"] = tuple(update.id for update in transaction.updates)

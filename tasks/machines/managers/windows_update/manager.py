@@ -26,7 +26,7 @@ from tasks.domain.protocols.transport import (
     ScriptResult,
     Transport,
 )
-from tasks.machines.managers.manager_base import accepts_licences, build_job_parameters
+from tasks.machines.managers.manager_base import ManagerDefaults, accepts_licences, build_job_parameters
 from tasks.machines.managers.windows_update.assessment import (
     MANAGER_NAME,
     find_denied_call,
@@ -80,7 +80,7 @@ _ID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
 
 
-class WindowsUpdateManager:
+class WindowsUpdateManager(ManagerDefaults):
     """The PackageManager for Windows. ``clock`` is for the wait for a job that reads."""
 
     name = MANAGER_NAME
@@ -88,8 +88,6 @@ class WindowsUpdateManager:
     script_package = PACKAGE
     updaters_script: Script | None = Script("updaters", read_only=False, package=PACKAGE)
     health_script: Script | None = Script("health", package=PACKAGE)
-    lock_files: tuple[str, ...] = ()
-    change_lock_files: tuple[str, ...] = ()
     offers_more_later = True
     longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
