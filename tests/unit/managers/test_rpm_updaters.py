@@ -8,22 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.model import RebootNeed
 from tasks.domain.protocols.transport import Script
-from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.rpm.kernels import RebootFacts
 from tasks.machines.managers.rpm.system_state import (
+    NON_INSTALLING_UPDATERS,
     OFFLINE_UPDATE,
     TIMERS,
     UPDATER_UNITS,
     YUM_CRON_UNIT,
-    RpmSystem,
-    build_package_state,
     build_rpm_updaters_script,
     find_auto_updaters,
     find_unpausable_updaters,
     parse_auto_updaters,
 )
+from tasks.machines.managers.running_programs import find_named_updaters
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import compose_script, load_script
 from tasks.rules.machine_checks.services import build_protected_unit_masks
@@ -76,10 +73,8 @@ def test_what_no_run_can_pause_is_known() -> None:
 
 def test_what_only_downloads_or_waits_to_be_asked_is_told_apart() -> None:
     names = ("dnf-automatic.timer", "dnf-automatic-notifyonly.timer", "packagekit.service")
-    reboot = RebootFacts(container=False, flag=False, kernel="", boot_time=None)
-    system = RpmSystem("x86_64", (), reboot, auto_updaters=tuple((name, None) for name in names))
-    need = RebootNeed(YesNoUnknown.NO)
-    assert build_package_state(system, manager="dnf", updates=(), reboot=need).non_installing_updaters == names[1:]
+    updaters = tuple((name, None) for name in names)
+    assert find_named_updaters(updaters, NON_INSTALLING_UPDATERS) == names[1:]
 
 
 def test_only_what_runs_no_program_is_ever_stopped() -> None:

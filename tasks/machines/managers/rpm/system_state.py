@@ -12,15 +12,13 @@ from types import MappingProxyType
 from typing import Final
 
 from tasks.domain.model import (
-    HotpatchEnrolment,
-    LivePatching,
     PackageState,
     RebootNeed,
     RepositoryProblem,
     UnfinishedPackage,
-    Update,
 )
 from tasks.domain.protocols.transport import Script, ScriptRecord, ScriptResult
+from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
@@ -138,76 +136,17 @@ class RpmSystem:
 
     Attributes:
         installed: all installed packages; empty when the database can't be read.
-        unfinished: packages that an interrupted transaction left in two versions.
-        at_work: the process that changed packages during the query; "" for none.
-        problems: faults of the database and of interrupted transactions.
-        repairable: whether a repair may help: of an interrupted transaction, or of the database.
-        interrupted: whether an interrupted transaction left packages in two versions.
-        can_install_others: whether the problems are only of packages whose old version's script failed.
-        warnings: errors of rpm that do not keep it from its work.
-        unseen: records that rpm skips, so that no update of their packages is seen.
-        failed_scripts: see PackageState.
+        state: its part of the package state: no updates and no need to reboot are known yet.
     """
 
     native: str
     installed: tuple[InstalledPackage, ...]
     reboot: RebootFacts
-    lock_holder: str = ""
-    at_work: str = ""
-    problems: tuple[str, ...] = ()
-    repairable: bool = False
-    interrupted: bool = False
-    can_install_others: bool = False
-    warnings: tuple[str, ...] = ()
-    unseen: tuple[RepositoryProblem, ...] = ()
-    unfinished: tuple[UnfinishedPackage, ...] = ()
-    failed_scripts: tuple[str, ...] = ()
-    services_to_restart: tuple[str, ...] = ()
-    auto_updaters: tuple[tuple[str, float | None], ...] = ()
-    live_patching: LivePatching | None = None
-    hotpatch: HotpatchEnrolment | None = None
+    state: PackageState
 
 
-def build_package_state(
-    system: RpmSystem,
-    *,
-    manager: str,
-    updates: Sequence[Update],
-    reboot: RebootNeed,
-    held: Sequence[str] = (),
-    warnings: Sequence[str] = (),
-    remarks: Sequence[str] = (),
-    repository_problems: Sequence[RepositoryProblem] = (),
-) -> PackageState:
-    """Return the package state: the system's part, and what its package manager said."""
-    return PackageState(
-        manager=manager,
-        updates=tuple(updates),
-        reboot=reboot,
-        held=tuple(held),
-        problems=system.problems,
-        repairable=system.repairable,
-        interrupted=system.interrupted,
-        can_install_others=system.can_install_others,
-        lock_holder=system.lock_holder,
-        auto_updaters=system.auto_updaters,
-        warnings=tuple(dict.fromkeys((*system.warnings, *warnings))),
-        remarks=tuple(remarks),
-        services_to_restart=system.services_to_restart,
-        unfinished=system.unfinished,
-        failed_scripts=system.failed_scripts,
-        at_work=system.at_work,
-        updater_units=UPDATER_UNITS,
-        live_patching=system.live_patching,
-        hotpatch=system.hotpatch,
-        repository_problems=(*system.unseen, *repository_problems),
-        unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
-        non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
-    )
-
-
-def parse_rpm_system(result: ScriptResult) -> RpmSystem:
-    """Return what rpm_assess.sh reports about the system.
+def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
+    """Return what rpm_assess.sh reports about the system, for the package manager of that name.
 
     Raises:
         ScriptFailed: the script failed.
@@ -224,28 +163,37 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
     if at_work:  # what is half changed now belongs to a running transaction; it is not broken
         problems, unfinished = (), ()
+    updaters = parse_auto_updaters(result, sections, require_integer(state, "at"))
     return RpmSystem(
         native=native,
         installed=() if database else installed,
         reboot=parse_reboot_facts(require_single_record(result, "rpm_assess", "reboot")),
-        lock_holder=describe_lock_holders(locks),
-        at_work=at_work,
-        problems=problems,
-        repairable=bool(problems),
-        interrupted=any(not package.failure for package in unfinished),
-        can_install_others=bool(problems) and not database and all(package.failure for package in unfinished),
-        warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
-        unseen=tuple(
-            RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
-            for line in errors
-            if _SKIPPED_RECORD in line
+        state=PackageState(
+            manager=manager,
+            updates=(),
+            reboot=RebootNeed(YesNoUnknown.UNKNOWN),
+            problems=problems,  # faults of the database and of interrupted transactions
+            repairable=bool(problems),
+            interrupted=any(not package.failure for package in unfinished),
+            can_install_others=bool(problems) and not database and all(package.failure for package in unfinished),
+            lock_holder=describe_lock_holders(locks),
+            at_work=at_work,
+            warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
+            repository_problems=tuple(  # no update of these packages is seen
+                RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
+                for line in errors
+                if _SKIPPED_RECORD in line
+            ),
+            unfinished=unfinished,
+            failed_scripts=_describe_failed_scripts(get_text(sections, "failed_scripts"), installed),
+            services_to_restart=find_outdated_services(get_text(sections, "outdated")),
+            auto_updaters=updaters,
+            updater_units=UPDATER_UNITS,
+            unpausable_updaters=find_unpausable_updaters(updaters),
+            non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
+            live_patching=parse_live_patches(result, sections),
+            hotpatch=parse_live_patch_enrolment(result, sections),
         ),
-        unfinished=unfinished,
-        failed_scripts=_describe_failed_scripts(get_text(sections, "failed_scripts"), installed),
-        services_to_restart=find_outdated_services(get_text(sections, "outdated")),
-        auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
-        live_patching=parse_live_patches(result, sections),
-        hotpatch=parse_live_patch_enrolment(result, sections),
     )
 
 

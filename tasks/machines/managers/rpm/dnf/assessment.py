@@ -1,7 +1,7 @@
 """Turns the answers of rpm_assess.sh with dnf 4, dnf 5 or yum into a PackageState."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from inventory.name_lists import join_first_names
@@ -43,7 +43,7 @@ from tasks.machines.managers.rpm.repository_problems import (
     find_unread_repositories,
     has_no_fixes,
 )
-from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
+from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
 from tasks.machines.managers.script_output import (
     ENDED_CODES,
     ScriptSection,
@@ -85,7 +85,7 @@ def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageSta
         ListsUnread: dnf has never read its repositories.
     """
     sections = parse_sections(result, "rpm_assess", *_REQUIRED_SECTIONS)
-    system = parse_rpm_system(result)
+    system = parse_rpm_system(result, answers.manager)
     sources = parse_advisory_sources(sections["advisory_sources"].text)
     suggested = parse_reboot_suggestions(get_text(sections, "reboot_suggested"))
     reboot = find_reboot_need(
@@ -93,7 +93,7 @@ def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageSta
         system.installed,
         suggested=suggested,
         extra_names=frozenset(get_text(sections, "restart_names").split()),
-        live=system.live_patching,
+        live=system.state.live_patching,
     )
     problems: tuple[RepositoryProblem, ...] = ()
     updates: tuple[Update, ...] = ()
@@ -129,18 +129,15 @@ def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageSta
                 priorities=parse_priorities(get_text(sections, "priorities")),
             )
         )
-    return build_package_state(
-        system,
-        manager=answers.manager,
+    warnings = (*_warn_of_unread_reboots(sections), *warn_of_unclassified(updates, "repositories without advisories"))
+    return replace(
+        system.state,
         updates=updates,
         reboot=reboot,
         held=_list_held(holds.list_held(system.installed), updates),
-        warnings=(
-            *_warn_of_unread_reboots(sections),
-            *warn_of_unclassified(updates, "repositories without advisories"),
-        ),
+        warnings=tuple(dict.fromkeys((*system.state.warnings, *warnings))),
         remarks=_remark_on_silence(updates),
-        repository_problems=problems,
+        repository_problems=(*system.state.repository_problems, *problems),
     )
 
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy
-from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.repository_problems import (
     build_repository_error,
@@ -23,7 +23,7 @@ from tasks.machines.managers.rpm.repository_problems import (
     find_unread_repositories,
     has_no_fixes,
 )
-from tasks.machines.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
+from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
 from tasks.machines.managers.rpm.zypper.offers import (
     Description,
     index_patches,
@@ -69,17 +69,6 @@ _MEDIUM_WORDS: Final = "a disc, which is not inserted. It has no newer packages"
 _PAGE_WORDS: Final = "a web page answered in its place"
 
 
-@dataclass(frozen=True, slots=True)
-class _ZypperReport:
-    """What zypper says: its part of a PackageState."""
-
-    updates: tuple[Update, ...] = ()
-    held: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    repository_problems: tuple[RepositoryProblem, ...] = ()
-
-
 def parse_assessment(result: ScriptResult) -> PackageState:
     """Return the package state from the script's result.
 
@@ -89,28 +78,21 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         RepositoryError, ManagerError: zypper could not refresh its data, or has no repository.
         ListsUnread: zypper has never read its repositories.
     """
-    system = parse_rpm_system(result)
-    # without rpm's database, zypper takes every package for a new one
-    report = _read_report(result, system) if system.installed else _ZypperReport()
-    text = get_text(parse_sections(result, _SCRIPT), "reboot_suggested")
-    return build_package_state(
-        system,
-        manager="zypper",
-        updates=report.updates,
-        reboot=find_reboot_need(
-            system.reboot,
-            system.installed,
-            suggested=frozenset((package.name, package.version) for package in parse_installed(text, system.native)),
-            live=system.live_patching,
-        ),
-        held=report.held,
-        warnings=report.warnings,
-        remarks=report.remarks,
-        repository_problems=report.repository_problems,
+    system = parse_rpm_system(result, "zypper")
+    suggested = parse_installed(get_text(parse_sections(result, _SCRIPT), "reboot_suggested"), system.native)
+    reboot = find_reboot_need(
+        system.reboot,
+        system.installed,
+        suggested=frozenset((package.name, package.version) for package in suggested),
+        live=system.state.live_patching,
     )
+    state = replace(system.state, reboot=reboot)
+    # without rpm's database, zypper takes every package for a new one
+    return _add_report(state, result, system) if system.installed else state
 
 
-def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
+def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) -> PackageState:
+    """Return the package state with what zypper says."""
     sections = parse_sections(result, _SCRIPT, "patches", "updates", "upgrade", "repositories")
     said, not_refreshed = _read_refresh(sections.get("update"))
     answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
@@ -146,19 +128,20 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
     media = {
         name for repository in repositories if repository.is_medium for name in (repository.name, repository.alias)
     }
-    return _ZypperReport(
+    warnings = (
+        *state.warnings,
+        *filter(None, [not_refreshed]),
+        *_describe_upgrade(upgrade),
+        *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
+    )
+    problems = (problem for problem in unread if problem.repository not in media)
+    return replace(
+        state,
         updates=updates,
         held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
-        warnings=(
-            *filter(None, [not_refreshed]),
-            *_describe_upgrade(upgrade),
-            *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
-        ),
+        warnings=tuple(dict.fromkeys(warnings)),
         remarks=tuple(f"{problem.repository}: {_MEDIUM_WORDS}" for problem in unread if problem.repository in media),
-        repository_problems=(
-            *(problem for problem in unread if problem.repository not in media),
-            *lost,
-        ),
+        repository_problems=(*state.repository_problems, *problems, *lost),
     )
 
 
