@@ -88,7 +88,6 @@ class Credential:
     """The resolved credential for a login.
 
     Attributes:
-        kind: what it is.
         path: the key file; None for other kinds.
         secret: the password, or the passphrase of a key; None if the key has no passphrase.
         private_key: a private key in OpenSSH's or PEM's format that is in no file; None for other kinds.

@@ -322,7 +322,6 @@ class Inventory:
 
     Attributes:
         machines: in the order of the files.
-        host_keys: the settings for host keys.
         source: the file or folder.
         sets: machine sets, in the order of the file.
         machine_indexes: cache for scopes: for each key and value, the indexes of the machines with that value.

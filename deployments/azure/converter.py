@@ -30,7 +30,6 @@ class AzureImport:
     """The converted configurations and the notes of an import.
 
     Attributes:
-        configurations: fleetpatch configurations in the form of their file.
         notes: values that were not converted, and decisions of the import; each note names its configuration.
         source_files: the source file of each configuration, if the import read files.
     """
@@ -38,6 +37,10 @@ class AzureImport:
     configurations: list[ConfigurationData] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     source_files: list[Path] = field(default_factory=list)
+
+    def note(self, azure_name: str, text: str) -> None:
+        """Add a note about a configuration of Azure."""
+        self.notes.append(f"{azure_name}: {text}")
 
 
 _MAX_SHOWN_CHARACTERS = 120
@@ -60,9 +63,7 @@ def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> lis
         if _TAG_PATTERN.fullmatch(label):
             values.append(label)
         else:
-            result.notes.append(
-                f"{azure_name}: the tag {format_value(label)} can't be imported: it holds a blank or a sign"
-            )
+            result.note(azure_name, f"the tag {format_value(label)} can't be imported: it holds a blank or a sign")
     return values
 
 
@@ -101,9 +102,7 @@ def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: Azu
         if match[4]:
             moved = datetime.fromisoformat(f"{wall.isoformat()}{match[4].upper()}").astimezone(zone_info(zone))
             wall = moved.replace(tzinfo=None, fold=0)
-            result.notes.append(
-                f"{azure_name}: {key} {text} has an offset; {wall:%Y-%m-%d %H:%M} in {zone} was written"
-            )
+            result.note(azure_name, f"{key} {text} has an offset; {wall:%Y-%m-%d %H:%M} in {zone} was written")
         return wall + timedelta(minutes=1) if has_seconds and wall < CALENDAR_END else wall
     except PydanticCustomError as error:
         hint = str((error.context or {}).get("hint", "")) or "Azure writes YYYY-MM-DD hh:mm."
@@ -227,8 +226,8 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
     azure_name = shorten_text(read_text_value(default_name, resource, "name") or default_name)
     name = _build_unique_name(azure_name, result)
     if (kind := str(properties.get("maintenanceScope", IN_GUEST_SCOPE))).lower() != IN_GUEST_SCOPE.lower():
-        result.notes.append(
-            f"{azure_name}: left out: {shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
+        result.note(
+            azure_name, f"left out: {shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
         )
         return
     window = _convert_window(azure_name, to_object(properties.get("maintenanceWindow")) or properties, result)
@@ -238,9 +237,10 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
         base["tags"] = tags
     if scope is None:
         base["enabled"] = False
-        result.notes.append(
-            f"{azure_name}: disabled, because Azure's configuration assignments name its machines; correct `scope`, "
-            "and remove `enabled: false`"
+        result.note(
+            azure_name,
+            "disabled, because Azure's configuration assignments name its machines; correct `scope`, "
+            "and remove `enabled: false`",
         )
     _note_unsupported_properties(azure_name, properties, patches, result)
     setting = str(patches.get("rebootSetting") or "IfRequired")
@@ -269,7 +269,7 @@ def _convert_window(azure_name: str, window: AzureObject, result: AzureImport) -
     }
     converted["length"] = read_text_value(azure_name, window, "duration") or _DEFAULT_WINDOW_LENGTH
     if "duration" not in window:
-        result.notes.append(f"{azure_name}: it has no duration; {_DEFAULT_WINDOW_LENGTH}, Azure's longest, was written")
+        result.note(azure_name, f"it has no duration; {_DEFAULT_WINDOW_LENGTH}, Azure's longest, was written")
     converted["zone"] = zone
     expires = read_text_value(azure_name, window, "expirationDateTime")
     if (
@@ -296,7 +296,7 @@ def _convert_updates(
         for system, parameters in parameters_by_system.items()
     }
     if not updates_by_system:
-        result.notes.append(f"{azure_name}: it selects no updates; the import selects Critical and Security")
+        result.note(azure_name, "it selects no updates; the import selects Critical and Security")
         yield "", "", {"classifications": ["Critical", "Security"]}
     elif len(updates_by_system) == 2 and updates_by_system["linux"] == updates_by_system["windows"]:
         yield "", "", updates_by_system["linux"]
@@ -304,16 +304,14 @@ def _convert_updates(
         for system, updates in updates_by_system.items():
             yield system if len(updates_by_system) > 1 else "", f"os={system}", updates
         if len(updates_by_system) > 1:
-            result.notes.append(
-                f"{azure_name}: it becomes two configurations: it selects other updates on Linux than on Windows"
-            )
+            result.note(azure_name, "it becomes two configurations: it selects other updates on Linux than on Windows")
 
 
 def _convert_update_selection(azure_name: str, parameters: AzureObject, result: AzureImport) -> ConfigurationData:
     for key in sorted(set(parameters) - _PATCH_PARAMETERS):
         if parameters[key]:
             value = format_value(parameters[key])
-            result.notes.append(f"{azure_name}: installPatches.{shorten_text(key)} can't be imported: {value}")
+            result.note(azure_name, f"installPatches.{shorten_text(key)} can't be imported: {value}")
     selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
     include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
     # Azure's agent compares only the package name when it excludes.
@@ -333,19 +331,15 @@ def _note_unsupported_properties(
     flat = {*_WINDOW_PROPERTIES, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
     for key in sorted(set(properties) - _CONVERTED_PROPERTIES - _IGNORED_PROPERTIES - flat):
         if properties[key]:
-            result.notes.append(f"{azure_name}: {shorten_text(key)} can't be imported: {format_value(properties[key])}")
+            result.note(azure_name, f"{shorten_text(key)} can't be imported: {format_value(properties[key])}")
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
             value_text = format_value(patches[key])
-            result.notes.append(
-                f"{azure_name}: installPatches.{shorten_text(key)} can't be imported{hint}: {value_text}"
-            )
+            result.note(azure_name, f"installPatches.{shorten_text(key)} can't be imported{hint}: {value_text}")
     for key, value in to_object(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
-            result.notes.append(
-                f"{azure_name}: extensionProperties.{shorten_text(key)} can't be imported: {format_value(value)}"
-            )
+            result.note(azure_name, f"extensionProperties.{shorten_text(key)} can't be imported: {format_value(value)}")
 
 
 def _build_scope(scope: str | None, system_term: str) -> str:
@@ -362,5 +356,5 @@ def _build_unique_name(azure_name: str, result: AzureImport) -> str:
     while unique in taken_names or {f"{unique}-linux", f"{unique}-windows"} & taken_names:
         unique, number = f"{slug}-{number}", number + 1
     if unique != azure_name:
-        result.notes.append(f"{azure_name}: its name here is {unique!r}")
+        result.note(azure_name, f"its name here is {unique!r}")
     return unique

@@ -10,11 +10,8 @@ class ConfigurationFinding:
     """A finding about a configuration.
 
     Attributes:
-        configuration: the name of the configuration.
         severity: a blocking finding prevents a deployment.
         key: the key in the file, such as "window", "scope" or "freezes".
-        message: the observation.
-        remedy: what a person can do.
     """
 
     configuration: str

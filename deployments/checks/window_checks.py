@@ -61,24 +61,19 @@ def _check_run_starts(
     lead = timedelta(minutes=configuration.lead_minutes)
     for window, following in pairwise(windows):
         if lead and window.end <= following.start <= window.end + lead:
-            yield _build_cancelled_run_finding(configuration, window, following)
+            run_minutes = configuration.lead_minutes + configuration.window_minutes
+            period = following.start - window.start
+            message = (
+                f"a run takes {format_duration(run_minutes * 60)} (its lead and its window), and the next one is due "
+                f"{format_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
+                f"{following.local_start:%Y-%m-%d %H:%M}, because the earlier run is still active"
+            )
+            yield block(configuration.name, "lead", message, "Make `lead` or the window shorter.")
             break
     if configuration.stage_ahead_minutes is not None:
         yield from _check_staging(
             configuration, windows, timedelta(minutes=configuration.stage_ahead_minutes), schedule.zone
         )
-
-
-def _build_cancelled_run_finding(
-    configuration: Configuration, window: Occurrence, following: Occurrence
-) -> ConfigurationFinding:
-    run_minutes, period = configuration.lead_minutes + configuration.window_minutes, following.start - window.start
-    message = (
-        f"a run takes {format_duration(run_minutes * 60)} (its lead and its window), and the next one is due "
-        f"{format_duration(period.total_seconds())} after it: Prefect cancels the run of the window of "
-        f"{following.local_start:%Y-%m-%d %H:%M}, because the earlier run is still active"
-    )
-    return block(configuration.name, "lead", message, "Make `lead` or the window shorter.")
 
 
 def _check_staging(

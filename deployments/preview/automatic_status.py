@@ -53,13 +53,10 @@ class AutomaticStatus:
     """Everything that `fleetpatch automatic` shows.
 
     Attributes:
-        now: the time that it describes.
-        view: what is known of the fleet.
         decision: what the next tick would do, and who waits.
         progress: of the rollout that is under way, or else of the last one; None: there was none yet.
         next_runs: runs that would start next, the earliest first, as far as that can be said.
         pauses: opt-outs that hold now.
-        feeds: what the risk feeds say.
     """
 
     now: datetime

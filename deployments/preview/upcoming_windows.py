@@ -21,7 +21,6 @@ class WindowOverlap:
     Attributes:
         first: name of the configuration that is first in the files.
         second: name of the other configuration.
-        machines: names of the shared machines.
         start: start of the first overlap, in UTC.
         count: maximum number of overlaps on one machine.
     """
@@ -122,15 +121,11 @@ class UpcomingWindow:
     """A window that is open or will open.
 
     Attributes:
-        zone_schedule: the configuration and zone of the window.
         window: start and end, in UTC.
         run_start: when its run should start (the window's start minus the lead), in UTC.
         is_started_by_prefect: whether the present Prefect schedule starts a run at that time.
-        is_start_past: whether that time is past.
-        freeze: the freeze that cancels the window, or None.
         overlapping_configurations: names of configurations with a window at the same time on a machine of this
             configuration.
-        is_open: whether the window is open now.
     """
 
     zone_schedule: ZoneSchedule

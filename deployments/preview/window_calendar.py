@@ -167,7 +167,6 @@ class WindowGap:
     """A long time without a window.
 
     Attributes:
-        name: the configuration or machine.
         start: in UTC.
         end: in UTC; None if no later window is known.
     """
@@ -182,14 +181,10 @@ class WindowCalendar:
     """The calendar of the next windows.
 
     Attributes:
-        now: the time of the calendar.
         machine: the only machine of the calendar, or "" for all.
-        windows: the next windows.
-        gaps: long times without a window.
         unassigned_machines: machines that fleetpatch owns and no configuration selects.
         disabled_configurations: names of configurations whose windows do not open.
         unresolved_configurations: names of configurations with unknown windows, because their machines are unknown.
-        inventory_errors: why inventories could not be read.
         over_configurations: names of enabled configurations whose last window has ended.
         is_over: whether that is so for all, so that no schedule patches anything any more.
         freezes: those of the coming year, also where no window would open anyway.

@@ -43,10 +43,8 @@ class WindowFit:
     """Whether the machines of a configuration fit into its window in one zone.
 
     Attributes:
-        zone: the zone of the windows.
         minutes: the length of a window.
         at_once: the configuration's number of machines at once.
-        waves: number of waves.
         turn_seconds: how long a machine takes on average.
         learned: of how many machines anything was learned.
     """

@@ -17,9 +17,6 @@ class ZoneSchedule:
     """The windows of one configuration in one zone.
 
     Attributes:
-        configuration: the configuration.
-        schedule: the windows.
-        freezes: freezes that cancel windows.
         machines: names of the machines; empty if they are unknown.
         inventory: the inventory of the machines; None if it can't be read.
     """

@@ -89,12 +89,9 @@ class LaunchPlan:
     """The address and environment of the server.
 
     Attributes:
-        host: where it listens.
-        port: the same.
         environment: the complete environment, with secrets.
         login_path: the file of its password, which the first start makes; None: the password is in the environment.
         planned_settings: the settings that matter here, safe to show.
-        ui_url: URL of the UI.
         is_exposed: whether other machines can reach the server.
     """
 
@@ -128,7 +125,13 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     )
     _set_database(options, builder, home)
     if options.redis is not None:
-        _set_redis(options.redis, builder)
+        if importlib.util.find_spec("prefect_redis") is None:
+            raise CannotRun("Redis needs the package prefect-redis, which is not installed", hint=_REDIS_PACKAGE_HINT)
+        url = require_redis_url(_resolve_option(options.redis, "--redis"), "--redis")
+        for name in (settings.REDIS_URL_VARIABLE, settings.DOCKET_URL_VARIABLE):
+            builder.set(name, url, "events and leases outlive the server's process", "--redis")
+        for name, value in settings.REDIS_SETTINGS.items():
+            builder.set_default(name, value, "by Redis")
     ui, exposed = _set_urls(options, builder)
     _set_hosts(options, builder)
     login_path = _set_auth(options, builder)
@@ -265,16 +268,6 @@ def _set_database(options: ServerOptions, builder: _EnvironmentBuilder, home: Pa
         "`doctor --server` reads the kind of database here",
         source,
     )
-
-
-def _set_redis(given: str, builder: _EnvironmentBuilder) -> None:
-    if importlib.util.find_spec("prefect_redis") is None:
-        raise CannotRun("Redis needs the package prefect-redis, which is not installed", hint=_REDIS_PACKAGE_HINT)
-    url = require_redis_url(_resolve_option(given, "--redis"), "--redis")
-    for name in (settings.REDIS_URL_VARIABLE, settings.DOCKET_URL_VARIABLE):
-        builder.set(name, url, "events and leases outlive the server's process", "--redis")
-    for name, value in settings.REDIS_SETTINGS.items():
-        builder.set_default(name, value, "by Redis")
 
 
 def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str, bool]:

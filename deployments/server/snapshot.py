@@ -152,9 +152,6 @@ class ServerSnapshot:
 
     Attributes:
         now: the controller's time of the snapshot.
-        url: URL of the server's API.
-        version: Prefect version of the server.
-        client_version: Prefect version of the client.
         clock_skew: how far the server's clock is ahead of the controller's; None if the server gave no time.
         settings: the settings that the server reports; None if it reports none.
         answers_anyone: whether it answers without a password.
@@ -162,7 +159,6 @@ class ServerSnapshot:
         queues: the queues of each work pool.
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
-        flow_names: names of flows by id.
         refreshed_at: when refresh-schedules completed last, by the id of its deployment.
     """
 

@@ -1,7 +1,7 @@
 """The desired state: a deployment for each configuration and zone, and the built-in deployments."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -98,13 +98,8 @@ def build_desired_state(
         else []
     )
     all_deployments = (*builtin, *automatic, *window_deployments)
-    _require_unique_names(all_deployments)
-    return DeploymentSet(all_deployments, build_automations(fleet), (WorkPool(pool),))
-
-
-def _require_unique_names(deployments: Sequence[Deployment]) -> None:
     duplicate_names = [
-        name for name, times in Counter(deployment.full_name for deployment in deployments).items() if times > 1
+        name for name, times in Counter(deployment.full_name for deployment in all_deployments).items() if times > 1
     ]
     if duplicate_names:
         name = duplicate_names[0].partition("/")[2]
@@ -112,6 +107,7 @@ def _require_unique_names(deployments: Sequence[Deployment]) -> None:
             f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
+    return DeploymentSet(all_deployments, build_automations(fleet), (WorkPool(pool),))
 
 
 def _build_window_deployments(

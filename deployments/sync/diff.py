@@ -88,8 +88,16 @@ def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool =
 
     Cancellations of waiting runs with the old request come first, because a worker may start such a run at any time.
     """
+    new = {deployment.full_name: deployment for deployment in desired.deployments}
+    unchanged_names = {  # with the others, Prefect itself deletes the runs that it has scheduled
+        deployment.full_name for deployment in actual.deployments if new.get(deployment.full_name) == deployment
+    }
     result = [
-        *_build_cancellations(desired, actual, prune=prune),
+        *[
+            Change(ChangeAction.CANCEL, "flow run", run.title, (reason,))
+            for run, reason in find_outdated_runs(desired, actual, prune=prune)
+            if run.deployment in unchanged_names or not (run.is_scheduled and run.state == "Scheduled")
+        ],
         *_compare_objects("work pool", desired.pools, actual.pools),
         *_compare_objects("deployment", desired.deployments, actual.deployments),
         *_compare_objects("automation", desired.automations, actual.automations),
@@ -144,19 +152,6 @@ def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deploy
         find_changed_fields(run.parameters, actual.parameters)
     )
     return f"its deployment has another request now ({', '.join(sorted(outdated_fields))})" if outdated_fields else ""
-
-
-def _build_cancellations(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool) -> list[Change]:
-    """Return the cancellations. Skip runs that Prefect deletes itself with the replaced or removed deployment."""
-    new = {deployment.full_name: deployment for deployment in desired.deployments}
-    unchanged_names = {
-        deployment.full_name for deployment in actual.deployments if new.get(deployment.full_name) == deployment
-    }
-    return [
-        Change(ChangeAction.CANCEL, "flow run", run.title, (reason,))
-        for run, reason in find_outdated_runs(desired, actual, prune=prune)
-        if run.deployment in unchanged_names or not (run.is_scheduled and run.state == "Scheduled")
-    ]
 
 
 def is_up_to_date(changes: Sequence[Change]) -> bool:

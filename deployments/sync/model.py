@@ -20,9 +20,7 @@ class ScheduleSpec:
     """One schedule of a deployment.
 
     Attributes:
-        slug: its name in the deployment.
         rule: an RRULE or RDATEs with their DTSTART; "" for an interval.
-        zone: the zone of the rule.
         active: whether Prefect schedules runs from it.
         every: interval in seconds; None for a rule.
         anchor: a time from which the interval counts.
@@ -145,12 +143,7 @@ class WaitingRun:
     """A flow run of a deployment that has not started.
 
     Attributes:
-        id: Prefect's id.
-        name: Prefect's name.
-        deployment: full name of the deployment.
         state: Prefect's name of the state: Scheduled, Late, Pending, AwaitingConcurrencySlot.
-        expected_start: the planned start.
-        parameters: the parameters of the run.
         is_scheduled: whether a schedule created it; otherwise a person or a program did.
     """
 

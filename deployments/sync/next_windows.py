@@ -44,9 +44,6 @@ class NextWindows:
 
     Attributes:
         deployment: full name in Prefect.
-        configuration: the configuration.
-        zone: the zone of the windows.
-        machine_count: number of machines now.
         due_window: a window whose run is due or starts within seconds, and that still has enough time left for changes.
         next_window: the window after it; None: there is none.
         start_command: the command that starts the run of ``due_window``.

@@ -67,8 +67,6 @@ class Peer:
 
     Attributes:
         address: the address at the other end of the connection; None if it is unknown.
-        headers: the request's.
-        trusted: the networks of trusted proxies.
     """
 
     address: Address | None

@@ -67,7 +67,15 @@ def identify(request: Request, peer: Peer) -> Identity:
         csrf_token = derive_csrf_token(context.form_key, secret, proxied)
         return Identity(proxied, grants.roles, "proxy", csrf_token, peer.display, grants.scopes)
     if scheme.lower() == "basic" and request.url.path == FEED_PATH:
-        return _identify_basic(request, context, peer, sent)
+        try:
+            name, _, password = base64.b64decode(sent.strip(), validate=True).decode().partition(":")
+        except ValueError:  # no base64, or no text
+            name, password = "", ""
+        token = find_token(context, password)
+        if token is None or token.name != name:
+            record_refusal(request, "the name and the token are not valid", act="login", who=name)
+            raise LoginRequired("Basic")
+        return Identity(token.name, frozenset({Role.VIEW}), "token", address=peer.display)
     return _identify_session(request, context, peer) or identify_stranger(context, peer)
 
 
@@ -108,18 +116,6 @@ def _decode(header: str) -> str:
         return header.encode("latin-1").decode().strip()
     except UnicodeError:
         return header.strip()
-
-
-def _identify_basic(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
-    try:
-        name, _, password = base64.b64decode(sent.strip(), validate=True).decode().partition(":")
-    except ValueError:  # no base64, or no text
-        name, password = "", ""
-    token = find_token(context, password)
-    if token is None or token.name != name:
-        record_refusal(request, "the name and the token are not valid", act="login", who=name)
-        raise LoginRequired("Basic")
-    return Identity(token.name, frozenset({Role.VIEW}), "token", address=peer.display)
 
 
 def find_token(context: WebContext, text: str) -> AccessToken | None:
@@ -205,9 +201,6 @@ class ActPermission:
     Each target of a form and each act of the API has one.
 
     A browser must send the CSRF token of its session. A program with a bearer token needs none.
-
-    Attributes:
-        role: what the act needs.
     """
 
     role: Role

@@ -44,7 +44,6 @@ class WebContext:
 
     Attributes:
         records: open until the process ends.
-        clock: the present time of pages.
         certificate_ends_at: when the certificate ends that was read at the start; None without one.
         logins: the providers that log people in; None: there is none.
     """

@@ -51,7 +51,6 @@ class _Trust:
     """Whom this process trusts.
 
     Attributes:
-        users: user ids.
         groups: ids of groups whose members are all trusted.
     """
 

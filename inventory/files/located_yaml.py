@@ -108,7 +108,15 @@ class _LocatedDataBuilder:
         place = place or self._locate(node, path)
         self.locations[path] = place
         if node.tag not in _PLAIN_TAGS:
-            return self._build_tagged_value(node, place)
+            if self.ansible and node.tag in {"!vault", "!vault-encrypted"}:
+                return VAULTED
+            if self.ansible and node.tag == "!unsafe" and isinstance(node, yaml.ScalarNode):
+                return str(node.value)
+            hint = f"Write plain YAML, without tags; a secret is given as {PASSWORD_FORMS}."
+            # Show only known tags. "!hunter2" may be a password.
+            named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
+            self.problems.add(place, f"{named} is not allowed here", hint)
+            return None
         if isinstance(node, yaml.ScalarNode):
             return None if node.tag == _NULL_TAG else self._build_text(node)
         if not self._may_enter(node, place):
@@ -129,17 +137,6 @@ class _LocatedDataBuilder:
 
     def _locate(self, node: yaml.Node, path: KeyPath) -> SourceLocation:
         return SourceLocation(self.path, node.start_mark.line + 1, ".".join(str(part) for part in path))
-
-    def _build_tagged_value(self, node: yaml.Node, place: SourceLocation) -> object:
-        if self.ansible and node.tag in {"!vault", "!vault-encrypted"}:
-            return VAULTED
-        if self.ansible and node.tag == "!unsafe" and isinstance(node, yaml.ScalarNode):
-            return str(node.value)
-        hint = f"Write plain YAML, without tags; a secret is given as {PASSWORD_FORMS}."
-        # Show only known tags. "!hunter2" may be a password.
-        named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
-        self.problems.add(place, f"{named} is not allowed here", hint)
-        return None
 
     def _may_enter(self, node: yaml.Node, place: SourceLocation) -> bool:
         """Return whether a node may be read. Reject recursive aliases and aliases that multiply the data."""

@@ -100,12 +100,7 @@ class FileSetting:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A settings file as it was read.
-
-    Attributes:
-        path: the file.
-        settings: by name.
-    """
+    """A settings file as it was read."""
 
     path: Path
     settings: Mapping[str, FileSetting]

@@ -38,12 +38,7 @@ _MAX_NAME_LENGTH: Final = 255
 
 @dataclass
 class Logins:
-    """How people log in here. All threads may share an object.
-
-    Attributes:
-        file: the settings.
-        clock: the present time.
-    """
+    """How people log in here. All threads may share an object."""
 
     file: LoginFile
     clock: Clock

@@ -197,11 +197,8 @@ class OidcProvider:
             raise LoginRefused("the token is no logout token")
         if not isinstance(subject, str) or not subject:
             raise LoginRefused("the logout token names no subject")
-        self._remember(claims["jti"], claims["iat"] + _LOGOUT_SECONDS)
-        return subject
-
-    def _remember(self, token_id: object, end: float) -> None:
-        """Refuse a logout token that is too old, or that was read before."""
+        token_id = claims["jti"]
+        end = claims["iat"] + _LOGOUT_SECONDS
         now = self._clock.now().timestamp()
         if not isinstance(token_id, str) or not token_id or now >= end:
             raise LoginRefused("the logout token is too old, or its id is no text")
@@ -212,6 +209,7 @@ class OidcProvider:
             if len(self._heard) >= _MAX_HEARD:
                 self._heard.pop(next(iter(self._heard)))
             self._heard[token_id] = end
+        return subject
 
     def _read_token(self, token: str, wanted: dict[str, Any]) -> dict[str, Any]:
         try:
