@@ -9,13 +9,7 @@ from dataclasses import dataclass, replace
 
 from flows.ports.ports import Ports
 from inventory.machine import Machine, PrivilegeMethod
-from tasks.domain.errors import (
-    FleetpatchError,
-    InternalError,
-    ListsUnread,
-    ManagerError,
-    ProtocolViolation,
-)
+from tasks.domain.errors import FleetpatchError, InternalError, ListsUnread, ManagerError, ProtocolViolation
 from tasks.domain.model import ErrorInfo, Finding, RunInfo
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings

@@ -4,12 +4,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.engine.interruption import find_suspension
-from flows.flow_execution import (
-    cast_to_report,
-    execute_in_flow,
-    rename_in_background,
-    wait_for_earlier_process,
-)
+from flows.flow_execution import cast_to_report, execute_in_flow, rename_in_background, wait_for_earlier_process
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter

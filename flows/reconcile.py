@@ -131,5 +131,8 @@ def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller
 
     # Each run records a stop request to this process separately.
     done = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
-    errors = [(result.abandoned_run.run.id, result.error) for result in done if result.error is not None]
-    return [f"{run}: {error.message}" for run, error in errors if not isinstance(error, LeaseHeld)]
+    return [
+        f"{result.abandoned_run.run.id}: {result.error.message}"
+        for result in done
+        if result.error is not None and not isinstance(result.error, LeaseHeld)
+    ]

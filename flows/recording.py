@@ -107,7 +107,8 @@ class MachineRecorder:
             return None
         transport = self._connect(self.machine)
         try:
-            names = self._read_names(transport)
+            names: list[ScriptRecord] = []
+            _try(lambda it: names.extend(it.run_script(Script("names"), deadline=self._deadline()).records), transport)
             for ask in (self._ask_packages, self._ask_health, self._ask_events, self._ask_installed):
                 _try(ask, transport)
         finally:
@@ -120,14 +121,6 @@ class MachineRecorder:
     def _find_manager(self, facts: Facts) -> PackageManager:
         self._manager = self.real_ports.find_manager(facts)
         return self._manager
-
-    def _read_names(self, transport: Transport) -> tuple[ScriptRecord, ...]:
-        script_records: list[ScriptRecord] = []
-        _try(
-            lambda each: script_records.extend(each.run_script(Script("names"), deadline=self._deadline()).records),
-            transport,
-        )
-        return tuple(script_records)
 
     def _ask_packages(self, transport: Transport) -> None:
         """Ask the package manager, if the check did not come that far."""
@@ -177,7 +170,14 @@ class MachineRecorder:
         }
         replaced = replace_names(document, list_known_names(self.machine, (*names, *records)))
         try:
-            _write_files(folder, self._build_files(replaced))
+            files = self._build_files(replaced)
+            ensure_private_directory(folder)
+            folder.chmod(0o700)
+            for name, content in files.items():
+                handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
+                    json.dump(content, stream, indent=1, ensure_ascii=False)
+                    stream.write("\n")
         except OSError as error:
             raise CannotRun(f"the recording can't be written: {error}") from error
         return RecordedBundle(
@@ -207,16 +207,6 @@ class MachineRecorder:
                 files[file] = records
             scripts.append({"script": name, "file": None if records is None else file, **described})
         return {**files, "bundle.json": {**about, "replaced": dict(replaced.counts), "scripts": scripts}}
-
-
-def _write_files(folder: Path, files: Mapping[str, object]) -> None:
-    ensure_private_directory(folder)
-    folder.chmod(0o700)
-    for name, content in files.items():
-        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
-            json.dump(content, stream, indent=1, ensure_ascii=False)
-            stream.write("\n")
 
 
 def _try(ask: Callable[[Transport], object], transport: Transport) -> None:

@@ -4,13 +4,7 @@ from typing import TYPE_CHECKING
 
 from inventory.lazy_names import build_name_loader
 
-__all__ = [
-    "WaitingRun",
-    "approve_run",
-    "find_waiting_runs",
-    "read_approval",
-    "reject_run",
-]
+__all__ = ["WaitingRun", "approve_run", "find_waiting_runs", "read_approval", "reject_run"]
 
 if TYPE_CHECKING:
     from flows.approval.decisions import WaitingRun, approve_run, find_waiting_runs, read_approval, reject_run

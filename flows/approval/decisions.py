@@ -124,7 +124,14 @@ def _record_decision(
 ) -> Approval:
     with open_records(records_url) as records:
         approvals = SqlApprovals(records.database, clock)
-        run = _find_patch_run(records, run_id)
+        try:
+            run = History(records).find_run(run_id)
+        except RecordsUnavailable:
+            raise
+        except RecordsError as error:
+            raise RequestError(error.message, hint="`fleetpatch approvals` lists what waits.") from error
+        if run.kind != "patch":
+            raise RequestError(f"run {run.id} only looks at machines: there is nothing to approve")
         waiting_approval = _require_waiting(run, approvals.find_approval(run.id), approvals.read_current_time())
         if plan or answer is ApprovalDecision.APPROVED:
             _require_same_plan(records, waiting_approval, plan)
@@ -141,18 +148,6 @@ def _record_decision(
             _require_waiting(run, decided, approvals.read_current_time())
             raise RequestError(f"the plan of run {run.id} has just been replaced", hint="Look at the new one first.")
         return decided
-
-
-def _find_patch_run(records: SqlRecords, run_id: str) -> RunInfo:
-    try:
-        run = History(records).find_run(run_id)
-    except RecordsUnavailable:
-        raise
-    except RecordsError as error:
-        raise RequestError(error.message, hint="`fleetpatch approvals` lists what waits.") from error
-    if run.kind != "patch":
-        raise RequestError(f"run {run.id} only looks at machines: there is nothing to approve")
-    return run
 
 
 def _require_waiting(run: RunInfo, approval: Approval | None, now: datetime) -> Approval:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.name_lists import join_first_names
-from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
+from tasks.domain.model import MachinePlan, RunReport, UpdateResult
 from tasks.domain.states import URGENT_CLASSIFICATIONS
 from tasks.reports.descriptions import (
     describe_cves,
@@ -172,7 +172,8 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name))[
         :MAX_UPDATES
     ]:
-        cells = (update.name, update.classification, update.installed or "new", update.available, _render_cves(update))
+        cves = NOT_KNOWN if update.cves is None else join_first_names(update.cves)
+        cells = (update.name, update.classification, update.installed or "new", update.available, cves)
         lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
     if len(plan.chosen) > MAX_UPDATES:
         lines += ["", f"and {len(plan.chosen) - MAX_UPDATES} more"]
@@ -185,7 +186,3 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines += [f"- and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
     lines += [f"- note: {escape_markdown(note)}" for note in plan.notes]
     return [*lines, ""]
-
-
-def _render_cves(update: Update) -> str:
-    return NOT_KNOWN if update.cves is None else join_first_names(update.cves)

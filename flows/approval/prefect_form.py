@@ -127,11 +127,6 @@ def approve_plan(run_id: str, plan: str, what: str) -> State[None]:  # noqa: ARG
     form = PrefectForm(session.pending, session.parent_flow_run_id, UUID(str(flow_run.get_id())), session.stop_token)
     with form:
         session.wait_for_decision(form)
-    return _build_end_state(session)
-
-
-def _build_end_state(session: _ApprovalSession) -> State[None]:
-    """Return the end state of the flow run of an approval."""
     error, run = session.decision.exception(), session.pending.planned.run
     approval = session.decision.result() if error is None else None
     if approval is None:
@@ -287,14 +282,6 @@ class PrefectForm:
         keys = keyset_from_paused_state(state)
         state.state_details.run_input_keyset = {str(name): key for name, key in keys.items()}
         state.message = describe_plan(self._pending.planned)
-        form = ApprovalForm.with_initial_data(description=self._build_description())
-        # Saved before the pause, so that the paused form always has its fields.
-        form.save(keys, flow_run_id=self._form_flow_run_id)
-        accepted = client.set_flow_run_state(self._form_flow_run_id, state)
-        if accepted.state is not None and accepted.state.is_paused():
-            self._response_key, self._is_form_needed = keys["response"], False
-
-    def _build_description(self) -> str:
         planned = self._pending.planned
         zone = planned.run.window.zone if planned.run.window else "UTC"
         again = f"**Not accepted: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
@@ -302,7 +289,14 @@ class PrefectForm:
         artifacts = "The plan is among the artifacts of this flow run."
         link = build_approval_url(planned.run.id, read_web_url())
         page = f" [Open its page]({link})." if link else ""
-        return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}{page}"
+        form = ApprovalForm.with_initial_data(
+            description=f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}{page}"
+        )
+        # Saved before the pause, so that the paused form always has its fields.
+        form.save(keys, flow_run_id=self._form_flow_run_id)
+        accepted = client.set_flow_run_state(self._form_flow_run_id, state)
+        if accepted.state is not None and accepted.state.is_paused():
+            self._response_key, self._is_form_needed = keys["response"], False
 
     def _publish_plan(self, client: SyncPrefectClient) -> None:
         """Add the plan to the artifacts of the form's flow run."""

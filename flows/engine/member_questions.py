@@ -65,18 +65,14 @@ class MemberQuestions:
                 if cached is not None and cached[0] >= oldest:
                     answers[name] = cached[1]
                 else:
-                    asked[name] = self._ask_once(machine_set, name)
+                    key = (machine_set.name, name)
+                    if key not in self._asked:
+                        if self._pool is None:
+                            self._pool = ThreadPoolExecutor(_MAX_ASKED_AT_ONCE, thread_name_prefix="health")
+                        self._asked[key] = self._pool.submit(copy_context().run, self._ask_health, machine_set, name)
+                    asked[name] = self._asked[key]
         answers |= {name: future.result() for name, future in asked.items()}
         return {name: answers[name] for name in names if answers[name]}
-
-    def _ask_once(self, machine_set: MachineSet, name: str) -> Future[str]:
-        """Return the answer that is under way, or begin to ask. Call it with the lock held."""
-        key = (machine_set.name, name)
-        if key not in self._asked:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_MAX_ASKED_AT_ONCE, thread_name_prefix="health")
-            self._asked[key] = self._pool.submit(copy_context().run, self._ask_health, machine_set, name)
-        return self._asked[key]
 
     def _ask_health(self, machine_set: MachineSet, name: str) -> str:
         key = (machine_set.name, name)

@@ -115,7 +115,14 @@ class ProgressRecorder:
             while not over.wait(wait):
                 quiet_seconds += wait
                 wait = self._write_seconds
-                rows = self._take_changes(is_due=quiet_seconds >= HEARTBEAT_SECONDS)
+                is_due = quiet_seconds >= HEARTBEAT_SECONDS
+                now = self._clock.now()
+                with self._lock:
+                    if (self._changed or is_due) and "" in self._rows:
+                        self._rows[""] = replace(self._rows[""], at=now)
+                        self._changed.add("")
+                    rows = [self._rows[name] for name in self._changed]
+                    self._changed = set()
                 if not rows:
                     continue
                 try:
@@ -132,13 +139,3 @@ class ProgressRecorder:
             self._store.delete(run_id, holder)
         except Exception:  # progress is only shown: nothing may depend on it
             logger.debug("the progress of run %s is not recorded any more", run_id, exc_info=True)
-
-    def _take_changes(self, *, is_due: bool) -> list[ProgressRow]:
-        now = self._clock.now()
-        with self._lock:
-            if (self._changed or is_due) and "" in self._rows:
-                self._rows[""] = replace(self._rows[""], at=now)
-                self._changed.add("")
-            rows = [self._rows[name] for name in self._changed]
-            self._changed = set()
-        return rows

@@ -32,11 +32,7 @@ from tasks.rules.runs.set_capacity import (
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import run_undrains
-from tasks.steps.machine.set_member import (
-    check_member,
-    explain_left_drained,
-    find_drained_sets,
-)
+from tasks.steps.machine.set_member import check_member, explain_left_drained, find_drained_sets
 from tasks.steps.pipeline import find_next_step
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from prefect import Flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
@@ -145,7 +144,14 @@ def name_starter(caller: Caller) -> Caller:
     if context is None or run is None or flow is None or not key.startswith(REQUEST_KEY_PREFIX):
         return caller
     flow_name, flow_run_id, parameters = flow.name, str(run.id), run.parameters
-    _require_executed(flow, parameters, context.parameters or {})
+    # Prefect reads a flow run twice, and its parameters can change between.
+    arguments = inspect.signature(flow.fn).bind(**parameters)
+    arguments.apply_defaults()
+    if flow.validate_parameters(arguments.arguments) != (context.parameters or {}):
+        raise RequestError(
+            "the parameters of this flow run were changed while it began",
+            hint="Nothing has begun. Find out who can use Prefect. Start the run again in the pages.",
+        )
 
     who, scope = _ask_records(
         lambda records: SqlRequestedRuns(records.database).claim(key, flow_name, flow_run_id, parameters), caller
@@ -210,18 +216,3 @@ def _ask_records(ask: Callable[[SqlRecords], T], caller: Caller) -> T:
         wait=RETRY_INTERVAL,
         on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
     )
-
-
-def _require_executed(flow: Flow[..., Any], parameters: dict[str, Any], executed: dict[str, Any]) -> None:
-    """Check that the flow got these parameters. Prefect reads a flow run twice, and its parameters can change between.
-
-    Raises:
-        RequestError: it got others.
-    """
-    arguments = inspect.signature(flow.fn).bind(**parameters)
-    arguments.apply_defaults()
-    if flow.validate_parameters(arguments.arguments) != executed:
-        raise RequestError(
-            "the parameters of this flow run were changed while it began",
-            hint="Nothing has begun. Find out who can use Prefect. Start the run again in the pages.",
-        )

@@ -7,11 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
@@ -39,13 +35,9 @@ def build_final_state(run: RunInfo, message: str, *, was_cancelled: bool = False
     """
     if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
         return Cancelled(message=message)
-    match run.state:
-        case OperationState.SUCCEEDED | OperationState.COMPLETED_WITH_WARNINGS:
-            return Completed(message=message)
-        case OperationState.FAILED:
-            return Failed(message=message)
-        case _:
-            return Cancelled(message=message)
+    if run.state in {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS}:
+        return Completed(message=message)
+    return Failed(message=message) if run.state is OperationState.FAILED else Cancelled(message=message)
 
 
 def was_flow_run_cancelled(flow_run_id: str) -> bool:

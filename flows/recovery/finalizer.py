@@ -133,10 +133,7 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
 
 def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None = None) -> None:
     """Correct the state in Prefect if the flow run shows another end than the run."""
-    from flows.prefect_runtime.flow_run_states import (  # noqa: PLC0415 - loads Prefect
-        correct_flow_run_state,
-        correct_state_once_ended,
-    )
+    from flows.prefect_runtime.flow_run_states import correct_flow_run_state, correct_state_once_ended  # noqa: PLC0415 - loads Prefect
 
     with open_records((caller or Caller()).records_url) as records:
         run = find_run_of_flow_run(records, run_name, flow_run_id)

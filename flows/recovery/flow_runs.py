@@ -174,7 +174,18 @@ def find_orphaned_flow_runs(
         RecordsError: the records can't be read.
         httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
-    open_flow_runs = list(_read_open_flow_runs(client))
+    of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
+    run_filter = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))),
+        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
+    )
+    open_flow_runs = list(
+        read_all_pages(
+            lambda limit, offset: client.read_flow_runs(
+                flow_filter=of_runs, flow_run_filter=run_filter, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
+            )
+        )
+    )
     if not open_flow_runs:
         return ()
     orphaned = []
@@ -206,19 +217,6 @@ def end_orphaned_flow_runs(
         message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."
         end_flow_run(client, flow_run.flow_run, flow_run.run, message)
     return orphaned
-
-
-def _read_open_flow_runs(client: SyncPrefectClient) -> Iterator[FlowRun]:
-    of_runs = FlowFilter(name=FlowFilterName(any_=list(RUN_FLOW_NAMES)))
-    run_filter = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_OPEN_STATES))),
-        parent_task_run_id=FlowRunFilterParentTaskRunId(is_null_=True),
-    )
-    return read_all_pages(
-        lambda limit, offset: client.read_flow_runs(
-            flow_filter=of_runs, flow_run_filter=run_filter, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
-        )
-    )
 
 
 def _is_orphaned(flow_run: FlowRun, run: RunInfo, now: datetime) -> bool:

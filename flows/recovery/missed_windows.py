@@ -16,8 +16,6 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     DeploymentFilterTags,
-    FlowFilter,
-    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
 )
@@ -104,8 +102,9 @@ def record_missed_windows(
             fleet_tags = read_own_fleet_tags() if fleets is None else fleets
             due_windows = [
                 due
-                for patch_deployment in _read_patch_deployments(client, fleet_tags)
-                for due in find_due_windows(client, patch_deployment, now, caller)
+                for flow, deployment in (read_managed_deployments(client) if fleet_tags else ())
+                if flow == PATCH_FLOW_NAME and not deployment.paused and filter_fleet_tags(deployment.tags) & fleet_tags
+                for due in find_due_windows(client, deployment, now, caller)
             ]
         with open_records(caller.records_url) as records:
             return tuple(MissedWindowRecorder(records, caller, now).record_new(due_windows))
@@ -131,30 +130,15 @@ def filter_fleet_tags(tags: Sequence[str]) -> frozenset[str]:
     return frozenset(tag for tag in tags if tag.startswith(FLEET_TAG_PREFIX))
 
 
-def _read_patch_deployments(client: SyncPrefectClient, fleets: frozenset[str]) -> Iterator[DeploymentResponse]:
-    """Yield the patch deployments that belong to one of the fleets and are not paused."""
-    if not fleets:
-        return
-    ours, flow = DeploymentFilterTags(all_=[MANAGED_TAG]), FlowFilter(name=FlowFilterName(any_=[PATCH_FLOW_NAME]))
-    pages = read_all_pages(
-        lambda limit, offset: client.read_deployments(
-            flow_filter=flow, deployment_filter=DeploymentFilter(tags=ours), limit=limit, offset=offset
-        )
-    )
-    yield from (
-        deployment for deployment in pages if not deployment.paused and filter_fleet_tags(deployment.tags) & fleets
-    )
-
-
 def read_managed_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentResponse]]:
     """Yield all deployments of fleetpatch, each with the name of its flow.
 
     Raises:
         httpx.HTTPError: the server does not answer.
     """
-    ours, names = DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])), dict[UUID, str]()
+    managed, names = DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])), dict[UUID, str]()
     for page in read_all_pages(
-        lambda limit, offset: client.read_deployments(deployment_filter=ours, limit=limit, offset=offset)
+        lambda limit, offset: client.read_deployments(deployment_filter=managed, limit=limit, offset=offset)
     ):
         if page.flow_id not in names:
             names[page.flow_id] = client.read_flow(page.flow_id).name
@@ -178,27 +162,24 @@ def find_due_windows(
         return
     if request.dry_run or request.download_only:
         return
-    made: dict[datetime, list[FlowRun]] = {}
-    for run in _read_flow_runs(client, deployment, now):
+    span = FlowRunFilterExpectedStartTime.model_validate({"after_": now - LOOKBACK_PERIOD, "before_": now})
+    own = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+    flow_runs = read_all_pages(
+        lambda limit, offset: client.read_flow_runs(
+            deployment_filter=own, flow_run_filter=FlowRunFilter(expected_start_time=span), limit=limit, offset=offset
+        )
+    )
+    scheduled_runs: dict[datetime, list[FlowRun]] = {}
+    for run in flow_runs:
         if run.auto_scheduled and run.expected_start_time is not None:
-            made.setdefault(to_utc_datetime(run.expected_start_time), []).append(run)
-    for due in sorted({*made, *_find_due_dates(deployment, now)}):
+            scheduled_runs.setdefault(to_utc_datetime(run.expected_start_time), []).append(run)
+    for due in sorted({*scheduled_runs, *_find_due_dates(deployment, now)}):
         opens = due + timedelta(minutes=request.window.lead_minutes)
         window = window_at(opens, request.window.minutes, request.window.zone, now)
         if find_freeze(window, freezes) is None:
-            yield DueWindow(deployment.name, request, window, tuple(map(_to_scheduled_run, made.get(due, ()))))
-
-
-def _read_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> Iterator[FlowRun]:
-    span = FlowRunFilterExpectedStartTime.model_validate({"after_": now - LOOKBACK_PERIOD, "before_": now})
-    yield from read_all_pages(
-        lambda limit, offset: client.read_flow_runs(
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-            flow_run_filter=FlowRunFilter(expected_start_time=span),
-            limit=limit,
-            offset=offset,
-        )
-    )
+            yield DueWindow(
+                deployment.name, request, window, tuple(map(_to_scheduled_run, scheduled_runs.get(due, ())))
+            )
 
 
 def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
@@ -219,14 +200,15 @@ def _to_scheduled_run(run: FlowRun) -> ScheduledRun:
     message = (state.message or "") if state is not None else ""
     kind = state.type if state is not None else StateType.SCHEDULED
     if kind in _FAILED_STATES:
-        how = FlowRunState.FAILED
+        run_state = FlowRunState.FAILED
     elif run.run_count:  # not the start time: Prefect also sets it when a run ends that never began
-        how = FlowRunState.STARTED
+        run_state = FlowRunState.STARTED
     elif kind is StateType.CANCELLED:
-        how = FlowRunState.CANCELLED_BY_LIMIT if "concurrency limit" in message.lower() else FlowRunState.CANCELLED
+        is_limit = "concurrency limit" in message.lower()
+        run_state = FlowRunState.CANCELLED_BY_LIMIT if is_limit else FlowRunState.CANCELLED
     else:
-        how = FlowRunState.PENDING if kind is StateType.PENDING else FlowRunState.WAITING
-    return ScheduledRun(str(run.id), run.name, how, message)
+        run_state = FlowRunState.PENDING if kind is StateType.PENDING else FlowRunState.WAITING
+    return ScheduledRun(str(run.id), run.name, run_state, message)
 
 
 class MissedWindowRecorder:
@@ -256,8 +238,8 @@ class MissedWindowRecorder:
             return
         history, starts = History(self._records), [due.window.start for due in due_windows]
         claims: Mapping[tuple[str, datetime], WindowClaim] = {
-            (each.configuration, each.starts_at): each
-            for each in self._claims.find_claims_between(min(starts), max(starts) + timedelta(seconds=1))
+            (claim.configuration, claim.starts_at): claim
+            for claim in self._claims.find_claims_between(min(starts), max(starts) + timedelta(seconds=1))
         }
         for due in due_windows:
             claim = claims.get((due.schedule_key, due.window.start))
