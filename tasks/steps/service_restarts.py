@@ -7,7 +7,7 @@ from datetime import timedelta
 from tasks.domain.errors import ManagerBusy, ScriptFailed
 from tasks.domain.model import Finding, RestartResult
 from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
+from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter
 from tasks.domain.states import FindingLevel, Step
 from tasks.rules.machine_checks.services import (
     SERVICE_RESTART_CHECK,
@@ -127,10 +127,18 @@ def _build_watch_deadline(context: MachineContext, count: int) -> Deadline:
 def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, units: tuple[str, ...]) -> None:
     """Store the results from the job's own records. A unit without a record counts as not restarted."""
     ends = {str(e.get("unit")): e for e in ended_job.events if e.get("kind") == "restart_ended"}
-    left = {str(e.get("unit")): _describe_skip(e) for e in ended_job.events if e.get("kind") == "restart_left"}
+    left: dict[str, str] = {}
+    for event in ended_job.events:
+        if event.get("kind") == "restart_left":
+            why = str(event.get("why"))
+            left[str(event.get("unit"))] = f"{_SKIP_REASONS.get(why, why)} {event.get('detail') or ''}".strip()
     running = {unit for unit, end in ends.items() if end.get("exit_code") == 0 and end.get("active") == "active"}
     good = tuple(unit for unit in units if unit in running)
-    failed = {unit: _describe_failure(end) for unit, end in ends.items() if unit in units and unit not in good}
+    failed: dict[str, str] = {}
+    for unit, end in ends.items():
+        if unit in units and unit not in good:
+            error = str(end.get("error") or "").strip()[-300:]
+            failed[unit] = f"it is {end.get('active') or 'in an unknown state'} now{f' ({error})' if error else ''}"
     cut = ended_job.phase is JobPhase.LOST or bool(ended_job.exit_code)
     unseen = [unit for unit in units if unit not in ends and unit not in left]
     moments = [
@@ -151,16 +159,6 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
         _add_finding(context, FindingLevel.WARN, message, "Look at these services on the machine.")
     detail: dict[str, object] = {"restarted": list(good), "failed": failed, "left": left, "unseen": unseen}
     journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, detail)
-
-
-def _describe_failure(end: ScriptRecord) -> str:
-    error_text = str(end.get("error") or "").strip()[-300:]
-    return f"it is {end.get('active') or 'in an unknown state'} now" + (f" ({error_text})" if error_text else "")
-
-
-def _describe_skip(event: ScriptRecord) -> str:
-    reason, detail = str(event.get("why")), str(event.get("detail") or "")
-    return f"{_SKIP_REASONS.get(reason, reason)} {detail}".strip()
 
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:

@@ -53,16 +53,11 @@ def _describe_times(schedule: Schedule) -> str:
         return f", at {listed}, each for {length}"
     if schedule.minutes >= _DAY_MINUTES:
         return f", at {_join_with_and([f'{begin:%H:%M}' for begin in begins])} for {length}"
-    spans = [
-        _render_time_span(datetime.combine(schedule.start, begin), timedelta(minutes=schedule.minutes))
-        for begin in begins
-    ]
+    spans = []
+    for begin in begins:
+        end = datetime.combine(schedule.start, begin) + timedelta(minutes=schedule.minutes)
+        spans.append(f"{begin:%H:%M}–{end:%H:%M:%S}" if end.second else f"{begin:%H:%M}–{end:%H:%M}")  # noqa: RUF001
     return f", {_join_with_and(spans)}"
-
-
-def _render_time_span(begins: datetime, length: timedelta) -> str:
-    ends = begins + length
-    return f"{begins:%H:%M}–{ends:%H:%M}" if not ends.second else f"{begins:%H:%M}–{ends:%H:%M:%S}"  # noqa: RUF001
 
 
 def _describe_days(rule: RecurrenceRule, start: datetime) -> str:

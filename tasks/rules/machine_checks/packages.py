@@ -110,25 +110,17 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
     """Return warnings about packages that are not set up, and about repositories. An assessment tells them, too."""
     remedy = "Correct on the machine what makes the script fail, and install the same version of the package again."
     failed = join_first_names(packages.failed_scripts)
-    return (
-        *((build_warning(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()),
-        *_check_repositories(packages),
-    )
-
-
-def _check_repositories(packages: PackageState) -> tuple[Finding, ...]:
-    """Return a warning about each repository that was not read, and about what the package manager warned of.
-
-    They do not block: the updates of the other repositories can be installed. What it only remarked is good.
-    """
+    of_scripts = (build_warning(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()
+    # they do not block: the updates of the other repositories can be installed; what was only remarked is good
     remedy = "Correct it on the machine, or consider it when you select updates."
     return (
+        *of_scripts,
         *(
-            build_warning(REPOSITORIES_CHECK, _describe_unread(repository_problem), repository_problem.remedy)
-            for repository_problem in packages.repository_problems
+            build_warning(REPOSITORIES_CHECK, _describe_unread(problem), problem.remedy)
+            for problem in packages.repository_problems
         ),
         *(build_warning(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
-        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {warning}") for warning in packages.remarks),
+        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
     )
 
 

@@ -74,19 +74,15 @@ def parse_cron(text: str) -> RecurrenceRule | CronUnion:
         return replace(by_week, frequency=Frequency.DAILY, weekdays=())
     if not _is_restricted(fields[4]):
         return by_day
-    _require_no_steps(text, fields[2], fields[4])
+    for field in (fields[2], fields[4]):
+        if field.startswith("*"):
+            reason = "together with the other field of days means both to some crons and either to others"
+            raise build_recurrence_error(text, field, reason, "List the days, or leave one of the two fields at *.")
     return CronUnion((by_day, by_week), _render_cron(by_day, by_week))
 
 
 def _is_restricted(field: str) -> bool:
     return field not in {"*", "*/1"}
-
-
-def _require_no_steps(text: str, month_day: str, weekday: str) -> None:
-    for field in (month_day, weekday):
-        if field.startswith("*"):
-            reason = "together with the other field of days means both to some crons and either to others"
-            raise build_recurrence_error(text, field, reason, "List the days, or leave one of the two fields at *.")
 
 
 def _parse_month_days(text: str, field: str) -> tuple[int, ...]:

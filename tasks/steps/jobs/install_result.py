@@ -158,16 +158,12 @@ def _read_final_versions(
 def _with_overrun_reason(context: MachineContext, install_log: InstallLog, result: UpdateResult) -> UpdateResult:
     """Return a result with a reason if its transaction ended after the window's end."""
     for transaction in install_log.transactions:
-        passed = (
-            compute_overrun_seconds(context.window, transaction.ended_at) if transaction.ended_at is not None else 0.0
-        )
-        if (
-            result.update.id in transaction.updates
-            and passed > 0
-            and transaction.started_at is not None
-            and transaction.ended_at is not None
-        ):
-            took = (transaction.ended_at - transaction.started_at).total_seconds()
+        began, ended = transaction.started_at, transaction.ended_at
+        if began is None or ended is None or result.update.id not in transaction.updates:
+            continue
+        passed = compute_overrun_seconds(context.window, ended)
+        if passed > 0:
+            took = (ended - began).total_seconds()
             reason = (
                 f"its transaction passed the window's end by {passed:.0f} s: it took {took:.0f} s, about "
                 f"{install_log.find_predicted_seconds(transaction.number):.0f} s were expected, "
