@@ -63,28 +63,20 @@ def reboot(context: MachineContext) -> MachineState:
         if early and result.state is RebootState.COMPLETED:
             context.state = _refresh_state(context)
     if not early:
-        _warn_if_not_rebooted(context)
-        if _has_stayed_up(context):
-            restart_services(context)
+        _finish_without_reboot(context)
     return context.state
 
 
-def _has_stayed_up(context: MachineContext) -> bool:
-    """Return whether the machine was not rebooted and may restart services instead."""
+def _finish_without_reboot(context: MachineContext) -> None:
+    """Restart services on a machine that was not rebooted. Warn if the policy is Always and no reboot is required."""
     result = context.state.reboot
-    return (
-        result is not None and not result.count and result.state is not RebootState.FAILED and not context.state.halted
-    )
-
-
-def _warn_if_not_rebooted(context: MachineContext) -> None:
-    """Add a warning if the policy is Always and no reboot was done, though the machine does not require one."""
-    result = context.state.reboot
-    if context.options.reboot is not RebootPolicy.ALWAYS or result is None or result.count:
+    if result is None or result.count:
         return
-    if result.state is not RebootState.REQUIRED:  # a required reboot has its own finding
-        unmet = Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window.")
-        context.add_finding(unmet)
+    if context.options.reboot is RebootPolicy.ALWAYS and result.state is not RebootState.REQUIRED:
+        # a required reboot has its own finding
+        context.add_finding(Finding("reboot", FindingLevel.WARN, result.reason, "Reboot it in another window."))
+    if result.state is not RebootState.FAILED and not context.state.halted:
+        restart_services(context)
 
 
 def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) -> bool:

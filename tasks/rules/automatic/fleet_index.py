@@ -153,6 +153,10 @@ class FleetIndex:
             if (present if phase_try.location is None else phase_try.location) in phase.locations
         ]
 
+    def list_begun_tries(self, rollout: Rollout, phase: Phase, name: str) -> list[Try]:
+        """Return those of ``list_phase_tries`` in which anything was begun on the machine."""
+        return [phase_try for phase_try in self.list_phase_tries(rollout, phase, name) if phase_try.began]
+
     @cached_property
     def _leavers(self) -> dict[tuple[str, str], dict[str, None]]:
         """The machines that were tried, or have a run, in a location where they are no more: by rollout and location.

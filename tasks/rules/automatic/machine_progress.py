@@ -88,7 +88,7 @@ def _judge_tries(index: FleetIndex, rollout: Rollout, phase: Phase, machine: Mac
     plan = run.plan if run is not None else None
     if plan is not None and plan.rollout_id == rollout.id and plan.location in phase.locations:
         return MachineStanding.RUNNING
-    began = [phase_try for phase_try in index.list_phase_tries(rollout, phase, machine.name) if phase_try.began]
+    began = index.list_begun_tries(rollout, phase, machine.name)
     if not began:
         return MachineStanding.NOT_CONCERNED
     return MachineStanding.DONE if began[-1].state in SUCCESSFUL_STATES else MachineStanding.FAILED

@@ -105,9 +105,7 @@ def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, d
         for phase_try in index.view.tries
         if phase_try.rollout_id == rollout.id and phase_try.ended_at > end
     }
-    tries = (
-        phase_try for name in names for phase_try in index.list_phase_tries(rollout, phase, name) if phase_try.began
-    )
+    tries = (phase_try for name in names for phase_try in index.list_begun_tries(rollout, phase, name))
     late = sorted((phase_try.ended_at, phase_try.machine) for phase_try in tries if phase_try.ended_at > end)
     return {name: at for at, name in late}
 
@@ -119,8 +117,7 @@ def _is_proven(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Peopl
     """
     successes: list[bool] = []
     for machine, progress in people:
-        began = [phase_try for phase_try in index.list_phase_tries(rollout, phase, machine.name) if phase_try.began]
-        if began:
+        if began := index.list_begun_tries(rollout, phase, machine.name):
             successes.append(progress is not MachineStanding.FAILED and began[-1].state in SUCCESSFUL_STATES)
     return _is_enough(index, successes.count(True), successes.count(False))
 
@@ -229,7 +226,7 @@ def _list_lapsed(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Peo
     return [
         (machine, progress)
         for machine, progress in people
-        if progress in idle and _has_begun(index, rollout, phase, machine)
+        if progress in idle and index.list_begun_tries(rollout, phase, machine.name)
     ]
 
 
@@ -257,12 +254,8 @@ def _list_patched(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Pe
         for machine, progress in people
         if machine.name in index.machines
         and progress is not MachineStanding.RUNNING
-        and _has_begun(index, rollout, phase, machine)
+        and index.list_begun_tries(rollout, phase, machine.name)
     ]
-
-
-def _has_begun(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> bool:
-    return any(phase_try.began for phase_try in index.list_phase_tries(rollout, phase, machine.name))
 
 
 def _is_too_many(index: FleetIndex, bad: int, people: _People, patched: int) -> bool:
@@ -284,12 +277,7 @@ def _blame(
     With ``everything`` the rollout is faulted. So what failed less often counts as well if nothing failed so often, and
     so does what was installed on machines that failed, or became unhealthy, for no fault of an update.
     """
-    tries = [
-        phase_try
-        for machine, _ in people
-        for phase_try in index.list_phase_tries(rollout, phase, machine.name)
-        if phase_try.began
-    ]
+    tries = [phase_try for machine, _ in people for phase_try in index.list_begun_tries(rollout, phase, machine.name)]
     failed_for_good = {machine.name for machine, progress in people if progress is MachineStanding.FAILED}
     failures = _find_last_failures(tries, failed_for_good if not everything else None)
     good = Counter(key for phase_try in tries for key in phase_try.installed)
