@@ -34,18 +34,13 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Free space of the file system at ``mount`` (a mount point or a drive).
-
-    Attributes:
-        role: "system", "packages" or "boot": what updates need it for, independent of its path.
-        free_files: how many more files it can hold; None when there is no fixed number.
-    """
+    """Free space of the file system at ``mount`` (a mount point or a drive)."""
 
     mount: str
-    role: str
+    role: str  # "system", "packages" or "boot": what updates need it for, independent of its path
     total_bytes: int
     free_bytes: int
-    free_files: int | None
+    free_files: int | None  # how many more files it can hold; None when there is no fixed number
     read_only: bool
 
 

@@ -185,13 +185,9 @@ class ScriptFailed(PatchError):
 
 
 class LockLost(ScriptFailed):
-    """The machine refused an order: the run, or this attempt at it, no longer has its machine lock. Nothing began.
+    """The machine refused an order: the run, or this attempt at it, no longer has its machine lock. Nothing began."""
 
-    Attributes:
-        holder: the id of the other run that has the lock; "" when no other run has it.
-    """
-
-    holder: str = ""
+    holder: str = ""  # the id of the other run that has the lock; "" when no other run has it
 
 
 class ManagerError(PatchError):

@@ -77,14 +77,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class PinnedUpdates:
-    """The updates that an earlier run installed (or planned, if it was a plan). Only these may be installed.
-
-    Attributes:
-        updates: (name, version) of each update.
-    """
+    """The updates that an earlier run installed (or planned, if it was a plan). Only these may be installed."""
 
     run_id: str
-    updates: frozenset[tuple[str, str]] = frozenset()
+    updates: frozenset[tuple[str, str]] = frozenset()  # (name, version) of each update
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +159,7 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult:
-    """One package transaction, as the job on the machine reported it. Times are by the controller's clock.
-
-    Attributes:
-        undo: how to undo it on the machine, or why that is not possible; "" when the package manager can't tell.
-    """
+    """One package transaction, as the job on the machine reported it. Times are by the controller's clock."""
 
     number: int
     updates: tuple[str, ...]
@@ -175,7 +167,7 @@ class TransactionResult:
     ended_at: datetime | None
     exit_code: int | None
     detail: str = ""
-    undo: str = ""
+    undo: str = ""  # how to undo it on the machine, or why that is not possible; "" when the package manager can't tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +215,10 @@ class RebootResult:
 
 @dataclass(frozen=True, slots=True)
 class RestartResult:
-    """The services that were restarted because they used replaced files.
-
-    Attributes:
-        ended_at: when the last restart ended; None when there was no restart.
-    """
+    """The services that were restarted because they used replaced files."""
 
     restarted: tuple[str, ...] = ()
-    ended_at: datetime | None = None
+    ended_at: datetime | None = None  # when the last restart ended; None when there was no restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,20 +236,15 @@ class ValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The owner's action before or after a run, a wave or a machine.
-
-    Attributes:
-        target: a command line, a URL, ``package.module:function`` or ``flow/deployment``; ``kind`` decides which.
-        repeatable: whether it may run again when it is unknown whether it ran.
-    """
+    """The owner's action before or after a run, a wave or a machine."""
 
     name: str
     place: HookPoint
     kind: HookKind
-    target: str
+    target: str  # a command line, a URL, ``package.module:function`` or ``flow/deployment``; ``kind`` decides which
     timeout_seconds: float = 300.0
     mode: HookMode = HookMode.MUST_SUCCEED
-    repeatable: bool = False
+    repeatable: bool = False  # whether it may run again when it is unknown whether it ran
 
 
 @dataclass(frozen=True, slots=True)

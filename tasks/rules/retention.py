@@ -8,15 +8,10 @@ MIN_RETENTION_DAYS = 45
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many days the records are kept. None means forever.
+    """How many days the records are kept. None means forever."""
 
-    Attributes:
-        assessments_days: for runs that only assess machines, and for superseded assessments.
-        runs_days: for all other runs, with outcomes, journal and job output.
-    """
-
-    assessments_days: int | None
-    runs_days: int | None
+    assessments_days: int | None  # for runs that only assess machines, and for superseded assessments
+    runs_days: int | None  # for all other runs, with outcomes, journal and job output
 
     @property
     def is_forever(self) -> bool:

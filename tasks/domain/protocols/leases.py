@@ -31,13 +31,9 @@ class LeaseHolder:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """A request that a run begins nothing more.
+    """A request that a run begins nothing more."""
 
-    Attributes:
-        who: the person who asks, for records and reports.
-    """
-
-    who: str
+    who: str  # the person who asks, for records and reports
     reason: str
     at: datetime
 
@@ -57,16 +53,11 @@ class LeaseRenewal:
 
 @dataclass(frozen=True, slots=True)
 class LeaselessRun:
-    """A run that is in progress in the records, but that no process executes.
-
-    Attributes:
-        holder: the last holder; None when the lease was never acquired.
-        since: when the lease expired or was released; when the run started, if the lease was never acquired.
-    """
+    """A run that is in progress in the records, but that no process executes."""
 
     run_id: str
-    holder: LeaseHolder | None
-    since: datetime
+    holder: LeaseHolder | None  # the last holder; None when the lease was never acquired
+    since: datetime  # when the lease expired or was released; when the run started, if the lease was never acquired
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,20 +169,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A frozen set of updates, and its way through the phases.
-
-    Attributes:
-        updates: only these names and versions are installed, in every phase.
-        message: why it is Faulted or Cancelled, for people.
-    """
+    """A frozen set of updates, and its way through the phases."""
 
     id: str
     created_at: datetime
-    updates: frozenset[UpdateKey]
+    updates: frozenset[UpdateKey]  # only these names and versions are installed, in every phase
     phases: tuple[Phase, ...]
     state: RolloutState = RolloutState.ROLLING_FORWARD
     ended_at: datetime | None = None
-    message: str = ""
+    message: str = ""  # why it is Faulted or Cancelled, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,12 +326,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class AutomaticDecision:
-    """What automatic patching does now, and who waits for what. Carrying it out twice changes nothing.
-
-    Attributes:
-        later_assessments: how many machines are due for an assessment that a later tick starts.
-    """
+    """What automatic patching does now, and who waits for what. Carrying it out twice changes nothing."""
 
     actions: tuple[Action, ...] = ()
     waiting: tuple[Waiting, ...] = ()
-    later_assessments: int = 0
+    later_assessments: int = 0  # how many machines are due for an assessment that a later tick starts

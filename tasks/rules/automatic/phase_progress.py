@@ -27,17 +27,12 @@ _SETTLED = frozenset({MachineStanding.DONE, MachineStanding.FAILED, MachineStand
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A rollout after a look at its phases.
-
-    Attributes:
-        open_phases: machines of so many phases may be patched; 0: none.
-        pause: why nothing of the rollout starts at present, or "".
-    """
+    """A rollout after a look at its phases."""
 
     rollout: Rollout
-    open_phases: int
+    open_phases: int  # machines of so many phases may be patched; 0: none
     held: tuple[HeldUpdate, ...] = ()
-    pause: str = ""
+    pause: str = ""  # why nothing of the rollout starts at present, or ""
 
 
 def advance(index: FleetIndex, rollout: Rollout) -> Advance:

@@ -52,31 +52,23 @@ class PhaseStage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RolloutMachine:
-    """A machine that a rollout concerns.
-
-    Attributes:
-        tries: windows in which something was begun on it.
-    """
+    """A machine that a rollout concerns."""
 
     machine: str
     location: str
     stage: MachineStage
-    tries: int = 0
+    tries: int = 0  # windows in which something was begun on it
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseProgress:
-    """A phase and its machines.
-
-    Attributes:
-        soaks_until: the earliest begin of the next phase; None: unknown, or not yet known.
-    """
+    """A phase and its machines."""
 
     phase: Phase
     stage: PhaseStage
     machines: tuple[RolloutMachine, ...] = ()
-    soaks_until: datetime | None = None
+    soaks_until: datetime | None = None  # the earliest begin of the next phase; None: unknown, or not yet known
 
     def count(self, stage: MachineStage) -> int:
         """Return how many of its machines are there."""

@@ -24,14 +24,10 @@ class FindingSeverity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduleFinding:
-    """A finding about a schedule that a person should know before the deployment.
-
-    Attributes:
-        key: the subject: "length", "expiry", "dates", "clocks", "start" or "days".
-    """
+    """A finding about a schedule that a person should know before the deployment."""
 
     severity: FindingSeverity
-    key: str
+    key: str  # the subject: "length", "expiry", "dates", "clocks", "start" or "days"
     message: str
     remedy: str
 

@@ -19,17 +19,12 @@ _MONTHS: Final = 12
 
 @dataclass(frozen=True, slots=True, order=True)
 class Baseline:
-    """A baseline: the day of its publication, and why it is one.
-
-    Attributes:
-        reason: of an unplanned baseline, in words; "" for a planned one.
-        builds: the builds of Windows that it is for ("20348", "26100"); empty: all.
-    """
+    """A baseline: the day of its publication, and why it is one."""
 
     day: date
-    reason: str = ""
+    reason: str = ""  # of an unplanned baseline, in words; "" for a planned one
     source: str = ""
-    builds: tuple[str, ...] = ()
+    builds: tuple[str, ...] = ()  # the builds of Windows that it is for ("20348", "26100"); empty: all
 
     @property
     def is_planned(self) -> bool:

@@ -31,16 +31,12 @@ class HotpatchAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentRequest:
-    """What people last asked for on a machine.
-
-    Attributes:
-        not_before: after an unenrolment: the baseline from which on the machine gets hotpatches again.
-    """
+    """What people last asked for on a machine."""
 
     action: HotpatchAction
     at: datetime
     by: str = ""
-    not_before: date | None = None
+    not_before: date | None = None  # after an unenrolment: the baseline from which on the machine gets hotpatches again
     failure: str = ""
 
 

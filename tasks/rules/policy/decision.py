@@ -221,16 +221,11 @@ def _find_least_at_once(rules: Sequence[PolicyRule], fleet: Sequence[Machine]) -
 
 @dataclass(frozen=True, slots=True)
 class DeployedPolicy:
-    """The policy files that held where a fleet was deployed.
+    """The policy files that held where a fleet was deployed."""
 
-    Attributes:
-        fleet: the name of the set of configurations.
-        files: at least one.
-    """
-
-    fleet: str
+    fleet: str  # the name of the set of configurations
     at: datetime
-    files: tuple[PolicyFile, ...]
+    files: tuple[PolicyFile, ...]  # at least one
 
 
 def describe_difference(deployed: Sequence[DeployedPolicy], here: Sequence[PolicyFile]) -> str:

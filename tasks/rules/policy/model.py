@@ -125,28 +125,18 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True)
 class InventoryLimit:
-    """The inventories that runs may use. Rules select machines by what an inventory says of them.
+    """The inventories that runs may use. Rules select machines by what an inventory says of them."""
 
-    Attributes:
-        place: the file, for refusals.
-        paths: absolute paths.
-    """
-
-    place: str
-    paths: frozenset[str]
+    place: str  # the file, for refusals
+    paths: frozenset[str]  # absolute paths
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """A policy file that was read.
+    """A policy file that was read."""
 
-    Attributes:
-        path: for people.
-        digest: SHA-256 of its text, in hex.
-    """
-
-    path: str
-    digest: str
+    path: str  # for people
+    digest: str  # SHA-256 of its text, in hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +190,11 @@ class RunDemands:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a rule refuses a run.
+    """Why a rule refuses a run."""
 
-    Attributes:
-        place: the rule's name, file and line; "" for the scope of a role.
-        reason: in a sentence without its end.
-    """
-
-    place: str
+    place: str  # the rule's name, file and line; "" for the scope of a role
     key: str
-    reason: str
+    reason: str  # in a sentence without its end
     machines: tuple[str, ...] = ()
     ask: str = ""
 

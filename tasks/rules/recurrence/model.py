@@ -33,15 +33,10 @@ class Frequency(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Weekday:
-    """A weekday, or the n-th such weekday of a month (in yearly rules without months: of the year).
+    """A weekday, or the n-th such weekday of a month (in yearly rules without months: of the year)."""
 
-    Attributes:
-        day: 0 is Monday, as in ``datetime``.
-        nth: 0 is every such day, 1 the first, -1 the last.
-    """
-
-    day: int
-    nth: int = 0
+    day: int  # 0 is Monday, as in ``datetime``
+    nth: int = 0  # 0 is every such day, 1 the first, -1 the last
 
     def __str__(self) -> str:
         return f"{self.nth or ''}{DAY_CODES[self.day]}"
@@ -57,13 +52,9 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class EveryHours:
-    """A window every ``interval`` elapsed hours from the start. Clock changes have no effect.
+    """A window every ``interval`` elapsed hours from the start. Clock changes have no effect."""
 
-    Attributes:
-        interval: hours, 1 to 999. Azure requires 6 or more; there is no such limit here.
-    """
-
-    interval: int
+    interval: int  # hours, 1 to 999. Azure requires 6 or more; there is no such limit here
 
     def __str__(self) -> str:
         return _render_interval(self.interval, "Hour")

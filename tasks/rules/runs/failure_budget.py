@@ -49,13 +49,9 @@ class OutcomeClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTally:
-    """The outcomes of a group of machines so far.
+    """The outcomes of a group of machines so far."""
 
-    Attributes:
-        machines: number of machines, begun or not.
-    """
-
-    machines: int
+    machines: int  # number of machines, begun or not
     counts: Mapping[OutcomeClass, int]
 
 

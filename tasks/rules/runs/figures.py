@@ -111,16 +111,11 @@ def compute_work_seconds(outcome: Outcome) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class UpdateCounts:
-    """The numbers of updates of a machine.
-
-    Attributes:
-        urgent: number of critical and security updates that are not installed.
-        unclassified: number of updates without a classification that are not installed.
-    """
+    """The numbers of updates of a machine."""
 
     states: Mapping[UpdateState, int] = field(default_factory=dict)
-    urgent: int = 0
-    unclassified: int = 0
+    urgent: int = 0  # number of critical and security updates that are not installed
+    unclassified: int = 0  # number of updates without a classification that are not installed
 
     @property
     def total(self) -> int:

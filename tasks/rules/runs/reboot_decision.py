@@ -29,16 +29,12 @@ def compute_reboot_reserve(reserve: float, learned: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RebootDecision:
-    """The decision. ``state_without_reboot`` is the machine's reboot state if it is not rebooted now.
-
-    Attributes:
-        mitigated_by: the live patches because of which a required reboot waits; "" otherwise.
-    """
+    """The decision. ``state_without_reboot`` is the machine's reboot state if it is not rebooted now."""
 
     reboot: bool
     state_without_reboot: RebootState
     reason: str
-    mitigated_by: str = ""
+    mitigated_by: str = ""  # the live patches because of which a required reboot waits; "" otherwise
 
 
 @dataclass(frozen=True, slots=True)

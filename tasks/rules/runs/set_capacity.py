@@ -25,13 +25,9 @@ class WaitsFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MemberRefusal:
-    """Why a member may not begin now.
+    """Why a member may not begin now."""
 
-    Attributes:
-        reason: names the set, and who is out of service.
-    """
-
-    reason: str
+    reason: str  # names the set, and who is out of service
     waits_for: WaitsFor
 
 

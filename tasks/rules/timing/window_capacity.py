@@ -39,13 +39,9 @@ class SetLimit:
 
 @dataclass(frozen=True, slots=True)
 class PatchWork:
-    """The work of a run.
+    """The work of a run."""
 
-    Attributes:
-        waves: names of machines, in the order of their turns.
-    """
-
-    waves: tuple[tuple[str, ...], ...]
+    waves: tuple[tuple[str, ...], ...]  # names of machines, in the order of their turns
     turns: Mapping[str, TurnLength]
     limits: tuple[SetLimit, ...] = ()
     pause_seconds: float = 0.0

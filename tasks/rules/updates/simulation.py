@@ -17,15 +17,11 @@ _NOT_CHECKED_REASON = "not checked: the time was over before all updates were fo
 
 @dataclass(frozen=True, slots=True)
 class FilteredSelection:
-    """A set of updates that the package manager can install.
-
-    Attributes:
-        simulation: the simulation of exactly ``chosen``; None when ``chosen`` is empty.
-    """
+    """A set of updates that the package manager can install."""
 
     chosen: tuple[Update, ...]
     skipped: tuple[UpdateResult, ...]
-    simulation: SimulationResult | None
+    simulation: SimulationResult | None  # the simulation of exactly ``chosen``; None when ``chosen`` is empty
     simulation_count: int
 
 

@@ -19,16 +19,11 @@ _PACKAGE: Final = "tasks.machines.managers.windows_update"
 
 @dataclass(frozen=True, slots=True)
 class Remain:
-    """A thing on a machine.
+    """A thing on a machine."""
 
-    Attributes:
-        what: its kind, in a word or two; "" for what is not fleetpatch's.
-        why: why it was left, or could not be removed; "" for neither.
-    """
-
-    what: str
+    what: str  # its kind, in a word or two; "" for what is not fleetpatch's
     path: str
-    why: str = ""
+    why: str = ""  # why it was left, or could not be removed; "" for neither
 
 
 @dataclass(frozen=True, slots=True)
