@@ -8,7 +8,7 @@ from typing import TypeVar
 from flows.composition import open_run_notifier
 from flows.engine.pinned_updates import is_rollout_run, limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
-from flows.engine.run_lease import MIN_RETRY_TIME, RETRY_INTERVAL
+from flows.engine.run_lease import retry_while_unavailable
 from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
@@ -16,10 +16,9 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.domain.errors import Frozen, PolicyRefused, RecordsUnavailable
+from tasks.domain.errors import Frozen, PolicyRefused
 from tasks.domain.model import RunInfo, RunReport
-from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
-from tasks.domain.retry import retry
+from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.states import NotificationEvent
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
@@ -248,22 +247,4 @@ class _AdmissionCheck:
         """Call the records, and wait while they are unavailable, as long as something may still begin in the window."""
         request = self._request
         last = compute_last_start(self._window, request.reboot, request.reboot_reserve_minutes * 60)
-        return retry_while_records_unavailable(
-            call, self._caller, self._clock, max(last, self._clock.now() + MIN_RETRY_TIME)
-        )
-
-
-def retry_while_records_unavailable(call: Callable[[], T], caller: Caller, clock: Clock, until: datetime) -> T:
-    """Call the records, and repeat the call while they are unavailable, until the given time.
-
-    Raises:
-        RecordsUnavailable: they are still unavailable.
-    """
-    return retry(
-        call,
-        RecordsUnavailable,
-        clock=clock,
-        deadline=Deadline(until + RETRY_INTERVAL),
-        wait=RETRY_INTERVAL,
-        on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
-    )
+        return retry_while_unavailable(call, self._clock, last, self._caller.listener.on_message)

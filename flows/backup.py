@@ -40,19 +40,23 @@ def record_backup(url: str | None, path: Path, manifest: BackupManifest, keys: P
 @contextmanager
 def record_restore(url: str | None, plan: RestorePlan) -> Iterator[RecordedAct]:
     """Record a restoration in the records that are replaced, which keeps it, and in the restored ones."""
-    act, detail = "records restore", {"sha256": plan.backup.content_sha256, "of": plan.backup.made_at.isoformat()}
-    if plan.present is not None and plan.present.revision == find_newest_revision():
-        record_end(lambda made: _append(url, made), _build_entry(act, plan.path, detail, AuditResult.BEGUN))
+    detail = {"sha256": plan.backup.content_sha256, "of": plan.backup.made_at.isoformat()}
+    is_recorded_before = plan.present is not None and plan.present.revision == find_newest_revision()
+
+    def record(result: AuditResult, message: str = "") -> None:
+        entry = _build_entry("records restore", plan.path, detail, result, message)
+        record_end(lambda made: _append(url, made), entry)
+
+    if is_recorded_before:
+        record(AuditResult.BEGUN)
     ended = RecordedAct()
     try:
         yield ended
     except FleetpatchError as error:
-        if plan.present is not None and plan.present.revision == find_newest_revision():
-            failed = _build_entry(act, plan.path, detail, AuditResult.FAILED, error.message)
-            record_end(lambda made: _append(url, made), failed)
+        if is_recorded_before:
+            record(AuditResult.FAILED, error.message)
         raise
-    done = _build_entry(act, plan.path, detail, ended.result, ended.message)
-    record_end(lambda made: _append(url, made), done)
+    record(ended.result, ended.message)
 
 
 def _append(url: str | None, entry: AuditEntry) -> None:

@@ -14,11 +14,11 @@ from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
-from flows.admission import AdmittedRun, admit_run, retry_while_records_unavailable
+from flows.admission import AdmittedRun, admit_run
 from flows.engine.interruption import find_suspension
 from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.run_info import build_window, describe_machines
-from flows.engine.run_lease import LEASE_SECONDS
+from flows.engine.run_lease import LEASE_SECONDS, retry_while_unavailable
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
@@ -215,7 +215,7 @@ def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:
                 run = history.find_run(run.id)
             return run
 
-    return retry_while_records_unavailable(read_earlier_run, caller, clock, until)
+    return retry_while_unavailable(read_earlier_run, clock, until, caller.listener.on_message)
 
 
 def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo, caller: Caller) -> None:

@@ -20,7 +20,6 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases
 from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
 from tasks.domain.retry import retry
-from tasks.records.audit.entry import AuditEntry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.run_context import ProgressListener, StopToken
 
@@ -116,15 +115,36 @@ MIN_RETRY_TIME = timedelta(seconds=60)
 """How long to wait for the database after the window is over. Outcomes and missed windows must still be recorded."""
 
 
+def retry_while_unavailable(
+    call: Callable[[], T], clock: Clock, until: datetime | None, tell: Callable[[str], None] = lambda _message: None
+) -> T:
+    """Call the records, and repeat the call while they are unavailable: until a time, and for at least a minute.
+
+    The wait is told once, and its end.
+
+    Raises:
+        RecordsUnavailable: they are still unavailable.
+    """
+    last = clock.now() + MIN_RETRY_TIME
+    deadline = Deadline((last if until is None else max(last, until)) + RETRY_INTERVAL)
+    failures: list[RecordsUnavailable] = []
+
+    def report_first_failure(error: RecordsUnavailable) -> None:
+        if not failures:
+            tell(f"waiting: records database unavailable ({error.message})")
+        failures.append(error)
+
+    result = retry(
+        call, RecordsUnavailable, clock=clock, deadline=deadline, wait=RETRY_INTERVAL, on_retry=report_first_failure
+    )
+    if failures:
+        tell("records database available again: the run continues")
+    return result
+
+
 def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime | None) -> AuditAppender:
     """Return an appender of the audit log that waits for an unavailable database, at most until the window's end."""
-
-    def append_with_retries(entry: AuditEntry) -> None:
-        last = clock.now() + MIN_RETRY_TIME
-        deadline = Deadline(last if until is None else max(last, until))
-        retry(lambda: append(entry), RecordsUnavailable, clock=clock, deadline=deadline, wait=RETRY_INTERVAL)
-
-    return append_with_retries
+    return lambda entry: retry_while_unavailable(lambda: append(entry), clock, until)
 
 
 class RetryingRecords:
@@ -200,24 +220,4 @@ class RetryingRecords:
             raise build_lease_lost_error()
 
     def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
-        until = self._clock.now() + MIN_RETRY_TIME
-        if self._until is not None:
-            until = max(until, self._until)
-        failures: list[RecordsUnavailable] = []
-
-        def report_first_failure(error: RecordsUnavailable) -> None:
-            if not failures:
-                self._listener.on_message(f"waiting: records database unavailable ({error.message})")
-            failures.append(error)
-
-        result = retry(
-            call,
-            RecordsUnavailable,
-            clock=self._clock,
-            deadline=Deadline(until + RETRY_INTERVAL),
-            wait=RETRY_INTERVAL,
-            on_retry=report_first_failure,
-        )
-        if failures:
-            self._listener.on_message("records database available again: the run continues")
-        return result
+        return retry_while_unavailable(call, self._clock, self._until, self._listener.on_message)

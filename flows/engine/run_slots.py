@@ -7,23 +7,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
+from flows.engine.run_lease import retry_while_unavailable
 from flows.ports.ports import Ports
-from tasks.domain.errors import RecordsError, RecordsUnavailable
-from tasks.domain.protocols.clock import Deadline
+from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import SetSlot, SlotRule
-from tasks.domain.retry import retry
 from tasks.steps.context.run_context import RunContext
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RECORDS_RETRY_SECONDS: Final = 2.0
 SLOTS_FRESH: Final = timedelta(seconds=1)
 """How long the slots that were read last are used for a first look: thousands of members may wait at the same time."""
 LEASES_FRESH: Final = timedelta(seconds=10)
-MIN_RECORDS_SECONDS: Final = 60.0
-"""How long to wait for the records after the window is over."""
 
 
 class RunSlots:
@@ -158,6 +154,4 @@ class RunSlots:
 
     def retry(self, call: Callable[[], T]) -> T:
         """Repeat a call while the records are unavailable, as the run's other calls to them do."""
-        seconds = max(MIN_RECORDS_SECONDS, (self._run_context.window.end - self._clock.now()).total_seconds())
-        deadline = Deadline.after(self._clock, seconds)
-        return retry(call, RecordsUnavailable, clock=self._clock, deadline=deadline, wait=RECORDS_RETRY_SECONDS)
+        return retry_while_unavailable(call, self._clock, self._run_context.window.end)

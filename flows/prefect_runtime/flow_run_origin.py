@@ -17,14 +17,13 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
-from flows.engine.run_lease import RETRY_INTERVAL
+from flows.engine.run_lease import retry_while_unavailable
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_datetime
 from flows.request import AssessRequest, PatchRequest
-from tasks.domain.errors import RecordsUnavailable, RequestError
-from tasks.domain.protocols.clock import Deadline, SystemClock
-from tasks.domain.retry import retry
+from tasks.domain.errors import RequestError
+from tasks.domain.protocols.clock import SystemClock
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
@@ -208,11 +207,4 @@ def _ask_records(ask: Callable[[SqlRecords], T], caller: Caller) -> T:
         with open_records(caller.records_url) as records:
             return ask(records)
 
-    return retry(
-        ask_once,
-        RecordsUnavailable,
-        clock=clock,
-        deadline=Deadline(clock.now() + _WAIT),
-        wait=RETRY_INTERVAL,
-        on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
-    )
+    return retry_while_unavailable(ask_once, clock, clock.now() + _WAIT, caller.listener.on_message)
