@@ -156,13 +156,15 @@ def _check_audit(records: SqlRecords) -> Iterator[Finding]:
             yield Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why.")
 
 
-def _describe_audit(found: AuditVerification) -> Finding:
-    if found.state in {AuditState.INTACT, AuditState.EMPTY}:
+def _describe_audit(verification: AuditVerification) -> Finding:
+    if verification.state in {AuditState.INTACT, AuditState.EMPTY}:
         return Finding(
-            "audit log", FindingLevel.GOOD, f"{found.state} ({format_count(found.entries, 'entry')} checked)"
+            "audit log",
+            FindingLevel.GOOD,
+            f"{verification.state} ({format_count(verification.entries, 'entry')} checked)",
         )
-    level = FindingLevel.WARN if found.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
-    return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
+    level = FindingLevel.WARN if verification.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
+    return Finding("audit log", level, str(verification.state), "fleetpatch audit verify says what is wrong.")
 
 
 def _check_policy(records: SqlRecords) -> Iterator[Finding]:

@@ -99,7 +99,9 @@ def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = N
         history = History(records)
         pending_approvals = SqlApprovals(records.database, clock).find_pending_approvals()
         reports = [history.read_report(pending_approval.run_id) for pending_approval in pending_approvals]
-        return tuple(WaitingRun(r.run, each, r.plans) for each, r in zip(pending_approvals, reports, strict=True))
+        return tuple(
+            WaitingRun(r.run, approval, r.plans) for approval, r in zip(pending_approvals, reports, strict=True)
+        )
 
 
 def read_approval(run_id: str, records_url: str | None = None) -> Approval | None:

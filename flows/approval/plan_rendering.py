@@ -169,9 +169,8 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines = [f"### {shown}: {format_count(len(plan.chosen), 'update')}, {took}", ""]
     if plan.chosen:
         lines += ["| Update | Class | From | To | CVEs |", "|---|---|---|---|---|"]
-    for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name))[
-        :MAX_UPDATES
-    ]:
+    urgent_first = sorted(plan.chosen, key=lambda it: (it.classification not in URGENT_CLASSIFICATIONS, it.name))
+    for update in urgent_first[:MAX_UPDATES]:
         cves = NOT_KNOWN if update.cves is None else join_first_names(update.cves)
         cells = (update.name, update.classification, update.installed or "new", update.available, cves)
         lines.append("| " + " | ".join(escape_markdown(cell) for cell in cells) + " |")
@@ -180,8 +179,8 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines.append("")
     reasons = group_by_reason(plan.skipped)
     lines += [
-        f"- skipped, {escape_markdown(reason)}: {escape_markdown(join_first_names(each, MAX_NAMES))}"
-        for reason, each in list(reasons.items())[:MAX_REASONS]
+        f"- skipped, {escape_markdown(reason)}: {escape_markdown(join_first_names(update_names, MAX_NAMES))}"
+        for reason, update_names in list(reasons.items())[:MAX_REASONS]
     ]
     lines += [f"- and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
     lines += [f"- note: {escape_markdown(note)}" for note in plan.notes]

@@ -140,9 +140,9 @@ class MachineWork:
         self._failure_counter.add_outcome(outcome)
         return outcome
 
-    def skip(self, context: MachineContext, why: str) -> Outcome:
+    def skip(self, context: MachineContext, reason: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
-        context.state = halt_unless_failed(context, why)
+        context.state = halt_unless_failed(context, reason)
         clean_up_machine(context)
         return self.finish(context)
 
@@ -178,11 +178,11 @@ class MachineWork:
             self._save_late_plan(context)
 
 
-def halt_unless_failed(context: MachineContext, why: str) -> MachineState:
+def halt_unless_failed(context: MachineContext, reason: str) -> MachineState:
     """Return the state of a machine that does not begin. An error that it has already is its reason."""
     if context.state.error is not None:
         return context.state
-    return replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+    return replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
 
 
 def is_left_open(context: MachineContext) -> bool:

@@ -182,18 +182,18 @@ class SetRoles:
 
         Each would wait for the other until the end of the window, so the set that the inventory names first counts.
         """
-        for each in self._sets[name]:
-            if each is machine_set:
+        for earlier_set in self._sets[name]:
+            if earlier_set is machine_set:
                 break
-            if each.name not in own_roles or other not in each.members:
+            if earlier_set.name not in own_roles or other not in earlier_set.members:
                 continue
-            rank = find_rank(each, own_roles[each.name])
-            role = self._questions.find_role(each, other, functools.partial(_is_later_role, each, rank))
-            if find_rank(each, role) > rank:
+            rank = find_rank(earlier_set, own_roles[earlier_set.name])
+            role = self._questions.find_role(earlier_set, other, functools.partial(_is_later_role, earlier_set, rank))
+            if find_rank(earlier_set, role) > rank:
                 self._warn(
-                    f"{each.name}/{machine_set.name}",
-                    f"the orders of the sets {each.name} and {machine_set.name} contradict each other, for {name} and "
-                    f"{other}: that of set {each.name} counts",
+                    f"{earlier_set.name}/{machine_set.name}",
+                    f"the orders of the sets {earlier_set.name} and {machine_set.name} contradict each other, "
+                    f"for {name} and {other}: that of set {earlier_set.name} counts",
                 )
                 return True
         return False

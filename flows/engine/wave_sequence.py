@@ -192,13 +192,13 @@ class TurnQueue:
         reason = reason or check_time_left(waiter.context)
         return f"it waited for its turn: {waiter.refusal.reason}; {reason}" if reason else ""
 
-    def _leave(self, context: MachineContext, why: str) -> Outcome:
+    def _leave(self, context: MachineContext, reason: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
         if context.state.was_started:
             # an earlier process began a download there: its steps look after that, and change nothing
-            context.check_first_change = lambda: why
+            context.check_first_change = lambda: reason
         elif context.state.error is None:
-            context.state = replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+            context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
         self._work.execute(context)
         return self._work.finish(context)
 
@@ -308,11 +308,11 @@ class WaveSequence:
         self._postponed = queue.postponed
         return outcomes
 
-    def _skip_waiting(self, contexts: Sequence[MachineContext], why: str) -> list[MachineContext]:
+    def _skip_waiting(self, contexts: Sequence[MachineContext], reason: str) -> list[MachineContext]:
         """Skip the machines that have not begun, and return those that have."""
         waiting = [context for context in contexts if not is_under_way(context)]
         if waiting:
-            self._ports.listener.on_message(f"not begun: {', '.join(context.name for context in waiting)}: {why}")
+            self._ports.listener.on_message(f"not begun: {', '.join(context.name for context in waiting)}: {reason}")
         for context in waiting:
-            self._outcomes.append(self._work.skip(context, why))
+            self._outcomes.append(self._work.skip(context, reason))
         return [context for context in contexts if is_under_way(context)]

@@ -67,10 +67,10 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
         end_flow_run(client, first, run, message)
 
 
-def end_flow_run(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
+def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, message: str) -> None:
     """Set the state of a flow run without a process to its run's end, and mark its open steps and forms as crashed."""
-    _mark_crashed(client, found.id, message)
-    _correct_state(client, found, run, message, must_begin=False)
+    _mark_crashed(client, flow_run.id, message)
+    _correct_state(client, flow_run, run, message, must_begin=False)
 
 
 def close_stale_steps(flow_run_id: UUID, began_at: datetime) -> None:
@@ -140,17 +140,17 @@ def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> 
 
 
 def _correct_state(
-    client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str, *, must_begin: bool = True
+    client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, message: str, *, must_begin: bool = True
 ) -> None:
     """Correct a state. With ``must_begin``, a flow run that is Pending stays so: it was started again."""
-    shown = found.state
+    shown = flow_run.state
     if run.state in UNFINISHED_RUN_STATES or shown is None or shown.is_scheduled():
         return
     if must_begin and shown.is_pending():
         return
     final_state = build_final_state(run, message, was_cancelled=shown.type in _CANCELLED_STATES)
     if shown.type is not final_state.type:
-        client.set_flow_run_state(found.id, final_state, force=True)
+        client.set_flow_run_state(flow_run.id, final_state, force=True)
 
 
 def read_subflow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
