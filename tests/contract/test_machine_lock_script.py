@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -45,7 +46,7 @@ class Machine:
         self.place = place
         way = PrivilegeEscalator(PrivilegeMethod.NONE)
         root = str(place / "jobs")
-        self.shell: ScriptHost = PosixShell(
+        self.shell: ScriptHost[Any] = PosixShell(
             LocalShellChannel(CLOCK),
             machine="here",
             privilege=way,

@@ -208,7 +208,7 @@ def _probe_privileges(channel: ShellChannel, deadline: Deadline) -> _PrivilegePr
 _BROKER_HINT: Final = "Install it again as root on the machine: fleetpatch broker MACHINE prints how."
 
 
-class PosixShell(ScriptHost):
+class PosixShell(ScriptHost[ShellChannel]):
     """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     See ScriptHost. ``privilege`` finds how its login becomes root. ``job_root`` is "" for /var/lib/fleetpatch/jobs.
@@ -222,11 +222,12 @@ class PosixShell(ScriptHost):
         privilege: PrivilegeEscalator,
         clock: Clock,
         job_root: str = "",
-        script_loader: ScriptLoader = load_script,
+        script_loader: ScriptLoader | None = None,
     ) -> None:
         super().__init__(channel, machine=machine, clock=clock, job_root=job_root, script_loader=script_loader)
-        self._channel = channel
         self._privilege = privilege
+
+    load_own_script = staticmethod(load_script)
 
     def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
         return {

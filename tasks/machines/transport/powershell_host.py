@@ -19,14 +19,13 @@ from functools import cache
 from typing import Final, NoReturn
 
 from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
-from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
 from tasks.machines.transport.channel import PowerShellChannel
 from tasks.machines.transport.framing import build_frame_mark, generate_nonce, require_valid_param
 from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
 from tasks.machines.transport.script_host import ScriptHost, find_raw_sections
 from tasks.machines.transport.script_library import (
-    ScriptLoader,
     compose_script,
     find_required_scripts,
     load_windows_script,
@@ -155,31 +154,14 @@ _ANSWER_HINT: Final = (
 )
 
 
-class PowerShellHost(ScriptHost):
+class PowerShellHost(ScriptHost[PowerShellChannel]):
     r"""A Windows machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     See ScriptHost. Its login is an administrator: nothing raises its rights. ``job_root`` is "" for
     %SystemRoot%\FleetPatch.
     """
 
-    def __init__(
-        self,
-        channel: PowerShellChannel,
-        *,
-        machine: str,
-        clock: Clock,
-        job_root: str = "",
-        script_loader: ScriptLoader = load_windows_script,
-    ) -> None:
-        super().__init__(
-            channel,
-            machine=machine,
-            clock=clock,
-            job_root=job_root,
-            script_loader=script_loader,
-            required_loader=load_windows_script,
-        )
-        self._channel = channel
+    load_own_script = staticmethod(load_windows_script)
 
     def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
         return {

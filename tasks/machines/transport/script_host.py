@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, Literal, cast
+from typing import Final, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -23,6 +23,7 @@ from tasks.domain.errors import (
 )
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import (
+    SHARED_SCRIPTS,
     Job,
     JobPhase,
     JobStatus,
@@ -193,7 +194,10 @@ def require_valid_job_id(job_id: str) -> str:
     return job_id
 
 
-class ScriptHost(ABC):
+_ChannelT = TypeVar("_ChannelT", bound=Channel)
+
+
+class ScriptHost(ABC, Generic[_ChannelT]):
     """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     Args:
@@ -201,35 +205,37 @@ class ScriptHost(ABC):
         machine: its name, for errors.
         clock: for wall times.
         job_root: directory of fleetpatch's jobs on the machine; "" for the default.
-        script_loader: gives a script's text by its name.
-        required_loader: gives the texts of the scripts that it requires; None: ``load_script``.
+        script_loader: gives a script's text by its name; None: ``load_own_script``.
     """
 
     def __init__(
         self,
-        channel: Channel,
+        channel: _ChannelT,
         *,
         machine: str,
         clock: Clock,
-        job_root: str,
-        script_loader: ScriptLoader,
-        required_loader: ScriptLoader | None = None,
+        job_root: str = "",
+        script_loader: ScriptLoader | None = None,
     ) -> None:
-        self._open_channel = channel
+        self._channel = channel
         self._machine = machine
         self._clock = clock
         self._job_root = job_root
-        self._script_loader = script_loader
-        self._required_loader = required_loader
+        self._script_loader = script_loader or self.load_own_script
+
+    @staticmethod
+    @abstractmethod
+    def load_own_script(name: str, package: str = SHARED_SCRIPTS) -> str:
+        """Return the text of a script of fleetpatch for the machine's system."""
 
     @property
     def is_open(self) -> bool:
         """Whether another call may be tried on this connection."""
-        return self._open_channel.is_open
+        return self._channel.is_open
 
     def close(self) -> None:
         """Close the channel. Jobs continue."""
-        self._open_channel.close()
+        self._channel.close()
 
     @abstractmethod
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
@@ -240,14 +246,14 @@ class ScriptHost(ABC):
         """Return the parameters of ``job_start`` that contain a job's program, its parameters, and what runs it."""
 
     def _compose(self, script: Script) -> str:
-        return compose_script(script, self._script_loader, required_loader=self._required_loader)
+        return compose_script(script, self._script_loader, required_loader=self.load_own_script)
 
     def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
         """Return all parameters of a script: its own, the directory of the jobs, and the texts of other scripts."""
         params: dict[str, ScriptParameter] = {**script.params}
         if not _SCRIPTS_OF_JOBS.isdisjoint(find_required_scripts(text)):
             params = {"root": self._job_root, **params}
-        params |= load_script_parameters(script, self._script_loader, required_loader=self._required_loader)
+        params |= load_script_parameters(script, self._script_loader, required_loader=self.load_own_script)
         return params
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:

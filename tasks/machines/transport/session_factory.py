@@ -17,7 +17,7 @@ from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.lockout_guard import LockoutGuard, LoginAttempt
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.powershell_host import PowerShellHost
-from tasks.machines.transport.script_library import ScriptLoader, load_script, load_windows_script
+from tasks.machines.transport.script_library import ScriptLoader
 from tasks.machines.transport.session import POLL_TIMEOUT_SECONDS, Connection, ConnectionOpener, Session
 from tasks.machines.transport.ssh.channel import SshShellChannel
 from tasks.machines.transport.ssh.connection import SshSettings, connect
@@ -136,7 +136,7 @@ def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
             machine=request.machine.name,
             clock=request.clock,
             job_root=request.job_root,
-            script_loader=request.script_loader or load_windows_script,
+            script_loader=request.script_loader,
         )
 
     return open_connection
@@ -162,7 +162,7 @@ def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privileg
         privilege=privilege,
         clock=request.clock,
         job_root=request.job_root,
-        script_loader=request.script_loader or load_script,
+        script_loader=request.script_loader,
     )
 
 

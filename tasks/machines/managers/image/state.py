@@ -83,7 +83,6 @@ def build_package_state(
     at_work: str = "",
     auto_updaters: Sequence[tuple[str, float | None]] = (),
     updater_units: tuple[str, ...] = (),
-    warnings: Sequence[str] = (),
 ) -> PackageState:
     """Return the package state of an image-based system.
 
@@ -93,7 +92,6 @@ def build_package_state(
         at_work: the process that changes deployments now; "" for none.
         auto_updaters: the system's own updaters that may act.
         updater_units: masks of all such services.
-        warnings: more warnings.
     """
     reboot = RebootNeed(YesNoUnknown.NO)
     if state.next != state.running:
@@ -107,7 +105,7 @@ def build_package_state(
         lock_holder=at_work,
         at_work=at_work,
         auto_updaters=tuple(auto_updaters),
-        warnings=(*warnings, *state.warnings, *((_NO_ADVISORIES_WARNING,) if unknown else ())),
+        warnings=(*state.warnings, *((_NO_ADVISORIES_WARNING,) if unknown else ())),
         updater_units=updater_units,
         repository_problems=state.problems,
     )
