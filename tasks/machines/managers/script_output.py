@@ -16,13 +16,7 @@ ENDED_CODES: Final = frozenset({124, 137})
 
 @dataclass(frozen=True, slots=True)
 class ScriptSection:
-    """The output of one command on the machine.
-
-    Attributes:
-        exit_code: of the command.
-        text: its standard output.
-        stderr: the end of its standard error.
-    """
+    """The output of one command on the machine: its standard output, and the end of its standard error."""
 
     exit_code: int
     text: str

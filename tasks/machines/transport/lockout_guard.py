@@ -37,12 +37,7 @@ MAX_REFUSALS_IN_DOUBT: Final = 4
 
 
 class CredentialWithheld(Exception):
-    """A credential was not sent, because of earlier refusals.
-
-    Attributes:
-        message: the reason.
-        hint: the remedy.
-    """
+    """A credential was not sent, because of earlier refusals."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)

@@ -62,7 +62,6 @@ class Escalation:
     """How to get a root shell.
 
     Attributes:
-        command: the command.
         stdin_prefix: the input before the script: a line with the password.
         program: the program that gives root privilege, or "".
         is_signed: whether its input must be signed for the machine.

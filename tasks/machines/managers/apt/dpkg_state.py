@@ -134,7 +134,7 @@ def find_lasting_lacks(unmet: Mapping[str, str], failures: Mapping[str, str]) ->
     lacking: dict[str, str] = {}
     for name, dependencies in unmet.items():
         own = name.partition(":")[0]
-        if failed := [each for each in (own, *_WORD_PATTERN.findall(dependencies)) if each in failures]:
+        if failed := [word for word in (own, *_WORD_PATTERN.findall(dependencies)) if word in failures]:
             lacking[own] = f"{failed[0]} could not be unpacked: {failures[failed[0]]}"
     return lacking
 
@@ -197,7 +197,7 @@ def find_problems(
     if interrupted:
         mendable.append("dpkg was interrupted: it left a journal that is not yet in its database")
     waiting = _find_waiting(packages, setups, lacking)
-    failed = [each for each in packages if each.status in _UNFINISHED_STATES and not each.needs_reinstall]
+    failed = [package for package in packages if package.status in _UNFINISHED_STATES and not package.needs_reinstall]
     for package in packages:
         if package.needs_reinstall:
             # apt-get -f install does that. Where it finds no archive for it, its simulation says so.
@@ -208,10 +208,10 @@ def find_problems(
             state = f"{package.name} {package.version} is {package.status}{setup.describe_since()}"
             mendable.append(f"{state}: {reason}" if reason else state)
     only_failed = len(mendable) == len(failed) and all(
-        each.status == "half-configured" or each.dpkg_name in waiting for each in failed
+        package.status == "half-configured" or package.dpkg_name in waiting for package in failed
     )
     unmet = simulation.unmet_dependencies
-    failed_names = {each.name for each in failed}
+    failed_names = {package.name for package in failed}
     mendable += [
         f"{name} has unmet dependencies: {lacking.get(name.partition(':')[0], dependencies)}"
         for name, dependencies in unmet.items()
@@ -239,10 +239,10 @@ def block_dependent_updates(
     same source as an update of that package go along with it.
     """
     broken = {
-        name: each
-        for each in packages
-        if each.status in _UNFINISHED_STATES or each.status == "triggers-awaited"
-        for name in (each.name, *setups.get(each.dpkg_name, _NOTHING_KNOWN).provides)
+        name: package
+        for package in packages
+        if package.status in _UNFINISHED_STATES or package.status == "triggers-awaited"
+        for name in (package.name, *setups.get(package.dpkg_name, _NOTHING_KNOWN).provides)
     }
     if not broken:
         return tuple(updates)

@@ -200,7 +200,7 @@ def _find_slow_repositories(lines: Iterable[str], sources: str, partial: str) ->
         if _build_key(name) in unchanged:
             continue
         prefix = file.removesuffix("InRelease").removesuffix("Release")
-        is_slow = any(each.startswith(prefix) for each in begun)
+        is_slow = any(file_name.startswith(prefix) for file_name in begun)
         (slow if is_slow else waiting).append(build_slow_problem(name, has_begun=is_slow))
     return tuple(dict.fromkeys((*slow, *waiting)))[:MAX_PROBLEMS]
 

@@ -144,7 +144,7 @@ def find_epoch(version: str) -> str:
 
 
 def _find_versions(advisory: Advisory, key: tuple[str, str], installed: str | None, available: str) -> tuple[str, ...]:
-    epochs = {""} if advisory.knows_epochs else {find_epoch(each) for each in (available, installed) if each}
+    epochs = {""} if advisory.knows_epochs else {find_epoch(version) for version in (available, installed) if version}
     versions = dict.fromkeys(epoch + version for version in advisory.packages.get(key, ()) for epoch in sorted(epochs))
     newest = RpmVersion(available)
     oldest = None if installed is None else RpmVersion(installed)

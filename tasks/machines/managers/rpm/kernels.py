@@ -216,7 +216,8 @@ def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
     order = {version: rank for rank, version in enumerate(sorted({p.version for *_, p in kernels}, key=RpmVersion))}
     packages = []
     for base, part, package in kernels:
-        update = _build_removal(package)
+        update = Update(package.id, package.name, package.arch, package.version, package.version, Classification.OTHER)
+        update = replace(update, id=build_package_spec(update))
         packages.append(
             KernelPackage(
                 package=update,
@@ -230,9 +231,3 @@ def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
             )
         )
     return InstalledKernels(running, tuple(packages))
-
-
-def _build_removal(package: InstalledPackage) -> Update:
-    version = package.version
-    update = Update(package.id, package.name, package.arch, version, version, Classification.OTHER)
-    return replace(update, id=build_package_spec(update))

@@ -236,10 +236,10 @@ def _describe_since(moment: int | None) -> str:
 def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -> tuple[str, ...]:
     """Return the installed packages of which the section "failed_scripts" tells a failure."""
     failures = {package: words[:300] for package, _, words in (line.partition("\t") for line in text.splitlines())}
-    named = ((f"{each.name}-{each.version.rpartition(':')[2]}.{each.arch}", each) for each in installed)
+    named = ((f"{package.name}-{package.version.rpartition(':')[2]}.{package.arch}", package) for package in installed)
     return tuple(
-        f"{each.name} {each.version} is not set up{_describe_since(each.installed_at)}: {failures[full]}"
-        for full, each in named
+        f"{package.name} {package.version} is not set up{_describe_since(package.installed_at)}: {failures[full]}"
+        for full, package in named
         if full in failures
     )
 

@@ -119,7 +119,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     )
     unserved = find_products_without_updates(policy, parse_first(ProductsRecord, result, "products"))
     busy = parse_first(BusyRecord, result, "busy") or BusyRecord()
-    problems = _find_search_problems(result, source)
+    is_servicing, installer = busy.servicing == _CBS_AT_WORK, "Windows Installer" if busy.installer else ""
     return PackageState(
         manager=MANAGER_NAME,
         updates=updates,
@@ -129,8 +129,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
             uptime=find_uptime(system.uptime, system.boot_time, system.at),
         ),
         held=tuple(update.name for update in updates if update.held),
-        lock_holder=_find_lock_holder(busy),
-        at_work="Windows servicing" if busy.servicing == _CBS_AT_WORK else "",
+        lock_holder="Windows servicing (TiWorker.exe)" if is_servicing or busy.worker else installer,
+        at_work="Windows servicing" if is_servicing else "",
         auto_updaters=others.updaters,
         unpausable_updaters=others.unpausable,
         updater_units=UPDATER_SERVICES,
@@ -143,7 +143,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_enrolment(hotpatch, system, history),
-        repository_problems=problems,
+        repository_problems=_find_search_problems(result, source),
     )
 
 
@@ -221,12 +221,6 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         needs_licence=not offered.eula_accepted,
         reboot_reason=reboot.reason,
     )
-
-
-def _find_lock_holder(busy: BusyRecord) -> str:
-    if busy.servicing == _CBS_AT_WORK or busy.worker:
-        return "Windows servicing (TiWorker.exe)"
-    return "Windows Installer" if busy.installer else ""
 
 
 def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:

@@ -111,9 +111,9 @@ def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tupl
     since = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
     start = datetime(since.year, since.month, since.day, tzinfo=UTC).timestamp()
     hotpatches = [
-        each for each in history if each.is_installation and is_hotpatch(each.title) and (each.at or 0) >= start
+        entry for entry in history if entry.is_installation and is_hotpatch(entry.title) and (entry.at or 0) >= start
     ]
-    titles = [each.title for each in sorted(hotpatches, key=lambda entry: entry.at or 0)]
+    titles = [entry.title for entry in sorted(hotpatches, key=lambda entry: entry.at or 0)]
     return tuple(dict.fromkeys(titles))[-_MAX_PATCHES:]
 
 

@@ -123,12 +123,12 @@ class WindowsUpdateManager(ManagerDefaults):
         offered = {record.id: record for record in parse_records(OfferedUpdate, result.find_records("update"))}
         refused = {update.id: reason for update in updates if (reason := _find_refusal(update, offered.get(update.id)))}
         left = [offered[update.id] for update in updates if update.id not in refused]
-        missing = [each for each in left if not each.downloaded]
-        is_known = all(each.download_bytes is not None for each in missing)
+        missing = [record for record in left if not record.downloaded]
+        is_known = all(record.download_bytes is not None for record in missing)
         return SimulationResult(
-            changes={each.id: each.version for each in left},
+            changes={record.id: record.version for record in left},
             refused=refused,
-            download_bytes=sum(each.download_bytes or 0 for each in missing) if is_known else None,
+            download_bytes=sum(record.download_bytes or 0 for record in missing) if is_known else None,
             download_count=len(missing),
         )
 
@@ -173,7 +173,9 @@ class WindowsUpdateManager(ManagerDefaults):
         params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions)
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         params["codes"] = build_job_table()
-        titles = {update.id: update.title or update.name for each in transactions for update in each.updates}
+        titles = {
+            update.id: update.title or update.name for transaction in transactions for update in transaction.updates
+        }
         params["cumulative"] = tuple(name for name, title in titles.items() if is_cumulative_title(title))
         for transaction in transactions:
             params[f"tx_{transaction.number}_updates"] = tuple(map(_build_choice, transaction.updates))

@@ -75,11 +75,13 @@ def _index_history(history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[His
 def _find_tries(update: OfferedUpdate, history: Sequence[HistoryEntry]) -> Iterator[_Try]:
     """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held."""
     mine = sorted(history, key=_get_time)
-    removed = max((_get_time(each) for each in mine if each.is_removal), default=0)
+    removed = max((_get_time(entry) for entry in mine if entry.is_removal), default=0)
     tries = [
-        each
-        for each in mine
-        if each.revision == update.revision and _get_time(each) >= removed and (each.is_installation or _failed(each))
+        entry
+        for entry in mine
+        if entry.revision == update.revision
+        and _get_time(entry) >= removed
+        and (entry.is_installation or _failed(entry))
     ]
     current: _Try | None = None
     for entry in tries:
@@ -131,16 +133,12 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     records = parse_records(OfferedUpdate, result.find_records("update"))
     present = {record.id: record for record in records if record.installed or record.reboot_required}
     offered = {record.id for record in records if record.id not in present}
-    versions = {name: each.version for name, each in present.items()}
-    for name, entry in _find_last_entries(result).items():
+    versions = {name: record.version for name, record in present.items()}
+    entries = parse_records(HistoryEntry, result.find_records("history"))
+    done = [entry for entry in entries if entry.result_code in _FINAL_RESULTS]
+    last_entries = {entry.id: entry for entry in sorted(done, key=_get_time)}
+    for name, entry in last_entries.items():
         if name not in present and name not in offered and entry.is_installation:
             versions[name] = format_version(entry.revision)
     update_ids = {update.id for update in updates}
     return {name: version for name, version in versions.items() if name in update_ids}
-
-
-def _find_last_entries(result: ScriptResult) -> Mapping[str, HistoryEntry]:
-    """Return the last completed entry of each update."""
-    entries = parse_records(HistoryEntry, result.find_records("history"))
-    done = [each for each in entries if each.result_code in _FINAL_RESULTS]
-    return {each.id: each for each in sorted(done, key=lambda entry: entry.at or 0)}

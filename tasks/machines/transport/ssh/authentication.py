@@ -48,8 +48,6 @@ class LoginContext:
 
     Attributes:
         transport: a connection to a trusted host.
-        user: the login.
-        attempt: receives the result.
         require_seconds_left: gives the seconds for the next answer; raises DeadlineExceeded if none are left.
     """
 

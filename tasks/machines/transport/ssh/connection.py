@@ -58,14 +58,7 @@ logging.getLogger("paramiko").propagate = False
 
 @dataclass(frozen=True, slots=True)
 class SshSettings:
-    """What all connections of one inventory share.
-
-    Attributes:
-        host_keys: where host keys are pinned, and the policy.
-        resolve_credential: fetches credentials.
-        clock: for deadlines, waits and the validity of certificates.
-        lockout_guard: the logins of this run.
-    """
+    """What all connections of one inventory share. The clock also judges the validity of certificates."""
 
     host_keys: HostKeySettings
     resolve_credential: CredentialResolver

@@ -158,14 +158,7 @@ DEFAULT_KEY_FILES: Final = (
 
 @dataclass(frozen=True)
 class FileKey:
-    """A key of a file, with what a login asks of a key.
-
-    Attributes:
-        path: its file.
-        key: the key itself.
-        failure: why it gave no signature.
-        is_on_token: whether it needs its token.
-    """
+    """A key of a file, with what a login asks of a key (see OfferedKey)."""
 
     path: Path
     key: paramiko.PKey

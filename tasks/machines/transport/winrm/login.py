@@ -68,13 +68,7 @@ _SCHEMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class WinrmEnvironment:
-    """What all connections of one inventory share.
-
-    Attributes:
-        resolve_credential: fetches credentials.
-        clock: for deadlines and waits.
-        lockout_guard: the logins of this run.
-    """
+    """What all connections of one inventory share."""
 
     resolve_credential: CredentialResolver
     clock: Clock

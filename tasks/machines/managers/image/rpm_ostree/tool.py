@@ -182,13 +182,15 @@ def _with_advisories(update: ImageUpdate, cached: _CachedUpdate) -> ImageUpdate:
     security = [advisory for advisory in cached.advisories if advisory[1] == _SECURITY_ADVISORY]
     if not security:  # rpm-ostree tells no others, and nothing if the repositories are not configured: not known
         return update
-    worst = max(each[2] if 0 <= each[2] < len(_SEVERITIES) else 0 for each in security)
-    titles = [title for each in security for _, title in each[4].get("cve_references", [])]
+    worst = max(advisory[2] if 0 <= advisory[2] < len(_SEVERITIES) else 0 for advisory in security)
+    titles = [title for advisory in security for _, title in advisory[4].get("cve_references", [])]
     return replace(
         update,
         classification=Classification.CRITICAL if _SEVERITIES[worst] == "Critical" else Classification.SECURITY,
         severity=_SEVERITIES[worst],
-        advisories=tuple(sorted({each[0] for each in security if _ADVISORY_PATTERN.fullmatch(each[0])}, reverse=True)),
+        advisories=tuple(
+            sorted({advisory[0] for advisory in security if _ADVISORY_PATTERN.fullmatch(advisory[0])}, reverse=True)
+        ),
         cves=tuple(sorted({cve for title in titles for cve in _CVE_PATTERN.findall(title)})),
     )
 

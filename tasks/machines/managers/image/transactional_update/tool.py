@@ -115,7 +115,7 @@ def _build_update(packages: Sequence[str], patches: Sequence[Row], cves: ScriptS
     security = [row.get("Severity", "").lower() for row in patches if row.get("Category") == "security"]
     if not patches:
         return ImageUpdate(version)
-    worst = max((_SEVERITIES.index(each) for each in security if each in _SEVERITIES), default=-1)
+    worst = max((_SEVERITIES.index(severity) for severity in security if severity in _SEVERITIES), default=-1)
     severity = _SEVERITIES[worst] if worst >= 0 else ""
     kind = Classification.SECURITY if security else Classification.OTHER
     return ImageUpdate(

@@ -41,7 +41,6 @@ from tasks.machines.managers.rpm.zypper.pending_updates import (
     parse_candidates,
 )
 from tasks.machines.managers.rpm.zypper.xml_answer import (
-    InstallSummary,
     XmlElement,
     build_no_repository_error,
     get_attribute,
@@ -128,10 +127,14 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
     media = {
         name for repository in repositories if repository.is_medium for name in (repository.name, repository.alias)
     }
+    incomplete: list[str] = []
+    if not upgrade.is_complete:  # then new dependencies are not known
+        reasons = "; ".join(upgrade.refusals[:3])
+        incomplete = [f"zypper can't say what installing all updates would do: {reasons}"]
     warnings = (
         *state.warnings,
         *filter(None, [not_refreshed]),
-        *_describe_upgrade(upgrade),
+        *incomplete,
         *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
     )
     problems = (problem for problem in unread if problem.repository not in media)
@@ -217,8 +220,10 @@ def _find_unread_repositories(
         for repository in repositories
     }
     copies = {
-        name: RepositoryCopy(each.read_at if each.is_read else 0, bool(begun) and each.is_named(begun[-1]))
-        for name, each in names.items()
+        name: RepositoryCopy(
+            repository.read_at if repository.is_read else 0, bool(begun) and repository.is_named(begun[-1])
+        )
+        for name, repository in names.items()
     }
     began = require_integer(state, "began") if update is not None and "began" in state else None
     times = RefreshTimes(began, require_integer(state, "at"), was_ended)
@@ -233,10 +238,10 @@ def _find_unread_repositories(
         *unread,
         *(
             build_repository_problem(
-                name, [_PAGE_WORDS if each.is_page else "it was never read"], hides_fixes=not has_no_fixes(name)
+                name, [_PAGE_WORDS if repository.is_page else "it was never read"], hides_fixes=not has_no_fixes(name)
             )
-            for name, each in names.items()
-            if not each.is_read and name not in {problem.repository for problem in unread}
+            for name, repository in names.items()
+            if not repository.is_read and name not in {problem.repository for problem in unread}
         ),
     )
 
@@ -251,13 +256,6 @@ def _find_missing_patches(repositories: tuple[Repository, ...], *, is_rolling: b
     message = "no enabled repository has patches, so missing security fixes would not be seen"
     remedy = "Enable the update repositories of the distribution (zypper repos; SUSEConnect --status)."
     return (RepositoryProblem("", message, remedy),)
-
-
-def _describe_upgrade(upgrade: InstallSummary) -> list[str]:
-    """Return why zypper can't say what it would do with everything: then new dependencies are not known."""
-    if upgrade.is_complete:
-        return []
-    return [f"zypper can't say what installing all updates would do: {'; '.join(upgrade.refusals[:3])}"]
 
 
 def _find_locked_names(section: ScriptSection | None, installed: Iterable[InstalledPackage]) -> frozenset[str]:

@@ -148,7 +148,8 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     """
     changes = {build_update_id(change.name, change.arch, state.native): change for change in state.upgrade.changes}
     candidates = {
-        build_update_id(each.package.name, each.package.arch, state.native): each for each in state.candidates
+        build_update_id(candidate.package.name, candidate.package.arch, state.native): candidate
+        for candidate in state.candidates
     }
     wanted_changes = {update_id: change for update_id, change in changes.items() if update_id in state.newest}
     for update_id, candidate in candidates.items():
@@ -156,8 +157,8 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
             wanted_changes[update_id] = candidate.package
     require_count(len(wanted_changes.keys() | changes.keys()), MAX_UPDATES, "updates")
     require_few_cves(
-        [patch.advisory for patch, _ in state.patched.get(each.name, ())]
-        for each in (wanted_changes | changes).values()
+        [patch.advisory for patch, _ in state.patched.get(change.name, ())]
+        for change in (wanted_changes | changes).values()
     )
     offers: dict[str, list[Offer]] = {}
     for offer in state.offers:
@@ -294,8 +295,11 @@ def _build_new_packages(
                 if update_id not in updates_by_id:
                     updates_by_id[update_id] = _build_new_package(update_id, fresh[update_id], bringer, state)
                     bringers.append(updates_by_id[update_id])
-    left = [each for each in fresh if each not in updates_by_id]
-    return [*updates_by_id.values(), *(_build_new_package(each, fresh[each], None, state) for each in left)]
+    left = [update_id for update_id in fresh if update_id not in updates_by_id]
+    return [
+        *updates_by_id.values(),
+        *(_build_new_package(update_id, fresh[update_id], None, state) for update_id in left),
+    ]
 
 
 def _build_new_package(update_id: str, change: VersionedPackage, bringer: Update | None, state: ZypperState) -> Update:
