@@ -11,6 +11,7 @@ from tasks.machines.managers.image.manager import ImageManager, ImageTool
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
 from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
 from tasks.machines.transport import script_library
+from tasks.machines.transport.posix_shell import PosixShell
 from tests.unit.managers.recordings import section
 
 FAMILIES: Mapping[str, tuple[ImageTool, Mapping[str, str]]] = {
@@ -115,8 +116,7 @@ class ImageHost:
                 text = text.replace(f" {path}", f" {stand_in}").replace(f"<{path}", f"<{stand_in}")
             return text
 
-        monkeypatch.setattr(script_library, "load_script", load_for_stand_ins)
-        monkeypatch.setattr(script_library.compose_script, "__defaults__", (load_for_stand_ins,))
+        monkeypatch.setattr(PosixShell, "load_own_script", staticmethod(load_for_stand_ins))
 
     def enter(self, phase: str) -> None:
         """Let the tools answer as in this phase from now on."""

@@ -13,7 +13,6 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.protocols.transport import SHARED_SCRIPTS
 from tasks.machines.managers.registry import MANAGER_TYPES
-from tasks.machines.transport import script_library
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script
@@ -86,7 +85,9 @@ class YumMachine:
         self.put_tool("uname", f"#!/bin/sh\necho {kernel}")
         self.put_tool("systemctl", "#!/bin/sh\n")
         (place / "bin/sh").symlink_to(which(shell) or shell)
-        monkeypatch.setattr(script_library, "load_script", self._load_script)  # of scripts that another one requires
+        monkeypatch.setattr(
+            PosixShell, "load_own_script", staticmethod(self._load_script)
+        )  # of scripts that another one requires
         monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
         self.transport = PosixShell(
             LocalShellChannel(CLOCK),
