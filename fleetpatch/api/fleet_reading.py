@@ -21,10 +21,10 @@ from fleetpatch.updates.list_filter import UpdateFilter, find_cve, list_updates,
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
-from tasks.domain.rows import list_fields
+from tasks.domain.rows import copy_row
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow
-from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
+from tasks.records.queries.fleet.runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
 from tasks.records.update_rows import build_missing_update_row
 
@@ -103,8 +103,7 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
         )
         for pending_update in explain_pending(snapshot, automatic, machine, read_details(context, name))
     )
-    columns = {field.name: getattr(row, field.name) for field in list_fields(MachineRow)}
-    return models.MachineDetails(**columns, patches=patches)
+    return copy_row(models.MachineDetails, row, patches=patches)
 
 
 @router.get("/updates", tags=["Fleet"])

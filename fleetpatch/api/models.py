@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.runs import MachineStepRow, RunRow
 from tasks.domain.rows.updates import MissingUpdateRow
 
 Item = TypeVar("Item")
@@ -85,20 +86,6 @@ class Overview(ApiModel):
     problems: list[str]
 
 
-class Run(ApiModel):
-    """A run."""
-
-    maintenance_run_id: str
-    kind: str
-    status: str
-    scope: str
-    started_by: str
-    start_date_time: datetime
-    end_date_time: datetime | None
-    flow_run_id: str
-    message: str
-
-
 class Report(ApiModel):
     """The report of a run, as ``fleetpatch report`` writes it."""
 
@@ -111,26 +98,14 @@ class Report(ApiModel):
     machines: list[dict[str, Any]]
 
 
-class MachineProgress(ApiModel):
-    """What a machine of an unfinished run does now."""
-
-    machine_name: str = Field(description='"" is the run itself.')
-    step: str
-    status: str
-    fraction: float | None
-    message: str
-    since_date_time: datetime
-    date_time: datetime
-
-
 class Progress(ApiModel):
     """The progress of a run."""
 
-    run: Run
+    run: RunRow
     executed: bool = Field(description="Whether a live process executes the run now.")
     executed_by: str | None = Field(description="That process; null if there is none.")
     stop_requested_by: str | None
-    machines: list[MachineProgress]
+    machines: list[MachineStepRow]
 
 
 class Approval(ApiModel):

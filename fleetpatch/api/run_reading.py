@@ -13,10 +13,12 @@ from fleetpatch.api.problems import describe_problems
 from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.pages.paging import PAGE_SIZE, build_part
 from fleetpatch.web.context import get_context
-from tasks.domain.model import RunInfo
+from tasks.domain.rows import copy_row
+from tasks.domain.rows.runs import MachineStepRow, RunRow, build_run_row
 from tasks.records.approvals import Approval, SqlApprovals
-from tasks.records.queries.fleet.run_steps import read_audit_rows, read_run_steps
-from tasks.records.queries.fleet.runs import RunFilter, count_runs
+from tasks.records.queries.fleet.audit_rows import read_audit_rows
+from tasks.records.queries.fleet.run_machines import read_progress
+from tasks.records.queries.fleet.runs import RunFilter, count_runs, read_run_rows
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
 
@@ -28,21 +30,6 @@ Kind = Annotated[
 ]
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems(404))
-
-
-def build_run(run: RunInfo) -> models.Run:
-    """Return a run as the API shows it."""
-    return models.Run(
-        maintenance_run_id=run.id,
-        kind=run.kind,
-        status=run.state.value,
-        scope=run.scope,
-        started_by=run.started_by,
-        start_date_time=run.started_at,
-        end_date_time=run.ended_at,
-        flow_run_id=run.flow_run_id or "",
-        message=run.message,
-    )
 
 
 def build_approval(approval: Approval) -> models.Approval:
@@ -62,17 +49,17 @@ def build_approval(approval: Approval) -> models.Approval:
 @router.get("/runs", tags=["Runs"])
 def list_runs(
     request: Request, kind: Kind = None, limit: Limit = RUNS_IN_PART, page: Number = 1
-) -> models.Part[models.Run]:
+) -> models.Part[RunRow]:
     """The runs, newest first. If a run begins between two parts, one may come twice; none is left out."""
-    context = get_context(request)
+    database, run_filter = get_context(request).records.database, RunFilter(kinds=(kind,) if kind else ())
     part = build_part(
         request,
-        lambda offset, count: context.history.read_runs(count, kind=kind, offset=offset),
+        lambda offset, count: read_run_rows(database, run_filter, offset, count),
         page,
-        total=count_runs(context.records.database, RunFilter(kinds=(kind,) if kind else ())),
+        total=count_runs(database, run_filter),
         size=limit,
     )
-    return describe_part(part, [build_run(item) for item in part.items], page)
+    return describe_part(part, part.items, page)
 
 
 @router.get("/runs/{run_id}", tags=["Runs"])
@@ -84,29 +71,18 @@ def read_report(request: Request, run_id: str) -> models.Report:
 
 
 @router.get("/runs/{run_id}/progress", tags=["Runs"])
-def read_progress(request: Request, run_id: str) -> models.Progress:
+def show_progress(request: Request, run_id: str) -> models.Progress:
     """What the machines of a run do now. Empty for a run that is over."""
     context = get_context(request)
     run = find_exact_run(context, run_id)
     lease = context.records.leases.find_lease(run.id)
     is_held = lease is not None and lease.is_held
     return models.Progress(
-        run=build_run(run),
+        run=build_run_row(run),
         executed=is_held,
         executed_by=str(lease.holder) if lease is not None and is_held else None,
         stop_requested_by=lease.stop.who if lease is not None and lease.stop is not None else None,
-        machines=[
-            models.MachineProgress(
-                machine_name=run_step.machine,
-                step=run_step.step,
-                status=run_step.state,
-                fraction=run_step.fraction,
-                message=run_step.message,
-                since_date_time=run_step.since,
-                date_time=run_step.at,
-            )
-            for run_step in read_run_steps(context.records.database, run.id)
-        ],
+        machines=[copy_row(MachineStepRow, step) for step in read_progress(context.records.database, run.id).values()],
     )
 
 

@@ -8,9 +8,10 @@ from fleetpatch.live.fragments import render_fragment
 from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
 from fleetpatch.web.context import WebContext
 from fleetpatch.web.live_hub import TopicPart
+from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
-from tasks.records.queries.fleet.runs import RunFilter, RunLine, read_run_lines
+from tasks.records.queries.fleet.runs import RunFilter, read_run_rows
 
 MAX_RUNS: Final = 12
 MAX_MACHINES: Final = 8
@@ -26,7 +27,7 @@ class LiveRun:
         failed: the names of the first machines that failed.
     """
 
-    line: RunLine
+    line: RunRow
     process: RunProcess
     phase: str
     message: str
@@ -58,7 +59,7 @@ def read_live_runs(context: WebContext) -> LiveRuns:
         return LiveRuns(())
     run_filter = RunFilter(states=tuple(state.value for state in UNFINISHED_RUN_STATES))
     lines = [
-        run_line for run_line in read_run_lines(database, run_filter, 0, len(processes)) if run_line.run_id in processes
+        run_line for run_line in read_run_rows(database, run_filter, 0, len(processes)) if run_line.run_id in processes
     ]
     lines.sort(key=lambda line: not processes[line.run_id].is_alive)  # only the first ones are shown
     states = [read_run_state(database, line, now, processes[line.run_id]) for line in lines[:MAX_RUNS]]

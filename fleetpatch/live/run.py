@@ -9,12 +9,13 @@ from typing import Final
 from fleetpatch.live.fragments import render_fragment
 from fleetpatch.live.overview import without_times
 from fleetpatch.runs.open_approval import APPROVED_KINDS, describe_open_approval
-from fleetpatch.runs.run_state import MachineLine, RunState, find_line, read_run_state
+from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
 from fleetpatch.web.context import WebContext
 from fleetpatch.web.live_hub import TopicPart
 from tasks.domain.errors import RecordsError
 from tasks.records.queries.fleet.live_runs import RunProcess
 from tasks.records.queries.fleet.run_machines import RunParts
+from tasks.records.queries.fleet.runs import find_run_row
 
 MAX_WORKING: Final = 40
 PARTS_SECONDS: Final = 5.0
@@ -65,7 +66,7 @@ class RunTopic:
             RecordsError: the records can't be read, or the run was deleted.
         """
         database, now = self._context.records.database, self._context.clock.now()
-        line = find_line(database, self._run_id)
+        line = find_run_row(database, self._run_id)
         if line is None:
             raise RecordsError(f"there is no run {self._run_id!r}")
         if time.monotonic() - self._parts_at > PARTS_SECONDS:

@@ -15,10 +15,10 @@ from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.live.overview import read_part
 from fleetpatch.live.run import RunTopic
-from fleetpatch.runs.run_state import find_line
 from fleetpatch.web.context import get_context
 from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
+from tasks.records.queries.fleet.runs import find_run_row
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
@@ -74,7 +74,7 @@ async def stream_run(request: Request, run_id: str, seen: str = "") -> Response:
     context = get_context(request)
     # Records that can't be read refuse no stream: it says so, and goes on once they can.
     with contextlib.suppress(RecordsError):
-        if await run_in_threadpool(find_line, context.records.database, run_id) is None:
+        if await run_in_threadpool(find_run_row, context.records.database, run_id) is None:
             raise HTTPException(404, f"there is no run {run_id!r}")
     return _answer(request, f"run {run_id}", RunTopic(context, run_id).read, {"machines": seen})
 

@@ -14,6 +14,7 @@ from fleetpatch.live.overview import read_live_runs
 from fleetpatch.machines.automatic_status import describe_automatic
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.machines.totals import count_fleet
+from fleetpatch.pages.runs import list_runs
 from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
@@ -21,12 +22,7 @@ from fleetpatch.windows.last_windows import RECORDED, list_last_windows
 from fleetpatch.windows.window_list import CalendarWindow
 from tasks.domain.errors import RecordsError
 from tasks.records.access_tokens import SqlAccessTokens
-from tasks.records.queries.fleet.recent_runs import (
-    RecentRun,
-    count_machines_by_state,
-    count_waiting_approvals,
-    read_recent_runs,
-)
+from tasks.records.queries.fleet.runs import RunFilter, count_waiting_approvals, read_run_rows
 from tasks.records.queries.fleet.trends import DayTotals
 from tasks.records.queries.fleet.windows import read_last_window_results
 
@@ -54,14 +50,6 @@ class TrendDay:
         return self.totals.compliant / self.totals.assessed if self.totals.assessed else None
 
 
-@dataclass(frozen=True, slots=True)
-class RunLine:
-    """A run, and how many machines have each state in it."""
-
-    run: RecentRun
-    machines: Mapping[str, int]
-
-
 @router.get("/")
 def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
     """Show the overview, with the trends of the last days."""
@@ -75,7 +63,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         problems=list_problems(context, snapshot),
         totals=count_fleet(snapshot),
         oldest=snapshot.oldest,
-        runs=list_runs(context),
+        runs=list_runs(context, read_run_rows(context.records.database, RunFilter(), 0, RUNS_COUNT)),
         last_windows=list_windows_before(context, snapshot),
         automatic=describe_automatic(snapshot, context.records.database),
         windows=[upcoming_window for upcoming_window in snapshot.upcoming if upcoming_window.window.end > now][
@@ -105,26 +93,6 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
         if token.ends_soon(now)
     )
     return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
-
-
-def list_runs(context: WebContext) -> list[RunLine]:
-    """Return the newest runs. The machines of runs that are over are counted once."""
-    database = context.records.database
-    recent_runs = read_recent_runs(database, RUNS_COUNT)
-    machine_counts = context.machine_counts
-    missing = [recent_run.run_id for recent_run in recent_runs if recent_run.run_id not in machine_counts]
-    counted = count_machines_by_state(database, missing) if missing else {}
-    machine_counts.update(
-        {
-            recent_run.run_id: counted[recent_run.run_id]
-            for recent_run in recent_runs
-            if recent_run.is_over and recent_run.run_id in counted
-        }
-    )
-    return [
-        RunLine(recent_run, counted.get(recent_run.run_id) or machine_counts.get(recent_run.run_id, {}))
-        for recent_run in recent_runs
-    ]
 
 
 def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:

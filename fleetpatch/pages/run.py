@@ -14,14 +14,14 @@ from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
 from fleetpatch.runs.open_approval import can_decide
 from fleetpatch.runs.run_page import (
     MAX_GROUPS,
-    MachineRow,
     ProblemGroup,
+    RunPageMachine,
     build_rows,
     build_run_timeline,
     group_problems,
     sort_lines,
 )
-from fleetpatch.runs.run_state import MachineLine, RunState, find_line, read_run_state
+from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval
@@ -30,6 +30,7 @@ from tasks.domain.model import HookResult, RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.fleet.run_machines import read_machine_details
+from tasks.records.queries.fleet.runs import find_run_row
 from tasks.reports.formatting import format_scope
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.timing.maintenance_window import describe_window
@@ -63,7 +64,7 @@ class WavePart:
 
     number: int | None
     is_canary: bool
-    rows: list[MachineRow]
+    rows: list[RunPageMachine]
 
 
 @router.get("/runs/{run_id}")
@@ -100,7 +101,7 @@ def read_state(context: WebContext, run: RunInfo) -> RunState:
         RecordsError: the records can't be read.
     """
     database = context.records.database
-    line = find_line(database, run.id)
+    line = find_run_row(database, run.id)
     if line is None:
         raise HTTPException(404, f"there is no run {run.id!r}")
     return read_run_state(database, line, context.clock.now())
@@ -166,7 +167,7 @@ def _render(
     )
 
 
-def _group_by_wave(rows: list[MachineRow]) -> list[WavePart]:
+def _group_by_wave(rows: list[RunPageMachine]) -> list[WavePart]:
     parts_by_wave: dict[int | None, WavePart] = {}
     for row in rows:
         key = row.line.wave

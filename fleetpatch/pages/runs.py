@@ -13,16 +13,16 @@ from fleetpatch.access.roles import Role
 from fleetpatch.pages.paging import build_part
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
+from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import OperationState
 from tasks.records.queries.fleet.live_runs import read_run_processes
 from tasks.records.queries.fleet.runs import (
     RunFigures,
     RunFilter,
-    RunLine,
     count_runs,
     read_configuration_names,
     read_run_figures,
-    read_run_lines,
+    read_run_rows,
 )
 from tasks.reports.formatting import load_zone_or_utc
 
@@ -42,14 +42,9 @@ _MAX_KEPT_FIGURES: Final = 5000
 class ListedRun:
     """A run of the list. ``is_abandoned``: it is not over, and no process works on it."""
 
-    line: RunLine
+    run: RunRow
     figures: RunFigures
     is_abandoned: bool
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it lasted, with all waiting; None if it has not ended."""
-        return (self.line.ended_at - self.line.started_at).total_seconds() if self.line.ended_at else None
 
 
 @router.get("/runs")
@@ -77,7 +72,7 @@ def show_runs(
     )
     runs = build_part(
         request,
-        lambda offset, limit: _list_runs(context, read_run_lines(database, run_filter, offset, limit)),
+        lambda offset, limit: list_runs(context, read_run_rows(database, run_filter, offset, limit)),
         page,
         total=count_runs(database, run_filter),
         size=RUNS_ON_PAGE,
@@ -102,25 +97,25 @@ def show_runs(
     )
 
 
-def _list_runs(context: WebContext, lines: Sequence[RunLine]) -> list[ListedRun]:
+def list_runs(context: WebContext, runs: Sequence[RunRow]) -> list[ListedRun]:
     """Return runs with their figures. Those of runs that are over are counted once."""
     database, stored_figures = context.records.database, context.run_figures
     # Taken before the cache may be emptied, by this request or by another thread.
-    known_figures = {line.run_id: figures for line in lines if (figures := stored_figures.get(line.run_id)) is not None}
-    missing = [line.run_id for line in lines if line.run_id not in known_figures]
+    known_figures = {run.run_id: figures for run in runs if (figures := stored_figures.get(run.run_id)) is not None}
+    missing = [run.run_id for run in runs if run.run_id not in known_figures]
     counted = read_run_figures(database, missing) if missing else {}
     known_figures |= {run_id: counted.get(run_id, RunFigures()) for run_id in missing}
     if len(stored_figures) > _MAX_KEPT_FIGURES:
         stored_figures.clear()
-    stored_figures.update({line.run_id: known_figures[line.run_id] for line in lines if line.is_over})
-    processes = read_run_processes(database, context.clock.now()) if any(not line.is_over for line in lines) else {}
+    stored_figures.update({run.run_id: known_figures[run.run_id] for run in runs if run.is_over})
+    processes = read_run_processes(database, context.clock.now()) if any(not run.is_over for run in runs) else {}
     return [
         ListedRun(
-            line,
-            known_figures[line.run_id],
-            not line.is_over and (line.run_id not in processes or not processes[line.run_id].is_alive),
+            run,
+            known_figures[run.run_id],
+            not run.is_over and (run.run_id not in processes or not processes[run.run_id].is_alive),
         )
-        for line in lines
+        for run in runs
     ]
 
 

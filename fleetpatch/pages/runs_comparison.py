@@ -15,8 +15,9 @@ from fleetpatch.runs.comparing import compare_machines, compare_updates
 from fleetpatch.runs.run_state import RunState
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
+from tasks.domain.rows.runs import RunRow
 from tasks.records.queries.fleet.run_updates import count_update_results
-from tasks.records.queries.fleet.runs import RunFilter, RunLine, read_run_lines
+from tasks.records.queries.fleet.runs import RunFilter, read_run_rows
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 MAX_UPDATES: Final = 200
@@ -64,10 +65,10 @@ def _read_side(context: WebContext, run_id: str) -> Side:
 
 def _ask(request: Request, ids: dict[str, str]) -> Response:
     context = get_context(request)
-    lines = read_run_lines(context.records.database, RunFilter(), 0, 400)
+    lines = read_run_rows(context.records.database, RunFilter(), 0, 400)
     known_line = next((each for each in lines if each.run_id in ids.values()), None)
 
-    def rank(line: RunLine) -> int:
+    def rank(line: RunRow) -> int:
         if known_line is None:
             return 0
         alike = (line.kind, line.configuration, line.scope) == (

@@ -3,14 +3,14 @@
 from typing import Final
 
 from flows.approval.answers import describe_approval
+from tasks.domain.rows.runs import RunRow
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
-from tasks.records.queries.fleet.runs import RunLine
 from tasks.records.storage.database import Database
 
 APPROVED_KINDS: Final = ("patch", "stage")
 
 
-def describe_open_approval(database: Database, line: RunLine) -> str:
+def describe_open_approval(database: Database, line: RunRow) -> str:
     """Return that the plan of an unfinished run waits for approval, and until when; "" if nobody can decide now.
 
     Raises:

@@ -48,7 +48,7 @@ class UpdateLine:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineRow:
+class RunPageMachine:
     """A machine on the page of its run.
 
     Attributes:
@@ -98,7 +98,7 @@ def build_rows(
     details: dict[str, MachineDetails],
     hooks: Sequence[HookResult],
     kind: str,
-) -> list[MachineRow]:
+) -> list[RunPageMachine]:
     """Return machines with their updates. Pure."""
     room = max(3, min(MAX_UPDATES, UPDATES_ON_PAGE // max(1, len(lines))))
     hooks_by_machine: dict[str, list[HookResult]] = {}
@@ -109,15 +109,15 @@ def build_rows(
 
 def _build_row(
     line: MachineLine, details: MachineDetails | None, hooks: Sequence[HookResult], kind: str, room: int
-) -> MachineRow:
+) -> RunPageMachine:
     if details is None:
-        return MachineRow(line, hooks=tuple(hooks))
+        return RunPageMachine(line, hooks=tuple(hooks))
     updates = list_updates(details.outcome, details.plan, kind)
     counts: dict[str, int] = {}
     for update in updates:
         counts[update.state] = counts.get(update.state, 0) + 1
     plan = details.plan
-    return MachineRow(
+    return RunPageMachine(
         line,
         tuple(updates[:room]),
         max(0, len(updates) - room),

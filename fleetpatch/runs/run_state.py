@@ -6,17 +6,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tasks.domain.protocols.records import ProgressRow
+from tasks.domain.rows.runs import MachineResultRow, RunRow
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.fleet.run_machines import (
-    MachineResult,
     RunParts,
     read_assessed_machines,
     read_machine_results,
     read_progress,
     read_run_parts,
 )
-from tasks.records.queries.fleet.runs import RunFigures, RunFilter, RunLine, read_run_lines
+from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_count
 
@@ -62,7 +62,7 @@ class MachineLine:
     fraction: float | None = None
     since: datetime | None = None
     news_at: datetime | None = None
-    result: MachineResult | None = None
+    result: MachineResultRow | None = None
 
     @property
     def rank(self) -> int:
@@ -95,7 +95,7 @@ class RunState:
         message: what the run itself does, or its result's message.
     """
 
-    line: RunLine
+    line: RunRow
     process: RunProcess | None
     parts: RunParts | None
     machines: tuple[MachineLine, ...]
@@ -142,7 +142,7 @@ class RunState:
 
 
 def read_run_state(
-    database: Database, line: RunLine, now: datetime, process: RunProcess | None = None, parts: RunParts | None = None
+    database: Database, line: RunRow, now: datetime, process: RunProcess | None = None, parts: RunParts | None = None
 ) -> RunState:
     """Return a run with all its machines.
 
@@ -170,17 +170,7 @@ def read_run_state(
     return RunState(line, process, parts, machines, message)
 
 
-def find_line(database: Database, run_id: str) -> RunLine | None:
-    """Return a run by its complete id.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
-    run_lines = read_run_lines(database, RunFilter(run_id=run_id), 0, 1)
-    return run_lines[0] if run_lines else None
-
-
-def count_results(results: Sequence[MachineResult]) -> RunFigures:
+def count_results(results: Sequence[MachineResultRow]) -> RunFigures:
     """Return the figures of results. Pure."""
     states = [result.state for result in results]
     reboots = [result.reboot for result in results]
@@ -199,9 +189,9 @@ def count_results(results: Sequence[MachineResult]) -> RunFigures:
 
 
 def _iterate_lines(
-    line: RunLine,
+    line: RunRow,
     parts: RunParts | None,
-    results: Mapping[str, MachineResult],
+    results: Mapping[str, MachineResultRow],
     progress: Mapping[str, ProgressRow],
     *,
     is_alive: bool,

@@ -13,7 +13,7 @@ from fleetpatch.updates.pending_index import (
     rank_classification,
     rank_severity,
 )
-from tasks.domain.rows import list_fields
+from tasks.domain.rows import copy_row
 from tasks.domain.rows.updates import CveMachinesRow, CveRow, UpdateRow
 
 
@@ -80,8 +80,7 @@ def find_cve(index: PendingIndex, machines: MachineBits, cve: str) -> CveMachine
     for name, version in fixes:
         if name in index.updates:
             lacking |= selected[name] & index.updates[name].versions.get(version, 0)
-    values = {field.name: getattr(row, field.name) for field in list_fields(CveRow)}
-    return CveMachinesRow(**values, names=tuple(sorted(index.list_machines(lacking))))
+    return copy_row(CveMachinesRow, row, names=tuple(sorted(index.list_machines(lacking))))
 
 
 def _iterate_selected(

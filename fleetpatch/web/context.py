@@ -1,6 +1,5 @@
 """What every page uses: settings, records, and the templates."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -58,11 +57,6 @@ class WebContext:
     def history(self) -> History:
         """Read access to the records."""
         return History(self.records)
-
-    @cached_property
-    def machine_counts(self) -> dict[str, Mapping[str, int]]:
-        """How many machines have each state, of runs that are over, by run id."""
-        return {}
 
     @cached_property
     def run_figures(self) -> dict[str, RunFigures]:

@@ -43,8 +43,10 @@ def list_runs(
     """List the latest runs, newest first."""
     from fleetpatch.cli.runtime.run_lookup import open_history, read_open_run_leases
     from fleetpatch.cli.views.recovery import build_lease_holder_json, print_lease_holders
-    from fleetpatch.cli.views.runs import build_run_json, print_runs
+    from fleetpatch.cli.views.runs import print_runs
+    from tasks.domain.rows.runs import build_run_row
     from tasks.records.queries.other_fleets import describe_other_fleets
+    from tasks.reports.rows import build_row_json
 
     if kind not in {None, *KINDS}:
         raise typer.BadParameter(f"--kind is one of {', '.join(KINDS)}")
@@ -52,12 +54,13 @@ def list_runs(
     recorded_runs = history.read_runs(limit, kind=kind)
     other_fleets = "" if recorded_runs else describe_other_fleets(history.database)
     leases = read_open_run_leases(recorded_runs, records)
+    rows = [build_run_row(run) for run in recorded_runs]
     if as_json:
         more = {run_id: build_lease_holder_json(lease) for run_id, lease in leases.items()}
-        runs = [build_run_json(run) | more.get(run.id, {}) for run in recorded_runs]
+        runs = [build_row_json(row) | more.get(row.run_id, {}) for row in rows]
         print_json({"runs": runs} | ({"otherFleets": other_fleets} if other_fleets else {}))
     else:
-        print_runs(recorded_runs, other_fleets)
+        print_runs(rows, other_fleets)
         print_lease_holders(leases, records)
 
 

@@ -14,14 +14,16 @@ from fleetpatch.cli.runtime.output import (
     to_safe_lines,
     to_safe_text,
 )
+from fleetpatch.cli.runtime.row_table import Shown, build_row_table
 from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from inventory.name_lists import join_first_names
-from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import RunSummary, count_pending_updates
-from tasks.reports.data.rows import FindingRow, MachineRow, RunRow
+from tasks.reports.data.rows import FindingRow, MachineReportRow, RunReportRow
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
 from tasks.reports.formatting import (
@@ -37,47 +39,18 @@ from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.hooks import MACHINE_PLACES, is_blocking_failure
 
 
-def build_run_json(run: RunInfo) -> dict[str, object]:
-    """Return a run as JSON data."""
-    return {
-        "maintenanceRunId": run.id,
-        "kind": run.kind,
-        "status": run.state.value,
-        "scope": run.scope,
-        "startedBy": run.started_by,
-        "startDateTime": format_iso_utc(run.started_at),
-        "endDateTime": format_iso_utc(run.ended_at),
-        "flowRunId": run.flow_run_id,
-        "message": run.message,
-    }
-
-
-def print_runs(runs: Sequence[RunInfo], other_fleets: str) -> None:
+def print_runs(runs: Sequence[RunRow], other_fleets: str) -> None:
     """Print runs as a table; without one, a sentence about other fleets in the same database."""
     if not runs:
         print_to_stdout(f"There is no run yet. {other_fleets or 'Start with: fleetpatch assess'}")
         return
-    grid = build_table(
-        build_unwrapped_column("run"),
-        build_unwrapped_column("kind"),
-        build_unwrapped_column("state"),
-        build_unwrapped_column("started (UTC)"),
-        build_number_column("lasted"),
-        build_unwrapped_column("scope"),
-        "by",
+    columns = (
+        *("run_id", "kind", "state", "started_at"),
+        Shown("ended_at", heading="lasted", is_number=True, render=lambda run: format_known_duration(run.seconds)),
+        Shown("scope", limit=40),
+        Shown("started_by", limit=20, wraps=True),
     )
-    for run in runs:
-        lasted = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
-        grid.add_row(
-            run.id,
-            run.kind,
-            render_state(run.state),
-            f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
-            format_known_duration(lasted),
-            to_safe_text(run.scope, limit=40),
-            to_safe_text(run.started_by, limit=20),
-        )
-    print_to_stdout(grid)
+    print_to_stdout(build_row_table(RunRow, runs, columns))
 
 
 def build_show_json(
@@ -234,7 +207,7 @@ def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> Non
     _print_totals(report, report_tables.runs[0])
 
 
-def print_machine_reasons(rows: Iterable[MachineRow], findings: Iterable[FindingRow] = ()) -> None:
+def print_machine_reasons(rows: Iterable[MachineReportRow], findings: Iterable[FindingRow] = ()) -> None:
     """Print the reason of each machine that did not succeed, and the remedy."""
     remedies: dict[str, list[str]] = defaultdict(list)
     for finding in findings:
@@ -276,7 +249,7 @@ def _print_notes_and_hooks(report: RunReport) -> None:
         )
 
 
-def _print_totals(report: RunReport, row: RunRow) -> None:
+def _print_totals(report: RunReport, row: RunReportRow) -> None:
     zone = load_zone_or_utc(report.run.window.zone if report.run.window else "UTC")
     counts = {
         "Succeeded": row.machines_succeeded,

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tasks.domain.rows import ColumnKind, list_kinds
-from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
+from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
 from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
 
 Columns = Mapping[str, ColumnKind]
@@ -13,53 +14,9 @@ TABLES: Final[Mapping[str, Columns]] = {
     "machines": list_kinds(MachineRow),
     "updates": list_kinds(RecordedUpdateRow),
     "update_cves": list_kinds(UpdateCveRow),
-    "runs": {
-        "id": "text",
-        "kind": "text",
-        "state": "text",
-        "scope": "text",
-        "configuration": "text",
-        "started_by": "text",
-        "started_at": "time",
-        "ended_at": "time",
-        "window_start": "time",
-        "window_end": "time",
-        "flow_run_id": "text",
-        "message": "text",
-    },
-    "outcomes": {
-        "run_id": "text",
-        "machine": "text",
-        "state": "text",
-        "reason": "text",
-        "reboot": "text",
-        "wave": "integer",
-        "started_at": "time",
-        "ended_at": "time",
-        "window_exceeded_seconds": "number",
-        "updates_installed": "integer",
-        "updates_failed": "integer",
-        "updates_pending": "integer",
-        "updates_setup_failed": "integer",
-        "updates_blocked": "integer",
-        "updates_excluded": "integer",
-        "updates_not_selected": "integer",
-        "error_kind": "text",
-    },
-    "update_results": {
-        "run_id": "text",
-        "machine": "text",
-        "update_id": "text",
-        "name": "text",
-        "arch": "text",
-        "classification": "text",
-        "state": "text",
-        "reason": "text",
-        "installed": "text",
-        "available": "text",
-        "version_after": "text",
-        "kb": "text",
-    },
+    "runs": list_kinds(RunRow),
+    "outcomes": list_kinds(OutcomeRow),
+    "update_results": list_kinds(UpdateResultRow),
     "windows": {
         "configuration": "text",
         "starts_at": "time",
@@ -68,16 +25,8 @@ TABLES: Final[Mapping[str, Columns]] = {
         "reason": "text",
         "recorded_at": "time",
     },
-    "machine_days": {
-        "day": "time",
-        "machine": "text",
-        "compliance": "text",
-        "critical": "integer",
-        "security": "integer",
-        "other": "integer",
-        "reboot": "text",
-    },
-    "assignments": {"machine": "text", "configuration": "text"},
+    "machine_days": list_kinds(MachineDayRow),
+    "assignments": list_kinds(AssignmentRow),
 }
 """The tables that can be queried, and their columns. The names are part of the public interface."""
 

@@ -166,6 +166,12 @@ def read_columns(row_type: type, rows: Sequence[object]) -> Iterator[tuple[str, 
         yield name, field, values
 
 
+def copy_row(row_type: type[Row], source: object, **others: object) -> Row:
+    """Return a row with the values of another object's attributes of the same names, and others."""
+    names = (field.name for field in list_fields(row_type) if field.name not in others)
+    return row_type(**{name: getattr(source, name) for name in names}, **others)
+
+
 def _convert_times(instance: object) -> None:
     for name in type(instance).__row_times__:  # type: ignore[attr-defined]
         at = getattr(instance, name)

@@ -13,7 +13,7 @@ from tasks.domain.states import Compliance, HotpatchStatus, ReadinessState, YesN
 class LastRun:
     """The newest run that may have changed a machine."""
 
-    run_id: Annotated[str, Column("The run.", json_name="maintenanceRunId")]
+    id: Annotated[str, Column("The run.", json_name="maintenanceRunId")]
     kind: Annotated[str, Column("What the run does: patch, automatic, stage …")]
     state: Annotated[str, Column("The machine's state in it.", json_name="status")]
     at: Annotated[datetime, Column("When it began on the machine.", json_name="startDateTime")]
@@ -152,3 +152,24 @@ class MachineRow:
     def system_or_family(self) -> str:
         """The distribution and its version; the family of the inventory, marked as such, if they are not known."""
         return self.system or f"{self.os_family}, not seen yet"
+
+
+@row
+class MachineDayRow:
+    """What a machine's last answer of a day said, as the table ``machine_days`` of queries has it."""
+
+    day: Annotated[datetime, Column("The beginning of the day, in UTC.", json_name="date")]
+    machine: Annotated[str, Column("The machine.", json_name="machineName")]
+    compliance: Annotated[str, Column("Whether it lacked something.", json_name="complianceState")]
+    critical: Annotated[int, Column("Missing critical updates.", json_name="criticalPatchCount", unit="count")]
+    security: Annotated[int, Column("Missing security updates.", json_name="securityPatchCount", unit="count")]
+    other: Annotated[int, Column("Other missing updates.", json_name="otherPatchCount", unit="count")]
+    reboot: Annotated[str, Column("Whether it needed a reboot.", json_name="rebootRequired")]
+
+
+@row
+class AssignmentRow:
+    """A configuration that selects a machine, as the table ``assignments`` of queries has it."""
+
+    machine: Annotated[str, Column("The machine.", json_name="machineName")]
+    configuration: Annotated[str, Column("The configuration.")]

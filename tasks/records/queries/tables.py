@@ -9,12 +9,14 @@ from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory
 from tasks.domain.protocols.tables import TABLES, Batch
-from tasks.domain.rows import read_columns
+from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.runs import MachineResultRow
 from tasks.records import page_tables, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
+from tasks.records.queries.fleet.runs import parse_run, select_runs
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch.baselines import BaselineCalendar
 
@@ -107,31 +109,26 @@ class QueryTables:
 
     def _read_runs(self) -> Iterator[Batch]:
         table, windows = schema.runs, schema.occurrences
-        query = select(
-            table.c.id,
-            table.c.kind,
-            table.c.state,
-            table.c.scope,
-            windows.c.configuration,
-            table.c.started_by,
-            table.c.started_at,
-            table.c.ended_at,
-            table.c.flow_run_id,
-            table.c.message,
-            table.c.document,
-        ).select_from(table.outerjoin(windows, and_(windows.c.run_id == table.c.id, windows.c.what == "run")))
+        of_run = and_(windows.c.run_id == table.c.id, windows.c.what == "run")
+        query = select_runs(self._database).add_columns(windows.c.configuration)
+        query = query.select_from(table.outerjoin(windows, of_run)).order_by(table.c.started_at)
         if self._since is not None:
             query = query.where(table.c.started_at >= self._since)
-        for batch in self._stream("read the runs", query.order_by(table.c.started_at)):
-            yield [_build_run(row) for row in batch]
+        for batch in self._stream("read the runs", query):
+            # The configuration of the window that was claimed; that of the request if none was.
+            yield [
+                (*row[:4], configuration or row[4], *row[5:])
+                for *run, configuration in batch
+                for row in [parse_run(run)]
+            ]
 
     def _read_outcomes(self) -> Iterator[Batch]:
-        table = schema.outcomes
-        names = ["run_id", "machine", "state", "reason", "reboot", "wave", "started_at", "ended_at"]
-        names += ["window_exceeded_seconds", "updates_installed", "updates_failed", "counts", "error_kind"]
-        query = self._limit_to_runs(select(*(table.c[name] for name in names)), table.c.run_id)
-        for batch in self._stream("read the results of machines", query):
-            yield [(*row[:11], *_read_counts(row[11]), row[12]) for row in batch]
+        table, names = schema.outcomes, list(list_kinds(MachineResultRow))
+        columns = (*(table.c[name] for name in names), table.c.counts, table.c.error_kind)
+        for batch in self._stream(
+            "read the results of machines", self._limit_to_runs(select(*columns), table.c.run_id)
+        ):
+            yield [(*values, *_read_counts(counts), error_kind) for *values, counts, error_kind in batch]
 
     def _read_update_results(self) -> Iterator[Batch]:
         table = schema.update_results
@@ -169,16 +166,6 @@ def _select_updates() -> Select[Any]:
         missing, and_(missing.c.machine == table.c.machine, missing.c.name == table.c.name)
     )
     return select(*(table.c[name] for name in names), states.c.answered_at, missing.c.since).select_from(joined)
-
-
-def _build_run(row: Sequence[Any]) -> tuple[object, ...]:
-    """Return a row of ``runs``. The document has the window, and the configuration if no window was claimed."""
-    document = json.loads(row[10])
-    window = document.get("window") or {}
-    request = document.get("request") or {}
-    configuration = row[4] or str(request.get("configuration") or "") or None
-    times = [datetime.fromisoformat(window[key]) if key in window else None for key in ("start", "end")]
-    return (*row[:4], configuration, *row[5:8], *times, *row[8:10])
 
 
 def _read_counts(document: str) -> tuple[int, ...]:

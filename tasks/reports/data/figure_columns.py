@@ -5,7 +5,7 @@ from typing import Final
 
 from tasks.domain.states import NOT_DONE_UPDATE_STATES, Compliance, RebootState, UpdateState, YesNoUnknown
 from tasks.reports.data.groups import UpdateGroup
-from tasks.reports.data.rows import MachineRow
+from tasks.reports.data.rows import MachineReportRow
 from tasks.reports.descriptions import describe_minutes_range
 from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_known_duration
 from tasks.rules.runs.figures import REBOOT_LABELS
@@ -125,7 +125,7 @@ def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
     )
 
 
-def build_machine_cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
+def build_machine_cells(row: MachineReportRow, kind: str) -> tuple[Cell, ...]:
     """Return a machine's figures, one for each column."""
     if kind == "plan":
         return _build_plan_cells(row)
@@ -152,7 +152,7 @@ def build_machine_cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
     )
 
 
-def _build_plan_cells(row: MachineRow) -> tuple[Cell, ...]:
+def _build_plan_cells(row: MachineReportRow) -> tuple[Cell, ...]:
     predicted = row.predicted_seconds
     return (
         _build_wave_cell(row),
@@ -169,16 +169,16 @@ def _build_plan_cells(row: MachineRow) -> tuple[Cell, ...]:
     )
 
 
-def _build_wave_cell(row: MachineRow) -> Cell:
+def _build_wave_cell(row: MachineReportRow) -> Cell:
     return Cell(NO_FIGURE, "number zero") if row.wave is None else Cell(f"{row.wave}", value=row.wave)
 
 
-def _build_services_cell(row: MachineRow) -> Cell:
+def _build_services_cell(row: MachineReportRow) -> Cell:
     """Return the number of services that still run replaced files."""
     return _build_count_cell(len(row.services_to_restart.split(", ")) if row.services_to_restart else 0, "warn")
 
 
-def _build_duration_cell(row: MachineRow) -> Cell:
+def _build_duration_cell(row: MachineReportRow) -> Cell:
     took = row.worked_seconds
     return Cell(format_known_duration(took), "number zero" if took is None else "number")
 

@@ -15,7 +15,7 @@ from tasks.domain.states import (
     OperationState,
     UpdateState,
 )
-from tasks.reports.data.rows import MachinePart, MachineRow, Tables, UpdateRow
+from tasks.reports.data.rows import MachinePart, MachineReportRow, Tables, UpdateReportRow
 
 _R = TypeVar("_R", bound=MachinePart)
 _NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -50,7 +50,7 @@ class UpdateGroup:
     kb: str
     classification: str
     is_urgent: bool
-    rows: list[UpdateRow] = field(default_factory=list)
+    rows: list[UpdateReportRow] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     versions: dict[str, None] = field(default_factory=dict)
     cves: dict[str, None] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def normalize_reason(reason: str, machine: str = "") -> str:
     return _NUMBER_PATTERN.sub("#", reason.replace(machine, "*") if machine else reason)
 
 
-def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
+def sort_worst_first(rows: Iterable[MachineReportRow]) -> list[MachineReportRow]:
     """Return machines sorted by state (worst first), wave and name."""
     return sorted(
         rows,
@@ -101,7 +101,7 @@ def sort_worst_first(rows: Iterable[MachineRow]) -> list[MachineRow]:
     )
 
 
-def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
+def group_by_error(rows: Iterable[MachineReportRow], kind: str) -> list[ErrorGroup]:
     """Return the groups of machines with the same error, worst state first, then the largest group first.
 
     NotStarted is no error in a dry run or an assessment run.
@@ -124,7 +124,7 @@ def group_by_error(rows: Iterable[MachineRow], kind: str) -> list[ErrorGroup]:
     )
 
 
-def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
+def group_by_update(rows: Iterable[UpdateReportRow]) -> list[UpdateGroup]:
     """Return updates by name.
 
     Critical and security updates that are not installed everywhere come first, then failed updates. After that,
@@ -149,7 +149,7 @@ def group_by_update(rows: Iterable[UpdateRow]) -> list[UpdateGroup]:
     return sorted(groups.values(), key=_rank_update_group)
 
 
-def group_by_reason(rows: Iterable[UpdateRow]) -> list[ReasonGroup]:
+def group_by_reason(rows: Iterable[UpdateReportRow]) -> list[ReasonGroup]:
     """Return the reasons why updates were not installed, most frequent first. Planned updates are not included."""
     groups: dict[tuple[str, str], ReasonGroup] = {}
     for row in rows:
@@ -172,12 +172,12 @@ def group_rows(rows: Iterable[_R]) -> dict[str, list[_R]]:
     return rows_by_machine
 
 
-def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
+def group_by_machine(tables: Tables) -> dict[str, list[UpdateReportRow]]:
     """Return each machine's updates, sorted by state (not installed first), classification and name."""
     return {row.machine: [] for row in tables.machines} | group_rows(sorted(tables.updates, key=_rank_update))
 
 
-def _rank_update(row: UpdateRow) -> tuple[int, int, str]:
+def _rank_update(row: UpdateReportRow) -> tuple[int, int, str]:
     order = (
         UpdateState.FAILED,
         UpdateState.SETUP_FAILED,

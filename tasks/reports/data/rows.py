@@ -17,7 +17,7 @@ class MachinePart:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRow:
+class RunReportRow:
     """The run: one row.
 
     Attributes:
@@ -64,7 +64,7 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineRow(MachinePart):
+class MachineReportRow(MachinePart):
     """One machine: its outcome, or its plan.
 
     Attributes:
@@ -141,7 +141,7 @@ class MachineRow(MachinePart):
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateRow(MachinePart):
+class UpdateReportRow(MachinePart):
     """One update on one machine.
 
     Attributes:
@@ -249,16 +249,16 @@ class HookRow:
     target: str
 
 
-Row = RunRow | MachineRow | UpdateRow | TransactionRow | FindingRow | WaveRow | StepRow | HookRow
+Row = RunReportRow | MachineReportRow | UpdateReportRow | TransactionRow | FindingRow | WaveRow | StepRow | HookRow
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
     """All tables of one report as plain rows, without pandas."""
 
-    runs: tuple[RunRow, ...]
-    machines: tuple[MachineRow, ...]
-    updates: tuple[UpdateRow, ...]
+    runs: tuple[RunReportRow, ...]
+    machines: tuple[MachineReportRow, ...]
+    updates: tuple[UpdateReportRow, ...]
     transactions: tuple[TransactionRow, ...]
     findings: tuple[FindingRow, ...]
     waves: tuple[WaveRow, ...]
@@ -267,9 +267,9 @@ class Tables:
 
 
 ROW_TYPES: dict[str, type[Row]] = {
-    "runs": RunRow,
-    "machines": MachineRow,
-    "updates": UpdateRow,
+    "runs": RunReportRow,
+    "machines": MachineReportRow,
+    "updates": UpdateReportRow,
     "transactions": TransactionRow,
     "findings": FindingRow,
     "waves": WaveRow,

@@ -27,12 +27,12 @@ from tasks.reports.data.machine_reports import (
 from tasks.reports.data.rows import (
     FindingRow,
     HookRow,
-    MachineRow,
-    RunRow,
+    MachineReportRow,
+    RunReportRow,
     StepRow,
     Tables,
     TransactionRow,
-    UpdateRow,
+    UpdateReportRow,
     WaveRow,
 )
 from tasks.rules.machine_checks.packages import describe_live_patching
@@ -116,11 +116,11 @@ def to_finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _build_run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRow:
+def _build_run_row(report: RunReport, machines: tuple[MachineReportRow, ...]) -> RunReportRow:
     run, window = report.run, report.run.window
     states = Counter(row.state for row in machines)
     reboots = Counter(row.reboot for row in machines)
-    return RunRow(
+    return RunReportRow(
         run_id=run.id,
         kind=run.kind,
         state=run.state.value,
@@ -160,7 +160,7 @@ def _build_run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRo
     )
 
 
-def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRow:
+def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineReportRow:
     outcome, plan, error = subject.outcome, subject.plan, subject.error
     levels = Counter(finding.level for finding in subject.findings)
     reboot = outcome.reboot_result if outcome else None
@@ -170,7 +170,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRo
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
     packages = subject.assessment.packages if subject.assessment else None
     went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
-    return MachineRow(
+    return MachineReportRow(
         run_id=subject.run_id,
         machine=subject.machine,
         wave=subject.wave_number,
@@ -262,9 +262,9 @@ def _find_services_to_restart(subject: MachineReport) -> tuple[str, ...]:
     return packages.services_to_restart if packages else ()
 
 
-def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateRow:
+def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateReportRow:
     update = result.update
-    return UpdateRow(
+    return UpdateReportRow(
         run_id=subject.run_id,
         machine=subject.machine,
         update_id=update.id,
@@ -337,9 +337,9 @@ def _build_step_rows(subject: MachineReport) -> Iterator[StepRow]:
         )
 
 
-def build_wave_rows(report: RunReport, machines: tuple[MachineRow, ...]) -> tuple[WaveRow, ...]:
+def build_wave_rows(report: RunReport, machines: tuple[MachineReportRow, ...]) -> tuple[WaveRow, ...]:
     """Return a row for each wave, sorted by number."""
-    members: dict[int, list[MachineRow]] = {wave.number: [] for wave in report.waves}
+    members: dict[int, list[MachineReportRow]] = {wave.number: [] for wave in report.waves}
     for row in machines:
         if row.wave is not None:
             members.setdefault(row.wave, []).append(row)
@@ -365,7 +365,7 @@ def _find_start_times(report: RunReport) -> dict[str, datetime]:
 
 
 def _build_wave_row(
-    run_id: str, number: int, rows: list[MachineRow], start_times: Mapping[str, datetime], *, canary: bool
+    run_id: str, number: int, rows: list[MachineReportRow], start_times: Mapping[str, datetime], *, canary: bool
 ) -> WaveRow:
     states = Counter(row.state for row in rows)
     predicted = [row.predicted_seconds for row in rows if row.predicted_seconds is not None]

@@ -13,12 +13,12 @@ from tasks.reports.data.groups import group_rows
 from tasks.reports.data.rows import (
     FindingRow,
     HookRow,
-    MachineRow,
-    RunRow,
+    MachineReportRow,
+    RunReportRow,
     StepRow,
     Tables,
     TransactionRow,
-    UpdateRow,
+    UpdateReportRow,
     WaveRow,
 )
 from tasks.reports.formatting import format_iso_utc
@@ -71,7 +71,7 @@ def _build_machine_objects(tables: Tables) -> Iterator[JsonObject]:
         }
 
 
-def _build_run_object(row: RunRow) -> JsonObject:
+def _build_run_object(row: RunReportRow) -> JsonObject:
     return {
         "maintenanceRunId": row.run_id,
         "kind": row.kind,
@@ -104,7 +104,7 @@ def _build_run_object(row: RunRow) -> JsonObject:
     }
 
 
-def _build_window_object(row: RunRow) -> JsonObject | None:
+def _build_window_object(row: RunReportRow) -> JsonObject | None:
     if row.window_start is None:
         return None
     return {
@@ -114,7 +114,7 @@ def _build_window_object(row: RunRow) -> JsonObject | None:
     }
 
 
-def _build_update_counts(row: RunRow | MachineRow) -> JsonObject:
+def _build_update_counts(row: RunReportRow | MachineReportRow) -> JsonObject:
     return {
         "installedPatchCount": row.installed,
         "repairedPackageCount": row.repaired,
@@ -160,7 +160,7 @@ def _build_wave_object(row: WaveRow) -> JsonObject:
     }
 
 
-def _build_machine_object(row: MachineRow) -> JsonObject:
+def _build_machine_object(row: MachineReportRow) -> JsonObject:
     error = {"code": row.error_kind, "message": row.error_message, "hint": row.error_hint}
     return {
         "machineName": row.machine,
@@ -197,7 +197,7 @@ def _build_machine_object(row: MachineRow) -> JsonObject:
     }
 
 
-def _build_patch_object(row: UpdateRow) -> JsonObject:
+def _build_patch_object(row: UpdateReportRow) -> JsonObject:
     return {
         "patchId": row.update_id,
         "patchName": row.name,

@@ -26,7 +26,7 @@ from tasks.reports.data.groups import (
     sort_worst_first,
     split_at_limit,
 )
-from tasks.reports.data.rows import RunRow, Tables
+from tasks.reports.data.rows import RunReportRow, Tables
 from tasks.reports.data.tables import build_tables
 from tasks.reports.descriptions import RUN_KIND_TITLES
 from tasks.reports.formatting import (
@@ -187,7 +187,7 @@ def _build_update_rows(tables: Tables, kind: str, limit: int | None) -> list[dic
     ]
 
 
-def _build_facts(run: RunRow) -> list[str]:
+def _build_facts(run: RunReportRow) -> list[str]:
     zone = load_zone_or_utc(run.window_zone or "UTC")
     facts = []
     if run.scope:

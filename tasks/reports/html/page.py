@@ -28,7 +28,16 @@ from tasks.reports.data.groups import (
     sort_worst_first,
 )
 from tasks.reports.data.machine_reports import MachineReport, build_machine_reports
-from tasks.reports.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
+from tasks.reports.data.rows import (
+    HookRow,
+    MachineReportRow,
+    RunReportRow,
+    StepRow,
+    Tables,
+    TransactionRow,
+    UpdateReportRow,
+    WaveRow,
+)
 from tasks.reports.descriptions import RUN_KIND_TITLES
 from tasks.reports.formatting import format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.html.phases import PhasesPicture, build_phases_picture
@@ -158,13 +167,13 @@ class LogExcerpt:
 class MachineView:
     """One machine on the page. Only the row of an expandable machine shows details."""
 
-    row: MachineRow
+    row: MachineReportRow
     cells: tuple[Cell, ...]
     machine_report: MachineReport
     is_expandable: bool
     steps: tuple[StepRow, ...] = ()
     transactions: tuple[TransactionRow, ...] = ()
-    updates: tuple[UpdateRow, ...] = ()
+    updates: tuple[UpdateReportRow, ...] = ()
     updates_left_out: int = 0
     log_excerpt: LogExcerpt | None = None
 
@@ -174,7 +183,7 @@ class Page:
     """All values that the templates need."""
 
     title: str
-    run: RunRow
+    run: RunReportRow
     zone: ZoneInfo
     as_of: datetime
     facts: tuple[tuple[str, str, str], ...]
@@ -207,7 +216,7 @@ class PageSource:
     updates: list[UpdateGroup]
     reason_groups: list[ReasonGroup]
     error_groups: list[ErrorGroup]
-    updates_by_machine: dict[str, list[UpdateRow]]
+    updates_by_machine: dict[str, list[UpdateReportRow]]
     rollout: RolloutProgress | None = None
 
     @classmethod
@@ -277,7 +286,7 @@ def _sort_failed_hooks_first(rows: Sequence[HookRow]) -> tuple[HookRow, ...]:
     return tuple(sorted(rows, key=lambda row: row.succeeded))
 
 
-def _build_facts(run: RunRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
+def _build_facts(run: RunReportRow, zone: ZoneInfo) -> tuple[tuple[str, str, str], ...]:
     """Return (label, text, secondary text) for the head of the page."""
     utc = ZoneInfo("UTC")
     facts: list[tuple[str, str, str]] = []

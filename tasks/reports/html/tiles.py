@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasks.domain.model import RunReport
 from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, Compliance
-from tasks.reports.data.rows import RunRow, Tables
+from tasks.reports.data.rows import RunReportRow, Tables
 from tasks.reports.formatting import NO_FIGURE, format_count, format_known_duration, format_minutes
 
 
@@ -72,7 +72,7 @@ def build_bar_parts(shares: Sequence[tuple[str, str, int]]) -> tuple[BarPart, ..
     return tuple(parts)
 
 
-def _build_machines_tile(run: RunRow) -> Tile:
+def _build_machines_tile(run: RunReportRow) -> Tile:
     shares = (
         ("good", "succeeded", run.machines_succeeded),
         ("warn", "with warnings", run.machines_warnings),
@@ -84,7 +84,7 @@ def _build_machines_tile(run: RunRow) -> Tile:
     return Tile("Machines", f"{run.machines}", parts=build_bar_parts(shares))
 
 
-def _build_updates_tile(run: RunRow) -> Tile:
+def _build_updates_tile(run: RunReportRow) -> Tile:
     shares = (
         ("good", "installed", run.installed),
         ("good", "repaired", run.repaired),
@@ -104,7 +104,7 @@ def _build_updates_tile(run: RunRow) -> Tile:
     )
 
 
-def _build_urgent_tile(run: RunRow, tables: Tables) -> Tile:
+def _build_urgent_tile(run: RunReportRow, tables: Tables) -> Tile:
     holding = sum(row.urgent_pending > 0 for row in tables.machines)
     unknown = sum(row.compliance == Compliance.NOT_ASSESSED for row in tables.machines)
     vague = sum(
@@ -123,7 +123,7 @@ def _build_urgent_tile(run: RunRow, tables: Tables) -> Tile:
     )
 
 
-def _build_reboots_tile(report: RunReport, run: RunRow) -> Tile:
+def _build_reboots_tile(report: RunReport, run: RunReportRow) -> Tile:
     times = sum(o.reboot_result.count for o in report.outcomes if o.reboot_result is not None)
     shares = (
         ("good", "done", run.reboots_completed),
@@ -134,7 +134,7 @@ def _build_reboots_tile(report: RunReport, run: RunRow) -> Tile:
     return Tile("Machines rebooted", f"{run.reboots_completed}", note=note, parts=build_bar_parts(shares))
 
 
-def _build_window_tile(run: RunRow, tables: Tables) -> Tile:
+def _build_window_tile(run: RunReportRow, tables: Tables) -> Tile:
     over = [row.window_exceeded_seconds for row in tables.machines if row.window_exceeded]
     if over:
         note = f"on {format_count(len(over), 'machine')}, at most"
@@ -154,13 +154,13 @@ def _build_window_tile(run: RunRow, tables: Tables) -> Tile:
     )
 
 
-def _build_duration_tile(run: RunRow) -> Tile:
+def _build_duration_tile(run: RunReportRow) -> Tile:
     if run.seconds is None:
         return Tile("Time", NO_FIGURE, note="the run has not ended")
     return Tile("Time", format_known_duration(run.seconds), note="from start to end")
 
 
-def _build_chosen_tile(run: RunRow, tables: Tables) -> Tile:
+def _build_chosen_tile(run: RunReportRow, tables: Tables) -> Tile:
     chosen = sum(row.planned for row in tables.updates)
     shares = (
         ("busy", "chosen", chosen),
@@ -198,7 +198,7 @@ def _build_expected_reboots_tile(tables: Tables) -> Tile:
     )
 
 
-def _build_window_fit_tile(run: RunRow, tables: Tables) -> Tile:
+def _build_window_fit_tile(run: RunReportRow, tables: Tables) -> Tile:
     needed = sum(wave.predicted_seconds or 0.0 for wave in tables.waves)
     if not tables.waves:
         needed = max((row.predicted_seconds or 0.0 for row in tables.machines), default=0.0)
@@ -221,7 +221,7 @@ def _build_compliance_tile(tables: Tables) -> Tile:
     return Tile("Compliant machines", f"{states.count(Compliance.COMPLIANT)}", parts=build_bar_parts(shares))
 
 
-def _build_required_reboots_tile(run: RunRow) -> Tile:
+def _build_required_reboots_tile(run: RunReportRow) -> Tile:
     return Tile(
         "Reboots asked for",
         f"{run.reboots_required}",

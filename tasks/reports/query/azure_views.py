@@ -131,7 +131,7 @@ SELECT
         patchServiceUsed := {_SERVICE},
         osType := {_OS_TYPE},
         errorDetails := {_ERROR.format(kind="o.error_kind", text="o.reason")},
-        maintenanceRunId := r.id,
+        maintenanceRunId := r.run_id,
         installationState := NULL::VARCHAR,
         patchName := NULL::VARCHAR,
         version := NULL::VARCHAR,
@@ -141,7 +141,7 @@ SELECT
         rebootRequired := NULL::BOOLEAN,
         rebootBehavior := NULL::VARCHAR
     ) AS properties
-FROM outcomes o JOIN runs r ON r.id = o.run_id AND r.kind = 'patch' LEFT JOIN machines m ON m.name = o.machine
+FROM outcomes o JOIN runs r ON r.run_id = o.run_id AND r.kind = 'patch' LEFT JOIN machines m ON m.name = o.machine
 UNION ALL
 SELECT
     {_RESOURCE.format(name="u.machine")} || '/patchInstallationResults/' || u.run_id || '/softwarePatches/'
@@ -166,7 +166,7 @@ SELECT
         patchServiceUsed := NULL::VARCHAR,
         osType := {_OS_TYPE},
         errorDetails := CASE WHEN u.state = 'Failed' THEN struct_pack(code := 'Failed', message := u.reason) END,
-        maintenanceRunId := r.id,
+        maintenanceRunId := r.run_id,
         installationState := CASE u.state WHEN 'NotAttempted' THEN 'Pending' ELSE u.state END,
         patchName := u.name,
         version := CASE WHEN u.kb = '' THEN u.available END,
@@ -177,7 +177,7 @@ SELECT
         rebootBehavior := NULL::VARCHAR
     ) AS properties
 FROM update_results u
-    JOIN runs r ON r.id = u.run_id AND r.kind = 'patch'
+    JOIN runs r ON r.run_id = u.run_id AND r.kind = 'patch'
     JOIN outcomes o ON o.run_id = u.run_id AND o.machine = u.machine
     LEFT JOIN machines m ON m.name = u.machine
 """
@@ -194,13 +194,13 @@ SELECT
         maintenanceConfigurationId := {_CONFIGURATION.format(name="r.configuration")},
         maintenanceScope := 'InGuestPatch',
         resourceId := {_RESOURCE.format(name="o.machine")},
-        correlationId := r.id,
+        correlationId := r.run_id,
         startDateTime := coalesce(o.started_at, r.started_at),
         endDateTime := o.ended_at,
         status := o.state
     ) AS properties
 FROM outcomes o
-    JOIN runs r ON r.id = o.run_id AND r.kind = 'patch' AND r.configuration IS NOT NULL
+    JOIN runs r ON r.run_id = o.run_id AND r.kind = 'patch' AND r.configuration IS NOT NULL
     LEFT JOIN machines m ON m.name = o.machine
 UNION ALL
 SELECT

@@ -190,7 +190,7 @@ def test_the_last_run_is_the_newest_that_may_have_changed_the_machine(tmp_path: 
         site.records.save(old)  # an older run that is saved again changes nothing
         last = site.context.fleet.read().rows["m-00"].last_run
         assert last is not None
-        assert (last.run_id, last.state) == ("newer", "Failed")
+        assert (last.id, last.state) == ("newer", "Failed")
         assert 'href="/runs/newer"' in site.get("/machines").text
 
 

@@ -11,13 +11,13 @@ from tasks.domain.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import count_pending_updates
 from tasks.records.setup import open_records
-from tasks.reports.data.rows import MachineRow
+from tasks.reports.data.rows import MachineReportRow
 from tasks.reports.data.tables import build_tables
 from tests.support import builders as make
 from tests.unit.reporting import samples
 
 
-def _without_plans(row: MachineRow) -> MachineRow:
+def _without_plans(row: MachineReportRow) -> MachineReportRow:
     # What is only planned stands in the plan, which a summary does not read.
     row = replace(row, planned=None, reboot_expected="", reboot_expected_reason="")
     return row if row.prediction_basis else replace(row, predicted_seconds=None)

@@ -108,4 +108,4 @@ def read_last_runs(database: Database) -> dict[str, LastRun]:
     query = select(table.c.machine, table.c.run_id, table.c.kind, table.c.state, table.c.at)
     with database.begin_read("read the last runs of the fleet") as connection:
         rows = connection.execute(query).tuples().all()
-    return {machine: LastRun(run_id=run_id, kind=kind, state=state, at=at) for machine, run_id, kind, state, at in rows}
+    return {machine: LastRun(id=run_id, kind=kind, state=state, at=at) for machine, run_id, kind, state, at in rows}

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
 from tasks.domain.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
 from tasks.domain.protocols.records import JournalEntry, JournalMark, ProgressRow
-from tasks.domain.states import OperationState
+from tasks.domain.rows import list_kinds
+from tasks.domain.rows.runs import MachineResultRow
+from tasks.domain.states import OperationState, RebootState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader
@@ -19,29 +20,6 @@ from tasks.records.storage.database import Database
 
 _CHECKPOINT_ACT = "step"  # as in tasks/steps/checkpoint.py, whose layer is above this one
 _STEPS = TypeAdapter(tuple[StepRecord, ...])
-
-
-@dataclass(frozen=True, slots=True)
-class MachineResult:
-    """The result of a machine in a run, as lists show it."""
-
-    machine: str
-    state: str
-    reason: str
-    reboot: str
-    wave: int | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    window_exceeded_seconds: float
-    updates_installed: int
-    updates_failed: int
-
-    @property
-    def seconds(self) -> float | None:
-        """From its first step to its end, with all waiting between its steps; None if the run did not work on it."""
-        if self.started_at is None or self.ended_at is None:
-            return None
-        return (self.ended_at - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +44,24 @@ class MachineDetails:
     steps: tuple[StepRecord, ...] = ()
 
 
-_RESULT_COLUMNS = [schema.outcomes.columns[each.name] for each in fields(MachineResult)]
+_RESULT_NAMES = tuple(list_kinds(MachineResultRow))
 _PROGRESS_COLUMNS = [run_progress.columns[each.name] for each in fields(ProgressRow)]
 
 
-def read_machine_results(database: Database, run_id: str) -> dict[str, MachineResult]:
+def read_machine_results(database: Database, run_id: str) -> dict[str, MachineResultRow]:
     """Return the results of all machines that have one, by name, sorted by name.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    query = select(*_RESULT_COLUMNS).where(schema.outcomes.c.run_id == run_id).order_by(schema.outcomes.c.machine)
+    table = schema.outcomes
+    query = select(*(table.c[name] for name in _RESULT_NAMES)).where(table.c.run_id == run_id).order_by(table.c.machine)
     with database.begin_read("read the results of a run") as connection:
-        return {row[0]: MachineResult(*row) for row in connection.execute(query).tuples()}
+        rows = connection.execute(query).tuples().all()
+    return {row[1]: MachineResultRow(**dict(zip(_RESULT_NAMES, row, strict=True))) for row in rows}
 
 
-def read_assessed_machines(database: Database, run_id: str) -> dict[str, MachineResult]:
+def read_assessed_machines(database: Database, run_id: str) -> dict[str, MachineResultRow]:
     """Return the assessments of a run as results, for runs that have recorded no results; sorted by name.
 
     Raises:
@@ -90,12 +70,24 @@ def read_assessed_machines(database: Database, run_id: str) -> dict[str, Machine
     table = schema.assessments
     columns = (table.c.machine, table.c.known, table.c.error_message, table.c.at, table.c.urgent, table.c.other)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
-    results: dict[str, MachineResult] = {}
+    results: dict[str, MachineResultRow] = {}
     with database.begin_read("read the assessments of a run") as connection:
         for machine, is_known, error, at, urgent, other in connection.execute(query).tuples():
             state = OperationState.SUCCEEDED if is_known else OperationState.FAILED
             reason = f"pending updates: {urgent} critical or security, {other} other" if is_known else error
-            results[machine] = MachineResult(machine, state.value, reason, "Unknown", None, at, None, 0.0, 0, 0)
+            results[machine] = MachineResultRow(
+                run_id=run_id,
+                machine=machine,
+                state=state.value,
+                reason=reason,
+                reboot=RebootState.UNKNOWN.value,
+                wave=None,
+                started_at=at,
+                ended_at=None,
+                window_exceeded_seconds=0.0,
+                updates_installed=0,
+                updates_failed=0,
+            )
     return results
 
 

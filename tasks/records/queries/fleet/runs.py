@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Text, case, cast, exists, func, or_, select
+from sqlalchemy import JSON, ColumnElement, Select, Text, case, cast, exists, func, or_, select
 
+from tasks.domain.rows import list_kinds
+from tasks.domain.rows.runs import RunRow, RunWindow
 from tasks.domain.states import OperationState, RebootState
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
@@ -40,29 +42,6 @@ class RunFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class RunLine:
-    """A run as lists show it. The times of its window are None for a run without a window."""
-
-    run_id: str
-    kind: str
-    state: str
-    started_at: datetime
-    ended_at: datetime | None
-    scope: str
-    started_by: str
-    message: str
-    configuration: str
-    window_start: datetime | None
-    window_end: datetime | None
-    zone: str
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run has ended. Then its figures do not change any more."""
-        return self.state not in UNFINISHED_STATES
-
-
-@dataclass(frozen=True, slots=True)
 class RunFigures:
     """The numbers of a run's machines by state, and of their updates and reboots."""
 
@@ -85,11 +64,11 @@ def count_runs(database: Database, wanted: RunFilter) -> int:
         RecordsError: the records can't be read.
     """
     with database.begin_read("count the runs") as connection:
-        query = select(func.count()).select_from(schema.runs).where(*_build_conditions(connection, wanted))
+        query = select(func.count()).select_from(schema.runs).where(*_build_conditions(database, wanted))
         return connection.execute(query).scalar_one()
 
 
-def read_run_lines(database: Database, wanted: RunFilter, offset: int, limit: int) -> tuple[RunLine, ...]:
+def read_run_rows(database: Database, wanted: RunFilter, offset: int, limit: int) -> tuple[RunRow, ...]:
     """Return a part of the runs, newest first.
 
     Raises:
@@ -98,24 +77,54 @@ def read_run_lines(database: Database, wanted: RunFilter, offset: int, limit: in
     table = schema.runs
     with database.begin_read("list the runs") as connection:
         query = (
-            select(
-                table.c.id.label("run_id"),
-                table.c.kind,
-                table.c.state,
-                table.c.started_at,
-                table.c.ended_at,
-                table.c.scope,
-                table.c.started_by,
-                table.c.message,
-                *(_read_value(connection, *path).label(name) for name, path in _PATHS.items()),
-            )
-            .where(*_build_conditions(connection, wanted))
+            select_runs(database)
+            .where(*_build_conditions(database, wanted))
             .order_by(table.c.started_at.desc(), table.c.id.desc())
             .offset(offset)
             .limit(limit)
         )
-        rows = connection.execute(query).mappings().all()
-    return tuple(_build_line(row) for row in rows)
+        rows = connection.execute(query).tuples().all()
+    return tuple(map(_build_row, rows))
+
+
+def find_run_row(database: Database, run_id: str) -> RunRow | None:
+    """Return a run by its complete id; None if there is none.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    return next(iter(read_run_rows(database, RunFilter(run_id=run_id), 0, 1)), None)
+
+
+def select_runs(database: Database) -> Select[Any]:
+    """Return a query for runs, with the columns of ``RunRow`` in their order, see ``parse_run``."""
+    columns = schema.runs.c
+    return select(
+        columns.id,
+        columns.kind,
+        columns.state,
+        columns.scope,
+        _read_value(database, "request", "configuration"),
+        columns.started_by,
+        columns.started_at,
+        columns.ended_at,
+        *(_read_value(database, "window", name) for name in ("start", "end", "zone")),
+        columns.flow_run_id,
+        columns.message,
+    )
+
+
+def parse_run(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the values of a row of ``select_runs``: times of the window are text in it."""
+    start, end = (datetime.fromisoformat(text) if text else None for text in row[8:10])
+    return (*row[:4], row[4] or None, *row[5:8], start, end, *row[10:])
+
+
+def _build_row(row: Sequence[Any]) -> RunRow:
+    values = dict(zip(list_kinds(RunRow), parse_run(row), strict=True))
+    start, end, zone = (values.pop(f"window_{name}") for name in ("start", "end", "zone"))
+    values["state"] = OperationState(values["state"])
+    return RunRow(**values, window=RunWindow(start=start, end=end, zone=zone or "") if start and end else None)
 
 
 def read_configuration_names(database: Database) -> tuple[str, ...]:
@@ -163,33 +172,15 @@ def read_run_figures(database: Database, run_ids: Sequence[str]) -> Mapping[str,
         return {row[0]: RunFigures(*map(int, row[1:])) for row in connection.execute(query).tuples()}
 
 
-_PATHS: Mapping[str, tuple[str, ...]] = {
-    "configuration": ("request", "configuration"),
-    "window_start": ("window", "start"),
-    "window_end": ("window", "end"),
-    "zone": ("window", "zone"),
-}
-
-
-def _read_value(connection: Connection, *path: str) -> ColumnElement[str]:
+def _read_value(database: Database, *path: str) -> ColumnElement[str]:
     """Return a text value of a run's document."""
     document = schema.runs.c.document
-    if connection.dialect.name == "sqlite":
+    if database.is_sqlite:
         return func.json_extract(document, "$." + ".".join(path), type_=Text)
     return func.json_extract_path_text(cast(document, JSON), *path, type_=Text)
 
 
-def _build_line(row: RowMapping) -> RunLine:
-    values: dict[str, Any] = {name: "" if value is None else value for name, value in row.items()}
-    times = {name: _parse_time(values[name]) for name in ("window_start", "window_end")}
-    return RunLine(**(values | times | {"ended_at": row["ended_at"]}))
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _build_conditions(connection: Connection, wanted: RunFilter) -> list[ColumnElement[bool]]:
+def _build_conditions(database: Database, wanted: RunFilter) -> list[ColumnElement[bool]]:
     table = schema.runs
     conditions: list[ColumnElement[bool]] = []
     if wanted.run_id:
@@ -203,14 +194,12 @@ def _build_conditions(connection: Connection, wanted: RunFilter) -> list[ColumnE
     if wanted.until:
         conditions.append(table.c.started_at < wanted.until)
     if wanted.configuration:
-        conditions.append(
-            _read_value(connection, "request", "configuration") == replace_unstorable(wanted.configuration)
-        )
+        conditions.append(_read_value(database, "request", "configuration") == replace_unstorable(wanted.configuration))
     if wanted.text:
         columns = (table.c.scope, table.c.id, table.c.message, table.c.started_by)
         # Not LIKE: "_" and "%" are its wildcards.
         text = replace_unstorable(wanted.text).lower()
-        position = func.instr if connection.dialect.name == "sqlite" else func.strpos
+        position = func.instr if database.is_sqlite else func.strpos
         conditions.append(or_(*(position(func.lower(column), text) > 0 for column in columns)))
     if wanted.machine:
         tables = (schema.outcomes, schema.machine_plans)
@@ -218,3 +207,19 @@ def _build_conditions(connection: Connection, wanted: RunFilter) -> list[ColumnE
             or_(*(exists().where(t.c.run_id == table.c.id, t.c.machine == wanted.machine) for t in tables))
         )
     return conditions
+
+
+def count_waiting_approvals(database: Database, now: datetime) -> int:
+    """Return how many plans wait for a decision.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table, of_run = schema.approvals, schema.runs
+    query = (
+        select(func.count())
+        .select_from(table.join(of_run, of_run.c.id == table.c.run_id))
+        .where(table.c.decision == "", table.c.expires_at > now, of_run.c.state.in_(UNFINISHED_STATES))
+    )
+    with database.begin_read("count the plans that wait") as connection:
+        return connection.execute(query).scalar_one()

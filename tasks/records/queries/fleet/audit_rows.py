@@ -1,25 +1,12 @@
-"""Reads what the machines of an unfinished run do now, and the audit log."""
+"""Reads the audit log, for pages."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import func, select
 
-from tasks.records.page_tables import audit_log, run_progress
+from tasks.records.page_tables import audit_log
 from tasks.records.storage.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class RunStep:
-    """A row of ``run_progress``."""
-
-    machine: str
-    step: str
-    state: str
-    fraction: float | None
-    message: str
-    since: datetime
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +27,6 @@ class AuditRow:
     previous: str
     key_id: str
     seal: str
-
-
-def read_run_steps(database: Database, run_id: str) -> tuple[RunStep, ...]:
-    """Return what the machines of a run do now, by name. "" is the run itself.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
-    columns = [run_progress.columns[field.name] for field in fields(RunStep)]
-    query = select(*columns).where(run_progress.c.run_id == run_id).order_by(run_progress.c.machine)
-    with database.begin_read(f"read the progress of run {run_id}") as connection:
-        return tuple(RunStep(*row) for row in connection.execute(query).tuples())
 
 
 def read_audit_rows(database: Database, offset: int, limit: int) -> tuple[tuple[AuditRow, ...], int]:
