@@ -20,7 +20,7 @@ from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.machines import LastRun
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
-from tasks.records.machine_rows import MachineState
+from tasks.records.machine_rows import RecordedState
 from tasks.records.queries.fleet.learned_durations import read_learned_durations
 from tasks.records.queries.fleet.machine_states import (
     ChangeMarker,
@@ -82,7 +82,7 @@ class FleetReader:
         self._done: threading.Event | None = None
         self._snapshot: FleetSnapshot | None = None
         self._marker: ChangeMarker | None = None
-        self._states: dict[str, MachineState] = {}
+        self._states: dict[str, RecordedState] = {}
         self._last_runs: Mapping[str, LastRun] = {}
         self._enrolment_requests: Mapping[str, EnrolmentRequest] = {}
         self._windows: FleetWindows | None = None

@@ -10,7 +10,7 @@ from tasks.records.queries.explanations import Explanation
 
 
 @dataclass(frozen=True, slots=True)
-class PendingUpdate:
+class ExplainedUpdate:
     """An update that a machine lacks.
 
     Attributes:
@@ -29,7 +29,7 @@ class PendingUpdate:
 
 def list_pending_updates(
     explanations: Iterable[Explanation], missing_since: Mapping[tuple[str, str], datetime]
-) -> tuple[PendingUpdate, ...]:
+) -> tuple[ExplainedUpdate, ...]:
     """Return what a machine lacks, critical and security updates first.
 
     Args:
@@ -49,17 +49,17 @@ def list_pending_updates(
 
 def _build_pending(
     pending: Explanation, result: Explanation | None, missing_since: Mapping[tuple[str, str], datetime]
-) -> PendingUpdate:
+) -> ExplainedUpdate:
     update = pending.update
     since = missing_since.get((pending.machine, update.name))
     # A hold or a block that the machine reports now says more than what a run found earlier. And once a run has
     # installed an update, what is pending again came later.
     if result is None or result.state in SUCCESSFUL_UPDATE_STATES or update.remark:
-        return PendingUpdate(update, since, pending.reason, "", "")
-    return PendingUpdate(update, since, result.reason, result.state.value, result.run_id)
+        return ExplainedUpdate(update, since, pending.reason, "", "")
+    return ExplainedUpdate(update, since, result.reason, result.state.value, result.run_id)
 
 
-def _get_rank(pending: PendingUpdate) -> tuple[int, str]:
+def _get_rank(pending: ExplainedUpdate) -> tuple[int, str]:
     update = pending.update
     rank = 0 if update.classification is Classification.CRITICAL else 1
     return (rank if update.classification in URGENT_CLASSIFICATIONS else 2), update.name

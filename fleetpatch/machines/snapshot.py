@@ -12,7 +12,7 @@ from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.sources import FleetSources
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
-from tasks.records.machine_rows import MachineState, Plans, build_machine_row
+from tasks.records.machine_rows import Plans, RecordedState, build_machine_row
 from tasks.records.queries.fleet.oldest_updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
@@ -37,7 +37,7 @@ class FleetMachine:
     """
 
     machine: Machine
-    state: MachineState | None
+    state: RecordedState | None
     windows: tuple[NextWindow, ...]
     configurations: tuple[str, ...]
     last_run: LastRun | None = None
@@ -158,7 +158,7 @@ def _list_upcoming(
 def build_snapshot(
     sources: FleetSources,
     windows: FleetWindows,
-    states: Mapping[str, MachineState],
+    states: Mapping[str, RecordedState],
     last_runs: Mapping[str, LastRun],
     oldest: OldUpdate | None,
     now: datetime,

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.list_scope import build_machine_scope
-from fleetpatch.machines.pending_updates import PendingUpdate, list_pending_updates
+from fleetpatch.machines.pending_updates import ExplainedUpdate, list_pending_updates
 from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetMachine, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
 from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
@@ -22,7 +22,7 @@ from inventory.machine import PatchOwner
 from tasks.domain.model import Assessment
 from tasks.domain.states import HotpatchStatus
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
-from tasks.records.machine_rows import MachineState
+from tasks.records.machine_rows import RecordedState
 from tasks.records.queries.fleet import machine_history
 from tasks.records.queries.fleet.machine_states import read_machine_state
 from tasks.rules.calendar.freezes import Freeze, find_freeze
@@ -48,7 +48,7 @@ class ComingWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineDetails:
+class MachineRecords:
     """What the records know of a machine.
 
     Attributes:
@@ -58,10 +58,10 @@ class MachineDetails:
         hotpatch: the status of its enrolment for hotpatches; None if it can't have them, or does not say enough.
     """
 
-    state: MachineState | None
+    state: RecordedState | None
     newest: Assessment | None
     answered: Assessment | None
-    pending: tuple[PendingUpdate, ...]
+    pending: tuple[ExplainedUpdate, ...]
     hotpatch: HotpatchStatus | None
 
     @property
@@ -111,14 +111,14 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
 
 
 def explain_pending(
-    snapshot: FleetSnapshot, automatic: AutomaticState, row: FleetMachine | None, details: MachineDetails
-) -> tuple[PendingUpdate, ...]:
+    snapshot: FleetSnapshot, automatic: AutomaticState, row: FleetMachine | None, details: MachineRecords
+) -> tuple[ExplainedUpdate, ...]:
     """Return what a machine lacks, with the reason why each update waits."""
     packages = details.answered.packages if details.answered is not None else None
     return explain_waiting(snapshot, automatic, row, details.pending, packages)
 
 
-def read_details(context: WebContext, name: str) -> MachineDetails:
+def read_details(context: WebContext, name: str) -> MachineRecords:
     """Read what the records know of a machine.
 
     Raises:
@@ -132,7 +132,7 @@ def read_details(context: WebContext, name: str) -> MachineDetails:
     pending = list_pending_updates(
         history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, [name])
     )
-    return MachineDetails(
+    return MachineRecords(
         state=read_machine_state(database, name),
         newest=newest,
         answered=answered,

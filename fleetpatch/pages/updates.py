@@ -14,7 +14,7 @@ from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.pages.paging import build_page
-from fleetpatch.updates.automatic_state import read_automatic_state
+from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
 from fleetpatch.updates.list_filter import UpdateFilter, list_cves, list_systems, list_updates, select_scope
 from fleetpatch.updates.pending_index import rank_classification, rank_severity
 from fleetpatch.updates.selection_forecast import Forecaster, UpdateForecast
@@ -136,7 +136,8 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
     """Show who lacks an update, why, and when it will go; and which runs installed it where."""
     context = get_context(request)
     fleet = context.fleet.read()
-    lacking = _find_lacking(context, fleet, name, read_machines_lacking(context.records.database, name))
+    automatic = read_automatic_state(context.records.database, fleet, context.clock.now())
+    lacking = _find_lacking(context, fleet, automatic, name, read_machines_lacking(context.records.database, [name]))
     installations = read_installations(context.records.database, name)
     is_known = bool(lacking.rows or lacking.elsewhere or installations)
     return render_page(
@@ -164,10 +165,13 @@ def show_cve(request: Request, cve: str, page: int = 1) -> Response:
     fixes = read_versions_with_cve(database, cve)
     rows: list[LackingRow] = []
     elsewhere = 0
-    for name in dict.fromkeys(name for name, _ in fixes):
-        versions = {version for fix_name, version in fixes if fix_name == name}
-        pending = tuple(row for row in read_machines_lacking(database, name) if row.available in versions)
-        lacking = _find_lacking(context, fleet, name, pending)
+    pending: dict[str, list[PendingUpdateRow]] = {name: [] for name, _ in fixes}
+    for row in read_machines_lacking(database, pending):
+        if (row.name, row.available) in fixes:
+            pending[row.name].append(row)
+    automatic = read_automatic_state(database, fleet, context.clock.now())
+    for name, pending_rows in pending.items():
+        lacking = _find_lacking(context, fleet, automatic, name, pending_rows)
         rows += lacking.rows
         elsewhere += lacking.elsewhere
     rows.sort(key=lambda fix_name: (fix_name.row.since or _LATER, fix_name.row.machine, fix_name.row.name))
@@ -194,12 +198,16 @@ def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str
     return sorted({state.os_id for state in states if state is not None and state.os_id})
 
 
-def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]) -> Lacking:
+def _find_lacking(
+    context: WebContext,
+    fleet: FleetSnapshot,
+    automatic: AutomaticState,
+    name: str,
+    pending: Sequence[PendingUpdateRow],
+) -> Lacking:
     if not pending:
         return Lacking((), 0, {})
-    database = context.records.database
-    automatic = read_automatic_state(database, fleet, context.clock.now())
-    results = read_last_results(database, name)
+    results = read_last_results(context.records.database, name)
     own = [row for row in pending if row.machine in fleet.rows]
     packages = _read_packages(context, _choose_machines(own, results))
     forecaster = Forecaster(fleet, automatic, results, packages)

@@ -6,7 +6,7 @@ from typing import Final
 
 from fleetpatch.runs.run_state import MachineLine, RunState
 from tasks.domain.states import OperationState
-from tasks.records.queries.fleet.run_updates import UpdateCounts
+from tasks.records.queries.fleet.run_updates import UpdateResultCounts
 
 _SLOWER_SECONDS: Final = 60.0
 _SLOWER_SHARE: Final = 0.5
@@ -37,8 +37,8 @@ class UpdateDifference:
 
     name: str
     version: str
-    left: UpdateCounts | None
-    right: UpdateCounts | None
+    left: UpdateResultCounts | None
+    right: UpdateResultCounts | None
 
 
 def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]:
@@ -88,7 +88,7 @@ def _describe_differences(left: MachineLine, right: MachineLine) -> list[str]:
 
 
 def compare_updates(
-    left: Mapping[tuple[str, str], UpdateCounts], right: Mapping[tuple[str, str], UpdateCounts]
+    left: Mapping[tuple[str, str], UpdateResultCounts], right: Mapping[tuple[str, str], UpdateResultCounts]
 ) -> list[UpdateDifference]:
     """Return the updates whose results differ: more failures first, then what only one run has. Pure."""
     update_differences = [

@@ -8,7 +8,7 @@ from typing import Final
 from fleetpatch.runs.run_state import MachineLine, RunState
 from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, StepRecord, UpdateResult, Wave
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
-from tasks.records.queries.fleet.run_machines import MachineDetails
+from tasks.records.queries.fleet.run_machines import RecordedMachine
 from tasks.reports.formatting import load_zone_or_utc
 from tasks.reports.html.timeline import build_timeline
 from tasks.reports.html.timeline_shapes import NARROW, WIDE, Timeline
@@ -95,7 +95,7 @@ def sort_lines(state: RunState, order: str, wanted_state: str) -> list[MachineLi
 
 def build_rows(
     lines: Sequence[MachineLine],
-    details: dict[str, MachineDetails],
+    details: dict[str, RecordedMachine],
     hooks: Sequence[HookResult],
     kind: str,
 ) -> list[RunPageMachine]:
@@ -108,7 +108,7 @@ def build_rows(
 
 
 def _build_row(
-    line: MachineLine, details: MachineDetails | None, hooks: Sequence[HookResult], kind: str, room: int
+    line: MachineLine, details: RecordedMachine | None, hooks: Sequence[HookResult], kind: str, room: int
 ) -> RunPageMachine:
     if details is None:
         return RunPageMachine(line, hooks=tuple(hooks))
@@ -157,7 +157,7 @@ def _build_update(result: UpdateResult, state: str = "") -> UpdateLine:
 def build_run_timeline(
     run: RunInfo,
     lines: Sequence[MachineLine],
-    details: dict[str, MachineDetails],
+    details: dict[str, RecordedMachine],
     waves: Sequence[Wave],
     zone: str,
     now: datetime,
@@ -184,7 +184,7 @@ def build_run_timeline(
 
 
 def _iterate_outcomes(
-    run: RunInfo, lines: Sequence[MachineLine], details: dict[str, MachineDetails], now: datetime
+    run: RunInfo, lines: Sequence[MachineLine], details: dict[str, RecordedMachine], now: datetime
 ) -> Iterator[Outcome]:
     for line in lines:
         detail = details.get(line.name)

@@ -7,9 +7,9 @@ from datetime import datetime
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.updates.pending_index import (
+    IndexedUpdate,
     MachineBits,
     PendingIndex,
-    PendingUpdate,
     rank_classification,
     rank_severity,
 )
@@ -85,7 +85,7 @@ def find_cve(index: PendingIndex, machines: MachineBits, cve: str) -> CveMachine
 
 def _iterate_selected(
     index: PendingIndex, machines: MachineBits, wanted: UpdateFilter, *, of_text: bool
-) -> Iterator[tuple[PendingUpdate, MachineBits]]:
+) -> Iterator[tuple[IndexedUpdate, MachineBits]]:
     """Yield each update with the machines that lack it in the selected classification and severity."""
     text = wanted.q.strip().casefold() if of_text else ""
     for update in index.updates.values():
@@ -98,7 +98,7 @@ def _iterate_selected(
             yield update, bits
 
 
-def _matches(index: PendingIndex, update: PendingUpdate, bits: MachineBits, text: str) -> bool:
+def _matches(index: PendingIndex, update: IndexedUpdate, bits: MachineBits, text: str) -> bool:
     if text in update.name.casefold() or text in update.title.casefold() or text in update.kb.casefold():
         return True
     if text.startswith("kb") and text[2:] and text[2:] in update.kb.casefold():
@@ -106,7 +106,7 @@ def _matches(index: PendingIndex, update: PendingUpdate, bits: MachineBits, text
     return text.startswith("cve") and any(text in cve.casefold() for cve in index.find_cves(update, bits))
 
 
-def _build_row(index: PendingIndex, update: PendingUpdate, bits: MachineBits) -> UpdateRow:
+def _build_row(index: PendingIndex, update: IndexedUpdate, bits: MachineBits) -> UpdateRow:
     version, others = update.find_version(bits)
     return UpdateRow(
         name=update.name,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fleetpatch.machines.pending_updates import PendingUpdate
+from fleetpatch.machines.pending_updates import ExplainedUpdate
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from fleetpatch.updates.automatic_state import AutomaticState
 from fleetpatch.updates.selection_forecast import Forecaster
@@ -16,9 +16,9 @@ def explain_waiting(
     fleet: FleetSnapshot,
     automatic: AutomaticState,
     machine: FleetMachine | None,
-    pending: Sequence[PendingUpdate],
+    pending: Sequence[ExplainedUpdate],
     packages: PackageState | None,
-) -> tuple[PendingUpdate, ...]:
+) -> tuple[ExplainedUpdate, ...]:
     """Return what a machine lacks, with the reason why an update waits where the records only say that it is there.
 
     Args:
@@ -34,7 +34,7 @@ def explain_waiting(
     return tuple(_explain(forecaster, machine, pending_update) for pending_update in pending)
 
 
-def _explain(forecaster: Forecaster, machine: FleetMachine, pending: PendingUpdate) -> PendingUpdate:
+def _explain(forecaster: Forecaster, machine: FleetMachine, pending: ExplainedUpdate) -> ExplainedUpdate:
     update = pending.update
     # What a request may allow is decided by the requests of its windows; a hold and a block are not.
     is_decided_by_request = pending.reason == update.remark and not update.held and not update.blocked

@@ -57,7 +57,7 @@ def is_urgent(classification: str) -> bool:
 
 
 @dataclass(slots=True)
-class PendingUpdate:
+class IndexedUpdate:
     """One pending update, by its name, on all machines that lack it.
 
     Attributes:
@@ -139,7 +139,7 @@ class PendingIndex:
         cves: the names and versions of the updates that fix each CVE.
     """
 
-    updates: dict[str, PendingUpdate] = field(default_factory=dict)
+    updates: dict[str, IndexedUpdate] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     cves: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     cves_by_update: dict[str, dict[str, frozenset[str]]] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class PendingIndex:
         names = set()
         for row in rows:
             names.add(row.name)
-            update = self.updates.get(row.name) or self.updates.setdefault(row.name, PendingUpdate(row.name))
+            update = self.updates.get(row.name) or self.updates.setdefault(row.name, IndexedUpdate(row.name))
             update.add(row, number)
         self._names[machine] = names
 
@@ -181,7 +181,7 @@ class PendingIndex:
                 flags[number >> 3] |= 1 << (number & 7)
         return int.from_bytes(flags, "little")
 
-    def find_cves(self, update: PendingUpdate, machines: MachineBits) -> frozenset[str]:
+    def find_cves(self, update: IndexedUpdate, machines: MachineBits) -> frozenset[str]:
         """Return the CVEs that an update fixes on some machines."""
         cves_by_version = self.cves_by_update.get(update.name)
         if cves_by_version is None:

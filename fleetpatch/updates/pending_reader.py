@@ -26,7 +26,7 @@ _WHOLE: Final = 0.3
 """With more than this share of machines to read again, the whole table is read at once."""
 
 
-class PendingReader:
+class PendingIndexReader:
     """The index of pending updates. All threads may share it; one uses the index at a time."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -21,7 +21,7 @@ from fleetpatch.machines.fleet_reader import FleetReader
 from fleetpatch.machines.policy_difference import PolicyDifference
 from fleetpatch.plans.plan_reader import PlanReader
 from fleetpatch.settings import WebSettings
-from fleetpatch.updates.pending_reader import PendingReader
+from fleetpatch.updates.pending_reader import PendingIndexReader
 from fleetpatch.web.certificate import read_certificate_end
 from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher
@@ -126,9 +126,9 @@ class WebContext:
         return LiveHub()
 
     @cached_property
-    def pending(self) -> PendingReader:
+    def pending(self) -> PendingIndexReader:
         """The pending updates of the fleet."""
-        return PendingReader(self.records.database, self.clock)
+        return PendingIndexReader(self.records.database, self.clock)
 
 
 def get_context(request: Request) -> WebContext:

@@ -27,7 +27,7 @@ _SHOWN_CHARACTERS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class MachineState:
+class RecordedState:
     """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_tables.py).
 
     Attributes:
@@ -94,7 +94,7 @@ def summarize_answer(assessment: Assessment) -> dict[str, Any]:
 def build_machine_row(
     name: str,
     machine: Machine | None,
-    state: MachineState | None,
+    state: RecordedState | None,
     now: datetime,
     *,
     plans: Plans | None,
@@ -129,6 +129,7 @@ def build_machine_row(
         reason,
         error_message=error_message or error_kind,
         patched_by=_OTHERS.get(owner, "") if owner is not None else "",
+        doubt="" if machine is not None else "it is not in the inventory" if has_inventory else "there is no inventory",
     )
     hotpatch_status, baseline = _find_hotpatch(details.get("hotpatch", ""), enrolment_request, baselines, now)
     return MachineRow(
@@ -196,7 +197,7 @@ def _describe_patch_mode(owner: PatchOwner | None, plans: Plans | None) -> str |
     return "in its windows" if plans.configurations else "when a person starts a run"
 
 
-def _explain_unknown(state: MachineState | None) -> str:
+def _explain_unknown(state: RecordedState | None) -> str:
     return "never assessed" if state is None or state.answered_at is None else "assessed by an earlier version"
 
 

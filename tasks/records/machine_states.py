@@ -11,7 +11,7 @@ from functools import cache
 from sqlalchemy import Connection, TextClause, Update, bindparam, select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
-from tasks.domain.model import Update as PendingUpdate
+from tasks.domain.model import Update as MissingUpdate
 from tasks.domain.states import Classification, Compliance, FindingLevel
 from tasks.records import page_tables as tables
 from tasks.records import schema, statements
@@ -144,7 +144,7 @@ def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
     }
 
 
-def _count_updates(updates: tuple[PendingUpdate, ...]) -> RowValues:
+def _count_updates(updates: tuple[MissingUpdate, ...]) -> RowValues:
     critical = sum(update.classification is Classification.CRITICAL for update in updates)
     security = sum(update.classification in _SECURITY for update in updates)
     return {

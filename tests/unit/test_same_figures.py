@@ -19,7 +19,7 @@ from flows.approval.plan_rendering import build_machine_table, describe_plan, re
 from flows.notify.messages import build_message
 from tasks.domain.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
 from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
-from tasks.records.queries.fleet.run_machines import MachineDetails
+from tasks.records.queries.fleet.run_machines import RecordedMachine
 from tasks.reports.data.tables import build_tables
 from tasks.reports.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
 from tasks.reports.export.json_document import build_document
@@ -136,7 +136,7 @@ def test_what_a_machine_took_is_its_own_work_everywhere(capsys: pytest.CaptureFi
     assert line.rstrip().endswith(took)
     (row,) = [row for row in build_machine_rows(report) if row["Machine"] == "second"]
     assert row["Took"] == took
-    details = {"second": MachineDetails(outcome_of(report, "second"), None)}
+    details = {"second": RecordedMachine(outcome_of(report, "second"), None)}
     (shown,) = build_rows([cast("MachineLine", SimpleNamespace(name="second"))], details, (), "patch")
     assert shown.worked_seconds == second.worked_seconds  # the page of the run
     assert re.search(rf"second .{{0,80}}{took}", Page(render_html(report)).text)

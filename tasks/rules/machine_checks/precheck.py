@@ -224,7 +224,7 @@ def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
 
 
 def judge_readiness(
-    level: FindingLevel | None, reason: str, *, error_message: str = "", patched_by: str = ""
+    level: FindingLevel | None, reason: str, *, error_message: str = "", patched_by: str = "", doubt: str = ""
 ) -> tuple[ReadinessState, str]:
     """Return whether fleetpatch can patch a machine, and why not. All that shows readiness asks here.
 
@@ -233,6 +233,7 @@ def judge_readiness(
         reason: of that finding, see ``explain_level``.
         error_message: why its newest assessment got no answer; "": it did.
         patched_by: who else patches it, as a participle: "by people"; "": nobody.
+        doubt: why it is not known whether fleetpatch patches it; "": it is known.
     """
     if patched_by:
         return ReadinessState.NOT_READY, f"patched {patched_by}, so fleetpatch only assesses it"
@@ -240,6 +241,8 @@ def judge_readiness(
         return ReadinessState.NOT_READY, f"the last try failed: {error_message}"
     if level is None:
         return ReadinessState.UNKNOWN, reason
+    if doubt and level is not FindingLevel.BLOCK:
+        return ReadinessState.UNKNOWN, doubt
     states = {FindingLevel.BLOCK: ReadinessState.NOT_READY, FindingLevel.WARN: ReadinessState.WARNINGS}
     return states.get(level, ReadinessState.READY), reason
 

@@ -5,7 +5,7 @@ from fleetpatch.cli.runtime.row_table import list_column_names
 from tasks.domain.protocols.tables import TABLES
 from tasks.domain.rows import list_fields
 from tasks.domain.rows.machines import MachineRow
-from tasks.records.machine_rows import Plans, build_machine_row, summarize_answer
+from tasks.records.machine_rows import Plans, RecordedState, build_machine_row, summarize_answer
 from tasks.reports.rows import build_row_json, iterate_csv_rows
 from tests.support.builders import START, make_assessment, make_facts, make_machine
 
@@ -28,6 +28,33 @@ def test_what_was_never_said_is_null_and_not_zero() -> None:
     assert (never["readiness"], never["readinessReason"]) == ("Unknown", "never assessed")
     unread = build_row_json(build_machine_row("web", make_machine(), None, START, plans=None))
     assert (unread["configurations"], unread["isAutomatic"], unread["patchMode"]) == (None, None, None)
+
+
+def test_a_machine_of_no_inventory_is_not_called_ready() -> None:
+    state = build_state("good")
+    assert build_machine_row("web", make_machine(), state, START, plans=None).readiness == "Ready"
+    for has_inventory, reason in ((True, "it is not in the inventory"), (False, "there is no inventory")):
+        row = build_machine_row("web", None, state, START, plans=None, has_inventory=has_inventory)
+        assert (row.readiness, row.readiness_reason) == ("Unknown", reason)
+    assert build_machine_row("web", None, build_state("block"), START, plans=None).readiness == "Not ready"
+
+
+def build_state(level: str) -> RecordedState:
+    """Return what the records say of a machine whose answer has a worst finding of a level."""
+    texts = dict.fromkeys(("error_kind", "error_message", "os_id", "os_version", "os_name", "manager"), "")
+    counts = ("critical", "security", "other", "withheld", "services_to_restart", "problems", "findings")
+    return RecordedState(
+        **texts,
+        **dict.fromkeys(counts, 0),
+        machine="web",
+        run_id="r1",
+        at=START,
+        answered_at=START,
+        compliance="Compliant",
+        reboot="no",
+        reboot_since=None,
+        details={"level": level, "reason": "because"},
+    )
 
 
 def test_an_answer_says_its_kernel() -> None:

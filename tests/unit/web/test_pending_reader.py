@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleetpatch.updates import pending_reader
-from fleetpatch.updates.pending_reader import PendingReader
+from fleetpatch.updates.pending_reader import PendingIndexReader
 from tasks.domain.errors import RecordsUnavailable
 from tasks.records.setup import open_records
 from tests.support import builders as make
@@ -22,7 +22,7 @@ def test_a_machine_that_lacks_nothing_any_more_is_gone_also_if_the_records_faile
         raise RecordsUnavailable("the database does not answer")
 
     with open_records(f"sqlite:///{tmp_path / 'records.db'}") as records:
-        reader = PendingReader(records.database, clock)
+        reader = PendingIndexReader(records.database, clock)
         for name in ("web-1", "web-2"):
             records.save(make.make_assessment(machine=name, run_id="a-1", at=make.at(0), packages=lacking))
         with reader.open() as index:

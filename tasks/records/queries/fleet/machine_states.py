@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
-from tasks.records.machine_rows import MachineState
+from tasks.records.machine_rows import RecordedState
 from tasks.records.page_tables import machine_last_runs, machine_states
 from tasks.records.storage.database import Database
 
@@ -35,7 +35,7 @@ class ChangeMarker:
     unfinished_runs: int
 
 
-_COLUMNS = [machine_states.columns[field.name] for field in fields(MachineState)]
+_COLUMNS = [machine_states.columns[field.name] for field in fields(RecordedState)]
 """The details come last: they are JSON."""
 
 
@@ -63,7 +63,7 @@ def read_change_marker(database: Database, since: int | None = None) -> ChangeMa
     return ChangeMarker(counted_from, assessment, recent, outcome or 0, runs)
 
 
-def read_machine_states(database: Database, after: int | None = None) -> dict[str, MachineState]:
+def read_machine_states(database: Database, after: int | None = None) -> dict[str, RecordedState]:
     """Return the state of each machine that was ever assessed, by its name.
 
     Args:
@@ -82,7 +82,7 @@ def read_machine_states(database: Database, after: int | None = None) -> dict[st
     return {row[0]: _build_state(row) for row in rows}
 
 
-def read_machine_state(database: Database, machine: str) -> MachineState | None:
+def read_machine_state(database: Database, machine: str) -> RecordedState | None:
     """Return the state of one machine; None if it was never assessed.
 
     Raises:
@@ -94,8 +94,8 @@ def read_machine_state(database: Database, machine: str) -> MachineState | None:
     return _build_state(row) if row is not None else None
 
 
-def _build_state(row: Sequence[Any]) -> MachineState:
-    return MachineState(*(*row[:-1], json.loads(row[-1]) if row[-1] else {}))
+def _build_state(row: Sequence[Any]) -> RecordedState:
+    return RecordedState(*(*row[:-1], json.loads(row[-1]) if row[-1] else {}))
 
 
 def read_last_runs(database: Database) -> dict[str, LastRun]:

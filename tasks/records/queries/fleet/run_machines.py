@@ -32,7 +32,7 @@ class RunParts:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineDetails:
+class RecordedMachine:
     """What the run recorded of one machine, with its updates.
 
     Attributes:
@@ -130,7 +130,7 @@ def count_planned_machines(database: Database, run_id: str) -> int:
         return connection.execute(select(func.count()).select_from(table).where(table.c.run_id == run_id)).scalar_one()
 
 
-def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, MachineDetails]:
+def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, RecordedMachine]:
     """Return the details of a few machines, not more than some hundred.
 
     Raises:
@@ -169,7 +169,7 @@ def read_machine_details(database: Database, run_id: str, names: Sequence[str]) 
         )
     steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, outcome) for outcome in entries)}
     return {
-        name: MachineDetails(
+        name: RecordedMachine(
             found.get(name), planned.get(name), found[name].steps if name in found else steps.get(name, ())
         )
         for name in names

@@ -10,7 +10,7 @@ from tasks.records.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateCounts:
+class UpdateResultCounts:
     """How many machines have each state of an update in a run."""
 
     installed: int = 0
@@ -18,7 +18,7 @@ class UpdateCounts:
     other: int = 0
 
 
-def count_update_results(database: Database, run_id: str) -> Mapping[tuple[str, str], UpdateCounts]:
+def count_update_results(database: Database, run_id: str) -> Mapping[tuple[str, str], UpdateResultCounts]:
     """Return the counts of a run by name and available version of updates.
 
     Raises:
@@ -36,4 +36,4 @@ def count_update_results(database: Database, run_id: str) -> Mapping[tuple[str, 
         for name, available, state, number in connection.execute(query).tuples():
             counts = found.setdefault((name, available), [0, 0, 0])
             counts[0 if state in {"Installed", "Repaired"} else 1 if state == "Failed" else 2] += number
-    return {key: UpdateCounts(*counts) for key, counts in found.items()}
+    return {key: UpdateResultCounts(*counts) for key, counts in found.items()}

@@ -47,7 +47,7 @@ class LastResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
+class InstalledUpdate:
     """A run that installed an update on a machine. ``run_started_at`` is None if the run's row was deleted."""
 
     machine: str
@@ -104,13 +104,13 @@ def _build_pending_queries(assessments: Collection[int] | None) -> Iterator[Sele
         yield select(*_ROW_COLUMNS).where(_PENDING.c.assessment.in_(numbers[start : start + _CHUNK]))
 
 
-def read_machines_lacking(database: Database, name: str) -> tuple[PendingUpdateRow, ...]:
-    """Return the machines on which an update of this name is pending.
+def read_machines_lacking(database: Database, names: Collection[str]) -> tuple[PendingUpdateRow, ...]:
+    """Return the machines on which updates of these names are pending, a row for each machine and update.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    query = select(*_ROW_COLUMNS).where(_PENDING.c.name == name).order_by(_PENDING.c.machine, _PENDING.c.arch)
+    query = select(*_ROW_COLUMNS).where(_PENDING.c.name.in_(names)).order_by(_PENDING.c.machine, _PENDING.c.arch)
     with database.begin_read("read who lacks an update") as connection:
         return tuple(PendingUpdateRow(*row) for row in connection.execute(query).tuples())
 
@@ -161,7 +161,7 @@ def read_last_results(database: Database, name: str) -> dict[str, LastResult]:
         return {row[0]: LastResult(*row) for row in connection.execute(query).tuples()}
 
 
-def read_installations(database: Database, name: str, limit: int = 200) -> tuple[Installation, ...]:
+def read_installations(database: Database, name: str, limit: int = 200) -> tuple[InstalledUpdate, ...]:
     """Return the newest installations of an update, newest first.
 
     Raises:
@@ -178,7 +178,7 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
         .limit(limit)
     )
     with database.begin_read("read where an update was installed") as connection:
-        installations = [Installation(*row) for row in connection.execute(query).tuples()]
+        installations = [InstalledUpdate(*row) for row in connection.execute(query).tuples()]
     # results are numbered as they are saved: those of two runs at once are mixed
     return tuple(
         sorted(installations, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
