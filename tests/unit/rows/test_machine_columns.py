@@ -1,5 +1,7 @@
 """A column of the machine's row is a column everywhere."""
 
+from typing import Any
+
 from fleetpatch.api.models import MachineDetails
 from fleetpatch.cli.runtime.row_table import list_column_names
 from tasks.domain.protocols.tables import TABLES
@@ -41,11 +43,11 @@ def test_a_machine_of_no_inventory_is_not_called_ready() -> None:
 
 def build_state(level: str) -> RecordedState:
     """Return what the records say of a machine whose answer has a worst finding of a level."""
-    texts = dict.fromkeys(("error_kind", "error_message", "os_id", "os_version", "os_name", "manager"), "")
+    texts = ("error_kind", "error_message", "os_id", "os_version", "os_name", "manager")
     counts = ("critical", "security", "other", "withheld", "services_to_restart", "problems", "findings")
+    values: dict[str, Any] = {**dict.fromkeys(texts, ""), **dict.fromkeys(counts, 0)}
     return RecordedState(
-        **texts,
-        **dict.fromkeys(counts, 0),
+        **values,
         machine="web",
         run_id="r1",
         at=START,
