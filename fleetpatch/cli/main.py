@@ -12,29 +12,30 @@ import typer
 from fleetpatch.cli.app import app
 from fleetpatch.cli.commands import (  # noqa: F401 - each adds its verbs
     approval,
-    assess,
     audit,
+    automatic,
     broker,
+    calendar,
     clean,
+    config,
+    deploy,
     doctor,
     fleet_status,
-    history,
     hotpatch,
     inventory,
     patch,
-    policy,
+    query,
     records,
     recovery,
     report,
     runs,
-    sets,
+    server,
     settings,
     unlock,
-    version,
+    web,
 )
 from fleetpatch.cli.runtime.completion import serve_completion
-from fleetpatch.cli.runtime.errors import describe_error
-from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error
 from fleetpatch.cli.runtime.output import (
     configure_logging,
     escape_unencodable_output,

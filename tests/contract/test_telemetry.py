@@ -55,7 +55,7 @@ PROCESSES = {
     "flows/hooks/command.py": "the owner's program",
     "flows/prefect_api/ephemeral_server.py": "flows.prefect_api.application",
     "flows/recovery/finalizer.py": "flows.recovery.finalizer",
-    "fleetpatch/cli/commands/prefect.py": "deployments.worker.prefect_command",
+    "fleetpatch/cli/commands/server.py": "deployments.worker.prefect_command",
     "deployments/server/launch_plan.py": "flows.prefect_api.application",
     "deployments/worker/worker_process.py": "deployments.worker.bound_worker",
 }

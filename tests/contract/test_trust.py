@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from fleetpatch.cli.app import app
 from fleetpatch.cli.commands import doctor
-from fleetpatch.cli.runtime import host_key_questions
 from flows.ports.audit import Actor
 from flows.trust import TRUST_ACT, trust_host_keys
 from inventory.host_keys import HostKeyStore
@@ -142,7 +141,7 @@ def command(world, tmp_path, monkeypatch):
     inventory.write_text(json.dumps({"host_keys": {"known_hosts": "known_hosts"}, "machines": machines}))
 
     def run(*words: str, answers: str | None = None):
-        monkeypatch.setattr(host_key_questions, "can_ask", lambda: answers is not None)
+        monkeypatch.setattr("fleetpatch.cli.views.trust.can_ask", lambda: answers is not None)
         url = f"sqlite:///{tmp_path / 'records.db'}"
         return CliRunner().invoke(app, ["doctor", *words, "-i", str(inventory), "--records", url], input=answers)
 

@@ -7,7 +7,7 @@ import typer
 from fleetpatch.cli.app import JsonOption, RecordsOption, RunArgument, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_run
-from fleetpatch.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
@@ -104,7 +104,7 @@ def _decide_approval(
     if approves and not plan:
         plan_digest = _confirm_plan(read_full_report(history, recorded_run.id), records, as_json=as_json)
         if plan_digest is None:
-            get_stderr_console().print("Nothing was done.")
+            print_to_stderr("Nothing was done.")
             return
         plan = plan_digest
     record_decision = approve_run if approves else reject_run

@@ -8,7 +8,7 @@ import typer
 from fleetpatch.cli.app import JsonOption, RecordsOption, app
 from fleetpatch.cli.runtime.completion import complete_names
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
+from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, shorten_list
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import format_count
 from tasks.domain.errors import RequestError
@@ -116,8 +116,9 @@ def cut(
     from tasks.records.audit.cutting import cut_log
     from tasks.records.setup import open_records
 
-    if not yes:
-        _confirm(through)
+    question = f"Remove all entries of the audit log up to {through}?"
+    if not (yes or confirm(question, "removing entries of the audit log")):
+        return
     with open_records(records) as database:
         actor = read_os_actor()
         entry, removed = cut_log(
@@ -161,19 +162,3 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
             print_to_stderr(f"{result.receiver}: {message if result.count or result.fault else 'all is sent'}")
     is_left = any(result.count or result.fault for result in left)
     raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))
-
-
-def _confirm(through: int) -> None:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-        Exit: the answer is no.
-    """
-    if not can_ask():
-        raise RequestError(
-            "removing entries of the audit log needs a confirmation, and there is no terminal", hint="Add --yes."
-        )
-    if not ask(f"Remove all entries of the audit log up to {through}?"):
-        print_to_stderr("Nothing was done.")
-        raise typer.Exit(0)

@@ -1,4 +1,4 @@
-"""automatic: what automatic patching does and waits for, and what people say to it. Contacts no machine."""
+"""automatic and compliance: what automatic patching does, waits for and misses. Contacts no machine."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from fleetpatch.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app, parse_path
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_held_update, complete_names, complete_scope
-from fleetpatch.cli.runtime.output import print_json, print_to_stderr, to_safe_text
+from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, to_safe_text
 from flows.ports.caller import read_login_name
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import format_count
@@ -18,6 +18,7 @@ from tasks.domain.errors import FleetpatchError, RequestError
 if TYPE_CHECKING:
     from deployments.preview.automatic_status import AutomaticStatus
     from tasks.rules.automatic.model import Rollout
+from fleetpatch.cli.app import ALL_MACHINES, ScopeArgument
 
 automatic_app = typer.Typer(
     help="Show what automatic patching does and waits for. Pause it, release held updates, cancel a rollout.",
@@ -205,8 +206,9 @@ def cancel_rollout(
     with open_records(records) as database:
         rollouts = SqlRollouts(database.database)
         found_rollout = _find_rollout(rollouts.read_newest(), rollout)
-        if not yes:
-            _require_yes(found_rollout)
+        question = f"Cancel the rollout {found_rollout.id} of {format_count(len(found_rollout.updates), 'update')}?"
+        if not (yes or confirm(question, f"cancelling the rollout {found_rollout.id}")):
+            return
         message = f"cancelled by {read_login_name()}: {require_reason(reason)}"
         try:
             rollouts.find(found_rollout.id, require_seal=True)
@@ -258,24 +260,6 @@ def _find_rollout(rollouts: "tuple[Rollout, ...]", wanted: str) -> "Rollout":
     if found.state is not RolloutState.ROLLING_FORWARD:
         raise RequestError(f"the rollout {found.id} is over: {found.state}", hint="Nothing of it starts any more.")
     return found
-
-
-def _require_yes(rollout: "Rollout") -> None:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-        Exit: the answer is no.
-    """
-    from fleetpatch.cli.runtime.output import ask, can_ask
-
-    if not can_ask():
-        raise RequestError(
-            f"cancelling the rollout {rollout.id} needs a confirmation, and there is no terminal", hint="Add --yes."
-        )
-    if not ask(f"Cancel the rollout {rollout.id} of {format_count(len(rollout.updates), 'update')}?"):
-        print_to_stderr("Nothing was done.")
-        raise typer.Exit(0)
 
 
 def read_status(config: Path | None, inventory: Path | None, records: str | None) -> "AutomaticStatus":
@@ -341,3 +325,42 @@ def parse_until(text: str, now: datetime) -> datetime | None:
     if until <= now:
         raise RequestError(f"--until {text} is over", hint="Give a time in the future.")
     return until
+
+
+@app.command("compliance", rich_help_panel="Look")
+def show_compliance(
+    scope: ScopeArgument = ALL_MACHINES,
+    show_all: Annotated[bool, typer.Option("--all", help="List every machine that has due updates.")] = False,
+    config: ConfigurationsOption = None,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List who misses a deadline of automatic patching, or will at the present pace, and why. Contacts no machine."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.automatic import print_feed_problems
+    from fleetpatch.cli.views.compliance import (
+        build_compliance_json,
+        build_compliance_view,
+        print_compliance,
+        to_compliance_exit_code,
+    )
+    from tasks.rules.automatic.forecast import forecast
+
+    status = read_status(config, inventory, records)
+    _, machines = load_machines_in_scope(inventory or status.request.inventory, scope)
+    names = {machine.name for machine in machines}
+    days = max(30.0, status.policy.due_days)
+    forecasts = [
+        machine_forecast
+        for machine_forecast in forecast(status.policy, status.view, status.now, days)
+        if machine_forecast.machine in names
+    ]
+    view = build_compliance_view(status, forecasts)
+    if as_json:
+        print_json(build_compliance_json(view))
+    else:
+        print_compliance(view, show_all=show_all)
+        print_feed_problems(status)
+    if code := to_compliance_exit_code(view):
+        raise typer.Exit(int(code))

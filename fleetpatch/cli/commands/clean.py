@@ -9,10 +9,9 @@ import typer
 from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, ScopeArgument
 from fleetpatch.cli.commands.fleet_status import machines_app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from fleetpatch.cli.runtime.output import confirm, print_json
 from flows.ports.caller import Caller
 from inventory.name_lists import format_count
-from tasks.domain.errors import RequestError
 
 if TYPE_CHECKING:
     from flows.cleaning import CleanResult
@@ -57,8 +56,8 @@ def clean(
     if not as_json:
         print_results(results)
     if planned and not dry_run:
-        if not (yes or _confirm(len(planned))):
-            print_to_stderr("Nothing was done.")
+        question = f"Remove that from {format_count(len(planned), 'machine')}?"
+        if not (yes or confirm(question, "machines clean", "Add --yes, or --dry-run.")):
             return
         seen = {result.machine: result for result in results}
         results = act(partial(clean_machines, seen), list(planned))
@@ -67,16 +66,3 @@ def clean(
     if as_json:
         print_json(build_clean_json(results, dry_run=dry_run))
     raise typer.Exit(int(to_exit_code(results)))
-
-
-def _confirm(count: int) -> bool:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
-    if not can_ask():
-        raise RequestError(
-            "machines clean needs a confirmation, and there is no terminal", hint="Add --yes, or --dry-run."
-        )
-    return ask(f"Remove that from {format_count(count, 'machine')}?")

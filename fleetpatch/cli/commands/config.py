@@ -1,4 +1,4 @@
-"""config check, schema and import-azure: check configurations, print their schema, import Azure's."""
+"""config and policy: check configurations, print their schema, import Azure's, and explain which rules hold."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from fleetpatch.cli.runtime.completion import complete_scope
 
 if TYPE_CHECKING:
     from deployments.azure.converter import AzureImport
+from fleetpatch.cli.app import OptionalScopeArgument
 
 config_app = typer.Typer(
     help="Check maintenance configurations, print their JSON Schema, import Azure's.", no_args_is_help=True
@@ -140,4 +141,54 @@ def import_azure_config(
         output.write_text(text, encoding="utf-8")
         print_to_stderr(f"written to {output}; read it, and run `fleetpatch config check {output}`")
     if azure_import.notes:
+        raise typer.Exit(int(ExitCode.WARNINGS))
+
+
+policy_app = typer.Typer(help="Show the policy: what runs may do on which machines.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy", rich_help_panel="Look")
+
+
+@policy_app.command("explain")
+def explain(
+    scope: OptionalScopeArgument = None,
+    request_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--request", metavar="FILE", parser=parse_path, help="A request (YAML or JSON), as for patch: may it begin?"
+        ),
+    ] = None,
+    inventory: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which rules hold for machines, from which files, and whether a request may begin. Changes nothing.
+
+    Exit codes: 0 it may begin, 2 the policy or the scope is not valid, 3 a rule would refuse it.
+    """
+    from fleetpatch.cli.runtime.exit_codes import ExitCode
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.output import print_json
+    from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file, merge_trees
+    from fleetpatch.cli.views.config import build_policy_json, print_policy
+    from flows.engine.run_info import select_machines
+    from flows.policy.enforcement import build_starter, decide_request
+    from flows.policy.policy_file import load_policy
+    from flows.ports.caller import read_login_name
+    from flows.request.patch_request import PatchRequest
+    from tasks.domain.protocols.clock import SystemClock
+
+    now = SystemClock().now()
+    tree = load_request_file(request_file) if request_file is not None else {}
+    if scope is None and "scope" not in tree:
+        raise typer.BadParameter("name the machines: a SCOPE, or a --request with a scope")
+    request = build_request(PatchRequest, merge_trees(tree, {"scope": scope} if scope else {}), request_file)
+    loaded_inventory, _ = load_machines_in_scope(inventory or request.inventory, str(request.scope))
+    machines = select_machines(request, loaded_inventory)
+    policy = load_policy(now.date())
+    starter = build_starter(read_login_name())
+    decision = decide_request(request, machines, loaded_inventory, starter, now, policy=policy)
+    if as_json:
+        print_json(build_policy_json(policy, machines, decision))
+    else:
+        print_policy(policy, machines, decision, "This request" if request_file else "A request with default values")
+    if decision.refusals:
         raise typer.Exit(int(ExitCode.WARNINGS))

@@ -1,34 +1,23 @@
 """doctor: check whether machines and fleetpatch itself are ready."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app, parse_path
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.host_key_questions import run_trust
 from fleetpatch.cli.runtime.output import ask, can_ask, print_json
 from flows.ports.caller import Caller
-from tasks.domain.errors import CannotRun, RequestError
+from tasks.domain.errors import RequestError
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
 
 if TYPE_CHECKING:
     from flows.doctor import Readiness
     from flows.recording import RecordedBundle
-
-ServerChecker: TypeAlias = Callable[[str | None], tuple[Finding, ...]]
-"""Checks the Prefect server, given the URL of the records."""
-
-_REGISTERED_SERVER_CHECKERS: list[ServerChecker] = []
-
-
-def register_server_checker(checker: ServerChecker) -> None:
-    """Set the function that checks the server. This package does not import the code of the server."""
-    _REGISTERED_SERVER_CHECKERS[:] = [checker]
 
 
 @app.command("doctor", rich_help_panel="Look")
@@ -71,6 +60,8 @@ def run_doctor(
     if trust or trust_all:
         if only_here or server or refresh or record is not None:
             raise RequestError("--trust goes with no other option of doctor", hint="Leave the others out.")
+        from fleetpatch.cli.views.trust import run_trust
+
         raise typer.Exit(
             int(run_trust(scope, inventory, records, at_once=at_once, is_asked=not trust_all, as_json=as_json))
         )
@@ -102,11 +93,13 @@ def run_doctor(
         readiness, bundle = check(names, refresh=refresh, record=record)
         if not as_json:
             print_machine_readiness(readiness)
-            unread_machines = [each.machine for each in readiness if each.has_unread_lists and record is None]
-            if unread_machines and _confirm_reading_package_lists(len(unread_machines)):
-                read_again, _ = check(unread_machines, refresh=True)
+            unread_names = [machine.machine for machine in readiness if machine.has_unread_lists and record is None]
+            whom = f"The package lists of {len(unread_names)} machines were"
+            whom = "Its package lists were" if len(unread_names) == 1 else whom
+            if unread_names and can_ask() and ask(f"{whom} never read. Read them now? Nothing else changes."):
+                read_again, _ = check(unread_names, refresh=True)
                 print_machine_readiness(read_again)
-                readiness = (*(each for each in readiness if not each.has_unread_lists), *read_again)
+                readiness = (*(machine for machine in readiness if not machine.has_unread_lists), *read_again)
     if as_json:
         print_json(build_doctor_json(own_findings, readiness, server_findings, bundle))
     elif record is not None:
@@ -137,16 +130,18 @@ def _require_recordable(folder: Path | None, inventory: Path | None, scope: str,
     require_new_folder(folder)
 
 
-def _confirm_reading_package_lists(count: int) -> bool:
-    """Ask at the terminal whether machines may read their package lists now; False without a terminal."""
-    whom = "Its package lists were" if count == 1 else f"The package lists of {count} machines were"
-    return can_ask() and ask(f"{whom} never read. Read them now? Nothing else changes.")
-
-
 def _check_server(records: str | None) -> tuple[Finding, ...]:
-    if not _REGISTERED_SERVER_CHECKERS:
-        raise CannotRun("this program cannot check a Prefect server", hint="Use the command `fleetpatch`.")
-    return _REGISTERED_SERVER_CHECKERS[0](records)
+    import os
+
+    from fleetpatch.cli.runtime.output import configure_logging
+    from fleetpatch.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
+
+    for name, value in QUIET_PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from deployments.server.probe import check_server
+
+    configure_logging()  # the import of Prefect has changed the logging
+    return check_server(records)
 
 
 def _check_machine_readiness(

@@ -9,11 +9,10 @@ import typer
 
 from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
+from fleetpatch.cli.runtime.output import confirm, print_json, shorten_list
 from flows.ports.caller import Caller
 from inventory.credential_references import PASSWORD_FORMS
 from inventory.name_lists import format_count
-from tasks.domain.errors import RequestError
 
 if TYPE_CHECKING:
     from flows.hotpatch.changes import ChangeResult
@@ -122,10 +121,10 @@ def _change(
     from tasks.rules.hotpatch.status import HotpatchAction
 
     names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
-    if not (yes or dry_run) and not _confirm(verb, names):
-        print_to_stderr("Nothing was done.")
+    whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"
+    subject = f"hotpatch {verb} changes machines and"
+    if not (yes or dry_run or confirm(f"{verb.capitalize()} {whom}?", subject, "Add --yes, or --dry-run.")):
         return
-
     results = _run_changes(HotpatchAction(verb), scope, names, inventory, records, arc, at_once, dry_run=dry_run)
     if as_json:
         print_json(build_change_json(verb, results, dry_run=dry_run))
@@ -177,21 +176,6 @@ def _run_changes(
         if not dry_run:
             enforce_enrolment_policy(machines, ports.inventory, ports.clock.now(), ports.read_deployed_policies())
         return change_enrolments(machines, ports, order)
-
-
-def _confirm(verb: str, names: Sequence[str]) -> bool:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
-    if not can_ask():
-        raise RequestError(
-            f"hotpatch {verb} changes machines and needs a confirmation, and there is no terminal",
-            hint="Add --yes, or --dry-run.",
-        )
-    whom = ", ".join(shorten_list(names, _MAX_NAMES))
-    return ask(f"{verb.capitalize()} {format_count(len(names), 'machine')} ({whom})?")
 
 
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":

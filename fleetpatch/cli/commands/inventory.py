@@ -1,14 +1,29 @@
-"""inventory check, list and schema: validate an inventory, and show its machines."""
+"""inventory and sets: check an inventory, show its machines and machine sets, and who of these is out of service."""
 
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, ScopeArgument, app, parse_path
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    InventoryOption,
+    JsonOption,
+    MachineArgument,
+    RecordsOption,
+    ScopeArgument,
+    app,
+    parse_path,
+)
+from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import print_json
-from inventory.errors import InvalidInventory
+from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
+from flows.ports.caller import Caller
+from inventory.errors import FleetpatchError, InvalidInventory
+from inventory.files.problems import did_you_mean
+from tasks.domain.errors import RequestError
 
 inventory_app = typer.Typer(help="Check the inventory, list its machines, print its JSON Schema.", no_args_is_help=True)
 app.add_typer(inventory_app, name="inventory", rich_help_panel="Set up")
@@ -67,3 +82,89 @@ def print_inventory_schema() -> None:
     from inventory.schema.entries import build_json_schema
 
     print_json(build_json_schema())
+
+
+sets_app = typer.Typer(help="Show machine sets, and who of them is out of service.")
+app.add_typer(sets_app, name="sets", rich_help_panel="Look")
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is recorded.")]
+
+
+@sets_app.callback(invoke_without_command=True)
+def show_sets(
+    context: typer.Context,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the machine sets: members, limits, and who is out of service since when, by which run and why."""
+    if context.invoked_subcommand is None:
+        _show(inventory, records, as_json=as_json)
+
+
+def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None:
+    from fleetpatch.cli.views.inventory import build_sets_json, print_sets
+    from inventory.loader import find_inventory, load_inventory
+    from tasks.records.set_slots import SqlSetSlots
+    from tasks.records.setup import open_records
+
+    loaded_inventory = load_inventory(find_inventory(inventory))
+    with open_records(records) as database:
+        slots = SqlSetSlots(database.database).find()
+    if as_json:
+        print_json(build_sets_json(loaded_inventory, slots))
+    else:
+        print_sets(loaded_inventory, slots)
+
+
+@sets_app.command("release", cls=ActingCommand)
+def release(
+    machine: MachineArgument,
+    yes: YesOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record that you have brought back a member that a run left drained. Refused while that run is not over."""
+    from fleetpatch.cli.runtime.row_table import build_list_json
+    from fleetpatch.cli.views.inventory import SLOT_FACTS, print_slots
+    from flows.recovery.releases import release_member, require_releasable
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.queries.history import History
+    from tasks.records.set_slots import SqlSetSlots
+    from tasks.records.setup import open_records
+
+    is_released = False
+    with open_records(records) as database:
+        all_slots = SqlSetSlots(database.database).find()
+        slots = [slot for slot in all_slots if slot.machine == machine]
+        if not slots:
+            _require_known(machine, {slot.machine for slot in all_slots}, History(database).read_known_machines())
+        if not as_json:
+            if slots:
+                print_slots(slots)
+            else:
+                print_unwrapped(f"No run has {machine} out of service.")
+        if slots:
+            require_releasable(slots, database.leases)
+            question = f"Does {machine} serve again, and get requests?"
+            is_released = yes or confirm(question, f"recording that {machine} is back")
+            if is_released:
+                release_member(slots, database, Caller(records_url=records), SystemClock())
+                print_to_stderr(f"{machine} counts as in service.")
+    if as_json:
+        print_json({"machineName": machine, "released": is_released, "slots": build_list_json(SLOT_FACTS, slots)})
+
+
+def _require_known(machine: str, out_of_service: Collection[str], recorded: Collection[str]) -> None:
+    """Raise an error if nobody knows a machine: a typing error would leave the right one out of service.
+
+    Raises:
+        RequestError: neither the records nor the inventory have it.
+    """
+    from inventory.loader import find_inventory, load_inventory
+
+    with suppress(FleetpatchError):  # without an inventory, the records alone tell
+        recorded = {*recorded, *(each.name for each in load_inventory(find_inventory(None)).machines)}
+    if machine not in recorded:
+        hint = f"{did_you_mean(machine, out_of_service or recorded)}`fleetpatch sets` shows who is out of service."
+        raise RequestError(f"neither the records nor the inventory have a machine {machine!r}", hint=hint)

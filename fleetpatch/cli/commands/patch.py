@@ -1,4 +1,4 @@
-"""plan and patch: show what a run would do, and do it."""
+"""assess, plan and patch: read what is pending, show what a run would do, and do it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from fleetpatch.cli.app import app
-from fleetpatch.cli.runtime.output import ask, can_ask, get_stderr_console, print_to_stderr
+from fleetpatch.cli.runtime.output import ask, print_to_stderr, require_terminal
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.domain.errors import RecordsError, RequestError
@@ -20,6 +20,17 @@ from tasks.rules.calendar.local_time import format_duration
 if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest
     from inventory.machine import MachineSet
+from typing import Annotated
+
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    InventoryOption,
+    JsonOption,
+    NoRefreshOption,
+    RecordsOption,
+    ReportOption,
+    ScopeArgument,
+)
 
 _LONG_WAIT = timedelta(hours=1)
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
@@ -138,11 +149,9 @@ def _confirm_patch(
     from fleetpatch.cli.views.patch_request import print_patch_request
     from tasks.domain.protocols.clock import SystemClock
 
-    if not can_ask():
-        raise RequestError(
-            f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
-            hint="Add --yes, or see what would be done: fleetpatch plan.",
-        )
+    require_terminal(
+        f"patching {format_count(len(machines), 'machine')}", "Add --yes, or see what would be done: fleetpatch plan."
+    )
     try:
         assessments = open_history(records).read_latest_assessments(
             [machine.name for machine in machines], answered=True
@@ -151,5 +160,37 @@ def _confirm_patch(
         assessments = None
     print_patch_request(request, machines, SystemClock().now(), sets, assessments)
     if not ask("Patch them?"):
-        get_stderr_console().print("Nothing was done.")
+        print_to_stderr("Nothing was done.")
         raise typer.Exit(0)
+
+
+@app.command("assess", rich_help_panel="Look")
+def assess(
+    scope: ScopeArgument = ALL_MACHINES,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    no_refresh: NoRefreshOption = False,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
+    report: ReportOption = None,
+    as_flow: Annotated[bool, typer.Option("--flow", help="Run as a Prefect flow. Prefect's UI shows it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read pending updates and required reboots of machines. Changes only package lists."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.request_parsing import build_request, remove_unset_values
+    from fleetpatch.cli.runtime.run_session import run_request_in_session
+    from fleetpatch.cli.views.run_result import print_result
+    from flows.request.assess_request import AssessRequest
+
+    tree = {
+        "scope": scope,
+        "inventory": inventory,
+        "refresh": not no_refresh,
+        "at_once": at_once,
+        "report_directory": report,
+    }
+    request = build_request(AssessRequest, remove_unset_values(tree), verb="assess")
+    _, machines = load_machines_in_scope(request.inventory, request.scope)
+    result = run_request_in_session(request, [machine.name for machine in machines], as_flow=as_flow, records=records)
+    print_result(result, request.report_directory, as_json=as_json)
+    raise typer.Exit(int(result.exit_code))

@@ -1,15 +1,11 @@
-"""server: start Prefect's server, with settings that lose no records."""
+"""server and prefect: start Prefect's server with settings that lose no records, and run Prefect's own command."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
 
 from fleetpatch.cli.app import JsonOption, app, parse_path
-from fleetpatch.cli.commands.doctor import register_server_checker
-
-if TYPE_CHECKING:
-    from tasks.domain.model import Finding
 
 
 @app.command("server", rich_help_panel="Set up")
@@ -70,7 +66,7 @@ def start_server(
     import os
 
     from deployments.server.launch_plan import ServerOptions, build_launch_plan, exec_server
-    from fleetpatch.cli.views.server import print_launch_plan, print_launch_plan_json, print_startup
+    from fleetpatch.cli.views.settings import print_launch_plan, print_launch_plan_json, print_startup
 
     options = ServerOptions(host, port, database, redis, home, public_url, auth, tuple(allow_host or ()))
     plan = build_launch_plan(options, os.environ)
@@ -82,18 +78,27 @@ def start_server(
         print_launch_plan(plan)
 
 
-def _check_server(records: str | None) -> "tuple[Finding, ...]":
+_WITHOUT_SERVER: Final = frozenset({"--help", "--version", "version", "config", "profile", "profiles"})
+"""Words of Prefect's command that need no server."""
+
+
+@app.command(
+    "prefect",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    rich_help_panel="Set up",
+)
+def run_prefect(context: typer.Context) -> None:
+    """Run Prefect's own command with the password of the server, for example `fleetpatch prefect work-pool ls`."""
     import os
+    import sys
 
-    from fleetpatch.cli.runtime.output import configure_logging
-    from fleetpatch.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
+    from flows.prefect_api.connection import supply_login
 
-    for name, value in QUIET_PREFECT_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from deployments.server.probe import check_server
+    if not supply_login() and context.args and not _WITHOUT_SERVER.intersection(context.args):
+        from deployments.server.client import build_unknown_server
 
-    configure_logging()  # the import of Prefect has changed the logging
-    return check_server(records)
-
-
-register_server_checker(_check_server)
+        raise build_unknown_server()
+    command = (sys.executable, "-P", "-m", "deployments.worker.prefect_command", *context.args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, os.environ)  # noqa: S606 - no shell; our own interpreter and the user's own words

@@ -6,9 +6,8 @@ import typer
 
 from fleetpatch.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
+from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
-from tasks.domain.errors import RequestError
 from tasks.domain.states import OperationState
 from tasks.reports.formatting import format_iso_utc
 
@@ -38,26 +37,13 @@ def unlock(
             _print_lock_status(status)
         if status.lock.run_id or status.lock.job_id:
             require_unlockable(status)
-            was_unlocked = yes or _confirm_unlock(status)
+            question, subject = (f"{verb} the lock of {status.lock.machine}" for verb in ("Remove", "removing"))
+            was_unlocked = yes or confirm(f"{question}?", subject)
             if was_unlocked:
                 unlock_machine(status, ports, caller)
-            print_to_stderr(f"The lock of {machine} is removed." if was_unlocked else "Nothing was done.")
+                print_to_stderr(f"The lock of {machine} is removed.")
     if as_json:
         print_json(_build_lock_json(status, was_unlocked=was_unlocked))
-
-
-def _confirm_unlock(status: "LockDetails") -> bool:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
-    if not can_ask():
-        raise RequestError(
-            f"removing the lock of {status.lock.machine} needs a confirmation, and there is no terminal",
-            hint="Add --yes.",
-        )
-    return ask(f"Remove the lock of {status.lock.machine}?")
 
 
 def _print_lock_status(status: "LockDetails") -> None:

@@ -1,10 +1,87 @@
 """The help of commands: their order, their examples, and options that take no value."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from typer.core import TyperGroup
 
-from fleetpatch.cli.examples import EXAMPLES
+EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "doctor": ("doctor", "doctor env=prod --refresh", "doctor --server"),
+    "assess": ("assess", "assess env=prod", "assess web-1 --no-refresh"),
+    "machines list": ("machines", "machines env=prod"),
+    "machines clean": ("machines clean web-1 --dry-run", "machines clean env=old"),
+    "updates": ("updates --urgent", "updates env=prod --by machine"),
+    "compliance": ("compliance", "compliance env=prod --all"),
+    "sets": ("sets",),
+    "sets release": ("sets release web-1",),
+    "policy explain": ("policy explain env=prod", "policy explain --request tuesday.yaml"),
+    "audit list": ("audit list", "audit list --who anna --limit 20"),
+    "audit verify": ("audit verify",),
+    "audit cut": ("audit cut 1200 --reason 'kept for two years'",),
+    "audit send": ("audit send",),
+    "plan": (
+        "plan env=prod --minutes 120",
+        "plan web-1 --include nginx=1.22* --only-included",
+        "plan --request tuesday.yaml --details",
+    ),
+    "patch": (
+        "patch web-1 --minutes 60",
+        "patch env=prod --minutes 120 --canary 1 --failure-budget 10%",
+        "patch --request tuesday.yaml --yes",
+    ),
+    "cancel": ("cancel last", "cancel last --reason 'web-1 is slow' --wait"),
+    "resume": ("resume last", "resume last --finalize"),
+    "reconcile": ("reconcile --dry-run", "reconcile"),
+    "approvals": ("approvals", "approvals last"),
+    "approve": ("approve last", "approve last --remark 'as agreed'"),
+    "reject": ("reject last --remark 'not before Monday'",),
+    "unlock": ("unlock web-1",),
+    "hotpatch status": ("hotpatch status", "hotpatch status os=windows"),
+    "hotpatch enroll": ("hotpatch enroll os=windows --dry-run", "hotpatch enroll win-1"),
+    "hotpatch unenroll": ("hotpatch unenroll win-1",),
+    "hotpatch enable": ("hotpatch enable win-1",),
+    "hotpatch disable": ("hotpatch disable win-1",),
+    "runs": ("runs", "runs --kind patch -n 5"),
+    "show": ("show", "show last --machine web-1", "show last --journal"),
+    "why": ("why web-1", "why web-1 openssl", "why web-1 'linux-*' --runs 20"),
+    "report": ("report last --to reports", "report last --to reports --format html"),
+    "query": ('query "SHOW TABLES"', 'query "SELECT * FROM machines" --csv'),
+    "compliance-report": ("compliance-report --to reports", "compliance-report 2026-11 --scope env=prod"),
+    "calendar": ("calendar", "calendar --machine web-1 --next 5"),
+    "deploy": ("deploy --check", "deploy", "deploy --yes --serve"),
+    "automatic": ("automatic", "automatic --all"),
+    "automatic explain": ("automatic explain web-1",),
+    "automatic pause": (
+        "automatic pause env=prod --reason 'audit week'",
+        "automatic pause web-1 --reason demo --until 2030-12-24",
+    ),
+    "automatic resume": ("automatic resume env=prod",),
+    "automatic release": ("automatic release openssl", "automatic release openssl=3.0.15-1"),
+    "automatic cancel": ("automatic cancel --reason 'a bad kernel'",),
+    "config check": ("config check", "config check configurations/web.yaml"),
+    "config schema": ("config schema --output configuration.schema.json", "config schema --policy"),
+    "config import-azure": ("config import-azure azure.json --scope env=prod --output web.yaml",),
+    "inventory check": ("inventory check", "inventory check fleet.yaml"),
+    "inventory list": ("inventory list", "inventory list env=prod,!ring=canary"),
+    "inventory schema": ("inventory schema",),
+    "settings": ("settings",),
+    "server": ("server", "server --show", "server --database env:PREFECT_DATABASE"),
+    "web": ("web", "web --port 8080 --require-login"),
+    "web login": ("web login", "web login anna --role view"),
+    "web logout": ("web logout anna",),
+    "web token add": ("web token add prometheus", "web token add anna --role approve --role run --days 30"),
+    "web token list": ("web token list",),
+    "web token remove": ("web token remove prometheus",),
+    "web grant": ("web grant",),
+    "broker": ("broker web-1", "broker web-1 --user patch"),
+    "records backup": ("records backup records.backup", "records backup records.backup --keys keys.backup"),
+    "records restore": ("records restore records.backup --dry-run", "records restore records.backup"),
+    "history": ("history", "history --keep-assessments 90 --keep-runs 730"),
+    "prefect": ("prefect work-pool ls", "prefect flow-run ls --limit 5"),
+    "version": ("version",),
+}
+"""The words behind ``fleetpatch`` by the name of the command. A line of the help has 80 columns."""
+
 
 _PROGRAM: Final = "fleetpatch"
 _TITLE: Final = "Examples:"

@@ -15,6 +15,7 @@ from typing import IO, TextIO, cast
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from tasks.domain.errors import RequestError
 from tasks.domain.states import FindingLevel
 from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
 
@@ -182,6 +183,19 @@ def print_unwrapped(line: str) -> None:
     print_to_stdout(to_safe_text(line))
 
 
+def print_warning(text: str, *, to_stderr: bool = False) -> None:
+    """Print one line with the mark of warnings."""
+    _print_whole(
+        get_stderr_console() if to_stderr else get_stdout_console(),
+        Text.assemble(("! ", "yellow"), to_safe_text(text)),
+    )
+
+
+def print_detail(text: str, style: str = "", *, indent: int = 4) -> None:
+    """Print a line below another one, with text from elsewhere."""
+    print_to_stdout(Text.assemble(" " * indent, to_safe_text(text, style)))
+
+
 def _print_whole(console: Console, line: RenderableType) -> None:
     """Print a text without line ends of ours: the terminal wraps it. Tables and the like fit its width."""
     shown = Text(line) if isinstance(line, str) else line
@@ -207,6 +221,34 @@ def ask(question: str) -> bool:
     answers = _ANSWERS.get()
     if answers is not None:
         answers.append(is_yes)
+    return is_yes
+
+
+def require_terminal(subject: str, hint: str) -> None:
+    """Raise an error if nobody can be asked.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    if not can_ask():
+        raise RequestError(f"{subject} needs a confirmation, and there is no terminal", hint=hint)
+
+
+def confirm(question: str, subject: str, hint: str = "Add --yes.") -> bool:
+    """Ask the person at the terminal, and say that nothing was done if the answer is no.
+
+    Args:
+        question: the question.
+        subject: what needs the answer, as the beginning of a sentence.
+        hint: the remedy without a terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    require_terminal(subject, hint)
+    is_yes = ask(question)
+    if not is_yes:
+        print_to_stderr("Nothing was done.")
     return is_yes
 
 

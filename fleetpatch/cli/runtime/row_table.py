@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from rich.table import Column as TableColumn
 from rich.text import Text
@@ -14,14 +14,90 @@ from fleetpatch.cli.runtime.table import TextTable, build_number_column, build_t
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import ColumnUnit, Field, list_fields
-from tasks.reports.formatting import NO_FIGURE, format_known_duration, format_share, format_size
+from tasks.reports.formatting import NO_FIGURE, format_iso_utc, format_known_duration, format_share, format_size
 
+Item = TypeVar("Item")
 _NUMBERS: Final = frozenset({"integer", "number"})
 _FORMATS: Final[Mapping[ColumnUnit, Callable[[Any], str]]] = {
     "seconds": format_known_duration,
     "bytes": format_size,
     "share": format_share,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[Item]):
+    """A fact about each item of a list that only the command shows: a value in JSON, a column of the table, or both.
+
+    Attributes:
+        key: the name in JSON; "": only the table has it.
+        read: returns the value of an item. JSON gets times, states and tuples as its own types.
+        heading: of the column; None: only JSON has it.
+        render: returns the cell of an item, where its value does not make it. Plain text is no markup.
+        style: the colour of the text.
+        limit: the number of characters from which text is cut; None: it is not.
+        wraps: whether the text may be on several lines.
+        is_number: whether it is on the right.
+    """
+
+    key: str
+    read: Callable[[Item], object]
+    heading: str | None = None
+    render: Callable[[Item], object] | None = None
+    style: str = ""
+    limit: int | None = None
+    wraps: bool = False
+    is_number: bool = False
+
+
+def build_list_json(facts: Sequence[Fact[Item]], items: Iterable[Item]) -> list[dict[str, object]]:
+    """Return items as JSON data."""
+    return [{fact.key: to_json_value(fact.read(item)) for fact in facts if fact.key} for item in items]
+
+
+def build_list_table(
+    facts: Sequence[Fact[Item]], items: Iterable[Item], *, without: Sequence[str] = (), title: str = ""
+) -> TextTable:
+    """Return a table of items. A value that is None is a dash.
+
+    Args:
+        facts: the facts about each of them.
+        items: the items.
+        without: the headings of columns that are left out.
+        title: a line above the table.
+    """
+    columns = [fact for fact in facts if fact.heading is not None and fact.heading not in without]
+    table = build_table(
+        *(_build_column(fact.heading or "", is_number=fact.is_number, wraps=fact.wraps) for fact in columns),
+        title=title,
+    )
+    for item in items:
+        table.add_row(*(_build_fact_cell(fact, item) for fact in columns))
+    return table
+
+
+def _build_fact_cell(fact: Fact[Item], item: Item) -> Text:
+    value = (fact.render or fact.read)(item)
+    if value is None:
+        return Text(NO_FIGURE)
+    if isinstance(value, Text):
+        return value
+    return to_safe_text(_format_value(value), fact.style, fact.limit)
+
+
+def to_json_value(value: object) -> object:
+    """Return a value of a fact as JSON data: times in UTC."""
+    match value:
+        case datetime():
+            return format_iso_utc(value)
+        case Enum():
+            return value.value
+        case date():
+            return value.isoformat()
+        case tuple() | list():
+            return [to_json_value(item) for item in value]
+        case _:
+            return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +137,17 @@ def build_row_table(
     """
     shown = [column if isinstance(column, Shown) else Shown(column) for column in columns]
     fields = [_find_field(row_type, column.name) for column in shown]
-    table = build_table(*map(_build_column, shown, fields), title=title)
+    table = build_table(
+        *(
+            _build_column(
+                column.heading or field.heading,
+                is_number=field.kind in _NUMBERS if column.is_number is None else column.is_number,
+                wraps=column.wraps or field.column.is_prose,
+            )
+            for column, field in zip(shown, fields, strict=True)
+        ),
+        title=title,
+    )
     for row in rows:
         table.add_row(*(_build_cell(row, column, field) for column, field in zip(shown, fields, strict=True)))
     return table
@@ -101,40 +187,35 @@ def _find_field(row_type: type, name: str) -> Field:
     return _find_field(field.row_type, inner_name) if inner_name and field.row_type is not None else field
 
 
-def _read(row: Any, name: str) -> Any:  # noqa: ANN401 - of any column
-    for part in name.split("."):
-        row = getattr(row, part) if row is not None else None
-    return row
-
-
-def _build_column(shown: Shown, field: Field) -> str | TableColumn:
-    heading = shown.heading or field.heading
-    is_number = field.kind in _NUMBERS if shown.is_number is None else shown.is_number
+def _build_column(heading: str, *, is_number: bool, wraps: bool) -> str | TableColumn:
     if is_number:
         return build_number_column(heading)
-    return heading if shown.wraps or field.column.is_prose else build_unwrapped_column(heading)
+    return heading if wraps else build_unwrapped_column(heading)
 
 
 def _build_cell(row: object, shown: Shown, field: Field) -> Text:
     if shown.render is not None:
         cell = shown.render(row)
         return cell if isinstance(cell, Text) else to_safe_text(cell, shown.style, shown.limit)
-    value = _read(row, shown.name)
+    value: Any = row
+    for part in shown.name.split("."):
+        value = getattr(value, part) if value is not None else None
     if value is None:
         return Text(NO_FIGURE)
     if isinstance(value, Enum):
         return render_state(value.value)
     if field.kind in _NUMBERS and field.column.unit == "count":
         return render_count(value, shown.style)
-    return to_safe_text(_format_value(value, field) or NO_FIGURE, shown.style, shown.limit)
+    text = _FORMATS.get(field.column.unit, _format_value)(value)
+    return to_safe_text(text or NO_FIGURE, shown.style, shown.limit)
 
 
-def _format_value(value: Any, field: Field) -> str:  # noqa: ANN401 - of any column
-    if (format_unit := _FORMATS.get(field.column.unit)) is not None:
-        return format_unit(value)
+def _format_value(value: object) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
+        case Enum():
+            return str(value.value)
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
         case tuple():

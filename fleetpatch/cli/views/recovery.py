@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.errors import describe_error
-from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error
 from fleetpatch.cli.runtime.output import (
     get_stderr_console,
     print_to_stderr,

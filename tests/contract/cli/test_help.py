@@ -9,7 +9,7 @@ import typer
 
 import fleetpatch.cli.command  # noqa: F401 - adds its verbs
 from fleetpatch.cli.app import app
-from fleetpatch.cli.examples import EXAMPLES
+from fleetpatch.cli.runtime.command_help import EXAMPLES
 from tests.contract.cli.conftest import Stage
 
 ROOT: Any = typer.main.get_command(app)
