@@ -16,8 +16,7 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.compliance.document import ALL_MACHINES, find_sla_days, make_compliance_document
 from tasks.domain.errors import FleetpatchError, RecordsError
-from tasks.reports.compliance.files import build_file_name, render_compliance_files
-from tasks.reports.compliance.sections import build_day_bars, build_sections, build_tiles, describe_method
+from tasks.reports.compliance.files import build_file_name, build_values, render_compliance_files
 from tasks.rules.compliance.model import ComplianceDocument, Month
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
@@ -100,15 +99,11 @@ def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery 
         request,
         "compliance.html.j2",
         status=200 if document is not None else 400,
-        document=document,
         problems=problems,
         month=chosen,
         present=present,
         scope=scope.strip(),
-        tiles=build_tiles(document) if document is not None else (),
-        sections=build_sections(document, _MAX_ROWS) if document is not None else (),
-        bars=build_day_bars(document) if document is not None else (),
-        method=describe_method(document) if document is not None else (),
+        **(build_values(document, _MAX_ROWS) if document is not None else {"document": None}),
     )
 
 

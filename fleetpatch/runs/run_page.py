@@ -10,8 +10,8 @@ from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunRep
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 from tasks.records.queries.fleet.run_machines import RecordedMachine
 from tasks.reports.formatting import load_zone_or_utc
-from tasks.reports.html.timeline import build_timeline
-from tasks.reports.html.timeline_shapes import NARROW, WIDE, Timeline
+from tasks.reports.html.timeline import build_timelines
+from tasks.reports.html.timeline_shapes import Timeline
 from tasks.rules.runs.figures import compute_work_seconds
 
 UPDATES_ON_PAGE: Final = 1500
@@ -175,12 +175,7 @@ def build_run_timeline(
     report = RunReport(run, outcomes, tuple(wave for wave in shown if wave.machines), plans)
     if run.kind != "plan" and not any(outcome.steps for outcome in outcomes):
         return {}
-    local = load_zone_or_utc(zone)
-    drawn = {
-        name: build_timeline(report, local, now=now, limit=len(names), shape=shape)
-        for name, shape in (("wide", WIDE), ("narrow", NARROW))
-    }
-    return {name: timeline for name, timeline in drawn.items() if timeline is not None}
+    return build_timelines(report, load_zone_or_utc(zone), now=now, limit=len(names))
 
 
 def _iterate_outcomes(

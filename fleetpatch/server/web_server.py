@@ -34,6 +34,7 @@ from inventory.name_lists import join_first_names
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.pages_role import ROLE_REMEDY, find_excess_privileges
 from tasks.records.setup import open_records
+from tasks.reports.html.environment import STATIC_PACKAGE
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take. uvicorn has no such limit: it waits for ever for the rest of a line."""
@@ -77,7 +78,11 @@ def build_app(context: WebContext) -> FastAPI:
     """Return the application. Its records must stay open while it serves."""
     app = FastAPI(title="fleetpatch", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
-    app.mount("/static", StaticFiles(directory=str(files("fleetpatch.pages") / "static")), name="static")
+    app.mount(
+        "/static",
+        StaticFiles(directory=str(files("fleetpatch.pages") / "static"), packages=[(STATIC_PACKAGE, "static")]),
+        name="static",
+    )
     app.mount(API_PATH, build_api(context))
     for router in ROUTERS:
         app.router.routes.extend(router.routes)  # they are built; include_router builds each of them again

@@ -4,13 +4,12 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2 import Environment, PackageLoader, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -22,14 +21,11 @@ from tasks.domain.errors import CannotRun, FleetpatchError, PolicyRefused, Recor
 from tasks.reports.formatting import (
     NO_FIGURE,
     format_age,
-    format_count,
     format_details,
-    format_known_duration,
-    format_scope,
     format_share,
     load_zone_or_utc,
 )
-from tasks.reports.sanitizing import sanitize
+from tasks.reports.html.environment import build_environment as build_shared_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +96,11 @@ def build_login_url(request: Request) -> str:
 @cache
 def build_environment() -> Environment:
     """Return the environment of the templates."""
-    environment = Environment(
-        loader=PackageLoader("fleetpatch.pages"),
-        autoescape=True,  # not select_autoescape: it does not know .j2
-        undefined=StrictUndefined,
-        auto_reload=False,  # a template belongs to the code that is loaded, and each look for changes costs time
-        finalize=_sanitize_value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = build_shared_environment(PackageLoader("fleetpatch.pages"))
     environment.filters |= {
         "details": format_details,
         "age": format_age,
-        "count": format_count,
-        "scope": format_scope,
         "share": format_share,
-        "duration": format_known_duration,
         "moment": show_moment,
         "moment_text": format_moment,
         "day": format_day,
@@ -181,10 +166,6 @@ def show_hour_and_minute(moment: datetime, zone: str = "UTC") -> Markup:
     """Return a time of today or tomorrow as "22:15"."""
     local = moment.astimezone(load_zone_or_utc(zone))
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), f"{local:%H:%M}")
-
-
-def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes
-    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ def test_a_fleet_of_two_hundred_is_told_whole() -> None:
     big = samples.many(200, 20)
     html = render_html(big, logs={o.machine: LOG * 20 for o in big.outcomes}, sibling_formats={"csv"})
     assert MAX_PAGE_BYTES / 2 < len(html.encode()) < MAX_PAGE_BYTES  # small enough, and the room is used
-    assert html.count('<g class="r r-') == 200
+    assert html.count('<g class="r r-') == 2 * 200
     assert html.count('<div class="line"') + html.count('<summary class="line"') == 200
 
 

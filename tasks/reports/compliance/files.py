@@ -1,6 +1,5 @@
 """Writes the compliance document: HTML to read and to print, CSV and Parquet for programs."""
 
-import base64
 import hashlib
 import re
 from collections.abc import Collection, Mapping
@@ -8,14 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from tasks.domain.errors import ReportError
-from tasks.reports.compliance.sections import build_day_bars, build_sections, build_tiles, describe_method
+from tasks.reports.compliance.sections import MAX_ROWS, build_day_bars, build_sections, build_tiles, describe_method
 from tasks.reports.export.data_frames import build_frame, render_csv, render_parquet
-from tasks.reports.formatting import format_scope
-from tasks.reports.sanitizing import sanitize
+from tasks.reports.html.environment import build_environment, load_style
 from tasks.rules.compliance.model import (
     ComplianceDocument,
     DayFigure,
@@ -51,20 +46,20 @@ def build_compliance_frames(document: ComplianceDocument) -> "dict[str, pd.DataF
 
 def render_compliance_html(document: ComplianceDocument) -> str:
     """Return the document as one self-contained HTML page that prints well on A4."""
-    style, policy = _load_style()
-    return (
-        _build_environment()
-        .get_template("compliance.html.j2")
-        .render(
-            document=document,
-            tiles=build_tiles(document),
-            sections=build_sections(document),
-            bars=build_day_bars(document),
-            method=describe_method(document),
-            style=style,
-            policy=policy,
-        )
-    )
+    style, policy = load_style("compliance")
+    template = _build_file_environment().get_template("compliance_document.html.j2")
+    return template.render(build_values(document), style=style, policy=policy)
+
+
+def build_values(document: ComplianceDocument, limit: int = MAX_ROWS) -> dict[str, object]:
+    """Return the values of compliance_parts.html.j2, with ``limit`` rows of a table at most."""
+    return {
+        "document": document,
+        "tiles": build_tiles(document),
+        "sections": build_sections(document, limit),
+        "bars": build_day_bars(document),
+        "method": describe_method(document),
+    }
 
 
 def render_compliance_files(document: ComplianceDocument, formats: Collection[str] = FORMATS) -> dict[str, bytes]:
@@ -118,31 +113,4 @@ def build_file_name(document: ComplianceDocument) -> str:
     return f"compliance-{document.month}-{scope_part or 'scope'}-{digest}"
 
 
-@cache
-def _build_environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tasks.reports.compliance"),
-        autoescape=True,  # not select_autoescape: it does not know .j2
-        undefined=StrictUndefined,
-        finalize=_sanitize_value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["scope"] = format_scope
-    return environment
-
-
-def _sanitize_value(value: object) -> object:
-    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@cache
-def _load_style() -> tuple[Markup, str]:
-    """Return the style sheet, and the policy that allows only this style sheet."""
-    loader = _build_environment().loader
-    if loader is None:  # for the type checker; _build_environment always sets one
-        raise RuntimeError("the templates have no loader")
-    text = loader.get_source(_build_environment(), "compliance.css")[0].strip()
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return Markup(text), policy  # noqa: S704  our own file
+_build_file_environment: Final = cache(build_environment)

@@ -7,21 +7,12 @@ from typing import Final
 
 from tasks.domain.states import Compliance
 from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_known_duration, format_share
+from tasks.reports.html.tiles import Tile
 from tasks.rules.compliance.model import UNSCHEDULED, ComplianceDocument, Fix, RunFigure, SlaFigure
 
 MAX_ROWS: Final = 200
 """Rows of a table in the document. CSV and Parquet have all."""
 _NOT_ASSESSED: Final = "no machine was assessed"
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure that is seen first. ``level`` is "good", "warn", "bad" or ""."""
-
-    title: str
-    value: str
-    note: str
-    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

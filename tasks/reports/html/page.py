@@ -42,7 +42,7 @@ from tasks.reports.descriptions import RUN_KIND_TITLES
 from tasks.reports.formatting import format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.html.phases import PhasesPicture, build_phases_picture
 from tasks.reports.html.tiles import Tile, build_tiles
-from tasks.reports.html.timeline import build_timeline
+from tasks.reports.html.timeline import build_timelines
 from tasks.reports.html.timeline_shapes import Timeline
 from tasks.reports.log_files import sanitize_log
 from tasks.rules.automatic.progress import RolloutProgress
@@ -190,7 +190,7 @@ class Page:
     tiles: tuple[Tile, ...]
     error_groups: list[ErrorGroup]
     phases: PhasesPicture | None
-    timeline: Timeline | None
+    timelines: dict[str, Timeline]
     waves: tuple[WaveRow, ...]
     hooks: tuple[HookRow, ...]
     hooks_left_out: int
@@ -265,7 +265,7 @@ def build_page(source: PageSource, detail: DetailLimits) -> Page:
         tiles=build_tiles(source.report, source.tables),
         error_groups=source.error_groups,
         phases=build_phases_picture(source.rollout, zone, limit=min(60, detail.groups)) if source.rollout else None,
-        timeline=build_timeline(source.report, zone, now=source.now, limit=detail.timeline_rows),
+        timelines=build_timelines(source.report, zone, now=source.now, limit=detail.timeline_rows),
         waves=source.tables.waves,
         hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],
         hooks_left_out=max(0, len(source.tables.hooks) - detail.groups),

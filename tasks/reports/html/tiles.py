@@ -1,6 +1,5 @@
 """Builds the tiles at the top of the page: the most important figures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.domain.model import RunReport
@@ -10,25 +9,19 @@ from tasks.reports.formatting import NO_FIGURE, format_count, format_known_durat
 
 
 @dataclass(frozen=True, slots=True)
-class BarPart:
-    """One part of a bar. ``x`` and ``width`` are in percent."""
-
-    css_class: str
-    label: str
-    count: int
-    x: float
-    width: float
-
-
-@dataclass(frozen=True, slots=True)
 class Tile:
-    """A figure with its label. ``tone`` is "", "good", "warn" or "bad"."""
+    """A figure that is seen first.
 
-    label: str
+    Attributes:
+        level: "good", "warn", "bad" or "".
+        shares: the bar below it: CSS class, word and number of each of its parts.
+    """
+
+    title: str
     value: str
     note: str = ""
-    tone: str = ""
-    parts: tuple[BarPart, ...] = ()
+    level: str = ""
+    shares: tuple[tuple[str, str, int], ...] = ()
 
 
 def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
@@ -59,19 +52,6 @@ def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
     )
 
 
-def build_bar_parts(shares: Sequence[tuple[str, str, int]]) -> tuple[BarPart, ...]:
-    """Return the parts of a bar from (CSS class, label, count). Parts with count 0 are left out."""
-    whole = sum(count for _, _, count in shares)
-    parts: list[BarPart] = []
-    at = 0.0
-    for look, label, count in shares:
-        if count:
-            width = 100 * count / whole
-            parts.append(BarPart(look, label, count, round(at, 2), round(width, 2)))
-            at += width
-    return tuple(parts)
-
-
 def _build_machines_tile(run: RunReportRow) -> Tile:
     shares = (
         ("good", "succeeded", run.machines_succeeded),
@@ -81,7 +61,7 @@ def _build_machines_tile(run: RunReportRow) -> Tile:
         ("idle", "planned" if run.kind == "plan" else "not started", run.machines_not_started),
         ("idle", "unknown", run.machines_unknown),
     )
-    return Tile("Machines", f"{run.machines}", parts=build_bar_parts(shares))
+    return Tile("Machines", f"{run.machines}", shares=shares)
 
 
 def _build_updates_tile(run: RunReportRow) -> Tile:
@@ -100,7 +80,7 @@ def _build_updates_tile(run: RunReportRow) -> Tile:
         "Updates installed",
         f"{run.installed}",
         note=f"of {run.updates - run.repaired} pending before",
-        parts=build_bar_parts(shares),
+        shares=shares,
     )
 
 
@@ -114,12 +94,12 @@ def _build_urgent_tile(run: RunReportRow, tables: Tables) -> Tile:
     notes = [f"on {format_count(holding, 'machine')}"] if holding else []
     notes += [f"{format_count(unknown, 'machine')} not assessed"] if unknown else []
     notes += [f"{format_count(vague, 'update')} unclassified"] if vague else []
-    tone = "bad" if run.urgent_pending else "warn" if unknown or vague else "good"
+    level = "bad" if run.urgent_pending else "warn" if unknown or vague else "good"
     return Tile(
         "Critical + security pending",
         f"{run.urgent_pending}",
         note=", ".join(notes) or "nothing urgent is left",
-        tone=tone if run.machines else "",
+        level=level if run.machines else "",
     )
 
 
@@ -131,26 +111,26 @@ def _build_reboots_tile(report: RunReport, run: RunReportRow) -> Tile:
         ("warn", "still required", run.reboots_required),
     )
     note = f"{times} reboots in all" if times > run.reboots_completed + run.reboots_failed else ""
-    return Tile("Machines rebooted", f"{run.reboots_completed}", note=note, parts=build_bar_parts(shares))
+    return Tile("Machines rebooted", f"{run.reboots_completed}", note=note, shares=shares)
 
 
 def _build_window_tile(run: RunReportRow, tables: Tables) -> Tile:
     over = [row.window_exceeded_seconds for row in tables.machines if row.window_exceeded]
     if over:
         note = f"on {format_count(len(over), 'machine')}, at most"
-        return Tile("Window overrun", format_known_duration(max(over)), note=note, tone="bad")
+        return Tile("Window overrun", format_known_duration(max(over)), note=note, level="bad")
     if run.window_end is None or run.ended_at is None:
         return _build_duration_tile(run)
     left = (run.window_end - run.ended_at).total_seconds()
     if left < 0:
         return Tile(
-            "Window overrun", format_known_duration(-left), note="by the run; no machine was at work", tone="warn"
+            "Window overrun", format_known_duration(-left), note="by the run; no machine was at work", level="warn"
         )
     return Tile(
         "Window left",
         format_known_duration(left),
         note=f"the run lasted {format_known_duration(run.seconds)}",
-        tone="good",
+        level="good",
     )
 
 
@@ -169,7 +149,7 @@ def _build_chosen_tile(run: RunReportRow, tables: Tables) -> Tile:
         ("idle", "excluded", run.excluded),
         ("none", "not selected", run.not_selected),
     )
-    return Tile("Updates chosen", f"{chosen}", note=f"of {run.updates} pending", parts=build_bar_parts(shares))
+    return Tile("Updates chosen", f"{chosen}", note=f"of {run.updates} pending", shares=shares)
 
 
 def _build_urgent_chosen_tile(tables: Tables) -> Tile:
@@ -181,7 +161,7 @@ def _build_urgent_chosen_tile(tables: Tables) -> Tile:
         "Critical + security chosen",
         f"{planned_count}",
         note=note,
-        tone="warn" if left > 0 else "good" if planned_count else "",
+        level="warn" if left > 0 else "good" if planned_count else "",
     )
 
 
@@ -193,9 +173,7 @@ def _build_expected_reboots_tile(tables: Tables) -> Tile:
         ("idle", "possible", perhaps),
         ("none", "no", answers.count("no")),
     )
-    return Tile(
-        "Reboots expected", f"{sure} to {sure + perhaps}" if perhaps else f"{sure}", parts=build_bar_parts(shares)
-    )
+    return Tile("Reboots expected", f"{sure} to {sure + perhaps}" if perhaps else f"{sure}", shares=shares)
 
 
 def _build_window_fit_tile(run: RunReportRow, tables: Tables) -> Tile:
@@ -208,7 +186,7 @@ def _build_window_fit_tile(run: RunReportRow, tables: Tables) -> Tile:
         return Tile("Predicted time", format_minutes(needed), note="wave after wave")
     room = (run.window_end - run.window_start).total_seconds()
     note = f"of {format_minutes(room)} in the window, wave after wave"
-    return Tile("Predicted time", format_minutes(needed), note=note, tone="good" if needed <= room else "bad")
+    return Tile("Predicted time", format_minutes(needed), note=note, level="good" if needed <= room else "bad")
 
 
 def _build_compliance_tile(tables: Tables) -> Tile:
@@ -218,7 +196,7 @@ def _build_compliance_tile(tables: Tables) -> Tile:
         ("bad", "not compliant", states.count(Compliance.NON_COMPLIANT)),
         ("idle", "not assessed", states.count(Compliance.NOT_ASSESSED)),
     )
-    return Tile("Compliant machines", f"{states.count(Compliance.COMPLIANT)}", parts=build_bar_parts(shares))
+    return Tile("Compliant machines", f"{states.count(Compliance.COMPLIANT)}", shares=shares)
 
 
 def _build_required_reboots_tile(run: RunReportRow) -> Tile:
@@ -226,5 +204,5 @@ def _build_required_reboots_tile(run: RunReportRow) -> Tile:
         "Reboots asked for",
         f"{run.reboots_required}",
         note="by machines that were patched before",
-        tone="warn" if run.reboots_required else "",
+        level="warn" if run.reboots_required else "",
     )

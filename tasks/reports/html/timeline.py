@@ -1,6 +1,6 @@
 """Builds the timeline: one row for each machine, grouped by wave, and one coloured rectangle for each step.
 
-This module computes numbers and texts; templates/timeline.svg.j2 draws them. A dry run has no steps: its rectangles are
+This module computes numbers and texts; templates/drawing.html.j2 draws them. A dry run has no steps: its rectangles are
 the predicted phases, one wave after the other from the start of the window.
 """
 
@@ -16,6 +16,7 @@ from tasks.domain.states import OperationState
 from tasks.reports.data.machine_reports import MachineReport, build_machine_reports
 from tasks.reports.formatting import format_count, format_known_duration, format_moment, format_time_of_day
 from tasks.reports.html.timeline_shapes import (
+    NARROW,
     TOP_MARGIN,
     WIDE,
     SpanRectangle,
@@ -79,6 +80,15 @@ class _TimelineLayout:
     y: float = TOP_MARGIN + 6
     headings: list[WaveHeading] = field(default_factory=list)
     rows: list[TimelineRow] = field(default_factory=list)
+
+
+def build_timelines(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int) -> dict[str, Timeline]:
+    """Return the timeline in its shapes, "wide" and "narrow": see ``build_timeline``; none without a time."""
+    drawn = {
+        name: build_timeline(report, zone, now=now, limit=limit, shape=shape)
+        for name, shape in (("wide", WIDE), ("narrow", NARROW))
+    }
+    return {name: timeline for name, timeline in drawn.items() if timeline is not None}
 
 
 def build_timeline(

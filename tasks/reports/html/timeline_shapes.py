@@ -1,4 +1,4 @@
-"""The shapes of the timeline, as numbers and texts that templates/timeline.svg.j2 draws."""
+"""The shapes of the timeline, as numbers and texts that templates/drawing.html.j2 draws."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,18 +97,3 @@ class Timeline:
     notes: tuple[str, ...] = ()
     shape: TimelineShape = WIDE
     top: float = TOP_MARGIN
-
-    @property
-    def width(self) -> float:
-        """Width of the drawing."""
-        return self.shape.width
-
-    @property
-    def left(self) -> float:
-        """Where the bars begin."""
-        return self.shape.left
-
-    @property
-    def right(self) -> float:
-        """Where the bars end."""
-        return self.shape.right

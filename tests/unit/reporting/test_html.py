@@ -13,7 +13,7 @@ from tasks.domain.model import LivePatching, RebootNeed, RunReport
 from tasks.domain.states import UpdateState, YesNoUnknown
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import render_json_lines
-from tasks.reports.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
+from tasks.reports.html.renderer import MAX_PAGE_BYTES, _build_report_environment, render_html
 from tests.support.builders import (
     make_facts,
     make_install_result,
@@ -220,7 +220,7 @@ def test_an_empty_run_says_so() -> None:
 def test_the_time_line_has_a_row_for_each_machine_that_began_and_the_windows_edges() -> None:
     html = forty()
     text = Page(html).text
-    assert html.count('<g class="r r-') == 26 + 1  # the 14 of the wave that was not begun are one row
+    assert html.count('<g class="r r-') == 2 * (26 + 1)  # the 14 of the wave that was not begun are one row
     for mark in ("window opens 02:00", "window closes 04:00", "reboot reserve 03:45", "ended 02:57"):
         assert mark in text
 
@@ -232,5 +232,5 @@ def test_a_run_that_goes_on_has_a_line_for_now() -> None:
 
 
 def test_templates_can_not_forget_to_escape_or_to_clean() -> None:
-    told = _build_environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
+    told = _build_report_environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
     assert told == "<p>&lt;b&gt;red\\u202e\\u0000</p>"

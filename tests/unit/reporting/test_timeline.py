@@ -44,6 +44,6 @@ def _check_marks(found: Timeline) -> None:
     for mark in found.marks:
         width = 8.0 * len(mark.text)
         left = mark.text_x - {"start": 0.0, "middle": width / 2, "end": width}[mark.anchor]
-        assert 0 <= left <= left + width <= found.width, mark
+        assert 0 <= left <= left + width <= found.shape.width, mark
         assert all(left + width < a or b < left for a, b in places.get(mark.text_y, [])), mark
         places.setdefault(mark.text_y, []).append((left, left + width))

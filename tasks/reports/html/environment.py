@@ -1,0 +1,56 @@
+"""Templates and style sheets that pages and reports as files share, and what keeps both safe to open.
+
+The environment escapes and sanitizes every value that a template writes, because texts come from machines, and a
+machine may be hostile. A file is one page without scripts or external resources, and its Content-Security-Policy allows
+only its own style sheet, by its hash. So even a mistake in a template cannot run a script or load a picture.
+"""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.reports.formatting import format_count, format_known_duration, format_scope
+from tasks.reports.sanitizing import sanitize
+
+STATIC_PACKAGE: Final = "tasks.reports.html"
+"""Its folder ``static`` has the style sheets."""
+_SHARED_STYLES: Final = ("colors", "drawing", "tables", "document")
+
+
+def build_environment(*loaders: BaseLoader) -> Environment:
+    """Return an environment with the shared templates and filters. Templates of ``loaders`` come first."""
+    environment = Environment(
+        loader=ChoiceLoader([*loaders, PackageLoader("tasks.reports.html")]),
+        autoescape=True,  # not select_autoescape: it does not know .j2
+        undefined=StrictUndefined,
+        auto_reload=False,  # a template belongs to the code that is loaded, and each look for changes costs time
+        finalize=_sanitize_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": format_count, "duration": format_known_duration, "scope": format_scope}
+    return environment
+
+
+def _sanitize_value(value: object) -> object:
+    """Sanitize a value that a template writes. Markup is HTML of our own."""
+    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def load_style(name: str) -> tuple[Markup, str]:
+    """Return the style sheet of a file, and the Content-Security-Policy that allows nothing but this style sheet.
+
+    Args:
+        name: the name of its own part, after those that all files have.
+    """
+    folder = files(STATIC_PACKAGE) / "static" / "css"
+    text = "\n".join((folder / f"{part}.css").read_text("utf-8").strip() for part in (*_SHARED_STYLES, name))
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return Markup(text), policy  # noqa: S704  our own files
