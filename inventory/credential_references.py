@@ -32,7 +32,7 @@ from typing import Final
 
 import platformdirs
 
-from inventory.errors import CredentialError
+from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE, find_key_folder
 
 OWN_VARIABLES: Final = re.compile(
@@ -164,8 +164,6 @@ _SYSTEMD_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _STORE_SEGMENT = r"(?!\.{1,2}(?:/|#|$))[A-Za-z0-9._@+=-]+"
 _VAULT_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{{1,2}}{_STORE_SEGMENT})+#[A-Za-z0-9._-]+")
 _VAULT_SSH_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{_STORE_SEGMENT})+")
-PASSWORD_FORMS = "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"  # noqa: S105  # their forms
-"""The references that lead to a password, for hints."""
 _REFERENCE_FORMS = f"default, agent, key:PATH, key:PATH?passphrase=REF, vault-ssh:MOUNT/ROLE, {PASSWORD_FORMS}"
 _LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a reference, one of {_REFERENCE_FORMS}."
 

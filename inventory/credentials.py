@@ -10,14 +10,13 @@ from typing import NoReturn
 
 from inventory.credential_references import (
     KEY_REFERENCES,
-    PASSWORD_FORMS,
     CredentialReference,
     ReferenceKind,
     parse_reference,
     require_foreign_file,
     require_foreign_reference,
 )
-from inventory.errors import CredentialError
+from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.paths import expand_home
 from inventory.files.private_keys import CREDENTIALS_VARIABLE

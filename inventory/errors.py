@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+PASSWORD_FORMS = "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"  # noqa: S105  # their forms
+"""The references that lead to a password, for hints."""
+
 
 class FleetpatchError(Exception):
     """Base class of every error that fleetpatch raises on purpose.

@@ -3,16 +3,15 @@
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.builder import InventoryFragment, build_inventory
 from inventory.errors import InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path, find_working_directory
-from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import MAX_FILE_BYTES, list_directory_names, read_text_file
-from inventory.formats.ansible.parsers import is_unlike_ini, looks_like_ini, looks_like_yaml_inventory
+from inventory.formats.ansible.parsers import AnsibleFile, is_unlike_ini, looks_like_ini, looks_like_yaml_inventory
 from inventory.formats.fleet_files import FLEET_FILE_KEYS, parse_fleet_csv, parse_fleet_yaml
 from inventory.machine import Inventory
 
@@ -20,14 +19,6 @@ YAML_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 INI_SUFFIXES = frozenset({".ini", ".cfg"})
 DYNAMIC_INVENTORY_HINT = "Let Ansible write it down: ansible-inventory -i FILE --list --yaml > hosts.yml"
 _FORMATS_HINT = "An inventory is a fleet.yaml, a CSV whose header has `name`, or Ansible's INI or YAML."
-
-
-@dataclass(frozen=True, slots=True)
-class AnsibleFile:
-    """A file of an Ansible inventory: INI as text, YAML as parsed data. All such files make one inventory."""
-
-    path: Path
-    content: str | LocatedData
 
 
 def read_inventory_file(

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from inventory.credential_references import KEY_REFERENCES, PASSWORD_FORMS, ReferenceKind, parse_reference
+from inventory.credential_references import KEY_REFERENCES, ReferenceKind, parse_reference
+from inventory.errors import PASSWORD_FORMS
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthentication, WinrmScheme
 

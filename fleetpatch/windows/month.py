@@ -20,7 +20,7 @@ _YEARS = range(1971, 2999)
 
 
 @dataclass(frozen=True, slots=True)
-class CalendarEntry:
+class MonthEntry:
     """Windows of one configuration that are shown as one: with each machine's own zone they open one after the other.
 
     Attributes:
@@ -58,16 +58,16 @@ class CalendarDay:
     day: date
     is_in_month: bool
     is_today: bool
-    entries: tuple[CalendarEntry, ...]
+    entries: tuple[MonthEntry, ...]
     freezes: tuple[CalendarFreeze, ...]
 
     @property
-    def shown(self) -> tuple[CalendarEntry, ...]:
+    def shown(self) -> tuple[MonthEntry, ...]:
         """The entries that are seen at once."""
         return self.entries if len(self.entries) <= SHOWN_ENTRIES + 1 else self.entries[:SHOWN_ENTRIES]
 
     @property
-    def folded(self) -> tuple[CalendarEntry, ...]:
+    def folded(self) -> tuple[MonthEntry, ...]:
         """The next entries."""
         return self.entries[len(self.shown) :][:FOLDED_ENTRIES]
 
@@ -78,7 +78,7 @@ class CalendarDay:
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
+class CalendarMonth:
     """The days that a grid shows: whole weeks. ``since`` and ``until`` are its first and last instant, in UTC."""
 
     first: date
@@ -106,7 +106,7 @@ def parse_month(text: str, today: date) -> date:
     return today.replace(day=1)
 
 
-def build_month(first: date, zone: str) -> Month:
+def build_month(first: date, zone: str) -> CalendarMonth:
     """Return the days of a month's grid.
 
     Args:
@@ -118,15 +118,15 @@ def build_month(first: date, zone: str) -> Month:
     end = last + (7 - last.weekday()) * DAY
     days = tuple(start + number * DAY for number in range((end - start).days))
     since, until = (wall_time_to_utc(datetime.combine(day, time()), zone)[0] for day in (start, end))
-    return Month(first, zone, days, since, until)
+    return CalendarMonth(first, zone, days, since, until)
 
 
 def build_weeks(
-    month: Month, windows: Sequence[CalendarWindow], freezes: Iterable[CalendarFreeze], now: datetime
+    month: CalendarMonth, windows: Sequence[CalendarWindow], freezes: Iterable[CalendarFreeze], now: datetime
 ) -> tuple[tuple[CalendarDay, ...], ...]:
     """Return the weeks of a grid."""
     zone = ZoneInfo(month.zone)
-    entries: dict[date, list[CalendarEntry]] = {}
+    entries: dict[date, list[MonthEntry]] = {}
     for entry in _join_windows(windows, zone):
         entries.setdefault(entry.start.date(), []).append(entry)
     frozen = [(_to_days(freeze, zone), freeze) for freeze in freezes]
@@ -149,7 +149,7 @@ def _to_days(freeze: CalendarFreeze, zone: ZoneInfo) -> tuple[date, date]:
     return freeze.start.astimezone(zone).date(), last.astimezone(zone).date()
 
 
-def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[CalendarEntry]:
+def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[MonthEntry]:
     """Join the windows of a configuration in several zones on one day, if they are of one kind."""
     groups: dict[tuple[object, ...], list[CalendarWindow]] = {}
     for number, window in enumerate(windows):
@@ -163,12 +163,12 @@ def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[Cal
     return sorted(entrys, key=lambda window: (window.start, window.configuration))
 
 
-def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> CalendarEntry:
+def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> MonthEntry:
     first = windows[0]
     start = first.start.astimezone(zone)
     ends = [window.end for window in windows if window.end is not None]
     end = max(ends).astimezone(zone) if ends else None
-    return CalendarEntry(
+    return MonthEntry(
         windows=windows,
         configuration=first.configuration,
         start=start,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from inventory.credential_references import PASSWORD_FORMS
+from inventory.errors import PASSWORD_FORMS
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation
 
 MAX_DEPTH = 100

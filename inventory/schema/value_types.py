@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from inventory.addresses import parse_legacy_ipv4
-from inventory.credential_references import KEY_REFERENCES, PASSWORD_FORMS, parse_reference, require_foreign_reference
-from inventory.errors import CredentialError
+from inventory.credential_references import KEY_REFERENCES, parse_reference, require_foreign_reference
+from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.problems import did_you_mean
 from inventory.machine import (
     PatchOwner,

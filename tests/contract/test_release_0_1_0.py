@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deployments.configuration.loader import load_configurations
-from fleetpatch.cli.runtime.request_parsing import load_request_file
+from fleetpatch.cli.request_parsing import load_request_file
 from flows.engine.resume_state import read_resume_state
 from flows.request.patch_request import PatchRequest
 from inventory.loader import load_inventory

@@ -164,10 +164,10 @@ def explain(
 
     Exit codes: 0 it may begin, 2 the policy or the scope is not valid, 3 a rule would refuse it.
     """
+    from fleetpatch.cli.request_parsing import build_request, load_request_file, merge_trees
     from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.runtime.output import print_json
-    from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file, merge_trees
     from fleetpatch.cli.views.config import build_policy_json, print_policy
     from flows.engine.run_info import select_machines
     from flows.policy.enforcement import build_starter, decide_request

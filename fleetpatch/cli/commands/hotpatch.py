@@ -11,7 +11,7 @@ from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, Record
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, shorten_list
 from flows.ports.caller import Caller
-from inventory.credential_references import PASSWORD_FORMS
+from inventory.errors import PASSWORD_FORMS
 from inventory.name_lists import format_count
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ def plan(options: dict[str, Any]) -> None:
 @_register_patch_verb("patch", _PATCH_FLAGS)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
+    from fleetpatch.cli.request_parsing import build_patch_request
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.runtime.request_parsing import build_patch_request
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
     from flows.policy.enforcement import build_starter, enforce_policy
@@ -176,8 +176,8 @@ def assess(
     as_json: JsonOption = False,
 ) -> None:
     """Read pending updates and required reboots of machines. Changes only package lists."""
+    from fleetpatch.cli.request_parsing import build_request, remove_unset_values
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.runtime.request_parsing import build_request, remove_unset_values
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
     from flows.request.assess_request import AssessRequest

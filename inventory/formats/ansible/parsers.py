@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from inventory.files.located_yaml import VAULTED, TypedScalar, parse_yaml
@@ -20,6 +21,14 @@ from inventory.formats.ansible.inventory_tree import (
 from inventory.formats.ansible.variable_values import IniValue
 
 GROUP_KEYS = ("hosts", "vars", "children")
+
+
+@dataclass(frozen=True, slots=True)
+class AnsibleFile:
+    """A file of an Ansible inventory: INI as text, YAML as parsed data. All such files make one inventory."""
+
+    path: Path
+    content: str | LocatedData
 
 
 def looks_like_yaml_inventory(data: object) -> bool:

@@ -29,12 +29,12 @@ from inventory.formats.ansible.inventory_tree import (
 from inventory.formats.ansible.jump_hosts import JumpHostResolver
 from inventory.formats.ansible.parsers import (
     VAULTED_FILE_VARIABLE,
+    AnsibleFile,
     parse_ini_inventory,
     parse_yaml_inventory,
     read_variable_files,
 )
 from inventory.formats.ansible.variable_values import parse_structure
-from inventory.loader import AnsibleFile
 from inventory.name_ranges import MAX_MACHINES
 from inventory.schema.entries import MachineEntry, MachineSettings
 from inventory.schema.validation import validate_mapping

@@ -10,7 +10,7 @@ import warnings
 
 import yaml
 
-from inventory.credential_references import PASSWORD_FORMS
+from inventory.errors import PASSWORD_FORMS
 from inventory.files.located_yaml import VAULTED, TypedScalar
 from inventory.files.problems import LocatedData
 

@@ -20,6 +20,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import PrivilegeError, ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
+from tasks.machines.transport.broker import BROKER_PATH
 from tasks.machines.transport.channel import ShellChannel
 from tasks.machines.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
 from tasks.machines.transport.lockout_guard import CredentialWithheld, LoginAttempt
@@ -32,7 +33,6 @@ SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
 SUDO_PASSWORD_COMMAND: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL_COMMAND)
 # Checks only the password. Before a script, sudo would read script lines as passwords after a wrong one.
 SUDO_VALIDATE_COMMAND: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
-BROKER_PATH: Final = "/usr/local/sbin/fleetpatch-broker"
 BROKER_COMMAND: Final = ("sudo", "-n", "--", BROKER_PATH)
 DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
 _REQUIRETTY_MESSAGE: Final = "you must have a tty"

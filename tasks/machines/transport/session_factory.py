@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from inventory.credential_references import PASSWORD_FORMS
 from inventory.credentials import Credential, resolve_credential
-from inventory.errors import CredentialError
+from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.errors import UnsupportedSystem
 from tasks.domain.protocols.clock import Clock, Deadline

@@ -12,7 +12,7 @@ from tasks.rules.runs.figures import REBOOT_LABELS
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FigureColumn:
     """A column of a list. ``css_class`` is its CSS class."""
 
     label: str
@@ -30,35 +30,35 @@ class Cell:
 
 _MACHINE_COLUMNS: Final = {
     "patch": (
-        Column("Wave"),
-        Column("Installed"),
-        Column("Failed"),
-        Column("Not done"),
-        Column("Skipped"),
-        Column("Crit + sec left"),
-        Column("Reboot", "word"),
-        Column("To restart"),
-        Column("Took"),
+        FigureColumn("Wave"),
+        FigureColumn("Installed"),
+        FigureColumn("Failed"),
+        FigureColumn("Not done"),
+        FigureColumn("Skipped"),
+        FigureColumn("Crit + sec left"),
+        FigureColumn("Reboot", "word"),
+        FigureColumn("To restart"),
+        FigureColumn("Took"),
     ),
     "plan": (
-        Column("Wave"),
-        Column("Chosen"),
-        Column("No time"),
-        Column("Blocked"),
-        Column("Excluded"),
-        Column("Not selected"),
-        Column("Crit + sec"),
-        Column("Reboot", "word"),
-        Column("Predicted"),
+        FigureColumn("Wave"),
+        FigureColumn("Chosen"),
+        FigureColumn("No time"),
+        FigureColumn("Blocked"),
+        FigureColumn("Excluded"),
+        FigureColumn("Not selected"),
+        FigureColumn("Crit + sec"),
+        FigureColumn("Reboot", "word"),
+        FigureColumn("Predicted"),
     ),
     "assess": (
-        Column("Pending"),
-        Column("Crit + sec"),
-        Column("Other"),
-        Column("Compliance", "word"),
-        Column("Reboot", "word"),
-        Column("To restart"),
-        Column("Took"),
+        FigureColumn("Pending"),
+        FigureColumn("Crit + sec"),
+        FigureColumn("Other"),
+        FigureColumn("Compliance", "word"),
+        FigureColumn("Reboot", "word"),
+        FigureColumn("To restart"),
+        FigureColumn("Took"),
     ),
 }
 _UPDATE_COLUMNS: Final = {
@@ -85,14 +85,14 @@ _COMPLIANCE_CELLS: Final = {
 }
 
 
-def select_machine_columns(kind: str) -> tuple[Column, ...]:
+def select_machine_columns(kind: str) -> tuple[FigureColumn, ...]:
     """Return the columns after a machine's name."""
     return _MACHINE_COLUMNS.get(kind, _MACHINE_COLUMNS["patch"])
 
 
-def select_update_columns(kind: str) -> tuple[Column, ...]:
+def select_update_columns(kind: str) -> tuple[FigureColumn, ...]:
     """Return the columns after an update's name and class."""
-    return tuple(map(Column, _UPDATE_COLUMNS.get(kind, _UPDATE_COLUMNS["patch"])))
+    return tuple(map(FigureColumn, _UPDATE_COLUMNS.get(kind, _UPDATE_COLUMNS["patch"])))
 
 
 def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:

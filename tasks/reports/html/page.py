@@ -11,7 +11,7 @@ from markupsafe import escape
 from tasks.domain.model import RunReport
 from tasks.reports.data.figure_columns import (
     Cell,
-    Column,
+    FigureColumn,
     build_machine_cells,
     select_machine_columns,
     select_update_columns,
@@ -164,7 +164,7 @@ class LogExcerpt:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineView:
+class MachineSection:
     """One machine on the page. Only the row of an expandable machine shows details."""
 
     row: MachineReportRow
@@ -179,7 +179,7 @@ class MachineView:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ReportPage:
     """All values that the templates need."""
 
     title: str
@@ -195,11 +195,11 @@ class Page:
     hooks: tuple[HookRow, ...]
     hooks_left_out: int
     notes: tuple[str, ...]
-    columns: tuple[Column, ...]
-    machines: tuple[MachineView, ...]
+    columns: tuple[FigureColumn, ...]
+    machines: tuple[MachineSection, ...]
     machines_left_out: int
     states: dict[str, int]
-    update_columns: tuple[Column, ...]
+    update_columns: tuple[FigureColumn, ...]
     updates: list[UpdateGroup]
     reason_groups: list[ReasonGroup]
     detail: DetailLimits
@@ -249,14 +249,14 @@ def find_latest_time(report: RunReport) -> datetime:
     return max([report.run.started_at, *filter(None, ends)])
 
 
-def build_page(source: PageSource, detail: DetailLimits) -> Page:
+def build_page(source: PageSource, detail: DetailLimits) -> ReportPage:
     """Return the page at a level of detail."""
     run = source.tables.runs[0]
     zone = load_zone_or_utc(run.window_zone or "UTC")
     states: dict[str, int] = {}
     for row in sort_worst_first(source.tables.machines):
         states[row.state] = states.get(row.state, 0) + 1
-    return Page(
+    return ReportPage(
         title=RUN_KIND_TITLES.get(run.kind, run.kind),
         run=run,
         zone=zone,
@@ -313,7 +313,7 @@ def _format_period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     return f"{first:%a %d %b %Y %H:%M} \N{EN DASH} {until}"
 
 
-def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[MachineView, ...]:
+def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[MachineSection, ...]:
     tables, kind = source.tables, source.report.run.kind
     shown = sort_worst_first(tables.machines)[: detail.machine_rows]
     expandable = [row.machine for row in shown[: detail.expandable_machines]]
@@ -325,7 +325,7 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
         transaction for transaction in tables.transactions if transaction.machine in expandable_names
     )
     return tuple(
-        MachineView(
+        MachineSection(
             row=row,
             cells=build_machine_cells(row, kind),
             machine_report=reports_by_machine[row.machine],

@@ -16,7 +16,7 @@ from tasks.reports.data.tables import build_tables
 from tasks.reports.descriptions import describe_minutes_range, describe_prediction_basis
 from tasks.reports.formatting import format_moment, format_time_of_day
 from tasks.reports.html.environment import build_environment, load_style
-from tasks.reports.html.page import DETAIL_LEVELS, Page, PageSource, build_page
+from tasks.reports.html.page import DETAIL_LEVELS, PageSource, ReportPage, build_page
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.automatic.progress import RolloutProgress
@@ -62,7 +62,7 @@ def build_style_policy() -> str:
     return load_style("report")[1]
 
 
-def _render_page(content: Page, sibling_formats: Collection[str]) -> str:
+def _render_page(content: ReportPage, sibling_formats: Collection[str]) -> str:
     style, policy = load_style("report")
     template = _build_report_environment().get_template("report.html.j2")
     return template.render(

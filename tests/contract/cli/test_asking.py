@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from fleetpatch.cli.request_options import PATCH_OPTIONS
-from fleetpatch.cli.runtime.request_parsing import build_patch_request, build_request, merge_trees, remove_unset_values
+from fleetpatch.cli.request_parsing import build_patch_request, build_request, merge_trees, remove_unset_values
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.states import Classification, RebootPolicy

@@ -18,7 +18,7 @@ from deployments.checks.configuration_checks import check_configurations
 from deployments.checks.controller_checks import check_controller
 from deployments.configuration.loader import load_configurations
 from deployments.preview.window_calendar import build_calendar
-from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file
+from fleetpatch.cli.request_parsing import build_request, load_request_file
 from flows.freezes.calendar_events import parse_events
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest

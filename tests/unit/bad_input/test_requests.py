@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetpatch.cli.runtime.request_parsing import build_request, load_request_file
+from fleetpatch.cli.request_parsing import build_request, load_request_file
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError

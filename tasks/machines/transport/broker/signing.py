@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from inventory.files.private_keys import KeyFileError, ensure_key, read_key
-from tasks.machines.transport.posix_shell import BROKER_PATH
+from tasks.machines.transport.broker import BROKER_PATH
 from tasks.machines.transport.script_library import load_script
 
 KEY_NAME: Final = "broker"
