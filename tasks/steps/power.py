@@ -45,7 +45,7 @@ class PowerAnswer:
     Attributes:
         up_seconds: since it booted; None: it does not know.
         refusal: why it may not be powered off, or "".
-        refusal_kind: claim, job, people, lock, packages, inhibitor, or "".
+        refusal_kind: machine_lock, job, people, lock, packages, inhibitor, or "".
     """
 
     up_seconds: float | None = None
@@ -292,7 +292,7 @@ def _order(context: MachineContext, wake: WakeSettings) -> tuple[str, bool]:
         clock.sleep(POLL_SECONDS)
         answer = _ask(context, wake)
     if answer.refusal:
-        return answer.refusal, answer.refusal_kind in {"people", "claim"}
+        return answer.refusal, answer.refusal_kind in {"people", "machine_lock"}
     if not wake.off_command:
         return "", False
     deadline = Deadline.after(clock, COMMAND_TIMEOUT_SECONDS)
