@@ -249,29 +249,33 @@ def to_automation(answer: TheirAutomation) -> Automation:
     return Automation(
         name=answer.name,
         description=answer.description,
-        trigger=normalize_document(answer.trigger.model_dump(mode="json")),
-        actions=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions),
+        trigger=normalize_automation_part(answer.trigger.model_dump(mode="json")),
+        actions=tuple(normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions),
         enabled=answer.enabled,
-        at_trigger=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions_on_trigger),
-        at_resolve=tuple(normalize_document(action.model_dump(mode="json")) for action in answer.actions_on_resolve),
+        at_trigger=tuple(
+            normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions_on_trigger
+        ),
+        at_resolve=tuple(
+            normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions_on_resolve
+        ),
     )
 
 
-def normalize_document(document: Mapping[str, Any]) -> dict[str, object]:
+def normalize_automation_part(document: Mapping[str, Any]) -> dict[str, object]:
     """Return a part of an automation without ids and empty values, and with sorted sets."""
     values: dict[str, object] = {}
     for key, value in document.items():
         if key == "id" or value in (None, {}, []):
             continue
         if isinstance(value, Mapping):
-            inner = normalize_document(value)
+            inner = normalize_automation_part(value)
             if inner:
                 values[key] = inner
         elif isinstance(value, list) and all(isinstance(element, str) for element in value):
             values[key] = sorted(value)
         elif isinstance(value, list):
             values[key] = [
-                normalize_document(element) if isinstance(element, Mapping) else element for element in value
+                normalize_automation_part(element) if isinstance(element, Mapping) else element for element in value
             ]
         else:
             values[key] = value

@@ -8,10 +8,10 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 
 from flows.request.automatic_request import AutomaticRequest
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
-from tasks.reports.export.rollout_markdown import compute_done_percent, render_rollout
+from tasks.reports.export.rollout_markdown import render_rollout
 from tasks.rules.automatic.forecast import find_next_runs
 from tasks.rules.automatic.model import AutomaticDecision, FleetView
-from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.progress import RolloutProgress, compute_done_percent, find_shown_rollout, measure_rollout
 
 logger = logging.getLogger(__name__)
 

@@ -39,15 +39,6 @@ def render_rollout(
     return "\n".join(lines)
 
 
-def compute_done_percent(progress: RolloutProgress) -> float:
-    """Return the share of a rollout's machines that are done."""
-    machines = [
-        machine for phase in progress.phases for machine in phase.machines if machine.stage is not MachineStage.LEFT_OUT
-    ]
-    done = sum(machine.stage is MachineStage.DONE for machine in machines)
-    return 100.0 * done / len(machines) if machines else 0.0
-
-
 def _render_phases(progress: RolloutProgress) -> list[str]:
     rollout = progress.rollout
     text = f"**{escape_markdown(rollout.id)}: {rollout.state}**, {format_count(len(rollout.updates), 'update')}"

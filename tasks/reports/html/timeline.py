@@ -138,7 +138,7 @@ def build_timeline(
     )
 
 
-def find_cut_off(report: RunReport) -> datetime | None:
+def find_reserve_start(report: RunReport) -> datetime | None:
     """Return the cut-off: the window's end minus the request's reboot reserve. None if there is no such time."""
     window, reserve = report.run.window, report.run.request.get("reboot_reserve_minutes")
     if window is None or isinstance(reserve, bool) or not isinstance(reserve, int | float) or reserve <= 0:
@@ -220,7 +220,7 @@ def _build_scale(
 
 
 def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterator[TimeMark]:
-    run, window, cut = report.run, report.run.window, find_cut_off(report)
+    run, window, cut = report.run, report.run.window, find_reserve_start(report)
     markers: list[tuple[datetime | None, str, str, str]] = []
     if window is not None:
         markers += [(window.start, "edge", "window opens", "start"), (window.end, "edge", "window closes", "end")]

@@ -83,6 +83,15 @@ class RolloutProgress:
     phases: tuple[PhaseProgress, ...]
 
 
+def compute_done_percent(progress: RolloutProgress) -> float:
+    """Return the share of a rollout's machines that are done."""
+    machines = [
+        machine for phase in progress.phases for machine in phase.machines if machine.stage is not MachineStage.LEFT_OUT
+    ]
+    done = sum(machine.stage is MachineStage.DONE for machine in machines)
+    return 100.0 * done / len(machines) if machines else 0.0
+
+
 def find_shown_rollout(view: FleetView) -> Rollout | None:
     """Return the rollout that people want to see: the one that is under way, or else the last one."""
     rolling = (rollout for rollout in view.rollouts if rollout.state is RolloutState.ROLLING_FORWARD)

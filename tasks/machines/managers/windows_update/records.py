@@ -165,7 +165,7 @@ class OfferedUpdate(Record):
     @property
     def version(self) -> str:
         """Its revision, as ``Update.available`` has it."""
-        return format_version(self.revision)
+        return format_update_revision(self.revision)
 
     @property
     def name(self) -> str:
@@ -261,7 +261,7 @@ class SystemRecord(Record):
 _R = TypeVar("_R", bound=Record)
 
 
-def format_version(revision: int) -> str:
+def format_update_revision(revision: int) -> str:
     """Return the version of an update: "rev 200"."""
     return f"rev {revision}"
 

@@ -15,7 +15,12 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
-from tasks.machines.managers.windows_update.records import HistoryEntry, OfferedUpdate, format_version, parse_records
+from tasks.machines.managers.windows_update.records import (
+    HistoryEntry,
+    OfferedUpdate,
+    format_update_revision,
+    parse_records,
+)
 
 MAX_TRIES: Final = 3
 """After so many failed tries in a row, only an include that names the update selects it."""
@@ -139,6 +144,6 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     last_entries = {entry.id: entry for entry in sorted(done, key=_get_time)}
     for name, entry in last_entries.items():
         if name not in present and name not in offered and entry.is_installation:
-            versions[name] = format_version(entry.revision)
+            versions[name] = format_update_revision(entry.revision)
     update_ids = {update.id for update in updates}
     return {name: version for name, version in versions.items() if name in update_ids}
