@@ -303,7 +303,9 @@ OPTIONS_BY_KEY: Mapping[str, str] = {each.key: each.spelled for each in REQUEST_
 PATCH_OPTIONS: Mapping[str, Any] = {each.name: each.parameter for each in REQUEST_OPTIONS}
 
 
-def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of Typer's
+def build_patch_command(
+    name: str, body: Callable[[dict[str, Any]], None], flags: Mapping[str, Any], *, is_act: bool
+) -> Any:  # noqa: ANN401 - of Typer's
     """Return the command of a verb that has all these options and its own flags. The verb receives them as one map."""
 
     def command(**options: Any) -> None:  # noqa: ANN401 - as many types as options
@@ -315,5 +317,5 @@ def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     command.__annotations__ = all_options
     verb = typer.Typer(add_completion=False)
-    verb.command(name, cls=ActingCommand if name == "patch" else None, help=body.__doc__)(command)
+    verb.command(name, cls=ActingCommand if is_act else None, help=body.__doc__)(command)
     return complete_help(typer.main.get_command(verb), name)

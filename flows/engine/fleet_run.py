@@ -1,4 +1,4 @@
-"""The engine of a run: scope, assess, select, budget, waves, machines, report. It does not depend on Prefect."""
+"""The engine of a run: scope, waves, assessment and plan, window, work, report. It does not depend on Prefect."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -136,8 +136,11 @@ class FleetRun:
             else:
                 planned = self._plan_fleet(machines, request)
                 if isinstance(planned, WaveSequence):
-                    planned = self._finish_waves(planned.run_waves(self._waves, self._start_or_refuse()))
-                finished = planned
+                    refusal = self._start_or_refuse()  # asks for the approval, and waits for the window
+                    left_open = planned.run_waves(self._waves, refusal)
+                    finished = self._finish_waves(left_open)
+                else:
+                    finished = planned
         except BaseException as error:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")

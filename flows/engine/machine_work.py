@@ -44,7 +44,9 @@ def run_concurrently(
 
 def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
     """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
-    run_concurrently(contexts, at_once, lambda work: run_steps(work, runner.run_step, last=Step.ASSESS), stop_token)
+    run_concurrently(
+        contexts, at_once, lambda context: run_steps(context, runner.run_step, last=Step.ASSESS), stop_token
+    )
 
 
 def assess_machines_once(
@@ -55,8 +57,8 @@ def assess_machines_once(
     If too many machines don't answer for the run to begin, those machines are tried again at once. Machines that the
     run can power on don't count: they are expected to be off, and are powered on when their turn comes.
     """
-    for work in contexts:
-        work.is_retry_disabled = True
+    for context in contexts:
+        context.is_retry_disabled = True
     assess_machines(contexts, at_once, runner, stop_token)
     for work in contexts:
         work.is_retry_disabled = False

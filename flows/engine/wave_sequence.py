@@ -209,6 +209,7 @@ class WaveSequence:
     Args:
         contexts: the machines that the run has still to finish, by name.
         outcomes: the outcomes of finished machines; new outcomes are appended.
+        record_outcome: saves and returns the outcome of a machine: its step report.
         save_late_plan: saves a plan that was made after all others, before its machine begins.
     """
 

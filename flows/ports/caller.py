@@ -1,7 +1,7 @@
 """The caller of a flow in the same process: a progress listener and a stop token in addition to the request.
 
 A form or a schedule can only give a request. The command runs the flow in its own process. It also shows progress and
-can stop the run. Both reach the flow through this context variable.
+can stop the run. Both reach the flow through this context variable. Without Prefect, the caller is a plain argument.
 """
 
 import os

@@ -5,7 +5,7 @@ from typing import Self
 
 
 class Step(StrEnum):
-    """The six steps of a machine. tasks/steps/pipeline.py defines their order."""
+    """The six steps of a machine, in their order. tasks/steps/pipeline.py runs five, and the engine the report."""
 
     ASSESS = "assess"
     PRECHECK = "precheck"

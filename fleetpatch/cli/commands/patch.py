@@ -63,8 +63,11 @@ class LazyCommand(TyperCommand):
         return build_command().make_context(*arguments, **settings)
 
 
-def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[PatchVerb], PatchVerb]:
-    """Give a verb the options of a patch request and flags of its own. It receives them as one map."""
+def _register_patch_verb(name: str, flags: Mapping[str, Any], *, is_act: bool) -> Callable[[PatchVerb], PatchVerb]:
+    """Give a verb the options of a patch request and flags of its own. It receives them as one map.
+
+    An act runs as ``fleetpatch.cli.runtime.acting_command.ActingCommand``, which writes it into the audit log.
+    """
 
     def register(verb: PatchVerb) -> PatchVerb:
         @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
@@ -72,20 +75,20 @@ def _register_patch_verb(name: str, flags: Mapping[str, Any]) -> Callable[[Patch
         def build_command() -> Any:  # noqa: ANN401 - of Typer's
             from fleetpatch.cli.request_options import build_patch_command
 
-            return build_patch_command(name, verb, flags)
+            return build_patch_command(name, verb, flags, is_act=is_act)
 
         return verb
 
     return register
 
 
-@_register_patch_verb("plan", _PLAN_FLAGS)
+@_register_patch_verb("plan", _PLAN_FLAGS, is_act=False)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
     patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "yes": True})
 
 
-@_register_patch_verb("patch", _PATCH_FLAGS)
+@_register_patch_verb("patch", _PATCH_FLAGS, is_act=True)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     from fleetpatch.cli.request_parsing import build_patch_request
