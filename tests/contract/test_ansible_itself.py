@@ -146,14 +146,14 @@ NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
     "a file that is vaulted as a whole": ({"hosts": HOSTS, "group_vars/web/v.yml": "$ANSIBLE_VAULT;1.1\n"}, "vaulted"),
     "a program that prints an inventory": ({"hosts": HOSTS, "ec2": "#!/bin/sh\n"}, "Ansible takes this"),
     "the configuration of an inventory plugin": ({"hosts": HOSTS, "x.yml": "plugin: amazon.aws.aws_ec2\n"}, "plugin"),
-    "what a dynamic inventory prints": ({"x.json": '{"_meta": {"hostvars": {}}}\n'}, "dynamic inventory"),
+    "the output of a dynamic inventory": ({"x.json": '{"_meta": {"hostvars": {}}}\n'}, "dynamic inventory"),
     "TOML": ({"hosts": HOSTS, "x.toml": "[web.hosts]\na = {}\n"}, "Ansible takes this"),
     "`vars_plugins/`": ({"hosts": HOSTS, "vars_plugins/x.py": "\n"}, "plugins for variables"),
     "`group_vars/` and `host_vars/` beside playbooks": (
         {"inv/hosts": HOSTS, "site.yml": "[]\n", "group_vars/web.yml": "fleetpatch_owner: manual\n"},
         "beside playbooks",
     ),
-    "`ansible.cfg`, where it decides who is reached, and as whom": (
+    "`ansible.cfg`, where it decides which machine is reached, and as whom": (
         {"hosts": HOSTS, "ansible.cfg": "[defaults]\nremote_port = 2222\n"},
         "remote_port",
     ),
@@ -209,7 +209,7 @@ NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
 
 def documented_rows() -> list[str]:
     """The rows of the table of what is not carried over."""
-    section = DOCS.read_text(encoding="utf-8").split("### What is not carried over")[1].split("\n## ")[0]
+    section = DOCS.read_text(encoding="utf-8").split("### Settings that are not carried over")[1].split("\n## ")[0]
     rows = [line.split(" | ")[0].removeprefix("| ") for line in section.splitlines() if line.startswith("| ")]
     return rows[1:]
 

@@ -48,7 +48,7 @@ def test_pending_updates_keep_since_when_they_are_pending(records: SqlRecords) -
         "linux-image-amd64": ("6.1.128-1", START + LATER),
     }
     assert rows["openssl"].title == ""
-    assert [row.machine for row in updates.read_machines_lacking(database, "openssl")] == ["web"]
+    assert [row.machine for row in updates.read_machines_lacking(database, ["openssl"])] == ["web"]
     assert list(updates.read_pending_updates(database, before)) == []
 
 

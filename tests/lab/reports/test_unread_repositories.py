@@ -18,7 +18,7 @@ from tests.lab.packages import DEBIAN_SECURITY, DebRepository, RpmRepository
 
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 FOLDERS = {"dnf": "etc/yum.repos.d", "zypper": "etc/zypp/repos.d"}
-REFRESH_SECONDS = 15
+REFRESH_SECONDS = 30
 
 
 def add_source(host: LabHost, place: Path, url: str) -> None:
