@@ -11,6 +11,8 @@ from flows.automatic.artifact import ARTIFACT_KEY, PROGRESS_KEY, publish_decisio
 from tests.flows.prefect_view import artifacts
 from tests.support.rollouts import NOW, make_status
 
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
 
 @flow
 def publish_once() -> str:
