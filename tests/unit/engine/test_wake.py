@@ -149,6 +149,26 @@ def test_an_off_command_is_not_run_while_somebody_is_logged_in(fleet: SimFleet, 
     assert outcome.state is OperationState.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("about", "state"),
+    [
+        ("machine_lock", OperationState.SUCCEEDED),
+        ("people", OperationState.SUCCEEDED),
+        ("inhibitor", OperationState.COMPLETED_WITH_WARNINGS),
+    ],
+)
+def test_a_machine_that_others_need_stays_on_without_a_warning(
+    fleet: SimFleet, desk: PowerDesk, monkeypatch: pytest.MonkeyPatch, about: str, state: OperationState
+) -> None:
+    sleeper = add(fleet)
+    refusal = {"kind": "refused", "why": "run other (anne) has it", "about": about}
+    monkeypatch.setattr(sleeper.power, "_refuse", lambda _run: refusal)
+    outcome = outcome_of(desk.patch(), "sleeper")
+    assert changes(sleeper) == ["on"]
+    assert "it stays on: run other (anne) has it" in power_of(outcome)
+    assert outcome.state is state
+
+
 def test_a_machine_that_is_not_to_be_powered_off_stays_on(fleet: SimFleet, desk: PowerDesk) -> None:
     sleeper = add(fleet, off_again=False)
     outcome = outcome_of(desk.patch(), "sleeper")
