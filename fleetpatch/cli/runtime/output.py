@@ -183,14 +183,6 @@ def print_unwrapped(line: str) -> None:
     print_to_stdout(to_safe_text(line))
 
 
-def print_warning(text: str, *, to_stderr: bool = False) -> None:
-    """Print one line with the mark of warnings."""
-    _print_whole(
-        get_stderr_console() if to_stderr else get_stdout_console(),
-        Text.assemble(("! ", "yellow"), to_safe_text(text)),
-    )
-
-
 def print_detail(text: str, style: str = "", *, indent: int = 4) -> None:
     """Print a line below another one, with text from elsewhere."""
     print_to_stdout(Text.assemble(" " * indent, to_safe_text(text, style)))
@@ -225,7 +217,7 @@ def ask(question: str) -> bool:
 
 
 def require_terminal(subject: str, hint: str) -> None:
-    """Raise an error if nobody can be asked.
+    """Raise an error if there is no terminal to ask for a confirmation.
 
     Raises:
         RequestError: there is no terminal.

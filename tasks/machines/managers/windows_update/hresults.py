@@ -5,7 +5,7 @@ winerror.h and cbs.h. Meanings and remedies are our own words. A code is a numbe
 sign, documents show it without one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -344,8 +344,3 @@ def _build_defender_line(code: int) -> str:
 
 def _strip(each: ErrorCode) -> str:
     return each.text.removeprefix(format_code(each.code)).strip()
-
-
-def find_transient(codes: Iterable[int]) -> tuple[int, ...]:
-    """Return the codes that may pass by themselves."""
-    return tuple(code for code in codes if explain_code(code).retry is RetryClass.TRANSIENT)

@@ -119,17 +119,6 @@ def read_run_parts(database: Database, run_id: str) -> RunParts | None:
     return RunParts(run_plans.waves, run_plans.hooks, run_plans.notes)
 
 
-def count_planned_machines(database: Database, run_id: str) -> int:
-    """Return how many machines have a recorded plan.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
-    table = schema.machine_plans
-    with database.begin_read("count plans") as connection:
-        return connection.execute(select(func.count()).select_from(table).where(table.c.run_id == run_id)).scalar_one()
-
-
 def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, RecordedMachine]:
     """Return the details of a few machines, not more than some hundred.
 
