@@ -197,7 +197,7 @@ def _refuse(request: Request, status: int, message: str, hint: str) -> Response:
 
 
 _STREAMS: Final = "/live/"
-"""Their answers have no end. Nobody needs their headers alone."""
+"""Their answers have no end. A client has no use for the headers alone."""
 
 
 class HeadRequests:

@@ -120,7 +120,7 @@ def retry_while_unavailable(
 ) -> T:
     """Call the records, and repeat the call while they are unavailable: until a time, and for at least a minute.
 
-    The wait is told once, and its end.
+    It tells the wait once, and once more when the records are back.
 
     Raises:
         RecordsUnavailable: they are still unavailable.

@@ -2,7 +2,8 @@
 
 Prefect does not know a person, and a tag or a parameter could be written by anyone who may use Prefect. So the pages
 record the name under a random key before they create the flow run, and the flow run has the key as its idempotency key.
-They record a digest of its parameters as well: whoever may use Prefect can create a flow run with the key, or edit one.
+They also record a digest of its parameters, because a person who may use Prefect can create a flow run with the key, or
+edit one.
 """
 
 import functools

@@ -156,7 +156,7 @@ def release(
 
 
 def _require_known(machine: str, out_of_service: Collection[str], recorded: Collection[str]) -> None:
-    """Raise an error if nobody knows a machine: a typing error would leave the right one out of service.
+    """Raise an error if a machine is unknown: after a typing error, the right machine would stay out of service.
 
     Raises:
         RequestError: neither the records nor the inventory have it.
