@@ -12,17 +12,16 @@ from inventory.machine import Machine, PrivilegeMethod
 from tasks.domain.errors import FleetpatchError, InternalError, ListsUnread, ManagerError, ProtocolViolation
 from tasks.domain.model import ErrorInfo, Finding, RunInfo
 from tasks.domain.states import FindingLevel, OperationState, Step
-from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.precheck import (
+from tasks.rules.machine_checks.findings import (
     PACKAGE_LISTS_CHECK,
     build_failure_findings,
     build_passed_findings,
-    check_assessment,
-    check_clock,
+    describe_blocking_findings,
     drop_contradicted,
     find_failed_check,
     find_worst_level,
 )
+from tasks.rules.machine_checks.precheck import check_assessment, check_clock
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions, RunContext

@@ -27,7 +27,7 @@ from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_family_manager
 from tasks.machines.transport.recording import Recording, RecordingTransport, describe_recording
-from tasks.rules.recording.replacement import STAND_IN, Replaced, list_known_names, replace_names
+from tasks.rules.recording import STAND_IN, Replaced, list_known_names, replace_names
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
-from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
+from tasks.rules.hotpatch import Baseline, BaselineCalendar
 
 SHOWN_DAYS: Final = timedelta(days=190)
 _PUBLICATION: Final = time(18, tzinfo=UTC)  # 10:00 in Redmond, in winter

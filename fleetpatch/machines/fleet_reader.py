@@ -33,7 +33,7 @@ from tasks.records.queries.fleet.trends import DayTotals
 from tasks.records.queries.fleet.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_known_duration
-from tasks.rules.hotpatch.status import EnrolmentRequest
+from tasks.rules.hotpatch import EnrolmentRequest
 
 logger = logging.getLogger(__name__)
 

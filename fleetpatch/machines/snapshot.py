@@ -16,8 +16,7 @@ from tasks.records.machine_rows import Plans, RecordedState, build_machine_row
 from tasks.records.queries.fleet.oldest_updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
-from tasks.rules.hotpatch.baselines import BaselineCalendar
-from tasks.rules.hotpatch.status import EnrolmentRequest
+from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest
 
 SEARCH_HORIZON = timedelta(days=400)
 UPCOMING_COUNT = 10

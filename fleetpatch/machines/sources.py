@@ -21,7 +21,7 @@ from flows.request.automatic_request import AutomaticRequest
 from inventory.errors import FleetpatchError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
-from tasks.rules.hotpatch.baselines import BaselineCalendar
+from tasks.rules.hotpatch import BaselineCalendar
 
 logger = logging.getLogger(__name__)
 

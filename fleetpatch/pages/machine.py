@@ -27,7 +27,7 @@ from tasks.records.queries.fleet import machine_history
 from tasks.records.queries.fleet.machine_states import read_machine_state
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
-from tasks.rules.hotpatch.status import find_hotpatch_status
+from tasks.rules.hotpatch import find_hotpatch_status
 from tasks.rules.machine_checks.packages import get_repair_remedy
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])

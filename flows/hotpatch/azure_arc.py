@@ -19,7 +19,7 @@ from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.retry import retry
-from tasks.rules.hotpatch.status import HotpatchAction
+from tasks.rules.hotpatch import HotpatchAction
 
 API_VERSION: Final = "2024-07-10"
 RESOURCE_TAG: Final = "arc_resource"

@@ -13,7 +13,7 @@ from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
 from inventory.schema.validation import validate_mapping
 from tasks.domain.errors import RequestError
-from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
+from tasks.rules.hotpatch import Baseline, BaselineCalendar
 
 BASELINES_VARIABLE: Final = "FLEETPATCH_HOTPATCH_BASELINES"
 

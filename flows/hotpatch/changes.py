@@ -22,13 +22,14 @@ from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import HotpatchStatus, OperationState, Step
 from tasks.machines.managers.live_patch_enrolment import find_commands
 from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
-from tasks.rules.hotpatch.baselines import BaselineCalendar
-from tasks.rules.hotpatch.change_plan import ChangePlan, plan_change
-from tasks.rules.hotpatch.status import (
+from tasks.rules.hotpatch import (
+    BaselineCalendar,
+    ChangePlan,
     EnrolmentRequest,
     HotpatchAction,
     find_first_day,
     find_hotpatch_status,
+    plan_change,
 )
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext, MachineState

@@ -6,7 +6,7 @@ from typing import Protocol
 from inventory.machine import Machine
 from tasks.domain.errors import PatchError
 from tasks.domain.protocols.clock import Deadline
-from tasks.rules.hotpatch.status import HotpatchAction
+from tasks.rules.hotpatch import HotpatchAction
 
 
 class LicenceError(PatchError):

@@ -6,8 +6,13 @@ from datetime import date
 
 from tasks.domain.model import Assessment, HotpatchEnrolment
 from tasks.domain.states import HotpatchStatus
-from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
-from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status, find_machine_baseline
+from tasks.rules.hotpatch import (
+    Baseline,
+    BaselineCalendar,
+    EnrolmentRequest,
+    find_hotpatch_status,
+    find_machine_baseline,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,24 @@ class Finding:
     message: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.check}: {self.message}"
+
+    @classmethod
+    def good(cls, check: str, message: str) -> Self:
+        """Return a finding of level good."""
+        return cls(check, FindingLevel.GOOD, message)
+
+    @classmethod
+    def warn(cls, check: str, message: str, remedy: str = "") -> Self:
+        """Return a finding of level warn."""
+        return cls(check, FindingLevel.WARN, message, remedy)
+
+    @classmethod
+    def block(cls, check: str, message: str, remedy: str = "") -> Self:
+        """Return a finding of level block: it prevents patching."""
+        return cls(check, FindingLevel.BLOCK, message, remedy)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

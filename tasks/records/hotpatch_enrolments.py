@@ -10,7 +10,7 @@ from tasks.domain.states import HotpatchStatus
 from tasks.records import schema
 from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
-from tasks.rules.hotpatch.status import EnrolmentRequest, HotpatchAction
+from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
 
 _ENROLMENTS = schema.hotpatch_enrolments
 _NAMES_PER_QUERY = 500  # SQLite limits the variables of a statement

@@ -17,10 +17,10 @@ from tasks.domain.model import Assessment, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, FindingLevel, HotpatchStatus, YesNoUnknown
 from tasks.records.encoding import codec
-from tasks.rules.hotpatch.baselines import BaselineCalendar
-from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status, find_machine_baseline
+from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, find_hotpatch_status, find_machine_baseline
+from tasks.rules.machine_checks.findings import explain_level, find_worst_level, judge_readiness
 from tasks.rules.machine_checks.packages import describe_live_patching
-from tasks.rules.machine_checks.precheck import check_assessment, explain_level, find_worst_level, judge_readiness
+from tasks.rules.machine_checks.precheck import check_assessment
 
 _SHOWN_CHARACTERS: Final = 1000
 """Of a sentence that a machine's text is part of."""

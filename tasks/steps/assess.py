@@ -10,9 +10,8 @@ from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.domain.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.machines.managers.registry import find_kernel_removal
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.instance import check_same_machine
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
-from tasks.rules.machine_checks.precheck import check_machine_state
+from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates as shown_in
 from tasks.rules.runs.approval import is_approval_required, restrict_to_approved

@@ -7,7 +7,7 @@ from tasks.domain.model import Finding, PackageState
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.instance import check_same_machine
+from tasks.rules.machine_checks.precheck import check_same_machine
 from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out, leave_out

@@ -11,8 +11,8 @@ from tasks.domain.errors import FleetpatchError, ProtocolViolation, ScriptFailed
 from tasks.domain.model import Finding, RebootNeed, RebootResult
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
-from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.machine_checks.precheck import check_mounts_writable
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal

@@ -14,9 +14,8 @@ from tasks.domain.states import (
     Step,
     YesNoUnknown,
 )
-from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
-from tasks.rules.machine_checks.precheck import check_next_boot
+from tasks.rules.machine_checks.precheck import check_mounts_writable, check_next_boot
 from tasks.rules.machine_checks.services import check_outdated_services, check_services, find_late_services
 from tasks.rules.machine_checks.units import find_missing_services, find_missing_units, find_starting_units
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK

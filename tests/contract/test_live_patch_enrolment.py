@@ -14,8 +14,7 @@ from tasks.domain.states import FindingLevel
 from tasks.machines.managers.live_patch_enrolment import find_commands, parse_live_patch_enrolment
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import load_script
-from tasks.rules.hotpatch.change_plan import plan_change
-from tasks.rules.hotpatch.status import HotpatchAction
+from tasks.rules.hotpatch import HotpatchAction, plan_change
 
 PACKAGE = "tasks.machines.managers.apt"
 ENROLL, UNENROLL, ENABLE, DISABLE = HotpatchAction

@@ -256,8 +256,7 @@ ALLOWED_WORDS = {
     "tasks/reports/data/tables.py": ("conffiles",),
     "tasks/reports/export/json_document.py": ("conffiles",),
     "tasks/reports/query/azure_views.py": ("dnf", "yum", "zypper"),  # Azure's words for the service that was used
-    "tasks/rules/recording/patterns.py": ("debian", "ubuntu"),  # public servers, which name no machine
-    "tasks/rules/recording/replacement.py": ("debian", "ubuntu"),  # words that name no machine
+    "tasks/rules/recording.py": ("debian", "ubuntu"),  # public servers and words that name no machine
     "tasks/rules/machine_checks/services.py": ("pam",),  # how Linux tells services from programs of users
 }
 

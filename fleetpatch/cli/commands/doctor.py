@@ -76,7 +76,7 @@ def run_doctor(
     )
     from flows.doctor import Readiness
     from flows.installation_checks import check_installation
-    from tasks.rules.machine_checks.precheck import find_worst_level
+    from tasks.rules.machine_checks.findings import find_worst_level
 
     _require_recordable(record, inventory, scope, asks_machines=not (only_here or server))
     own_findings = check_installation(records)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flows.hotpatch.overview import HotpatchRow
     from inventory.machine import Machine
     from tasks.domain.protocols.clock import Clock
-    from tasks.rules.hotpatch.status import EnrolmentRequest, HotpatchAction
+    from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
 
 hotpatch_app = typer.Typer(
     help="Show and change the enrolment for hotpatches (Windows) and live patches (Linux).", no_args_is_help=True
@@ -118,7 +118,7 @@ def _change(
 ) -> None:
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.views.hotpatch import build_change_json, print_changes, to_exit_code
-    from tasks.rules.hotpatch.status import HotpatchAction
+    from tasks.rules.hotpatch import HotpatchAction
 
     names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
     whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"

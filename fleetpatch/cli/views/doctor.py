@@ -14,9 +14,8 @@ from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
 from tasks.reports.formatting import NO_FIGURE, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.machine_checks.findings import SETTINGS_CHECK
+from tasks.rules.machine_checks.findings import CHECK_NAMES, PACKAGE_LISTS_CHECK, SETTINGS_CHECK, find_worst_level
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
-from tasks.rules.machine_checks.precheck import CHECK_NAMES, PACKAGE_LISTS_CHECK, find_worst_level
 
 MAX_NAMES = 6
 _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {

@@ -17,7 +17,7 @@ from flows.hotpatch.overview import HotpatchRow
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
-from tasks.rules.hotpatch.change_plan import describe_first_day
+from tasks.rules.hotpatch import describe_first_day
 
 _STATUS_STYLES: Mapping[HotpatchStatus | None, str] = {
     HotpatchStatus.ENABLED: "green",

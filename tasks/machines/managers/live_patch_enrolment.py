@@ -18,7 +18,7 @@ from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.script_output import ScriptSection, require_text
-from tasks.rules.hotpatch.status import HotpatchAction
+from tasks.rules.hotpatch import HotpatchAction
 
 SUSE_MODULE = "sle-module-live-patching"
 _SUBSCRIPTION_CHECK = "subscription"

@@ -18,7 +18,7 @@ from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
 from tasks.records.queries.fleet.runs import parse_run, select_runs
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.hotpatch.baselines import BaselineCalendar
+from tasks.rules.hotpatch import BaselineCalendar
 
 BATCH_ROWS: Final = 20_000
 

@@ -8,7 +8,6 @@ from tasks.domain.assessment import TRY_AGAIN
 from tasks.domain.model import Finding, LivePatching, PackageState, RepositoryProblem, Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 from tasks.rules.calendar.local_time import format_duration
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 
 AUTO_UPDATER_CHECK = "auto-updater"
 """The check of the system's own updaters and of other patch managers."""
@@ -48,7 +47,7 @@ def check_auto_updaters(
         when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
         is_pausable = name not in packages.unpausable_updaters
         if paused and is_pausable and seconds != 0:  # an updater that is active now causes a wait, so it warns
-            yield build_good_finding(
+            yield Finding.good(
                 AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
             )
             continue
@@ -61,9 +60,9 @@ def check_auto_updaters(
         if policy == "fail" and name in others:
             message = f"{name} may install updates by itself {when}, and the request refuses machines that others patch"
             remedy = f"{remedy} Or leave the machine to it (patched_by_others: skip)."
-            yield build_blocker(AUTO_UPDATER_CHECK, message, remedy)
+            yield Finding.block(AUTO_UPDATER_CHECK, message, remedy)
             continue
-        yield build_warning(
+        yield Finding.warn(
             AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {when}", remedy
         )
 
@@ -101,26 +100,26 @@ def check_packages(
     if packages.reboot.answer is YesNoUnknown.YES:
         reason = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
-        findings.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{reason}", remedy))
+        findings.append(Finding.warn(PENDING_REBOOT_CHECK, f"a reboot is pending already{reason}", remedy))
     findings += _check_held_packages(packages)
-    return tuple(findings) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
+    return tuple(findings) or (Finding.good(PACKAGES_CHECK, "the package manager is healthy and free"),)
 
 
 def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
     """Return warnings about packages that are not set up, and about repositories. An assessment tells them, too."""
     remedy = "Correct on the machine what makes the script fail, and install the same version of the package again."
     failed = join_first_names(packages.failed_scripts)
-    of_scripts = (build_warning(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()
+    of_scripts = (Finding.warn(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()
     # they do not block: the updates of the other repositories can be installed; what was only remarked is good
     remedy = "Correct it on the machine, or consider it when you select updates."
     return (
         *of_scripts,
         *(
-            build_warning(REPOSITORIES_CHECK, _describe_unread(problem), problem.remedy)
+            Finding.warn(REPOSITORIES_CHECK, _describe_unread(problem), problem.remedy)
             for problem in packages.repository_problems
         ),
-        *(build_warning(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
-        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
+        *(Finding.warn(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
+        *(Finding.good(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
     )
 
 
@@ -143,11 +142,11 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
     message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
     if packages.repairable and repair_allowed:
         remedy = "Nothing to do: it is repaired first, as the request allows."
-        yield build_warning(PACKAGES_CHECK, message, remedy)
+        yield Finding.warn(PACKAGES_CHECK, message, remedy)
     elif packages.can_install_others:
-        yield build_warning(PACKAGES_CHECK, message, get_repair_remedy(packages))
+        yield Finding.warn(PACKAGES_CHECK, message, get_repair_remedy(packages))
     else:
-        yield build_blocker(PACKAGES_CHECK, message, get_repair_remedy(packages))
+        yield Finding.block(PACKAGES_CHECK, message, get_repair_remedy(packages))
 
 
 def get_repair_remedy(packages: PackageState) -> str:
@@ -164,10 +163,10 @@ def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
     held = [update for update in packages.updates if update.held or update.name in packages.held]
     urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
     if urgent:
-        yield build_good_finding("held", f"on hold although security updates are available: {join_first_names(urgent)}")
+        yield Finding.good("held", f"on hold although security updates are available: {join_first_names(urgent)}")
     elif held or packages.held:
         names = sorted({*packages.held, *(update.name for update in held)})
-        yield build_good_finding("held", f"on hold, so not updated: {join_first_names(names)}")
+        yield Finding.good("held", f"on hold, so not updated: {join_first_names(names)}")
 
 
 def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable[Finding]:
@@ -177,7 +176,7 @@ def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable
     if left:
         names = join_first_names(sorted(left))
         remedy = f"Find out why they fail, with the error in the reason of each; {TRY_AGAIN}."
-        yield build_warning("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
+        yield Finding.warn("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
 
 
 def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
@@ -188,10 +187,10 @@ def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
         message = f"the package manager is in use by {packages.lock_holder}"
         if packages.at_work == packages.lock_holder:
             message += f", which changes packages: {unjudged}"
-        yield build_warning(PACKAGE_LOCK_CHECK, message, remedy)
+        yield Finding.warn(PACKAGE_LOCK_CHECK, message, remedy)
     if packages.at_work and packages.at_work != packages.lock_holder:  # that process no longer holds the lock
         message = f"packages were changed by {packages.at_work} as they were read: {unjudged}"
-        yield build_warning(
+        yield Finding.warn(
             PACKAGE_LOCK_CHECK, message, "Find out what changes packages on the machine, and let it finish."
         )
 
@@ -202,7 +201,7 @@ def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | Non
         return tuple(findings)
     passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
     return tuple(
-        build_good_finding(finding.check, f"before the installation: {finding.message}")
+        Finding.good(finding.check, f"before the installation: {finding.message}")
         if finding.check in passed and finding.level is FindingLevel.WARN
         else finding
         for finding in findings
@@ -214,7 +213,7 @@ def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:
     if not packages.at_work:
         return ()
     message = f"packages could not be checked: they were being changed by {packages.at_work}"
-    return (build_warning("packages", message, "Let it finish, then assess the machine and look at its packages."),)
+    return (Finding.warn("packages", message, "Let it finish, then assess the machine and look at its packages."),)
 
 
 def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
@@ -226,7 +225,7 @@ def check_vendor_changes(updates: Sequence[Update]) -> tuple[Finding, ...]:
         return ()
     remedy = "Exclude them, or give that repository a lower priority on the machine, if that is not wanted."
     return (
-        build_warning(
+        Finding.warn(
             "vendor", f"updates come from another vendor than what is installed: {join_first_names(changes)}", remedy
         ),
     )
@@ -241,7 +240,7 @@ def check_kept_files(kept: Mapping[str, str]) -> tuple[Finding, ...]:
         return ()
     files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
     remedy = "Compare the two, copy what is needed, and delete the update's version."
-    return (build_warning("configuration-files", f"kept as edited on the machine: {join_first_names(files)}", remedy),)
+    return (Finding.warn("configuration-files", f"kept as edited on the machine: {join_first_names(files)}", remedy),)
 
 
 def check_errors(errors: Sequence[str]) -> tuple[Finding, ...]:
@@ -249,7 +248,7 @@ def check_errors(errors: Sequence[str]) -> tuple[Finding, ...]:
     if not errors:
         return ()
     message = f"a transaction ended with an error that names none of its updates: {'; '.join(errors[:5])}"
-    return (build_warning("transaction", message, "Read the output of its job, and repair that on the machine."),)
+    return (Finding.warn("transaction", message, "Read the output of its job, and repair that on the machine."),)
 
 
 _MAX_NAMES_SHOWN = 3

@@ -1,41 +1,28 @@
-"""The checks before an installation (clock, disk, packages, pending reboot), and whether a machine is ready. Pure."""
+"""The checks before an installation: clock, disk, packages, pending reboot, and one machine under two names. Pure.
 
-from collections.abc import Sequence
-from dataclasses import replace
+Two names are one machine only if everything is equal: the id of the installation (machine-id(5), the MachineGuid of
+Windows), the id of the boot, and on Linux also the start of the first process. A clone has the same id of the
+installation, and another boot. Containers have their host's boot, and another start, whatever their ids are. An id
+that can't be read says nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from inventory.errors import InventoryError
 from tasks.domain.assessment import ErrorInfo
-from tasks.domain.errors import (
-    AuthenticationFailed,
-    BrokenPackages,
-    CannotRun,
-    CredentialError,
-    FleetpatchError,
-    HostKeyMismatch,
-    HostKeyUnknown,
-    ListsUnread,
-    ManagerBusy,
-    ManagerError,
-    PrivilegeError,
-    ProtocolViolation,
-    RepositoryError,
-    TransportError,
-    Unreachable,
-)
-from tasks.domain.model import Assessment, Facts, Finding, PackageState, RebootNeed, Update
-from tasks.domain.states import FindingLevel, ReadinessState, YesNoUnknown
+from tasks.domain.errors import ProtocolViolation
+from tasks.domain.model import Assessment, Disk, Facts, Finding, PackageState, RebootNeed, Update
+from tasks.domain.states import FindingLevel, YesNoUnknown
 from tasks.rules.calendar.local_time import format_duration
-from tasks.rules.machine_checks.disk import check_disk_space
 from tasks.rules.machine_checks.findings import (
-    PRIVILEGE_CHECK,
-    SETTINGS_CHECK,
-    build_blocker,
-    build_good_finding,
-    build_warning,
+    CHECKS_BY_ERROR_KIND,
+    build_failure_findings,
+    build_passed_findings,
+    drop_contradicted,
 )
 from tasks.rules.machine_checks.packages import (
-    PACKAGE_LOCK_CHECK,
     PENDING_REBOOT_CHECK,
     OthersPolicy,
     check_given_up,
@@ -116,20 +103,19 @@ def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due:
     reasons = need.explanation
     match need.answer:
         case YesNoUnknown.NO:
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, "no reboot is pending")
+            return Finding.good(PENDING_REBOOT_CHECK, "no reboot is pending")
         case YesNoUnknown.YES if may_wait:
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a reboot is pending, and may wait: {reasons}")
+            return Finding.good(PENDING_REBOOT_CHECK, f"a reboot is pending, and may wait: {reasons}")
         case YesNoUnknown.YES if first:
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"the pending reboot is done first: {reasons}")
+            return Finding.good(PENDING_REBOOT_CHECK, f"the pending reboot is done first: {reasons}")
         case YesNoUnknown.YES if due:
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a reboot is pending: {reasons}; {due}")
+            return Finding.good(PENDING_REBOOT_CHECK, f"a reboot is pending: {reasons}; {due}")
         case YesNoUnknown.YES:
             remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.WARN, f"a reboot was pending already: {reasons}", remedy)
+            return Finding.warn(PENDING_REBOOT_CHECK, f"a reboot was pending already: {reasons}", remedy)
         case _:
-            return Finding(
+            return Finding.good(
                 PENDING_REBOOT_CHECK,
-                FindingLevel.GOOD,
                 f"the machine can't tell whether a reboot is pending: {reasons}",
             )
 
@@ -153,129 +139,32 @@ def check_clock(skew_seconds: float, error_seconds: float = 0.0) -> Finding:
     least, most = apart - error_seconds, apart + error_seconds
     if least <= _SKEW_WARN_SECONDS and most > _SKEW_BLOCK_SECONDS:
         slow = format_duration(2 * error_seconds)
-        return build_warning(
+        return Finding.warn(
             "clock",
             f"the clock can't be compared with the controller's: the machine took {slow} to answer",
             "Find out why the machine or the connection is slow, and assess again.",
         )
     if apart <= _SKEW_WARN_SECONDS:
-        return build_good_finding("clock", "the clock agrees with the controller's")
+        return Finding.good("clock", "the clock agrees with the controller's")
     if least <= _SKEW_WARN_SECONDS:
         exactness = f"to {format_duration(most)}, as exactly as a slow answer tells"
-        return build_good_finding("clock", f"the clock agrees with the controller's {exactness}")
+        return Finding.good("clock", f"the clock agrees with the controller's {exactness}")
     way = "ahead of" if skew_seconds > 0 else "behind"
     message = f"the clock is {format_duration(apart)} {way} the controller's"
     remedy = "Let the machine's clock be set from a time server, and see that the controller's is."
     if least > _SKEW_BLOCK_SECONDS:
-        return build_blocker(
+        return Finding.block(
             "clock", f"{message}: too far for certificates and signatures to be checked reliably", remedy
         )
-    return build_warning("clock", f"{message}; deadlines given to the machine are corrected by that", remedy)
-
-
-PACKAGE_LISTS_CHECK = "package lists"
-"""The check whether the machine has ever read its package lists. The checks after it need them."""
-
-CHECK_NAMES = (
-    "reach", "host key", "login", PRIVILEGE_CHECK, "facts", "clock", SETTINGS_CHECK, PACKAGE_LISTS_CHECK, "disk",
-    "packages", "repositories", PACKAGE_LOCK_CHECK, "pending-reboot", "auto-updater", "held",
-)  # fmt: skip
-"""All checks of a machine. Each check needs the ones before it."""
-
-_CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (
-    (Unreachable, "reach"),
-    (HostKeyMismatch, "host key"),
-    (HostKeyUnknown, "host key"),
-    (AuthenticationFailed, "login"),
-    (CredentialError, "login"),
-    (CannotRun, "reach"),  # a library is missing here: nothing was sent
-    (InventoryError, "reach"),  # a file that the inventory names can't be used
-    (PrivilegeError, "privilege"),
-    (TransportError, "reach"),
-    (ManagerBusy, PACKAGE_LOCK_CHECK),
-    (ListsUnread, PACKAGE_LISTS_CHECK),
-    (RepositoryError, "repositories"),
-    (BrokenPackages, "packages"),
-    (ManagerError, "packages"),
-)
-_PASSED_MESSAGES = {
-    "reach": "it answers",
-    "host key": "it is the machine that it should be",
-    "login": "the login works",
-    "privilege": "the login may do what is needed",
-    "facts": "it says what it is",
-}
-_CHECKS_BY_ERROR_KIND = {kind.__name__: check for kind, check in _CHECKS_BY_ERROR}
-
-
-def find_worst_level(findings: Sequence[Finding]) -> FindingLevel:
-    """Return the worst level among findings, or GOOD if there are none."""
-    levels = {finding.level for finding in findings}
-    order = (FindingLevel.BLOCK, FindingLevel.WARN)
-    return next((level for level in order if level in levels), FindingLevel.GOOD)
+    return Finding.warn("clock", f"{message}; deadlines given to the machine are corrected by that", remedy)
 
 
 def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
     """Return the findings of an assessment. Pure: an old assessment works too."""
     if assessment.error is not None or assessment.facts is None or assessment.packages is None:
         error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine did not answer completely"))
-        return build_failure_findings(_CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
+        return build_failure_findings(CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
     return drop_contradicted((*build_passed_findings("clock"), *_check_state(assessment.facts, assessment.packages)))
-
-
-def judge_readiness(
-    level: FindingLevel | None, reason: str, *, error_message: str = "", patched_by: str = "", doubt: str = ""
-) -> tuple[ReadinessState, str]:
-    """Return whether fleetpatch can patch a machine, and why not. All that shows readiness asks here.
-
-    Args:
-        level: the worst finding of its newest answer; None: it has never answered, or its answer does not say it.
-        reason: of that finding, see ``explain_level``.
-        error_message: why its newest assessment got no answer; "": it did.
-        patched_by: who else patches it, as a participle: "by people"; "": nobody.
-        doubt: why it is not known whether fleetpatch patches it; "": it is known.
-    """
-    if patched_by:
-        return ReadinessState.NOT_READY, f"patched {patched_by}, so fleetpatch only assesses it"
-    if error_message:
-        return ReadinessState.NOT_READY, f"the last try failed: {error_message}"
-    if level is None:
-        return ReadinessState.UNKNOWN, reason
-    if doubt and level is not FindingLevel.BLOCK:
-        return ReadinessState.UNKNOWN, doubt
-    states = {FindingLevel.BLOCK: ReadinessState.NOT_READY, FindingLevel.WARN: ReadinessState.WARNINGS}
-    return states.get(level, ReadinessState.READY), reason
-
-
-def explain_level(findings: Sequence[Finding]) -> str:
-    """Return the first finding of the worst level, and how many more there are; "" if all is good."""
-    level = find_worst_level(findings)
-    if level is FindingLevel.GOOD:
-        return ""
-    messages = [finding.message for finding in findings if finding.level is level]
-    return messages[0] + (f"; and {len(messages) - 1} more" if messages[1:] else "")
-
-
-def drop_contradicted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return the findings, without good ones of a check that another finding says something else of."""
-    bad = {finding.check for finding in findings if finding.level is not FindingLevel.GOOD}
-    return tuple(finding for finding in findings if finding.level is not FindingLevel.GOOD or finding.check not in bad)
-
-
-def find_failed_check(error: FleetpatchError) -> str:
-    """Return the check that an error ends; "facts" if it says nothing of any."""
-    return next((check for kind, check in _CHECKS_BY_ERROR if isinstance(error, kind)), "facts")
-
-
-def build_failure_findings(check: str, error: ErrorInfo) -> tuple[Finding, ...]:
-    """Return good findings for the checks before the failed one, and a blocking finding for the failed one."""
-    return (*build_passed_findings(check), Finding(check, FindingLevel.BLOCK, error.message, error.hint))
-
-
-def build_passed_findings(failed_check: str) -> tuple[Finding, ...]:
-    """Return good findings for the checks before the given one. That it could be done proves that they passed."""
-    names = CHECK_NAMES[: CHECK_NAMES.index(failed_check)]
-    return tuple(Finding(name, FindingLevel.GOOD, _PASSED_MESSAGES[name]) for name in names if name in _PASSED_MESSAGES)
 
 
 def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
@@ -283,5 +172,143 @@ def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
     findings += [finding for finding in facts.findings if finding not in findings]
     if not facts.can_reboot:
         remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
-        findings.append(Finding("pending-reboot", FindingLevel.WARN, "it can't reboot itself: its host has to", remedy))
+        findings.append(Finding.warn("pending-reboot", "it can't reboot itself: its host has to", remedy))
     return tuple(findings)
+
+
+_MIB_BYTES = 1024**2
+_MAX_RESERVE_BYTES = 200 * _MIB_BYTES  # in addition to downloads: for unpacked files, package lists and logs
+_MIN_RESERVE_BYTES = 32 * _MIB_BYTES
+_RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packages
+_DOWNLOAD_FACTOR = 1.2  # package lists and partial files need space in addition to the packages
+_BOOT_UPDATE_BYTES = 150 * _MIB_BYTES  # one more kernel with its boot image
+_MIN_FREE_FILES = 1000
+_FREE_SPACE_REMEDIES = {
+    "boot": "Remove kernels that are no longer used",
+    "packages": "Empty the package manager's cache",
+    "system": "Remove what is not needed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _SpaceNeed:
+    own_bytes: int
+    reserve_bytes: int
+    purpose: str
+
+
+def check_disk_space(
+    facts: Facts,
+    download_bytes: int | None,
+    updates: Sequence[Update],
+    *,
+    installed_bytes_delta: int = 0,
+    kernel_removal: str = "",
+) -> tuple[Finding, ...]:
+    """Return findings about whether every file system has the space that the updates need.
+
+    ``download_bytes`` are those that are not downloaded yet (None: the known sizes of the updates),
+    ``installed_bytes_delta`` is the growth of the installed files. ``kernel_removal`` is the command that removes
+    kernels that are no longer used, if one is certain to.
+    """
+    if not updates:
+        return ()
+    if not facts.disks:
+        return (Finding.warn("disk", "nothing is known about this machine's disks", "Look at its free room by hand."),)
+    fetch = sum(update.size_bytes or 0 for update in updates) if download_bytes is None else download_bytes
+    are_sizes_known = all(update.size_bytes is not None for update in updates)
+    reserve = (
+        min(
+            _MAX_RESERVE_BYTES,
+            max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * sum(update.size_bytes or 0 for update in updates)),
+        )
+        if are_sizes_known
+        else _MAX_RESERVE_BYTES
+    )
+    needs = {
+        "packages": _SpaceNeed(round(fetch * _DOWNLOAD_FACTOR), reserve, "downloading the updates"),
+        "system": _SpaceNeed(max(0, installed_bytes_delta), reserve, "unpacking the updates"),
+    }
+    booted = next((update.name for update in updates if update.changes_boot), "")
+    if booted or any(update.requires_reboot for update in updates):
+        needs["boot"] = _SpaceNeed(_BOOT_UPDATE_BYTES, 0, f"installing {booted or 'what asks for a reboot'}")
+    mounts: dict[str, list[Disk]] = {}
+    for disk in facts.disks:
+        if disk.role in needs:  # updates write nothing to other disks
+            mounts.setdefault(disk.mount, []).append(disk)
+    findings = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
+    return tuple(findings) or (Finding.good("disk", "there is room enough"),)
+
+
+def _check_mount_space(
+    disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed], kernel_removal: str
+) -> Iterable[Finding]:
+    """Check one file system. The needs of its roles add up; the reserve counts once."""
+    disk = disks[0]
+    roles = sorted({disk_part.role for disk_part in disks})
+    if disk.read_only:
+        remedy = "Find out why (often a disk error), repair that, and mount it writable."
+        yield Finding.block("disk", f"{disk.mount} is mounted read-only", remedy)
+        return
+    own, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
+    if disk.free_bytes < own + reserve:
+        parts = [_format_size(own)] * bool(own) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
+        purposes = " and ".join(needs[role].purpose for role in roles)
+        message = f"{disk.mount} has {_format_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
+        commands = {"boot": f": {kernel_removal}" if kernel_removal else ""}
+        remedies = [f"{_FREE_SPACE_REMEDIES[role]}{commands.get(role, '')}." for role in roles]
+        yield Finding.block("disk", message, " ".join((*remedies, "Or enlarge that file system.")))
+    if disk.free_files is not None and disk.free_files < _MIN_FREE_FILES:
+        message = f"{disk.mount} has room for only {disk.free_files} more files; {_MIN_FREE_FILES} are needed"
+        yield Finding.block("disk", message, "Look for directories with very many small files and clear them.")
+
+
+def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:
+    """Return a blocking finding for each file system that was writable before and is read-only now.
+
+    A mount point is compared with itself. A new mount point is compared with the earlier disk of the same role. A file
+    system that was read-only before does not count.
+    """
+    was = {disk.mount: disk.read_only for disk in before}
+    by_role = {disk.role: disk.read_only for disk in before}
+    turned = {d.mount for d in after if d.read_only and not was.get(d.mount, by_role.get(d.role, True))}
+    remedy = "Look at the system's log for why (often a disk error), repair that, and mount it writable."
+    return tuple(
+        Finding.block("disk", f"{mount} is mounted read-only, and was writable before", remedy)
+        for mount in sorted(turned)
+    )
+
+
+def _format_size(size: int) -> str:
+    if size < 10 * 1024:
+        return f"{size} bytes"
+    return f"{size / 1024:.0f} KiB" if size < _MIB_BYTES else f"{size / _MIB_BYTES:.0f} MiB"
+
+
+SAME_MACHINE_CHECK: Final = "same machine"
+"""The check for a machine with two names."""
+SAME_MACHINE_REMEDY: Final = "Remove one of the two names from the inventory."
+
+
+def build_instance_id(*parts: str) -> str:
+    """Return the id of a machine in its present boot; "" if a part is not known.
+
+    It is a hash, because the id of an installation must not be told to others (machine-id(5)).
+    """
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32] if all(parts) else ""
+
+
+def describe_same_machine(other_name: str) -> str:
+    """Return in words that a machine is in the run under another name."""
+    return f"the same machine as {other_name}, which this run has already"
+
+
+def check_same_machine(other_name: str, *, changes_machines: bool) -> tuple[Finding, ...]:
+    """Return a finding for a machine that the run has met under another name before; () without such a name.
+
+    If the run changes machines, the second name has to be left out.
+    """
+    if not other_name:
+        return ()
+    build = Finding.block if changes_machines else Finding.warn
+    return (build(SAME_MACHINE_CHECK, describe_same_machine(other_name), SAME_MACHINE_REMEDY),)

@@ -14,7 +14,6 @@ from fnmatch import fnmatchcase
 
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding, Listener, PackageState, Services
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.rules.machine_checks.units import (
     ServiceStatus,
     UnitStatus,
@@ -174,7 +173,7 @@ def check_services(
     unread = (before.active_units and not after.active_units) or (before.running and not after.running)
     if not before.known or not after.known or unread:
         remedy = "Give this machine probes of its own, so that its health can be checked."
-        return (build_warning("services", "the machine can't show which services run", remedy),)
+        return (Finding.warn("services", "the machine can't show which services run", remedy),)
     findings: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
     findings += check_service_starts(services, rebooted=rebooted)
     unit_names = {unit.name for unit in units} | set(after.late)
@@ -182,19 +181,19 @@ def check_services(
     failed = find_failed_service_units(sorted((new & set(before.running) if before.running else new) - unit_names))
     if failed:
         remedy = "Read their logs on the machine, repair them and start them."
-        findings.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
+        findings.append(Finding.block("services", f"failed since patching: {join_first_names(failed)}", remedy))
     ended = sorted(set(before.running) & set(after.ended))
     if ended and not rebooted:
         message = f"stopped since patching, and not started again: {join_first_names(ended)}"
-        findings.append(build_blocker("services", message, "Find out who stopped them, and start them."))
+        findings.append(Finding.block("services", message, "Find out who stopped them, and start them."))
     late = find_late_services(before, after)
     if late:
         message = f"not started yet since the boot, because the system starts them late: {join_first_names(late)}"
-        findings.append(build_warning("services", message, "Look on the machine whether they run now."))
+        findings.append(Finding.warn("services", message, "Look on the machine whether they run now."))
     gone = find_vanished_listeners(before, after)
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
-        findings.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
+        findings.append(Finding.block("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
     over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
     over += [service.name for service in services if not service.runs]
     return tuple(findings) or (_build_all_good(before, over),)
@@ -203,11 +202,9 @@ def check_services(
 def _build_all_good(before: Services, over: Sequence[str]) -> Finding:
     """Return the finding without any fault. It says no more than was compared."""
     if not before.running and not before.active_units:
-        return build_good_finding(
-            "services", "no service has failed since, and services listen on every port as before"
-        )
+        return Finding.good("services", "no service has failed since, and services listen on every port as before")
     by_themselves = f", or has ended by itself: {join_first_names(over)}" if over else ""
-    return build_good_finding("services", f"everything that ran before runs now{by_themselves}")
+    return Finding.good("services", f"everything that ran before runs now{by_themselves}")
 
 
 def find_late_services(before: Services, after: Services) -> list[str]:
@@ -278,7 +275,7 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
     remedies += ["`systemctl daemon-reexec` restarts systemd itself."] if SYSTEM_MANAGER in left else []
     counted = format_count(len(names), "service", ("still runs", "still run"))
     message = f"{counted} files that updates have replaced: {join_first_services(names)}"
-    return (build_warning(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
+    return (Finding.warn(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
 
 
 def join_first_services(names: Iterable[str]) -> str:

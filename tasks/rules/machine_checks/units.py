@@ -13,7 +13,6 @@ from typing import Final
 
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Finding, Services
-from tasks.rules.machine_checks.findings import build_blocker, build_warning
 
 UNITS_CHECK: Final = "services"
 _MAX_WORDS: Final = 300
@@ -180,7 +179,7 @@ def check_units(
             faults.setdefault((fault, is_mild), []).append(status)
     for fault, is_mild in sorted(faults, key=lambda pair: (pair[1], list(UnitFault).index(pair[0]))):
         message = f"{fault.value}: {join_first_names([_describe(unit) for unit in faults[fault, is_mild]])}"
-        yield (build_warning if is_mild else build_blocker)(UNITS_CHECK, message, _REMEDIES[fault])
+        yield (Finding.warn if is_mild else Finding.block)(UNITS_CHECK, message, _REMEDIES[fault])
 
 
 def find_starting_units(
@@ -293,5 +292,5 @@ def check_service_starts(statuses: Sequence[ServiceStatus], *, rebooted: bool) -
         if fault is not None:
             faults.setdefault(fault, []).append(status.name)
     for fault in sorted(faults, key=list(ServiceFault).index):
-        build = build_blocker if fault in _BLOCKERS else build_warning
+        build = Finding.block if fault in _BLOCKERS else Finding.warn
         yield build(_CHECK, f"{fault.value}: {join_first_names(faults[fault])}", _SERVICE_REMEDIES[fault])

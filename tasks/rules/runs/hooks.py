@@ -26,7 +26,7 @@ def to_finding(result: HookResult) -> Finding:
     hook = result.hook
     check = f"hook {hook.name}"
     if result.succeeded:
-        return Finding(check, FindingLevel.GOOD, result.message or "done")
+        return Finding.good(check, result.message or "done")
     ignored = "failed, which is ignored: " if hook.mode is HookMode.IGNORE else ""
     remedy = f"This is the owner's own hook, {_render_place(hook.place)}: look at what it does."
     return Finding(check, _FINDING_LEVELS[hook.mode], f"{ignored}{result.message}", remedy)
@@ -144,5 +144,5 @@ def find_forgotten_drains(known: Collection[str], entries: Iterable[JournalEntry
                 "Look whether the machine is in service, and bring it back by hand if it is not. "
                 "Then say `fleetpatch sets release` with its name."
             )
-            hooks.append(Finding(f"set {drained[1]}: drain", FindingLevel.WARN, message, remedy))
+            hooks.append(Finding.warn(f"set {drained[1]}: drain", message, remedy))
     return tuple(hooks)

@@ -18,7 +18,6 @@ from tasks.domain.model import (
     Selection,
     Update,
 )
-from tasks.domain.states import FindingLevel
 from tasks.rules.updates.selection import select_updates
 
 FOLLOW_UP_CHECK: Final = "newly offered"
@@ -55,7 +54,7 @@ def warn_of_new_updates(updates: tuple[Update, ...], why_not: str) -> tuple[Find
         return ()
     names = join_first_names([update.name for update in updates])
     message = f"offered only now, and not installed: {names}: {why_not}"
-    return (Finding(FOLLOW_UP_CHECK, FindingLevel.WARN, message, "Patch the machine again."),)
+    return (Finding.warn(FOLLOW_UP_CHECK, message, "Patch the machine again."),)
 
 
 def join_plans(first: MachinePlan, second: MachinePlan) -> MachinePlan:

@@ -13,7 +13,6 @@ from tasks.domain.model import (
     UpdateResult,
 )
 from tasks.domain.states import INSTALLED_UPDATE_STATES, Classification, UpdateState
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding
 from tasks.rules.updates.transaction_errors import find_messages_about, find_setup_error
 
 _JOB_ENDED_REASON = "the job ended before its turn came"
@@ -236,7 +235,7 @@ def check_installed_versions(
     """Return findings about updates that are not at the version that was installed."""
     if not wrong:
         return [
-            build_good_finding(
+            Finding.good(
                 _CHECK,
                 "1 update is at its new version"
                 if len(installed) == 1
@@ -254,10 +253,10 @@ def check_installed_versions(
             ]
         )
         remedy = "Read why it did not start: the log of the boot before, and its health checks."
-        findings.append(build_blocker(_CHECK, f"rolled back during the boot: {names}", remedy))
+        findings.append(Finding.block(_CHECK, f"rolled back during the boot: {names}", remedy))
     if others:
         message = f"not at the version that was installed: {others}"
-        findings.append(build_blocker(_CHECK, message, "Look at who changed them."))
+        findings.append(Finding.block(_CHECK, message, "Look at who changed them."))
     return findings
 
 

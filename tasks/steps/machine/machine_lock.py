@@ -25,7 +25,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import FindingLevel, Step, UpdateState
-from tasks.rules.machine_checks.instance import SAME_MACHINE_REMEDY, describe_same_machine
+from tasks.rules.machine_checks.precheck import SAME_MACHINE_REMEDY, describe_same_machine
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import StopToken

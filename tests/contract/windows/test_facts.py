@@ -15,7 +15,7 @@ from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptResul
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.registry import MANAGER_COMMANDS
 from tasks.machines.transport.script_library import load_windows_script
-from tasks.rules.machine_checks.disk import check_disk_space
+from tasks.rules.machine_checks.precheck import check_disk_space
 from tasks.rules.machine_checks.units import ServiceFault, find_missing_services, judge_service
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import build_states_script, parse_service_states

@@ -16,8 +16,7 @@ from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.windows_update.assessment import parse_assessment
 from tasks.machines.managers.windows_update.manager import PACKAGE
 from tasks.machines.transport.script_library import load_windows_script
-from tasks.rules.hotpatch.baselines import BaselineCalendar
-from tasks.rules.hotpatch.status import EnrolmentRequest, HotpatchAction
+from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, HotpatchAction
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.support.fleet import SimFleet

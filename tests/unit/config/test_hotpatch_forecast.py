@@ -8,7 +8,7 @@ import pytest
 from deployments.preview.window_calendar import HotpatchForecast, WindowCalendar, build_calendar, build_forecast
 from fleetpatch.cli.runtime.output import get_stdout_console
 from fleetpatch.cli.views.calendar import build_calendar_json, print_calendar
-from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
+from tasks.rules.hotpatch import Baseline, BaselineCalendar
 from tests.unit.config.folder import FLEETS, NOW, Folder
 
 WEB = "name: web\nscope: web\nwindow: {start: 2026-12-12 22:00, length: 3h, zone: UTC, recurrence: Week Saturday}\n"

@@ -10,7 +10,7 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.machine import Machine
 from tasks.domain.model import RunReport
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
-from tasks.rules.machine_checks.instance import build_instance_id
+from tasks.rules.machine_checks.precheck import build_instance_id
 from tasks.steps.context.run_context import MachineInstances
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of

@@ -15,7 +15,7 @@ from flows.hotpatch.licence_provider import Licence, LicenceError
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Deadline
-from tasks.rules.hotpatch.status import HotpatchAction
+from tasks.rules.hotpatch import HotpatchAction
 from tests.support.fake_clock import FakeClock
 
 DATA = Path(__file__).parents[2] / "data" / "azure_arc"

@@ -7,7 +7,7 @@ import pytest
 
 from flows.hotpatch.baseline_file import BASELINES_VARIABLE, load_baseline_calendar, read_baseline_file
 from tasks.domain.errors import RequestError
-from tasks.rules.hotpatch.baselines import BaselineCalendar
+from tasks.rules.hotpatch import BaselineCalendar
 
 GOOD = """
 as_of: 2026-11-20

@@ -12,7 +12,7 @@ from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.windows_update.assessment import parse_assessment
 from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
 from tasks.machines.managers.windows_update.records import parse_record
-from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
+from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
 from tests.unit.managers.windows_records import (
     ENROLLED,
     NOW,

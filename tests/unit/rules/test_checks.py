@@ -7,14 +7,19 @@ from hypothesis import strategies as st
 from tasks.domain.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
 from tasks.domain.states import Classification, FindingLevel, YesNoUnknown
 from tasks.machines.managers.registry import find_kernel_removal
-from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import (
     FAILED_SCRIPT_REMEDY,
     REPAIR_REMEDY,
     check_given_up,
     check_packages,
 )
-from tasks.rules.machine_checks.precheck import check_clock, check_next_boot, find_relevant_settings
+from tasks.rules.machine_checks.precheck import (
+    check_clock,
+    check_disk_space,
+    check_mounts_writable,
+    check_next_boot,
+    find_relevant_settings,
+)
 from tasks.rules.machine_checks.services import check_services
 from tests.unit.rules.examples import a_state, an_update
 

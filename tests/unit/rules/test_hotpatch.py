@@ -9,20 +9,21 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.states import FindingLevel, HotpatchStatus
-from tasks.rules.hotpatch.baselines import (
+from tasks.rules.hotpatch import (
     BASELINE_MONTHS,
+    PACKAGE,
+    TABLE_SIZE,
+    VBS,
     Baseline,
     BaselineCalendar,
-    find_last_baseline,
-    find_next_baseline,
-    find_second_tuesday,
-)
-from tasks.rules.hotpatch.change_plan import PACKAGE, TABLE_SIZE, VBS, plan_change
-from tasks.rules.hotpatch.status import (
     EnrolmentRequest,
     HotpatchAction,
     find_first_day,
     find_hotpatch_status,
+    find_last_baseline,
+    find_next_baseline,
+    find_second_tuesday,
+    plan_change,
 )
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from inventory.machine import Machine, WakeSettings, WinrmSettings
-from tasks.rules.recording.replacement import KnownName, list_known_names
+from tasks.rules.recording import KnownName, list_known_names
 
 MACHINE = Machine("payroll-7", "10.1.2.3")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.recording.replacement import KINDS, STAND_IN, KnownName, is_replaceable, replace_names
+from tasks.rules.recording import KINDS, STAND_IN, KnownName, is_replaceable, replace_names
 
 KNOWN = [
     KnownName("host", "srv01"),

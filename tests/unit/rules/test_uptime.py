@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.rules.machine_checks.instance import find_uptime
+from tasks.rules.runs.reboot_decision import find_uptime
 
 DAY = 86_400.0
 NOW = 1_760_000_000.0

@@ -44,7 +44,7 @@ from tasks.machines.managers.windows_update.records import (
     parse_values,
 )
 from tasks.machines.managers.windows_update.update_history import explain_failing_updates, find_repeated_updates
-from tasks.rules.machine_checks.instance import find_uptime
+from tasks.rules.runs.reboot_decision import find_uptime
 
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3

@@ -22,7 +22,7 @@ from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title, is_hotpatch
 from tasks.machines.managers.windows_update.records import HistoryEntry, Record, SystemRecord, Text
-from tasks.rules.hotpatch.baselines import find_last_baseline, find_next_baseline
+from tasks.rules.hotpatch import find_last_baseline, find_next_baseline
 
 PROVIDER: Final = "hotpatch"
 

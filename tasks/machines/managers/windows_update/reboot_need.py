@@ -26,7 +26,7 @@ from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_eligible
 from tasks.machines.managers.windows_update.offered_updates import is_cumulative, is_hotpatch
 from tasks.machines.managers.windows_update.records import Count, OfferedUpdate, Record, SystemRecord, Texts
-from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_release_month
+from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_release_month
 
 BOOT_MARK_SECONDS: Final = 900
 """How long after a boot the mark of Windows servicing is not trusted alone."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tasks.rules.compliance.fixes import find_fixes
+from tasks.rules.compliance.figures import find_fixes
 from tasks.rules.compliance.model import Fix, Installation, PendingFix, Sight
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

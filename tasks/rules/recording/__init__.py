@@ -1,1 +1,0 @@
-"""What stands in a recording of a machine in place of its names. Pure."""
