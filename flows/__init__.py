@@ -3,6 +3,6 @@
 A program that imports a flow need not know Prefect. So this can't be left to it.
 """
 
-from flows.prefect_api.settings_files import guard_prefect
+from flows.prefect_api.server_settings import guard_prefect
 
 guard_prefect()

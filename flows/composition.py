@@ -116,7 +116,7 @@ def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> F
     configuration = request.configuration or (AUTOMATIC_CONFIGURATION if is_rollout_run(request) else "")
     if not configuration:
         return tuple
-    from flows.prefect_api.declared_freezes import DeclaredFreezes  # noqa: PLC0415 - loads Prefect: one second
+    from flows.prefect_api.deployment_changes import DeclaredFreezes  # noqa: PLC0415 - loads Prefect: one second
 
     return DeclaredFreezes(configuration, request.window.zone, caller.listener.on_message, clock)
 

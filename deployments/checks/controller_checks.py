@@ -15,7 +15,7 @@ from pathlib import Path
 from deployments.checks.finding import ConfigurationFinding, warn
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from flows.hooks.trusted_code import find_module_problem, find_program_problem
+from flows.hooks.command import find_module_problem, find_program_problem
 from flows.request.automatic_request import AutomaticRequest
 from inventory.credential_references import ReferenceKind
 from inventory.credentials import resolve_credential

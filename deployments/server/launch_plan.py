@@ -24,10 +24,15 @@ from deployments.server.connection_urls import (
     require_redis_url,
 )
 from flows.prefect_api import encryption_key
+from flows.prefect_api.port_listeners import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
 from flows.prefect_api.server_login import ensure_login, find_login_path
-from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
-from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS, SettingTarget, names_all_origins
-from flows.prefect_api.settings_files import require_trusted_settings
+from flows.prefect_api.server_settings import (
+    ALLOWED_ORIGINS_VARIABLE,
+    GUARD_SETTINGS,
+    SettingTarget,
+    names_all_origins,
+    require_trusted_settings,
+)
 from inventory.credentials import resolve_own_secret
 from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 from inventory.files.private_keys import find_key_path

@@ -29,7 +29,7 @@ from deployments.server.snapshot import (
     WorkPoolInfo,
     WorkQueueInfo,
 )
-from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.api_client import read_all_pages
 from flows.recovery.flow_runs import RUN_FLOW_NAMES
 from flows.recovery.unfinished_runs import find_run_of_flow_run
 from tasks.domain.errors import RecordsError

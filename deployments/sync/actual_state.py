@@ -22,7 +22,7 @@ from deployments.sync.model import (
     WaitingRun,
     WorkPool,
 )
-from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 
 PrefectJson = dict[str, Any]

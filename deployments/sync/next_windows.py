@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import StateType
 
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
 from flows.patch import patch_fleet
-from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.api_client import read_all_pages
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from inventory.scope import Scope

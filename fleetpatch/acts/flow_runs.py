@@ -17,7 +17,7 @@ from prefect.states import Cancelling
 from pydantic import ValidationError
 
 from deployments.server.client import open_server_client
-from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, add_fleet_tag, build_deployment_name
 from tasks.domain.errors import CannotRun
 from tasks.records.fleets import find_fleet

@@ -31,9 +31,8 @@ from prefect.settings import get_current_settings
 from deployments.server.client import open_server_client
 from deployments.server.health_checks import USUAL_START_TIME
 from flows.ports.caller import Caller
-from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 from flows.recovery.missed_windows import (
     PATCH_FLOW_NAME,

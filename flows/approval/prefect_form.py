@@ -45,8 +45,7 @@ from flows.approval.answers import (
 )
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.ports.web_links import build_approval_url, read_web_url
-from flows.prefect_api.api_client import open_fail_fast_client
-from flows.prefect_api.pagination import read_all_pages
+from flows.prefect_api.api_client import open_fail_fast_client, read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reports.export.markdown import escape_markdown, limit_table
 from tasks.steps.context.run_context import StopToken

@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from flows.automatic.announcer import Announcer
 from flows.automatic.fleet_view import select_managed_machines
-from flows.automatic.requests import ASSESSMENT_WAIT, build_assess_request, build_patch_request
-from flows.automatic.run_starter import ASSESS_DEPLOYMENT, PATCH_DEPLOYMENT, RunStarter
-from flows.automatic.wording import describe_plan
+from flows.automatic.run_starter import (
+    ASSESS_DEPLOYMENT,
+    ASSESSMENT_WAIT,
+    PATCH_DEPLOYMENT,
+    RunStarter,
+    build_assess_request,
+    build_patch_request,
+)
+from flows.automatic.wording import Announcer, describe_plan
 from flows.engine.pinned_updates import find_opted_out
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory

@@ -1,19 +1,17 @@
 """Everything that a decision of automatic patching depends on, read from the records and the inventory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from flows.automatic.health import judge_health
-from flows.automatic.later_records import drop_later_results, find_later_records
-from flows.automatic.missing_fixes import MissingFixes, compute_missing_fixes
-from flows.automatic.pending_updates import PendingRow, PendingUpdateFinder
+from flows.automatic.pending_updates import MissingFixes, PendingRow, PendingUpdateFinder, compute_missing_fixes
 from flows.engine.pinned_updates import find_opted_out
 from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
-from tasks.domain.states import OperationState
+from tasks.domain.model import Assessment, Outcome
+from tasks.domain.states import OperationState, Step
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import AutomaticRunStatus, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
@@ -41,6 +39,45 @@ from tasks.rules.automatic.model import (
     Try,
 )
 from tasks.rules.calendar.freezes import Freeze
+
+
+def judge_health(*, answers: bool, assessment: Assessment | None, outcome: Outcome | None) -> bool | None:
+    """Return whether a machine is healthy; None if that is unknown. Pure.
+
+    An assessment reads a machine and does not run its probes. So what is known is: whether the machine answers, which
+    of its services have failed, and how the validation of its last patch run ended (with its probes).
+
+    - A machine that does not answer may only be off: its health is unknown, and ``last_seen`` tells the rest.
+    - A machine whose last run failed at the reboot or the validation is not healthy until it was assessed again and
+      none of its services has failed. Then it is unknown: only a run's pre-check tries its probes again.
+    - A machine with a service that has failed since its last run is not healthy: the update may be the reason.
+
+    Args:
+        answers: whether its newest assessment has an answer.
+        assessment: its newest assessment with an answer; None: it never answered.
+        outcome: its last outcome in a run that changed machines; None: it has none.
+    """
+    if assessment is None or not answers:
+        return False if outcome is not None and _failed_after_change(outcome) else None
+    failed_services = frozenset(assessment.facts.services.failed) if assessment.facts is not None else frozenset()
+    if outcome is None:
+        return True
+    if _failed_after_change(outcome):
+        is_later = outcome.ended_at is not None and assessment.at > outcome.ended_at
+        return None if is_later and not failed_services else False
+    before = frozenset(outcome.facts.services.failed) if outcome.facts is not None else failed_services
+    return not failed_services - before
+
+
+def _failed_after_change(outcome: Outcome) -> bool:
+    """Return whether a machine was changed, and then did not come back or failed its validation."""
+    if outcome.state is not OperationState.FAILED:
+        return False
+    return any(
+        record.step in {Step.REBOOT, Step.VALIDATE} and record.state is OperationState.FAILED
+        for record in outcome.steps
+    )
+
 
 RECENT_TURNS = timedelta(days=2)
 """Turns of rollouts that ended in this time are read completely."""
@@ -284,3 +321,26 @@ def _find_machines(scope: str, request: Mapping[str, object], inventory: Invento
         names = tuple(machine.name for machine in inventory.machines)
     only = request.get("only_machines")
     return tuple(name for name in names if name in only) if isinstance(only, list) and only else names
+
+
+def drop_later_results(results: RolloutResults, limit: datetime) -> RolloutResults:
+    """Return the results until a time."""
+    outcomes = {
+        name: outcome
+        for name, outcome in results.last_outcomes.items()
+        if outcome.ended_at is None or outcome.ended_at <= limit
+    }
+    return RolloutResults(tuple(outcome for outcome in results.tries if outcome.ended_at <= limit), outcomes)
+
+
+def find_later_records(
+    assessments: Mapping[str, datetime], tries: Iterable[Try], limit: datetime
+) -> dict[str, datetime]:
+    """Return the machines with assessments or tries after a time, with the latest time of each."""
+    later_assessments = {name: at for name, at in assessments.items() if at > limit}
+    for phase_try in tries:
+        if phase_try.ended_at > limit:
+            later_assessments[phase_try.machine] = max(
+                phase_try.ended_at, later_assessments.get(phase_try.machine, phase_try.ended_at)
+            )
+    return later_assessments

@@ -1,6 +1,11 @@
-"""The flow patch_automatically: one tick of automatic patching. A schedule starts it every 15 minutes."""
+"""The flow patch_automatically, and its page in Prefect's UI. A schedule starts it every 15 minutes: one tick."""
 
-from flows.automatic.artifact import publish_decision
+import logging
+import re
+from datetime import datetime
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact
+
 from flows.automatic.run_starter import PrefectRunStarter
 from flows.automatic.tick import run_tick
 from flows.automatic.wording import describe_decision
@@ -11,6 +16,68 @@ from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.request.automatic_request import AutomaticRequest
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
+from tasks.records.fleets import DEFAULT_FLEET, find_fleet
+from tasks.reports.export.rollout_markdown import render_rollout
+from tasks.rules.automatic.forecast import find_next_runs
+from tasks.rules.automatic.model import AutomaticDecision, FleetView
+from tasks.rules.automatic.progress import RolloutProgress, compute_done_percent, find_shown_rollout, measure_rollout
+
+logger = logging.getLogger(__name__)
+
+ARTIFACT_KEY = "automatic-patching"  # one key for all ticks: Prefect keeps a history for each key
+PROGRESS_KEY = "automatic-patching-progress"
+
+
+def publish_decision(request: AutomaticRequest, view: FleetView, decision: AutomaticDecision, now: datetime) -> None:
+    """Publish what was decided as artifacts. A failure is logged and costs nothing else."""
+    try:
+        progress = measure_shown_rollout(request, view, now)
+        create_markdown_artifact(
+            render_decision(request, view, decision, progress, now),
+            key=build_artifact_key(ARTIFACT_KEY, find_fleet()),
+            description="What automatic patching does and why",
+        )
+        if progress is not None:
+            create_progress_artifact(
+                round(compute_done_percent(progress), 1),
+                key=build_artifact_key(PROGRESS_KEY, find_fleet()),
+                description=f"Machines of {progress.rollout.id} that are done, in percent",
+            )
+    except Exception as error:  # noqa: BLE001 - a page that is missing must not keep machines from their updates
+        logger.warning("Prefect did not get the page of automatic patching: %s", type(error).__name__)
+
+
+def build_artifact_key(key: str, fleet: str) -> str:
+    """Return the key of a fleet's artifact: Prefect shows the newest of each key. It allows a-z, 0-9 and "-"."""
+    return key if fleet == DEFAULT_FLEET else f"{key}-{re.sub('[^a-z0-9]+', '-', fleet.lower())}"
+
+
+def measure_shown_rollout(request: AutomaticRequest, view: FleetView, now: datetime) -> RolloutProgress | None:
+    """Return the progress of the rollout that is shown; None without one."""
+    rollout = find_shown_rollout(view)
+    return None if rollout is None else measure_rollout(request.to_policy(), view, rollout, now)
+
+
+def render_decision(
+    request: AutomaticRequest,
+    view: FleetView,
+    decision: AutomaticDecision,
+    progress: RolloutProgress | None,
+    now: datetime,
+) -> str:
+    """Return the page. Pure.
+
+    Args:
+        request: the policy.
+        view: what is known of the fleet.
+        decision: what was decided.
+        progress: of the rollout that is shown; None without one.
+        now: the present time.
+    """
+    switched_off = "" if request.enabled else "Automatic patching is switched off: nothing is started.\n\n"
+    return switched_off + render_rollout(
+        progress, decision.waiting, find_next_runs(request.to_policy(), view, now), now, len(view.machines)
+    )
 
 
 @flow(name="patch-automatically", persist_result=False)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -16,9 +17,14 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_origin import build_automatic_key
 from flows.recovery.flow_runs import find_fleet_deployment
+from flows.request.assess_request import AssessRequest
+from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import FormModel
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.domain.errors import PatchError, RequestError
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.fleets import find_fleet
+from tasks.rules.automatic.model import RunPlan
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"
 ASSESS_DEPLOYMENT = "assess-fleet/on-demand"
@@ -118,3 +124,33 @@ def _build_error(action: str, error: Exception) -> PatchError:
         f"can't {action}: Prefect does not answer ({type(error).__name__})",
         hint="Nothing is lost: the next tick does the rest. Look at the server: fleetpatch doctor",
     )
+
+
+def build_patch_request(request: AutomaticRequest, plan: RunPlan) -> PatchRequest:
+    """Return the request of a run: an ordinary patch run of some machines with the frozen set of a rollout.
+
+    It belongs to no configuration, so machines whose owner is ``managed`` may be patched.
+    """
+    return PatchRequest(
+        scope=request.scope,
+        inventory=request.inventory,
+        only_machines=list(plan.machines),
+        updates=UpdatesRequest(
+            classifications=request.classifications,
+            exclude=request.exclude,
+            as_in_run=f"{ROLLOUT_PREFIX}{plan.rollout_id}",
+        ),
+        window=WindowRequest(start=plan.window_start, minutes=plan.window_minutes, zone=plan.zone),
+        waves=WavesRequest(percent=request.waves_percent, failure_budget_percent=request.failure_budget_percent),
+        notify=request.notify,
+        freezes=request.freezes,
+    )
+
+
+def build_assess_request(request: AutomaticRequest, machines: tuple[str, ...]) -> AssessRequest:
+    """Return the request that assesses these machines."""
+    return AssessRequest(scope=request.scope, inventory=request.inventory, only_machines=list(machines))
+
+
+ASSESSMENT_WAIT = timedelta(hours=24)
+"""So long an assessment may wait for a worker. Meanwhile its machines are not asked again."""

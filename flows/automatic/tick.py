@@ -8,11 +8,9 @@ from hashlib import sha256
 from typing import Final
 
 from flows.automatic.actions import ActionRunner, TickWorld
-from flows.automatic.announcer import Announcer
 from flows.automatic.fleet_view import build_fleet_view, read_snapshot
-from flows.automatic.foreign_rollout import find_foreign_rollout, leave_alone
 from flows.automatic.run_starter import RunStarter
-from flows.automatic.wording import describe_decision
+from flows.automatic.wording import Announcer, describe_decision
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.fleet_freezes import load_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
@@ -24,12 +22,61 @@ from inventory.loader import find_inventory, load_inventory
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.clock import Clock
 from tasks.records.automatic.announcements import SqlAnnouncements
+from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.automatic.sightings import SqlSightings
 from tasks.records.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
+from tasks.records.storage.database import Database
 from tasks.rules.automatic.decision import decide
-from tasks.rules.automatic.model import AutomaticDecision, AutomaticPolicy, FleetView, Tell
+from tasks.rules.automatic.model import (
+    AssessMachines,
+    AutomaticDecision,
+    AutomaticPolicy,
+    FleetView,
+    Rollout,
+    RolloutState,
+    Tell,
+    Waiting,
+)
 from tasks.steps.context.run_context import StopToken
+
+
+def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
+    """Return the rollout that is under way if this fleet has none of the machines in its runs: another controller's.
+
+    Its machines are not in this inventory, so all its phases would look as if nobody were left to wait for: this
+    controller would complete it at once, and the other one would then patch all its locations in one night.
+
+    Locations may be renamed. They count only while no run has begun: then it is foreign if the fleet has none of them.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    rolling = next((rollout for rollout in view.rollouts if rollout.state is RolloutState.ROLLING_FORWARD), None)
+    if rolling is None:
+        return None
+    locations = {location for phase in rolling.phases for location in phase.locations}
+    runs = SqlAutomaticRuns(database).read_of_rollouts([rolling.id])
+    patched = {name for run in runs for name in run.run.machines}
+    has_place = any(machine.location in locations for machine in view.machines)
+    has_machine = any(machine.name in patched for machine in view.machines)
+    return None if (has_machine if patched else has_place) else rolling
+
+
+def leave_alone(decision: AutomaticDecision, view: FleetView, rollout: Rollout) -> AutomaticDecision:
+    """Return the decision without anything that concerns rollouts; people are told once. Pure."""
+    reason = f"{rollout.id} is under way, and its machines are not in this inventory"
+    message = (
+        f"{reason}: does another controller patch its own machines in the records of this fleet? Give it one of its "
+        f"own: fleetpatch deploy --fleet NAME. Nothing is patched here until the rollout is over. If its machines are "
+        f"gone for good: fleetpatch automatic cancel {rollout.id}"
+    )
+    tell = Tell(f"foreign/{rollout.id}", message)
+    actions = tuple(action for action in decision.actions if isinstance(action, AssessMachines))
+    news = () if tell.key in view.announced else (tell,)
+    waiting = tuple(Waiting(machine.name, reason) for machine in view.machines if machine.pending)
+    return replace(decision, actions=(*actions, *news), waiting=waiting)
+
 
 TICK_LEASE: Final = "automatic-patching"
 """The lease that a tick holds, in the table of run leases: of two ticks at the same time, one works."""

@@ -1,13 +1,20 @@
-"""Makes the compliance document of a month from inventory and records."""
+"""Makes the compliance document of a month from inventory and records, and sends it with the notifications."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
+from flows.notify.messages import Message, sanitize_text
+from flows.notify.notifier import AppriseNotifier, CredentialReader
+from flows.request.policies import NotifyRequest
 from inventory.machine import Inventory
 from inventory.scope import Scope
 from tasks.domain.errors import RequestError
+from tasks.domain.states import NotificationEvent
 from tasks.records.queries.compliance import read_compliance_data, read_machines_of_month
 from tasks.records.sql_records import SqlRecords
+from tasks.reports.compliance.sections import build_tiles
+from tasks.reports.formatting import format_scope
 from tasks.rules.compliance.figures import KINDS, build_document, find_until
 from tasks.rules.compliance.model import (
     DEFAULT_SLA_DAYS,
@@ -99,3 +106,45 @@ def find_sla_days(text: str, policy_days: float | None) -> tuple[SlaDays, str]:
         return parse_sla_days(text)
     same: Mapping[str, float] = dict.fromkeys(KINDS, policy_days)
     return same, "the policy of automatic patching"
+
+
+SEND_SECONDS = 60.0
+"""How long sending may take: attachments are larger than messages."""
+
+
+def send_compliance_document(
+    document: ComplianceDocument,
+    attachment: Path | None,
+    recipients: Sequence[str],
+    page_url: str,
+    read_credential: CredentialReader,
+    print_message: Callable[[str], None],
+) -> list[str]:
+    """Send the document. Return what could not be sent.
+
+    Args:
+        document: the figures.
+        attachment: the HTML file; None: the message has the figures only.
+        recipients: references to Apprise URLs (``env:NAME``, ``file:/path``, ``block:NAME``).
+        page_url: the address of the document's page; "" if there is none.
+        read_credential: resolves a reference.
+        print_message: gets what could not be sent.
+    """
+    occasion = NotificationEvent.FINISHED
+    targets = [NotifyRequest(to=recipient, on=[occasion.value]) for recipient in recipients]
+    notifier = AppriseNotifier(targets, read_credential, print_message)
+    message = build_compliance_message(document, attachment, page_url)
+    notifier.send(occasion, message, f"of the compliance of {document.month}")
+    notifier.close(SEND_SECONDS)
+    return notifier.undelivered
+
+
+def build_compliance_message(document: ComplianceDocument, attachment: Path | None, page_url: str) -> Message:
+    """Return the message: the figures that are seen first, and where the rest is. Pure."""
+    scope = sanitize_text(format_scope(document.scope), 200)
+    lines = [f"{tile.title}: {tile.value} ({tile.note})" for tile in build_tiles(document)]
+    lines += [f"Not known: {sanitize_text(gap, 300)}" for gap in document.gaps]
+    if page_url:
+        lines.append(f"More: {page_url}")
+    title = f"fleetpatch: compliance {document.month}: {scope}"
+    return Message(title, "\n".join(lines), is_failure=False, attachments=(attachment,) if attachment else ())

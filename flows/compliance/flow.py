@@ -6,8 +6,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from flows.compliance.document import find_sla_days, make_compliance_document
-from flows.compliance.sending import send_compliance_document
+from flows.compliance.document import find_sla_days, make_compliance_document, send_compliance_document
 from flows.composition import read_credential
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow

@@ -21,9 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from flows.notify.event_senders import send_syslog, send_webhook
 from flows.notify.events import Event, build_audit_event
-from flows.notify.syslog import send_syslog
-from flows.notify.webhook import send_webhook
 from inventory.credentials import Secret
 from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError

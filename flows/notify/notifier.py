@@ -8,10 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from flows.notify.event_senders import DEADLINE_SECONDS, NOT_ACCEPTED, send_syslog, send_webhook
 from flows.notify.events import Event, build_announcement_event, build_machine_events, build_run_event
 from flows.notify.messages import Message, build_message
-from flows.notify.syslog import send_syslog
-from flows.notify.webhook import DEADLINE_SECONDS, NOT_ACCEPTED, send_webhook
 from flows.ports.ports import Notifier
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest

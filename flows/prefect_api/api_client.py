@@ -1,18 +1,15 @@
-"""A client of Prefect's API without retries and with a short timeout, and the errors that mean "no answer"."""
+"""A client of Prefect's API without retries and with a short timeout, its results page by page, and its errors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SettingsContext, get_settings_context
 
 ANSWER_TIMEOUT_SECONDS = 10.0  # a server that needs longer for one answer counts as unavailable
-
-
 RETRY_SECONDS = 1.0  # how often a waiting caller asks again
-
-
 NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 """The errors of Prefect's client if there is no answer, or if another program answers: a proxy's page is no JSON."""
 
@@ -39,3 +36,23 @@ def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
         get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS}) as client,
     ):
         yield client
+
+
+T = TypeVar("T")
+
+PAGE_SIZE = 200  # the server's maximum page size
+
+
+def read_all_pages(read_page: Callable[[int, int], Sequence[T]]) -> Iterator[T]:
+    """Yield all results of a filter, page by page.
+
+    Args:
+        read_page: reads a page with this limit and offset, always in the same order.
+    """
+    offset = 0
+    while True:
+        page = read_page(PAGE_SIZE, offset)
+        yield from page
+        if len(page) < PAGE_SIZE:
+            return
+        offset += len(page)

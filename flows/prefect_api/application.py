@@ -23,7 +23,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
-from flows.prefect_api.server_process import ENDS_WITH_INPUT, HOSTS_VARIABLE
+from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
 from flows.prefect_api.server_settings import names_all_origins
 
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
@@ -89,20 +89,9 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
-def shorten_busy_database(record: logging.LogRecord) -> bool:
-    """Make one line of the hundred that Prefect logs when SQLite is busy: who asked asks again, and nothing is lost.
-
-    With SQLite, a transaction that has read can't write any more after another one has written. No timeout helps.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and "database is locked" in str(error):
-        record.msg, record.args = f"{record.getMessage()} (SQLite was busy: database is locked)", ()
-        record.exc_info = record.exc_text = None
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-    return True
-
-
 def _filter_logs() -> None:
+    from flows.prefect_api.log_filters import shorten_busy_database  # noqa: PLC0415 - Prefect takes seconds to load
+
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         handler.addFilter(shorten_busy_database)

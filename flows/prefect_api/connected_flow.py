@@ -24,8 +24,8 @@ from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
 from flows.prefect_api.flow_end import end_flow_process_in_time, take_flow_end, use_flow_end
-from flows.prefect_api.flow_run_fleet import use_tagged_fleet
-from flows.prefect_api.quiet_delivery import silence_delivery
+from flows.prefect_api.log_filters import silence_delivery
+from flows.prefect_api.tags import use_tagged_fleet
 from tasks.domain.errors import CannotRun
 
 P = ParamSpec("P")

@@ -20,8 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 from prefect.states import Completed
 
-from flows.prefect_api.connection import stop_ephemeral_servers
-from flows.prefect_api.server_health import find_server_fault
+from flows.prefect_api.connection import find_server_fault, stop_ephemeral_servers
 
 logger = logging.getLogger(__name__)
 

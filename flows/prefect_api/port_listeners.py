@@ -1,12 +1,21 @@
-"""Who listens on a TCP port of this machine, by what Linux tells every user: proc_pid_net(5)."""
+"""The sockets on which a Prefect server of ours listens, and who else listens on a port of this machine.
 
+Linux tells every user who listens: proc_pid_net(5). The socket is opened before the server's program starts. So nobody
+else can get the port meanwhile, and be sent the password.
+"""
+
+import errno
 import ipaddress
 import os
 import pwd
+import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from tasks.domain.errors import CannotRun
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _LISTENING: Final = "0A"  # TCP_LISTEN of the kernel: include/net/tcp_states.h
@@ -44,3 +53,49 @@ def _parse_address(text: str) -> IpAddress:
     """Return an address that the kernel printed as words of 32 bits, each in the machine's byte order."""
     numbers = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
     return ipaddress.ip_address(struct.pack(f"={len(numbers)}I", *numbers))
+
+
+HOSTS_VARIABLE: Final = "FLEETPATCH_SERVER_HOSTS"
+"""Names and addresses by which the server may be asked, separated by commas; IPv6 addresses in brackets."""
+ENDS_WITH_INPUT: Final = "ends-with-input"
+"""The argument of a server that ends when its standard input, a pipe, is closed."""
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
+_BACKLOG = 2048  # uvicorn's
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Args:
+        host: a name or an address. The first address of a name is used.
+        port: 0: any free one.
+
+    Raises:
+        CannotRun: the port is in use, or the host is not one of this machine.
+    """
+    listener: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        if error.errno == errno.EADDRINUSE:
+            user = describe_other_user(port)
+            raise CannotRun(
+                f"port {port} of {host} is already in use{f' by {user}' if user else ''}",
+                hint="Choose another one: `--port NUMBER`.",
+            ) from error
+        raise CannotRun(
+            f"no server can listen on {host}:{port}: {error.strerror or error}",
+            hint="Give an address of this machine with --host, and a port above 1023 with --port.",
+        ) from error
+    return listener
+
+
+def build_command(listener: socket.socket) -> tuple[str, ...]:
+    """Return the command that serves on a socket. The process that executes it must inherit the socket."""
+    return (sys.executable, "-P", "-m", "flows.prefect_api.application", str(listener.fileno()))

@@ -1,8 +1,10 @@
-"""Tags of fleetpatch's objects in Prefect: their fleet and their configuration."""
+"""Tags of fleetpatch's objects in Prefect: their fleet and their configuration. A flow run uses its fleet's records."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from tasks.records.fleets import DEFAULT_FLEET
+from tasks.domain.errors import RequestError
+from tasks.records.fleets import DEFAULT_FLEET, FLEET_VARIABLE, find_environment_fleet, use_fleet
 
 __all__ = [
     "AUTO_SCHEDULED_TAG",
@@ -59,3 +61,25 @@ def build_shown_tag(name: str) -> str:
 def build_deployment_name(name: str, fleet: str) -> str:
     """Return the deployment's name in a fleet, so that fleets on one server each have their own deployment."""
     return name if fleet == DEFAULT_FLEET else f"{name}@{fleet}"
+
+
+def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:
+    """Return a context that uses the records of the fleet in a flow run's tags; without one, those of this process.
+
+    Raises:
+        RequestError: the flow run has several fleets, or one that this process does not serve.
+    """
+    fleets = sorted({tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags if tag.startswith(FLEET_TAG_PREFIX)})
+    if not fleets:
+        return nullcontext()
+    if len(fleets) > 1:
+        hint = "Nothing was touched. Start a flow run of the deployment of one fleet, without other tags."
+        raise RequestError(f"this flow run has the tags of several fleets: {', '.join(fleets)}", hint=hint)
+    own = find_environment_fleet()
+    if own not in {"", fleets[0]}:
+        raise RequestError(
+            f"this flow run belongs to the fleet {fleets[0]}, and this worker serves the fleet {own} alone",
+            hint=f"Nothing was touched. Give each fleet a work pool of its own (fleetpatch deploy --fleet … --pool …), "
+            f"or correct {FLEET_VARIABLE} of the worker.",
+        )
+    return use_fleet(fleets[0])

@@ -18,8 +18,13 @@ from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
 
-from flows.prefect_api.api_client import ANSWER_TIMEOUT_SECONDS, NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
-from flows.prefect_api.pagination import PAGE_SIZE
+from flows.prefect_api.api_client import (
+    ANSWER_TIMEOUT_SECONDS,
+    NO_ANSWER_ERRORS,
+    PAGE_SIZE,
+    RETRY_SECONDS,
+    open_fail_fast_client,
+)
 from inventory.name_lists import format_count
 
 logger = logging.getLogger(__name__)

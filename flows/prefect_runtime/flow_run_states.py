@@ -13,9 +13,8 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
-from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.pagination import read_all_pages
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 

@@ -1,14 +1,11 @@
 """Write the progress of a run to the log of its flow run, for the Prefect UI."""
 
-import logging
 from dataclasses import replace
 
-from prefect.exceptions import CancelledRun
 from prefect.logging import get_logger, get_run_logger
 
 from flows.ports.caller import Caller
-from tasks.domain.errors import FleetpatchError, InternalError
-from tasks.domain.run_errors import FleetPatchFailed
+from flows.prefect_api.log_filters import TracebackFilter
 from tasks.domain.states import OperationState, Step
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.steps.context.run_context import ProgressListener
@@ -35,25 +32,6 @@ class FlowRunLogger:
         """Log the message and pass it on."""
         get_run_logger().info("%s", sanitize_to_one_line(message))
         self._inner.on_message(message)
-
-
-class TracebackFilter(logging.Filter):
-    """Removes tracebacks of expected errors from Prefect's log. Only an internal error needs a traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Remove the traceback of an expected error, and drop records that repeat one."""
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if error is None:
-            record.exc_info = None
-        if isinstance(error, CancelledRun | FleetPatchFailed):
-            return False
-        if not isinstance(error, FleetpatchError) or isinstance(error, InternalError):
-            return True
-        record.exc_info = None
-        text = str(record.msg)
-        if text.startswith("Encountered exception"):
-            record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
-        return not text.startswith("Engine execution")
 
 
 _TRACEBACK_FILTER = TracebackFilter()

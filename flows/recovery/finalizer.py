@@ -22,7 +22,7 @@ import platformdirs
 
 from flows.ports.audit import Actor, build_entry
 from flows.ports.caller import Caller
-from flows.prefect_api.flow_run_fleet import use_tagged_fleet
+from flows.prefect_api.tags import use_tagged_fleet
 from flows.recovery.reconciliation import recover_run
 from flows.recovery.unfinished_runs import find_abandoned_run, find_run_of_flow_run, wait_for_lease_expiry
 from inventory.files.paths import ensure_private_directory

@@ -28,8 +28,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from flows.ports.caller import Caller
+from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
 from flows.prefect_runtime.flow_run_origin import build_resume_key
 from flows.prefect_runtime.flow_run_states import end_flow_run

@@ -30,9 +30,8 @@ from flows.composition import open_run_notifier, read_credential
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.notify.notifier import to_credential_reference
 from flows.ports.caller import Caller
-from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
-from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
 from flows.recovery.unfinished_runs import find_recorded_run
 from flows.request.patch_request import PatchRequest

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from flows.automatic.missing_fixes import compute_missing_fixes
-from flows.automatic.pending_updates import PendingRow
+from flows.automatic.pending_updates import PendingRow, compute_missing_fixes
 from tasks.domain.errors import ReportTooLarge
 from tasks.domain.model import PackageState
 from tasks.domain.protocols.clock import Deadline

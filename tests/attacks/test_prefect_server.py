@@ -23,9 +23,9 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
 
-from flows.prefect_api.server_health import find_server_fault
+from flows.prefect_api.connection import find_server_fault
+from flows.prefect_api.port_listeners import HOSTS_VARIABLE, build_command, open_listener
 from flows.prefect_api.server_login import ensure_login, find_login, find_login_path
-from flows.prefect_api.server_process import HOSTS_VARIABLE, build_command, open_listener
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS
 from tests.support.browser import browser_of_all_names, open_prefect
 from tests.support.environment import PYTHONPATH, without_ours

@@ -11,8 +11,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from fleetpatch.cli.main import main
-from flows.prefect_api.server_process import build_command, open_listener
-from flows.prefect_api.settings_files import require_trusted_settings
+from flows.prefect_api.port_listeners import build_command, open_listener
+from flows.prefect_api.server_settings import require_trusted_settings
 from flows.recovery.finalizer import start_finalizer
 from inventory.files.file_trust import UntrustedFile
 from tests.support.environment import PYTHONPATH, without_ours

@@ -30,7 +30,7 @@ from tests.lab.mirror import bookworm, read_sources
 
 Pins = Mapping[str, str]
 _SERVER = (
-    "from flows.prefect_api.ephemeral_server import EphemeralPrefectServer as Server; "
+    "from flows.prefect_api.connection import EphemeralPrefectServer as Server; "
     "s = Server(); s.start(); s.wait_until_healthy(); s.stop()"
 )
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 import flows.execution
 from fleetpatch.cli.main import main
 from flows import flow_execution
-from flows.automatic.requests import build_patch_request
+from flows.automatic.run_starter import build_patch_request
 from flows.execution import execute
 from flows.flow_execution import execute_in_flow
 from flows.local_run import LocalRunner, execute_locally

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.automatic.announcer import Announcer
 from flows.automatic.tick import TICK_LEASE
+from flows.automatic.wording import Announcer
 from flows.engine.run_lease import build_holder
 from flows.notify.messages import Message
 from tasks.domain.errors import PatchError, RequestError

@@ -16,8 +16,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.compliance.document import find_sla_days, make_compliance_document, parse_sla_days
-from flows.compliance.sending import build_compliance_message, send_compliance_document
+from flows.compliance.document import (
+    build_compliance_message,
+    find_sla_days,
+    make_compliance_document,
+    parse_sla_days,
+    send_compliance_document,
+)
 from flows.notify.notifier import send_with_apprise
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory

@@ -29,7 +29,7 @@ from prefect.states import Cancelled, Scheduled
 
 from deployments.configuration.loader import load_configurations
 from deployments.worker.worker_process import supervise_worker
-from flows.prefect_api.settings_files import TELEMETRY_OFF
+from flows.prefect_api.server_settings import TELEMETRY_OFF
 from inventory.loader import load_inventory
 from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.ci.tree import TOP

@@ -20,7 +20,7 @@ from deployments.sync import actual_state as listings
 from deployments.sync.change_applier import cancel_waiting_run
 from deployments.sync.model import Change, ChangeAction, WaitingRun
 from deployments.sync.plan import SyncPlan, build_plan
-from flows.prefect_api import pagination
+from flows.prefect_api import api_client
 from tasks.domain.errors import RequestError
 from tests.contract.offered_fields import POOL, Offered, Row, Seen, harmless, seen_together, undecided
 from tests.support.fake_clock import FakeClock
@@ -354,7 +354,7 @@ def test_everything_is_found_however_many_pages_it_takes(place: Place, monkeypat
     for number in range(4):
         place.offered.client.create_automation(core.model_copy(update={"name": f"theirs {number}"}))
     whole = place.examined().actual
-    monkeypatch.setattr(pagination, "PAGE_SIZE", 2)
+    monkeypatch.setattr(api_client, "PAGE_SIZE", 2)
 
     paged = place.examined()
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.automatic.fleet_view import build_fleet_view
-from flows.automatic.health import judge_health
+from flows.automatic.fleet_view import build_fleet_view, judge_health
 from flows.request.policies import FreezeRequest
 from inventory.machine import Inventory, Machine, MachineSet, PatchOwner, WakeSettings
 from tasks.domain.model import Assessment, ErrorInfo, Outcome, Services, StepRecord

@@ -17,9 +17,8 @@ from cryptography.fernet import Fernet
 
 from deployments.server.settings import build_environment
 from deployments.server.settings_checks import SETTING_RULES
+from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME
-from flows.prefect_api.ephemeral_server import START_TIMEOUT_SECONDS, EphemeralPrefectServer
-from flows.prefect_api.server_health import find_server_fault
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
 from inventory.files.private_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours

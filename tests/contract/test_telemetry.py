@@ -17,8 +17,7 @@ import pytest
 import yaml
 
 from deployments.server.settings import build_environment
-from flows.prefect_api.server_settings import SettingTarget
-from flows.prefect_api.settings_files import TELEMETRY_OFF
+from flows.prefect_api.server_settings import TELEMETRY_OFF, SettingTarget
 from tests.ci.tree import TOP
 from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, PYTHONPATH
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
@@ -53,7 +52,7 @@ PROCESSES = {
     "tasks/machines/transport/ssh/host_key_trust.py": "OpenSSH's own programs",
     "tasks/machines/transport/local_channel.py": "a shell on this machine: a machine's script",
     "flows/hooks/command.py": "the owner's program",
-    "flows/prefect_api/ephemeral_server.py": "flows.prefect_api.application",
+    "flows/prefect_api/connection.py": "flows.prefect_api.application",
     "flows/recovery/finalizer.py": "flows.recovery.finalizer",
     "fleetpatch/cli/commands/server.py": "deployments.worker.prefect_command",
     "deployments/server/launch_plan.py": "flows.prefect_api.application",

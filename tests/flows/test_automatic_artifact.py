@@ -6,8 +6,8 @@ import pytest
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.automatic import artifact
-from flows.automatic.artifact import ARTIFACT_KEY, PROGRESS_KEY, publish_decision
+from flows.automatic import flow as automatic_flow
+from flows.automatic.flow import ARTIFACT_KEY, PROGRESS_KEY, publish_decision
 from tests.flows.prefect_view import artifacts
 from tests.support.rollouts import NOW, make_status
 
@@ -35,6 +35,6 @@ def test_a_page_that_prefect_does_not_take_costs_nothing_else(
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionError("no")
 
-    monkeypatch.setattr(artifact, "create_markdown_artifact", refuse)
+    monkeypatch.setattr(automatic_flow, "create_markdown_artifact", refuse)
     assert artifacts(UUID(publish_once())) == {}
     assert "Prefect did not get the page of automatic patching: ConnectionError" in caplog.text

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from flows.composition import open_ports
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller
-from flows.prefect_api.declared_freezes import RETRY_INTERVAL, DeclaredFreezes
+from flows.prefect_api.deployment_changes import RETRY_INTERVAL, DeclaredFreezes
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_fleet_tag
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import FreezeRequest
@@ -88,7 +88,7 @@ def test_a_server_that_gives_no_answer_is_asked_again_after_a_while_and_what_is_
         raise OSError("connection refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr("flows.prefect_api.declared_freezes.open_fail_fast_client", away)
+        patch.setattr("flows.prefect_api.deployment_changes.open_fail_fast_client", away)
         for _ in range(3):  # three waves, one after the other
             assert freezes() == known
         clock.sleep(RETRY_INTERVAL.total_seconds())

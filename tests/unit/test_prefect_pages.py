@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
 from fleetpatch.acts import flow_runs
-from flows.prefect_api import declared_freezes
+from flows.prefect_api import deployment_changes
 from flows.prefect_api.tags import build_fleet_tag
 from flows.prefect_runtime import delivery, flow_run_states
 from flows.prefect_runtime.delivery import MANY_STEPS, StepDelivery
@@ -147,11 +147,11 @@ def test_a_freeze_in_the_last_of_many_zones_is_found(monkeypatch: pytest.MonkeyP
     without = SimpleNamespace(parameters={"request": {}}, tags=[])
     freeze = {"reason": "late", "start": "2026-12-20T00:00:00+00:00", "end": "2026-12-27T00:00:00+00:00"}
     server = PagedServer([without] * 250 + [SimpleNamespace(parameters={"request": {"freezes": [freeze]}}, tags=[])])
-    monkeypatch.setattr(declared_freezes, "open_fail_fast_client", server.open)
+    monkeypatch.setattr(deployment_changes, "open_fail_fast_client", server.open)
     settings = SimpleNamespace(api=SimpleNamespace(url="http://127.0.0.1:1"))
-    monkeypatch.setattr(declared_freezes, "get_current_settings", lambda: settings)
+    monkeypatch.setattr(deployment_changes, "get_current_settings", lambda: settings)
 
-    found = declared_freezes.DeclaredFreezes("web", "UTC", pytest.fail, FakeClock())()
+    found = deployment_changes.DeclaredFreezes("web", "UTC", pytest.fail, FakeClock())()
 
     assert [each.reason for each in found] == ["late"]
 

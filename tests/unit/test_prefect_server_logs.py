@@ -4,7 +4,7 @@ import io
 import logging
 import sqlite3
 
-from flows.prefect_api.application import shorten_busy_database
+from flows.prefect_api.log_filters import shorten_busy_database
 
 
 def test_a_busy_database_is_one_line_and_other_errors_stay_whole() -> None:

@@ -95,7 +95,7 @@ def print_config_schema(
 
     from deployments.configuration.file_format import build_json_schema
     from fleetpatch.cli.runtime.output import print_json, print_to_stderr
-    from flows.policy.policy_form import build_policy_schema
+    from flows.policy.policy_file import build_policy_schema
 
     schema = build_policy_schema() if policy else build_json_schema()
     if output is None:

@@ -108,8 +108,7 @@ def write_compliance_report(
     """Write the compliance of a month for auditors: HTML to read and print, CSV and Parquet. Contacts no machine."""
     from dataclasses import asdict
 
-    from flows.compliance.document import find_sla_days, make_compliance_document
-    from flows.compliance.sending import send_compliance_document
+    from flows.compliance.document import find_sla_days, make_compliance_document, send_compliance_document
     from flows.composition import read_credential
     from tasks.domain.errors import ReportError, RequestError
     from tasks.domain.protocols.clock import SystemClock

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from fleetpatch.cli.runtime.output import configure_logging, print_to_stderr
-from flows.prefect_api.connection import begin_connection, stop_ephemeral_servers
-from flows.prefect_api.server_health import find_server_fault
+from flows.prefect_api.connection import begin_connection, find_server_fault, stop_ephemeral_servers
 from tasks.domain.errors import CannotRun
 
 QUIET_PREFECT_SETTINGS: Final = {

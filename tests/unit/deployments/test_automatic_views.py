@@ -21,7 +21,7 @@ from fleetpatch.cli.views.compliance import (
     print_compliance,
     to_compliance_exit_code,
 )
-from flows.automatic.artifact import measure_shown_rollout, render_decision
+from flows.automatic.flow import measure_shown_rollout, render_decision
 from tasks.domain.errors import RequestError
 from tasks.rules.automatic.forecast import MachineForecast, forecast
 from tasks.rules.automatic.model import AutomaticDecision, FleetView, Phase, Rollout, RolloutState

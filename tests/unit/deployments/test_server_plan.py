@@ -24,8 +24,8 @@ from deployments.server.launch_plan import (
     build_launch_plan,
 )
 from deployments.server.settings import PREFECT_SETTINGS, build_environment
+from flows.prefect_api.port_listeners import HOSTS_VARIABLE
 from flows.prefect_api.server_login import find_login_path
-from flows.prefect_api.server_process import HOSTS_VARIABLE
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, SettingTarget
 from inventory.errors import CredentialError
 from tasks.domain.errors import CannotRun

@@ -8,7 +8,7 @@ import pytest
 from prefect._internal.concurrency import logger as service_logger
 from prefect.logging import get_logger
 
-from flows.prefect_api.quiet_delivery import silence_delivery
+from flows.prefect_api.log_filters import silence_delivery
 
 
 @pytest.fixture

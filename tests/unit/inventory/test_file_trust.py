@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from flows.prefect_api.settings_files import require_trusted_settings
+from flows.prefect_api.server_settings import require_trusted_settings
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files import file_trust
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted, require_trusted_path

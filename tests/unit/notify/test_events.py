@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flows.notify.event_senders import render_syslog, send_syslog, send_webhook
 from flows.notify.events import (
     Event,
     build_machine_events,
@@ -29,8 +30,6 @@ from flows.notify.events import (
     render_json,
 )
 from flows.notify.notifier import open_notifier
-from flows.notify.syslog import render_syslog, send_syslog
-from flows.notify.webhook import send_webhook
 from flows.request.policies import NotifyRequest
 from inventory.credentials import resolve_credential
 from tasks.domain.errors import CredentialError

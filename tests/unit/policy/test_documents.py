@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.policy.policy_file import load_policy_file
-from flows.policy.policy_form import RuleForm, build_policy_schema
+from flows.policy.policy_file import RuleForm, build_policy_schema, load_policy_file
 from tasks.rules.policy.model import RiskyOption
 from tests.contract.test_policy_doors import CELLS
 from tests.unit.config.folder import TODAY

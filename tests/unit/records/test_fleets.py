@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.automatic.artifact import build_artifact_key
-from flows.prefect_api.flow_run_fleet import use_tagged_fleet
-from flows.prefect_api.tags import add_fleet_tag, build_fleet_tag
+from flows.automatic.flow import build_artifact_key
+from flows.prefect_api.tags import add_fleet_tag, build_fleet_tag, use_tagged_fleet
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.fleets import (
     DEFAULT_FLEET,

@@ -1,7 +1,7 @@
-"""Send an event to a URL: JSON by POST, signed as Standard Webhooks are, and tried again for some seconds.
+"""Send an event to a URL: as signed JSON by POST (Standard Webhooks), or as a line of syslog.
 
-The receiver checks ``webhook-signature`` with the key, refuses an old ``webhook-timestamp``, and ignores a
-``webhook-id`` that it already has.
+A webhook is tried again for some seconds. Its receiver checks ``webhook-signature`` with the key, refuses an old
+``webhook-timestamp``, and ignores a ``webhook-id`` that it already has.
 """
 
 import base64
@@ -10,14 +10,20 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import platform
+import re
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from flows.notify.events import Event, render_json
+from flows.notify.events import MACHINE_FAILED, Event, render_cef, render_json
 from tasks.domain.errors import CredentialError
 
 DEADLINE_SECONDS: Final = 12.0
@@ -152,3 +158,78 @@ def _parse_key(text: str) -> bytes:
     if len(key) < _MIN_KEY_BYTES:
         raise CredentialError(f"the key of its signature has less than {_MIN_KEY_BYTES} bytes")
     return key
+
+
+_FACILITY: Final = 16  # local0
+_ERROR, _NOTICE = 3, 5
+_ERROR_KINDS: Final = frozenset({"failed", "missed", MACHINE_FAILED})
+_DEFAULT_PORTS: Final = {"syslog+udp": 514, "syslog+tcp": 514, "syslog+tls": 6514}
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@cache
+def _read_version() -> str:
+    try:
+        return version("fleetpatch")
+    except PackageNotFoundError:
+        return "0"
+
+
+def render_syslog(event: Event, host: str, product_version: str) -> str:
+    """Return the whole message on one line. Its time is in UTC; the field ``rt`` has it exactly. Pure.
+
+    Args:
+        event: the event.
+        host: the name of this computer.
+        product_version: the version of fleetpatch.
+    """
+    priority = _FACILITY * 8 + (_ERROR if event.kind in _ERROR_KINDS else _NOTICE)
+    at = event.at.astimezone(UTC)
+    moment = f"{_MONTHS[at.month - 1]} {at.day:2d} {at:%H:%M:%S}"  # not by strftime, which speaks the locale's language
+    name = re.sub(r"[^A-Za-z0-9-]", "", host.partition(".")[0])
+    return f"<{priority}>{moment} {name or 'fleetpatch'} {render_cef(event, product_version)}"
+
+
+def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
+    """Send one event as CEF after the header of RFC 3164, as collectors of CEF read it.
+
+    A UDP datagram has one message, and can't tell whether it arrived. Over TCP a message ends with a newline (RFC 6587),
+    over TLS its length stands before it (RFC 5425), and the server's certificate is checked with the system's.
+
+    Args:
+        url: ``syslog+udp://host:port``, ``syslog+tcp://…`` or ``syslog+tls://…``.
+        event: the event.
+        tls_context: makes the context of TLS.
+
+    Raises:
+        CredentialError: the URL is not usable.
+        OSError: the server can't be reached.
+    """
+    parts, port = _parse_url(url)
+    host = parts.hostname or ""
+    message = render_syslog(event, platform.node(), _read_version()).encode()
+    if parts.scheme == "syslog+udp":
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as datagram:
+            datagram.settimeout(TIMEOUT_SECONDS)
+            datagram.sendto(message, address)
+        return
+    with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS) as line:
+        if parts.scheme == "syslog+tcp":
+            line.sendall(message + b"\n")
+        else:
+            with tls_context().wrap_socket(line, server_hostname=host) as safe_line:
+                safe_line.sendall(f"{len(message)} ".encode() + message)
+                with contextlib.suppress(OSError):  # some servers close without TLS's farewell
+                    safe_line.unwrap()
+
+
+def _parse_url(url: str) -> tuple[SplitResult, int]:
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise CredentialError("its reference does not lead to the URL of a syslog server") from error
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise CredentialError("its reference must lead to syslog+udp://, syslog+tcp:// or syslog+tls:// and a host")
+    return parts, port or _DEFAULT_PORTS[parts.scheme]

@@ -1,4 +1,4 @@
-"""Prefect's messages about what its server did not receive are one line of this project, not dumps of events.
+"""Filters of Prefect's logs: an expected error is one line of this project, not a traceback or a dump of events.
 
 While the server is away, Prefect prints each event and each log line that it could not send, with all their data, to
 stderr. What a run says about it (``ApiMonitor``, the report) is enough.
@@ -9,8 +9,12 @@ from typing import Any, Final
 
 import httpx
 from prefect._internal.concurrency import logger as service_logger
+from prefect.exceptions import CancelledRun
 from prefect.logging import get_logger
 from prefect.logging.handlers import APILogWorker
+
+from tasks.domain.errors import FleetpatchError, InternalError
+from tasks.domain.run_errors import FleetPatchFailed
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,38 @@ class DeliveryFilter(logging.Filter):
             record.msg, record.args = "%s: the Prefect server does not answer: %s", (record.getMessage(), error)
             record.exc_info = None
         return True
+
+
+class TracebackFilter(logging.Filter):
+    """Removes tracebacks of expected errors from Prefect's log. Only an internal error needs a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Remove the traceback of an expected error, and drop records that repeat one."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if error is None:
+            record.exc_info = None
+        if isinstance(error, CancelledRun | FleetPatchFailed):
+            return False
+        if not isinstance(error, FleetpatchError) or isinstance(error, InternalError):
+            return True
+        record.exc_info = None
+        text = str(record.msg)
+        if text.startswith("Encountered exception"):
+            record.msg, record.args = "%s%s", (error, f" {error.hint}" if error.hint else "")
+        return not text.startswith("Engine execution")
+
+
+def shorten_busy_database(record: logging.LogRecord) -> bool:
+    """Make one line of the hundred that Prefect logs when SQLite is busy: who asked asks again, and nothing is lost.
+
+    With SQLite, a transaction that has read can't write any more after another one has written. No timeout helps.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and "database is locked" in str(error):
+        record.msg, record.args = f"{record.getMessage()} (SQLite was busy: database is locked)", ()
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 async def _send_log_lines(self: Any, items: list[dict[str, Any]]) -> None:  # noqa: ANN401 - Prefect's own worker
