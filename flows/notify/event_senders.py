@@ -193,8 +193,8 @@ def render_syslog(event: Event, host: str, product_version: str) -> str:
 def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
     """Send one event as CEF after the header of RFC 3164, as collectors of CEF read it.
 
-    A UDP datagram has one message, and can't tell whether it arrived. Over TCP a message ends with a newline (RFC 6587),
-    over TLS its length stands before it (RFC 5425), and the server's certificate is checked with the system's.
+    A UDP datagram has one message, and can't tell whether it arrived. Over TCP a message ends with a newline (RFC
+    6587). Over TLS its length stands before it (RFC 5425), and the server's certificate is checked with the system's.
 
     Args:
         url: ``syslog+udp://host:port``, ``syslog+tcp://…`` or ``syslog+tls://…``.
