@@ -11,7 +11,7 @@ from flows.notify.audit_forwarding import forward_audit_log
 from flows.ports.audit import RecordedAct, build_entry, read_os_actor, record_end
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import SystemClock
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup.manifest import BackupManifest
 from tasks.records.backup.restoring import RestorePlan

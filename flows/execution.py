@@ -20,9 +20,9 @@ from flows.request import PatchRequest, RunRequest
 from tasks.domain.errors import Frozen, PolicyRefused, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import RunBegun
 from tasks.domain.states import OperationState
-from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

@@ -15,8 +15,8 @@ from inventory.files.private_keys import ensure_key
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.rows.audit import AuditResult
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
-from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 from tasks.records.web_sessions import LoginLink, SqlWebSessions

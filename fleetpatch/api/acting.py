@@ -22,7 +22,6 @@ from fleetpatch.acts.run_acts import (
 from fleetpatch.api import models
 from fleetpatch.api.access import allow_act
 from fleetpatch.api.problems import describe_problems
-from fleetpatch.api.run_reading import build_approval
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.web.context import get_context
@@ -31,7 +30,8 @@ from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
 from tasks.domain.model import RunInfo
-from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.domain.rows.approvals import ApprovalRow
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, build_approval_row
 
 router = APIRouter(responses=describe_problems(404, 408, 409, 413, 415))
 Key = Annotated[
@@ -98,21 +98,21 @@ def resume(request: Request, run_id: str) -> models.StartedRun:
 
 
 @router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
-def approve(request: Request, run_id: str, decision: models.Consent) -> models.Approval:
+def approve(request: Request, run_id: str, decision: models.Consent) -> ApprovalRow:
     """Approve exactly the plan of the digest. Who started the run may not. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
     made = _find_own_decision(request, run, ApprovalDecision.APPROVED, decision)
     with _report_conflict():
-        return build_approval(made or approve_plan(request, run, decision.plan, decision.remark))
+        return build_approval_row(made or approve_plan(request, run, decision.plan, decision.remark))
 
 
 @router.post("/approvals/{run_id}/reject", dependencies=APPROVE, tags=["Approvals"])
-def reject(request: Request, run_id: str, decision: models.Rejection) -> models.Approval:
+def reject(request: Request, run_id: str, decision: models.Rejection) -> ApprovalRow:
     """Reject a plan, so that its run begins nothing. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
     made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
     with _report_conflict():
-        return build_approval(made or reject_plan(request, run, decision.plan, decision.remark))
+        return build_approval_row(made or reject_plan(request, run, decision.plan, decision.remark))
 
 
 def _find_own_decision(

@@ -22,8 +22,9 @@ from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
-from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.updates import CveMachinesRow, UpdateRow
+from tasks.domain.rows.windows import WindowRow
 from tasks.records.queries.fleet.runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
 from tasks.records.update_rows import build_missing_update_row
@@ -70,11 +71,11 @@ def read_overview(request: Request) -> models.Overview:
         runs_in_progress=[run.id for run in context.history.read_unfinished_runs()],
         waiting_approvals=count_waiting_approvals(context.records.database, context.clock.now()),
         next_windows=[
-            models.Window(
+            NextWindow(
                 configuration=coming.zone_schedule.configuration.name,
-                start_date_time=coming.window.start,
-                end_date_time=coming.window.end,
-                time_zone=coming.zone_schedule.schedule.zone,
+                start=coming.window.start,
+                end=coming.window.end,
+                zone=coming.zone_schedule.schedule.zone,
             )
             for coming in snapshot.upcoming
         ],
@@ -132,7 +133,7 @@ def read_cve(request: Request, cve: str) -> CveMachinesRow:
 @router.get("/windows", tags=["Fleet"])
 def list_calendar(
     request: Request, since: Moment = None, until: Moment = None, page: Number = 1
-) -> models.Part[models.CalendarEntry]:
+) -> models.Part[WindowRow]:
     """The windows that open between two times, at most 400 days apart: from now on, for 31 days, if none is given."""
     context = get_context(request)
     now = context.clock.now()
@@ -148,20 +149,4 @@ def list_calendar(
     results = read_window_results(context.records.database, since, until)
     fleet = context.fleet.read()
     windows = list_windows(fleet.zone_schedules, results, since, until, now, fleet.disabled_schedules)
-    part = build_part(request, windows, page)
-    items = [
-        models.CalendarEntry(
-            configuration=item.configuration,
-            start_date_time=item.start,
-            end_date_time=item.end,
-            time_zone=item.zone,
-            status=item.kind.value,
-            machines=item.machines,
-            reason=item.reason,
-            maintenance_run_id=item.run_id or None,
-            run_status=item.run_state or None,
-            overlaps=list(item.overlaps),
-        )
-        for item in part.items
-    ]
-    return models.Part(items=items, page=part.page, total=part.total, next=part.next)
+    return build_part(request, windows, page)

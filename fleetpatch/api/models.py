@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tasks.domain.rows import Column, row
-from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.machines import MachineRow, NextWindow
 from tasks.domain.rows.runs import MachineStepRow, RunRow
 from tasks.domain.rows.updates import MissingUpdateRow
 
@@ -40,26 +40,6 @@ class Part(ApiModel, Generic[Item]):
     next: str | None = Field(description="The path of the next part; null at the end.")
 
 
-class Window(ApiModel):
-    """A window of a configuration."""
-
-    configuration: str
-    start_date_time: datetime
-    end_date_time: datetime | None
-    time_zone: str
-
-
-class CalendarEntry(Window):
-    """A window in the calendar, and what became of it."""
-
-    status: str = Field(description="coming, open now, run, missed, frozen, cancelled, or no run recorded.")
-    machines: int
-    reason: str
-    maintenance_run_id: str | None
-    run_status: str | None
-    overlaps: list[str]
-
-
 @row
 class MachineDetails(MachineRow):
     """A machine, with the updates that it lacks."""
@@ -82,7 +62,7 @@ class Overview(ApiModel):
     unreachable: int
     runs_in_progress: list[str]
     waiting_approvals: int
-    next_windows: list[Window]
+    next_windows: list[NextWindow]
     problems: list[str]
 
 
@@ -106,36 +86,6 @@ class Progress(ApiModel):
     executed_by: str | None = Field(description="That process; null if there is none.")
     stop_requested_by: str | None
     machines: list[MachineStepRow]
-
-
-class Approval(ApiModel):
-    """A plan that waits for a decision, or was decided."""
-
-    maintenance_run_id: str
-    approval: str
-    plan: str
-    asked_date_time: datetime
-    expires_date_time: datetime
-    decided_by: str | None
-    decided_date_time: datetime | None
-    remark: str
-
-
-class AuditEntry(ApiModel):
-    """An act of a person or a program: "begun", then "done", "failed" or "refused"."""
-
-    number: int
-    date_time: datetime
-    who: str = Field(description="The name that the login proves. Empty: there was no login.")
-    source: str = Field(description="What proves it: os, token, session, proxy, pages, schedule, prefect …")
-    claimed: str = Field(description="A name that was given without proof.")
-    address: str
-    act: str
-    subject: str
-    detail: str
-    result: str
-    message: str
-    seal: str = Field(description="The entry's place in the chain that `fleetpatch audit verify` checks.")
 
 
 class StartedRun(ApiModel):

@@ -14,9 +14,11 @@ from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.pages.paging import PAGE_SIZE, build_part
 from fleetpatch.web.context import get_context
 from tasks.domain.rows import copy_row
+from tasks.domain.rows.approvals import ApprovalRow
+from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.rows.runs import MachineStepRow, RunRow, build_run_row
-from tasks.records.approvals import Approval, SqlApprovals
-from tasks.records.queries.fleet.audit_rows import read_audit_rows
+from tasks.records.approvals import SqlApprovals, build_approval_row
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.fleet.run_machines import read_progress
 from tasks.records.queries.fleet.runs import RunFilter, count_runs, read_run_rows
 from tasks.reports.data.tables import build_tables
@@ -30,20 +32,6 @@ Kind = Annotated[
 ]
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems(404))
-
-
-def build_approval(approval: Approval) -> models.Approval:
-    """Return an approval as the API shows it."""
-    return models.Approval(
-        maintenance_run_id=approval.run_id,
-        approval=approval.decision.value or "waiting",
-        plan=approval.digest,
-        asked_date_time=approval.asked_at,
-        expires_date_time=approval.expires_at,
-        decided_by=approval.who or None,
-        decided_date_time=approval.decided_at,
-        remark=approval.remark,
-    )
 
 
 @router.get("/runs", tags=["Runs"])
@@ -103,36 +91,18 @@ def read_started(request: Request, flow_run_id: str) -> models.FlowRun:
 
 
 @router.get("/approvals", tags=["Approvals"])
-def list_approvals(request: Request) -> list[models.Approval]:
+def list_approvals(request: Request) -> list[ApprovalRow]:
     """The plans that wait for a decision."""
     context = get_context(request)
     pending_approvals = SqlApprovals(context.records.database, get_shared_clock(context)).find_pending_approvals()
-    return [build_approval(pending_approval) for pending_approval in pending_approvals]
+    return list(map(build_approval_row, pending_approvals))
 
 
 @router.get("/audit", tags=["Audit"])
-def list_audit(request: Request, page: Number = 1) -> models.Part[models.AuditEntry]:
+def list_audit(request: Request, page: Number = 1) -> models.Part[AuditEntry]:
     """The audit log, the newest first."""
-    database = get_context(request).records.database
-    total = read_audit_rows(database, 0, 0)[1]
+    log = SqlAuditLog(get_context(request).records.database)
     part = build_part(
-        request, lambda offset, limit: read_audit_rows(database, offset, limit)[0], page, total=total, size=PAGE_SIZE
+        request, lambda offset, limit: log.read(limit, offset=offset), page, total=log.count(), size=PAGE_SIZE
     )
-    items = [
-        models.AuditEntry(
-            number=item.number,
-            date_time=item.at,
-            who=item.who,
-            source=item.source,
-            claimed=item.claimed,
-            address=item.address,
-            act=item.act,
-            subject=item.subject,
-            detail=item.detail,
-            result=item.result,
-            message=item.message,
-            seal=item.seal,
-        )
-        for item in part.items
-    ]
-    return describe_part(part, items, page)
+    return describe_part(part, part.items, page)

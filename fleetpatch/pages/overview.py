@@ -19,8 +19,8 @@ from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from fleetpatch.windows.last_windows import RECORDED, list_last_windows
-from fleetpatch.windows.window_list import CalendarWindow
 from tasks.domain.errors import RecordsError
+from tasks.domain.rows.windows import WindowRow
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.queries.fleet.runs import RunFilter, count_waiting_approvals, read_run_rows
 from tasks.records.queries.fleet.trends import DayTotals
@@ -95,7 +95,7 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
     return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
 
 
-def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:
+def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[WindowRow]:
     """Return the last windows, and what became of them."""
     names, now = {zone_schedule.configuration.name for zone_schedule in snapshot.zone_schedules}, context.clock.now()
     if not names:

@@ -11,7 +11,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.access.token_secrets import hide_tokens
 from fleetpatch.web.context import get_context
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
 

@@ -14,7 +14,7 @@ from typing import Final
 from icalendar import Calendar, Event
 
 from deployments.preview.window_calendar import CalendarFreeze
-from fleetpatch.windows.window_list import CalendarWindow, WindowKind
+from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.reports.formatting import format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
 
@@ -42,7 +42,7 @@ class FeedSource:
     url: str = ""
 
 
-def build_feed(windows: Iterable[CalendarWindow], freezes: Iterable[CalendarFreeze], source: FeedSource) -> bytes:
+def build_feed(windows: Iterable[WindowRow], freezes: Iterable[CalendarFreeze], source: FeedSource) -> bytes:
     """Return the feed."""
     feed = Calendar()
     feed.add("prodid", "-//fleetpatch//windows//EN")
@@ -61,7 +61,7 @@ def build_feed(windows: Iterable[CalendarWindow], freezes: Iterable[CalendarFree
     return bytes(feed.to_ical())
 
 
-def _build_window(window: CalendarWindow, source: FeedSource) -> Event:
+def _build_window(window: WindowRow, source: FeedSource) -> Event:
     event = _start_event(source, ("window", window.configuration, window.zone, window.start), window.recorded_at)
     event.add("dtstart", window.start.astimezone(UTC))
     # A window whose length is not known any more gets a minute: programs don't show an event without a length.
@@ -76,7 +76,7 @@ def _build_window(window: CalendarWindow, source: FeedSource) -> Event:
     return event
 
 
-def _describe_window(window: CalendarWindow) -> Iterable[str]:
+def _describe_window(window: WindowRow) -> Iterable[str]:
     yield f"{format_count(window.machines, 'machine')}, configuration {window.configuration}"
     if window.zone:
         yield f"Time zone of the window: {window.zone}"

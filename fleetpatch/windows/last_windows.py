@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from deployments.preview.zone_schedules import ZoneSchedule
-from fleetpatch.windows.window_list import CalendarWindow, WindowKind, build_former, iterate_windows
+from fleetpatch.windows.window_list import build_former, iterate_windows
+from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.records.queries.fleet.windows import WindowResult
 
 RECORDED: Final = timedelta(days=35)
@@ -20,7 +21,7 @@ def list_last_windows(
     known_since: datetime | None,
     now: datetime,
     limit: int,
-) -> tuple[CalendarWindow, ...]:
+) -> tuple[WindowRow, ...]:
     """Return the windows that are over, or that a run has, newest first.
 
     Args:
@@ -48,7 +49,7 @@ def list_last_windows(
     return tuple(sorted(listed, key=lambda each: (each.start, each.configuration, each.zone), reverse=True)[:limit])
 
 
-def _has_become_something(window: CalendarWindow, known_since: datetime | None, now: datetime) -> bool:
+def _has_become_something(window: WindowRow, known_since: datetime | None, now: datetime) -> bool:
     if window.kind is WindowKind.UNKNOWN:
         return known_since is not None and known_since < window.start
     return window.start <= now and window.kind is not WindowKind.OPEN

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from deployments.preview.window_calendar import CalendarFreeze
-from fleetpatch.windows.window_list import CalendarWindow, WindowKind
+from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.rules.calendar.local_time import wall_time_to_utc
 
 DAY = timedelta(days=1)
@@ -30,7 +30,7 @@ class MonthEntry:
         machines: of all windows.
     """
 
-    windows: tuple[CalendarWindow, ...]
+    windows: tuple[WindowRow, ...]
     configuration: str
     start: datetime
     end: datetime | None
@@ -46,7 +46,7 @@ class MonthEntry:
         return frozenset(window.zone for window in self.windows)
 
     @property
-    def first(self) -> CalendarWindow:
+    def first(self) -> WindowRow:
         """The first window."""
         return self.windows[0]
 
@@ -122,7 +122,7 @@ def build_month(first: date, zone: str) -> CalendarMonth:
 
 
 def build_weeks(
-    month: CalendarMonth, windows: Sequence[CalendarWindow], freezes: Iterable[CalendarFreeze], now: datetime
+    month: CalendarMonth, windows: Sequence[WindowRow], freezes: Iterable[CalendarFreeze], now: datetime
 ) -> tuple[tuple[CalendarDay, ...], ...]:
     """Return the weeks of a grid."""
     zone = ZoneInfo(month.zone)
@@ -149,9 +149,9 @@ def _to_days(freeze: CalendarFreeze, zone: ZoneInfo) -> tuple[date, date]:
     return freeze.start.astimezone(zone).date(), last.astimezone(zone).date()
 
 
-def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[MonthEntry]:
+def _join_windows(windows: Sequence[WindowRow], zone: ZoneInfo) -> list[MonthEntry]:
     """Join the windows of a configuration in several zones on one day, if they are of one kind."""
-    groups: dict[tuple[object, ...], list[CalendarWindow]] = {}
+    groups: dict[tuple[object, ...], list[WindowRow]] = {}
     for number, window in enumerate(windows):
         local = window.start.astimezone(ZoneInfo(window.zone)) if window.zone else None
         wall = local.replace(tzinfo=None) if local is not None else number
@@ -163,7 +163,7 @@ def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[Mon
     return sorted(entrys, key=lambda window: (window.start, window.configuration))
 
 
-def _build_entry(windows: tuple[CalendarWindow, ...], zone: ZoneInfo) -> MonthEntry:
+def _build_entry(windows: tuple[WindowRow, ...], zone: ZoneInfo) -> MonthEntry:
     first = windows[0]
     start = first.start.astimezone(zone)
     ends = [window.end for window in windows if window.end is not None]

@@ -4,61 +4,15 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 
 from deployments.preview.upcoming_windows import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
+from tasks.domain.rows.windows import WindowKind, WindowRow
 from tasks.records.queries.fleet.windows import WindowResult
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import find_occurrences
 from tasks.rules.timing.admission import WindowStatus
-
-
-class WindowKind(StrEnum):
-    """What a window is now. The values are the words of the calendar."""
-
-    COMING = "coming"
-    OPEN = "open now"
-    RUN = "run"
-    MISSED = "missed"
-    FROZEN = "frozen"
-    CANCELLED = "cancelled"
-    UNKNOWN = "no run recorded"
-
-
-@dataclass(frozen=True, slots=True)
-class CalendarWindow:
-    """One window of a configuration.
-
-    Attributes:
-        zone: the zone of its configuration; "" if the configuration has no such window any more.
-        start: UTC.
-        end: UTC; None: its length is not known any more.
-        machines: number of its machines.
-        reason: why it has no run, or "".
-        note: the effect of a clock change, or "".
-        overlaps: names of configurations with an open window at the same time on the same machines.
-    """
-
-    configuration: str
-    zone: str
-    start: datetime
-    end: datetime | None
-    machines: int
-    kind: WindowKind
-    reason: str = ""
-    note: str = ""
-    run_id: str = ""
-    run_state: str = ""
-    recorded_at: datetime | None = None
-    overlaps: tuple[str, ...] = ()
-
-    @property
-    def is_void(self) -> bool:
-        """Whether it does not open: a freeze or a person has cancelled it."""
-        return self.kind in {WindowKind.FROZEN, WindowKind.CANCELLED}
-
 
 _KINDS: Mapping[str, WindowKind] = {
     WindowStatus.CLAIMED: WindowKind.RUN,
@@ -75,7 +29,7 @@ def list_windows(
     until: datetime,
     now: datetime,
     disabled: Sequence[ZoneSchedule] = (),
-) -> tuple[CalendarWindow, ...]:
+) -> tuple[WindowRow, ...]:
     """Return the windows that open between two moments, in the order of their starts.
 
     Args:
@@ -87,7 +41,7 @@ def list_windows(
         disabled: the windows of disabled configurations: of these, the ones that became something.
     """
     by_key = {(result.configuration, result.starts_at): result for result in results}
-    counted_windows: list[tuple[CalendarWindow, int]] = []
+    counted_windows: list[tuple[WindowRow, int]] = []
     shown: set[tuple[str, datetime]] = set()
     for number, zone_schedule in enumerate(zone_schedules):
         for window in iterate_windows(zone_schedule, by_key, since, until, now):
@@ -119,14 +73,14 @@ def iterate_windows(
     since: datetime,
     until: datetime,
     now: datetime,
-) -> Iterator[CalendarWindow]:
+) -> Iterator[WindowRow]:
     """Yield the windows of one configuration in one zone that open between two moments, without their overlaps."""
     name = zone_schedule.configuration.name
     for occurrence in find_occurrences(zone_schedule.schedule, since.astimezone(UTC), until.astimezone(UTC)):
         freeze = find_freeze(occurrence, zone_schedule.freezes)
         result = results.get((name, occurrence.start))
         kind = _find_kind(result, freeze, occurrence.start, occurrence.end, now)
-        yield CalendarWindow(
+        yield WindowRow(
             configuration=name,
             zone=zone_schedule.schedule.zone,
             start=occurrence.start,
@@ -135,8 +89,8 @@ def iterate_windows(
             kind=kind,
             reason=_find_reason(kind, result, freeze),
             note=occurrence.note,
-            run_id=result.run_id if result is not None and kind is WindowKind.RUN else "",
-            run_state=(result.run_state or "") if result is not None and kind is WindowKind.RUN else "",
+            run_id=result.run_id if result is not None and kind is WindowKind.RUN else None,
+            run_state=result.run_state if result is not None and kind is WindowKind.RUN else None,
             recorded_at=result.recorded_at if result is not None else None,
         )
 
@@ -159,10 +113,10 @@ def _find_reason(kind: WindowKind, result: WindowResult | None, freeze: Freeze |
     return result.reason if result is not None else ""
 
 
-def build_former(result: WindowResult) -> CalendarWindow:
+def build_former(result: WindowResult) -> WindowRow:
     """Return a window that is recorded, but that the configuration does not have any more."""
     kind = _KINDS.get(result.status, WindowKind.UNKNOWN)
-    return CalendarWindow(
+    return WindowRow(
         configuration=result.configuration,
         zone="",
         start=result.starts_at,
@@ -170,18 +124,18 @@ def build_former(result: WindowResult) -> CalendarWindow:
         machines=0,
         kind=kind,
         reason=result.reason,
-        run_id=result.run_id if kind is WindowKind.RUN else "",
-        run_state=(result.run_state or "") if kind is WindowKind.RUN else "",
+        run_id=result.run_id if kind is WindowKind.RUN else None,
+        run_state=result.run_state if kind is WindowKind.RUN else None,
         recorded_at=result.recorded_at,
     )
 
 
 def _mark_overlaps(
-    found: Sequence[tuple[CalendarWindow, int]],
+    found: Sequence[tuple[WindowRow, int]],
     zone_schedules: tuple[ZoneSchedule, ...],
     since: datetime,
     until: datetime,
-) -> Iterator[CalendarWindow]:
+) -> Iterator[WindowRow]:
     """Yield the windows, each with the configurations that have another one at the same time on its machines.
 
     Many windows have the same time and the same machines: what is open beside them is looked for once.

@@ -32,9 +32,9 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import MachinePlan, RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.states import NotificationEvent, RebootPolicy, Step
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
-from tasks.records.audit.entry import AuditResult
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import (
     ApprovedUpdates,

@@ -14,8 +14,8 @@ from flows.ports.ports import HookCaller
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult, RunReport
 from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.states import HookKind
-from tasks.records.audit.entry import AuditResult
 from tasks.rules.runs.hooks import BEFORE_PLACES
 from tasks.steps.context.run_context import StopToken
 from tasks.steps.hooks import redact_hook

@@ -27,7 +27,9 @@ from inventory.credentials import Secret
 from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError
 from tasks.domain.errors import CredentialError, FleetpatchError
-from tasks.records.audit.entry import CUT_ACT, AuditEntry, is_sealed_by
+from tasks.domain.rows import list_kinds
+from tasks.domain.rows.audit import AuditEntry
+from tasks.records.audit.entry import CUT_ACT, is_sealed_by
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.audit.log import SqlAuditLog, parse_cut
 from tasks.records.audit.verification import KeyReader, read_audit_key
@@ -42,7 +44,7 @@ WEBHOOK_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK"
 WEBHOOK_KEY_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK_KEY"
 """The reference of the key that signs them."""
 _BATCH: Final = 100
-_TEXTS: Final = tuple(name for name in AuditEntry.__slots__ if name not in {"at", "number"})
+_TEXTS: Final = tuple(name for name in list_kinds(AuditEntry) if name not in {"at", "number"})
 """SQLite lets others store bytes and numbers there."""
 _CUTS: Final = 100
 """How many of the newest recorded cuts are asked whether entries are gone rightly."""

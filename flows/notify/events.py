@@ -15,8 +15,8 @@ from typing import Final
 from flows.notify.messages import Message
 from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
 from tasks.domain.model import Outcome, RunReport
+from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.states import NotificationEvent, OperationState, RebootState
-from tasks.records.audit.entry import AuditEntry
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import sanitize
 from tasks.rules.runs.approval import compute_report_digest

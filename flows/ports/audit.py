@@ -11,7 +11,7 @@ from typing import Final
 from flows.ports.caller import Caller, read_login_name
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.domain.protocols.clock import Clock
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
@@ -66,16 +66,16 @@ def build_entry(
     names = (actor.who, actor.address, act, subject, detail)
     who, address, act, subject, detail = (sanitize_to_one_line(text, MAX_LENGTH) for text in names)
     return AuditEntry(
-        clock.now(),
-        who,
-        address,
-        act,
-        subject,
-        detail,
-        result,
-        sanitize_to_one_line(message, MAX_LENGTH),
-        actor.source,
-        sanitize_to_one_line(actor.claimed, MAX_LENGTH),
+        at=clock.now(),
+        who=who,
+        address=address,
+        act=act,
+        subject=subject,
+        detail=detail,
+        result=result,
+        message=sanitize_to_one_line(message, MAX_LENGTH),
+        source=actor.source,
+        claimed=sanitize_to_one_line(actor.claimed, MAX_LENGTH),
     )
 
 

@@ -28,9 +28,9 @@ from flows.recovery.unfinished_runs import find_abandoned_run, find_run_of_flow_
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES
-from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 

@@ -19,9 +19,9 @@ from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaseStatus, StopRequest
 from tasks.domain.protocols.records import JournalMark
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
-from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.leases import SqlLeases
 from tasks.records.queries.history import History

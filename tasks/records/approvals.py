@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from tasks.domain.errors import SealBroken
 from tasks.domain.protocols.clock import Clock
+from tasks.domain.rows import copy_row
+from tasks.domain.rows.approvals import ApprovalRow
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
@@ -53,6 +55,13 @@ class Approval:
     remark: str = ""
     decided_at: datetime | None = None
     seal: str | None = field(default=None, compare=False)
+
+
+def build_approval_row(approval: Approval) -> ApprovalRow:
+    """Return the row of an approval."""
+    return copy_row(
+        ApprovalRow, approval, decision=approval.decision.value or "waiting", decided_by=approval.who or None
+    )
 
 
 class SqlApprovals:

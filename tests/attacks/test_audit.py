@@ -15,9 +15,11 @@ from flows.installation_checks import check_installation
 from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
 from inventory.credentials import Secret
 from tasks.domain.errors import RequestError
+from tasks.domain.rows import list_kinds
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.domain.states import FindingLevel
 from tasks.records.audit.cutting import cut_log
-from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
+from tasks.records.audit.entry import compute_seal
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.page_tables import audit_log
@@ -29,7 +31,16 @@ column = audit_log.c
 
 
 def build(act: str) -> AuditEntry:
-    return AuditEntry(NOW, "anna", "10.0.0.7", act, "env=prod", "plan 0123", AuditResult.DONE, source="token")
+    return AuditEntry(
+        at=NOW,
+        who="anna",
+        address="10.0.0.7",
+        act=act,
+        subject="env=prod",
+        detail="plan 0123",
+        result=AuditResult.DONE,
+        source="token",
+    )
 
 
 @pytest.fixture(params=BOTH)
@@ -165,7 +176,7 @@ def test_a_cut_can_not_be_forged(records: SqlRecords) -> None:
     forged = replace(
         build("cut audit log"), detail=json.dumps({"through": 3, "seal": seal}), number=7, seal="0" * 64, key_id="0" * 8
     )
-    row = {name: getattr(forged, name) for name in AuditEntry.__slots__}
+    row = {name: getattr(forged, name) for name in list_kinds(AuditEntry)}
     found = attack(records, delete(audit_log).where(column.number <= 3), insert(audit_log).values(row))
     assert found.state is AuditState.BROKEN
     assert [fault.number for fault in found.faults] == [7, 7, 4]
@@ -186,7 +197,7 @@ def test_an_older_state_of_the_log_is_seen(records: SqlRecords) -> None:
 
 def build_forged_row(number: int, previous: object) -> dict[str, object]:
     forged = replace(build("approve"), who="eve", number=number, previous=str(previous), key_id="0" * 8, seal="0" * 64)
-    return {name: getattr(forged, name) for name in AuditEntry.__slots__}
+    return {name: getattr(forged, name) for name in list_kinds(AuditEntry)}
 
 
 def read_secret(reference: str) -> Secret:

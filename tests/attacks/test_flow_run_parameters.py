@@ -12,8 +12,8 @@ import pytest
 from flows.ports.audit import Actor, build_entry
 from flows.recovery import finalizer
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.rows.audit import AuditResult
 from tasks.domain.states import OperationState
-from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

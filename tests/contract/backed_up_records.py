@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup.restoring import Restored, plan_restore, require_restorable, restore_records
 from tasks.records.decisions import DecisionKind, SqlDecisions
@@ -41,7 +41,11 @@ def read_run_ids(url: str) -> set[str]:
 
 def append_entry(url: str, subject: str) -> None:
     with open_records(url) as records:
-        SqlAuditLog(records.database).append(AuditEntry(MOMENT, "me", "", "patch", subject, "", AuditResult.DONE))
+        SqlAuditLog(records.database).append(
+            AuditEntry(
+                at=MOMENT, who="me", address="", act="patch", subject=subject, detail="", result=AuditResult.DONE
+            )
+        )
 
 
 def decide(url: str, subject: str) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from sqlalchemy import Connection as Database
 
 from tasks.domain.protocols.leases import LeaseHolder, SetSlot, SlotRule
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import setup
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
@@ -50,7 +50,17 @@ def append_to_audit_log(answers: Connection, url: str, number: int, entries: int
         for turn in range(entries):
             together.wait(TOGETHER_SECONDS)
             began = time.monotonic()
-            log.append(AuditEntry(datetime.now(UTC), f"p{number}", "", "patch", f"{turn}", "", AuditResult.DONE))
+            log.append(
+                AuditEntry(
+                    at=datetime.now(UTC),
+                    who=f"p{number}",
+                    address="",
+                    act="patch",
+                    subject=f"{turn}",
+                    detail="",
+                    result=AuditResult.DONE,
+                )
+            )
             slowest = max(slowest, time.monotonic() - began)
     answers.send(slowest)
 
@@ -162,7 +172,17 @@ def write_for_ever(answers: Connection, url: str, number: int) -> None:
             report = make.make_report(run=make.make_run(id=run_id), outcomes=outcomes, assessments=())
             records.append_entry(make.make_journal_entry(run_id=run_id))
             records.save(report)
-            log.append(AuditEntry(datetime.now(UTC), f"p{number}", "", "patch", run_id, "", AuditResult.DONE))
+            log.append(
+                AuditEntry(
+                    at=datetime.now(UTC),
+                    who=f"p{number}",
+                    address="",
+                    act="patch",
+                    subject=run_id,
+                    detail="",
+                    result=AuditResult.DONE,
+                )
+            )
             answers.send(run_id)
 
 

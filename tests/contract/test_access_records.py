@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.domain.errors import RequestError
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 from tasks.records.use_times import UseTimes
@@ -100,7 +100,17 @@ def test_the_audit_log_is_read_in_parts_and_by_login_or_act(records: SqlRecords)
     for number in range(5):
         who = "anna" if number % 2 else "bert"
         act = "patch" if number < 3 else "cancel"
-        log.append(AuditEntry(NOW, who, "10.0.0.1", act, f"env={number}", "", AuditResult.DONE))
+        log.append(
+            AuditEntry(
+                at=NOW,
+                who=who,
+                address="10.0.0.1",
+                act=act,
+                subject=f"env={number}",
+                detail="",
+                result=AuditResult.DONE,
+            )
+        )
     newest = log.read(2)
     assert [entry.subject for entry in newest] == ["env=4", "env=3"]
     assert [entry.subject for entry in log.read(9, before=newest[-1].number)] == ["env=2", "env=1", "env=0"]

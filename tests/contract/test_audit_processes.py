@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from tasks.domain.errors import RecordsError
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.page_tables import audit_log
@@ -46,7 +46,9 @@ def test_entries_of_processes_that_race_are_one_chain(url: str) -> None:
 
 @pytest.mark.postgres
 def test_a_role_that_may_only_insert_and_select_appends(tmp_path: Path) -> None:
-    entry = AuditEntry(datetime.now(UTC), "anna", "", "login", "", "", AuditResult.DONE)
+    entry = AuditEntry(
+        at=datetime.now(UTC), who="anna", address="", act="login", subject="", detail="", result=AuditResult.DONE
+    )
     with new_database("postgres", tmp_path) as url:
         role = "audit_" + re.sub(r"\W", "", url.rpartition("/")[2].partition("?")[0])
         with open_records(url) as records:

@@ -11,7 +11,7 @@ import pytest
 
 from fleetpatch.cli.main import main
 from tasks.domain.errors import FleetpatchError, RecordsError
-from tasks.records.audit.entry import AuditResult
+from tasks.domain.rows.audit import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup import making
 from tasks.records.backup.archive import read_backup, write_backup

@@ -16,8 +16,8 @@ from flows.trust import TRUST_ACT, trust_host_keys
 from inventory.host_keys import HostKeyStore
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine
 from tasks.domain.errors import RequestError
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tests.contract.ssh_world import GREET, World, soon

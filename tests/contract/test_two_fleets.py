@@ -13,9 +13,9 @@ from sqlalchemy import insert, select, text
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RecordsError, RunNotFound, SealBroken
 from tasks.domain.protocols.leases import LeaseHolder, SetSlot
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.domain.states import OperationState
 from tasks.records import schema
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.rollouts import SqlRollouts
@@ -110,7 +110,17 @@ def test_each_audit_log_is_whole_and_its_end_is_known(pair: Pair) -> None:
     logs = [SqlAuditLog(records.database) for records in pair.both]
     for number in range(3):
         for log in logs[number % 2 :]:
-            log.append(AuditEntry(NOW, "anne", "", "assess", str(number), "", AuditResult.DONE))
+            log.append(
+                AuditEntry(
+                    at=NOW,
+                    who="anne",
+                    address="",
+                    act="assess",
+                    subject=str(number),
+                    detail="",
+                    result=AuditResult.DONE,
+                )
+            )
     found = [verify_log(log) for log in logs]
     assert [(each.state, each.entries) for each in found] == [(AuditState.INTACT, 2), (AuditState.INTACT, 3)]
     with pair.north.database.begin_write("cut off the end") as connection:

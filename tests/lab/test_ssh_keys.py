@@ -18,8 +18,8 @@ from flows.trust import trust_host_keys
 from inventory.host_keys import PinnedKey
 from inventory.machine import HostKeySettings, Inventory, Machine
 from tasks.domain.errors import AuthenticationFailed, CredentialError, FleetpatchError, Unreachable
+from tasks.domain.rows.audit import AuditEntry
 from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
-from tasks.records.audit.entry import AuditEntry
 from tests.contract.ssh_world import GREET, soon
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.test_ssh import machine_of

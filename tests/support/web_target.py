@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount
 
 from fleetpatch.access.roles import Role
-from tasks.records.audit.entry import AuditEntry
+from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_fleet import SampleFleet
 from tests.support.web_login import log_in

@@ -43,9 +43,10 @@ def list_entries(
     as_json: JsonOption = False,
 ) -> None:
     """Show what people and programs did, newest first."""
-    from fleetpatch.cli.views.audit import build_audit_json, print_audit
+    from fleetpatch.cli.views.audit import print_audit
     from tasks.records.audit.log import SqlAuditLog
     from tasks.records.setup import open_records
+    from tasks.reports.rows import build_row_json
 
     with open_records(records) as database:
         log = SqlAuditLog(database.database)
@@ -54,7 +55,7 @@ def list_entries(
             for option, name, known_names in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
                 _require_known(option, name, known_names)
     if as_json:
-        print_json(build_audit_json(entries))
+        print_json(list(map(build_row_json, entries)))
     else:
         print_audit(entries)
 
@@ -110,11 +111,11 @@ def cut(
     as_json: JsonOption = False,
 ) -> None:
     """Remove the oldest entries, up to a number. The log keeps who did it, when and why, and begins behind them."""
-    from fleetpatch.cli.views.audit import build_audit_json
     from flows.ports.audit import read_os_actor
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.audit.cutting import cut_log
     from tasks.records.setup import open_records
+    from tasks.reports.rows import build_row_json
 
     question = f"Remove all entries of the audit log up to {through}?"
     if not (yes or confirm(question, "removing entries of the audit log")):
@@ -130,7 +131,7 @@ def cut(
             accept_faults=accept_faults,
         )
     if as_json:
-        print_json({"removed": removed, "entry": build_audit_json([entry])[0]})
+        print_json({"removed": removed, "entry": build_row_json(entry)})
     else:
         print_to_stderr(f"{format_count(removed, 'entry', ('is', 'are'))} removed. Entry {entry.number} records it.")
 

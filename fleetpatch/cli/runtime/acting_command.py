@@ -56,7 +56,7 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
     from flows.notify.audit_forwarding import forward_audit_log
     from flows.ports.audit import read_os_actor, record_act
     from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.audit.entry import AuditResult
+    from tasks.domain.rows.audit import AuditResult
     from tasks.records.audit.log import SqlAuditLog
     from tasks.records.setup import open_records
 

@@ -21,9 +21,9 @@ from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.states import URGENT_CLASSIFICATIONS
-from tasks.records.approvals import Approval, ApprovalDecision
+from tasks.records.approvals import Approval, ApprovalDecision, build_approval_row
 from tasks.reports.descriptions import describe_prediction
-from tasks.reports.formatting import format_iso_utc
+from tasks.reports.rows import build_row_json
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import collect_cves, compute_min_seconds, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window
@@ -106,7 +106,7 @@ def print_decision(approval: Approval, run: RunInfo, lease: LeaseStatus | None) 
 def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
     """Return a waiting run as JSON data."""
     return {
-        **_build_approval_fields(waiting_run.approval),
+        **build_row_json(build_approval_row(waiting_run.approval)),
         "scope": waiting_run.run.scope,
         "configuration": waiting_run.run.request.get("configuration") or None,
         "startedBy": waiting_run.run.started_by,
@@ -117,7 +117,7 @@ def build_waiting_run_json(waiting_run: WaitingRun) -> dict[str, object]:
 def build_approval_json(report: RunReport, approval: Approval | None) -> dict[str, object]:
     """Return a run's plan and its approval as JSON data."""
     part = (
-        _build_approval_fields(approval)
+        build_row_json(build_approval_row(approval))
         if approval is not None
         else {"maintenanceRunId": report.run.id, "approval": None}
     )
@@ -131,20 +131,7 @@ def build_approval_json(report: RunReport, approval: Approval | None) -> dict[st
 
 def build_decision_json(approval: Approval, lease: LeaseStatus | None) -> dict[str, object]:
     """Return a decision as JSON data."""
-    return {**_build_approval_fields(approval), **build_lease_holder_json(lease)}
-
-
-def _build_approval_fields(approval: Approval) -> dict[str, object]:
-    return {
-        "maintenanceRunId": approval.run_id,
-        "approval": approval.decision.value or "waiting",
-        "plan": approval.digest,
-        "askedDateTime": format_iso_utc(approval.asked_at),
-        "expiresDateTime": format_iso_utc(approval.expires_at),
-        "decidedBy": approval.who or None,
-        "decidedDateTime": format_iso_utc(approval.decided_at),
-        "remark": approval.remark,
-    }
+    return {**build_row_json(build_approval_row(approval)), **build_lease_holder_json(lease)}
 
 
 def _build_plan_json(plan: MachinePlan) -> dict[str, object]:

@@ -6,9 +6,10 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stderr, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.table import build_table
 from inventory.name_lists import format_count
-from tasks.records.audit.entry import AuditEntry
+from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.verification import AuditState, AuditVerification
-from tasks.reports.formatting import format_details, format_iso_utc, format_second_utc
+from tasks.reports.formatting import format_details, format_second_utc
+from tasks.reports.rows import build_row_json
 
 
 def print_audit(entries: Sequence[AuditEntry]) -> None:
@@ -22,29 +23,6 @@ def print_audit(entries: Sequence[AuditEntry]) -> None:
         names = (str(entry.number), format_second_utc(entry.at), entry.who, entry.source, entry.claimed)
         table.add_row(*map(to_safe_text, (*names, entry.address, entry.act, about, str(entry.result), entry.message)))
     get_stdout_console().print(table)
-
-
-def build_audit_json(entries: Sequence[AuditEntry]) -> Sequence[Mapping[str, object]]:
-    """Return audit entries as JSON data."""
-    return [
-        {
-            "number": entry.number,
-            "at": format_iso_utc(entry.at),
-            "who": entry.who,
-            "source": entry.source,
-            "claimed": entry.claimed,
-            "address": entry.address,
-            "act": entry.act,
-            "subject": entry.subject,
-            "detail": entry.detail,
-            "result": str(entry.result),
-            "message": entry.message,
-            "previous": entry.previous,
-            "key_id": entry.key_id,
-            "seal": entry.seal,
-        }
-        for entry in entries
-    ]
 
 
 _WORDS = {
@@ -101,5 +79,5 @@ def build_verification_json(found: AuditVerification) -> Mapping[str, object]:
         "head": {"number": found.last.number, "seal": found.last.seal} if found.last is not None else None,
         "faults": [{"number": fault.number, "text": fault.text} for fault in found.faults],
         "faultCount": found.fault_count,
-        "cuts": build_audit_json(found.cuts),
+        "cuts": list(map(build_row_json, found.cuts)),
     }

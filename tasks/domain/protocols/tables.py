@@ -7,6 +7,7 @@ from tasks.domain.rows import ColumnKind, list_kinds
 from tasks.domain.rows.machines import AssignmentRow, MachineDayRow, MachineRow
 from tasks.domain.rows.runs import OutcomeRow, RunRow, UpdateResultRow
 from tasks.domain.rows.updates import RecordedUpdateRow, UpdateCveRow
+from tasks.domain.rows.windows import RecordedWindowRow
 
 Columns = Mapping[str, ColumnKind]
 
@@ -17,14 +18,7 @@ TABLES: Final[Mapping[str, Columns]] = {
     "runs": list_kinds(RunRow),
     "outcomes": list_kinds(OutcomeRow),
     "update_results": list_kinds(UpdateResultRow),
-    "windows": {
-        "configuration": "text",
-        "starts_at": "time",
-        "run_id": "text",
-        "what": "text",
-        "reason": "text",
-        "recorded_at": "time",
-    },
+    "windows": list_kinds(RecordedWindowRow),
     "machine_days": list_kinds(MachineDayRow),
     "assignments": list_kinds(AssignmentRow),
 }

@@ -175,7 +175,7 @@ def copy_row(row_type: type[Row], source: object, **others: object) -> Row:
 def _convert_times(instance: object) -> None:
     for name in type(instance).__row_times__:  # type: ignore[attr-defined]
         at = getattr(instance, name)
-        if at is not None and at.tzinfo is not UTC:
+        if at is not None and at.tzinfo not in {None, UTC}:
             object.__setattr__(instance, name, at.astimezone(UTC))
 
 

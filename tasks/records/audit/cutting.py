@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.domain.errors import RequestError
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.deployed_policies import keep_deployed_policies
-from tasks.records.audit.entry import CUT_ACT, AuditEntry, AuditResult
+from tasks.records.audit.entry import CUT_ACT
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.storage.database import Database
@@ -53,7 +54,16 @@ def cut_log(
         reason.strip() if verification.state in _SOUND else f"{reason.strip()} (accepted: {_describe(verification)})"
     )
     draft = AuditEntry(
-        now, who, address, CUT_ACT, f"entries up to {through}", "", AuditResult.DONE, acceptance, source, claimed
+        at=now,
+        who=who,
+        address=address,
+        act=CUT_ACT,
+        subject=f"entries up to {through}",
+        detail="",
+        result=AuditResult.DONE,
+        message=acceptance,
+        source=source,
+        claimed=claimed,
     )
     keep_deployed_policies(log, through, now)
     return log.cut(through, lambda detail: replace(draft, detail=detail))

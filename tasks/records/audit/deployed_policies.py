@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.errors import RecordsError
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.rules.policy.decision import DeployedPolicy
 from tasks.rules.policy.model import PolicyFile
@@ -49,7 +49,15 @@ def record_deployed_policy(
     detail = json.dumps([[file.path[:_PATH_LENGTH], file.digest] for file in files])
     log.append(
         AuditEntry(
-            now, who, address, DEPLOY_POLICY_ACT, fleet, detail, AuditResult.DONE, source=source, claimed=claimed
+            at=now,
+            who=who,
+            address=address,
+            act=DEPLOY_POLICY_ACT,
+            subject=fleet,
+            detail=detail,
+            result=AuditResult.DONE,
+            source=source,
+            claimed=claimed,
         )
     )
     return True

@@ -1,4 +1,4 @@
-"""The entries of the audit log, and their seals. Pure.
+"""The seals of the entries of the audit log. Pure.
 
 Each entry has a number, the seal of the entry before it, and its own seal: HMAC-SHA256 (RFC 2104) over all its fields
 with a key that is not in the database. A chain of plain hashes could be computed anew by whoever may write the table.
@@ -7,10 +7,11 @@ with a key that is not in the database. A chain of plain hashes could be compute
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from enum import StrEnum
+from dataclasses import replace
+from datetime import UTC
 from typing import Final
+
+from tasks.domain.rows.audit import AuditEntry
 
 KEY_NAME: Final = "audit"
 """The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
@@ -21,52 +22,6 @@ _FORMAT: Final = "fleetpatch audit 1"
 _SEALED: Final = (
     "previous", "key_id", "who", "source", "claimed", "address", "act", "subject", "detail", "result", "message",
 )  # fmt: skip
-
-
-class AuditResult(StrEnum):
-    """What became of an act."""
-
-    BEGUN = "begun"
-    DONE = "done"
-    FAILED = "failed"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One line of the audit log.
-
-    Attributes:
-        who: the name that is proven, by what ``source`` says; "" for nobody.
-        address: the network address of the browser or the program, or the computer and the user id of the command.
-        act: what was done: "approve", "patch", "login" …
-        subject: the run, the machine or the scope.
-        detail: more of it, without secrets.
-        result: a word of ``AuditResult``. Whoever may write the table can write any text.
-        message: why it failed or was refused.
-        source: how ``who`` is known: "os", "token", "link", "oidc", "ldap", "session", "proxy", "loopback", "schedule",
-            "automatic", "configuration"; "prefect": somebody who may use Prefect, whom Prefect does not know.
-        claimed: a name that somebody gave without proof; "" for none.
-        number: its place in the log, from 1; 0 before it is stored.
-        previous: the seal of the entry before it; "" for the first one.
-        key_id: which key made the seal.
-        seal: the seal, in hex.
-    """
-
-    at: datetime
-    who: str
-    address: str
-    act: str
-    subject: str
-    detail: str
-    result: str
-    message: str = ""
-    source: str = ""
-    claimed: str = ""
-    number: int = 0
-    previous: str = ""
-    key_id: str = ""
-    seal: str = ""
 
 
 def compute_key_id(key: bytes) -> str:

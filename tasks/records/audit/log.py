@@ -16,7 +16,9 @@ from sqlalchemy import Connection, delete, func, insert, select, text
 
 from inventory.files.private_keys import KeyFileError, ensure_key
 from tasks.domain.errors import RecordsError, RequestError
-from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, AuditEntry, AuditResult, is_sealed_by, seal_entry
+from tasks.domain.rows import list_kinds
+from tasks.domain.rows.audit import AuditEntry, AuditResult
+from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, is_sealed_by, seal_entry
 from tasks.records.audit.head import NUMBER_LIMIT, AuditHead, advance_head, find_head_path, read_head
 from tasks.records.page_tables import audit_log
 from tasks.records.storage.column_types import replace_unstorable, to_index_key
@@ -31,7 +33,7 @@ _BATCH: Final = 1000
 _TEXTS: Final = ("who", "address", "subject", "detail", "message", "claimed")
 _WORDS: Final = ("act", "source")
 _RESULTS: Final = frozenset(AuditResult)
-_COLUMNS: Final = tuple(AuditEntry.__slots__)
+_COLUMNS: Final = tuple(list_kinds(AuditEntry))
 
 
 class SqlAuditLog:
@@ -135,11 +137,14 @@ class SqlAuditLog:
         except KeyFileError as error:
             logger.warning("the head of the audit log: %s", error)
 
-    def read(self, limit: int, *, before: int = 0, who: str = "", act: str = "") -> Sequence[AuditEntry]:
+    def read(
+        self, limit: int, *, offset: int = 0, before: int = 0, who: str = "", act: str = ""
+    ) -> Sequence[AuditEntry]:
         """Return entries, newest first.
 
         Args:
             limit: how many at most.
+            offset: how many of the newest are left out.
             before: only entries with a smaller number; 0: from the newest.
             who: only those of this proven name; "": of all.
             act: only these acts; "": all.
@@ -147,7 +152,7 @@ class SqlAuditLog:
         Raises:
             RecordsError: the records can't be read.
         """
-        query = select(audit_log).order_by(audit_log.c.number.desc()).limit(limit)
+        query = select(audit_log).order_by(audit_log.c.number.desc()).offset(offset).limit(limit)
         if before:
             query = query.where(audit_log.c.number < before)
         if who:
@@ -156,6 +161,15 @@ class SqlAuditLog:
             query = query.where(audit_log.c.act == act)
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [_to_entry(row) for row in connection.execute(query)]
+
+    def count(self) -> int:
+        """Return how many entries there are.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self.database.begin_read("read the audit log") as connection:
+            return connection.execute(select(func.count()).select_from(audit_log)).scalar_one()
 
     def read_names(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return all proven names and all acts of the log, sorted.
@@ -265,7 +279,17 @@ def _build_missed(entry: AuditEntry, missed: AuditHead) -> AuditEntry:
     detail = json.dumps({"number": missed.number, "seal": missed.seal})
     message = "it is gone, or another one has its number: somebody changed the log in the database"
     subject = f"entry {missed.number}"
-    return AuditEntry(entry.at, "", entry.address, MISS_ACT, subject, detail, AuditResult.FAILED, message, "automatic")
+    return AuditEntry(
+        at=entry.at,
+        who="",
+        address=entry.address,
+        act=MISS_ACT,
+        subject=subject,
+        detail=detail,
+        result=AuditResult.FAILED,
+        message=message,
+        source="automatic",
+    )
 
 
 def _is_cut(connection: Connection, number: int, key: bytes) -> bool:

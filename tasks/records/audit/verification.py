@@ -7,7 +7,8 @@ from typing import Final
 
 from inventory.files.private_keys import KeyFileError, read_key
 from tasks.domain.errors import RecordsError
-from tasks.records.audit.entry import KEY_NAME, AuditEntry, compute_key_id, is_sealed_by
+from tasks.domain.rows.audit import AuditEntry
+from tasks.records.audit.entry import KEY_NAME, compute_key_id, is_sealed_by
 from tasks.records.audit.head import AuditHead
 from tasks.records.audit.log import SqlAuditLog, parse_cut, parse_missed
 

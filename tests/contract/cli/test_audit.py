@@ -18,7 +18,7 @@ from fleetpatch.cli.runtime.acting_command import ActingCommand
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from tasks.domain.errors import PolicyRefused
-from tasks.records.audit.entry import AuditEntry
+from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.opt_outs import SqlOptOuts

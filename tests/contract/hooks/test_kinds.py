@@ -14,8 +14,8 @@ from flows.hooks.event import HookEvent, build_event
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.states import HookKind, HookPoint, OperationState
-from tasks.records.audit.entry import AuditEntry
 from tasks.steps.context.run_context import StopToken
 from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, WaitingClock, call
 from tests.support.builders import make_outcome

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.records.audit.entry import AuditResult
+from tasks.domain.rows.audit import AuditResult
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import fill_site
 from tests.support.web_site import serve_site

@@ -22,8 +22,8 @@ from fleetpatch.access.roles import Role
 from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, SESSION_LENGTH
 from fleetpatch.web.audit import record_act
 from tasks.domain.errors import RecordsUnavailable
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.access_tokens import SqlAccessTokens
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.storage.database import Database
 from tests.support.fake_clock import FakeClock
@@ -300,8 +300,28 @@ class TestAuditLog:
     def test_it_is_a_page_in_parts(self, site: Site) -> None:
         log = SqlAuditLog(site.records.database)
         for number in range(250):
-            log.append(AuditEntry(NOW, "<b>anna</b>", "", "patch", f"env={number}.", "", AuditResult.DONE))
-        log.append(AuditEntry(NOW, "anna", "", "deploy", "", '{"serve": "True", "names": ["<i>"]}', AuditResult.DONE))
+            log.append(
+                AuditEntry(
+                    at=NOW,
+                    who="<b>anna</b>",
+                    address="",
+                    act="patch",
+                    subject=f"env={number}.",
+                    detail="",
+                    result=AuditResult.DONE,
+                )
+            )
+        log.append(
+            AuditEntry(
+                at=NOW,
+                who="anna",
+                address="",
+                act="deploy",
+                subject="",
+                detail='{"serve": "True", "names": ["<i>"]}',
+                result=AuditResult.DONE,
+            )
+        )
         browser = log_in(site, "bert")
         page = browser.get("/audit").text
         assert "<small>serve: True, names: [&#34;&lt;i&gt;&#34;]</small>" in page

@@ -19,7 +19,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.acts.patch_form import parse_form
 from fleetpatch.server import middleware, web_server
 from fleetpatch.server.web_server import build_app
-from tasks.records.audit.entry import AuditResult
+from tasks.domain.rows.audit import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token
 from tests.support.web_site import PATIENCE

@@ -19,7 +19,7 @@ from fleetpatch.access.roles import Role
 from fleetpatch.server.middleware import OPEN_PATHS
 from fleetpatch.server.web_server import build_app
 from fleetpatch.web.authentication import ActPermission, require_csrf_token
-from tasks.records.audit.entry import AuditResult
+from tasks.domain.rows.audit import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import add_link, add_token, log_in
 from tests.support.web_site import serve_site

@@ -13,7 +13,7 @@ import pytest
 
 from fleetpatch.access.roles import Role
 from fleetpatch.access.token_secrets import digest_secret
-from tasks.records.audit.entry import AuditEntry
+from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.web_sessions import SqlWebSessions, WebSession
 from tests.support.fake_clock import FakeClock

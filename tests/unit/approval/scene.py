@@ -15,9 +15,9 @@ from flows.request.patch_request import PatchRequest
 from flows.request.policies import ApprovalRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
+from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.states import Classification, NotificationEvent
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
-from tasks.records.audit.entry import AuditEntry
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 from tasks.steps.context.run_context import StopToken

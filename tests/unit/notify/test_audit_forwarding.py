@@ -22,8 +22,8 @@ from flows.notify.audit_forwarding import (
 from flows.notify.events import build_audit_event, render_cef, render_json
 from inventory.credentials import Secret, resolve_own_secret
 from tasks.domain.errors import CredentialError
+from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.cutting import cut_log
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.page_tables import audit_log
 from tasks.records.sql_records import SqlRecords
@@ -48,7 +48,18 @@ def server() -> Iterator[socket.socket]:
 
 
 def append(records: SqlRecords, act: str, claimed: str = "") -> AuditEntry:
-    entry = AuditEntry(NOW, "anna", "10.0.0.7", act, "env=prod", "", AuditResult.DONE, "", "token", claimed)
+    entry = AuditEntry(
+        at=NOW,
+        who="anna",
+        address="10.0.0.7",
+        act=act,
+        subject="env=prod",
+        detail="",
+        result=AuditResult.DONE,
+        message="",
+        source="token",
+        claimed=claimed,
+    )
     return SqlAuditLog(records.database).append(entry)
 
 

@@ -9,13 +9,20 @@ import pytest
 
 from deployments.preview.window_calendar import CalendarFreeze
 from fleetpatch.windows.month import FOLDED_ENTRIES, SHOWN_ENTRIES, build_month, build_weeks, parse_month
-from fleetpatch.windows.window_list import CalendarWindow, WindowKind
+from tasks.domain.rows.windows import WindowKind, WindowRow
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def make_window(start: datetime, **changes: Any) -> CalendarWindow:
-    base = CalendarWindow("weekly", "UTC", start, start + timedelta(hours=2), 3, WindowKind.COMING)
+def make_window(start: datetime, **changes: Any) -> WindowRow:
+    base = WindowRow(
+        configuration="weekly",
+        zone="UTC",
+        start=start,
+        end=start + timedelta(hours=2),
+        machines=3,
+        kind=WindowKind.COMING,
+    )
     return replace(base, **changes)
 
 
