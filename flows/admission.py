@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flows.composition import open_run_notifier
-from flows.engine.pinned_updates import is_rollout_run, limit_rollout_run
-from flows.engine.run_info import build_run_id, build_unstarted_run
-from flows.engine.run_lease import retry_while_unavailable
+from flows.engine.pinned_updates import limit_rollout_run
+from flows.engine.retrying_records import retry_while_unavailable
+from flows.engine.run_info import build_run_id, build_unstarted_run, is_rollout_run
 from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name

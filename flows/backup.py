@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
-from flows.ports.audit import RecordedAct, build_entry, read_os_actor, record_end
+from flows.ports.audit import RecordedAct, build_entry, record_end
+from flows.ports.caller import read_os_actor
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.rows.audit import AuditEntry, AuditResult

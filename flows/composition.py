@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from flows.approval.gate import build_gate
-from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
+from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.progress_recorder import ProgressRecorder
+from flows.engine.run_info import is_rollout_run
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import open_notifier

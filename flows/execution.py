@@ -9,12 +9,13 @@ from dataclasses import replace
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
+from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window, select_machines
-from flows.engine.run_lease import LeaseRenewer, RetryingRecords, build_holder, build_retrying_appender
+from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy, load_deployed_policy
 from flows.policy.fleet_freezes import FreezesOfFiles
-from flows.ports.audit import build_entry, find_actor, record_act, record_end
-from flows.ports.caller import Caller, find_starter_name
+from flows.ports.audit import build_entry, record_act, record_end
+from flows.ports.caller import Caller, find_actor, find_starter_name
 from flows.ports.ports import FreezeSource, Ports, Runner
 from flows.request import PatchRequest, RunRequest
 from tasks.domain.errors import Frozen, PolicyRefused, SealBroken, SealKeyMissing

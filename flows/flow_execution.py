@@ -16,9 +16,9 @@ from prefect.states import Cancelled, Failed
 
 from flows.admission import AdmittedRun, admit_run
 from flows.engine.interruption import find_suspension
-from flows.engine.pinned_updates import is_rollout_run
-from flows.engine.run_info import build_window, describe_machines
-from flows.engine.run_lease import LEASE_SECONDS, retry_while_unavailable
+from flows.engine.retrying_records import retry_while_unavailable
+from flows.engine.run_info import build_window, describe_machines, is_rollout_run
+from flows.engine.run_lease import LEASE_SECONDS
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
@@ -27,13 +27,8 @@ from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
-from flows.recovery.unfinished_runs import (
-    LEASE_GRACE_SECONDS,
-    AbandonedRun,
-    record_stop_request,
-    record_suspend_request,
-    wait_for_lease_expiry,
-)
+from flows.recovery.cancellation import record_stop_request, record_suspend_request
+from flows.recovery.unfinished_runs import LEASE_GRACE_SECONDS, AbandonedRun, wait_for_lease_expiry
 from flows.request import AssessRequest, PatchRequest, RunRequest
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.execution import execute
 from flows.ports.caller import Caller
-from flows.ports.ports import Ports, write_report_files
+from flows.ports.ports import Ports
 from flows.request import PatchRequest, RunRequest
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
@@ -21,7 +21,7 @@ class LocalRunner:
         self._directory, self._formats, self._ports = directory, tuple(formats), ports
         self.written_files: dict[str, Path] = {}
 
-    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Call the step's function."""
         return execute_step(context, step)
 
@@ -38,7 +38,7 @@ class LocalRunner:
         """Write the report files, if there is a directory for them."""
         if self._directory is not None and self._ports is not None:
             logs = self._ports.read_logs(report)
-            self.written_files = write_report_files(report, self._directory, self._formats, self._ports, logs)
+            self.written_files = self._ports.write_report_files(report, self._directory, self._formats, logs)
 
 
 def execute_locally(request: RunRequest, caller: Caller) -> RunReport:

@@ -9,7 +9,7 @@ from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
-from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
+from flows.recovery.finalizer import start_finalizer_after_cancellation, start_finalizer_after_crash
 from flows.recovery.reconciliation import recover_if_abandoned
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import RunReport
@@ -22,8 +22,8 @@ from tasks.reports.sanitizing import sanitize_to_one_line
 @flow(
     name="patch-fleet",
     persist_result=False,
-    on_cancellation=[finalize_cancelled_flow_run],
-    on_crashed=[finalize_crashed_flow_run],
+    on_cancellation=[start_finalizer_after_cancellation],
+    on_crashed=[start_finalizer_after_crash],
 )
 def patch_fleet(request: PatchRequest) -> RunReport:
     """Assess machines and patch them in waves inside a maintenance window.
@@ -55,8 +55,8 @@ def patch_fleet(request: PatchRequest) -> RunReport:
 @flow(
     name="resume-fleet",
     persist_result=False,
-    on_cancellation=[finalize_cancelled_flow_run],
-    on_crashed=[finalize_crashed_flow_run],
+    on_cancellation=[start_finalizer_after_cancellation],
+    on_crashed=[start_finalizer_after_crash],
 )
 def resume_fleet(run_id: str, finalize: bool = False, if_abandoned: bool = False) -> RunReport:
     """Resume a run whose process ended, from its recorded state and within its own window.

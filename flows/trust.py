@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from flows.composition import read_credential
-from flows.ports.audit import Actor, AuditAppender, record_act
+from flows.ports.audit import AuditAppender, record_act
+from flows.ports.caller import Actor
 from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock

@@ -28,7 +28,7 @@ from deployments.sync.model import (
     ScheduleSpec,
 )
 from deployments.sync.next_windows import NextWindows, find_next_windows
-from flows.ports.audit import read_os_actor
+from flows.ports.caller import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory

@@ -8,8 +8,8 @@ from typing import Final
 from fleetpatch.access.roles import Role, parse_limited_role
 from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, KEY_NAME, SessionLimits, Sessions
 from fleetpatch.access.token_secrets import create_token, digest_secret
-from flows.ports.audit import build_entry, find_actor
-from flows.ports.caller import current_caller, find_starter_name
+from flows.ports.audit import build_entry
+from flows.ports.caller import current_caller, find_actor, find_starter_name
 from inventory.errors import InventoryError
 from inventory.files.private_keys import ensure_key
 from inventory.files.problems import did_you_mean

@@ -27,7 +27,7 @@ from flows.approval.decisions import approve_run, reject_run
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
-from flows.recovery.unfinished_runs import CancelRequest, cancel_run
+from flows.recovery.cancellation import CancelRequest, cancel_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest

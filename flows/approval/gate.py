@@ -25,7 +25,8 @@ from flows.approval.answers import (
     format_moment,
 )
 from flows.engine.resume_state import parse_recorded_request
-from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
+from flows.ports.audit import AuditAppender, append_nowhere, build_entry, record_end
+from flows.ports.caller import Actor
 from flows.ports.ports import Gate, GateDecision, Notifier
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RecordsError, RecordsUnavailable
@@ -46,7 +47,7 @@ from tasks.rules.runs.approval import (
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
 from tasks.steps.context.run_context import ProgressListener, StopToken
-from tasks.steps.start_checks import has_work
+from tasks.steps.start_checks import is_visit_needed_for_plan
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class ApprovalGate:
             return True
         options = asked.to_patch_options(window=planned.run.window)
         packages = {assessment.machine: assessment.packages for assessment in planned.assessments}
-        return any(has_work(plan, packages.get(plan.machine), options) for plan in planned.plans)
+        return any(is_visit_needed_for_plan(plan, packages.get(plan.machine), options) for plan in planned.plans)
 
     def _request_approval(self, planned: RunReport, items: ApprovedUpdates) -> tuple[Approval, datetime]:
         """Request the approval of the plan. Return the approval, and when it expires by the run's clock."""

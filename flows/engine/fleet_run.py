@@ -7,14 +7,14 @@ from threading import Lock
 
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.interruption import add_cancellation, find_suspension, record_resumption, record_suspension
-from flows.engine.machine_work import assess_machines, assess_machines_once, is_under_way
+from flows.engine.machine_work import assess_machines, assess_machines_once, connect_or_defer_error, is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_run_id, build_run_info, select_machines
-from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
+from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import plan_waves
 from flows.engine.wave_sequence import WaveSequence
-from flows.ports.ports import Ports, Runner, announce_waves, connect_or_explain
+from flows.ports.ports import Ports, Runner
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
@@ -32,7 +32,7 @@ from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import MachineInstances, PatchOptions, RunContext
 from tasks.steps.hooks import restore_hook_results
-from tasks.steps.report import build_assessment_outcome, build_dry_run_outcome, build_outcome, report
+from tasks.steps.outcome import build_assessment_outcome, build_dry_run_outcome, build_outcome, record_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -134,13 +134,12 @@ class FleetRun:
             if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)
             else:
-                planned = self._plan_fleet(machines, request)
-                if isinstance(planned, WaveSequence):
-                    refusal = self._start_or_refuse()  # asks for the approval, and waits for the window
-                    left_open = planned.run_waves(self._waves, refusal)
-                    finished = self._finish_waves(left_open)
+                sequence = self._plan_fleet(machines, request)
+                if isinstance(sequence, RunReport):
+                    finished = sequence
                 else:
-                    finished = planned
+                    refusal = self._start_or_refuse()  # asks for the approval, and waits for the window
+                    finished = self._finish_waves(sequence.run_waves(self._waves, refusal))
         except BaseException as error:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
@@ -169,16 +168,19 @@ class FleetRun:
         self._refused_outcomes = tuple(
             Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in why_not.items() if reason
         )
-        if self._resume_state is not None and self._resume_state.waves:
+        restored = self._resume_state if self._resume_state is not None and self._resume_state.waves else None
+        if restored is not None:
             self._lifecycle.restore_hook_results()
-            self._waves = self._resume_state.waves
-            announce_waves(self._ports.progress, self._waves)
-            contexts, self._outcomes = self._restore_machines(self._resume_state)
+            self._waves = restored.waves
         else:
             policy = request.waves.to_wave_policy()
             self._waves = plan_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
-            announce_waves(self._ports.progress, self._waves)
-            contexts = {work.name: work for work in self._assess_all(allowed_machines, request)}
+        # the order is visible from the start, before anything is known of the machines
+        self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
+        if restored is not None:
+            contexts, self._outcomes = self._restore_machines(restored)
+        else:
+            contexts = {context.name: context for context in self._assess_all(allowed_machines, request)}
             for wave in self._waves:
                 for name in wave.machines:
                     contexts[name].state = replace(contexts[name].state, wave=wave.number)
@@ -186,7 +188,7 @@ class FleetRun:
         if request.dry_run:
             outcomes = (*map(build_dry_run_outcome, self._contexts), *self._refused_outcomes)
             return self._finish_report(outcomes, self._lifecycle.explain_no_begin(self._contexts))
-        if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
+        if self._ports.stop_token.is_suspended and restored is None:
             # Drop the plans: the process that resumes the run assesses all machines again.
             self._contexts, self._waves = [], ()
             return self._suspend_run(len(allowed_machines))
@@ -240,13 +242,13 @@ class FleetRun:
         self._lifecycle.notify_planned()
         self._runner.show_plan(self._build_report(self._outcomes))  # a resumed run shows it again, in its own flow run
         decision = self._lifecycle.await_approval()
-        for work in self._contexts:
-            if work.name in decision.plans and not work.state.was_started:
-                work.state = replace(work.state, plan=decision.plans[work.name])
+        for context in self._contexts:
+            if context.name in decision.plans and not context.state.was_started:
+                context.state = replace(context.state, plan=decision.plans[context.name])
         if decision.plans or decision.notes:
             self._save(self._build_report(()))  # so a process that resumes the run does only what was approved
         refusal = decision.refusal or self._lifecycle.start_run()
-        if refusal and any(is_under_way(work) for work in self._contexts):
+        if refusal and any(map(is_under_way, self._contexts)):
             self._ports.stop_token.request_stop(refusal)  # complete what an earlier process has begun, and no more
         return refusal
 
@@ -267,15 +269,12 @@ class FleetRun:
                     done.append(Outcome(self.run_id, name, OperationState.UNKNOWN, gone, wave=wave.number))
                     self._save(done[-1])
                     continue
-                run = MachineState(
-                    machine, wave.number, resume_state.assessments.get(name), resume_state.plans.get(name)
-                )
+                assessment, plan = resume_state.assessments.get(name), resume_state.plans.get(name)
                 entries = resume_state.journal.get(name, ())
-                own_hooks = (*hooks, *build_set_hooks(sets.get(name, ())))
-                run = restore_hook_results(restore_checkpoint(run, entries), own_hooks, entries)
-                contexts[name] = MachineContext(
-                    self._run_context, connect_or_explain(self._ports.connect, machine), run
-                )
+                state = restore_checkpoint(MachineState(machine, wave.number, assessment, plan), entries)
+                state = restore_hook_results(state, (*hooks, *build_set_hooks(sets.get(name, ()))), entries)
+                transport = connect_or_defer_error(self._ports.connect, machine)
+                contexts[name] = MachineContext(self._run_context, transport, state)
         return contexts, done
 
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:
@@ -285,9 +284,9 @@ class FleetRun:
         The run waits for them only before the window opens, in a dry run, or if a person must approve the complete
         plan.
         """
+        connections = ((machine, connect_or_defer_error(self._ports.connect, machine)) for machine in machines)
         contexts = [
-            MachineContext(self._run_context, connect_or_explain(self._ports.connect, machine), MachineState(machine))
-            for machine in machines
+            MachineContext(self._run_context, transport, MachineState(machine)) for machine, transport in connections
         ]
         runner, stop_token = self._runner, self._ports.stop_token
         if isinstance(request, AssessRequest):
@@ -303,7 +302,7 @@ class FleetRun:
     def _record_outcome(self, context: MachineContext) -> Outcome:
         """Save and return a machine's outcome. An internal error fails only this machine."""
         try:
-            return report(context)
+            return record_outcome(context)
         except RecordsError as error:
             self._stop_on_records_error(error)
             return build_outcome(context)
@@ -350,8 +349,21 @@ class FleetRun:
         """Return the report so far. With a machine, return the part of this unfinished machine only."""
         for context in self._contexts if machine else ():
             if context.name == machine:
-                return build_machine_report(context, self._waves, self._lifecycle.results)
+                return self._build_machine_report(context)
         return self._build_report(self._outcomes)
+
+    def _build_machine_report(self, context: MachineContext) -> RunReport:
+        """Return the report of one unfinished machine, with its part of the wave and the hooks that concern it."""
+        name, state, results = context.name, context.state, self._lifecycle.results
+        concern = [result for result in results if result.subject == name or result.hook.place not in MACHINE_PLACES]
+        return RunReport(
+            run=context.run,
+            outcomes=(build_outcome(context),),
+            waves=tuple(replace(wave, machines=(name,)) for wave in self._waves if name in wave.machines),
+            plans=(state.plan,) if state.plan else (),
+            assessments=(state.last_assessment,) if state.last_assessment else (),
+            hooks=merge_hook_results(concern, state.hooks),
+        )
 
     def _call_hook(self, hook: Hook, subject: str, deadline: Deadline) -> HookResult:
         """Run a hook that is not a command on a machine."""
@@ -360,8 +372,9 @@ class FleetRun:
 
     def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
         contexts = self._contexts
-        plans = {work.name: work.state.plan for work in contexts if work.state.plan is not None}
-        assessments = {work.name: last for work in contexts if (last := work.state.last_assessment) is not None}
+        plans = {context.name: context.state.plan for context in contexts if context.state.plan is not None}
+        last_assessments = ((context.name, context.state.last_assessment) for context in contexts)
+        assessments = {name: assessment for name, assessment in last_assessments if assessment is not None}
         if (earlier := self._resume_state) is not None:
             plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
         mask_notes = describe_unmatched_masks(self._run_context.options.selection, plans.values())
@@ -372,7 +385,7 @@ class FleetRun:
             plans=tuple(plans.values()) if self._run_info.kind != "assess" else (),
             assessments=tuple(assessments.values()),
             hooks=merge_hook_results(
-                self._lifecycle.results, [result for work in contexts for result in work.state.hooks]
+                self._lifecycle.results, [result for context in contexts for result in context.state.hooks]
             ),
             notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *mask_notes),
         )

@@ -5,21 +5,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
-from tasks.domain.errors import RecordsError
+from inventory.machine import Machine
+from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
+from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.transport import Job, Script, Transport
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
 from tasks.rules.runs.power import restore_power_cycle
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import StopToken
+from tasks.steps.outcome import build_outcome
 from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
-from tasks.steps.report import build_outcome
 
 T = TypeVar("T")
 
@@ -34,7 +37,7 @@ def run_concurrently(
     if not contexts:
         return []
     with ThreadPoolExecutor(min(at_once, len(contexts)), thread_name_prefix="machine") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, body, work) for work in contexts]
+        futures = [pool.submit(contextvars.copy_context().run, body, context) for context in contexts]
         try:
             return [future.result() for future in futures]
         except BaseException as error:  # the exit of the pool waits for the others; they begin nothing new
@@ -45,7 +48,7 @@ def run_concurrently(
 def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
     """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
     run_concurrently(
-        contexts, at_once, lambda context: run_steps(context, runner.run_step, last=Step.ASSESS), stop_token
+        contexts, at_once, lambda context: run_steps(context, runner.execute_step, last=Step.ASSESS), stop_token
     )
 
 
@@ -60,17 +63,17 @@ def assess_machines_once(
     for context in contexts:
         context.is_retry_disabled = True
     assess_machines(contexts, at_once, runner, stop_token)
-    for work in contexts:
-        work.is_retry_disabled = False
-    unreachable_count = sum(is_unreachable(work.state.error) and not is_wake_due(work) for work in contexts)
+    for context in contexts:
+        context.is_retry_disabled = False
+    unreachable_count = sum(is_unreachable(context.state.error) and not is_wake_due(context) for context in contexts)
     if check_unreachable(budget, OutcomeTally(len(contexts), {OutcomeClass.UNREACHABLE: unreachable_count})):
         machines_to_retry = [
-            work
-            for work in contexts
-            if may_retry_assessment(work) and not is_wake_due(work) and not stop_token.is_stopping
+            context
+            for context in contexts
+            if may_retry_assessment(context) and not is_wake_due(context) and not stop_token.is_stopping
         ]
-        for work in machines_to_retry:
-            work.forget_assessment()
+        for context in machines_to_retry:
+            context.forget_assessment()
         assess_machines(machines_to_retry, at_once, runner, stop_token)
 
 
@@ -134,7 +137,7 @@ class MachineWork:
 
     def execute(self, context: MachineContext) -> None:
         """Execute the steps of a machine."""
-        run_steps(context, self._runner.run_step)
+        run_steps(context, self._runner.execute_step)
 
     def finish(self, context: MachineContext) -> Outcome:
         """Return a machine's outcome, and count it. Save it, unless the machine is left open."""
@@ -162,8 +165,8 @@ class MachineWork:
 
     def _plan_late_machine(self, context: MachineContext) -> None:
         """Assess and plan a machine that did not answer in the first assessment. It may answer now."""
-        run = context.state
-        left_out = run.plan is None and run.error is None and not run.halted  # no assessment in a resumed run
+        state = context.state
+        left_out = state.plan is None and state.error is None and not state.halted  # no assessment in a resumed run
         if not (left_out or may_retry_assessment(context)) or is_under_way(context) or is_turn_over(context.state):
             return
         if self._must_be_approved:
@@ -175,7 +178,7 @@ class MachineWork:
         context.forget_assessment()
         # No retries in later waves: the machine had enough time since its first assessment.
         context.is_retry_disabled = not self.is_first_wave or can_wake(context)
-        assess_late_machine(context, self._runner.run_step)
+        assess_late_machine(context, self._runner.execute_step)
         if context.state.plan is not None:
             self._save_late_plan(context)
 
@@ -189,10 +192,10 @@ def halt_unless_failed(context: MachineContext, reason: str) -> MachineState:
 
 def is_left_open(context: MachineContext) -> bool:
     """Return whether a suspended run leaves a machine open: nothing has begun on it, and no hook has run for it."""
-    run = context.state
-    untouched = run.error is None and run.install is None and not run.was_started and not run.hooks
-    held = bool(run.halted) and run.halted_as is OperationState.NOT_STARTED
-    rebooted = any(result.count for result in run.reboots)
+    state = context.state
+    untouched = state.error is None and state.install is None and not state.was_started and not state.hooks
+    held = bool(state.halted) and state.halted_as is OperationState.NOT_STARTED
+    rebooted = any(result.count for result in state.reboots)
     return context.stop_token.is_suspended and held and untouched and not rebooted
 
 
@@ -239,3 +242,33 @@ def _record_failures(context: MachineContext) -> Iterator[None]:
         context.state = replace(context.state, error=ErrorInfo.from_error(error))
     finally:
         context.transport.close()
+
+
+class UnavailableTransport:
+    """A Transport that raises the given error in every operation."""
+
+    def __init__(self, error: FleetpatchError) -> None:
+        self._error = error
+
+    def run_script(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
+        """Raise the error."""
+        raise self._error
+
+    def start_job(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
+        """Raise the error."""
+        raise self._error
+
+    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
+        """Raise the error."""
+        raise self._error
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+def connect_or_defer_error(connect: Callable[[Machine], Transport], machine: Machine) -> Transport:
+    """Return the connection to a machine. If none can be tried, only this machine fails."""
+    try:
+        return connect(machine)
+    except FleetpatchError as error:
+        return UnavailableTransport(error)

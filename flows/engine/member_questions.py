@@ -15,7 +15,7 @@ from tasks.domain.states import Step
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
-from tasks.steps.machine.set_member import add_health_finding, ask_role, build_member_context, check_member
+from tasks.steps.machine.set_member import add_health_finding, ask_role, build_member_context, check_member_health
 
 FRESH: Final = timedelta(seconds=10)
 """How long an answer about a member's health is used for other members that wait."""
@@ -91,7 +91,7 @@ class MemberQuestions:
         except FleetpatchError as error:
             return error.message
         try:
-            return check_member(context, machine_set.healthy)
+            return check_member_health(context, machine_set.healthy)
         finally:
             context.transport.close()
 
@@ -127,7 +127,7 @@ class MemberQuestions:
             context.transport.close()
 
 
-class SetRoles:
+class MemberRoles:
     """The roles of the members of sets in one run. Safe for use by many threads.
 
     Args:
@@ -212,7 +212,7 @@ def await_health(
     """Return why a member is not healthy in the time that its sets give it, or ""."""
     for machine_set in sets:
         deadline, is_told = Deadline.after(clock, machine_set.healthy_seconds), False
-        while reason := check_member(context, machine_set.healthy):
+        while reason := check_member_health(context, machine_set.healthy):
             if deadline.has_passed(clock) or stop_token.is_lease_lost:
                 reason = f"it is not healthy {machine_set.healthy_seconds:.0f} s after its turn: {reason}"
                 add_health_finding(context, f"set {machine_set.name}", reason)

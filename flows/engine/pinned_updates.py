@@ -27,11 +27,6 @@ MAX_RUNS_SEARCHED = 1000
 """How many of the newest runs are searched for the last run of a configuration."""
 
 
-def is_rollout_run(request: PatchRequest | AssessRequest) -> bool:
-    """Return whether a run installs the frozen set of a rollout of automatic patching."""
-    return isinstance(request, PatchRequest) and request.updates.as_in_run.startswith(ROLLOUT_PREFIX)
-
-
 def resolve_pinned_updates(
     request: PatchRequest | AssessRequest, find_updates: Callable[[str], PinnedUpdates], *, has_plans: bool = False
 ) -> tuple[PatchRequest | AssessRequest, PinnedUpdates | None]:

@@ -14,6 +14,7 @@ from inventory.scope import Scope
 from tasks.domain.model import RunInfo, Window
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.rules.timing.maintenance_window import describe_shortage
@@ -147,3 +148,8 @@ def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine]
             return ""
         reasons.append((seconds + reserve, f"{reason} ({machine.name})"))
     return min(reasons)[1] if reasons else ""
+
+
+def is_rollout_run(request: PatchRequest | AssessRequest) -> bool:
+    """Return whether a run installs the frozen set of a rollout of automatic patching."""
+    return isinstance(request, PatchRequest) and request.updates.as_in_run.startswith(ROLLOUT_PREFIX)

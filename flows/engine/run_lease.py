@@ -1,27 +1,17 @@
-"""The lease of a run, and records that wait for an unavailable database and refuse to write once the lease is lost."""
+"""The lease of a run: one process executes it at a time."""
 
-import functools
 import logging
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from flows.ports.audit import AuditAppender
-from tasks.domain.errors import RecordsError, RecordsUnavailable
-from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.domain.protocols.clock import Clock, Deadline
+from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import LeaseHolder, Leases
-from tasks.domain.protocols.records import JournalEntry, Records, build_lease_lost_error
-from tasks.domain.retry import retry
-from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
-from tasks.steps.context.run_context import ProgressListener, StopToken
+from tasks.steps.context.run_context import StopToken
 
 logger = logging.getLogger(__name__)
 
@@ -106,118 +96,3 @@ class LeaseRenewer:
         if not renewal.is_kept:
             self._lost.set()
             self._stop_token.mark_lease_lost()
-
-
-T = TypeVar("T")
-
-RETRY_INTERVAL = timedelta(seconds=2)
-MIN_RETRY_TIME = timedelta(seconds=60)
-"""How long to wait for the database after the window is over. Outcomes and missed windows must still be recorded."""
-
-
-def retry_while_unavailable(
-    call: Callable[[], T], clock: Clock, until: datetime | None, tell: Callable[[str], None] = lambda _message: None
-) -> T:
-    """Call the records, and repeat the call while they are unavailable: until a time, and for at least a minute.
-
-    It tells the wait once, and once more when the records are back.
-
-    Raises:
-        RecordsUnavailable: they are still unavailable.
-    """
-    last = clock.now() + MIN_RETRY_TIME
-    deadline = Deadline((last if until is None else max(last, until)) + RETRY_INTERVAL)
-    failures: list[RecordsUnavailable] = []
-
-    def report_first_failure(error: RecordsUnavailable) -> None:
-        if not failures:
-            tell(f"waiting: records database unavailable ({error.message})")
-        failures.append(error)
-
-    result = retry(
-        call, RecordsUnavailable, clock=clock, deadline=deadline, wait=RETRY_INTERVAL, on_retry=report_first_failure
-    )
-    if failures:
-        tell("records database available again: the run continues")
-    return result
-
-
-def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime | None) -> AuditAppender:
-    """Return an appender of the audit log that waits for an unavailable database, at most until the window's end."""
-    return lambda entry: retry_while_unavailable(lambda: append(entry), clock, until)
-
-
-class RetryingRecords:
-    """Records of a run. A change waits until its journal entry is stored, at most until the window's end.
-
-    Args:
-        until: the end of the run's window.
-    """
-
-    def __init__(
-        self,
-        inner: Records,
-        clock: Clock,
-        until: datetime | None,
-        listener: ProgressListener,
-        still_holds_lease: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._inner, self._clock, self._until, self._listener = inner, clock, until, listener
-        self._still_holds_lease = still_holds_lease
-        self._cached_measures: dict[tuple[str, str], float | None] = {}
-
-    def append_entry(self, entry: JournalEntry) -> None:
-        """See Records."""
-
-        def append_entry() -> None:
-            self._require_lease()
-            self._inner.append_entry(entry)
-            self._require_lease()  # the change comes next, and storing may have taken longer than the lease is valid
-
-        self._retry_while_unavailable(append_entry)
-
-    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
-        """See Records."""
-        return self._retry_while_unavailable(lambda: self._inner.read_entries(run_id, machine))
-
-    def save(self, item: RunInfo | Assessment | Outcome | JobOutput | RunReport) -> None:
-        """See Records."""
-
-        def save_item() -> None:
-            self._require_lease()
-            self._inner.save(item)
-
-        self._retry_while_unavailable(save_item)
-
-    def read_measure(self, machine: str, measure: str) -> float | None:
-        """See Records. The value is read once in a run, because it must not change during the run.
-
-        Only the reboot time is waited for, because the reboot reserve depends on it. Other measures have safe defaults.
-        """
-        key = machine, measure
-        if key in self._cached_measures:
-            return self._cached_measures[key]
-        ask = functools.partial(self._inner.read_measure, machine, measure)
-        if measure == REBOOT:
-            self._cached_measures[key] = self._retry_while_unavailable(ask)
-        else:
-            with suppress(RecordsUnavailable):
-                self._cached_measures[key] = ask()
-        return self._cached_measures.get(key)
-
-    def read_last_assessment(self, machine: str) -> Assessment | None:
-        """See Records."""
-        return self._retry_while_unavailable(lambda: self._inner.read_last_assessment(machine))
-
-    def with_lease(self, run_id: str, holder: LeaseHolder) -> "RetryingRecords":
-        """See Records."""
-        inner = self._inner.with_lease(run_id, holder)
-        return RetryingRecords(inner, self._clock, self._until, self._listener, self._still_holds_lease)
-
-    def _require_lease(self) -> None:
-        """Check the lease before each try: while the records were unavailable, another process may have taken it."""
-        if not self._still_holds_lease():
-            raise build_lease_lost_error()
-
-    def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
-        return retry_while_unavailable(call, self._clock, self._until, self._listener.on_message)

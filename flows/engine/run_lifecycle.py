@@ -23,11 +23,13 @@ from tasks.rules.runs.hooks import (
     is_blocking_failure,
 )
 from tasks.rules.timing.admission import describe_freeze
+from tasks.rules.updates.transaction_planning import find_shortest_installation
 from tasks.steps.context.journal import UNLOCK_ACT
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import HOOK_ACT, find_recorded_results, run_hook_once
-from tasks.steps.report import build_outcome, describe_plans_shortage
+from tasks.steps.machine.auto_updaters import explain_left_out
+from tasks.steps.start_checks import describe_plan_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ POLL_SECONDS = 1.0  # how often a waiting run checks its stop token
 RUN_SUBJECT = "run"  # the subject of the run's own hooks
 
 
-def build_wave_subject(wave: Wave) -> str:
+def build_wave_hook_subject(wave: Wave) -> str:
     """Return the subject of a wave's hooks."""
     return f"wave {wave.number}"
 
@@ -170,14 +172,14 @@ class RunLifecycle:
     def start_wave(self, wave: Wave) -> str:
         """Run the hooks before a wave. Return why neither this wave nor a later one may begin, or ""."""
         return self._stop_if_frozen() or self._run_hooks_before(
-            HookPoint.BEFORE_WAVE, build_wave_subject(wave), self._run_context.window.end
+            HookPoint.BEFORE_WAVE, build_wave_hook_subject(wave), self._run_context.window.end
         )
 
     def finish_wave(self, wave: Wave) -> str:
         """Run the hooks after a wave, if it was started now or earlier. Return why no later wave may begin, or ""."""
         if self._resume_state is not None and _was_wave_started(self._resume_state, wave):
-            self._started_subjects.add(build_wave_subject(wave))
-        return self._run_hooks_after(HookPoint.AFTER_WAVE, build_wave_subject(wave))
+            self._started_subjects.add(build_wave_hook_subject(wave))
+        return self._run_hooks_after(HookPoint.AFTER_WAVE, build_wave_hook_subject(wave))
 
     def finish_run(self) -> None:
         """Run the hooks after the run, if the hooks before it were started."""
@@ -196,9 +198,32 @@ class RunLifecycle:
             clock.sleep(min(POLL_SECONDS, left))
 
     def explain_no_begin(self, contexts: Sequence[MachineContext]) -> str:
-        """Return why nothing of a plan would begin in its window: a freeze, or too little time; or ""."""
-        reason = self.describe_freeze() or describe_plans_shortage(contexts)
-        return f"nothing would begin: {reason}" if reason else ""
+        """Return why nothing of a plan would begin in its window: a freeze, or too little time; or "".
+
+        Nothing to do is no reason. Of several machines without enough time, the one that needs the least is named.
+        """
+        if reason := self.describe_freeze():
+            return f"nothing would begin: {reason}"
+        shortages = {
+            context: describe_plan_shortage(context)
+            for context in contexts
+            if context.state.plan is not None
+            and context.state.error is None
+            and context.plan.chosen
+            and not context.plan.refusals
+            and not explain_left_out(context)
+        }
+        if not shortages or not all(shortages.values()):
+            return ""
+
+        def compute_needed_seconds(context: MachineContext) -> float:
+            plan = context.plan
+            _, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
+            return seconds + context.reboot_reserve_seconds
+
+        least = min(shortages, key=compute_needed_seconds)
+        others = f", which needs the least time of {len(shortages)} machines" if len(shortages) > 1 else ""
+        return f"nothing would begin: {shortages[least]} ({least.name}{others})"
 
     def describe_freeze(self) -> str:
         """Return which freeze the run's window touches now, or ""."""
@@ -317,19 +342,3 @@ def merge_hook_results(
     """Return each hook's result once, the oldest first."""
     by_identity = {_build_result_key(result): result for result in (*run_results, *machine_results)}
     return tuple(sorted(by_identity.values(), key=lambda result: result.started_at))
-
-
-def build_machine_report(
-    context: MachineContext, order: Sequence[Wave], run_results: Sequence[HookResult]
-) -> RunReport:
-    """Return the report of one unfinished machine, with its part of the wave and the hooks that concern it."""
-    name, run = context.name, context.state
-    concern = [result for result in run_results if result.subject == name or result.hook.place not in MACHINE_PLACES]
-    return RunReport(
-        run=context.run,
-        outcomes=(build_outcome(context),),
-        waves=tuple(replace(wave, machines=(name,)) for wave in order if name in wave.machines),
-        plans=(run.plan,) if run.plan else (),
-        assessments=(run.last_assessment,) if run.last_assessment else (),
-        hooks=merge_hook_results(concern, run.hooks),
-    )

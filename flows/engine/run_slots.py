@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from flows.engine.run_lease import retry_while_unavailable
+from flows.engine.retrying_records import retry_while_unavailable
 from flows.ports.ports import Ports
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import SetSlot, SlotRule

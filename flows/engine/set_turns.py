@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from flows.engine.member_questions import MemberQuestions, SetRoles, await_health
+from flows.engine.member_questions import MemberQuestions, MemberRoles, await_health
 from flows.engine.run_slots import RunSlots
 from flows.ports.ports import Ports
 from inventory.machine import MachineSet
@@ -32,7 +32,12 @@ from tasks.rules.runs.set_capacity import (
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import run_undrains
-from tasks.steps.machine.set_member import check_member, explain_left_drained, find_drained_sets
+from tasks.steps.machine.set_member import (
+    check_member_health,
+    explain_member_left_drained,
+    find_drained_sets,
+    is_out_of_service,
+)
 from tasks.steps.pipeline import find_next_step
 
 
@@ -58,7 +63,7 @@ class SetTurns:
         self._run_id = run_context.run.id
         self._slots = RunSlots(ports, run_context, self._is_to_come)
         self._questions = MemberQuestions(ports.inventory, run_context)
-        self._roles = SetRoles(self._sets, self._questions, self._is_left, self._is_later, self._note)
+        self._roles = MemberRoles(self._sets, self._questions, self._is_left, self._is_later, self._note)
         self._domains: Mapping[str, Mapping[str, str]] = {
             machine_set.name: {
                 name: find_domain(machine_set, self._questions.find_machine(name)) for name in machine_set.members
@@ -334,7 +339,7 @@ class SetTurns:
         name = context.name
         try:
             for machine_set in self._sets[name]:
-                if reason := check_member(context, machine_set.healthy):
+                if reason := check_member_health(context, machine_set.healthy):
                     reason = f"{self._taken_over[name]}; it is not brought back, because it is not healthy: {reason}"
                     remedy = f"Look at {name}. When it is back, say `fleetpatch sets release {name}`."
                     context.add_finding(Finding(f"set {machine_set.name}", FindingLevel.WARN, reason, remedy))
@@ -351,7 +356,7 @@ class SetTurns:
     def _find_trouble(self, context: MachineContext) -> str:
         """Return why a member stays out of service after its turn, or "". Wait until it is healthy."""
         try:
-            left = explain_left_drained(context)
+            left = explain_member_left_drained(context)
         except RecordsError as error:
             return f"it is not known what was done to it: {error.message}"
         if left:
@@ -371,11 +376,6 @@ class SetTurns:
             return await_health(context, self._sets[context.name], self._clock, self._listener, self._stop_token)
         finally:
             context.transport.close()
-
-
-def is_out_of_service(context: MachineContext) -> bool:
-    """Return whether a machine is out of service or may be: its drain hooks or its first change have begun."""
-    return context.state.before_hooks_ran
 
 
 def _require_left(name: str, slots: Sequence[SetSlot]) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.machine_work import MachineWork, is_under_way, run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
-from flows.engine.set_turns import SetTurns, is_out_of_service
+from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome, Wave
@@ -25,6 +25,7 @@ from tasks.rules.runs.failure_budget import is_unreachable
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
+from tasks.steps.machine.set_member import is_out_of_service
 from tasks.steps.power import is_wake_due
 from tasks.steps.start_checks import check_stop_requested, check_time_left
 

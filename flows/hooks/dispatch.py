@@ -4,12 +4,13 @@ import importlib
 import logging
 from collections.abc import Callable
 
-from flows.engine.run_lease import build_retrying_appender
+from flows.engine.retrying_records import build_retrying_appender
 from flows.hooks.command import find_module_problem, run_command_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
-from flows.ports.audit import AuditAppender, append_nowhere, read_os_actor, record_act
+from flows.ports.audit import AuditAppender, append_nowhere, record_act
+from flows.ports.caller import read_os_actor
 from flows.ports.ports import HookCaller
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult, RunReport

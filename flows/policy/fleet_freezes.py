@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-from flows.engine.pinned_updates import is_rollout_run
+from flows.engine.run_info import is_rollout_run
 from flows.freezes.freeze_files import build_freezes, iterate_entries
 from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME

@@ -1,14 +1,12 @@
-"""Who acts, and what they do, for the audit log. What is proven and what was only said are apart."""
+"""The entries of the audit log about what people do, and their recording around an act."""
 
 import logging
-import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from flows.ports.caller import Caller, read_login_name
+from flows.ports.caller import Actor
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.audit import AuditEntry, AuditResult
@@ -18,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 MAX_LENGTH: Final = 2000
 """Characters of each text of an entry."""
-OS_SOURCE: Final = "os"
-_SUDO_VARIABLE: Final = "SUDO_USER"
 
 AuditAppender = Callable[[AuditEntry], object]
 """Stores an entry of the audit log. Raises RecordsError."""
@@ -27,36 +23,6 @@ AuditAppender = Callable[[AuditEntry], object]
 
 def append_nowhere(entry: AuditEntry) -> None:
     """Store nothing: for runs without records of their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who acts.
-
-    Attributes:
-        who: the proven name; "" for nobody.
-        source: how it is proven; see AuditEntry.
-        claimed: the name that was only said.
-        address: from where.
-    """
-
-    who: str
-    source: str
-    claimed: str = ""
-    address: str = ""
-
-
-def read_os_actor(claimed: str = "") -> Actor:
-    """Return the user of this process, as the operating system says. Without a claimed name it is sudo's variable."""
-    address = f"{platform.node()}, uid {os.getuid()}"
-    return Actor(read_login_name(), OS_SOURCE, claimed or os.environ.get(_SUDO_VARIABLE, ""), address)
-
-
-def find_actor(caller: Caller) -> Actor:
-    """Return who a caller is. A name that came with no proof is only claimed, by the user of this process."""
-    if not caller.source:
-        return read_os_actor(caller.name)
-    return Actor("" if caller.source == "prefect" else caller.name, caller.source)
 
 
 def build_entry(

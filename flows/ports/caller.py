@@ -1,18 +1,25 @@
-"""The caller of a flow in the same process: a progress listener and a stop token in addition to the request.
+"""Who calls a flow, and who acts for the audit log: what is proven and what was only said are apart.
+
+The caller of a flow in the same process gives a progress listener and a stop token in addition to the request.
 
 A form or a schedule can only give a request. The command runs the flow in its own process. It also shows progress and
 can stop the run. Both reach the flow through this context variable. Without Prefect, the caller is a plain argument.
 """
 
 import os
+import platform
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Final
 
 from tasks.domain.errors import FleetpatchError
 from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
+
+OS_SOURCE: Final = "os"
+_SUDO_VARIABLE: Final = "SUDO_USER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +77,33 @@ def read_login_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's user id without an entry
         return f"user {os.getuid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts.
+
+    Attributes:
+        who: the proven name; "" for nobody.
+        source: how it is proven; see AuditEntry.
+        claimed: the name that was only said.
+        address: from where.
+    """
+
+    who: str
+    source: str
+    claimed: str = ""
+    address: str = ""
+
+
+def read_os_actor(claimed: str = "") -> Actor:
+    """Return the user of this process, as the operating system says. Without a claimed name it is sudo's variable."""
+    address = f"{platform.node()}, uid {os.getuid()}"
+    return Actor(read_login_name(), OS_SOURCE, claimed or os.environ.get(_SUDO_VARIABLE, ""), address)
+
+
+def find_actor(caller: Caller) -> Actor:
+    """Return who a caller is. A name that came with no proof is only claimed, by the user of this process."""
+    if not caller.source:
+        return read_os_actor(caller.name)
+    return Actor("" if caller.source == "prefect" else caller.name, caller.source)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from inventory.machine import Inventory, Machine
@@ -15,7 +15,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
-from tasks.domain.protocols.transport import Job, Script, Transport
+from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationEvent, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.automatic.progress import RolloutProgress
@@ -51,11 +51,6 @@ class UnrecordedProgress:
 
     def expect_machines(self, waves: Mapping[str, int | None]) -> None:
         """Do nothing."""
-
-
-def announce_waves(progress: RunProgress, waves: Sequence[Wave]) -> None:
-    """Make the order of a run visible from the start, before anything is known of its machines."""
-    progress.expect_machines({name: wave.number for wave in waves for name in wave.machines})
 
 
 logger = logging.getLogger(__name__)
@@ -100,41 +95,17 @@ ReportErrorHandler = Callable[[str, FleetpatchError], None]
 """Gets the run id and the error if a report could not be written."""
 
 
-def log_report_error(run_id: str, error: FleetpatchError) -> None:
+def _log_report_error(run_id: str, error: FleetpatchError) -> None:
     """Log why the report of a run could not be written."""
     logger.error("the report of run %s could not be written: %s", run_id, error)
-
-
-def write_report_files(
-    report: RunReport, directory: Path, formats: Sequence[str], ports: "Ports", logs: Mapping[str, str]
-) -> dict[str, Path]:
-    """Write the files of a report, and return their paths. If that fails, the error is reported, and the run is not."""
-    from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
-
-    try:
-        return write_report(report, directory, logs, formats, rollout=ports.read_rollout(report))
-    except FleetpatchError as error:
-        ports.handle_report_error(report.run.id, error)
-    except Exception as error:
-        logger.exception("the report of run %s could not be made", report.run.id)
-        ports.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
-    return {}
 
 
 RolloutReader = Callable[[RunReport], RolloutProgress | None]
 """Returns how far the rollout is that a run belongs to; None: it belongs to none. It never raises."""
 
 
-def _read_no_rollout(report: RunReport) -> RolloutProgress | None:  # noqa: ARG001 - the reader's parameter
-    return None
-
-
 DeployedPoliciesReader = Callable[[], Sequence[DeployedPolicy]]
 """Returns the policies of which one must hold here, the newest first. Raises RecordsError."""
-
-
-def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # noqa: ARG001 - the gate's parameters
-    return GateDecision()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +126,35 @@ class Ports:
     find_pinned_updates: PinnedUpdatesFinder
     read_declared_freezes: FreezeSource
     set_slots: SetSlots
-    gate: Gate = _allow_run
-    handle_report_error: ReportErrorHandler = log_report_error
+    gate: Gate = lambda _planned, _stop_token: GateDecision()
+    handle_report_error: ReportErrorHandler = _log_report_error
     send_magic_packet: MagicPacketSender = send_magic_packet
-    read_rollout: RolloutReader = _read_no_rollout
+    read_rollout: RolloutReader = lambda _report: None
     append_audit: AuditAppender = append_nowhere
     read_deployed_policies: DeployedPoliciesReader = tuple
     read_overridden_freezes: FreezeSource = tuple
     progress: RunProgress = field(default_factory=UnrecordedProgress)
 
+    def write_report_files(
+        self, report: RunReport, directory: Path, formats: Sequence[str], logs: Mapping[str, str]
+    ) -> dict[str, Path]:
+        """Write the files of a report, and return their paths. If that fails, the error is reported."""
+        from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
+
+        try:
+            return write_report(report, directory, logs, formats, rollout=self.read_rollout(report))
+        except FleetpatchError as error:
+            self.handle_report_error(report.run.id, error)
+        except Exception as error:
+            logger.exception("the report of run %s could not be made", report.run.id)
+            self.handle_report_error(report.run.id, InternalError(f"{type(error).__name__}: {error}"))
+        return {}
+
 
 class Runner(Protocol):
     """How steps are executed, as plain calls or as Prefect's tasks, and how a run is shown."""
 
-    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run one step of one machine."""
         ...
 
@@ -187,33 +173,3 @@ class Runner(Protocol):
     def publish(self, report: RunReport) -> None:
         """Publish a finished report."""
         ...
-
-
-class UnavailableTransport:
-    """A Transport that raises the given error in every operation."""
-
-    def __init__(self, error: FleetpatchError) -> None:
-        self._error = error
-
-    def run_script(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise the error."""
-        raise self._error
-
-    def start_job(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise the error."""
-        raise self._error
-
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
-        """Raise the error."""
-        raise self._error
-
-    def close(self) -> None:
-        """Do nothing: there is no connection."""
-
-
-def connect_or_explain(connect: Callable[[Machine], Transport], machine: Machine) -> Transport:
-    """Return the connection to a machine. If none can be tried, only this machine fails."""
-    try:
-        return connect(machine)
-    except FleetpatchError as error:
-        return UnavailableTransport(error)

@@ -18,7 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
-from flows.engine.run_lease import retry_while_unavailable
+from flows.engine.retrying_records import retry_while_unavailable
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_datetime

@@ -17,7 +17,7 @@ from uuid import UUID
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 
-from flows.ports.ports import Ports, write_report_files
+from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, StepDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
@@ -61,7 +61,7 @@ class PrefectRunner:
         self._step_delivery = StepDelivery()
         self.written_files: dict[str, Path] = {}
 
-    def run_step(self, context: MachineContext, step: Step) -> MachineState:
+    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run the step's task. Return or raise the step's own result. Run the step once, even if Prefect fails.
 
         A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it
@@ -122,7 +122,7 @@ class PrefectRunner:
 
     def _write_files(self, report: RunReport, logs: Mapping[str, str]) -> None:
         if self._directory is not None:
-            self.written_files = write_report_files(report, self._directory, self._formats, self._ports, logs)
+            self.written_files = self._ports.write_report_files(report, self._directory, self._formats, logs)
 
     def _find_undelivered(self, report: RunReport) -> list[str]:
         """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""

@@ -15,16 +15,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from flows.recovery.cancellation import CancelRequest, cancel_run
     from flows.recovery.reconciliation import ReconcileResult, reconcile_runs, resume_run
-    from flows.recovery.unfinished_runs import AbandonedRun, CancelRequest, cancel_run, find_abandoned_runs
+    from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 else:
     __getattr__ = build_name_loader(
         __name__,
         {
             "AbandonedRun": ("unfinished_runs", "AbandonedRun"),
             "find_abandoned_runs": ("unfinished_runs", "find_abandoned_runs"),
-            "CancelRequest": ("unfinished_runs", "CancelRequest"),
-            "cancel_run": ("unfinished_runs", "cancel_run"),
+            "CancelRequest": ("cancellation", "CancelRequest"),
+            "cancel_run": ("cancellation", "cancel_run"),
             "ReconcileResult": ("reconciliation", "ReconcileResult"),
             "reconcile_runs": ("reconciliation", "reconcile_runs"),
             "resume_run": ("reconciliation", "resume_run"),

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from flows.ports.audit import Actor, build_entry
-from flows.ports.caller import Caller
+from flows.ports.audit import build_entry
+from flows.ports.caller import Actor, Caller
 from flows.prefect_api.tags import use_tagged_fleet
 from flows.recovery.reconciliation import recover_run
 from flows.recovery.unfinished_runs import find_abandoned_run, find_run_of_flow_run, wait_for_lease_expiry
@@ -46,7 +46,7 @@ PREFECT_WAIT_SECONDS = 90.0
 CANCEL_REASON = "cancelled in Prefect"
 
 
-def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+def start_finalizer_after_cancellation(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner.
 
     The audit log gets that somebody cancelled it: Prefect does not know who it was.
@@ -62,7 +62,7 @@ def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> N
         start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
 
 
-def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
+def start_finalizer_after_crash(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run's process ended without a result. A Prefect hook."""
     with use_tagged_fleet(flow_run.tags):
         start_finalizer(_find_run_name(flow_run), flow_run_id=str(flow_run.id))

@@ -33,7 +33,8 @@ from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
 from flows.prefect_runtime.flow_run_origin import build_resume_key
 from flows.prefect_runtime.flow_run_states import end_flow_run
-from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run, record_stop_request
+from flows.recovery.cancellation import record_stop_request
+from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run
 from tasks.domain.model import RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.fleets import find_fleet

@@ -10,13 +10,8 @@ from flows.engine.resume_state import require_resumable
 from flows.execution import RunnerFactory, execute
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
-from flows.recovery.unfinished_runs import (
-    AbandonedRun,
-    find_abandoned_run,
-    find_abandoned_runs,
-    record_stop_request,
-    wait_for_lease_expiry,
-)
+from flows.recovery.cancellation import record_stop_request
+from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_run, find_abandoned_runs, wait_for_lease_expiry
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import LeaseHeld

@@ -24,7 +24,7 @@ from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.steps.context.journal import SET_RELEASE_ACT, UNLOCK_ACT
-from tasks.steps.machine.cleaning import LockStatus, build_busy_error, read_lock_status, remove_lock
+from tasks.steps.machine.lock_removal import LockStatus, build_lock_busy_error, read_lock_status, remove_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def require_unlockable(details: LockDetails) -> None:
         LeaseHeld: a process executes the run that holds the lock.
     """
     if details.lock.job_id:
-        raise build_busy_error(details.lock.machine, details.lock.job_id)
+        raise build_lock_busy_error(details.lock.machine, details.lock.job_id)
     lease = details.lease
     if lease is not None and lease.is_held and lease.holder is not None and lease.until is not None:
         raise LeaseHeld(lease.run_id, holder=lease.holder, until=lease.until)

@@ -207,3 +207,10 @@ def _describe_package_state(packages: PackageState) -> list[str]:
     if not packages.updates:
         lines.append("nothing is pending")
     return lines
+
+
+def assess_and_plan(context: MachineContext) -> MachineState:
+    """Assess a machine, and plan it in the same visit, unless the run only assesses or leaves it out."""
+    context.state = assess(context)
+    is_over = context.run.kind == "assess" or bool(context.state.halted)
+    return context.state if is_over else plan_updates(context)

@@ -24,8 +24,8 @@ from tasks.rules.runs.hooks import (
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
-from tasks.steps.machine.set_member import explain_left_drained
-from tasks.steps.report import build_outcome
+from tasks.steps.machine.set_member import explain_member_left_drained
+from tasks.steps.outcome import build_outcome
 from tasks.steps.start_checks import check_may_start, check_stop_requested, check_time_left, find_machine_cut_off
 
 logger = logging.getLogger(__name__)
@@ -264,7 +264,7 @@ def run_after_hooks(context: MachineContext) -> None:
         if _find_hook_result(context, hook) is not None:
             continue
         try:
-            if hook in context.set_hooks and (reason := explain_left_drained(context)):
+            if hook in context.set_hooks and (reason := explain_member_left_drained(context)):
                 context.add_finding(_build_left_drained_finding(context, hook, reason))
             else:
                 _run_machine_hook(context, hook, None)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from inventory.name_lists import format_count
 from tasks.domain.errors import BrokenPackages, FleetpatchError, LockLost
-from tasks.domain.model import Finding, TransactionResult, Update
+from tasks.domain.model import Finding, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.package_manager import Transaction
@@ -210,14 +210,9 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
             raise
         return f"not downloaded: {error.message}"  # a run that installs took the machine over
     install_log.ended_job_ids.add(job_result.job_id)
-    install_log.staged_seconds = next(
-        (
-            measure_transaction_seconds(transaction)
-            for transaction in job_result.transactions
-            if transaction.exit_code == 0
-        ),
-        None,
-    )
+    downloaded = next((transaction for transaction in job_result.transactions if transaction.exit_code == 0), None)
+    if downloaded is not None and downloaded.started_at is not None and downloaded.ended_at is not None:
+        install_log.staged_seconds = (downloaded.ended_at - downloaded.started_at).total_seconds()
     failures = [transaction.detail for transaction in job_result.transactions if transaction.exit_code != 0]
     install_log.staging_failure = "; ".join(
         (*job_result.refusals, *(f"its download failed: {failure}" for failure in failures))
@@ -254,13 +249,6 @@ def _predict_download_seconds(context: MachineContext, install_log: InstallLog) 
         logger.info("%s: what is still to be downloaded is not known: %s", context.name, error.message)
         left = None
     return context.plan.prediction.stage if left is None else left / context.rates.download_bytes_per_second
-
-
-def measure_transaction_seconds(transaction: TransactionResult) -> float | None:
-    """Return how many seconds a transaction took, or None if its start or its end was not seen."""
-    if transaction.started_at is None or transaction.ended_at is None:
-        return None
-    return (transaction.ended_at - transaction.started_at).total_seconds()
 
 
 def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> None:

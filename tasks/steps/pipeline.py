@@ -9,12 +9,11 @@ from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.steps.assess import assess, plan_updates
+from tasks.steps.assess import assess_and_plan
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
-from tasks.steps.follow_up import plan_follow_up
 from tasks.steps.hooks import run_after_hooks
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
@@ -23,8 +22,7 @@ from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
 from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed
-from tasks.steps.unused_kernels import remove_unused_kernels, resume_kernel_removal
-from tasks.steps.validate import validate
+from tasks.steps.validate import validate_and_clean_up
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +33,6 @@ _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
     RebootState.REQUIRED: OperationState.COMPLETED_WITH_WARNINGS,  # it was due, and it was not done
     RebootState.STARTED: OperationState.COMPLETED_WITH_WARNINGS,
 }
-
-
-def assess_and_plan(context: MachineContext) -> MachineState:
-    """Assess a machine, and plan it in the same visit, unless the run only assesses or leaves it out."""
-    context.state = assess(context)
-    is_over = context.run.kind == "assess" or bool(context.state.halted)
-    return context.state if is_over else plan_updates(context)
-
-
-def validate_and_clean_up(context: MachineContext) -> MachineState:
-    """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
-    is_resumed = resume_kernel_removal(context)
-    context.state = validate(context)
-    context.state = plan_follow_up(context)
-    if not is_resumed and context.state.follow_up is None:
-        remove_unused_kernels(context)
-    return context.state
 
 
 STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
@@ -96,7 +77,7 @@ def run_steps(
             power_off_again(context)
             return context.state
         while (step := find_next_step(context.state, context.options)) is not Step.REPORT:
-            run_step(context, step, execute)
+            _run_step(context, step, execute)
             if step is last or context.state.halted:
                 break
         if last is Step.REPORT:
@@ -126,7 +107,7 @@ def clean_up_machine(context: MachineContext) -> None:
         context.transport.close()
 
 
-def run_step(context: MachineContext, step: Step, execute: Callable[[MachineContext, Step], MachineState]) -> None:
+def _run_step(context: MachineContext, step: Step, execute: Callable[[MachineContext, Step], MachineState]) -> None:
     """Execute one step if it may begin, and add its record. An error becomes part of the machine's state.
 
     If the records fail, the whole run is asked to stop: it must not continue without records.

@@ -30,9 +30,9 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.machine_lock import build_lock_holder
-from tasks.steps.machine.reboot_watch import pause_between_polls, read_boot_id
-from tasks.steps.machine.retry import is_transient
-from tasks.steps.report import build_outcome
+from tasks.steps.machine.reboot_watch import read_boot_id
+from tasks.steps.machine.retry import is_transient, pause_between_polls
+from tasks.steps.outcome import build_outcome
 from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
 
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from tasks.domain.errors import FleetpatchError, ProtocolViolation, ScriptFailed, TransportError
 from tasks.domain.model import Finding, RebootNeed, RebootResult
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.domain.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.rules.machine_checks.findings import describe_blocking_findings
@@ -18,7 +19,6 @@ from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.jobs.package_job import find_ordered_reboot
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
@@ -265,3 +265,19 @@ def _format_latest_start(context: MachineContext) -> str:
     """Return the latest time for an order, by the machine's own clock: an order may arrive late."""
     last = context.window.end.timestamp() - context.reboot_seconds
     return str(math.ceil(last + context.facts.clock_skew_seconds))
+
+
+def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
+    """Return the boot id at which this run may have ordered a reboot of this round before, or ""."""
+    if not context.state.was_started:
+        return ""
+    entries = context.records.read_entries(context.run.id, context.name)
+    ordered = [
+        entry.key
+        for entry in entries
+        if entry.mark is JournalMark.BEFORE
+        and entry.act == "reboot"
+        and entry.detail.get("early") is early
+        and entry.detail.get("round", 0) == context.state.follow_up_count
+    ]
+    return ordered[-1] if ordered else ""

@@ -4,9 +4,10 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.errors import ManagerBusy, ScriptFailed
+from tasks.domain.errors import ManagerBusy, RecordsError, ScriptFailed
 from tasks.domain.model import Finding, RestartResult
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.records import JournalMark
 from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter
 from tasks.domain.states import FindingLevel, Step
 from tasks.rules.machine_checks.services import (
@@ -18,9 +19,9 @@ from tasks.rules.machine_checks.services import (
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.hooks import run_before_hooks
-from tasks.steps.jobs.job_result import parse_record_time
-from tasks.steps.jobs.package_job import find_submitted_restarts, submit_job
-from tasks.steps.jobs.watch import EndedJob, watch_job
+from tasks.steps.jobs.job_result import EndedJob, parse_job_record_time
+from tasks.steps.jobs.package_job import is_job_unknown_to_machine, submit_job
+from tasks.steps.jobs.watch import watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.start_checks import check_stop_requested, check_window_fit
 
@@ -142,7 +143,7 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
     cut = ended_job.phase is JobPhase.LOST or bool(ended_job.exit_code)
     unseen = [unit for unit in units if unit not in ends and unit not in left]
     moments = [
-        at for end in ends.values() if (at := parse_record_time(end, context.facts.clock_skew_seconds)) is not None
+        at for end in ends.values() if (at := parse_job_record_time(end, context.facts.clock_skew_seconds)) is not None
     ]
     context.state = replace(context.state, restarts=RestartResult(good, max(moments, default=None)))
     if good:
@@ -165,3 +166,27 @@ def _add_finding(context: MachineContext, level: FindingLevel, message: str, rem
     """Add a finding, once."""
     remedy = remedy or ("" if level is FindingLevel.GOOD else "Restart them by hand, or in another window.")
     context.add_finding(Finding(SERVICE_RESTART_CHECK, level, message, remedy))
+
+
+def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...]:
+    """Return the units of a restart job that this run may have started before, or ().
+
+    Raises:
+        RecordsError: the journal entry of that job is not valid.
+        TransportError: a stop was requested, and the machine could not be asked.
+    """
+    if not context.state.was_started:
+        return ()
+    for entry in context.records.read_entries(context.run.id, context.name):
+        if entry.mark is JournalMark.BEFORE and entry.act == act:
+            units = entry.detail.get("units")
+            if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
+                raise RecordsError(
+                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {units!r:.200}",
+                    machine=context.name,
+                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+                )
+            return (
+                () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, entry.key) else tuple(units)
+            )
+    return ()

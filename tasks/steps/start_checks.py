@@ -7,8 +7,14 @@ from tasks.domain.model import MachinePlan, PackageState, Update, UpdateResult
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.states import RebootPolicy, YesNoUnknown
 from tasks.rules.machine_checks.services import find_restartable_services
-from tasks.rules.timing.maintenance_window import TimeFit, check_time_fit, compute_cut_off, describe_cut_off
-from tasks.rules.updates.transaction_planning import plan_transactions
+from tasks.rules.timing.maintenance_window import (
+    TimeFit,
+    check_time_fit,
+    compute_cut_off,
+    describe_cut_off,
+    describe_shortage,
+)
+from tasks.rules.updates.transaction_planning import find_shortest_installation, plan_transactions
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 
@@ -84,10 +90,10 @@ def divide_into_transactions(
 def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether there is anything to do on a planned machine."""
     plan = machine_state.plan
-    return plan is not None and has_work(plan, machine_state.assessed_packages, options)
+    return plan is not None and is_visit_needed_for_plan(plan, machine_state.assessed_packages, options)
 
 
-def has_work(plan: MachinePlan, packages: PackageState | None, options: PatchOptions) -> bool:
+def is_visit_needed_for_plan(plan: MachinePlan, packages: PackageState | None, options: PatchOptions) -> bool:
     """Return whether a plan, or the package state that was assessed for it, is a reason to visit the machine."""
     broken = packages is not None and bool(packages.problems)
     return (
@@ -112,3 +118,16 @@ def _is_early_reboot(packages: PackageState | None, options: PatchOptions) -> bo
     if packages is None or packages.reboot.answer is not YesNoUnknown.YES or options.may_reboot_wait(packages.reboot):
         return False
     return options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER
+
+
+def describe_plan_shortage(context: MachineContext) -> str:
+    """Return why nothing of a machine's plan would begin in the window, with the numbers; "" if something would.
+
+    The calculation is the one by which the installation is divided into transactions.
+    """
+    plan = context.plan
+    if not plan.chosen:
+        return ""
+    installation, seconds = find_shortest_installation(plan.chosen, context.rates, plan.prediction.stage)
+    now, policy = context.clock.now(), context.options.reboot
+    return describe_shortage(context.window, now, installation, seconds, policy, context.reboot_reserve_seconds)

@@ -21,6 +21,7 @@ from tasks.rules.machine_checks.units import find_missing_services, find_missing
 from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
 from tasks.rules.updates.results import check_installed_versions, find_lost_updates, find_rolled_back_updates, mark_lost
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.follow_up import plan_follow_up
 from tasks.steps.machine.auto_updaters import list_paused_units
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
@@ -31,6 +32,7 @@ from tasks.steps.machine.package_state import (
     read_package_state,
     wait_for_idle_packages,
 )
+from tasks.steps.unused_kernels import remove_unused_kernels, resume_kernel_removal
 
 POLL_SECONDS = 2.0
 REFRESH_PAUSE_SECONDS = 60.0
@@ -216,3 +218,13 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
         return []
     message = "the machine was rebooted, and not by this run"
     return [Finding("boot", FindingLevel.WARN, message, "Find out who or what rebooted it.")]
+
+
+def validate_and_clean_up(context: MachineContext) -> MachineState:
+    """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
+    is_resumed = resume_kernel_removal(context)
+    context.state = validate(context)
+    context.state = plan_follow_up(context)
+    if not is_resumed and context.state.follow_up is None:
+        remove_unused_kernels(context)
+    return context.state

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from flows.ports.audit import Actor, build_entry
+from flows.ports.audit import build_entry
+from flows.ports.caller import Actor
 from flows.recovery import finalizer
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.rows.audit import AuditResult
@@ -81,7 +82,7 @@ def test_a_run_id_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     flow_run: Any = SimpleNamespace(id=uuid4(), name="theirs", parameters={"run_id": "--flow-run=theirs"}, tags=[])
 
-    finalizer.finalize_cancelled_flow_run(None, flow_run, None)
+    finalizer.start_finalizer_after_cancellation(None, flow_run, None)
 
     (words,) = started
     assert words[-2:] == ["--", "--flow-run=theirs"]

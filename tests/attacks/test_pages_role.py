@@ -12,7 +12,7 @@ from fleetpatch.access.token_secrets import digest_secret
 from flows.approval.decisions import approve_run
 from flows.installation_checks import check_installation
 from flows.ports.caller import Caller
-from flows.recovery.unfinished_runs import record_stop_request
+from flows.recovery.cancellation import record_stop_request
 from tasks.domain.errors import RecordsError
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records import setup

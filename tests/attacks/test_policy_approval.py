@@ -18,7 +18,7 @@ from tasks.domain.model import PackageState, RebootNeed, RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.states import HookKind, RebootPolicy, YesNoUnknown
 from tasks.rules.runs.approval import UNKNOWN_STARTER, compute_plan_digest
-from tasks.steps.start_checks import has_work
+from tasks.steps.start_checks import is_visit_needed_for_plan
 from tests.contract.policy_doors import Stage, build_stage, call_local_engine
 from tests.support.builders import make_assessment, make_package_state, make_plan, make_run
 from tests.support.fake_clock import FakeClock
@@ -146,5 +146,6 @@ def test_whatever_may_begin_is_asked_for(fields: dict[str, Any], packages: Packa
     run = make_run(request=request.model_dump(mode="json"))
     planned = RunReport(run, (), plans=(plan,), assessments=(make_assessment(packages=packages),))
     gate = ApprovalGate(request, None, None, SystemClock())  # type: ignore[arg-type]  # it asks no records
-    begins = has_work(plan, packages, request.to_patch_options(window=run.window)) or bool(request.hooks.to_hooks())
+    options = request.to_patch_options(window=run.window)
+    begins = is_visit_needed_for_plan(plan, packages, options) or bool(request.hooks.to_hooks())
     assert gate.is_approval_needed(planned) or not begins

@@ -10,8 +10,7 @@ import pytest
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 
-from flows.ports.audit import find_actor
-from flows.ports.caller import Caller
+from flows.ports.caller import Caller, find_actor
 from flows.prefect_runtime.flow_run_origin import build_automatic_key, build_resume_key, name_starter
 from flows.request import AssessRequest, PatchRequest
 from flows.request.patch_request import UpdatesRequest

@@ -19,10 +19,10 @@ from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, T
 from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, UpdateState, YesNoUnknown
 from tasks.machines.transport.session_factory import build_session
 from tasks.rules.runs.outcome import determine_outcome_state
+from tasks.steps.assess import assess_and_plan
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions, RunContext
 from tasks.steps.install import install
-from tasks.steps.pipeline import assess_and_plan
 from tasks.steps.precheck import precheck
 from tasks.steps.validate import validate
 from tests.contract.image_host import FAMILIES, ImageHost

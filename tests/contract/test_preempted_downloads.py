@@ -8,8 +8,7 @@ import pytest
 from tasks.domain.errors import LockLost
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import JobPhase, Script, ScriptParameter, ScriptRecord
-from tasks.steps.jobs.job_result import build_job_result
-from tasks.steps.jobs.watch import EndedJob
+from tasks.steps.jobs.job_result import EndedJob, build_job_result
 from tests.contract.test_machine_lock_script import CLOCK, EXTRA, LATER, Machine, soon
 from tests.contract.transport_subjects import scripts
 

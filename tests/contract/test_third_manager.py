@@ -18,12 +18,12 @@ from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.machines.transport.session_factory import build_session
 from tasks.records.measures import compute_measures
 from tasks.rules.machine_checks.services import build_protected_unit_masks, find_restartable_services
+from tasks.steps.assess import assess_and_plan
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions, RunContext
 from tasks.steps.install import install
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
-from tasks.steps.pipeline import assess_and_plan
 from tasks.steps.precheck import precheck
 from tests.support.builders import make_outcome, make_run, make_transaction
 from tests.support.fake_records import FakeRecords

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fleetpatch.cli.app import app
 from fleetpatch.cli.commands import doctor
-from flows.ports.audit import Actor
+from flows.ports.caller import Actor
 from flows.trust import TRUST_ACT, trust_host_keys
 from inventory.host_keys import HostKeyStore
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine

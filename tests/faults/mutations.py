@@ -13,7 +13,7 @@ from unittest.mock import patch
 from flows.engine import failure_counter
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.fleet_run import FleetRun
-from flows.engine.run_lease import RetryingRecords
+from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.wave_sequence import WaveSequence
 from tasks.domain.errors import FleetpatchError, RecordsUnavailable, ScriptFailed
@@ -25,7 +25,7 @@ from tasks.domain.protocols.transport import Script
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import FindingLevel, RebootState, Step, UpdateState
 from tasks.rules.timing.maintenance_window import TimeFit
-from tasks.steps import install, pipeline, precheck, reboot, report, service_restarts, start_checks, validate
+from tasks.steps import install, outcome, pipeline, precheck, reboot, service_restarts, start_checks, validate
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import StopToken
@@ -323,14 +323,14 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "the report is correct",
         apply_all(
             replace_attribute(validate, "check_outdated_services", lambda *_: ()),
-            replace_attribute(report, "check_outdated_services", lambda *_: ()),
+            replace_attribute(outcome, "check_outdated_services", lambda *_: ()),
         ),
     ),
     "packages that could not be checked count as good": (
         "the report is correct",
         apply_all(
             replace_attribute(validate, "check_concurrent_changes", lambda *_: ()),
-            replace_attribute(report, "check_concurrent_changes", lambda *_: ()),
+            replace_attribute(outcome, "check_concurrent_changes", lambda *_: ()),
         ),
     ),
     "packages that another process is changing count as results": (

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tasks.steps import reboot, report
+from tasks.steps import outcome, reboot
 from tasks.steps.context import machine_context
 from tasks.steps.machine import reboot_watch
 from tasks.steps.machine.reboot_obstacles import RebootWait
@@ -45,7 +45,7 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "a pending reboot without a decision is not reported": (
         "the report is correct",
-        replace_attribute(report, "_check_pending_reboot", lambda work: ()),
+        replace_attribute(outcome, "_check_pending_reboot", lambda work: ()),
     ),
     "the machine does not start its own updaters again when the lock ends": (
         "paused updaters start again",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ports.audit import Actor
+from flows.ports.caller import Actor
 from flows.trust import trust_host_keys
 from inventory.host_keys import PinnedKey
 from inventory.machine import HostKeySettings, Inventory, Machine

@@ -251,7 +251,7 @@ ALLOWED_WORDS = {
     "inventory/formats/ansible/connection_variables.py": ("sudo",),  # Ansible's own words
     "inventory/formats/ansible/ignored_configuration.py": ("sudo",),
     "inventory/formats/ansible/reader.py": ("sudo", "doas"),
-    "flows/ports/audit.py": ("sudo",),  # its variable names who uses it, on the controller
+    "flows/ports/caller.py": ("sudo",),  # its variable names who uses it, on the controller
     "tasks/reports/data/rows.py": ("conffiles",),  # a column of reports
     "tasks/reports/data/tables.py": ("conffiles",),
     "tasks/reports/export/json_document.py": ("conffiles",),

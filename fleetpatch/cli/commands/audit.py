@@ -111,7 +111,7 @@ def cut(
     as_json: JsonOption = False,
 ) -> None:
     """Remove the oldest entries, up to a number. The log keeps who did it, when and why, and begins behind them."""
-    from flows.ports.audit import read_os_actor
+    from flows.ports.caller import read_os_actor
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.audit.cutting import cut_log
     from tasks.records.setup import open_records

@@ -72,7 +72,7 @@ def cancel(
     from fleetpatch.cli.runtime.run_session import wait_for_run_end
     from fleetpatch.cli.views.recovery import build_cancel_request_json, print_cancel_request
     from fleetpatch.cli.views.run_result import print_result
-    from flows.recovery.unfinished_runs import cancel_run
+    from flows.recovery.cancellation import cancel_run
 
     if now:
         raise RequestError(

@@ -54,7 +54,8 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
     """
     from flows.composition import read_own_secret
     from flows.notify.audit_forwarding import forward_audit_log
-    from flows.ports.audit import read_os_actor, record_act
+    from flows.ports.audit import record_act
+    from flows.ports.caller import read_os_actor
     from tasks.domain.protocols.clock import SystemClock
     from tasks.domain.rows.audit import AuditResult
     from tasks.records.audit.log import SqlAuditLog

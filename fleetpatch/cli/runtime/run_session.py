@@ -22,8 +22,9 @@ from flows.execution import execute
 from flows.local_run import build_reporting_runner, execute_locally
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_api.connection import stop_ephemeral_servers
+from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import recover_runs
-from flows.recovery.unfinished_runs import AbandonedRun, CancelRequest, record_stop_request
+from flows.recovery.unfinished_runs import AbandonedRun
 from flows.request import PatchRequest, RunRequest
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RecordsError, RequestError

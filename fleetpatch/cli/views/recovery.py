@@ -16,7 +16,8 @@ from fleetpatch.cli.runtime.run_session import RunResult
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.run_result import print_report_error
 from flows.engine.interruption import find_suspension
-from flows.recovery.unfinished_runs import AbandonedRun, CancelRequest
+from flows.recovery.cancellation import CancelRequest
+from flows.recovery.unfinished_runs import AbandonedRun
 from inventory.errors import FleetpatchError
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.run_errors import LeaseHeld

@@ -19,7 +19,7 @@ from fleetpatch.cli.runtime.output import (
 )
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
-from flows.ports.audit import read_os_actor
+from flows.ports.caller import read_os_actor
 from flows.trust import trust_host_keys
 from tasks.domain.errors import RequestError
 from tasks.domain.states import FindingLevel

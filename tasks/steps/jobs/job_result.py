@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from tasks.domain.model import TransactionResult
 from tasks.domain.protocols.package_manager import FailureCause, Transaction
 from tasks.domain.protocols.transport import JobPhase, ScriptRecord
-from tasks.steps.jobs.watch import EndedJob
 from tasks.steps.machine.machine_lock import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
@@ -24,6 +23,16 @@ _REJECTION_REASONS = {
 """Why a transaction did not begin, if its effect was not allowed."""
 
 _LOCK_TIMEOUT_REASON = "another process locked the package manager until no time was left to wait: {}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that has ended: all its records, its raw output, and how it ended."""
+
+    phase: JobPhase
+    exit_code: int | None
+    events: tuple[ScriptRecord, ...]
+    log: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +161,7 @@ class _JobResultBuilder:
         )
 
     def _parse_time(self, event: ScriptRecord) -> datetime | None:
-        at = parse_record_time(event, self.clock_skew_seconds)
+        at = parse_job_record_time(event, self.clock_skew_seconds)
         return at if at is None or self.now is None else min(at, self.now)
 
     def _add_not_attempted(self, transaction: Transaction, reason: str) -> None:
@@ -206,7 +215,7 @@ def parse_number(value: object, default: float) -> float:
     return float(value) if usable else default  # type: ignore[arg-type]  # usable is what says so
 
 
-def parse_record_time(event: ScriptRecord, skew: float) -> datetime | None:
+def parse_job_record_time(event: ScriptRecord, skew: float) -> datetime | None:
     """Return the time of a record in UTC, or None. ``skew`` is the machine's clock minus ours, in seconds."""
     at = parse_number(event.get("at"), 0.0)
     return datetime.fromtimestamp(at - skew, UTC) if at > 0 and 0 < at - skew < _MAX_EPOCH_SECONDS else None

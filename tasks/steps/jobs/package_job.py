@@ -5,7 +5,6 @@ What an earlier process of the run ordered is found in the journal, so that this
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tasks.domain.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import JobOutput, Update
@@ -13,25 +12,18 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, ScriptRecord
+from tasks.domain.protocols.transport import Job, JobPhase, JobStatus
 from tasks.domain.states import Step
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.jobs.job_result import JobResult, build_job_result, parse_number
-from tasks.steps.jobs.watch import POLL_TIMEOUT_SECONDS, forward_stop, watch_job
+from tasks.steps.jobs.job_result import JobResult, build_job_result
+from tasks.steps.jobs.watch import POLL_TIMEOUT_SECONDS, JobProgressReporter, forward_stop, watch_job
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.retry import retry_transient
 
 SUBMIT_TIMEOUT_SECONDS = 300.0
 """One attempt to submit a job, with a reconnection. A machine of Windows waits up to 180 s until its job begins."""
-
-_VERBS: Final[Mapping[Kind, str]] = {
-    Kind.STAGE: "downloading",
-    Kind.INSTALL: "installing",
-    Kind.REPAIR: "repairing",
-    Kind.REMOVE: "removing",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +60,8 @@ def run_job(
         }
         for t in transactions
     }
-    journal.record_start(context, _get_step(kind), kind.value, job_id, {"transactions": plan})
+    step = Step.VALIDATE if kind is Kind.REMOVE else Step.INSTALL
+    journal.record_start(context, step, kind.value, job_id, {"transactions": plan})
     options = context.options
     script = context.manager.build_job_script(
         kind,
@@ -85,16 +78,14 @@ def run_job(
         raise
     except FleetpatchError as error:  # the machine answered, and refused
         del submitted_jobs[job_id]
-        journal.record_end(context, _get_step(kind), kind.value, job_id, {"phase": "refused", "error": error.message})
+        journal.record_end(context, step, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
-    reporter = JobProgressReporter(context, kind, transactions)
+    reporter = JobProgressReporter(context, step, kind, transactions)
     ended_job = watch_job(context, job_id, reporter.report_record, deadline)
     context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
     now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
-    journal.record_end(
-        context, _get_step(kind), kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
-    )
+    journal.record_end(context, step, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error})
     return job_result
 
 
@@ -129,52 +120,6 @@ def _start_job(context: MachineContext, job: Job) -> JobStatus:
     return context.transport.start_job(job, deadline=Deadline.after(context.clock, SUBMIT_TIMEOUT_SECONDS))
 
 
-def _get_step(kind: Kind) -> Step:
-    return Step.VALIDATE if kind is Kind.REMOVE else Step.INSTALL
-
-
-class JobProgressReporter:
-    """Turns a job's records into progress."""
-
-    def __init__(self, context: MachineContext, kind: Kind, transactions: Sequence[Transaction]) -> None:
-        self._context = context
-        self._step, self._verb = _get_step(kind), _VERBS[kind]
-        self._is_downloading = False
-        self._update_count = max(1, sum(len(t.updates) for t in transactions))
-        self._updates_per_transaction = {t.number: len(t.updates) for t in transactions}
-        self._ended_count = 0
-
-    def report_record(self, event: ScriptRecord) -> None:
-        """Report the progress that a record of the job shows, if any."""
-        number = int(parse_number(event.get("number"), -1))
-        if event.get("kind") == "waiting":
-            who = str(event.get("who") or "another process uses the package manager")[:200]
-            self._report(self._ended_count / self._update_count, f"waiting, as long as the window allows: {who}")
-            return
-        if event.get("kind") != "progress":
-            self._is_downloading = event.get("kind") == "download_started"
-        if event.get("kind") in {"transaction_ended", "not_attempted"}:
-            self._ended_count += self._updates_per_transaction.get(number, 0)
-            self._report(
-                self._ended_count / self._update_count, f"{self._verb}: {self._ended_count} of {self._update_count}"
-            )
-        elif event.get("kind") == "progress":
-            share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
-            subject = str(event.get("update") or event.get("action") or "")[:60]
-            verb = "downloading" if self._is_downloading else self._verb
-            fraction = (self._ended_count + share) / self._update_count
-            self._report(fraction, f"{verb} {subject}{self._describe_place(fraction)}")
-
-    def _describe_place(self, fraction: float) -> str:
-        """Return which update it is. Package managers tell a percentage of the transaction, so it is about right."""
-        if self._update_count == 1:
-            return ""
-        return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
-
-    def _report(self, fraction: float, message: str) -> None:
-        self._context.report_progress(self._step, message, min(1.0, fraction))
-
-
 def find_submitted_transactions(context: MachineContext, kind: Kind, number: int) -> tuple[Transaction, ...]:
     """Return the transactions of a job that this run may have started before, or ().
 
@@ -198,7 +143,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
             machine=context.name,
             hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
         ) from error
-    return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, job_id) else parts
+    return () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, job_id) else parts
 
 
 def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
@@ -225,7 +170,7 @@ def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:
     return next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.key == job_id), None)
 
 
-def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
+def is_job_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
     """Return whether the machine does not know a job that was about to be submitted.
 
     The attempt is announced before the look: a delayed order of an earlier attempt must not take effect after that. An
@@ -239,44 +184,6 @@ def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
         context, lambda: context.transport.poll_job(job_id, deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS)), until
     )
     return view.phase is JobPhase.ABSENT
-
-
-def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
-    """Return the boot id at which this run may have ordered a reboot of this round before, or ""."""
-    if not context.state.was_started:
-        return ""
-    entries = context.records.read_entries(context.run.id, context.name)
-    ordered = [
-        entry.key
-        for entry in entries
-        if entry.mark is JournalMark.BEFORE
-        and entry.act == "reboot"
-        and entry.detail.get("early") is early
-        and entry.detail.get("round", 0) == context.state.follow_up_count
-    ]
-    return ordered[-1] if ordered else ""
-
-
-def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...]:
-    """Return the units of a restart job that this run may have started before, or ().
-
-    Raises:
-        RecordsError: the journal entry of that job is not valid.
-        TransportError: a stop was requested, and the machine could not be asked.
-    """
-    if not context.state.was_started:
-        return ()
-    for entry in context.records.read_entries(context.run.id, context.name):
-        if entry.mark is JournalMark.BEFORE and entry.act == act:
-            units = entry.detail.get("units")
-            if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
-                raise RecordsError(
-                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {units!r:.200}",
-                    machine=context.name,
-                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
-                )
-            return () if context.stop_token.is_stopping and _is_unknown_to_machine(context, entry.key) else tuple(units)
-    return ()
 
 
 def _index_updates(context: MachineContext) -> Mapping[str, Update]:

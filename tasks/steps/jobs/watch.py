@@ -1,9 +1,10 @@
 """Watches a job on a machine until it ends, also when the connection breaks in between."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from tasks.domain.errors import (
     ConnectionLost,
@@ -14,22 +15,28 @@ from tasks.domain.errors import (
     JobLost,
 )
 from tasks.domain.protocols.clock import Deadline
+from tasks.domain.protocols.package_manager import JobKind as Kind
+from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import JobPhase, JobStatus, Script, ScriptRecord
+from tasks.domain.states import Step
 from tasks.rules.machine_checks.report_limits import require_count
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, is_transient
+from tasks.steps.jobs.job_result import EndedJob, parse_number
+from tasks.steps.machine.retry import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    STOP_CHECK_SECONDS,
+    is_transient,
+    sleep_unless_stopped,
+)
 
 logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
 # pauses while a job reports progress: each poll opens a login session
-SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = (
-    1.0,
-    4.0,
-)
+SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 4.0
 # pause of a run that was asked to stop: a person waits for its end, or is about to end this process
 STOPPING_PAUSE_SECONDS = 2.0
-STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 MAX_UNEXPECTED_ERRORS = 3
 """Polls in a row that may end in a refused login or an invalid answer, because an upgrade may replace what logins
 need. More refusals could lock accounts."""
@@ -38,16 +45,6 @@ MAX_EVENTS = 200_000
 """Records of one job. The largest runs some hundred transactions, with some hundred records of progress each."""
 MAX_EVENT_CHARACTERS = 64 * 1024 * 1024
 _LOG_END = "\n[the rest of the output was not read]\n"
-
-
-@dataclass(frozen=True, slots=True)
-class EndedJob:
-    """A job that has ended: all its records, its raw output, and how it ended."""
-
-    phase: JobPhase
-    exit_code: int | None
-    events: tuple[ScriptRecord, ...]
-    log: str
 
 
 @dataclass(slots=True)
@@ -78,6 +75,20 @@ class _JobReader:
         if self.log_characters < MAX_LOG_CHARACTERS:
             self.log_characters += len(view.log)
             self.log.append(view.log if self.log_characters < MAX_LOG_CHARACTERS else view.log + _LOG_END)
+
+    def build_ended_job(self, view: JobStatus, machine: str) -> EndedJob:
+        """Return the job with all that was read of it.
+
+        Raises:
+            JobLost: the machine does not know the job.
+        """
+        if view.phase is JobPhase.ABSENT:
+            raise JobLost(
+                f"job {view.job_id} is not known on the machine",
+                machine=machine,
+                hint="Its directory is gone. What it did is asked of the package database.",
+            )
+        return EndedJob(view.phase, view.exit_code, tuple(self.events), "".join(self.log))
 
 
 def watch_job(
@@ -116,17 +127,25 @@ def watch_job(
                 or unexpected_errors > MAX_UNEXPECTED_ERRORS
                 or isinstance(error, HostKeyMismatch | HostKeyUnknown)
             ):
-                raise _build_unreachable_error(context, job_id, error) from error
+                raise ConnectionLost(
+                    f"connection lost while job {job_id} was running: {error.message}",
+                    machine=context.name,
+                    hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
+                ) from error
             clock.sleep(min(LONGEST_PAUSE_SECONDS, max(0.0, deadline.remaining_seconds(clock))))
             continue
         unexpected_errors = 0
         reader.add_status(view)
         if view.phase is not JobPhase.RUNNING and not view.events and not view.log:
-            return _build_ended_job(context, view, reader)
+            return reader.build_ended_job(view, context.name)
         if view.phase is not JobPhase.RUNNING:
             continue  # the job has ended, and there is more to read
         if deadline.has_passed(clock):
-            raise _build_still_running_error(context, job_id)
+            raise DeadlineExceeded(
+                f"job {job_id} was still running when watching it ended",
+                machine=context.name,
+                hint="It ends by itself. Assess the machine later: its package database shows the result.",
+            )
         pause = poll_interval.find_next_seconds(view.events, clock.now())
         pause = min(pause, max(STOP_CHECK_SECONDS, deadline.remaining_seconds(clock)))
         if context.stop_token.is_stopping:
@@ -134,7 +153,7 @@ def watch_job(
         # a new connection costs less than hundreds of idle ones
         if pause >= LONGEST_PAUSE_SECONDS:
             context.transport.close()
-        _sleep_unless_stopped(context, pause)
+        sleep_unless_stopped(context, pause)
 
 
 @dataclass(slots=True)
@@ -164,14 +183,6 @@ class _PollInterval:
         return self.seconds
 
 
-def _sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
-    """Sleep. If a stop is requested meanwhile, return at once."""
-    stopping = context.stop_token.is_stopping
-    while seconds > 0 and context.stop_token.is_stopping is stopping:
-        context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
-        seconds -= STOP_CHECK_SECONDS
-
-
 def request_job_stop(context: MachineContext, job_id: str) -> None:
     """Ask a job to end between two transactions."""
     script = Script("job_stop", {"id": job_id})
@@ -188,27 +199,50 @@ def forward_stop(context: MachineContext, job_id: str) -> bool:
     return True
 
 
-def _build_ended_job(context: MachineContext, view: JobStatus, reader: _JobReader) -> EndedJob:
-    if view.phase is JobPhase.ABSENT:
-        raise JobLost(
-            f"job {view.job_id} is not known on the machine",
-            machine=context.name,
-            hint="Its directory is gone. What it did is asked of the package database.",
-        )
-    return EndedJob(view.phase, view.exit_code, tuple(reader.events), "".join(reader.log))
+_VERBS: Final[Mapping[Kind, str]] = {
+    Kind.STAGE: "downloading",
+    Kind.INSTALL: "installing",
+    Kind.REPAIR: "repairing",
+    Kind.REMOVE: "removing",
+}
 
 
-def _build_unreachable_error(context: MachineContext, job_id: str, error: FleetpatchError) -> ConnectionLost:
-    return ConnectionLost(
-        f"connection lost while job {job_id} was running: {error.message}",
-        machine=context.name,
-        hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
-    )
+class JobProgressReporter:
+    """Turns a job's records into progress."""
 
+    def __init__(self, context: MachineContext, step: Step, kind: Kind, transactions: Sequence[Transaction]) -> None:
+        self._context, self._step, self._verb = context, step, _VERBS[kind]
+        self._is_downloading = False
+        self._update_count = max(1, sum(len(t.updates) for t in transactions))
+        self._updates_per_transaction = {t.number: len(t.updates) for t in transactions}
+        self._ended_count = 0
 
-def _build_still_running_error(context: MachineContext, job_id: str) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"job {job_id} was still running when watching it ended",
-        machine=context.name,
-        hint="It ends by itself. Assess the machine later: its package database shows the result.",
-    )
+    def report_record(self, event: ScriptRecord) -> None:
+        """Report the progress that a record of the job shows, if any."""
+        number = int(parse_number(event.get("number"), -1))
+        if event.get("kind") == "waiting":
+            who = str(event.get("who") or "another process uses the package manager")[:200]
+            self._report(self._ended_count / self._update_count, f"waiting, as long as the window allows: {who}")
+            return
+        if event.get("kind") != "progress":
+            self._is_downloading = event.get("kind") == "download_started"
+        if event.get("kind") in {"transaction_ended", "not_attempted"}:
+            self._ended_count += self._updates_per_transaction.get(number, 0)
+            self._report(
+                self._ended_count / self._update_count, f"{self._verb}: {self._ended_count} of {self._update_count}"
+            )
+        elif event.get("kind") == "progress":
+            share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
+            subject = str(event.get("update") or event.get("action") or "")[:60]
+            verb = "downloading" if self._is_downloading else self._verb
+            fraction = (self._ended_count + share) / self._update_count
+            self._report(fraction, f"{verb} {subject}{self._describe_place(fraction)}")
+
+    def _describe_place(self, fraction: float) -> str:
+        """Return which update it is. Package managers tell a percentage of the transaction, so it is about right."""
+        if self._update_count == 1:
+            return ""
+        return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
+
+    def _report(self, fraction: float, message: str) -> None:
+        self._context.report_progress(self._step, message, min(1.0, fraction))

@@ -1,13 +1,10 @@
-"""What fleetpatch has left on a machine, and its removal: all of it, or only the machine lock."""
+"""What fleetpatch has left on a machine, and its removal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import BaseModel, Field, ValidationError
-
-from tasks.domain.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
+from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
 from tasks.steps.machine.machine_lock import split_lock_holder
@@ -108,133 +105,3 @@ def _read_things(records: Sequence[ScriptRecord], kind: str) -> tuple[Remain, ..
         Remain(str(record.get("what") or ""), str(record.get("path") or ""), str(record.get("why") or ""))
         for record in _select(records, kind)
     )
-
-
-SCRIPT_TIMEOUT_SECONDS = 60.0
-_MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
-
-
-class _LockRecord(BaseModel):
-    run: str
-    by: str
-    until: float = Field(ge=0, lt=_MAX_EPOCH_SECONDS)
-    attempt: int = Field(ge=0)
-    job: str
-    label: str
-    began: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
-    now: float = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class LockStatus:
-    """The machine lock of one machine, when it was read.
-
-    Attributes:
-        run_id: the run that has the lock, or "".
-        expires_at: when the lock expires, by our clock. None: no run has it.
-        is_expired: whether it has expired. Orders of its run stay valid until another run takes the lock.
-        job_id: the job that runs on the machine, or "".
-        job_started_at: by our clock. None: no job runs.
-        raw_fields: run, attempt and until as the machine wrote them: only this exact lock is removed.
-    """
-
-    machine: str
-    run_id: str
-    started_by: str
-    expires_at: datetime | None
-    is_expired: bool
-    job_id: str
-    job_name: str
-    job_started_at: datetime | None
-    raw_fields: tuple[str, str, str]
-
-
-def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockStatus:
-    """Return the machine lock of a machine. Changes nothing.
-
-    Raises:
-        TransportError: the machine could not be asked.
-        ProtocolViolation: its answer is not valid.
-    """
-    asked = clock.now()
-    records = _run_lock_script(transport, clock, {})
-    answered = clock.now()
-    locks = [record for record in records if record.get("kind") == "lock"]
-    try:
-        lock_record = _LockRecord.model_validate(locks[0] if locks else {})
-    except ValidationError as error:
-        raise ProtocolViolation(
-            f"what the machine says of its lock can't be understood: {error}", machine=machine
-        ) from error
-    skew_seconds = _find_clock_skew(asked, answered, lock_record.now)
-
-    def to_controller_time(moment: float) -> datetime:
-        return datetime.fromtimestamp(moment - skew_seconds, UTC)
-
-    return LockStatus(
-        machine=machine,
-        run_id=split_lock_holder(lock_record.run)[0],
-        started_by=lock_record.by,
-        expires_at=to_controller_time(lock_record.until) if lock_record.run else None,
-        is_expired=lock_record.until <= lock_record.now,
-        job_id=lock_record.job,
-        job_name=lock_record.label,
-        job_started_at=to_controller_time(lock_record.began) if lock_record.job and lock_record.began else None,
-        raw_fields=(lock_record.run, str(lock_record.attempt), f"{lock_record.until:.0f}"),
-    )
-
-
-def _find_clock_skew(asked: datetime, answered: datetime, machine_now: float) -> int:
-    """Return the machine's clock minus ours, in whole seconds; 0 if they may be equal.
-
-    The machine reads its clock between question and answer, and tells the whole seconds.
-    """
-    earliest, latest = asked.timestamp() - 1, answered.timestamp()
-    if earliest < machine_now <= latest:
-        return 0
-    return round(machine_now - (earliest + latest) / 2)
-
-
-def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -> None:
-    """Remove a lock that was read before. After that, the machine refuses orders of the run that had it.
-
-    Raises:
-        ManagerBusy: a job runs there.
-        RequestError: the lock is not the one that was read.
-        ScriptFailed: the machine can't write it.
-        TransportError: the machine could not be asked: the lock may have been removed.
-    """
-    run, attempt, until = lock.raw_fields
-    params = {"lift": "yes", "by": by, "run": run, "attempt": attempt, "until": until}
-    records = _run_lock_script(transport, clock, params)
-    last = records[-1] if records else {}
-    if last.get("kind") == "lifted":
-        return
-    if last.get("kind") == "changed":
-        raise RequestError(
-            "the lock changed in the meantime, so it was not removed",
-            machine=lock.machine,
-            hint="Run the command again: it shows which run has the lock now.",
-        )
-    job = next((record.get("job") for record in records if record.get("kind") == "lock"), "")
-    if job:
-        raise build_busy_error(lock.machine, str(job))
-    reason = last.get("why") or "the machine gave no answer"
-    if last.get("about") == "unsure":
-        raise DeadlineExceeded(f"the lock was not removed: {reason}", machine=lock.machine, hint="Try again.")
-    hint = "Look at the room on its disk, and whether it is mounted read-only."
-    raise ScriptFailed(f"the lock can't be removed: {reason}", exit_code=0, machine=lock.machine, hint=hint)
-
-
-def build_busy_error(machine: str, job_id: str) -> ManagerBusy:
-    """Return the error for a lock that is not removed because a job runs."""
-    return ManagerBusy(
-        f"the lock is not removed: job {job_id} is running",
-        machine=machine,
-        hint="Wait for the end of that job. It is never ended from outside.",
-    )
-
-
-def _run_lock_script(transport: Transport, clock: Clock, params: dict[str, str]) -> Sequence[ScriptRecord]:
-    script = Script("lock", params, read_only=not params)
-    return transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_TIMEOUT_SECONDS)).records

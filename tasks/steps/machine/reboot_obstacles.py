@@ -15,14 +15,13 @@ from tasks.domain.states import Step
 from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
-from tasks.steps.machine.retry import retry_transient
+from tasks.steps.machine.retry import retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit
 
 OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
-STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 LOCK_RENEWAL_INTERVAL = IDLE_LOCK_DURATION / 3
 MAX_UNFINISHED_SECONDS = 120.0
 """How long packages may be half changed without a running process: a second command often finishes a first one."""
@@ -115,7 +114,10 @@ class RebootWait:
             if reason := self._check_wait_over(readiness) or self._check_lock_lost():
                 return readiness, reason
             self._announce()
-            self._sleep_unless_stopped(min(pause, max(0.0, (self.ends_at - clock.now()).total_seconds())))
+            seconds = min(pause, max(0.0, (self.ends_at - clock.now()).total_seconds()))
+            if seconds >= LONGEST_PAUSE_SECONDS / 2:
+                self.context.transport.close()  # a new connection costs less than hundreds of idle ones
+            sleep_unless_stopped(self.context, seconds)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
 
     def record_refusal(self, answer: ScriptRecord) -> None:
@@ -169,12 +171,3 @@ class RebootWait:
         if not self._is_announced:
             self._is_announced = True
             context.listener.on_message(f"{context.name}: {message}")
-
-    def _sleep_unless_stopped(self, seconds: float) -> None:
-        """Sleep. If a stop is requested meanwhile, return at once."""
-        # a new connection costs less than hundreds of idle ones
-        if seconds >= LONGEST_PAUSE_SECONDS / 2:
-            self.context.transport.close()
-        while seconds > 0 and not self.context.stop_token.is_stopping:
-            self.context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
-            seconds -= STOP_CHECK_SECONDS

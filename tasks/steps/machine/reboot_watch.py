@@ -21,15 +21,13 @@ from tasks.domain.states import RebootState, Step
 from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineContext
 from tasks.steps.machine.facts import read_facts, read_facts_again
 from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness
-from tasks.steps.machine.retry import is_transient
+from tasks.steps.machine.retry import is_transient, pause_between_polls
 from tasks.steps.start_checks import check_may_start
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 
 LOGIN_TIMEOUT_SECONDS = 20.0  # one login attempt
 
-MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
-_POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
 _WORK_SECONDS = 300.0
 """So long after a machine was last seen at work, the end of its work still counts as near: work has pauses."""
 
@@ -163,12 +161,6 @@ def _find_given_up_order(readiness: RebootReadiness) -> ScriptRecord | None:
     if not readiness.given_up_reason:
         return None
     return {"why": readiness.given_up_reason, "about": readiness.given_up_kind}
-
-
-def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:
-    """Sleep before a machine is asked again: longer, the longer it was waited for."""
-    pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
-    context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
 
 
 def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], bool]) -> bool:

@@ -1,4 +1,4 @@
-"""Retries calls to a machine after transient errors, until a deadline."""
+"""Retries calls to a machine after transient errors, until a deadline, and sleeps between questions."""
 
 import logging
 from collections.abc import Callable
@@ -12,6 +12,9 @@ from tasks.steps.context.machine_context import MachineContext
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
+_POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
 
 T = TypeVar("T")
 
@@ -32,3 +35,17 @@ def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadli
 def is_transient(error: FleetpatchError) -> bool:
     """Return whether an error may pass without action. A machine that was too slow once may be faster the next time."""
     return error.transient or isinstance(error, DeadlineExceeded)
+
+
+def sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
+    """Sleep. If a stop is requested meanwhile, return at once."""
+    was_stopping = context.stop_token.is_stopping
+    while seconds > 0 and context.stop_token.is_stopping is was_stopping:
+        context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
+        seconds -= STOP_CHECK_SECONDS
+
+
+def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:
+    """Sleep before a machine is asked again: longer, the longer it was waited for."""
+    pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
+    context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))

@@ -50,7 +50,7 @@ def build_member_context(run_context: RunContext, machine: Machine) -> MachineCo
     return MachineContext(run_context, run_context.connect(machine), MachineState(machine))
 
 
-def check_member(context: MachineContext, checks: Sequence[Check]) -> str:
+def check_member_health(context: MachineContext, checks: Sequence[Check]) -> str:
     """Return why a member is not healthy, or "". Without checks: whether it answers at its port."""
     for check in checks or _build_default_checks(context.state.machine):
         try:
@@ -72,7 +72,7 @@ def _build_default_checks(machine: Machine) -> tuple[Check, ...]:
     return (Check("port", CheckKind.TCP, str(port), timeout_seconds=_ANSWER_SECONDS),)
 
 
-def explain_left_drained(context: MachineContext) -> str:
+def explain_member_left_drained(context: MachineContext) -> str:
     """Return why a member may not be brought back into its sets, or "".
 
     A member that was changed comes back only if its validation found it healthy. Otherwise users would meet a machine
@@ -110,3 +110,8 @@ def add_health_finding(context: MachineContext, check: str, why: str) -> None:
         return
     findings = (*validation.findings, Finding(check, FindingLevel.BLOCK, why, remedy))
     context.state = replace(context.state, validation=replace(validation, findings=findings))
+
+
+def is_out_of_service(context: MachineContext) -> bool:
+    """Return whether a machine is out of service or may be: its drain hooks or its first change have begun."""
+    return context.state.before_hooks_ran

@@ -10,7 +10,7 @@ import pytest
 from tasks.domain.errors import ManagerBusy, RequestError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
-from tasks.steps.machine.cleaning import read_lock_status, remove_lock
+from tasks.steps.machine.lock_removal import read_lock_status, remove_lock
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
 

@@ -10,8 +10,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 
-from flows.ports.audit import find_actor
-from flows.ports.caller import Caller
+from flows.ports.caller import Caller, find_actor
 from flows.prefect_runtime import flow_run_origin
 from flows.recovery import finalizer
 from tasks.domain.errors import RequestError
@@ -62,7 +61,7 @@ def test_a_flow_run_that_is_cancelled_in_prefect_is_recorded(tmp_path: Path, mon
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setattr(finalizer, "start_finalizer", lambda *_words, **_options: tmp_path)
     cancelled: Any = SimpleNamespace(id=uuid4(), name="weekly 2026-11-25", parameters={}, tags=[])
-    finalizer.finalize_cancelled_flow_run(None, cancelled, None)
+    finalizer.start_finalizer_after_cancellation(None, cancelled, None)
     with open_records() as records:
         (entry,) = SqlAuditLog(records.database).read(9)
     assert (entry.act, entry.who, entry.source, entry.subject, entry.detail) == (

@@ -10,7 +10,8 @@ import pytest
 
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
-from flows.recovery.unfinished_runs import cancel_run, find_abandoned_runs
+from flows.recovery.cancellation import cancel_run
+from flows.recovery.unfinished_runs import find_abandoned_runs
 from tasks.domain.errors import RequestError
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records.setup import open_records

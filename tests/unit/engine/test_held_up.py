@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from flows.engine import run_lease
-from flows.engine.run_lease import LEASE_SECONDS, LeaseRenewer, RetryingRecords
+from flows.engine.retrying_records import RetryingRecords
+from flows.engine.run_lease import LEASE_SECONDS, LeaseRenewer
 from tasks.domain.errors import RecordsError, RecordsUnavailable, Unreachable
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseHolder

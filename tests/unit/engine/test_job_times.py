@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.domain.protocols.package_manager import Transaction
 from tasks.domain.protocols.transport import JobPhase
-from tasks.steps.jobs.job_result import build_job_result
-from tasks.steps.jobs.watch import EndedJob
+from tasks.steps.jobs.job_result import EndedJob, build_job_result
 
 BEGAN = datetime(2026, 3, 10, 1, tzinfo=UTC)
 

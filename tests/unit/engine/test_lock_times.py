@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.steps.machine.cleaning import LockStatus, read_lock_status
+from tasks.steps.machine.lock_removal import LockStatus, read_lock_status
 from tests.support.fake_clock import FakeClock
 
 ASKED = datetime(2026, 3, 10, 1, 0, 0, 900_000, tzinfo=UTC)

@@ -176,7 +176,7 @@ def test_a_member_is_asked_once_at_a_time_and_only_some_together(monkeypatch: py
             under_way[0] -= 1
         return "sick" if context.name == "m07" else ""
 
-    monkeypatch.setattr("flows.engine.member_questions.check_member", check)
+    monkeypatch.setattr("flows.engine.member_questions.check_member_health", check)
     ports = fleet.ports()
     run = FleetRun(fleet.request(), ports, LocalRunner(), run_id=RUN)
     questions = MemberQuestions(ports.inventory, run._run_context)

@@ -9,7 +9,7 @@ from inventory.machine import Check, CheckKind, CheckLevel, Machine, TransportKi
 from tasks.domain.errors import Unreachable
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine import set_member
-from tasks.steps.machine.set_member import check_member
+from tasks.steps.machine.set_member import check_member_health
 from tests.support.set_fleet import SetFleet
 
 
@@ -29,9 +29,9 @@ def context_of(machine: Machine) -> MachineContext:
 def test_a_member_that_answers_at_its_port_is_healthy(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     context = context_of(Machine("web-1", "127.0.0.1", port=port))
-    assert check_member(context, ()) == ""
+    assert check_member_health(context, ()) == ""
     listener.close()
-    assert f"tcp {port}: " in check_member(context, ())
+    assert f"tcp {port}: " in check_member_health(context, ())
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_the_port_is_that_of_its_transport(fields: dict[str, object], target: st
 
 
 def test_this_machine_answers_always() -> None:
-    assert check_member(context_of(Machine("here", "localhost", transport=TransportKind.LOCAL)), ()) == ""
+    assert check_member_health(context_of(Machine("here", "localhost", transport=TransportKind.LOCAL)), ()) == ""
 
 
 def test_a_check_that_only_warns_does_not_count_and_one_that_can_not_be_asked_does() -> None:
     context = context_of(Machine("web-1", "192.0.2.1"))
     context.transport.answer("probe", {"kind": "probe", "exit_code": 3, "text": "no"})  # type: ignore[attr-defined]
-    assert check_member(context, [Check("soft", CheckKind.COMMAND, "x", CheckLevel.WARN)]) == ""
-    assert check_member(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: command x: exit code 3: no"
+    assert check_member_health(context, [Check("soft", CheckKind.COMMAND, "x", CheckLevel.WARN)]) == ""
+    assert check_member_health(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: command x: exit code 3: no"
     context.transport.fail(Unreachable("no answer"))  # type: ignore[attr-defined]
-    assert check_member(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: no answer"
+    assert check_member_health(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: no answer"
