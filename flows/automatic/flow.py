@@ -20,7 +20,7 @@ from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.reports.export.rollout_markdown import render_rollout
 from tasks.rules.automatic.forecast import find_next_runs
 from tasks.rules.automatic.model import AutomaticDecision, FleetView
-from tasks.rules.automatic.progress import RolloutProgress, compute_done_percent, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def publish_decision(request: AutomaticRequest, view: FleetView, decision: Autom
         )
         if progress is not None:
             create_progress_artifact(
-                round(compute_done_percent(progress), 1),
+                round(progress.done_percent, 1),
                 key=build_artifact_key(PROGRESS_KEY, find_fleet()),
                 description=f"Machines of {progress.rollout.id} that are done, in percent",
             )

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from inventory.name_lists import format_count
-from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
-from tasks.rules.automatic.machine_progress import PATIENCE
+from tasks.rules.automatic.advance import Advance, advance_rollout, list_outdated
+from tasks.rules.automatic.fleet_index import PATIENCE, FleetIndex
 from tasks.rules.automatic.model import (
     Action,
     AssessMachines,
@@ -29,7 +29,6 @@ from tasks.rules.automatic.model import (
     Tell,
     Waiting,
 )
-from tasks.rules.automatic.phase_progress import Advance, advance, list_outdated, mark_started
 from tasks.rules.automatic.rollout import create_rollout, freeze_again
 from tasks.rules.automatic.starts import Starts, find_starts
 
@@ -80,8 +79,8 @@ def _list_first_machines(index: FleetIndex) -> frozenset[str]:
     rollout = index.rolling
     if rollout is None:
         return frozenset()
-    phase = next((rollout_phase for rollout_phase in rollout.phases if not has_run(rollout_phase)), None)
-    if phase is None or any(has_run(rollout_phase) for rollout_phase in rollout.phases):
+    phase = next((rollout_phase for rollout_phase in rollout.phases if not rollout_phase.has_run), None)
+    if phase is None or any(rollout_phase.has_run for rollout_phase in rollout.phases):
         return frozenset()
     return frozenset(machine.name for machine in list_outdated(index, rollout, phase))
 
@@ -186,7 +185,7 @@ def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
             yield Tell(f"breached/{stamp}", f"{subject} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
         elif index.now >= due - WARN_BEFORE:
             yield Tell(f"breach-soon/{stamp}", f"{subject} is due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
-    seen = find_last_answer(machine)
+    seen = machine.last_answer
     is_missed = machine.asked_at is not None and not index.is_seen(machine) and not machine.opted_out
     if is_missed and (seen is None or index.now - seen >= PATIENCE):
         when = "has never been assessed" if seen is None else f"was last seen on {seen:%Y-%m-%d %H:%M} UTC"
@@ -228,7 +227,7 @@ class Steps:
 
 def decide_steps(index: FleetIndex) -> Steps:
     """Return what happens to rollouts now, and which runs start."""
-    found = None if index.rolling is None else advance(index, freeze_again(index, index.rolling))
+    found = None if index.rolling is None else advance_rollout(index, freeze_again(index, index.rolling))
     is_over = found is not None and found.rollout.state is not RolloutState.ROLLING_FORWARD
     starts = find_starts(index, None if is_over else found)
     return Steps(found, tuple(_list_rollout_actions(index, found, starts)), starts)
@@ -242,5 +241,5 @@ def _list_rollout_actions(
         created = create_rollout(index)
         return [] if created is None else [CreateRollout(created)]
     numbers = {plan.phase for plan in starts.plans if plan.rollout_id == found.rollout.id}
-    changed = mark_started(found.rollout, numbers, index.now)
+    changed = found.rollout.mark_started(numbers, index.now)
     return [] if changed == index.rolling else [ChangeRollout(changed)]

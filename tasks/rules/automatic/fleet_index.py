@@ -1,19 +1,20 @@
-"""Answers the questions that all decisions of automatic patching ask about the fleet, such as off-peak hours. Pure."""
+"""Answers what all decisions of automatic patching ask about the fleet: tries, pending updates, standings. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from tasks.domain.model import Window
-from tasks.domain.states import Classification
+from tasks.domain.states import Classification, OperationState
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.model import (
     ActiveRun,
     AutomaticPolicy,
     DueUpdate,
     FleetView,
+    MachineStanding,
     MachineView,
     Phase,
     Rollout,
@@ -21,58 +22,7 @@ from tasks.rules.automatic.model import (
     Try,
     UpdateKey,
 )
-from tasks.rules.calendar.local_time import get_time_zone, to_wall_time, wall_time_to_utc
-
-_DAY = timedelta(days=1)
-_DAYS_TO_SEARCH = 8  # a clock change takes the hours of one night at most; the others are looked at to be sure
-
-
-def find_off_peak(now: datetime, zone: str, start: time, end: time) -> Window | None:
-    """Return the off-peak hours that contain an instant, or None.
-
-    The result is in UTC. Between its start and its end, the machine's clock always shows a time that is in the
-    off-peak hours. So with a start or an end that occurs twice, because the clocks are put back, the result is the
-    shorter one; and hours that the clocks skip are missing. Equal start and end: all day.
-
-    Args:
-        now: aware.
-        zone: IANA name of the machine's zone.
-        start: first time of day.
-        end: the first time of day that is no longer off-peak. Not later than ``start``: on the following day.
-    """
-    today = to_wall_time(now, zone).date()
-    nights = (_build_night(today + offset * _DAY, zone, start, end) for offset in (-1, 0))
-    return next((night for night in nights if night is not None and night.start <= now < night.end), None)
-
-
-def find_next_off_peak(now: datetime, zone: str, start: time, end: time) -> Window:
-    """Return the first off-peak hours that begin after an instant. See ``find_off_peak``."""
-    today = to_wall_time(now, zone).date()
-    for offset in range(-1, _DAYS_TO_SEARCH):
-        night = _build_night(today + offset * _DAY, zone, start, end)
-        if night is not None and night.start > now:
-            return night
-    raise AssertionError("there are off-peak hours in every week")
-
-
-@lru_cache(maxsize=4096)
-def _build_night(day: date, zone: str, start: time, end: time) -> Window | None:
-    """Return the off-peak hours that begin on a day, or None when the clocks skip all of them."""
-    opens = datetime.combine(day, start)
-    if start == end:
-        return Window(wall_time_to_utc(opens, zone)[0], wall_time_to_utc(opens + _DAY, zone)[0], zone)
-    begin = _list_instants(opens, zone)[-1]
-    ends = _list_instants(datetime.combine(day if start < end else day + _DAY, end), zone)
-    finish = next((instant for instant in ends if instant > begin), None)
-    return None if finish is None else Window(begin, finish, zone)
-
-
-def _list_instants(wall: datetime, zone: str) -> tuple[datetime, ...]:
-    """Return the instants of a wall time, the first one first: two if it occurs twice; skipped: the first one after."""
-    first, _ = wall_time_to_utc(wall, zone)
-    second = wall.replace(tzinfo=get_time_zone(zone), fold=1).astimezone(UTC)
-    return (first, second) if second > first else (first,)
-
+from tasks.rules.automatic.off_peak import find_next_off_peak, find_off_peak
 
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """What is dated so much later than now was made while the controller's clock was wrong, and is ignored."""
@@ -82,6 +32,17 @@ ANSWER_GRACE = timedelta(minutes=30)
 
 SEEN_GRACE = timedelta(hours=6)
 """A machine counts as seen for so long after its next assessment was due. Assessments may wait for each other."""
+
+PATIENCE = timedelta(days=7)
+"""So long a phase waits for machines that can't be patched: their set is unhealthy, or another run has them."""
+
+MAX_TURNS_WITHOUT_BEGIN = 7
+"""A phase no longer waits for a machine that had so many turns and never began."""
+
+CANARY_PATIENCE = timedelta(days=3)
+"""So long a phase in which nothing was installed waits for machines that were not seen."""
+
+SUCCESSFUL_STATES = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
 
 
 class FleetIndex:
@@ -103,8 +64,6 @@ class FleetIndex:
         self._seen: dict[str, bool] = {}
         self._shown_at: dict[frozenset[UpdateKey], datetime | None] = {}
         self._worst: dict[int, tuple[DueUpdate, datetime] | None] = {}
-        self._off_peak: dict[str, Window | None] = {}
-        self._next_off_peak: dict[str, Window] = {}
 
     @cached_property
     def by_location(self) -> dict[str, list[MachineView]]:
@@ -205,7 +164,7 @@ class FleetIndex:
         """The newest completed rollout in which anything ran, or None. Machines that were off catch up with it."""
         rollouts = (rollout for rollout in reversed(self.view.rollouts) if not self.is_later(rollout.created_at))
         done = (rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED)
-        return next((rollout for rollout in done if any(has_run(phase) for phase in rollout.phases)), None)
+        return next((rollout for rollout in done if any(phase.has_run for phase in rollout.phases)), None)
 
     def list_selected(self, machine: MachineView) -> tuple[DueUpdate, ...]:
         """Return the pending updates that the policy selects, those included that can't be installed now."""
@@ -284,16 +243,18 @@ class FleetIndex:
 
     def is_seen(self, machine: MachineView) -> bool:
         """Return whether a machine was seen lately: it answered when it was asked last, and that is not long ago."""
-        assessed_at = self._seen.get(machine.name)
-        if assessed_at is None:
-            assessed_at = self._seen[machine.name] = self._find_seen(machine)
-        return assessed_at
+        if machine.name not in self._seen:
+            answer = machine.last_answer
+            has_answered = answer is not None and (
+                machine.asked_at is None or machine.asked_at <= answer + ANSWER_GRACE
+            )
+            longest = timedelta(hours=self.policy.max_assessment_age_hours) + SEEN_GRACE
+            self._seen[machine.name] = has_answered and not self.is_unseen_for(machine, longest)
+        return self._seen[machine.name]
 
-    def _find_seen(self, machine: MachineView) -> bool:
-        seen = find_last_answer(machine)
-        if seen is None or (machine.asked_at is not None and machine.asked_at > seen + ANSWER_GRACE):
-            return False
-        return self.now - seen <= timedelta(hours=self.policy.max_assessment_age_hours) + SEEN_GRACE
+    def is_unseen_for(self, machine: MachineView, time: timedelta) -> bool:
+        """Return whether a machine has not answered for longer than that."""
+        return machine.last_answer is None or self.now - machine.last_answer > time
 
     def is_unhealthy(self, machine: MachineView) -> bool:
         """Return whether a machine is unhealthy or was not seen lately."""
@@ -321,28 +282,63 @@ class FleetIndex:
 
     def find_off_peak(self, zone: str) -> Window | None:
         """Return the off-peak hours of a zone that it has now, or None."""
-        if zone not in self._off_peak:
-            policy = self.policy
-            self._off_peak[zone] = find_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
-        return self._off_peak[zone]
+        return find_off_peak(self.now, zone, self.policy.off_peak_start, self.policy.off_peak_end)
 
     def find_next_off_peak(self, zone: str) -> Window:
         """Return the next off-peak hours of a zone."""
-        if zone not in self._next_off_peak:
-            policy = self.policy
-            off_peak = find_next_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
-            self._next_off_peak[zone] = off_peak
-        return self._next_off_peak[zone]
+        return find_next_off_peak(self.now, zone, self.policy.off_peak_start, self.policy.off_peak_end)
 
+    def find_standing(self, rollout: Rollout, machine: MachineView) -> MachineStanding:
+        """Return how far a machine is in a rollout."""
+        run = self.run_of.get(machine.name)
+        tries = self.list_tries(rollout, machine.name)
+        remaining = self.find_remaining(rollout, machine)
+        if run is not None and run.plan is not None and run.plan.rollout_id == rollout.id:
+            return MachineStanding.RUNNING
+        if not remaining and not any(phase_try.began for phase_try in tries):
+            return MachineStanding.NOT_CONCERNED
+        if not remaining or self.is_out_of_tries(rollout, machine.name):
+            last = next(phase_try for phase_try in reversed(tries) if phase_try.began)
+            return MachineStanding.DONE if not remaining and last.state in SUCCESSFUL_STATES else MachineStanding.FAILED
+        if machine.opted_out:
+            return MachineStanding.OPTED_OUT
+        if not self.is_seen(machine) and not machine.can_wake:
+            return MachineStanding.AWAY
+        never_began = len(tries) - self.count_used_tries(rollout, machine.name) >= MAX_TURNS_WITHOUT_BEGIN
+        is_blocked = never_began or run is not None or self.find_unhealthy_set(machine)
+        return MachineStanding.BLOCKED if is_blocked else MachineStanding.READY
 
-def has_run(phase: Phase) -> bool:
-    """Return whether anything ran in a phase. One in which nothing ran begins and ends at the same instant."""
-    return phase.started_at is not None and (phase.ended_at is None or phase.started_at < phase.ended_at)
+    def list_standings(self, rollout: Rollout, phase: Phase) -> list[tuple[MachineView, MachineStanding]]:
+        """Return how far the machines of a phase are, those that have no update of the rollout left out.
 
+        A machine that was moved, or has left the inventory, belongs to each phase in which it was tried. What became of
+        it there still counts: otherwise a canary location that is renamed would take its failures with it.
+        """
+        machines = (machine for location in phase.locations for machine in self.by_location.get(location, ()))
+        standings = [(machine, self._find_standing_here(rollout, phase, machine)) for machine in machines]
+        leavers = self.list_leavers(rollout, phase)
+        standings += [(machine, self._judge_tries(rollout, phase, machine)) for machine in leavers]
+        return [(machine, standing) for machine, standing in standings if standing is not MachineStanding.NOT_CONCERNED]
 
-def find_last_answer(machine: MachineView) -> datetime | None:
-    """Return when a machine last answered; None: never."""
-    seen, assessed = machine.last_seen, machine.assessed_at
-    if seen is None or assessed is None:
-        return seen or assessed
-    return max(seen, assessed)
+    def _find_standing_here(self, rollout: Rollout, phase: Phase, machine: MachineView) -> MachineStanding:
+        """Return how far a machine is in the phase of its location. It may have been tried in another one before."""
+        standing = self.find_standing(rollout, machine)
+        if standing not in {MachineStanding.RUNNING, MachineStanding.DONE, MachineStanding.FAILED}:
+            return standing
+        locations = {phase_try.location for phase_try in self.list_tries(rollout, machine.name) if phase_try.began}
+        run = self.run_of.get(machine.name)
+        if standing is MachineStanding.RUNNING and run is not None and run.plan is not None:
+            locations.add(run.plan.location)
+        is_moved = any(location is not None and location not in phase.locations for location in locations)
+        return self._judge_tries(rollout, phase, machine) if is_moved else standing
+
+    def _judge_tries(self, rollout: Rollout, phase: Phase, machine: MachineView) -> MachineStanding:
+        """Return how far a machine came in a phase, by its runs in that phase alone."""
+        run = self.run_of.get(machine.name)
+        plan = run.plan if run is not None else None
+        if plan is not None and plan.rollout_id == rollout.id and plan.location in phase.locations:
+            return MachineStanding.RUNNING
+        began = self.list_begun_tries(rollout, phase, machine.name)
+        if not began:
+            return MachineStanding.NOT_CONCERNED
+        return MachineStanding.DONE if began[-1].state in SUCCESSFUL_STATES else MachineStanding.FAILED

@@ -4,10 +4,11 @@ A rollout is a frozen set of updates that goes through the fleet in phases. All 
 aware. See decision.py.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from enum import StrEnum
+from typing import Self
 
 from tasks.domain.states import Classification, OperationState, Severity
 from tasks.rules.calendar.freezes import Freeze
@@ -141,6 +142,11 @@ class MachineView:
     pending: tuple[DueUpdate, ...] = ()
     can_wake: bool = False
 
+    @property
+    def last_answer(self) -> datetime | None:
+        """When it last answered; None: never."""
+        return max((moment for moment in (self.last_seen, self.assessed_at) if moment is not None), default=None)
+
 
 class RolloutState(StrEnum):
     """The state of a rollout. The words are those of Azure's rolling upgrades where it has one."""
@@ -166,6 +172,11 @@ class Phase:
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
+    @property
+    def has_run(self) -> bool:
+        """Whether anything ran in it. One in which nothing ran begins and ends at the same instant."""
+        return self.started_at is not None and (self.ended_at is None or self.started_at < self.ended_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -178,6 +189,36 @@ class Rollout:
     state: RolloutState = RolloutState.ROLLING_FORWARD
     ended_at: datetime | None = None
     message: str = ""  # why it is Faulted or Cancelled, for people
+
+    def find_phase(self, location: str) -> Phase | None:
+        """Return the phase of a location, or None: the location was not there when the rollout was made."""
+        return next((phase for phase in self.phases if location in phase.locations), None)
+
+    def replace_phase(self, phase: Phase) -> Self:
+        """Return the rollout with another state of one of its phases."""
+        phases = tuple(phase if other.number == phase.number else other for other in self.phases)
+        return replace(self, phases=phases)
+
+    def mark_started(self, numbers: Collection[int], now: datetime) -> Self:
+        """Return the rollout in which phases with these numbers have begun."""
+        started = (
+            replace(phase, started_at=now) if phase.number in numbers and phase.started_at is None else phase
+            for phase in self.phases
+        )
+        return replace(self, phases=tuple(started))
+
+
+class MachineStanding(StrEnum):
+    """How far a machine is in a rollout."""
+
+    NOT_CONCERNED = "not concerned"  # it has no update of the rollout
+    READY = "ready"  # it has updates to install and tries left
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # nothing is left to install, or no try, and the last run failed
+    AWAY = "away"  # not seen lately
+    OPTED_OUT = "opted out"
+    BLOCKED = "blocked"  # its set is unhealthy, another run has it, or it never began
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, MachineStanding, list_progress
+from tasks.rules.automatic.fleet_index import SUCCESSFUL_STATES, FleetIndex
 from tasks.rules.automatic.model import (
     AutomaticPolicy,
     FleetView,
+    MachineStanding,
     MachineView,
     Phase,
     Rollout,
@@ -82,14 +82,12 @@ class RolloutProgress:
     rollout: Rollout
     phases: tuple[PhaseProgress, ...]
 
-
-def compute_done_percent(progress: RolloutProgress) -> float:
-    """Return the share of a rollout's machines that are done."""
-    machines = [
-        machine for phase in progress.phases for machine in phase.machines if machine.stage is not MachineStage.LEFT_OUT
-    ]
-    done = sum(machine.stage is MachineStage.DONE for machine in machines)
-    return 100.0 * done / len(machines) if machines else 0.0
+    @property
+    def done_percent(self) -> float:
+        """The share of its machines that are done."""
+        stages = [machine.stage for phase in self.phases for machine in phase.machines]
+        concerned = len(stages) - stages.count(MachineStage.LEFT_OUT)
+        return 100.0 * stages.count(MachineStage.DONE) / concerned if concerned else 0.0
 
 
 def find_shown_rollout(view: FleetView) -> Rollout | None:
@@ -105,12 +103,12 @@ def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, 
         _build_machine(
             machine.name,
             _find_place(index, rollout, phase, machine),
-            _STAGES[progress],
+            _STAGES[standing],
             index.list_tries(rollout, machine.name),
-            is_open=_STAGES[progress] is MachineStage.WAITING,  # one that is tried again counts as failed until then
+            is_open=_STAGES[standing] is MachineStage.WAITING,  # one that is tried again counts as failed until then
         )
         for phase in rollout.phases
-        for machine, progress in list_progress(index, rollout, phase)
+        for machine, standing in index.list_standings(rollout, phase)
     ]
     return build_progress(rollout, machines, now, policy.soak_hours)
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from tasks.rules.automatic.deadlines import compute_due
-from tasks.rules.automatic.fleet_index import FleetIndex, has_run
-from tasks.rules.automatic.machine_progress import count_canary_phases, is_gone_for_long
+from tasks.rules.automatic.fleet_index import CANARY_PATIENCE, FleetIndex
 from tasks.rules.automatic.model import AutomaticPolicy, MachineView, Phase, Rollout, UpdateKey
 
 
@@ -109,13 +108,21 @@ def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, wait
     machines = [
         machine
         for machine in index.view.machines
-        if not machine.opted_out and (machine.location in waits_for or not is_gone_for_long(index, machine))
+        if not machine.opted_out
+        and (machine.location in waits_for or not index.is_unseen_for(machine, CANARY_PATIENCE))
     ]
     concerned = {machine.location for machine in machines if index.get_keys(machine) & updates}
     for canary in find_canaries(index.policy, locations):
         if any(machine.location == canary and index.is_outdated(machine, updates) for machine in machines):
             concerned.add(canary)  # it goes first, unless a new assessment shows that it lacks nothing
     return Rollout(rollout_id, created_at, updates, build_phases(index.policy, locations, concerned))
+
+
+def count_canary_phases(policy: AutomaticPolicy, rollout: Rollout) -> int:
+    """Return how many of the first phases are for canaries: one, or more if canary locations are paired."""
+    named = set(policy.canary_locations)
+    others = (number for number, phase in enumerate(rollout.phases) if not named.intersection(phase.locations))
+    return max(1, next(others, len(rollout.phases)))
 
 
 def freeze_again(index: FleetIndex, rollout: Rollout) -> Rollout:
@@ -151,7 +158,7 @@ def can_catch_up(index: FleetIndex, machine: MachineView) -> bool:
     done = index.completed
     if done is None or index.is_out_of_tries(done, machine.name):
         return False
-    if not any(machine.location in phase.locations and has_run(phase) for phase in done.phases):
+    if not any(machine.location in phase.locations and phase.has_run for phase in done.phases):
         return False
     remaining = index.find_remaining(done, machine)
     return bool(remaining) and not remaining & index.held

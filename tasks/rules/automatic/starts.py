@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from tasks.domain.model import Window
-from tasks.rules.automatic.fleet_index import FleetIndex, has_run
-from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, MachineStanding, find_progress
-from tasks.rules.automatic.model import MachineView, Phase, Rollout, RunPlan, Waiting
-from tasks.rules.automatic.phase_progress import Advance, find_phase_of
+from tasks.rules.automatic.advance import Advance
+from tasks.rules.automatic.fleet_index import SUCCESSFUL_STATES, FleetIndex
+from tasks.rules.automatic.model import MachineStanding, MachineView, Phase, Rollout, RunPlan, Waiting
 from tasks.rules.automatic.rollout import can_catch_up
 from tasks.rules.calendar.freezes import find_freeze
 
@@ -109,17 +108,17 @@ def _find_offer(index: FleetIndex, found: Advance | None, machine: MachineView) 
     """Return the rollout whose updates a machine gets next, and its phase there, or why there is none now."""
     reason, until = "the next rollout has its updates", None
     if found is not None:
-        phase = find_phase_of(found.rollout, machine.location)
+        phase = found.rollout.find_phase(machine.location)
         if phase is not None and index.find_remaining(found.rollout, machine):
             if index.is_out_of_tries(found.rollout, machine.name):
                 return Waiting(machine.name, f"it was tried {index.policy.max_tries} times in {found.rollout.id}")
             if phase.number <= found.open_phases:
                 offer = (found.rollout, phase)
                 return Waiting(machine.name, f"{found.rollout.id} pauses: {found.pause}") if found.pause else offer
-            stands = "waits" if has_run(phase) else "has not begun"
+            stands = "waits" if phase.has_run else "has not begun"
             reason = f"phase {phase.number} of {found.rollout.id} {stands}; phase {found.open_phases} is under way"
     if index.completed is not None and can_catch_up(index, machine):
-        phase = find_phase_of(index.completed, machine.location)
+        phase = index.completed.find_phase(machine.location)
         if phase is not None:
             return index.completed, phase
     keys = index.get_keys(machine)
@@ -186,8 +185,8 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
     open_still: set[str] = set()
     for machine in index.by_location[location]:
         zone, tries = machine.availability_zone, index.list_tries(found.rollout, machine.name)
-        progress = find_progress(index, found.rollout, machine)
-        if progress is MachineStanding.READY:
+        standing = index.find_standing(found.rollout, machine)
+        if standing is MachineStanding.READY:
             open_still.add(zone)
             untried[zone] += not tries
         if tries:

@@ -7,10 +7,17 @@ from itertools import count
 from typing import Any
 
 from tasks.domain.model import Window
-from tasks.rules.automatic import decision, phase_progress, rollout, starts
+from tasks.rules.automatic import advance, decision, rollout, starts
 from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import MachineStanding
-from tasks.rules.automatic.model import AutomaticPolicy, CreateRollout, Phase, Rollout, RunPlan, Waiting
+from tasks.rules.automatic.model import (
+    AutomaticPolicy,
+    CreateRollout,
+    MachineStanding,
+    Phase,
+    Rollout,
+    RunPlan,
+    Waiting,
+)
 
 _DAY = timedelta(days=1)
 _NUMBERS = count()
@@ -126,7 +133,7 @@ def _every_other_day(_: Any) -> Any:
 MUTATIONS = (
     Mutation("canaries last", "canary locations first", ((rollout, "build_phases"),), _canaries_last),
     Mutation("canaries are optional", "no other location before a canary succeeded",
-             ((phase_progress, "lacks_canary_success"),), _answer(value=False)),
+             ((advance, "lacks_canary_success"),), _answer(value=False)),
     Mutation("pairs are ignored", "paired locations never together", ((rollout, "_find_pairs"),), _answer({})),
     Mutation(
         "pairs are patched at once", "paired locations never together",
@@ -134,8 +141,8 @@ MUTATIONS = (
     ),
     Mutation("one phase for all", "paired locations never together", ((rollout, "build_phases"),), _one_phase),
     Mutation("faults are ignored", "next phase only after success",
-             ((phase_progress, "_is_enough"),), _answer(value=True)),
-    Mutation("no soak time", "next phase only after the soak time", ((phase_progress, "find_soak_end"),),
+             ((advance, "_is_enough"),), _answer(value=True)),
+    Mutation("no soak time", "next phase only after the soak time", ((advance, "find_soak_end"),),
              lambda _: lambda index, phase: phase.ended_at),
     Mutation("never frozen", "the same frozen set in all phases", ((decision, "freeze_again"),), _always_fresh),
     Mutation("any zone begins", "never two availability zones of a location", ((starts, "_choose_zone"),), _any_zone),
@@ -156,7 +163,7 @@ MUTATIONS = (
              ((decision, "_is_assessment_due"),), _every_other_day),
     Mutation("asked once a day", "assessed soon when back", ((decision, "ASK_AGAIN"),), lambda _: timedelta(hours=23)),
     Mutation("keys with a number", "a tick twice changes nothing", ((starts, "_build_plan"),), _new_keys),
-    Mutation("waits for machines that are off", "no rollout without an end", ((phase_progress, "_SETTLED"),),
+    Mutation("waits for machines that are off", "no rollout without an end", ((advance, "_SETTLED"),),
              lambda settled: settled - {MachineStanding.AWAY}),
     Mutation("several rollouts", "at most one rollout under way",
              ((decision, "_list_rollout_actions"),), _two_rollouts),
