@@ -1,4 +1,4 @@
-"""The base class of all errors, and the errors of the inventory. tasks/domain/errors.py shows the whole tree."""
+"""The base class of all errors, and the errors of the inventory. The tree goes on in tasks/domain/errors.py."""
 
 from collections.abc import Sequence
 from pathlib import Path

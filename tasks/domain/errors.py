@@ -1,56 +1,13 @@
 """The tree of errors. Each error has a machine, a hint for the user, and a flag: transient or not.
 
-FleetpatchError                     inventory/errors.py
-├── InventoryError                  bad inventory or scope: file, line, key
-│   ├── InvalidFiles                all faults of files that belong together, found in one pass
-│   │   ├── InvalidInventory
-│   │   └── InvalidConfigurations   deployments/configuration/loader.py
-│   ├── EmptyScopeError             the scope matches no machine
-│   └── HostKeyConflict             a host key that must not be learned
-├── CredentialError                 a credential reference that leads to nothing
-│   └── SecretStoreUnavailable      (transient) the secret store does not answer
-├── CannotRun                       the environment of fleetpatch lacks something
-└── PatchError
-    ├── RequestError                a request that can't be executed as written
-    │   └── PolicyRefused           a rule of the policy, or the scope of a role, forbids it
-    │       └── Frozen              a freeze of the configurations forbids it now
-    ├── TransportError
-    │   ├── Unreachable             (transient) no answer, or no SSH at that address
-    │   ├── ConnectionLost          (transient) the connection was lost; jobs on the machine continue
-    │   ├── AuthenticationFailed    never retried: the account could be locked
-    │   ├── HostKeyMismatch         never retried: the machine is quarantined
-    │   ├── HostKeyUnknown          never retried: the key is not pinned yet
-    │   ├── PrivilegeError          the login user can't get administrator rights
-    │   └── DeadlineExceeded        the deadline has passed
-    ├── ProtocolViolation           the machine's answer is not the expected JSON
-    │   └── ReportTooLarge          the machine reports more than any real machine
-    ├── ScriptFailed                a script ended with an unexpected exit code
-    │   └── LockLost                the machine refused an order: the run no longer has its machine lock
-    ├── ManagerError
-    │   ├── ManagerBusy             (transient) another process holds the package manager's lock
-    │   ├── RepositoryError         (transient) repositories can't be read
-    │   │   └── ListsUnread         the machine has never read its package lists
-    │   ├── BrokenPackages          the package state is interrupted or inconsistent
-    │   └── UnsupportedSystem       the machine has no supported package manager
-    ├── JobLost                     a job's process ended without a result
-    ├── WindowClosed                no time is left in the window
-    ├── RebootFailed                the machine did not go down, or did not come back
-    ├── RecordsError                the records can't be read or written
-    │   ├── RecordsUnavailable      (transient) the database is unreachable, busy or full
-    │   ├── SealBroken              a record was changed in the database: nothing of it is done
-    │   └── SealKeyMissing          a record was sealed with a key that this process doesn't have
-    ├── LeaseHeld                   another process executes this run
-    ├── RunBegun                    another process of the flow run has begun this run already
-    ├── ReportError                 a report can't be written; no partial file remains
-    ├── FeedError                   a file of risk feeds that can't be used
-    ├── InternalError               a fault in fleetpatch itself
-    └── FleetPatchFailed            raised once, at the end of a run; has the complete report
+FleetpatchError is at its top (inventory/errors.py), with InventoryError, CredentialError, CannotRun and PatchError
+below it. The errors of a whole run are in run_errors.py, InvalidConfigurations is in deployments/configuration/loader.py.
 """
 
 from pathlib import Path
 from typing import ClassVar, Final
 
-from inventory.errors import (
+from inventory.errors import (  # noqa: F401 - part of this tree: others import them from here
     CredentialError,
     EmptyScopeError,
     FleetpatchError,
@@ -59,50 +16,6 @@ from inventory.errors import (
     InventoryError,
     SecretStoreUnavailable,
 )
-
-__all__ = [
-    "READ_LISTS_REMEDY",
-    "AuthenticationFailed",
-    "BrokenPackages",
-    "CannotRun",
-    "ConnectionLost",
-    "CredentialError",
-    "DeadlineExceeded",
-    "EmptyScopeError",
-    "FeedError",
-    "FleetpatchError",
-    "Frozen",
-    "HostKeyConflict",
-    "HostKeyMismatch",
-    "HostKeyUnknown",
-    "InternalError",
-    "InvalidInventory",
-    "InventoryError",
-    "JobLost",
-    "ListsUnread",
-    "LockLost",
-    "ManagerBusy",
-    "ManagerError",
-    "PatchError",
-    "PolicyRefused",
-    "PrivilegeError",
-    "ProtocolViolation",
-    "RebootFailed",
-    "RecordsError",
-    "RecordsUnavailable",
-    "ReportError",
-    "ReportTooLarge",
-    "RepositoryError",
-    "RequestError",
-    "ScriptFailed",
-    "SealBroken",
-    "SealKeyMissing",
-    "SecretStoreUnavailable",
-    "TransportError",
-    "Unreachable",
-    "UnsupportedSystem",
-    "WindowClosed",
-]
 
 
 class CannotRun(FleetpatchError):

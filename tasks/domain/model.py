@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.domain.assessment import (
+from tasks.domain.assessment import (  # noqa: F401 - others import them from here
     Assessment,
     Disk,
     ErrorInfo,
@@ -23,7 +23,7 @@ from tasks.domain.assessment import (
     UnfinishedPackage,
     Update,
 )
-from tasks.domain.compliance import RepositoryProblem
+from tasks.domain.compliance import RepositoryProblem  # noqa: F401 - others import it from here
 from tasks.domain.states import (
     Classification,
     FindingLevel,
@@ -37,42 +37,6 @@ from tasks.domain.states import (
     UpdateState,
     YesNoUnknown,
 )
-
-__all__ = [
-    "Assessment",
-    "Disk",
-    "DurationPrediction",
-    "ErrorInfo",
-    "Facts",
-    "Finding",
-    "Hook",
-    "HookResult",
-    "HotpatchEnrolment",
-    "InstallResult",
-    "JobOutput",
-    "Listener",
-    "LivePatching",
-    "MachinePlan",
-    "Outcome",
-    "PackageState",
-    "PinnedUpdates",
-    "RebootNeed",
-    "RebootResult",
-    "RepositoryProblem",
-    "RestartResult",
-    "RunInfo",
-    "RunReport",
-    "Selection",
-    "Services",
-    "StepRecord",
-    "TransactionResult",
-    "UnfinishedPackage",
-    "Update",
-    "UpdateResult",
-    "ValidationResult",
-    "Wave",
-    "Window",
-]
 
 
 @dataclass(frozen=True, slots=True)
