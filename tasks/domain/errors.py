@@ -1,7 +1,7 @@
 """The tree of errors. Each error has a machine, a hint for the user, and a flag: transient or not.
 
 FleetpatchError is at its top (inventory/errors.py), with InventoryError, CredentialError, CannotRun and PatchError
-below it. The errors of a whole run are in run_errors.py, InvalidConfigurations is in deployments/configuration/loader.py.
+below it. The errors of a whole run are in run_errors.py.
 """
 
 from pathlib import Path
