@@ -1,6 +1,7 @@
 """Prints stop requests, abandoned runs and run leases, and builds their JSON."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -12,7 +13,6 @@ from fleetpatch.cli.runtime.output import (
     print_unwrapped,
     to_safe_text,
 )
-from fleetpatch.cli.runtime.run_session import RunResult
 from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from fleetpatch.cli.views.run_result import print_report_error
 from flows.engine.interruption import find_suspension
@@ -26,6 +26,9 @@ from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
+
+if TYPE_CHECKING:  # it loads the engine, which a list of runs does not need
+    from fleetpatch.cli.runtime.run_session import RunResult
 
 
 def print_cancel_request(cancel_request: CancelRequest, *, wait: bool) -> None:
@@ -93,10 +96,10 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
     print_to_stdout(grid)
 
 
-def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | FleetpatchError) -> None:
+def print_recovery_result(abandoned_run: AbandonedRun, result: "RunResult | FleetpatchError") -> None:
     """Print the result of a recovered run in one line."""
     verb = "finalized" if abandoned_run.finalize_reason else "suspended" if abandoned_run.suspension else "resumed"
-    if isinstance(result, RunResult):
+    if not isinstance(result, FleetpatchError):
         print_to_stderr(Text(f"run {abandoned_run.run.id} was {verb}: {result.report.run.state}"))
         print_report_error(result)
         return
@@ -109,15 +112,15 @@ def print_recovery_result(abandoned_run: AbandonedRun, result: RunResult | Fleet
         get_stderr_console().print(Text(f"hint: {sanitize_to_one_line(error.hint)}"), soft_wrap=True)
 
 
-def to_recovery_exit_code(result: RunResult | FleetpatchError) -> int:
+def to_recovery_exit_code(result: "RunResult | FleetpatchError") -> int:
     """Return the exit code of a recovered run. A run that another process recovered meanwhile counts as success."""
     if isinstance(result, LeaseHeld):
         return int(ExitCode.SUCCESS)
-    return int(result.exit_code if isinstance(result, RunResult) else describe_error(result).exit_code)
+    return int(describe_error(result).exit_code if isinstance(result, FleetpatchError) else result.exit_code)
 
 
 def build_abandoned_run_json(
-    abandoned_run: AbandonedRun, result: RunResult | FleetpatchError | None
+    abandoned_run: AbandonedRun, result: "RunResult | FleetpatchError | None"
 ) -> dict[str, object]:
     """Return an abandoned run, and its result, as JSON data."""
     document: dict[str, object] = {
@@ -128,10 +131,10 @@ def build_abandoned_run_json(
         "action": "wait" if abandoned_run.wait_reason else "finalize" if abandoned_run.finalize_reason else "resume",
         "reason": abandoned_run.finalize_reason or abandoned_run.wait_reason,
     }
-    if isinstance(result, RunResult):
-        document |= {"status": result.report.run.state.value, "exitCode": int(result.exit_code)}
-    elif result is not None:
+    if isinstance(result, FleetpatchError):
         document |= describe_error(result).to_json()
+    elif result is not None:
+        document |= {"status": result.report.run.state.value, "exitCode": int(result.exit_code)}
     return document
 
 

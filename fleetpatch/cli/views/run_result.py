@@ -1,6 +1,7 @@
 """Prints a request before a run, and the result after it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -11,7 +12,6 @@ from fleetpatch.cli.runtime.output import (
     print_to_stdout,
     to_safe_text,
 )
-from fleetpatch.cli.runtime.run_session import RunResult
 from fleetpatch.cli.views.plan import print_plan
 from fleetpatch.cli.views.runs import print_assessments, print_patch_run
 from inventory.files.paths import expand_home
@@ -23,8 +23,11 @@ from tasks.reports.export.json_document import build_document
 from tasks.reports.log_files import to_safe_file_name
 from tasks.reports.sanitizing import sanitize_to_one_line
 
+if TYPE_CHECKING:  # it loads the engine
+    from fleetpatch.cli.runtime.run_session import RunResult
 
-def print_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool = False) -> None:
+
+def print_result(result: "RunResult", directory: Path | None, *, as_json: bool, details: bool = False) -> None:
     """Print the result of a run, a plan or an assessment. ``details`` shows every update of a plan."""
     report_files = _find_report_files(result.report, directory)
     if as_json:
@@ -61,7 +64,7 @@ def _find_report_files(report: RunReport, directory: Path | None) -> dict[str, s
     return {key: str(path.absolute()) for key, path in candidates.items() if path.exists()}
 
 
-def print_report_error(result: RunResult) -> None:
+def print_report_error(result: "RunResult") -> None:
     """Print why a run's report could not be written, and how to write it again."""
     if result.report_error is None:
         return
@@ -71,7 +74,7 @@ def print_report_error(result: RunResult) -> None:
     print_error(sanitize_to_one_line(message), sanitize_to_one_line(hint))
 
 
-def _build_result_json(result: RunResult, report_files: dict[str, str]) -> dict[str, object]:
+def _build_result_json(result: "RunResult", report_files: dict[str, str]) -> dict[str, object]:
     return {
         **build_document(build_tables(result.report)),
         "exitCode": int(result.exit_code),
