@@ -1,15 +1,14 @@
 """Removes what fleetpatch has left on machines: several at once, first looking, then removing."""
 
-import contextvars
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from flows.machine_visits import visit_machines
 from flows.ports.ports import Ports
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, TransportError
@@ -75,28 +74,16 @@ class CleanOrder:
 
 def look_at_machines(machines: Sequence[Machine], ports: Ports, order: CleanOrder) -> tuple[CleanResult, ...]:
     """Return what would be removed from each machine, or why nothing would."""
-    return _run_at_once(machines, ports, order, functools.partial(_look, ports, order))
+    look = functools.partial(_act_safely, ports, functools.partial(_look, ports, order))
+    return visit_machines(machines, order.at_once, look)
 
 
 def clean_machines(
     seen: Mapping[str, CleanResult], machines: Sequence[Machine], ports: Ports, order: CleanOrder
 ) -> tuple[CleanResult, ...]:
     """Remove what was seen on machines. Machines in another state keep their result."""
-    return _run_at_once(machines, ports, order, functools.partial(_clean, ports, seen))
-
-
-def _run_at_once(
-    machines: Sequence[Machine], ports: Ports, order: CleanOrder, act: Callable[[Machine], CleanResult]
-) -> tuple[CleanResult, ...]:
-    with ThreadPoolExecutor(max(1, min(order.at_once, len(machines))), thread_name_prefix="clean") as pool:
-        futures = [
-            pool.submit(contextvars.copy_context().run, _act_safely, ports, act, machine) for machine in machines
-        ]
-        try:
-            return tuple(future.result() for future in futures)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    clean = functools.partial(_act_safely, ports, functools.partial(_clean, ports, seen))
+    return visit_machines(machines, order.at_once, clean)
 
 
 def _act_safely(ports: Ports, act: Callable[[Machine], CleanResult], machine: Machine) -> CleanResult:
@@ -122,30 +109,24 @@ def _look(ports: Ports, order: CleanOrder, machine: Machine) -> CleanResult:
     ports.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
     with closing(ports.connect(machine)) as transport:
         remains = read_remains(machine.name, transport, ports.clock, read_public_key())
-    return _judge(machine.name, remains, order)
-
-
-def _judge(machine: str, remains: Remains, order: CleanOrder) -> CleanResult:
+    name = machine.name
     if remains.refusal:
-        remedy = f"Wait for its end; then look again. A lock that a dead run left: fleetpatch unlock {machine}"
-        return CleanResult(machine, CleanState.REFUSED, remains.refusal, remedy, remains)
+        remedy = f"Wait for its end; then look again. A lock that a dead run left: fleetpatch unlock {name}"
+        return CleanResult(name, CleanState.REFUSED, remains.refusal, remedy, remains)
     states = read_run_states(order.database, remains.runs)
     unfinished = [run for run in remains.runs if states.get(run) in UNFINISHED_RUN_STATES]
     if unfinished:
         message = f"run {unfinished[0]} is not over, and needs what its jobs have left"
         remedy = f"fleetpatch resume {unfinished[0]}, or with --finalize"
-        return CleanResult(machine, CleanState.REFUSED, message, remedy, remains)
+        return CleanResult(name, CleanState.REFUSED, message, remedy, remains)
     unknown = [run for run in remains.runs if run not in states]
     if unknown and not order.takes_unknown_runs:
-        message = f"these records do not know {_name_runs(unknown)}: another controller may patch this machine"
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        message = f"these records do not know run {unknown[0]}{more}: another controller may patch this machine"
         remedy = "Ask its owner. If there is none, or the history was deleted: add --unknown-runs."
-        return CleanResult(machine, CleanState.REFUSED, message, remedy, remains)
+        return CleanResult(name, CleanState.REFUSED, message, remedy, remains)
     state = CleanState.TO_BE_CLEANED if remains.found else CleanState.NOTHING_FOUND
-    return CleanResult(machine, state, remains=remains)
-
-
-def _name_runs(runs: Sequence[str]) -> str:
-    return f"run {runs[0]}" if len(runs) == 1 else f"run {runs[0]} and {len(runs) - 1} more"
+    return CleanResult(name, state, remains=remains)
 
 
 def _clean(ports: Ports, seen: Mapping[str, CleanResult], machine: Machine) -> CleanResult:

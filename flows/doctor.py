@@ -1,16 +1,15 @@
 """Readiness checks: whether a machine can be patched in its present state. They change nothing."""
 
-import contextvars
 import functools
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
 from inventory.machine import Machine, PrivilegeMethod
 from tasks.domain.errors import FleetpatchError, InternalError, ListsUnread, ManagerError, ProtocolViolation
-from tasks.domain.model import ErrorInfo, Finding, RunInfo
+from tasks.domain.model import ErrorInfo, Finding
 from tasks.domain.states import FindingLevel, OperationState, Step
 from tasks.rules.machine_checks.findings import (
     PACKAGE_LISTS_CHECK,
@@ -24,7 +23,7 @@ from tasks.rules.machine_checks.findings import (
 from tasks.rules.machine_checks.precheck import check_assessment, check_clock
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import PatchOptions, RunContext
+from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
@@ -36,7 +35,7 @@ CUSTOM_CHECK_PREFIX = "own: "
 """The prefix of the names of checks that the machine's owner wrote."""
 
 _PRIVILEGE_METHODS = ", ".join(
-    each for each in PrivilegeMethod if each not in {PrivilegeMethod.AUTO, PrivilegeMethod.NONE}
+    method for method in PrivilegeMethod if method not in {PrivilegeMethod.AUTO, PrivilegeMethod.NONE}
 )
 _NO_PRIVILEGE_FINDING = Finding(
     "privilege",
@@ -75,21 +74,8 @@ def check_machines(
         at_once: how many machines are checked at the same time.
         refresh: whether they refresh their package lists first. This is the only change that the check can make.
     """
-    run = RunInfo(id="", kind="doctor", started_at=ports.clock.now(), state=OperationState.IN_PROGRESS)
-    run_context = RunContext(
-        run=run,
-        options=PatchOptions(refresh=refresh),
-        clock=ports.clock,
-        records=ports.records,
-        connect=ports.connect,
-        find_manager=ports.find_manager,
-        listener=ports.listener,
-        stop_token=ports.stop_token,
-    )
-    with ThreadPoolExecutor(max(1, min(at_once, len(machines))), thread_name_prefix="doctor") as pool:
-        look = functools.partial(_check_machine, run_context)
-        futures = [pool.submit(contextvars.copy_context().run, look, machine) for machine in machines]
-        return tuple(future.result() for future in futures)
+    run_context = build_visit_context(ports, "doctor", refresh=refresh)
+    return visit_machines(machines, at_once, functools.partial(_check_machine, run_context))
 
 
 def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
@@ -113,10 +99,10 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     try:
         try:
             context.state = assess(context)  # checks get the environment of its package manager
-            own = tuple(
+            custom = [
                 replace(finding, check=f"{CUSTOM_CHECK_PREFIX}{finding.check}") for finding in run_all_checks(context)
-            )
-            own = (*check_health(context), *own)
+            ]
+            machine_findings = (*check_health(context), *custom)
         except ManagerError as error:
             return _build_manager_findings(context, error)
     except FleetpatchError as error:
@@ -131,9 +117,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         transport.close()
     if context.state.assessment is None:
         return build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
-    without_rights = machine.privilege is PrivilegeMethod.NONE
-    findings = (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
-    return drop_contradicted(findings)
+    remarks = [_NO_PRIVILEGE_FINDING] if machine.privilege is PrivilegeMethod.NONE else []
+    return drop_contradicted((*check_assessment(context.state.assessment), *machine_findings, *remarks))
 
 
 def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:

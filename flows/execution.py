@@ -12,8 +12,8 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
-from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy, load_deployed_policy
-from flows.policy.fleet_freezes import FreezesOfFiles
+from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy, read_policy_freezes
+from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
 from flows.ports.audit import build_entry, record_act, record_end
 from flows.ports.caller import Caller, find_actor, find_starter_name
 from flows.ports.ports import FreezeSource, Ports, Runner
@@ -28,6 +28,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.report_directory import require_writable_directory
+from tasks.rules.calendar.freezes import Freeze
 
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
@@ -243,10 +244,24 @@ def _find_freezes(
     scope |= set(_list_planned_machines(resume_state))
     machines = [machine for machine in ports.inventory.machines if machine.name in scope]
     tell = ports.listener.on_message
-    declared = FreezesOfFiles(request, machines, ports.clock.now, tell, ports.read_declared_freezes)
-    if request.override_freeze:
-        return PolicyFreezes(machines, ports.clock, tell, tuple), declared
-    return PolicyFreezes(machines, ports.clock, tell, declared), tuple
+
+    def read_files() -> tuple[Freeze, ...]:
+        now = ports.clock.now()
+        return load_fleet_freezes(now.date()).find(request, machines, now)
+
+    declared = RereadFreezes(
+        read_files,
+        "the freezes of the configurations can't be read, known ones hold",
+        tell,
+        ports.read_declared_freezes,
+    )
+    policy = RereadFreezes(
+        lambda: read_policy_freezes(machines, ports.clock.now()),
+        "the policy can't be read, and its known freezes hold",
+        tell,
+        tuple if request.override_freeze else declared,
+    )
+    return policy, declared if request.override_freeze else tuple
 
 
 def _list_planned_machines(resume_state: ResumeState | None) -> list[str]:

@@ -224,7 +224,15 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
         k: v for k, v in resource.items() if k not in {"id", "systemData"}
     }
     azure_name = shorten_text(read_text_value(default_name, resource, "name") or default_name)
-    name = _build_unique_name(azure_name, result)
+    slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
+    taken_names = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
+    number = 2
+    unique = slug
+    while unique in taken_names or {f"{unique}-linux", f"{unique}-windows"} & taken_names:
+        unique, number = f"{slug}-{number}", number + 1
+    if unique != azure_name:
+        result.note(azure_name, f"its name here is {unique!r}")
+    name = unique
     if (kind := str(properties.get("maintenanceScope", IN_GUEST_SCOPE))).lower() != IN_GUEST_SCOPE.lower():
         result.note(
             azure_name, f"left out: {shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
@@ -346,15 +354,3 @@ def _build_scope(scope: str | None, system_term: str) -> str:
     if scope is None or scope.strip() in {"*", "all"}:
         return system_term or "*"
     return narrow_scope(scope, system_term) if system_term else scope
-
-
-def _build_unique_name(azure_name: str, result: AzureImport) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
-    taken_names = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
-    number = 2
-    unique = slug
-    while unique in taken_names or {f"{unique}-linux", f"{unique}-windows"} & taken_names:
-        unique, number = f"{slug}-{number}", number + 1
-    if unique != azure_name:
-        result.note(azure_name, f"its name here is {unique!r}")
-    return unique

@@ -6,7 +6,7 @@ in Prefect, under the same key; only then its flow run is recorded.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -26,7 +26,7 @@ from inventory.machine import Inventory
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.automatic.announcements import SqlAnnouncements
-from tasks.records.automatic.automatic_runs import AutomaticRun, AutomaticRunStatus, SqlAutomaticRuns
+from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
@@ -89,23 +89,26 @@ class ActionRunner:
         now = self._world.now
         for automatic_run in self._runs.read_since(now - LOOK_BACK):
             run = automatic_run.run
-            if run.never_began or not self._may_need_help(automatic_run):
+            # Nothing else ends an assessment whose process was killed.
+            may_need_help = automatic_run.state is None or (run.plan is None and automatic_run.is_open(now))
+            if run.never_began or not may_need_help:
                 continue
             self._require_lease()
             if now >= run.window_end:
-                self._give_up(run)
+                span = "its window" if run.plan is not None else f"{ASSESSMENT_WAIT.total_seconds() / 3600:g} hours"
+                self._runs.set_never_began(run.key, f"{_NO_WORKER} {span}")
             elif not run.flow_run_id:
-                self._start_left_run(run)
+                reason = "" if self._world.starter.find(run.key) else self._find_obstacle(run)
+                if reason:
+                    self._runs.set_never_began(run.key, reason)
+                else:
+                    self._start(run)
             elif end := self._world.starter.describe_end(run.flow_run_id):
                 self._world.print_message(
                     f"{run.key} {'has not begun' if automatic_run.state is None else 'was not ended'}: {end}"
                 )
                 self._runs.set_never_began(run.key, end)
         self._tell_of_runs_that_never_began()
-
-    def _may_need_help(self, status: AutomaticRunStatus) -> bool:
-        """Return whether a run has not begun, or is an assessment: nothing else ends one whose process was killed."""
-        return status.state is None or (status.run.plan is None and status.is_open(self._world.now))
 
     def carry_out(self, decision: AutomaticDecision) -> None:
         """Carry a decision out. A repeated call changes nothing.
@@ -118,7 +121,7 @@ class ActionRunner:
             RequestError: Prefect has refused a run of this decision, or one that an earlier tick has left.
         """
         actions = decision.actions
-        self._tell([each for each in actions if isinstance(each, Tell)])
+        self._tell([action for action in actions if isinstance(action, Tell)])
         for action in actions:
             if isinstance(action, HoldUpdate):
                 self._require_lease()
@@ -127,8 +130,11 @@ class ActionRunner:
             if isinstance(action, CreateRollout | ChangeRollout):
                 self._require_lease()
                 SqlRollouts(self._world.database).save(action.rollout)
-        self._start_runs([each.plan for each in actions if isinstance(each, StartRun)])
-        self._assess([each for each in actions if isinstance(each, AssessMachines)])
+        self._start_runs([action.plan for action in actions if isinstance(action, StartRun)])
+        for action in actions:
+            if isinstance(action, AssessMachines):
+                now = self._world.now
+                self._add_and_start(AutomaticRun(action.key, action.machines, now, now + ASSESSMENT_WAIT, now))
         if self._refusals:
             raise self._refusals[0]
 
@@ -151,24 +157,11 @@ class ActionRunner:
             if reason:
                 self._world.print_message(f"not started: {describe_plan(plan)}: {reason}")
             else:
-                self._start_each(run)
+                self._add_and_start(run)
 
-    def _assess(self, actions: Sequence[AssessMachines]) -> None:
-        now = self._world.now
-        for action in actions:
-            self._start_each(AutomaticRun(action.key, action.machines, now, now + ASSESSMENT_WAIT, now))
-
-    def _start_each(self, run: AutomaticRun) -> None:
+    def _add_and_start(self, run: AutomaticRun) -> None:
         self._require_lease()
         if self._runs.add(run):  # otherwise this decision was carried out before
-            self._start(run)
-
-    def _start_left_run(self, run: AutomaticRun) -> None:
-        """Start a run that an earlier tick has recorded, unless it did start it, or it may not begin any more."""
-        reason = "" if self._world.starter.find(run.key) else self._find_obstacle(run)
-        if reason:
-            self._runs.set_never_began(run.key, reason)
-        else:
             self._start(run)
 
     def _start(self, run: AutomaticRun) -> None:
@@ -196,18 +189,11 @@ class ActionRunner:
         rollout = SqlRollouts(self._world.database).find(run.plan.rollout_id)
         if rollout is None or rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
             return f"{run.plan.rollout_id} is {rollout.state if rollout is not None else 'unknown'}"
-        paused = self._find_paused(run.machines)
-        return f"paused meanwhile: {', '.join(paused)}" if paused else ""
-
-    def _find_paused(self, names: Iterable[str]) -> tuple[str, ...]:
-        world, machine_names = self._world, frozenset(names)
+        world = self._world
         machines = select_managed_machines(world.request.scope, world.inventory)
         opt_outs = SqlOptOuts(world.database).read_active(world.now)
-        return tuple(sorted(machine_names & find_opted_out(machines, opt_outs).keys()))
-
-    def _give_up(self, run: AutomaticRun) -> None:
-        span = "its window" if run.plan is not None else f"{ASSESSMENT_WAIT.total_seconds() / 3600:g} hours"
-        self._runs.set_never_began(run.key, f"{_NO_WORKER} {span}")
+        paused = sorted(find_opted_out(machines, opt_outs).keys() & set(run.machines))
+        return f"paused meanwhile: {', '.join(paused)}" if paused else ""
 
     def _tell_of_runs_that_never_began(self) -> None:
         """Tell people in one message: without a worker nothing is patched at all. What is not sent is sent later."""

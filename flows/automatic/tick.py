@@ -24,14 +24,13 @@ from tasks.domain.protocols.clock import Clock
 from tasks.records.automatic.announcements import SqlAnnouncements
 from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.automatic.sightings import SqlSightings
-from tasks.records.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
+from tasks.records.feeds.risk_feeds import describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.decision import decide
 from tasks.rules.automatic.model import (
     AssessMachines,
     AutomaticDecision,
-    AutomaticPolicy,
     FleetView,
     Rollout,
     RolloutState,
@@ -185,7 +184,10 @@ def _run_tick(
         foreign = find_foreign_rollout(records.database, view)
         if foreign is not None:
             decision = leave_alone(decision, view, foreign)
-        decision = _add_feed_problems(decision, policy, view, feeds)
+        problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
+        feed_tells = (Tell(f"feed/{_build_digest(problem)}", f"risk feed: {problem}") for problem in problems)
+        news = (tell for tell in feed_tells if tell.key not in view.announced)
+        decision = replace(decision, actions=(*decision.actions, *news))
         say("automatic patching is switched off; it would:" if not request.enabled else _describe_view(view))
         for line in describe_decision(decision):
             say(line)
@@ -201,21 +203,6 @@ def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[Fre
     except InventoryError as error:
         say(f"the freezes of the configurations can't be read, those that were deployed hold: {error.message}")
         return ()
-
-
-def _add_feed_problems(
-    decision: AutomaticDecision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds
-) -> AutomaticDecision:
-    """Return the decision, with the feed files that could not be used and the rules without their feed told once."""
-    problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
-    tells = (Tell(_build_feed_key(problem), f"risk feed: {problem}") for problem in problems)
-    return replace(
-        decision, actions=(*decision.actions, *(problem for problem in tells if problem.key not in view.announced))
-    )
-
-
-def _build_feed_key(problem: str) -> str:
-    return f"feed/{_build_digest(problem)}"
 
 
 def _build_digest(text: str) -> str:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline
@@ -104,7 +103,9 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
         except (OSError, ValueError) as error:
             return False, f"it could not be started: {error}"
         reason = _wait_for_process(child, hook_deadline)
-        text = _read_output_tail(printed)
+        size = printed.seek(0, os.SEEK_END)
+        printed.seek(max(0, size - MAX_OUTPUT_BYTES))
+        text = printed.read().decode("utf-8", "replace").strip()
     code = child.returncode
     if reason:
         return False, f"{reason}: {text}" if text else reason
@@ -138,23 +139,13 @@ def _wait_for_process(child: subprocess.Popen[bytes], hook_deadline: HookDeadlin
         return ""
     finally:
         if child.returncode is None:
-            _terminate_process_group(child)
-
-
-def _terminate_process_group(child: subprocess.Popen[bytes]) -> None:
-    """End a command's process group, even if the command itself has ended. The group id is the command's pid."""
-    until = time.monotonic() + TERMINATE_GRACE_SECONDS
-    os.killpg(child.pid, signal.SIGTERM)
-    with suppress(ProcessLookupError):  # no process is left in the group
-        while time.monotonic() < until:
-            child.poll()  # reap the command: a zombie keeps the group alive
-            os.killpg(child.pid, 0)
-            time.sleep(GROUP_POLL_SECONDS)
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def _read_output_tail(printed: BinaryIO) -> str:
-    size = printed.seek(0, os.SEEK_END)
-    printed.seek(max(0, size - MAX_OUTPUT_BYTES))
-    return printed.read().decode("utf-8", "replace").strip()
+            # The whole group is ended, even if the command itself has ended. The group id is the command's pid.
+            until = time.monotonic() + TERMINATE_GRACE_SECONDS
+            os.killpg(child.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # no process is left in the group
+                while time.monotonic() < until:
+                    child.poll()  # reap the command: a zombie keeps the group alive
+                    os.killpg(child.pid, 0)
+                    time.sleep(GROUP_POLL_SECONDS)
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()

@@ -89,9 +89,21 @@ class AzureArc:
     def read_licence(self, machine: Machine, *, deadline: Deadline) -> Licence:
         """See LicenceProvider."""
         resource = self._find_resource(machine)
-        answer = self._read(machine, resource, deadline)
+        answer = self._read(machine, resource, deadline) or {}
         profile = self._read(machine, f"{resource}/licenseProfiles/default", deadline, may_lack=True)
-        return _parse_licence(answer or {}, profile)
+        feature = _find_feature(profile or {})
+        settings = _find(answer, "properties", "osProfile", "windowsConfiguration", "patchSettings")
+        setting = settings.get("enableHotpatching")
+        enabled = str(_find(settings, "status").get("hotpatchEnablementStatus") or "")
+        state = str(feature.get("subscriptionStatus") or "")
+        states = {state.lower(), enabled.lower()}
+        return Licence(
+            is_enrolled=state.lower() in {"enabled", "enabling"},
+            is_enabled=setting if isinstance(setting, bool) else None,
+            is_changing=bool(states & _CHANGING_STATES),
+            is_canceled=state.lower() == "disabled",
+            state=", ".join(filter(None, [state and f"licence {state}", enabled and f"hotpatches {enabled}"])),
+        )
 
     def change_licence(self, machine: Machine, action: HotpatchAction, *, deadline: Deadline) -> Licence:
         """See LicenceProvider."""
@@ -160,7 +172,11 @@ class AzureArc:
             headers={"Content-Type": "application/json", "User-Agent": "fleetpatch"},
             method=method,
         )
-        request.add_unredirected_header("Authorization", f"Bearer {self._read_usable_token(machine)}")
+        token = self._read_token()
+        if not _TOKEN_PATTERN.fullmatch(token):  # it can't be in a header: http.client would print all of it
+            hint = "Give only the token: az account get-access-token --query accessToken -o tsv"
+            raise LicenceError("what --arc-token names is no access token", machine=machine.name, hint=hint)
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
         try:
             with _OPENER.open(request, timeout=seconds) as answer:
                 return _parse_body(answer.read(_MAX_ANSWER_BYTES), machine)
@@ -170,14 +186,6 @@ class AzureArc:
             raise _build_status_error(error, machine, method) from None
         except (URLError, OSError, http.client.HTTPException) as error:
             raise _build_line_error(error, machine, method) from None
-
-    def _read_usable_token(self, machine: Machine) -> str:
-        """Return the token. Text that can't be in a header is refused here: http.client would print all of it."""
-        token = self._read_token()
-        if not _TOKEN_PATTERN.fullmatch(token):
-            hint = "Give only the token: az account get-access-token --query accessToken -o tsv"
-            raise LicenceError("what --arc-token names is no access token", machine=machine.name, hint=hint)
-        return token
 
 
 def _build_product(action: HotpatchAction) -> dict[str, object]:
@@ -201,22 +209,6 @@ def _parse_body(body: bytes, machine: Machine) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise LicenceError("Azure's answer is not the expected JSON", machine=machine.name)
     return document
-
-
-def _parse_licence(machine: Mapping[str, Any], profile: Mapping[str, Any] | None) -> Licence:
-    feature = _find_feature(profile or {})
-    settings = _find(machine, "properties", "osProfile", "windowsConfiguration", "patchSettings")
-    setting = settings.get("enableHotpatching")
-    enabled = str(_find(settings, "status").get("hotpatchEnablementStatus") or "")
-    state = str(feature.get("subscriptionStatus") or "")
-    states = {state.lower(), enabled.lower()}
-    return Licence(
-        is_enrolled=state.lower() in {"enabled", "enabling"},
-        is_enabled=setting if isinstance(setting, bool) else None,
-        is_changing=bool(states & _CHANGING_STATES),
-        is_canceled=state.lower() == "disabled",
-        state=", ".join(filter(None, [state and f"licence {state}", enabled and f"hotpatches {enabled}"])),
-    )
 
 
 def _find_feature(profile: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,10 +1,8 @@
 """Carries out a request for hotpatches on many machines: assess, decide, lock, change, assess again, record."""
 
-import contextvars
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
@@ -13,10 +11,11 @@ from typing import Protocol
 
 from flows.hotpatch.licence_provider import Licence, LicenceProvider
 from flows.hotpatch.machine_order import MachineOrder
+from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, InternalError, ScriptFailed
-from tasks.domain.model import Finding, HotpatchEnrolment, RunInfo
+from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import HotpatchStatus, OperationState, Step
@@ -33,7 +32,6 @@ from tasks.rules.hotpatch import (
 )
 from tasks.steps.assess import assess
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import PatchOptions, RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -105,14 +103,7 @@ def change_enrolments(machines: Sequence[Machine], ports: Ports, order: ChangeOr
     An interruption begins nothing more. It waits for changes that have begun, so that their locks are released.
     """
     earlier = order.store.read_requests([machine.name for machine in machines])
-    with ThreadPoolExecutor(max(1, min(order.at_once, len(machines))), thread_name_prefix="hotpatch") as pool:
-        change = functools.partial(_change_safely, ports, order, earlier)
-        futures = [pool.submit(contextvars.copy_context().run, change, machine) for machine in machines]
-        try:
-            return tuple(future.result() for future in futures)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    return visit_machines(machines, order.at_once, functools.partial(_change_safely, ports, order, earlier))
 
 
 def _change_safely(
@@ -138,22 +129,8 @@ def _change(ports: Ports, order: ChangeOrder, previous: EnrolmentRequest | None,
         message = f"fleetpatch may not change it: its owner is {machine.owner}"
         return ChangeResult(machine.name, ChangeState.REFUSED, message=message, remedy="Set owner in the inventory.")
     with closing(ports.connect(machine)) as transport:
-        context = MachineContext(_build_run_context(ports), transport, MachineState(machine))
+        context = MachineContext(build_visit_context(ports, "hotpatch"), transport, MachineState(machine))
         return _EnrolmentChange(context, order, previous).carry_out()
-
-
-def _build_run_context(ports: Ports) -> RunContext:
-    now = ports.clock.now()
-    return RunContext(
-        run=RunInfo(id="", kind="hotpatch", started_at=now, state=OperationState.IN_PROGRESS),
-        options=PatchOptions(refresh=False),
-        clock=ports.clock,
-        records=ports.records,
-        connect=ports.connect,
-        find_manager=ports.find_manager,
-        listener=ports.listener,
-        stop_token=ports.stop_token,
-    )
 
 
 class _EnrolmentChange:
@@ -219,7 +196,12 @@ class _EnrolmentChange:
         if plan.registry_values:
             params = {"values": tuple(plan.registry_values)}
             script = Script("enrol_hotpatch", params, read_only=False, package=WINDOWS_PACKAGE)
-            _require_set(order.run_script(script), self._context.name)
+            failed = [record for record in order.run_script(script) if record.get("kind") == "failed"]
+            if failed:
+                faults = "; ".join(f"{record.get('value')}: {record.get('why')}" for record in failed)
+                raise ScriptFailed(
+                    f"registry values could not be set: {faults}", exit_code=0, machine=self._context.name
+                )
         if plan.runs_job:
             hotpatch = self._context.packages.hotpatch
             script = Script(
@@ -279,13 +261,6 @@ def read_licences(
         except FleetpatchError as error:
             licences[machine.name] = error
     return licences
-
-
-def _require_set(records: Sequence[ScriptRecord], machine: str) -> None:
-    failed = [record for record in records if record.get("kind") == "failed"]
-    if failed:
-        faults = "; ".join(f"{each.get('value')}: {each.get('why')}" for each in failed)
-        raise ScriptFailed(f"registry values could not be set: {faults}", exit_code=0, machine=machine)
 
 
 def _require_success(records: Sequence[ScriptRecord], machine: str) -> None:

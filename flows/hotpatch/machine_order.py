@@ -57,7 +57,11 @@ class MachineOrder:
             yield
         finally:
             if not self._may_still_run:
-                self._release()
+                try:
+                    self._order_lock({"release": "yes"})
+                except FleetpatchError as error:
+                    message = f"{self._context.name}: its lock could not be released, so it expires: {error.message}"
+                    self._context.listener.on_message(message)
 
     def run_script(self, script: Script) -> Sequence[ScriptRecord]:
         """Run a script that compares the lock, and return its records.
@@ -114,11 +118,3 @@ class MachineOrder:
         deadline = Deadline.after(self._context.clock, _SCRIPT_SECONDS)
         records = self._context.transport.run_script(script, deadline=deadline).records
         return records[-1] if records else {}
-
-    def _release(self) -> None:
-        """Release the lock. If that fails it expires, and nothing else depends on it."""
-        try:
-            self._order_lock({"release": "yes"})
-        except FleetpatchError as error:
-            message = f"{self._context.name}: its lock could not be released, so it expires: {error.message}"
-            self._context.listener.on_message(message)

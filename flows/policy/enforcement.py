@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -14,12 +13,10 @@ from flows.policy.fleet_freezes import enforce_freezes
 from flows.policy.policy_file import load_policy
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from inventory.errors import InventoryError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.domain.errors import PolicyRefused
 from tasks.domain.model import Window
-from tasks.domain.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.policy.decision import (
     DeployedPolicy,
@@ -218,30 +215,15 @@ def enforce_enrolment_policy(
         raise build_refusal(refusals)
 
 
-@dataclass(slots=True)
-class PolicyFreezes:
-    """The freezes of the policy, read anew at each call: one may be declared while a run waits.
+def read_policy_freezes(machines: Sequence[Machine], now: datetime) -> tuple[Freeze, ...]:
+    """Return the freezes of the policy for machines.
 
-    If the policy can't be read meanwhile, the freezes that were known at the last call hold, and a message says so.
+    Raises:
+        InventoryError: the policy can't be read.
     """
-
-    machines: Sequence[Machine]
-    clock: Clock
-    print_message: Callable[[str], None]
-    read_others: Callable[[], Sequence[Freeze]]
-    _known: tuple[Freeze, ...] = ()
-
-    def __call__(self) -> tuple[Freeze, ...]:
-        """Return all freezes that are declared now. It raises nothing."""
-        try:
-            policy = load_policy(self.clock.now().date())
-        except InventoryError as error:
-            self.print_message(f"the policy can't be read, and its known freezes hold: {error.message}")
-        else:
-            self._known = tuple(
-                freeze
-                for rule in policy.rules
-                if (here := rule.select_machines(self.machines))
-                for freeze in rule.build_freezes({machine.zone for machine in here})
-            )
-        return (*self._known, *self.read_others())
+    return tuple(
+        freeze
+        for rule in load_policy(now.date()).rules
+        if (members := rule.select_machines(machines))
+        for freeze in rule.build_freezes({machine.zone for machine in members})
+    )

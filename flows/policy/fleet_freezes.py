@@ -78,8 +78,8 @@ class FleetFreezes:
     common: tuple[FreezeRequest, ...] = ()
     own: tuple[ConfigurationFreezes, ...] = ()
 
-    def find(self, request: PatchRequest, machines: Sequence[Machine]) -> tuple[Freeze, ...]:
-        """Return the freezes that hold for a run, as instants.
+    def find(self, request: PatchRequest, machines: Sequence[Machine], now: datetime) -> tuple[Freeze, ...]:
+        """Return the freezes that hold for a run and are not over, as instants.
 
         For a run of a configuration they are the common ones and its own, by the clocks of its window. For another run
         they are read by the clocks of its machines, and those of each configuration that selects one of them hold, too.
@@ -90,14 +90,13 @@ class FleetFreezes:
         name = request.configuration
         zones = {request.window.zone} if name else {machine.zone for machine in machines}
         freezes = [freeze_form.to_freeze(zone) for freeze_form in self.common for zone in sorted(zones)]
-        for one in self.own:
-            here = [machine for machine in machines if one.scope.matches(machine)]
-            holds = one.name == name if name else here and not is_rollout_run(request)
-            own_zones = zones if name else {one.zone} if one.zone else {machine.zone for machine in here}
-            freezes += [
-                freeze_form.to_freeze(zone) for freeze_form in one.freezes for zone in sorted(own_zones) if holds
-            ]
-        return tuple(dict.fromkeys(freezes))
+        for configuration in self.own:
+            members = [machine for machine in machines if configuration.scope.matches(machine)]
+            if configuration.name == name if name else members and not is_rollout_run(request):
+                member_zones = {configuration.zone} if configuration.zone else {machine.zone for machine in members}
+                own_zones = sorted(zones if name else member_zones)
+                freezes += [freeze_form.to_freeze(zone) for freeze_form in configuration.freezes for zone in own_zones]
+        return tuple(dict.fromkeys(freeze for freeze in freezes if freeze.end > now))
 
 
 def enforce_freezes(
@@ -133,33 +132,35 @@ def enforce_freezes(
         raise Frozen(f"it is not known whether a freeze holds: {error.message}", hint=_CORRECT) from error
     if not fleet.common and not fleet.own:
         return
-    freeze = find_freeze(window, (each for each in fleet.find(request, read_machines()) if each.end > now))
+    freeze = find_freeze(window, fleet.find(request, read_machines(), now))
     if freeze is not None:
         raise Frozen(describe_freeze(freeze, window), hint=_ASK)
 
 
 @dataclass(slots=True)
-class FreezesOfFiles:
-    """The freezes of the files, read anew at each call: one may be written while a run waits.
+class RereadFreezes:
+    """Freezes that are read anew at each call: one may be declared while a run waits.
 
-    If the files can't be read meanwhile, the freezes that were known at the last call hold, and a message says so.
+    If they can't be read meanwhile, those that were known at the last call hold, and a message says so.
+
+    Attributes:
+        read: returns the freezes. It may raise InventoryError.
+        unreadable_text: the message, without the reason.
+        read_others: returns freezes of other places, which stand behind these.
     """
 
-    request: PatchRequest
-    machines: Sequence[Machine]
-    read_time: Callable[[], datetime]
+    read: Callable[[], tuple[Freeze, ...]]
+    unreadable_text: str
     print_message: Callable[[str], None]
     read_others: Callable[[], Sequence[Freeze]]
     _known: tuple[Freeze, ...] = ()
 
     def __call__(self) -> tuple[Freeze, ...]:
         """Return these freezes, and all others that are declared now. It raises nothing."""
-        now = self.read_time()
         try:
-            fleet = load_fleet_freezes(now.date())
-            self._known = tuple(freeze for freeze in fleet.find(self.request, self.machines) if freeze.end > now)
+            self._known = self.read()
         except InventoryError as error:
-            self.print_message(f"the freezes of the configurations can't be read, known ones hold: {error.message}")
+            self.print_message(f"{self.unreadable_text}: {error.message}")
         return (*self._known, *self.read_others())
 
 

@@ -89,14 +89,6 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
-def _filter_logs() -> None:
-    from flows.prefect_api.log_filters import shorten_busy_database  # noqa: PLC0415 - Prefect takes seconds to load
-
-    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
-        handler.addFilter(shorten_busy_database)
-
-
 def stop_at_end_of_input(server: uvicorn.Server) -> None:
     """Stop a server as soon as the pipe of its standard input is closed: its starter has ended, in whichever way."""
     while os.read(sys.stdin.fileno(), 1024):
@@ -131,7 +123,11 @@ def main(descriptor: str, end: str = "") -> int:
             log_level=settings.logging_level.lower(),
         )
     )
-    _filter_logs()
+    from flows.prefect_api.log_filters import shorten_busy_database  # noqa: PLC0415 - Prefect takes seconds to load
+
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        handler.addFilter(shorten_busy_database)
     if end == ENDS_WITH_INPUT:
         Thread(target=stop_at_end_of_input, args=(server,), name="starter", daemon=True).start()
     server.run([socket.socket(fileno=int(descriptor))])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from flows.request.base import CheckedPath, FormModel, ScopeRequest
+from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest
 from flows.request.policies import FreezeRequest, NotifyRequest
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
@@ -18,8 +18,6 @@ AUTOMATIC_CONFIGURATION = "automatic"
 AUTOMATIC_INTERVAL_SECONDS = 15 * 60
 """How often a tick decides what is to be done."""
 LocationName = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-
 
 _CLOCK_TIME_PATTERN = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:00)?")
 

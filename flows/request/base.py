@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from inventory.errors import InventoryError
-from inventory.schema.value_types import build_validation_error
+from inventory.schema.value_types import MachineName, build_validation_error
 from inventory.scope import Scope
+from tasks.domain.states import Classification
 
 
 class FormModel(BaseModel):
@@ -26,6 +35,7 @@ class FormModel(BaseModel):
 
 
 ReportFormat = Literal["html", "csv", "parquet", "json"]
+Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
 
 def _check_path(path: Path) -> Path:
@@ -35,6 +45,29 @@ def _check_path(path: Path) -> Path:
 
 
 CheckedPath = Annotated[Path, AfterValidator(_check_path)]
+OnlyMachines = Annotated[
+    list[MachineName],
+    Field(
+        max_length=10_000,
+        title="Only These Machines",
+        description="Of the scope, only these machines, by name. Empty: all of the scope.",
+    ),
+]
+ReportFormats = Annotated[
+    list[ReportFormat],
+    Field(description="Formats of the report: a page (html), tables (csv, parquet), everything for programs (json)."),
+]
+Classifications = Annotated[
+    list[Classification], Field(description="Kinds of updates. Empty: only those that are included by name.")
+]
+IncludeMasks = Annotated[
+    list[Mask],
+    Field(max_length=500, description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`."),
+]
+ExcludeMasks = Annotated[
+    list[Mask],
+    Field(max_length=500, description="Masks of updates that are never installed. They override everything else."),
+]
 
 
 def validate_scope(value: str) -> str:

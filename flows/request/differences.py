@@ -5,10 +5,9 @@ It is generated from the model: a field that is added to a request is in the que
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from tasks.rules.redaction import redact_request
 
@@ -42,21 +41,17 @@ def list_differences(request: BaseModel) -> tuple[Difference, ...]:
 def _iterate(request: BaseModel, usual: BaseModel | None, above: str, heading: str) -> Iterator[Difference]:
     for name, info in type(request).model_fields.items():
         value = getattr(request, name)
-        default = getattr(usual, name) if usual is not None else _find_default(info)
-        path, title = f"{above}{name}", _build_title(name, info)
+        default = (
+            getattr(usual, name)
+            if usual is not None
+            else info.get_default(call_default_factory=True, validated_data={})
+        )
+        path, title = f"{above}{name}", (info.title or name.replace("_", " ")).capitalize()
         if isinstance(value, BaseModel) and isinstance(default, type(value)):
             yield from _iterate(value, default, f"{path}.", f"{heading}{title}: ")
         elif value != default:
             shown = redact_request(request.model_dump(mode="json", include={name})[name])
             yield Difference(path, f"{heading}{title[:1].lower()}{title[1:]}" if heading else title, _describe(shown))
-
-
-def _find_default(info: FieldInfo) -> Any:  # noqa: ANN401 - of any field
-    return info.get_default(call_default_factory=True, validated_data={})
-
-
-def _build_title(name: str, info: FieldInfo) -> str:
-    return (info.title or name.replace("_", " ")).capitalize()
 
 
 def _describe(value: object) -> str:

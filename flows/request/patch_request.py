@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints
 
-from flows.request.base import CheckedPath, FormModel, ReportFormat, ScopeRequest
+from flows.request.base import (
+    CheckedPath,
+    Classifications,
+    ExcludeMasks,
+    FormModel,
+    IncludeMasks,
+    Mask,
+    OnlyMachines,
+    ReportFormats,
+    ScopeRequest,
+)
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
-from inventory.schema.value_types import MachineName
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 DomainType = TypeVar("DomainType", bound="DataclassInstance")
-Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
     "reboot_pending_first": False,
@@ -148,20 +156,9 @@ class WavesRequest(FormModel):
 class UpdatesRequest(FormModel):
     """Which pending updates are installed."""
 
-    classifications: list[Classification] = Field(
-        default=[Classification.CRITICAL, Classification.SECURITY],
-        description="Kinds of updates. Empty: only those that are included by name.",
-    )
-    include: list[Mask] = Field(
-        default=[],
-        max_length=500,
-        description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`.",
-    )
-    exclude: list[Mask] = Field(
-        default=[],
-        max_length=500,
-        description="Masks of updates that are never installed. They override everything else.",
-    )
+    classifications: Classifications = Field(default=[Classification.CRITICAL, Classification.SECURITY])
+    include: IncludeMasks = Field(default=[])
+    exclude: ExcludeMasks = Field(default=[])
     severities: list[Severity] = Field(
         default=[],
         description="Only updates that their publisher rates so, and those that are included by name. `Unspecified`: "
@@ -192,12 +189,7 @@ class UpdatesRequest(FormModel):
 class PatchRequest(ScopeRequest):
     """Patch machines inside a window."""
 
-    only_machines: list[MachineName] = Field(
-        default=[],
-        max_length=10_000,
-        title="Only These Machines",
-        description="Of the scope, only these machines, by name. Empty: all of the scope.",
-    )
+    only_machines: OnlyMachines = Field(default=[])
     dry_run: bool = Field(
         default=False,
         title="Plan Only",
@@ -326,10 +318,7 @@ class PatchRequest(ScopeRequest):
     report_directory: CheckedPath | None = Field(
         default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
     )
-    report_formats: list[ReportFormat] = Field(
-        default=["html", "csv", "parquet", "json"],
-        description="Formats of the report: a page (html), tables (csv, parquet), everything for programs (json).",
-    )
+    report_formats: ReportFormats = Field(default=["html", "csv", "parquet", "json"])
 
     def require_window(self) -> None:
         """Refuse to patch machines of a configuration outside its windows, unless the request asks for it.

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from flows.request.base import ScopeRequest
-from flows.request.patch_request import Mask, PatchRequest, UpdatesRequest, WindowRequest
+from flows.request.base import Classifications, ExcludeMasks, IncludeMasks, ScopeRequest
+from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.domain.states import Classification
 
 
@@ -18,20 +18,9 @@ class PlanRequest(ScopeRequest):
         pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$",
         description="IANA time zone, e.g. `Europe/Berlin`.",
     )
-    classifications: list[Classification] = Field(
-        default=[Classification.CRITICAL, Classification.SECURITY],
-        description="Kinds of updates. Empty: only those that are included by name.",
-    )
-    include: list[Mask] = Field(
-        default=[],
-        max_length=500,
-        description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`.",
-    )
-    exclude: list[Mask] = Field(
-        default=[],
-        max_length=500,
-        description="Masks of updates that are never installed. They override everything else.",
-    )
+    classifications: Classifications = Field(default=[Classification.CRITICAL, Classification.SECURITY])
+    include: IncludeMasks = Field(default=[])
+    exclude: ExcludeMasks = Field(default=[])
 
     def to_patch_request(self) -> PatchRequest:
         """Return the same as a dry run of ``patch-fleet``."""
