@@ -28,6 +28,9 @@ MAX_SECRET_BYTES = 64 * 1024
 PrefectBlockReader = Callable[[str], str]
 """Returns the text of a Prefect Secret block. Raises LookupError or ValueError if the block does not exist."""
 
+CredentialResolver = Callable[[str], "Credential"]
+"""Fetches the credential of a reference. Raises CredentialError."""
+
 _KEY_BEGINNING = "-----BEGIN "
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tasks.domain.protocols.transport import Script
 from tasks.machines.managers.apt.manager import ASSESS_SCRIPT
-from tasks.machines.transport.framing import build_frame_mark, build_script_stdin
+from tasks.machines.transport.output_decoder import build_frame_mark
+from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script
 from tests.lab.fleet import LabHost
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines.transport.ssh import connection as connecting
+from tasks.machines.transport import tcp_connection
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import BOTH, Place, opened, place_of
 from tests.contract.ssh_world import World
@@ -27,7 +27,7 @@ def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecor
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(tcp_connection, "RETRY_DELAYS_SECONDS", (0.02, 0.02))
     it = World(tmp_path)
     yield it
     it.close()

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script, load_script_parameters
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

@@ -10,10 +10,9 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Job, JobPhase, Script
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator, build_script_stdin
 from tasks.machines.transport.script_library import load_script
 from tests.contract.transport_subjects import scripts
 

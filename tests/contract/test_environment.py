@@ -11,10 +11,9 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Job, JobPhase, Script
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator, build_script_stdin
 from tasks.machines.transport.script_library import load_script
 
 CLOCK = SystemClock()
@@ -95,7 +94,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PosixShell:
     )
     real = load_script
     monkeypatch.setattr(
-        "tasks.machines.transport.framing.load_script",
+        "tasks.machines.transport.posix_shell.load_script",
         lambda name, *more: environment if name == "environment" else real(name, *more),
     )
     return PosixShell(

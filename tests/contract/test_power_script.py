@@ -12,8 +12,8 @@ import pytest
 
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.machines.managers.apt.manager import AptManager
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script, load_script
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -11,8 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.domain.protocols.transport import ScriptParameter
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
-from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
+from tasks.machines.transport.output_decoder import (
+    ScriptOutput,
+    ScriptOutputDecoder,
+    generate_nonce,
+    replace_invalid_utf8,
+)
+from tasks.machines.transport.posix_shell import build_script_stdin
 
 TOOLS = {
     "mawk": ("mawk", "/bin/sh"),

@@ -11,10 +11,10 @@ import pytest
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
 from inventory.machine import HostKeySettings, Inventory, Machine, PrivilegeMethod
 from tasks.domain.errors import AuthenticationFailed, FleetpatchError, Unreachable
+from tasks.machines.transport import tcp_connection
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.session import Session
 from tasks.machines.transport.session_factory import build_session
-from tasks.machines.transport.ssh import connection as connecting
 from tasks.machines.transport.ssh import jump_hosts
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.ssh_world import GREET, outcomes, soon
@@ -148,7 +148,7 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatc
 
 
 def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, open_to, monkeypatch):
-    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr(tcp_connection, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     fleet = hosts(3)
     for number, host in enumerate(fleet):
         configured(host, "PasswordAuthentication yes", f"MaxAuthTries {1 + number}")
@@ -162,7 +162,7 @@ def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, ope
 
 
 def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to, monkeypatch):
-    monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr(tcp_connection, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication yes")
     fields = {"user": "pwsudo", "credential": f"env:{PASSWORD}"}
     open_to(host, **fields).run_script(GREET, deadline=soon())

@@ -14,7 +14,7 @@ from typing import Final
 
 from inventory.credentials import Credential, CredentialKind
 from inventory.name_lists import format_count
-from tasks.domain.errors import DeadlineExceeded
+from tasks.domain.errors import AuthenticationFailed, DeadlineExceeded
 from tasks.domain.protocols.clock import Clock, Deadline
 
 MAX_REFUSALS_UNPROVEN: Final = 2
@@ -34,15 +34,6 @@ LONG_DOUBT_DELAY: Final = timedelta(minutes=30)
 """The same after MAX_REFUSALS_IN_DOUBT. Most directories count refusals for a shorter time."""
 MAX_REFUSALS_IN_DOUBT: Final = 4
 """So many refusals of a changed password reach a directory, then one in LONG_DOUBT_DELAY: usual limits are higher."""
-
-
-class CredentialWithheld(Exception):
-    """A credential was not sent, because of earlier refusals."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -106,7 +97,7 @@ class LockoutGuard:
         accepted it refuses it, until one accepts it again. ``deadline`` is of the wait for another machine's answer.
 
         Raises:
-            CredentialWithheld: it must not be sent.
+            AuthenticationFailed: it must not be sent, because of earlier refusals.
             DeadlineExceeded: another machine's answer did not come in time.
         """
         with self._lock:
@@ -135,39 +126,38 @@ class LockoutGuard:
         self, account: _CredentialState, machine: str, user: str, credential: Credential, now: datetime
     ) -> None:
         login = f"the {credential.kind.value} of {user}" if user else "this login"
-        mine = account.refusals_by_machine.get(machine)
-        if mine is not None and machine in account.accepting_machines:
-            if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:
-                raise CredentialWithheld(
-                    f"{login} was accepted before in this run, then refused {format_count(mine.count, 'time')}; "
+        refusals = account.refusals_by_machine.get(machine)
+        if refusals is not None and machine in account.accepting_machines:
+            if refusals.count >= MAX_REFUSALS_AFTER_SUCCESS:
+                raise AuthenticationFailed(
+                    f"{login} was accepted before in this run, then refused {format_count(refusals.count, 'time')}; "
                     "it is not sent again",
-                    "Was it changed, or the account locked? Correct it, and start again.",
+                    hint="Was it changed, or the account locked? Correct it, and start again.",
                 )
-            if now < mine.last_refused_at + REFUSAL_RETRY_DELAY:
-                raise CredentialWithheld(
-                    f"{login} was accepted before in this run, and has just been refused", "It is sent again soon."
-                )
-        elif mine is not None:
-            raise CredentialWithheld(
+            if now < refusals.last_refused_at + REFUSAL_RETRY_DELAY:
+                message = f"{login} was accepted before in this run, and has just been refused"
+                raise AuthenticationFailed(message, hint="It is sent again soon.")
+        elif refusals is not None:
+            raise AuthenticationFailed(
                 f"it refused {login} earlier in this run; it is not sent again",
-                "Correct the credential, or the account on the machine, and start again.",
+                hint="Correct the credential, or the account on the machine, and start again.",
             )
         until = account.find_doubt_end()
         if until is not None and now < until:
-            raise CredentialWithheld(
+            raise AuthenticationFailed(
                 f"{login} was accepted before in this run, and then refused by "
                 f"{', '.join(sorted(account.machines_in_doubt))}; it is not sent to any machine for "
                 f"{format_count(math.ceil((until - now).total_seconds() / 60), 'minute')}",
-                "A shared account would be locked. Was the password changed? Correct it, and start again.",
+                hint="A shared account would be locked. Was the password changed? Correct it, and start again.",
             )
-        others = [name for name in account.consecutive_refusals if name != machine]
-        if machine not in account.accepting_machines and len(others) >= (
+        refusing_machines = [name for name in account.consecutive_refusals if name != machine]
+        if machine not in account.accepting_machines and len(refusing_machines) >= (
             MAX_REFUSALS_PROVEN if account.accepting_machines else MAX_REFUSALS_UNPROVEN
         ):
-            raise CredentialWithheld(
-                f"{login} is not sent any more: {', '.join(others)} refused it one after the other",
-                "A shared account would be locked. Correct the password, or give those machines a credential of their "
-                "own or leave them out, and start again.",
+            raise AuthenticationFailed(
+                f"{login} is not sent any more: {', '.join(refusing_machines)} refused it one after the other",
+                hint="A shared account would be locked. Correct the password, or give those machines a credential of "
+                "their own or leave them out, and start again.",
             )
 
 

@@ -1,5 +1,9 @@
 """Reads the output of a script while it arrives, and separates its framed records from all other output.
 
+Framed lines begin with a mark. The mark has a nonce that only this exchange uses. A record comes in pieces (``MARK+
+piece``), its last one is ``MARK= piece``. ``MARK! 0`` is the end and the exit code. ``MARK! 0 1234`` also says how many
+bytes all pieces have: a connection that was repaired meanwhile may have lost some. Everything else is unframed output.
+
 Here a machine's texts come in, so here they are redacted: records, unframed output, and what errors quote. The events
 and the log of a job are read in pieces, so script_host.py redacts them by lines.
 """
@@ -7,13 +11,13 @@ and the log of a job are read in pieces, so script_host.py redacts them by lines
 import json
 import math
 import re
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
 from tasks.domain.errors import ConnectionLost, ProtocolViolation
 from tasks.domain.protocols.transport import ScriptRecord
-from tasks.machines.transport.framing import build_frame_mark
 from tasks.rules.redaction import redact_text, redact_value
 
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -42,7 +46,17 @@ _SHELL_HINT: Final = (
     "The login must run the command that it is given. Look at what may replace or disturb that: ForceCommand in its "
     "sshd_config, command= in authorized_keys, its shell (nologin), its start-up files (.bashrc, .profile) and /bin/sh."
 )
-_BEHIND_ECHOED_MARK: Final = b" FP_TOKEN="  # in a script's input (framing.py)
+_BEHIND_ECHOED_MARK: Final = b" FP_TOKEN="  # in a script's input (posix_shell.py)
+
+
+def generate_nonce() -> str:
+    """Return 128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def build_frame_mark(nonce: str) -> str:
+    """Return the start of framed lines."""
+    return f"@fleetpatch-{nonce}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +81,9 @@ def replace_invalid_utf8(value: object) -> object:
             return value
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, Mapping):
-        return {str(replace_invalid_utf8(key)): replace_invalid_utf8(item) for key, item in value.items()}
+        return {str(replace_invalid_utf8(key)): replace_invalid_utf8(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
-        return [replace_invalid_utf8(item) for item in value]
+        return [replace_invalid_utf8(element) for element in value]
     return value
 
 
@@ -81,7 +95,7 @@ def parse_record(line: bytes) -> ScriptRecord:
     """
     try:
         text = line.decode("utf-8", "surrogateescape")
-        record = json.loads(text, parse_constant=_reject_number, parse_float=_parse_float, parse_int=_parse_integer)
+        record = json.loads(text, parse_constant=_parse_float, parse_float=_parse_float, parse_int=_parse_integer)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not (isinstance(record, dict) and isinstance(record.get("kind"), str)):
@@ -90,18 +104,17 @@ def parse_record(line: bytes) -> ScriptRecord:
     return record
 
 
-def _reject_number(constant: str) -> float:
-    raise ValueError(f"{constant} is no number that can be used")
-
-
 def _parse_float(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _reject_number(digits)
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is no number that can be used")
+    return number
 
 
 def _parse_integer(digits: str) -> int:
     # no database column or report can hold a larger number, and no machine sends one on purpose
-    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else int(_reject_number(f"{digits[:20]}…"))
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"{digits[:20]}… is no number that can be used")
+    return int(digits)
 
 
 def _require_valid_unicode(value: object) -> None:
@@ -109,13 +122,9 @@ def _require_valid_unicode(value: object) -> None:
     if isinstance(value, str):
         if not value.isascii():
             value.encode("utf-8", "surrogateescape")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _require_valid_unicode(key)
-            _require_valid_unicode(item)
-    elif isinstance(value, list):
-        for item in value:
-            _require_valid_unicode(item)
+    elif isinstance(value, dict | list):
+        for element in (*value, *value.values()) if isinstance(value, dict) else value:
+            _require_valid_unicode(element)
 
 
 class UnframedOutput:
@@ -150,15 +159,14 @@ class UnframedOutput:
 
     def render(self) -> str:
         """Return the text, with a note where bytes were left out."""
-        head, gap, tail = bytes(self._head), b"", bytes(self._tail)
+        data = bytes(self._head + self._tail)
         if self._dropped_bytes:  # half a word may be half a secret, which nothing shows
-            whole_head, whole_tail = cut_torn_end(head), cut_torn_begin(tail)
-            dropped = self._dropped_bytes + len(head) - len(whole_head) + len(tail) - len(whole_tail)
-            head, gap, tail = whole_head, f"\n[{dropped} bytes left out]\n".encode(), whole_tail
-        whole = head + gap + tail
+            head, tail = cut_torn_end(bytes(self._head)), re.sub(rb"\A\S*", b"", bytes(self._tail))
+            dropped = self._dropped_bytes + len(data) - len(head) - len(tail)
+            data = head + f"\n[{dropped} bytes left out]\n".encode() + tail
         if self._secret:
-            whole = whole.replace(self._secret, b"***")
-        return redact_text(whole.decode("utf-8", "replace")).strip("\n")
+            data = data.replace(self._secret, b"***")
+        return redact_text(data.decode("utf-8", "replace")).strip("\n")
 
 
 def cut_torn_line(data: bytes) -> bytes:
@@ -169,15 +177,6 @@ def cut_torn_line(data: bytes) -> bytes:
 def cut_torn_end(data: bytes) -> bytes:
     """Return bytes without the line at their end that is not complete; of a single line, without its last word."""
     return cut_torn_line(data) or data[: max(data.rfind(b" "), data.rfind(b"\t")) + 1]
-
-
-def cut_torn_begin(data: bytes) -> bytes:
-    """Return bytes without the word at their beginning, of which the first part may be missing."""
-    word = _WORD_PATTERN.match(data)
-    return data[word.end() :] if word else data
-
-
-_WORD_PATTERN: Final = re.compile(rb"\S*")
 
 
 class ScriptOutputDecoder:
@@ -316,11 +315,8 @@ class ScriptOutputDecoder:
 
     def _build_violation(self, why: str) -> ProtocolViolation:
         noise = self._unframed_output.render()[-500:]
-        seen = f"; it also said: {noise}" if noise else ""
-        return ProtocolViolation(
-            f"the machine's answer can't be understood: {why}{seen}",
-            hint=self._hint,
-        )
+        also = f"; it also said: {noise}" if noise else ""
+        return ProtocolViolation(f"the machine's answer can't be understood: {why}{also}", hint=self._hint)
 
 
 def _quote_bytes(data: bytes) -> str:

@@ -8,25 +8,29 @@ The result is kept for the machine, over reconnections. A refusal is kept too, b
 the account.
 """
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from pydantic import BaseModel, ValidationError
 
 from inventory.credentials import Credential
 from inventory.machine import PrivilegeMethod
-from tasks.domain.errors import PrivilegeError, ProtocolViolation
+from tasks.domain.errors import AuthenticationFailed, PrivilegeError, ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
 from tasks.machines.transport.broker import BROKER_PATH
-from tasks.machines.transport.channel import ShellChannel
-from tasks.machines.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
-from tasks.machines.transport.lockout_guard import CredentialWithheld, LoginAttempt
-from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
-from tasks.machines.transport.script_host import ScriptHost, find_raw_sections
-from tasks.machines.transport.script_library import ScriptLoader, load_script
+from tasks.machines.transport.lockout_guard import LoginAttempt
+from tasks.machines.transport.output_decoder import (
+    ScriptOutput,
+    ScriptOutputDecoder,
+    build_frame_mark,
+    generate_nonce,
+)
+from tasks.machines.transport.script_host import Channel, ScriptHost, find_raw_sections
+from tasks.machines.transport.script_library import ScriptLoader, load_script, require_valid_param
 
 SHELL_COMMAND: Final = ("/bin/sh", "-s")
 SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
@@ -45,6 +49,70 @@ _NOT_PERMITTED_MESSAGES: Final = (
 
 LoginAttemptOpener = Callable[[str, Credential, Deadline], AbstractContextManager[LoginAttempt]]
 """Opens an attempt of a user with a password, as LockoutGuard.open_attempt does."""
+
+
+class ShellChannel(Channel, Protocol):
+    """An open connection that runs commands as the login. Implementations: ssh/channel.py, local_channel.py."""
+
+    def execute(
+        self, command: Sequence[str], stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+    ) -> int | None:
+        """Run a command and give its output to the decoder, until the answer or the command ends.
+
+        Args:
+            command: the command. It has no single quote, ``!`` or backslash: login shells (csh, fish …) interpret them.
+            stdin: its whole input; then its stdin is closed.
+            decoder: gets stdout and stderr.
+            deadline: of the whole exchange. A command that runs longer is left running, never killed.
+
+        Returns:
+            The command's exit code, or None if the decoder had its complete answer first.
+
+        Raises:
+            ConnectionLost: the connection broke.
+            DeadlineExceeded: the deadline has passed; the connection can't be used any more.
+            ProtocolViolation: from the decoder.
+        """
+
+
+# The escapes that prelude.sh reads: \n, and \u for the other control characters, the quote and the backslash.
+_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
+
+
+def encode_params(params: Mapping[str, ScriptParameter]) -> str:
+    """Return parameters as one base64 token: a flat JSON object in the subset that prelude.sh reads.
+
+    Raises:
+        RequestError: a name or a value is not valid (see ``require_valid_param``).
+    """
+
+    def render(text: str) -> str:
+        return f'"{text.translate(_JSON_ESCAPES)}"'
+
+    pairs = []
+    for name, value in params.items():
+        require_valid_param(name, value)
+        value_text = render(value) if isinstance(value, str) else f"[{','.join(map(render, value))}]"
+        pairs.append(f"{render(name)}:{value_text}")
+    return base64.b64encode(f"{{{','.join(pairs)}}}".encode()).decode("ascii")
+
+
+def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
+    """Return the stdin for ``/bin/sh -s``: environment, prelude and script, framed with the nonce.
+
+    It is one compound command. The shell reads it to its closing brace before it executes any of it, so that a broken
+    connection executes nothing. Parameters are JSON in base64, never script text. The script runs in a subshell, so
+    that its end is always reported (after exit, set -e, or a syntax error at run time). Its stdin is /dev/null. Its
+    stdout goes to stderr, because only records go to the controller.
+    """
+    head = f"fp_mark={build_frame_mark(nonce)} FP_TOKEN={encode_params(params)}\nexec 3>&1 1>&2"
+    tail = 'fp_code=$?\nprintf \'\\n%s! %s\\n\' "$fp_mark" "$fp_code" >&3\nexit "$fp_code"'
+    return f"{{\n{head}\n(\n{build_job_program(script)})\n{tail}\n}} </dev/null\n".encode()
+
+
+def build_job_program(script: str) -> str:
+    """Return a script with all that comes before it: the text of a job's ``script`` file, which job_run.sh sources."""
+    return f"{load_script('environment')}\n{load_script('prelude')}\n{script}\n"
 
 
 class _PrivilegeProbe(BaseModel):
@@ -115,8 +183,8 @@ class PrivilegeEscalator:
         if self._escalation is None:
             try:
                 self._escalation = self._choose_escalation(channel, deadline)
-            except CredentialWithheld as kept:  # may be sent later, after another machine has accepted it
-                raise PrivilegeError(kept.message, hint=kept.hint) from kept
+            except AuthenticationFailed as withheld:  # may be sent later, after another machine has accepted it
+                raise PrivilegeError(withheld.message, hint=withheld.hint) from withheld
             except PrivilegeError as refusal:
                 self._refusal = refusal
                 raise
@@ -164,10 +232,15 @@ class PrivilegeEscalator:
             )
 
     def _raise_cannot_escalate(self, probe: _PrivilegeProbe, why: str) -> NoReturn:
+        sudoers_line = _build_sudoers_line(probe.user)
+        if _REQUIRETTY_MESSAGE in probe.sudo_said:
+            sudoers_line = (
+                f"Defaults:{probe.user} !requiretty (read after the line with requiretty), or install `script`"
+            )
         raise PrivilegeError(
             f"the login {probe.user} (uid {probe.uid}) can't become root: {why}",
             hint="If sudo wants a password, set `privilege_password` in the inventory. Otherwise add to "
-            f"/etc/sudoers.d/fleetpatch on the machine: {_build_sudoers_hint(probe)}",
+            f"/etc/sudoers.d/fleetpatch on the machine: {sudoers_line}",
         )
 
 
@@ -176,13 +249,6 @@ def build_terminal_command(command: Sequence[str]) -> tuple[str, ...]:
     inner = " ".join(word or ":" for word in command)  # the empty word is sudo's prompt
     wrapped = f'script -qec "{inner} <&3 >&4 2>&5" /dev/null 3<&0 4>&1 5>&2 </dev/null >/dev/null'
     return ("/bin/sh", "-c", f"exec env SHELL=/bin/sh {wrapped}")
-
-
-def _build_sudoers_hint(probe: _PrivilegeProbe) -> str:
-    """Return the line that sudoers needs."""
-    if _REQUIRETTY_MESSAGE in probe.sudo_said:
-        return f"Defaults:{probe.user} !requiretty (read after the line with requiretty), or install `script`"
-    return _build_sudoers_line(probe.user)
 
 
 def _build_sudoers_line(user: str) -> str:
@@ -227,38 +293,29 @@ class PosixShell(ScriptHost[ShellChannel]):
         self._privilege = privilege
 
     load_own_script = staticmethod(load_script)
-
-    def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
-        return {
-            "wrapper": load_script("job_run"),
-            "program": build_job_script(self._compose(script)),
-            "token": encode_params(script.params),
-        }
+    build_job_program = staticmethod(build_job_program)
+    encode_params = staticmethod(encode_params)
 
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
-        with self._add_machine_to_errors():
-            text = self._compose(script)
-            params = self._build_params(script, text)
-            escalation = (
-                self._privilege.find_escalation(self._channel, deadline=deadline)
-                if script.privileged
-                else NO_ESCALATION
-            )
-            nonce = generate_nonce()
-            decoder = ScriptOutputDecoder(
-                nonce, secret=escalation.stdin_prefix, raw_sections=find_raw_sections(script.name)
-            )
-            script_input = build_script_stdin(text, params, nonce)
-            if escalation.is_signed:
-                from tasks.machines.transport.broker.signing import sign_script  # noqa: PLC0415 - few machines have a broker
+        text, params = self._prepare_script(script)
+        escalation = NO_ESCALATION
+        if script.privileged:
+            escalation = self._privilege.find_escalation(self._channel, deadline=deadline)
+        nonce = generate_nonce()
+        decoder = ScriptOutputDecoder(
+            nonce, secret=escalation.stdin_prefix, raw_sections=find_raw_sections(script.name)
+        )
+        script_input = build_script_stdin(text, params, nonce)
+        if escalation.is_signed:
+            from tasks.machines.transport.broker.signing import sign_script  # noqa: PLC0415 - few machines have a broker
 
-                script_input = sign_script(script_input, self._machine, self._clock.now())
-            stdin = escalation.stdin_prefix + script_input
-            status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
-            if status == 1 and not decoder.is_complete and escalation.program:
-                output = " ".join(decoder.render_unframed_output().split())[-300:]
-                raise PrivilegeError(
-                    f"{escalation.program} refused to run a shell: {output}",
-                    hint=_BROKER_HINT if escalation.is_signed else "The login must be allowed to run /bin/sh as root.",
-                )
-            return decoder.build_output()
+            script_input = sign_script(script_input, self._machine, self._clock.now())
+        stdin = escalation.stdin_prefix + script_input
+        status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
+        if status == 1 and not decoder.is_complete and escalation.program:
+            output = " ".join(decoder.render_unframed_output().split())[-300:]
+            raise PrivilegeError(
+                f"{escalation.program} refused to run a shell: {output}",
+                hint=_BROKER_HINT if escalation.is_signed else "The login must be allowed to run /bin/sh as root.",
+            )
+        return decoder.build_output()

@@ -1,10 +1,10 @@
 """Runs scripts and jobs in PowerShell on Windows, over any channel.
 
 The command line is the same for every script: a bootstrap in base64. It reads stdin, and runs the script that it finds
-there. Stdin is ASCII: a JSON object with the script, its parameters, and the mark of framed lines (framing.py says what
-they are). So neither code pages nor the limit of 8,191 characters for a command line matter. It is not compressed: a
-bootstrap that unpacks a script is what detection rules look for (Elastic's "PowerShell Suspicious Payload Encoded and
-Compressed": FromBase64String with GzipStream), and who watches the machine is to see what runs there.
+there. Stdin is ASCII: a JSON object with the script, its parameters, and the mark of framed lines (output_decoder.py
+says what they are). So neither code pages nor the limit of 8,191 characters for a command line matter. It is not
+compressed: a bootstrap that unpacks a script is what detection rules look for (Elastic's "PowerShell Suspicious Payload
+Encoded and Compressed": FromBase64String with GzipStream), and who watches the machine is to see what runs there.
 Parameters are never script text: each text has "=" before it, because ConvertFrom-Json makes dates of some texts.
 PowerShell writes CLIXML, its own format of objects, to a redirected stderr.
 """
@@ -16,19 +16,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
-from tasks.machines.transport.channel import PowerShellChannel
-from tasks.machines.transport.framing import build_frame_mark, generate_nonce, require_valid_param
-from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
-from tasks.machines.transport.script_host import ScriptHost, find_raw_sections
+from tasks.machines.transport.output_decoder import (
+    ScriptOutput,
+    ScriptOutputDecoder,
+    build_frame_mark,
+    generate_nonce,
+)
+from tasks.machines.transport.script_host import Channel, ScriptHost, find_raw_sections
 from tasks.machines.transport.script_library import (
     compose_script,
     find_required_scripts,
     load_windows_script,
+    require_valid_param,
 )
 from tasks.rules.redaction import redact_text
 
@@ -63,6 +67,26 @@ _HEAD: Final = (
 )
 
 
+class PowerShellChannel(Channel, Protocol):
+    """An open connection that runs command lines as the login. Implementation: winrm/channel.py."""
+
+    def execute(
+        self,
+        command_line: str,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+        may_be_ended: bool = False,
+    ) -> int | None:
+        """Run a command line. Decoder, deadline, result and errors are those of a ShellChannel (posix_shell.py).
+
+        ``command_line`` has at most 8,191 characters, because cmd.exe reads it. ``stdin`` is its whole input, in ASCII;
+        then its stdin is closed. ``may_be_ended``: it only reads. If it is left running, it is ended by the next
+        connection: a machine allows only so many of them.
+        """
+
+
 @cache
 def build_command_line() -> str:
     """Return the command line that reads a script from stdin and runs it."""
@@ -70,27 +94,28 @@ def build_command_line() -> str:
     return f"powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand {encoded}"
 
 
-def encode_params(params: Mapping[str, ScriptParameter]) -> str:
+def encode_powershell_params(params: Mapping[str, ScriptParameter]) -> str:
     """Return parameters as JSON in ASCII, as prelude.ps1 reads them.
 
     Raises:
         RequestError: a name that is not valid, or that another one is except for case; or a value that no script can
-            hold (see framing.require_valid_param).
+            hold (see require_valid_param).
     """
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}
     encoded: dict[str, str | list[str]] = {}
     for name, value in params.items():
         require_valid_param(name, value)
-        if (other := seen.setdefault(name.lower(), name)) != name:
-            raise RequestError(f"parameters '{other}' and '{name}': PowerShell takes them for the same")
-        encoded[name] = f"={value}" if isinstance(value, str) else [f"={item}" for item in value]
+        if (namesake := names.setdefault(name.lower(), name)) != name:
+            raise RequestError(f"parameters '{namesake}' and '{name}': PowerShell takes them for the same")
+        encoded[name] = f"={value}" if isinstance(value, str) else [f"={text}" for text in value]
     return json.dumps(encoded, separators=(",", ":"))
 
 
-def wrap_script(script: str) -> str:
+def wrap_powershell_script(script: str) -> str:
     """Return prelude and script: its end is always reported, and errors that it does not catch are records.
 
-    A script whose comment says ``# Prelude: answers`` needs only that part of the prelude.
+    A script whose comment says ``# Prelude: answers`` needs only that part of the prelude. A job's script file has the
+    same text: job_run.ps1 sets $FpParams and $FpJobDirectory before it runs it.
     """
     name = next(iter(_PRELUDE_PATTERN.findall(script)), "prelude")
     prelude = compose_script(Script(name), load_windows_script, required_loader=load_windows_script)
@@ -98,21 +123,16 @@ def wrap_script(script: str) -> str:
     return f"{prelude}\ntry {{\n{script}\n{tail}\n"
 
 
-def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
+def build_powershell_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
     """Return the stdin for the command line."""
     payload = json.dumps(
         {
-            "script": f"{_HEAD}\n{wrap_script(script)}exit $FpState.ExitCode\n",
-            "params": json.loads(encode_params(params)),
+            "script": f"{_HEAD}\n{wrap_powershell_script(script)}exit $FpState.ExitCode\n",
+            "params": json.loads(encode_powershell_params(params)),
             "mark": build_frame_mark(nonce),
         }
     )
     return payload.encode("ascii")
-
-
-def build_job_script(script: str) -> str:
-    """Return the text of a job's script file. job_run.ps1 sets $FpParams and $FpJobDirectory before it runs it."""
-    return wrap_script(script)
 
 
 _DOCUMENT_PATTERN: Final = re.compile(r"#< CLIXML\s*<Objs\b.*?</Objs>|#< CLIXML\s*\Z", re.DOTALL)
@@ -125,17 +145,14 @@ def render_clixml(text: str) -> str:
 
     It does not parse XML: the text comes from a machine, and may be cut.
     """
-    return _DOCUMENT_PATTERN.sub(_render_document, text).strip("\n") if "#< CLIXML" in text else text
 
+    def render_document(document: re.Match[str]) -> str:
+        lines = "".join(_TEXT_PATTERN.findall(document[0]))
+        joined = html.unescape(_ESCAPE_PATTERN.sub(lambda escape: chr(int(escape[1], 16)), lines)).replace("\r\n", "\n")
+        # escapes may be half characters
+        return joined.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-def _render_document(document: re.Match[str]) -> str:
-    lines = (html.unescape(_ESCAPE_PATTERN.sub(_decode_escape, line)) for line in _TEXT_PATTERN.findall(document[0]))
-    joined = "".join(lines).replace("\r\n", "\n")
-    return joined.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # escapes may be half characters
-
-
-def _decode_escape(escape: re.Match[str]) -> str:
-    return chr(int(escape[1], 16))
+    return _DOCUMENT_PATTERN.sub(render_document, text).strip("\n") if "#< CLIXML" in text else text
 
 
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
@@ -162,35 +179,24 @@ class PowerShellHost(ScriptHost[PowerShellChannel]):
     """
 
     load_own_script = staticmethod(load_windows_script)
-
-    def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
-        return {
-            "wrapper": load_windows_script("job_run"),
-            "program": build_job_script(self._compose(script)),
-            "token": encode_params(script.params),
-        }
-
-    def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
-        params = super()._build_params(script, text)
-        for name in (*find_required_scripts(text), script.name):
-            params |= _PARAMETERS_OF_SCRIPTS.get(name, {})
-        return params
+    build_job_program = staticmethod(wrap_powershell_script)
+    encode_params = staticmethod(encode_powershell_params)
 
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
-        with self._add_machine_to_errors():
-            text = self._compose(script)
-            params = self._build_params(script, text)
-            nonce = generate_nonce()
-            decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT, raw_sections=find_raw_sections(script.name))
-            stdin = build_script_stdin(text, params, nonce)
-            status = self._channel.execute(
-                build_command_line(), stdin, decoder, deadline=deadline, may_be_ended=script.read_only
-            )
-            if status is not None and not decoder.is_complete:
-                _raise_without_answer(status, decoder)
-            output = decoder.build_output()
-            unframed = redact_text(render_clixml(output.unframed_output.replace("\r\n", "\n"))).strip("\r\n")
-            return replace(output, unframed_output=unframed)
+        text, params = self._prepare_script(script)
+        for name in (*find_required_scripts(text), script.name):
+            params |= _PARAMETERS_OF_SCRIPTS.get(name, {})
+        nonce = generate_nonce()
+        decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT, raw_sections=find_raw_sections(script.name))
+        stdin = build_powershell_stdin(text, params, nonce)
+        status = self._channel.execute(
+            build_command_line(), stdin, decoder, deadline=deadline, may_be_ended=script.read_only
+        )
+        if status is not None and not decoder.is_complete:
+            _raise_without_answer(status, decoder)
+        output = decoder.build_output()
+        unframed = redact_text(render_clixml(output.unframed_output.replace("\r\n", "\n"))).strip("\r\n")
+        return replace(output, unframed_output=unframed)
 
 
 def _raise_without_answer(status: int, decoder: ScriptOutputDecoder) -> NoReturn:

@@ -5,16 +5,14 @@ POSIX shells and PowerShell have this in common.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, Generic, Literal, TypeVar, cast
+from typing import Final, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.domain.errors import (
     DeadlineExceeded,
-    FleetpatchError,
     LockLost,
     ManagerBusy,
     ProtocolViolation,
@@ -32,7 +30,6 @@ from tasks.domain.protocols.transport import (
     ScriptRecord,
     ScriptResult,
 )
-from tasks.machines.transport.channel import Channel
 from tasks.machines.transport.output_decoder import (
     ScriptOutput,
     cut_torn_end,
@@ -168,15 +165,14 @@ def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], in
     end = data.rfind(b"\n") + 1
     if not end and len(data) >= MAX_EVENTS_BYTES:
         raise ProtocolViolation(f"an event has more than {MAX_EVENTS_BYTES} bytes")
-    return tuple(_parse_event(line) for line in data[:end].split(b"\n") if line), offset + end
-
-
-def _parse_event(line: bytes) -> ScriptRecord:
-    # A power cut can leave anything in a file. An unreadable line becomes a record, and does not hide later lines.
-    try:
-        return cast("ScriptRecord", redact_value(replace_invalid_utf8(parse_record(line))))
-    except ValueError:
-        return {"kind": "garbled", "text": redact_text(line[:4_000].decode("utf-8", "replace"))[:500]}
+    events: list[ScriptRecord] = []
+    for line in filter(None, data[:end].split(b"\n")):
+        try:
+            events.append(cast("ScriptRecord", redact_value(replace_invalid_utf8(parse_record(line)))))
+        except ValueError:  # a power cut can leave anything in a file: an unreadable line does not hide later lines
+            text = redact_text(line[:4_000].decode("utf-8", "replace"))[:500]
+            events.append({"kind": "garbled", "text": text})
+    return tuple(events), offset + end
 
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
@@ -194,6 +190,17 @@ def require_valid_job_id(job_id: str) -> str:
     return job_id
 
 
+class Channel(Protocol):
+    """An open connection to a machine, which runs one command at a time."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another exchange may be tried."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
 _ChannelT = TypeVar("_ChannelT", bound=Channel)
 
 
@@ -202,7 +209,7 @@ class ScriptHost(ABC, Generic[_ChannelT]):
 
     Args:
         channel: open channel to the machine.
-        machine: its name, for errors.
+        machine: its name, for signatures.
         clock: for wall times.
         job_root: directory of fleetpatch's jobs on the machine; "" for the default.
         script_loader: gives a script's text by its name; None: ``load_own_script``.
@@ -228,6 +235,16 @@ class ScriptHost(ABC, Generic[_ChannelT]):
     def load_own_script(name: str, package: str = SHARED_SCRIPTS) -> str:
         """Return the text of a script of fleetpatch for the machine's system."""
 
+    @staticmethod
+    @abstractmethod
+    def build_job_program(script: str) -> str:
+        """Return the text of the file that a job runs: the script, with what comes before and after it."""
+
+    @staticmethod
+    @abstractmethod
+    def encode_params(params: Mapping[str, ScriptParameter]) -> str:
+        """Return parameters as scripts of the machine's system read them."""
+
     @property
     def is_open(self) -> bool:
         """Whether another call may be tried on this connection."""
@@ -241,20 +258,16 @@ class ScriptHost(ABC, Generic[_ChannelT]):
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         """Run a script and return its answer."""
 
-    @abstractmethod
-    def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
-        """Return the parameters of ``job_start`` that contain a job's program, its parameters, and what runs it."""
-
     def _compose(self, script: Script) -> str:
         return compose_script(script, self._script_loader, required_loader=self.load_own_script)
 
-    def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
-        """Return all parameters of a script: its own, the directory of the jobs, and the texts of other scripts."""
-        params: dict[str, ScriptParameter] = {**script.params}
+    def _prepare_script(self, script: Script) -> tuple[str, dict[str, ScriptParameter]]:
+        """Return its text and all its parameters: its own, the directory of the jobs, and texts of other scripts."""
+        text, params = self._compose(script), dict(script.params)
         if not _SCRIPTS_OF_JOBS.isdisjoint(find_required_scripts(text)):
             params = {"root": self._job_root, **params}
         params |= load_script_parameters(script, self._script_loader, required_loader=self.load_own_script)
-        return params
+        return text, params
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """Run a script and wait for its end."""
@@ -277,24 +290,25 @@ class ScriptHost(ABC, Generic[_ChannelT]):
         params: dict[str, ScriptParameter] = {
             "id": require_valid_job_id(job.id),
             "label": job.script.name,
-            **self._build_job_params(job.script),
+            "wrapper": self.load_own_script("job_run"),
+            "program": self.build_job_program(self._compose(job.script)),
+            "token": self.encode_params(job.script.params),
             **({"reads": "yes"} if job.reads else {}),
         }
         answer = self._execute_script(Script("job_start", params=params, read_only=False), deadline)
-        with self._add_machine_to_errors():
-            for record in answer.records:
-                raise_if_refused(record, answer)
-            view = find_job_record(answer)
-        return JobStatus(job.id, view.phase, exit_code=view.exit_code, attached=view.attached)
+        for record in answer.records:
+            raise_if_refused(record, answer)
+        job_record = find_job_record(answer)
+        return JobStatus(job.id, job_record.phase, exit_code=job_record.exit_code, attached=job_record.attached)
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
         """Read the state of a job. If it is finished, the answer has all events from the offset on."""
         require_valid_job_id(job_id)
-        view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
-        while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
-            job_view, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
-            view = replace(view, events=view.events + job_view.events, events_offset=job_view.events_offset)
-        return view
+        status, more = self._poll_job_once(job_id, deadline, events_from, log_from)
+        while more and status.phase in {JobPhase.FINISHED, JobPhase.LOST}:
+            further, more = self._poll_job_once(job_id, deadline, status.events_offset, status.log_offset, log_limit=0)
+            status = replace(status, events=status.events + further.events, events_offset=further.events_offset)
+        return status
 
     def _poll_job_once(
         self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
@@ -308,19 +322,9 @@ class ScriptHost(ABC, Generic[_ChannelT]):
             "log_limit": str(log_limit),
         }
         answer = self._execute_script(Script(JOB_LOOK, params=params), deadline)
-        with self._add_machine_to_errors():
-            view = find_job_record(answer)
-            raw = find_section(answer, EVENTS)
-            events, events_offset = parse_events(raw, events_from)
-            piece = find_section(answer, LOG)
-        log, length = read_log(piece, is_complete=view.phase is not JobPhase.RUNNING and len(piece) < log_limit)
-        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, log, log_from + length)
-        return seen, len(raw) >= MAX_EVENTS_BYTES
-
-    @contextmanager
-    def _add_machine_to_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FleetpatchError as error:
-            error.machine = error.machine or self._machine
-            raise
+        job = find_job_record(answer)
+        raw, piece = find_section(answer, EVENTS), find_section(answer, LOG)
+        events, events_offset = parse_events(raw, events_from)
+        log, length = read_log(piece, is_complete=job.phase is not JobPhase.RUNNING and len(piece) < log_limit)
+        status = JobStatus(job_id, job.phase, job.exit_code, events, events_offset, log, log_from + length)
+        return status, len(raw) >= MAX_EVENTS_BYTES

@@ -19,7 +19,7 @@ from importlib.resources import files
 from typing import Final, Protocol
 
 from tasks.domain.errors import RequestError
-from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
+from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,26 @@ WINDOWS: Final = Dialect(("scripts/windows", "scripts"), ".ps1", "Windows")
 
 _REQUIRES_PATTERN: Final = re.compile(r"^# Requires: (.+)$", re.MULTILINE)
 _BRINGS_PATTERN: Final = re.compile(r"^# Brings: (.+)$", re.MULTILINE)
+
+
+_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_]+")
+_NOT_HELD_PATTERN: Final = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def require_valid_param(name: str, value: ScriptParameter) -> None:
+    """Require a parameter that scripts of every kind can hold.
+
+    Raises:
+        RequestError: a name that is no name of a shell's variable, or a value that a shell can't hold: NUL, lone
+            surrogates, or a newline within an item of a list.
+    """
+    if not _NAME_PATTERN.fullmatch(name):
+        raise RequestError(f"parameter {name!r}: only letters, digits and _ can be in its name")
+    for text in (value,) if isinstance(value, str) else value:
+        if not isinstance(value, str) and "\n" in text:
+            raise RequestError(f"parameter '{name}': an item of a list contains a line break: {text!r}")
+        if _NOT_HELD_PATTERN.search(text):
+            raise RequestError(f"parameter '{name}' contains NUL or half a character: {text[:80]!r}")
 
 
 class ScriptLoader(Protocol):
@@ -73,12 +93,12 @@ def load_windows_script(name: str, package: str = SHARED_SCRIPTS) -> str:
 def _read_script(name: str, package: str, dialect: Dialect) -> str:
     parts = package.split(".")
     packages = dict.fromkeys((*(".".join(parts[:end]) for end in range(len(parts), 0, -1)), SHARED_SCRIPTS))
-    places = [
+    candidates = (
         files(package_name).joinpath(*folder.split("/"), f"{name}{dialect.suffix}")
         for package_name in packages
         for folder in dialect.folders
-    ]
-    source = next((path for path in places if path.is_file()), None)
+    )
+    source = next((path for path in candidates if path.is_file()), None)
     if "/" in name or source is None:
         raise RequestError(f"there is no script named '{name}' for {dialect.systems}")
     return source.read_text(encoding="utf-8")
@@ -98,8 +118,11 @@ def load_script_parameters(
     """
     lines = _BRINGS_PATTERN.findall(loader(script.name, script.package))
     pairs = [pair.partition("=") for line in lines for pair in line.split(", ")]
-    others = {} if required_loader is None else {"loader": required_loader, "required_loader": required_loader}
-    return {parameter: compose_script(Script(other, package=script.package), **others) for parameter, _, other in pairs}
+    load = required_loader or load_script
+    return {
+        parameter: compose_script(Script(name, package=script.package), load, required_loader=load)
+        for parameter, _, name in pairs
+    }
 
 
 def compose_script(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.protocols.transport import ScriptRecord
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import load_script
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

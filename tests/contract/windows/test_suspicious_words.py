@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script
 from tasks.machines.managers.windows_update.manager import PACKAGE
-from tasks.machines.transport.powershell_host import build_command_line, build_job_script, build_script_stdin
+from tasks.machines.transport.powershell_host import build_command_line, build_powershell_stdin, wrap_powershell_script
 from tasks.machines.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tests.support.local_powershell import require_pwsh
 
@@ -75,8 +75,8 @@ def list_texts() -> Mapping[str, str]:
     texts = {"the command line": base64.b64decode(build_command_line().split()[-1]).decode("utf-16-le")}
     for script in list_scripts():
         text = compose_script(script, **loaders)
-        texts[script.name] = json.loads(build_script_stdin(text, {}, "nonce"))["script"]
-        texts[f"{script.name} in a job"] = build_job_script(text)
+        texts[script.name] = json.loads(build_powershell_stdin(text, {}, "nonce"))["script"]
+        texts[f"{script.name} in a job"] = wrap_powershell_script(text)
         texts |= load_script_parameters(script, **loaders)
     return texts
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.machines.transport.winrm import login as winrm_login
+from tasks.machines.transport import tcp_connection
 from tests.contract.winrm.subjects import GUEST, PowerShellTable
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.shells import Quotas
@@ -34,4 +34,4 @@ def host(tmp_path, authority, table) -> Iterator[WindowsHost]:
 
 @pytest.fixture(autouse=True)
 def _without_waits(monkeypatch):
-    monkeypatch.setattr(winrm_login, "RETRY_DELAYS_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(tcp_connection, "RETRY_DELAYS_SECONDS", (0.02, 0.02))

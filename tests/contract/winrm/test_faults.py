@@ -19,9 +19,9 @@ from tasks.domain.errors import (
 )
 from tasks.machines.transport import output_decoder
 from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.tcp_connection import ConnectionDropped, open_tcp_connection
 from tasks.machines.transport.winrm import login as winrm_login
 from tasks.machines.transport.winrm import messages as winrm_messages
-from tasks.machines.transport.winrm.login import LoginBroken
 from tests.contract.winrm.subjects import (
     BASIC,
     CLOCK,
@@ -45,16 +45,16 @@ def test_a_port_that_is_refused_is_told_at_once_unless_the_machine_was_reached_b
             it.run_script(ask("say"), deadline=soon())
             it.close()
         host.power_off()
-        probe = Mock(side_effect=winrm_login._probe_port)
-        monkeypatch.setattr(winrm_login, "_probe_port", probe)
+        probe = Mock(side_effect=open_tcp_connection)
+        monkeypatch.setattr(winrm_login, "open_tcp_connection", probe)
         with pytest.raises(Unreachable, match="refuses connections"):
             it.run_script(ask("say"), deadline=soon())
         assert probe.call_count == attempts
 
 
 def test_a_machine_that_was_never_reached_is_tried_again_if_it_resets_connections(host, monkeypatch):
-    probe = Mock(side_effect=[LoginBroken("reset"), None])
-    monkeypatch.setattr(winrm_login, "_probe_port", probe)
+    probe = Mock(side_effect=[ConnectionDropped("reset", ""), Mock()])
+    monkeypatch.setattr(winrm_login, "open_tcp_connection", probe)
     with session(machine(host), host.password) as it:
         assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
     assert probe.call_count == 2
@@ -64,8 +64,8 @@ def test_a_machine_that_was_never_reached_is_tried_again_if_it_resets_connection
 def test_a_port_that_stays_silent_is_waited_for_once(monkeypatch, scheme):
     monkeypatch.setattr(winrm_login, "LOGIN_TIMEOUT_SECONDS", 2.0)
     monkeypatch.setattr(winrm_messages, "CONNECT_TIMEOUT_SECONDS", 2.0)
-    probe = Mock(side_effect=winrm_login._probe_port)
-    monkeypatch.setattr(winrm_login, "_probe_port", probe)
+    probe = Mock(side_effect=open_tcp_connection)
+    monkeypatch.setattr(winrm_login, "open_tcp_connection", probe)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         one = Machine("m", "127.0.0.1", silent.getsockname()[1], TransportKind.WINRM, user="u", credential="env:X")
         with pytest.raises(Unreachable, match="accepts the connection, and gives no answer within 2 s") as caught:

@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.errors import ProtocolViolation, RequestError
-from tasks.machines.transport.framing import build_frame_mark, build_script_stdin, encode_params
 from tasks.machines.transport.output_decoder import (
     MAX_LINE_BYTES,
     MAX_RECORDS_BYTES,
     UNFRAMED_HEAD_BYTES,
     UNFRAMED_TAIL_BYTES,
     ScriptOutputDecoder,
+    build_frame_mark,
     replace_invalid_utf8,
 )
+from tasks.machines.transport.posix_shell import build_script_stdin, encode_params
 from tasks.machines.transport.script_library import load_script
 
 NONCE = "0123456789abcdef0123456789abcdef"

@@ -5,9 +5,8 @@ import pytest
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.machines.transport import output_decoder
-from tasks.machines.transport.framing import generate_nonce
 from tasks.machines.transport.local_channel import LocalShellChannel
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
 from tests.contract.hooks.test_kinds import SECRETS
 
 CLOCK = SystemClock()

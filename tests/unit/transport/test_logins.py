@@ -21,7 +21,6 @@ from tasks.machines.transport.lockout_guard import (
     MAX_REFUSALS_PROVEN,
     MAX_REFUSALS_UNPROVEN,
     REFUSAL_RETRY_DELAY,
-    CredentialWithheld,
     LockoutGuard,
     LoginAttempt,
 )
@@ -44,7 +43,7 @@ class Run:
 
     def log_in(self, machine: str, ends: str) -> bool:
         """Log in to a machine that takes the credential, refuses it or cuts the line; return whether it was sent."""
-        with suppress(AuthenticationFailed, CredentialWithheld):
+        with suppress(AuthenticationFailed):
             deadline = Deadline.after(self.clock, 5)
             with self.logins.open_attempt(
                 machine, "ann", self.credential, clock=self.clock, deadline=deadline

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.errors import ProtocolViolation
-from tasks.machines.transport.framing import build_frame_mark
 from tasks.machines.transport.output_decoder import (
     UNFRAMED_HEAD_BYTES,
     UNFRAMED_TAIL_BYTES,
     ScriptOutputDecoder,
     UnframedOutput,
+    build_frame_mark,
 )
 from tasks.machines.transport.script_host import (
     EVENTS,

@@ -12,12 +12,10 @@ from tasks.domain.errors import (
     PrivilegeError,
     ProtocolViolation,
     Unreachable,
-    UnsupportedSystem,
 )
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Job, Script
 from tasks.machines.transport.session import MAX_ATTEMPTS, Session
-from tasks.machines.transport.session_factory import build_session
 from tasks.machines.transport.ssh.jump_hosts import find_route
 from tests.contract.transport_subjects import fake_machine
 from tests.support.fake_clock import FakeClock
@@ -113,14 +111,6 @@ def test_what_another_try_cannot_mend_is_raised_at_once(setup, kind):
     assert setup.opened == 1
     assert setup.clock.sleeps == []
     assert caught.value.machine == "m"
-
-
-def test_a_transport_that_is_not_there_says_so(monkeypatch):
-    machine = Machine("win", "win.example", transport=TransportKind.WINRM)
-    monkeypatch.setattr("tasks.machines.transport.session_factory._OPENER_BUILDERS", {TransportKind.SSH: None})
-    with pytest.raises(UnsupportedSystem, match="no transport 'winrm'") as caught:
-        build_session(machine, Inventory((machine,)), clock=FakeClock())
-    assert caught.value.hint
 
 
 def machine(name: str, *jump: str, transport: TransportKind = TransportKind.SSH) -> Machine:

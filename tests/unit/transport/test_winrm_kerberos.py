@@ -7,7 +7,12 @@ import requests
 
 from inventory.machine import WinrmAuthentication
 from tasks.domain.errors import AuthenticationFailed, Unreachable
-from tasks.machines.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
+from tasks.machines.transport.winrm.kerberos import (
+    KerberosFailed,
+    allow_one_login,
+    describe_kerberos_error,
+    is_kerberos_error,
+)
 from tasks.machines.transport.winrm.login import _REFUSED_HINTS, _build_kerberos_error
 
 UNSPECIFIED = ("Unspecified GSS failure.  Minor code may provide more information", 851968)
@@ -31,7 +36,7 @@ GSSError.__module__ = "kerberos"
 def test_the_most_exact_text_is_told(args, told):
     error = GSSError(*args)
     assert is_kerberos_error(error)
-    assert describe_error(error) == told
+    assert describe_kerberos_error(error) == told
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthentication, WinrmScheme, WinrmSettings
 from tasks.domain.errors import AuthenticationFailed, TransportError
 from tasks.machines.transport.lockout_guard import LoginAttempt
-from tasks.machines.transport.winrm.login import LoginBroken, _build_broken_login, _build_refusal, find_port
+from tasks.machines.transport.tcp_connection import ConnectionDropped
+from tasks.machines.transport.winrm.login import _build_broken_login, _build_refusal, find_port
 from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused
 
 NTLM, CERTIFICATE, BASIC = WinrmAuthentication.NTLM, WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC
@@ -21,12 +22,12 @@ def machine(how: WinrmAuthentication, scheme: WinrmScheme = WinrmScheme.HTTPS) -
 @pytest.mark.parametrize(
     ("how", "sent", "status", "error", "interrupted", "refused"),
     [
-        (NTLM, 0, 0, LoginBroken, False, False),
-        (NTLM, 1, 0, LoginBroken, False, False),
+        (NTLM, 0, 0, ConnectionDropped, False, False),
+        (NTLM, 1, 0, ConnectionDropped, False, False),
         (NTLM, 2, 0, AuthenticationFailed, True, False),
         (BASIC, 1, 500, AuthenticationFailed, True, False),
-        (CERTIFICATE, 1, 0, LoginBroken, False, False),
-        (NTLM, 0, 503, LoginBroken, False, False),
+        (CERTIFICATE, 1, 0, ConnectionDropped, False, False),
+        (NTLM, 0, 503, ConnectionDropped, False, False),
         (NTLM, 0, 404, TransportError, False, False),
         (CERTIFICATE, 1, 403, AuthenticationFailed, False, True),
     ],

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import paramiko
 
@@ -26,9 +26,6 @@ MAX_OFFERED_KEYS: Final = 5
 """The maximum of keys that are tried, of the agent and of files. sshd disconnects after its MaxAuthTries, mostly 6."""
 LOGIN_TIMEOUT_SECONDS: Final = 30.0
 """For one answer to a credential."""
-
-CredentialResolver: TypeAlias = Callable[[str], Credential]
-"""Fetches the credential of a reference; raises CredentialError."""
 
 _KEYBOARD_INTERACTIVE: Final = "keyboard-interactive"
 _NO_ALGORITHM: Final = "Unable to agree on a pubkey algorithm"

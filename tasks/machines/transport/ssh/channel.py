@@ -13,7 +13,7 @@ import paramiko
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.ssh.restricted_transport import describe_error
+from tasks.machines.transport.tcp_connection import describe_connection_error
 
 _CHUNK_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 1.0
@@ -124,7 +124,7 @@ class SshShellChannel:
                     hint="MaxSessions in its sshd_config may be too low, or the login may run no commands.",
                 ) from error
             self.close()
-            raise ConnectionLost(f"the connection was lost: {describe_error(error)}") from error
+            raise ConnectionLost(f"the connection was lost: {describe_connection_error(error)}") from error
         except DeadlineExceeded:
             self.close()  # a late answer must not be read as the next answer
             raise

@@ -7,35 +7,33 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final
 
 import paramiko
-from tenacity import wait_chain, wait_random
 
-from inventory.credentials import Credential, CredentialKind
+from inventory.credentials import CredentialKind, CredentialResolver
 from inventory.machine import HostKeySettings, Machine
 from tasks.domain.errors import (
-    AuthenticationFailed,
     ConnectionLost,
     CredentialError,
     DeadlineExceeded,
-    FleetpatchError,
     HostKeyUnknown,
     TransportError,
-    Unreachable,
 )
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.retry import retry
-from tasks.machines.transport.lockout_guard import CredentialWithheld, LockoutGuard
-from tasks.machines.transport.ssh.authentication import (
-    LOGIN_TIMEOUT_SECONDS,
-    CredentialResolver,
-    LoginContext,
-    authenticate,
-)
+from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, LoginContext, authenticate
 from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
 from tasks.machines.transport.ssh.private_keys import load_private_key
-from tasks.machines.transport.ssh.restricted_transport import RestrictedTransport, describe_error
+from tasks.machines.transport.ssh.restricted_transport import RestrictedTransport
+from tasks.machines.transport.tcp_connection import (
+    ConnectionDropped,
+    ConnectionSilent,
+    Service,
+    describe_connection_error,
+    open_tcp_connection,
+    try_connection,
+)
 
 DEFAULT_PORT: Final = 22
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
@@ -46,10 +44,14 @@ KEYS_TIMEOUT_SECONDS: Final = 30.0
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
 _NO_TIME: Final = "no time was left to log in"
-RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
-"""The longest waits before the second and the third attempt: a starting sshd, or MaxStartups, drops connections."""
-
-_Result = TypeVar("_Result")
+_SSH: Final = Service(
+    "SSH",
+    name_hint="Correct it, or the DNS. fleetpatch does not read ~/.ssh/config: for a Host of it, write what "
+    "`ssh -G` shows (hostname, user, port, proxyjump) into the inventory.",
+    refused_hint="Is it up, is its SSH server running, and is that its port?",
+    dropped_hint="Does an SSH server listen there? It may refuse this address, or so many logins at once: MaxStartups, "
+    "PerSourcePenalties, hosts.deny.",
+)
 
 # paramiko's threads log tracebacks of errors that are raised to the caller anyway
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -64,42 +66,6 @@ class SshSettings:
     resolve_credential: CredentialResolver
     clock: Clock
     lockout_guard: LockoutGuard
-
-
-class ConnectionDropped(Exception):
-    """The connection broke before a login was possible. Another attempt may succeed."""
-
-    hint: ClassVar[str] = (
-        "Does an SSH server listen there? It may refuse this address, or so many logins at once: MaxStartups, "
-        "PerSourcePenalties, hosts.deny."
-    )
-
-    @property
-    def message(self) -> str:
-        """What happened to the connection."""
-        return f"the connection was closed before the login: {self}"
-
-
-class ConnectionRefused(ConnectionDropped):
-    """Nothing listens there: the machine is off or boots, or its SSH server is down or starts."""
-
-    hint: ClassVar[str] = "Is it up, is its SSH server running, and is that its port?"
-
-    @property
-    def message(self) -> str:
-        """What refused the connection."""
-        return str(self)
-
-
-class ConnectionSilent(ConnectionDropped):
-    """The server accepts connections, and stops to answer before a login. Another attempt would wait as long."""
-
-    hint: ClassVar[str] = "It accepts connections, and its SSH server hangs or is overloaded: look at that machine."
-
-    @property
-    def message(self) -> str:
-        """Where it fell silent."""
-        return str(self)
 
 
 # opens the socket: a TCP connection, or a channel through a jump host; the context lasts for the handshake
@@ -119,7 +85,7 @@ def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: 
         DeadlineExceeded: the deadline has passed.
         CredentialError: the credential can't be resolved.
     """
-    return _try_connection(lambda: _connect_once(machine, dial, settings, deadline), machine, settings, deadline)
+    return try_connection(lambda: _connect_once(machine, dial, settings, deadline), machine, settings.clock, deadline)
 
 
 def read_host_key(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: Deadline) -> bytes:
@@ -137,27 +103,7 @@ def read_host_key(machine: Machine, dial: Dialer, settings: SshSettings, *, dead
             finally:
                 transport.close()
 
-    return _try_connection(read, machine, settings, deadline)
-
-
-def _try_connection(
-    attempt: Callable[[], _Result], machine: Machine, settings: SshSettings, deadline: Deadline
-) -> _Result:
-    try:
-        return retry(
-            attempt,
-            ConnectionDropped,
-            clock=settings.clock,
-            deadline=deadline,
-            wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
-            max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
-            is_retryable=lambda dropped: not isinstance(dropped, ConnectionSilent),
-        )
-    except ConnectionDropped as dropped:
-        raise Unreachable(dropped.message, machine=machine.name, hint=dropped.hint) from dropped
-    except FleetpatchError as error:
-        error.machine = error.machine or machine.name
-        raise
+    return try_connection(read, machine, settings.clock, deadline)
 
 
 def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
@@ -165,28 +111,7 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
 
     def dial(deadline: Deadline) -> AbstractContextManager[socket.socket]:
         seconds = deadline.require_seconds(clock, CONNECT_TIMEOUT_SECONDS, message="no time was left to connect")
-        endpoint = f"{machine.address} port {machine.port or DEFAULT_PORT}"
-        try:
-            sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
-        except (socket.gaierror, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no valid name"
-            raise Unreachable(
-                f"the address {machine.address} can't be resolved: {reason}",
-                hint="Correct it, or the DNS. fleetpatch does not read ~/.ssh/config: for a Host of it, write what "
-                "`ssh -G` shows (hostname, user, port, proxyjump) into the inventory.",
-            ) from error
-        except ConnectionRefusedError as error:  # sshd may be restarting
-            raise ConnectionRefused(
-                f"{machine.address} refuses connections on port {machine.port or DEFAULT_PORT}"
-            ) from error
-        except ConnectionResetError as error:
-            raise ConnectionDropped(describe_error(error)) from error
-        except OSError as error:
-            reason = "no answer" if isinstance(error, TimeoutError) else describe_error(error)
-            raise Unreachable(
-                f"nothing answers at {endpoint}: {reason}",
-                hint="Is it switched on, and does a firewall let SSH through?",
-            ) from error
+        sock = open_tcp_connection(machine.address, machine.port or DEFAULT_PORT, seconds, _SSH)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(AttributeError, OSError):  # only Linux has it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MILLISECONDS)
@@ -202,9 +127,21 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
     with _open_transport(machine, dial, settings, deadline) as transport:
         try:
             build_verifier(machine, settings).verify_host_key(transport.host_key_blob)
-            _authenticate(transport, machine, credential, settings, deadline)
-        except BaseException:
+            user = _find_user(machine)
+            with settings.lockout_guard.open_attempt(
+                machine.name, user, credential, clock=settings.clock, deadline=deadline
+            ) as attempt:
+                login = LoginContext(
+                    transport,
+                    user,
+                    attempt,
+                    lambda most: deadline.require_seconds(settings.clock, most, message=_NO_TIME),
+                )
+                authenticate(login, credential)
+        except BaseException as error:
             transport.close()
+            if isinstance(error, ConnectionLost):
+                raise _build_dropped(error.message) from error
             raise
     transport.set_keepalive(KEEPALIVE_INTERVAL_SECONDS)
     return transport
@@ -255,29 +192,6 @@ def _find_user(machine: Machine) -> str:
         ) from error
 
 
-def _authenticate(
-    transport: RestrictedTransport, machine: Machine, credential: Credential, settings: SshSettings, deadline: Deadline
-) -> None:
-    user = _find_user(machine)
-    try:
-        with settings.lockout_guard.open_attempt(
-            machine.name, user, credential, clock=settings.clock, deadline=deadline
-        ) as attempt:
-            authenticate(
-                LoginContext(
-                    transport,
-                    user,
-                    attempt,
-                    lambda most: deadline.require_seconds(settings.clock, most, message=_NO_TIME),
-                ),
-                credential,
-            )
-    except CredentialWithheld as kept:
-        raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
-    except ConnectionLost as lost:
-        raise ConnectionDropped(lost.message) from lost
-
-
 def _negotiate_keys(
     transport: RestrictedTransport, verifier: HostKeyVerifier, clock: Clock, deadline: Deadline
 ) -> None:
@@ -300,9 +214,16 @@ def _negotiate_keys(
         raise DeadlineExceeded("the SSH server did not greet in the time it was given") from cause
     waited, is_greeted = time.monotonic() - began, bool(transport.remote_version)
     if cause is None or waited >= (seconds if is_greeted else transport.banner_timeout):
-        done = "greets, and does not go on" if is_greeted else "accepts the connection, and sends no greeting"
-        raise ConnectionSilent(f"its SSH server {done} within {waited:.0f} s") from cause
-    raise ConnectionDropped(describe_error(cause)) from cause
+        event = "greets, and does not go on" if is_greeted else "accepts the connection, and sends no greeting"
+        raise ConnectionSilent(
+            f"its SSH server {event} within {waited:.0f} s",
+            "It accepts connections, and its SSH server hangs or is overloaded: look at that machine.",
+        ) from cause
+    raise _build_dropped(describe_connection_error(cause)) from cause
+
+
+def _build_dropped(reason: str) -> ConnectionDropped:
+    return ConnectionDropped(f"the connection was closed before the login: {reason}", _SSH.dropped_hint)
 
 
 def _build_incompatible_error(why: str, verifier: HostKeyVerifier) -> TransportError:

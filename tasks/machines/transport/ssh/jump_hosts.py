@@ -16,7 +16,8 @@ from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Deadline
 from tasks.machines.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
 from tasks.machines.transport.ssh.host_key_verifier import find_known_hosts
-from tasks.machines.transport.ssh.restricted_transport import ChannelTimeout, ThreadSafeTransport, describe_error
+from tasks.machines.transport.ssh.restricted_transport import ChannelTimeout, ThreadSafeTransport
+from tasks.machines.transport.tcp_connection import describe_connection_error
 
 MAX_CONCURRENT_HANDSHAKES: Final = 50
 """The maximum of connections that open through one jump host at the same time."""
@@ -188,7 +189,7 @@ class _JumpHost:
                 transport.close()
                 if is_new:
                     raise _build_tunnel_error(
-                        name, endpoint, f"its own connection was lost: {describe_error(error)}"
+                        name, endpoint, f"its own connection was lost: {describe_connection_error(error)}"
                     ) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True

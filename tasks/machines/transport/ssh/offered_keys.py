@@ -24,7 +24,7 @@ from tasks.domain.errors import AuthenticationFailed, CredentialError
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.retry import retry
 from tasks.machines.transport.ssh.private_keys import is_encrypted, load_private_key
-from tasks.machines.transport.ssh.restricted_transport import describe_error
+from tasks.machines.transport.tcp_connection import describe_connection_error
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class AgentClient(AgentSSH):
         try:
             answer: tuple[int, paramiko.Message] = super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
         except (paramiko.SSHException, OSError) as error:
-            self.error_message = describe_error(error)
+            self.error_message = describe_connection_error(error)
             # only this type: paramiko's thread that signs ends without an error after a timeout
             raise paramiko.SSHException(self.error_message) from error
         return answer
@@ -114,7 +114,7 @@ def open_agent(seconds: float) -> Iterator[AgentClient]:
             _connect_socket(connection, path, seconds)
             agent = AgentClient(connection)
         except (paramiko.SSHException, OSError) as error:
-            raise build_agent_error(describe_error(error)) from error
+            raise build_agent_error(describe_connection_error(error)) from error
         yield agent
 
 

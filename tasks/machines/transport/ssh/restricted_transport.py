@@ -4,7 +4,6 @@ It separates the threads' errors, counts sent credentials, and checks the server
 paramiko's defaults still have 3des-cbc, MD5 and SHA-1.
 """
 
-import re
 import threading
 import time
 from typing import Any, Final
@@ -62,7 +61,11 @@ class ThreadSafeTransport(paramiko.Transport):
             paramiko.SSHException, EOFError, OSError: the server is down; the connection is closed.
         """
         asked_at = time.monotonic()
-        self._request_sign_of_life()
+        question = Message()
+        question.add_byte(cMSG_GLOBAL_REQUEST)
+        question.add_string("keepalive@openssh.com")
+        question.add_boolean(True)  # noqa: FBT003 - the library's own
+        self._send_user_message(question)  # type: ignore[attr-defined]  # the stubs know nothing private
         try:
             return self.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
         except paramiko.ChannelException:
@@ -88,14 +91,6 @@ class ThreadSafeTransport(paramiko.Transport):
             if refusal is not None:
                 raise refusal from error
             raise
-
-    def _request_sign_of_life(self) -> None:
-        """Send a request that no server knows: each server must answer it, and at once."""
-        question = Message()
-        question.add_byte(cMSG_GLOBAL_REQUEST)
-        question.add_string("keepalive@openssh.com")
-        question.add_boolean(True)  # noqa: FBT003 - the library's own
-        self._send_user_message(question)  # type: ignore[attr-defined]  # the stubs know nothing private
 
     def _next_channel(self) -> int:
         number: int = super()._next_channel()  # type: ignore[misc]  # the stubs know nothing private
@@ -140,17 +135,14 @@ class ThreadSafeTransport(paramiko.Transport):
 
     def _send_message(self, message: Message) -> None:
         if not self.is_authenticated():
-            self._count_credentials(message)
+            sent = Message(message.asbytes())
+            kind = sent.get_byte()[0]
+            if kind == MSG_USERAUTH_INFO_RESPONSE:
+                self.credentials_sent += sent.get_int() > 0
+            elif kind == MSG_USERAUTH_REQUEST:
+                _user, _service, method = sent.get_text(), sent.get_text(), sent.get_text()
+                self.credentials_sent += method in {"password", "publickey"}
         super()._send_message(message)  # type: ignore[misc]  # the stubs know nothing private
-
-    def _count_credentials(self, message: Message) -> None:
-        sent = Message(message.asbytes())
-        kind = sent.get_byte()[0]
-        if kind == MSG_USERAUTH_INFO_RESPONSE:
-            self.credentials_sent += sent.get_int() > 0
-        elif kind == MSG_USERAUTH_REQUEST:
-            _user, _service, method = sent.get_text(), sent.get_text(), sent.get_text()
-            self.credentials_sent += method in {"password", "publickey"}
 
 
 CERTIFICATE_SUFFIX: Final = "-cert-v01@openssh.com"
@@ -248,14 +240,3 @@ def parse_public_key(blob: bytes) -> paramiko.PKey:
     for _ in range(fields):
         plain.add_string(message.get_binary())
     return paramiko.PKey.from_type_string(kind, plain.asbytes())
-
-
-_ERRNO_PATTERN: Final = re.compile(r"\s*\[Errno -?\d+\]\s*")
-
-
-def describe_error(error: BaseException) -> str:
-    """Return what happened, as the end of a sentence."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    text = str(error.strerror or "") if isinstance(error, OSError) else ""
-    return text or _ERRNO_PATTERN.sub(": ", str(error)).removeprefix(": ") or "the other side closed it"

@@ -114,7 +114,12 @@ class WinrmChannel:
             except MessageLost as lost:
                 self._reconnect(lost, deadline, keep_shell=False)
             except WsmanFault as fault:
-                self._recover_from_fault(fault, deadline)
+                if not (fault.is_lost_shell or fault.is_quota) or self._reconnections_left <= 0:
+                    raise
+                self._reconnections_left -= 1
+                if fault.is_quota:
+                    self._clock.sleep(deadline.require_seconds(self._clock, QUOTA_PAUSE_SECONDS))
+                self._replace_shell(deadline)
         self._is_busy = True
         try:
             self._send(command_id, chunks[-1], deadline, end=True)
@@ -156,15 +161,6 @@ class WinrmChannel:
                 return None
             if exit_code is not None:
                 return exit_code
-
-    def _recover_from_fault(self, fault: WsmanFault, deadline: Deadline) -> None:
-        """Prepare another attempt after a fault of a request of which nothing ran; or raise it."""
-        if not (fault.is_lost_shell or fault.is_quota) or self._reconnections_left <= 0:
-            raise fault
-        self._reconnections_left -= 1
-        if fault.is_quota:
-            self._clock.sleep(deadline.require_seconds(self._clock, QUOTA_PAUSE_SECONDS))
-        self._replace_shell(deadline)
 
     def _replace_shell(self, deadline: Deadline) -> None:
         with suppress(MessageLost, WsmanFault):

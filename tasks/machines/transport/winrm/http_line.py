@@ -143,7 +143,11 @@ def _build_connection_class(base: type[HTTPConnection], line: HttpLine, thumbpri
         def connect(self) -> None:
             super().connect()
             if thumbprints:
-                _require_thumbprint(self.sock, thumbprints)
+                certificate = self.sock.getpeercert(binary_form=True) or b""
+                digests = {_hash(name, certificate) for name in ("sha1", "sha256")}
+                if not digests & set(thumbprints):
+                    self.sock.close()
+                    raise ssl.SSLError(f"the thumbprint of its certificate is {_hash('sha256', certificate)}")
                 self.is_verified = True  # urllib3 knows no thumbprints, and would warn
 
         def close(self) -> None:
@@ -151,14 +155,6 @@ def _build_connection_class(base: type[HTTPConnection], line: HttpLine, thumbpri
             super().close()
 
     return LineConnection
-
-
-def _require_thumbprint(sock: ssl.SSLSocket, thumbprints: tuple[str, ...]) -> None:
-    certificate = sock.getpeercert(binary_form=True) or b""
-    digests = {_hash(name, certificate) for name in ("sha1", "sha256")}
-    if not digests & set(thumbprints):
-        sock.close()
-        raise ssl.SSLError(f"the thumbprint of its certificate is {_hash('sha256', certificate)}")
 
 
 def _hash(name: str, data: bytes) -> str:

@@ -69,7 +69,7 @@ def allow_one_login(auth: Any, *, is_https: bool) -> None:  # noqa: ANN401  # th
             return str(generate(*args, **options))
         except requests.RequestException as error:  # KerberosExchangeError, which the library may drop
             cause = error.__context__
-            text, code = describe_error(cause if cause is not None and is_kerberos_error(cause) else error)
+            text, code = describe_kerberos_error(cause if cause is not None and is_kerberos_error(cause) else error)
             raise KerberosFailed(f"there is no Kerberos ticket for this machine: {text}", code) from error
 
     def handle_first_401(response: requests.Response, **options: object) -> requests.Response:
@@ -94,7 +94,7 @@ def is_kerberos_error(error: BaseException) -> bool:
     return type(error).__module__ in _MODULES
 
 
-def describe_error(error: BaseException) -> tuple[str, int]:
+def describe_kerberos_error(error: BaseException) -> tuple[str, int]:
     """Return the most exact text in an error of the Kerberos library, and its code (0: none)."""
     codes = [arg for arg in error.args if isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[1], int)]
     exact = [arg for arg in codes if arg[1] < 0] or codes[:1]  # the codes of Kerberos itself are negative

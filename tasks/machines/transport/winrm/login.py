@@ -1,18 +1,15 @@
 """Logs in to one machine: one connection, one try, through the guard against locked accounts."""
 
-import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import requests
-from tenacity import wait_chain, wait_random
 from winrm.exceptions import WinRMError
 from winrm.protocol import Protocol
 
 from inventory.addresses import WINRM_PORTS
-from inventory.credentials import Credential
+from inventory.credentials import Credential, CredentialResolver
 from inventory.files.paths import expand_home
 from inventory.machine import Machine, WinrmAuthentication, WinrmScheme
 from tasks.domain.errors import (
@@ -20,31 +17,35 @@ from tasks.domain.errors import (
     CannotRun,
     CredentialError,
     DeadlineExceeded,
-    FleetpatchError,
     HostKeyMismatch,
     HostKeyUnknown,
     TransportError,
     Unreachable,
 )
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.retry import retry
-from tasks.machines.transport.lockout_guard import CredentialWithheld, LockoutGuard, LoginAttempt
+from tasks.machines.transport.lockout_guard import LockoutGuard, LoginAttempt
+from tasks.machines.transport.tcp_connection import (
+    ConnectionDropped,
+    ConnectionSilent,
+    Service,
+    open_tcp_connection,
+    try_connection,
+)
 from tasks.machines.transport.winrm.faults import WsmanFault
 from tasks.machines.transport.winrm.http_line import HttpLine
 from tasks.machines.transport.winrm.kerberos import KDC_AWAY, KerberosFailed
 from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused, WsmanClient
 from tasks.machines.transport.winrm.tls import build_certificate_error, build_tls_context, describe_shown_certificate
 
-CredentialResolver = Callable[[str], Credential]
 PROBE_TIMEOUT_SECONDS: Final = 10.0
+"""To find that something listens. Answers of WinRM may take longer."""
 LOGIN_TIMEOUT_SECONDS: Final = 60.0
-RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
-"""The longest waits before the second and the third attempt: a machine that boots resets connections."""
 _NO_TIME: Final = "no time was left to log in"
 _LISTENER_HINT: Final = (
     "Is it up, and does WinRM listen there? On the machine: winrm enumerate winrm/config/listener; "
     "Get-NetFirewallRule -DisplayGroup 'Windows Remote Management'."
 )
+_WINRM: Final = Service("WinRM", "Correct it, or the DNS.", refused_hint=_LISTENER_HINT, dropped_hint=_LISTENER_HINT)
 _REFUSED_HINTS: Final = {
     WinrmAuthentication.NTLM: "Are user (DOMAIN\\NAME for an account of a domain) and password right, the account not "
     "locked, and may it log in over the network?",
@@ -75,18 +76,6 @@ class WinrmEnvironment:
     lockout_guard: LockoutGuard
 
 
-class LoginBroken(Exception):
-    """The connection broke before a password was sent, or before a login that has none ended. It may be tried again."""
-
-
-class LoginSilent(LoginBroken):
-    """The machine accepts connections and answers nothing. Another attempt would wait as long."""
-
-
-class PortRefused(LoginBroken):
-    """Nothing listens there: WinRM is not set up, is stopped, or starts."""
-
-
 def open_client(
     machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline, is_first: bool = False
 ) -> tuple[WsmanClient, str]:
@@ -105,25 +94,14 @@ def open_client(
         WsmanFault: the login worked, and no shell was opened.
     """
     credential = environment.resolve_credential(machine.credential)
-    try:
-        return retry(
-            lambda: _open_once(machine, credential, environment, deadline),
-            LoginBroken,
-            clock=environment.clock,
-            deadline=deadline,
-            wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
-            max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
-            is_retryable=lambda broken: (
-                not (isinstance(broken, LoginSilent) or (is_first and isinstance(broken, PortRefused)))
-            ),
-        )
-    except LoginBroken as broken:
-        if deadline.has_passed(environment.clock):
-            raise DeadlineExceeded(_NO_TIME, machine=machine.name) from broken
-        raise Unreachable(str(broken), machine=machine.name, hint=_LISTENER_HINT) from broken
-    except FleetpatchError as error:
-        error.machine = error.machine or machine.name
-        raise
+    return try_connection(
+        lambda: _open_once(machine, credential, environment, deadline),
+        machine,
+        environment.clock,
+        deadline,
+        is_refusal_final=is_first,
+        late_message=_NO_TIME,
+    )
 
 
 def find_port(machine: Machine) -> int:
@@ -137,7 +115,8 @@ def _open_once(
     client = _build_client(machine, credential)
     clock = environment.clock
     try:
-        _probe_port(machine, deadline.require_seconds(clock, PROBE_TIMEOUT_SECONDS, message=_NO_TIME))
+        seconds = deadline.require_seconds(clock, PROBE_TIMEOUT_SECONDS, message=_NO_TIME)
+        open_tcp_connection(machine.address, find_port(machine), seconds, _WINRM).close()
         shell = _log_in(client, machine, credential, environment, deadline)
     except BaseException:
         client.close()
@@ -153,37 +132,35 @@ def _log_in(
 ) -> str | WsmanFault:
     """Return the shell; or the fault that the machine answered to a login that it accepted."""
     clock = environment.clock
-    try:
-        with environment.lockout_guard.open_attempt(
-            machine.name, machine.user or "", credential, clock=clock, deadline=deadline
-        ) as attempt:
-            began = time.monotonic()
-            try:
-                seconds = deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME)
-                if machine.winrm.scheme is WinrmScheme.HTTP:
-                    client.log_in(seconds)
-                return client.open_shell(deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME))
-            except WsmanFault as fault:
-                return fault
-            except KerberosFailed as problem:
-                raise _build_kerberos_error(problem) from problem
-            except WinrmLoginRefused as refused:
-                raise _build_refusal(machine, client, refused, attempt) from None
-            except MessageLost as lost:
-                if deadline.has_passed(clock):
-                    attempt.is_interrupted = _sent_password(machine, client)
-                    raise DeadlineExceeded(_NO_TIME) from lost
-                waited = time.monotonic() - began
-                if (waited >= LOGIN_TIMEOUT_SECONDS or isinstance(lost.__cause__, requests.Timeout)) and not (
-                    _sent_password(machine, client)
-                ):
-                    endpoint = f"{machine.address} port {find_port(machine)}"
-                    raise LoginSilent(
-                        f"{endpoint} accepts the connection, and gives no answer within {waited:.0f} s"
-                    ) from lost
-                raise _build_broken_login(machine, client, lost, attempt) from lost
-    except CredentialWithheld as kept:
-        raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
+    with environment.lockout_guard.open_attempt(
+        machine.name, machine.user or "", credential, clock=clock, deadline=deadline
+    ) as attempt:
+        began = time.monotonic()
+        try:
+            seconds = deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME)
+            if machine.winrm.scheme is WinrmScheme.HTTP:
+                client.log_in(seconds)
+            return client.open_shell(deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME))
+        except WsmanFault as fault:
+            return fault
+        except KerberosFailed as problem:
+            raise _build_kerberos_error(problem) from problem
+        except WinrmLoginRefused as refused:
+            raise _build_refusal(machine, client, refused, attempt) from None
+        except MessageLost as lost:
+            if deadline.has_passed(clock):
+                attempt.is_interrupted = _sent_password(machine, client)
+                raise DeadlineExceeded(_NO_TIME) from lost
+            waited = time.monotonic() - began
+            if (waited >= LOGIN_TIMEOUT_SECONDS or isinstance(lost.__cause__, requests.Timeout)) and not (
+                _sent_password(machine, client)
+            ):
+                raise ConnectionSilent(
+                    f"{machine.address} port {find_port(machine)} accepts the connection, "
+                    f"and gives no answer within {waited:.0f} s",
+                    _LISTENER_HINT,
+                ) from lost
+            raise _build_broken_login(machine, client, lost, attempt) from lost
 
 
 def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
@@ -241,27 +218,6 @@ def _require_library(how: WinrmAuthentication) -> None:
         )
 
 
-def _probe_port(machine: Machine, seconds: float) -> None:
-    """Require that something listens, with a short time of its own: answers of WinRM may take longer."""
-    port = find_port(machine)
-    endpoint = f"{machine.address} port {port}"
-    try:
-        socket.create_connection((machine.address, port), timeout=seconds).close()
-    except socket.gaierror as error:
-        raise Unreachable(
-            f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
-        ) from error
-    except ConnectionRefusedError as error:
-        raise PortRefused(f"{machine.address} refuses connections on port {port}") from error
-    except ConnectionResetError as error:  # the service may be starting
-        raise LoginBroken(f"{machine.address} resets connections on port {port}") from error
-    except OSError as error:
-        reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        raise Unreachable(
-            f"nothing answers at {endpoint}: {reason}", hint="Is it switched on, and does a firewall let WinRM through?"
-        ) from error
-
-
 def _sent_password(machine: Machine, client: WsmanClient) -> bool:
     # NTLM and CredSSP begin with a message that proves nothing
     needed = 1 if machine.winrm.authentication is WinrmAuthentication.BASIC else 2
@@ -286,9 +242,8 @@ def _build_refusal(
 
 
 def _build_kerberos_error(problem: KerberosFailed) -> TransportError:
-    hint = problem.hint or _REFUSED_HINTS[WinrmAuthentication.KERBEROS]
     kind = Unreachable if problem.code in KDC_AWAY else AuthenticationFailed
-    return kind(str(problem), hint=hint)
+    return kind(str(problem), hint=problem.hint or _REFUSED_HINTS[WinrmAuthentication.KERBEROS])
 
 
 def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:
@@ -310,11 +265,12 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
             hint="Correct the port, or winrm.path.",
         )
     if lost.status == 503:
-        return LoginBroken("the machine's WinRM service does not run, or is starting")
+        return ConnectionDropped("the machine's WinRM service does not run, or is starting", _LISTENER_HINT)
     if _sent_password(machine, client):
         attempt.is_interrupted = True
         return AuthenticationFailed(
             f"the machine gave no answer after the password of {machine.user} was sent: {text}",
             hint="Look at its event log (Security). It is not sent again in this run.",
         )
-    return LoginBroken(f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}")
+    message = f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}"
+    return ConnectionDropped(message, _LISTENER_HINT)

@@ -20,7 +20,12 @@ from winrm.transport import Transport
 
 from tasks.machines.transport.winrm.faults import TIMED_OUT, WsmanFault
 from tasks.machines.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
-from tasks.machines.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
+from tasks.machines.transport.winrm.kerberos import (
+    KerberosFailed,
+    allow_one_login,
+    describe_kerberos_error,
+    is_kerberos_error,
+)
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0
 """For TCP and TLS. That the port is open was probed before, with a shorter time."""
@@ -255,7 +260,7 @@ class WsmanClient:
         if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
             return WinrmLoginRefused("", _describe_error(error))
         if is_kerberos_error(error):
-            return MessageLost(describe_error(error)[0])
+            return MessageLost(describe_kerberos_error(error)[0])
         if isinstance(error, _BROKEN):
             return MessageLost(_describe_error(error))
         if isinstance(error, _INVALID_ANSWERS):
