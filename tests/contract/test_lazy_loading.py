@@ -15,7 +15,7 @@ STEPS = {
     ),
     "tasks.reports.writer tasks.reports.export.markdown tasks.reports.html.renderer": ("pandas", "pyarrow"),
     "fleetpatch.cli.views.fleet_status fleetpatch.cli.views.runs fleetpatch.cli.views.recovery": (
-        *("prefect", "paramiko", "alembic", "pandas"),
+        *("prefect", "paramiko", "alembic", "pandas", "flows.engine.fleet_run"),
     ),
     "flows.engine.fleet_run flows.local_run": ("prefect",),
 }

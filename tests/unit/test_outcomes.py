@@ -40,7 +40,7 @@ UPDATES: Mapping[str, tuple[UpdateState, dict[str, Any]]] = {
     "A mask of the request": (UpdateState.EXCLUDED, {}),
     "Its package was removed": (UpdateState.EXCLUDED, {}),
     "The request does not select it": (UpdateState.NOT_SELECTED, OTHER),
-    "It was selected, and did not begin": (UpdateState.NOT_ATTEMPTED, {}),
+    "The run selected it, and did not begin it": (UpdateState.NOT_ATTEMPTED, {}),
     "Its installation began": (UpdateState.PENDING, {}),
     "A package was half installed": (UpdateState.REPAIRED, {}),
 }
