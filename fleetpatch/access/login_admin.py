@@ -49,7 +49,7 @@ def create_access_token(
     expires_at = now + timedelta(days=days)
     token = AccessToken(name, role_names, find_starter_name(current_caller()), now, expires_at)
     SqlAccessTokens(records.database).add(token, digest_secret(text))
-    record_command(records, clock, "add token", name, f"roles {', '.join(role_names)}")
+    record_login_command(records, clock, "add token", name, f"roles {', '.join(role_names)}")
     return token, text
 
 
@@ -101,10 +101,10 @@ def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = No
     if not SqlAccessTokens(records.database).remove(name):
         near = did_you_mean(name, [token.name for token in SqlAccessTokens(records.database).list_tokens()])
         raise RequestError(f"there is no access token {name!r}", hint=f"{near}`fleetpatch web token list` shows all.")
-    record_command(records, clock, "remove token", name, "")
+    record_login_command(records, clock, "remove token", name, "")
 
 
-def record_command(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
+def record_login_command(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
     """Record in the audit log what the command has done with logins."""
     actor = find_actor(current_caller())
     entry = build_entry(actor, clock or SystemClock(), act, name, detail, AuditResult.DONE)
@@ -136,7 +136,7 @@ def create_login_link(
     limits = SessionLimits(BOUND_SESSION_LENGTH, BOUND_SESSION_LENGTH)
     sessions = Sessions(records.database, ensure_key(KEY_NAME), limits, clock)
     code, link = sessions.add_link(name or find_starter_name(current_caller()), list_roles(role_names))
-    record_command(records, clock, "add login link", link.name, f"roles {', '.join(link.roles)}")
+    record_login_command(records, clock, "add login link", link.name, f"roles {', '.join(link.roles)}")
     return f"{url}/login#{code}", link
 
 
@@ -152,7 +152,7 @@ def end_sessions(records: SqlRecords, name: str, clock: Clock | None = None) -> 
     number = sessions.remove_of_name(name)
     if name not in names:
         _require_known(records, name, names)
-    record_command(records, clock, "end sessions", name, f"{number} sessions")
+    record_login_command(records, clock, "end sessions", name, f"{number} sessions")
     return number
 
 

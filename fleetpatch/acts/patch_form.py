@@ -140,7 +140,7 @@ def parse_form(values: Values, *, dry_run: bool) -> ParsedForm:
     try:
         return ParsedForm(PatchRequest.model_validate(tree), {})
     except ValidationError as error:
-        return ParsedForm(None, dict(describe_errors(error)))
+        return ParsedForm(None, dict(describe_form_errors(error)))
 
 
 def _read_value(field: FormField, typed: Sequence[str], *, is_form: bool) -> object:
@@ -155,7 +155,7 @@ def _read_value(field: FormField, typed: Sequence[str], *, is_form: bool) -> obj
     return texts[0] if texts else None
 
 
-def describe_errors(error: ValidationError) -> Iterator[tuple[str, str]]:
+def describe_form_errors(error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield the path of each field at fault, "" for one that the form does not have, and what is wrong."""
     for detail in error.errors(include_url=False):
         steps = [str(step) for step in detail["loc"]]

@@ -20,7 +20,7 @@ from fleetpatch.acts.run_acts import (
     start_resume,
 )
 from fleetpatch.api import models
-from fleetpatch.api.access import allow_act
+from fleetpatch.api.dependencies import allow_act
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.acts import find_exact_run

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from fleetpatch.api import acting, fleet_reading, run_reading
 from fleetpatch.api.acting import NOT_BY_TOKEN
+from fleetpatch.api.dependencies import describe_words
 from fleetpatch.api.models import Problem
-from fleetpatch.api.parameters import describe_words
 from fleetpatch.api.problems import install_problems
 from fleetpatch.web.context import WebContext
 

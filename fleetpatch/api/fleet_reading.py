@@ -9,15 +9,15 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AwareDatetime
 
 from fleetpatch.api import models
-from fleetpatch.api.access import READ
+from fleetpatch.api.dependencies import READ
 from fleetpatch.api.problems import describe_problems
+from fleetpatch.machines.automatic_patching import read_automatic_state
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
-from fleetpatch.machines.totals import count_fleet
+from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.pages.machine import explain_pending, read_details
 from fleetpatch.pages.machines import Filters
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
-from fleetpatch.updates.automatic_state import read_automatic_state
-from fleetpatch.updates.list_filter import UpdateFilter, find_cve, list_updates, select_scope
+from fleetpatch.updates.update_list import UpdateFilter, find_cve, list_updates, select_scope
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError

@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fleetpatch.acts.flow_runs import read_flow_run
 from fleetpatch.acts.run_acts import get_shared_clock
 from fleetpatch.api import models
-from fleetpatch.api.access import READ
+from fleetpatch.api.dependencies import READ
 from fleetpatch.api.fleet_reading import Number, describe_part
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.pages.acts import find_exact_run

@@ -13,8 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleetpatch.access.identity import get_identity, require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.live.overview import read_part
-from fleetpatch.live.run import RunTopic
+from fleetpatch.live.live_runs import RunTopic, read_live_part
 from fleetpatch.web.context import get_context
 from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
@@ -65,7 +64,7 @@ class EventStream(StreamingResponse):
 async def stream_runs(request: Request) -> Response:
     """Send the runs in progress, for the overview."""
     context = get_context(request)
-    return _answer(request, "runs", lambda: read_part(context), {})
+    return _answer(request, "runs", lambda: read_live_part(context), {})
 
 
 @router.get("/live/runs/{run_id}")

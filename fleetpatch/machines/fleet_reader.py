@@ -12,7 +12,7 @@ from typing import Final
 
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from fleetpatch.machines.costly_value import CostlyValue
-from fleetpatch.machines.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_windows
+from fleetpatch.machines.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_fleet_windows
 from fleetpatch.machines.sources import SourceReader
 from fleetpatch.machines.trends import TrendsReader
 from fleetpatch.settings import WebSettings
@@ -194,7 +194,7 @@ class FleetReader:
             windows = windows if ended == self._ended else None
             self._ended = ended
         if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
-            windows = find_windows(sources.zone_schedules, now, self._ended)
+            windows = find_fleet_windows(sources.zone_schedules, now, self._ended)
         requests = self._read_enrolment_requests()
         parts = (sources, windows, self._states, requests, self._last_runs)
         if self._oldest.is_due or any(

@@ -1,9 +1,9 @@
-"""The whole fleet as pages see it: inventory, configurations, and the state of each machine."""
+"""The whole fleet as pages see it: inventory, configurations, the state of each machine, and the fleet in numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
@@ -12,6 +12,7 @@ from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.sources import FleetSources
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
+from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records.machine_rows import Plans, RecordedState, build_machine_row
 from tasks.records.queries.fleet.oldest_updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
@@ -112,7 +113,7 @@ class FleetWindows:
     ended: frozenset[tuple[str, datetime]] = frozenset()
 
 
-def find_windows(
+def find_fleet_windows(
     zone_schedules: tuple[ZoneSchedule, ...], now: datetime, ended: frozenset[tuple[str, datetime]] = frozenset()
 ) -> FleetWindows:
     """Find the next windows. ``ended``: see ``FleetWindows``."""
@@ -206,3 +207,51 @@ def _find_next_window(
         if window.end > now and not is_done and find_freeze(window, freezes) is None:
             return window
     return None
+
+
+@dataclass(slots=True)
+class FleetTotals:
+    """The fleet in numbers. Only answers that are new enough count, except for ``unreachable``.
+
+    Attributes:
+        critical: pending critical updates; one that ten machines lack counts ten times. So ``security`` and ``other``.
+        critical_machines: machines that lack critical updates. So ``security_machines``.
+        reboot: machines that need a reboot.
+        services: machines with services that use replaced files.
+        unreachable: machines where the last try could not log in.
+    """
+
+    machines: int = 0
+    compliant: int = 0
+    non_compliant: int = 0
+    not_assessed: int = 0
+    critical: int = 0
+    security: int = 0
+    other: int = 0
+    critical_machines: int = 0
+    security_machines: int = 0
+    reboot: int = 0
+    services: int = 0
+    unreachable: int = 0
+
+
+@lru_cache(maxsize=2)
+def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
+    """Return the fleet in numbers. Readers share it."""
+    totals = FleetTotals()
+    for machine in snapshot.machines.values():
+        totals.machines += 1
+        totals.compliant += machine.compliance is Compliance.COMPLIANT
+        totals.non_compliant += machine.compliance is Compliance.NON_COMPLIANT
+        totals.not_assessed += machine.compliance is Compliance.NOT_ASSESSED
+        totals.unreachable += machine.is_unreachable
+        if not machine.is_current:
+            continue
+        totals.critical += machine.critical or 0
+        totals.security += machine.security or 0
+        totals.other += machine.other or 0
+        totals.critical_machines += bool(machine.critical)
+        totals.security_machines += bool(machine.security)
+        totals.reboot += machine.reboot is YesNoUnknown.YES
+        totals.services += bool(machine.services_to_restart)
+    return totals

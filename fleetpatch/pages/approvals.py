@@ -12,7 +12,7 @@ from fleetpatch.access.identity import Identity, require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
 from fleetpatch.pages.paging import build_page
-from fleetpatch.plans.plan_view import PlanView
+from fleetpatch.runs.plan_view import PlanView
 from fleetpatch.web.authentication import ActPermission
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page

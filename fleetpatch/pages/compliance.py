@@ -33,7 +33,7 @@ MonthQuery = Annotated[
 ScopeQuery = Annotated[str, Query(max_length=_MAX_SCOPE, description="The machines; empty: all.")]
 
 
-class ComplianceDocuments:
+class ComplianceDocumentCache:
     """Keeps the documents that were asked for last. All threads may share it; one computes at a time."""
 
     def __init__(self) -> None:
@@ -66,11 +66,11 @@ def _make_document(context: WebContext, month: Month, scope: str, now: datetime)
     return make_compliance_document(context.records, fleet.inventory, scope, month, sla, now)
 
 
-def _get_documents(request: Request) -> ComplianceDocuments:
+def _get_documents(request: Request) -> ComplianceDocumentCache:
     state = request.app.state
     if not hasattr(state, "compliance_documents"):  # two threads at once: one of the two is kept, which does no harm
-        state.compliance_documents = ComplianceDocuments()
-    compliance_documents: ComplianceDocuments = state.compliance_documents
+        state.compliance_documents = ComplianceDocumentCache()
+    compliance_documents: ComplianceDocumentCache = state.compliance_documents
     return compliance_documents
 
 

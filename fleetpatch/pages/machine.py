@@ -9,12 +9,11 @@ from fastapi.responses import Response
 
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.machines.list_scope import build_machine_scope
-from fleetpatch.machines.pending_updates import ExplainedUpdate, list_pending_updates
+from fleetpatch.machines.automatic_patching import AutomaticState, read_automatic_state
+from fleetpatch.machines.scopes import build_machine_scope
 from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetMachine, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
-from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
-from fleetpatch.updates.machine_forecast import explain_waiting
+from fleetpatch.updates.pending_explanations import ExplainedUpdate, explain_waiting, list_pending_updates
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page, show_message
 from inventory.files.problems import did_you_mean

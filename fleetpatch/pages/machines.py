@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.machines.list_scope import build_list_scope
 from fleetpatch.machines.machine_list import (
     SHOWN,
     MachineFilters,
@@ -19,12 +18,13 @@ from fleetpatch.machines.machine_list import (
     filter_machines,
     sort_machines,
 )
+from fleetpatch.machines.scopes import build_list_scope
 from fleetpatch.pages.paging import build_page
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
 from tasks.domain.rows.machines import MachineRow
-from tasks.reports.rows import iterate_csv_rows
+from tasks.reports.export.tabular_formats import iterate_csv_rows
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 

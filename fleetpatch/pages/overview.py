@@ -10,15 +10,14 @@ from fastapi.responses import HTMLResponse
 from deployments.preview.zone_schedules import list_over_schedules
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.live.overview import read_live_runs
-from fleetpatch.machines.automatic_status import describe_automatic
-from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.machines.totals import count_fleet
+from fleetpatch.live.live_runs import read_live_runs
+from fleetpatch.machines.automatic_patching import read_automatic_summary
+from fleetpatch.machines.snapshot import FleetSnapshot, count_fleet
 from fleetpatch.pages.runs import list_runs
 from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
-from fleetpatch.windows.last_windows import RECORDED, list_last_windows
+from fleetpatch.windows.window_list import RECORDED, list_last_windows
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.access_tokens import SqlAccessTokens
@@ -64,8 +63,8 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         totals=count_fleet(snapshot),
         oldest=snapshot.oldest,
         runs=list_runs(context, read_run_rows(context.records.database, RunFilter(), 0, RUNS_COUNT)),
-        last_windows=list_windows_before(context, snapshot),
-        automatic=describe_automatic(snapshot, context.records.database),
+        last_windows=read_overview_windows(context, snapshot),
+        automatic=read_automatic_summary(snapshot, context.records.database),
         windows=[upcoming_window for upcoming_window in snapshot.upcoming if upcoming_window.window.end > now][
             :WINDOWS_COUNT
         ],
@@ -95,7 +94,7 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
     return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
 
 
-def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[WindowRow]:
+def read_overview_windows(context: WebContext, snapshot: FleetSnapshot) -> Sequence[WindowRow]:
     """Return the last windows, and what became of them."""
     names, now = {zone_schedule.configuration.name for zone_schedule in snapshot.zone_schedules}, context.clock.now()
     if not names:

@@ -9,9 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
-from fleetpatch.live.run import compute_list_version, summarize_now
+from fleetpatch.live.live_runs import MAX_WORKING, compute_list_version, summarize_run
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
-from fleetpatch.runs.open_approval import can_decide
 from fleetpatch.runs.run_page import (
     MAX_GROUPS,
     ProblemGroup,
@@ -21,7 +20,7 @@ from fleetpatch.runs.run_page import (
     group_problems,
     sort_lines,
 )
-from fleetpatch.runs.run_state import MachineLine, RunState, read_run_state
+from fleetpatch.runs.run_state import MachineLine, RunState, can_decide, read_run_state
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval
@@ -149,7 +148,7 @@ def _render(
         run=run,
         state=found,
         figures=found.figures,
-        run_now=summarize_now(found, head.approval if head.is_waiting else "") if found.process else None,
+        run_now=summarize_run(found, MAX_WORKING, head.approval if head.is_waiting else "") if found.process else None,
         line=found.line,
         version=compute_list_version(found, now),
         page=lines,

@@ -1,4 +1,10 @@
-"""The page of one machine in one run, with its log; and the whole report of a run."""
+"""The page of one machine in one run, with its journal in words and its log; and the whole report of a run."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
@@ -6,14 +12,104 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
 from fleetpatch.pages.run import build_head, find_run, read_state
-from fleetpatch.runs.machine_page import MAX_ENTRIES, cut_log, describe_journal, iterate_log
 from fleetpatch.runs.run_page import list_updates
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.model import RunReport
+from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.fleet.run_machines import read_machine_details
-from tasks.reports.log_files import to_safe_file_name
+from tasks.reports.log_files import sanitize_log, to_safe_file_name
+from tasks.reports.sanitizing import sanitize_to_one_line
+
+LOG_CHARACTERS: Final = 120_000
+LOG_LINES: Final = 1200
+MAX_ENTRIES: Final = 400
+_DETAIL_CHARACTERS: Final = 400
+_CHUNK_LINES: Final = 5000
+_ACTS: Final = {
+    "step": "step completed",
+    "stage": "download",
+    "install": "installation",
+    "repair": "repair of packages",
+    "reboot": "reboot",
+    "hook": "hook",
+    "restart": "restart of services",
+    "claim": "lock of the machine",
+    "attempt": "try to lock the machine",
+    "unlock": "unlock by a person",
+    "pause_updaters": "pause of automatic updaters",
+    "restore_updaters": "return of automatic updaters",
+    "power_on": "power on",
+    "power_off": "power off",
+    "plan": "new plan",
+    "set-release": "release of the machine set",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """An entry of the journal in words. ``begins``: it was written before the act, so the act may not have happened."""
+
+    at: datetime
+    step: str
+    begins: bool
+    act: str
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """The end of a log, in whole lines. ``left_out``: characters of the log before it."""
+
+    text: str
+    left_out: int
+
+
+def describe_journal(entries: Sequence[JournalEntry]) -> list[JournalLine]:
+    """Return the last entries in words. Pure."""
+    return [
+        JournalLine(
+            entry.at,
+            entry.step.value,
+            entry.mark is JournalMark.BEFORE,
+            _ACTS.get(entry.act, entry.act.replace("_", " ")),
+            "" if entry.key == entry.step.value else sanitize_to_one_line(entry.key, 80),
+            "" if entry.act in {"step", "plan"} else _describe_detail(entry.detail),
+        )
+        for entry in entries[-MAX_ENTRIES:]
+    ]
+
+
+def _describe_detail(detail: dict[str, object]) -> str:
+    """Return the facts of an entry; nested ones as JSON."""
+    parts = [
+        f"{name.replace('_', ' ')}: {value if isinstance(value, str | int | float) else json.dumps(value)}"
+        for name, value in detail.items()
+        if value not in (None, "", [], {})
+    ]
+    return sanitize_to_one_line("; ".join(parts), _DETAIL_CHARACTERS)
+
+
+def cut_log(text: str) -> LogEnd:
+    """Return the sanitized end of a log: its last lines, or the end of its last line if that is too long. Pure."""
+    end = text.rstrip("\n")
+    start = max(0, len(end) - LOG_CHARACTERS)
+    if start and end[start - 1] != "\n":
+        start = end.find("\n", start) + 1 or start
+    lines = end[start:].split("\n")
+    shown = lines[-LOG_LINES:]
+    left_out = start + sum(len(line) + 1 for line in lines[: -len(shown)])
+    return LogEnd(sanitize_log("\n".join(shown)), left_out)
+
+
+def iterate_log(text: str) -> Iterator[str]:
+    """Yield a whole log, sanitized, in parts."""
+    lines = text.split("\n")
+    for start in range(0, len(lines), _CHUNK_LINES):
+        yield sanitize_log("\n".join(lines[start : start + _CHUNK_LINES])) + "\n"
+
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 

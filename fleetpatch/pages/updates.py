@@ -2,22 +2,31 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fleetpatch.access.identity import require_role
 from fleetpatch.access.roles import Role
+from fleetpatch.machines.automatic_patching import AutomaticState, read_automatic_state
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.pages.paging import build_page
-from fleetpatch.updates.automatic_state import AutomaticState, read_automatic_state
-from fleetpatch.updates.list_filter import UpdateFilter, list_cves, list_systems, list_updates, select_scope
-from fleetpatch.updates.pending_index import rank_classification, rank_severity
 from fleetpatch.updates.selection_forecast import Forecaster, UpdateForecast
+from fleetpatch.updates.update_list import (
+    CVE_SORTS,
+    UPDATE_SORTS,
+    UpdateFilter,
+    list_cves,
+    list_systems,
+    list_updates,
+    rank_classification,
+    rank_severity,
+    select_scope,
+)
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
@@ -40,30 +49,9 @@ logger = logging.getLogger(__name__)
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
 _LATER = datetime.max.replace(tzinfo=UTC)
-_EARLIER = datetime.min.replace(tzinfo=UTC)
 MAX_DETAILED_VERSIONS = 3
 MAX_DETAILED_MACHINES = 50
 _NOT_INSTALLED = frozenset({UpdateState.FAILED.value, UpdateState.EXCLUDED.value, UpdateState.BLOCKED.value})
-
-SortKey = Callable[[Any], Any]
-_UPDATE_SORTS: dict[str, SortKey] = {
-    "urgency": lambda row: (rank_classification(row.classification), rank_severity(row.severity), -row.machines),
-    "name": lambda row: row.name.casefold(),
-    "severity": lambda row: (rank_severity(row.severity), rank_classification(row.classification)),
-    "machines": lambda row: -row.machines,
-    "since": lambda row: row.since or _LATER,
-    "published": lambda row: -((row.published or _EARLIER).timestamp() if row.published else 0),
-    "withheld": lambda row: -row.withheld,
-    "cves": lambda row: -(row.cves or 0),
-}
-_CVE_SORTS: dict[str, SortKey] = {
-    "severity": lambda row: (rank_severity(row.severity), -row.machines),
-    "cve": lambda row: [-int(part) for part in re.findall(r"\d+", row.cve)[:2]],
-    "machines": lambda row: -row.machines,
-    "since": lambda row: row.since or _LATER,
-    "published": _UPDATE_SORTS["published"],
-    "withheld": lambda row: -row.withheld,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +92,7 @@ def show_updates(
     context = get_context(request)
     fleet = context.fleet.read()
     is_by_cve = by == "cve"
-    sorts = _CVE_SORTS if is_by_cve else _UPDATE_SORTS
+    sorts = CVE_SORTS if is_by_cve else UPDATE_SORTS
     sort = sort if sort in sorts else next(iter(sorts))
     rows: list[UpdateRow] | list[CveRow] = []
     error: InventoryError | None = None

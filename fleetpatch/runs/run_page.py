@@ -10,8 +10,7 @@ from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunRep
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 from tasks.records.queries.fleet.run_machines import RecordedMachine
 from tasks.reports.formatting import load_zone_or_utc
-from tasks.reports.html.timeline import build_timelines
-from tasks.reports.html.timeline_shapes import Timeline
+from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds
 
 UPDATES_ON_PAGE: Final = 1500

@@ -1,13 +1,15 @@
-"""What a run and each of its machines do now, or what became of them: from results, progress, and leases."""
+"""What a run and each of its machines do now, or what became of them: from results, progress, leases, and approvals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from flows.approval.answers import describe_approval
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.rows.runs import MachineResultRow, RunRow
 from tasks.domain.states import OperationState, RebootState, Step
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.fleet.run_machines import (
     RunParts,
@@ -258,3 +260,26 @@ def _describe_phase(state: RunState) -> str:
         return f"{format_count(total, 'machine')} planned"
     assessed = sum(machine.step == Step.ASSESS and not machine.is_working for machine in state.machines)
     return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"
+
+
+APPROVED_KINDS: Final = ("patch", "stage")
+
+
+def describe_open_approval(database: Database, line: RunRow) -> str:
+    """Return that the plan of an unfinished run waits for approval, and until when; "" if nobody can decide now.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    approvals = SqlApprovals(database)
+    approval = None if line.is_over else approvals.find_approval(line.run_id)
+    return describe_approval(approval, line.zone or "UTC") if approval and can_decide(approvals, approval) else ""
+
+
+def can_decide(approvals: SqlApprovals, approval: Approval) -> bool:
+    """Return whether a person can approve or reject now.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    return approval.decision is ApprovalDecision.WAITING and approval.expires_at > approvals.read_current_time()

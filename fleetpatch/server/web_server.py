@@ -23,7 +23,7 @@ from fleetpatch.settings import WebSettings
 from fleetpatch.web.certificate import (
     describe_certificate_end,
     ensure_own_certificate,
-    list_own_names,
+    list_certificate_names,
     read_fingerprint,
 )
 from fleetpatch.web.context import WebContext, build_context
@@ -148,7 +148,7 @@ def add_certificate(settings: WebSettings) -> WebSettings:
     """
     if not settings.needs_certificate:
         return settings
-    names = list_own_names(settings.host, urlsplit(settings.public_url).hostname or "", settings.allowed_hosts)
+    names = list_certificate_names(settings.host, urlsplit(settings.public_url).hostname or "", settings.allowed_hosts)
     path = ensure_own_certificate(names, SystemClock().now())
     return replace(settings, tls_certificate=path, tls_key=path)
 

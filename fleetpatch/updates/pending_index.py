@@ -1,59 +1,37 @@
 """The pending updates of the fleet in memory, so that a page with 250,000 of them takes milliseconds.
 
 A set of machines is an integer with one bit for each machine: unions, intersections and sizes of such sets are fast,
-and 5,000 machines take 625 bytes.
+and 5,000 machines take 625 bytes. The reader reads again only the machines that were assessed since.
 """
 
+import logging
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Final
 
-from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification, Severity
-from tasks.records.queries.fleet.updates import PendingUpdateRow
+from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import Severity
+from tasks.records.queries.fleet.updates import (
+    PendingUpdateRow,
+    count_cve_rows,
+    read_pending_assessments,
+    read_pending_updates,
+    read_update_cves,
+)
+from tasks.records.storage.database import Database
 
 MachineBits = int
-_CLASSIFICATION_ORDER = {
-    each.value: number
-    for number, each in enumerate(
-        (
-            Classification.CRITICAL,
-            Classification.SECURITY,
-            Classification.SECURITY_ESM,
-            Classification.UPDATE_ROLLUP,
-            Classification.SERVICE_PACK,
-            Classification.FEATURE_PACK,
-            Classification.UPDATES,
-            Classification.DEFINITION,
-            Classification.TOOLS,
-            Classification.OTHER,
-            Classification.UNCLASSIFIED,
-        )
-    )
-}
-_SEVERITY_ORDER = {each.value: number for number, each in enumerate(Severity)}
-_URGENT = frozenset(each.value for each in URGENT_CLASSIFICATIONS)
-
-
-def rank_classification(value: str) -> int:
-    """Return the place of a classification, the most urgent first."""
-    return _CLASSIFICATION_ORDER.get(value, len(_CLASSIFICATION_ORDER))
-
-
-def rank_severity(value: str) -> int:
-    """Return the place of a severity, the worst first."""
-    return _SEVERITY_ORDER.get(value, len(_SEVERITY_ORDER))
 
 
 @lru_cache(maxsize=1024)
 def rate_severity(text: str) -> str:
     """Return the severity that a publisher's word means."""
     return Severity.rate(text).value
-
-
-def is_urgent(classification: str) -> bool:
-    """Return whether updates of this classification decide compliance."""
-    return classification in _URGENT
 
 
 @dataclass(slots=True)
@@ -202,3 +180,74 @@ class PendingIndex:
                 for version in versions:
                     machine_bits |= update.versions.get(version, 0)
         return machine_bits
+
+
+logger = logging.getLogger(__name__)
+
+MAX_AGE: Final = timedelta(seconds=2)
+_WHOLE: Final = 0.3
+"""With more than this share of machines to read again, the whole table is read at once."""
+
+
+class PendingIndexReader:
+    """The index of pending updates. All threads may share it; one uses the index at a time."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._index = PendingIndex()
+        self._present: dict[int, int] = {}
+        self._machines: dict[int, str] = {}
+        self._cve_rows = -1
+        self._read_at: datetime | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[PendingIndex]:
+        """Yield the index. It does not change before the end of the block.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self._lock:
+            now = self._clock.now()
+            if self._read_at is None or not timedelta(0) <= now - self._read_at < MAX_AGE:
+                self._refresh()
+                self._read_at = now
+            yield self._index
+
+    def warm_up(self) -> None:
+        """Read the index in a thread of its own, so that the first page does not wait for it (3 s for 250,000 rows)."""
+        threading.Thread(target=self._open_once, name="pending updates", daemon=True).start()
+
+    def _open_once(self) -> None:
+        try:
+            with self.open():
+                pass
+        except RecordsError as error:  # a page will say it
+            logger.warning("the pending updates can't be read: %s", error.message)
+
+    def _refresh(self) -> None:
+        present = read_pending_assessments(self._database)
+        changed = {number for number, count in present.items() if self._present.get(number) != count}
+        ended = self._present.keys() - present.keys()
+        gone = {self._machines.get(number, "") for number in ended}
+        if changed:
+            rows: dict[str, list[PendingUpdateRow]] = {}
+            machine_names = None if len(changed) > _WHOLE * len(present) else changed
+            for row in read_pending_updates(self._database, machine_names):
+                rows.setdefault(row.machine, []).append(row)
+                self._machines[row.assessment] = row.machine
+            for name, machine_rows in rows.items():
+                self._index.replace_machine(name, machine_rows)
+            gone -= rows.keys()
+        for name in gone - {""}:
+            self._index.replace_machine(name, ())
+        for number in ended:  # not before: if the records fail, the next page must find these machines again
+            self._machines.pop(number, None)
+        # A machine may be assessed between the two queries: the number of that assessment makes the next page read it.
+        self._present = present
+        cve_rows = count_cve_rows(self._database)
+        if cve_rows != self._cve_rows:
+            self._index.replace_cves(read_update_cves(self._database))
+            self._cve_rows = cve_rows

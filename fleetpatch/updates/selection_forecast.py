@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from fleetpatch.machines.automatic_patching import AutomaticState
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
-from fleetpatch.updates.automatic_state import AutomaticState
 from inventory.machine import PatchOwner
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update

@@ -96,7 +96,7 @@ def build_own_certificate(names: Sequence[str], now: datetime) -> bytes:
     return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def list_own_names(host: str, public_host: str, allowed_hosts: Sequence[str]) -> tuple[str, ...]:
+def list_certificate_names(host: str, public_host: str, allowed_hosts: Sequence[str]) -> tuple[str, ...]:
     """Return the names and addresses that a certificate of these pages is for."""
     names = (socket.gethostname().lower(), socket.getfqdn().lower(), "localhost", "127.0.0.1", "::1")
     all_names = dict.fromkeys([*names, host, public_host, *(name.lower() for name in allowed_hosts)])

@@ -19,9 +19,9 @@ from fleetpatch.access.sessions import (
 )
 from fleetpatch.machines.fleet_reader import FleetReader
 from fleetpatch.machines.policy_difference import PolicyDifference
-from fleetpatch.plans.plan_reader import PlanReader
+from fleetpatch.runs.plan_view import PlanReader
 from fleetpatch.settings import WebSettings
-from fleetpatch.updates.pending_reader import PendingIndexReader
+from fleetpatch.updates.pending_index import PendingIndexReader
 from fleetpatch.web.certificate import read_certificate_end
 from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher

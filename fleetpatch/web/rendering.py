@@ -101,19 +101,19 @@ def build_environment() -> Environment:
         "details": format_details,
         "age": format_age,
         "share": format_share,
-        "moment": show_moment,
+        "moment": render_moment,
         "moment_text": format_moment,
         "day": format_day,
         "iso_day": format_iso_day,
-        "short_moment": show_short_moment,
-        "time_of_day": show_time_of_day,
-        "hour_and_minute": show_hour_and_minute,
+        "short_moment": render_short_moment,
+        "time_of_day": render_time_of_day,
+        "hour_and_minute": render_hour_and_minute,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
     }
     return environment
 
 
-def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+def render_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     """Return a time as an HTML element that programs can read; a dash without a time."""
     if moment is None:
         return NO_FIGURE
@@ -138,8 +138,8 @@ def format_iso_day(moment: datetime, zone: str = "UTC") -> str:
 
 
 @pass_context
-def show_short_moment(context: Context, moment: datetime | None, zone: str = "UTC") -> Markup | str:
-    """Return a time as ``show_moment`` does, in a form for lists: the year only if it is another one than now.
+def render_short_moment(context: Context, moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as ``render_moment`` does, in a form for lists: the year only if it is another one than now.
 
     The title has all of it.
     """
@@ -151,7 +151,7 @@ def show_short_moment(context: Context, moment: datetime | None, zone: str = "UT
     return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
 
 
-def show_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+def render_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     """Return a time with seconds, for lists whose day is known. The title has all of it."""
     if moment is None:
         return NO_FIGURE
@@ -162,7 +162,7 @@ def show_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str
     )
 
 
-def show_hour_and_minute(moment: datetime, zone: str = "UTC") -> Markup:
+def render_hour_and_minute(moment: datetime, zone: str = "UTC") -> Markup:
     """Return a time of today or tomorrow as "22:15"."""
     local = moment.astimezone(load_zone_or_utc(zone))
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), f"{local:%H:%M}")

@@ -10,15 +10,19 @@ from flows.request.patch_request import PatchRequest
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, UpdateResult
 from tasks.domain.states import URGENT_CLASSIFICATIONS
-from tasks.reports.descriptions import (
+from tasks.reports.export.markdown import TableValue, limit_markdown
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    NOT_KNOWN,
     describe_cves,
     describe_prediction,
     describe_prediction_basis,
     describe_reboots,
     describe_slowest_machine,
+    format_count,
+    format_scope,
 )
-from tasks.reports.export.markdown import TableValue, escape_markdown, limit_markdown
-from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_scope
+from tasks.reports.sanitizing import escape_markdown
 from tasks.rules.runs.approval import build_approve_command
 from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window

@@ -47,7 +47,8 @@ from flows.approval.plan_rendering import build_machine_table, describe_plan, re
 from flows.ports.web_links import build_approval_url, read_web_url
 from flows.prefect_api.api_client import open_fail_fast_client, read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
-from tasks.reports.export.markdown import escape_markdown, limit_table
+from tasks.reports.export.markdown import limit_table
+from tasks.reports.sanitizing import escape_markdown
 from tasks.steps.context.run_context import StopToken
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,13 @@ from flows.ports.web_links import build_approval_url, build_prefect_url, build_r
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.states import NotificationEvent, OperationState, RebootState, UpdateState
-from tasks.reports.descriptions import describe_cves, describe_reboots, describe_slowest_machine
-from tasks.reports.formatting import format_count, format_scope
+from tasks.reports.formatting import (
+    describe_cves,
+    describe_reboots,
+    describe_slowest_machine,
+    format_count,
+    format_scope,
+)
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import compute_plan_figures

@@ -19,8 +19,9 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Outcome, RunInfo, RunReport, Wave
 from tasks.domain.states import OperationState
-from tasks.reports.export.markdown import escape_markdown, limit_markdown
+from tasks.reports.export.markdown import limit_markdown
 from tasks.reports.formatting import format_count
+from tasks.reports.sanitizing import escape_markdown
 from tasks.rules.runs.approval import compute_report_digest
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tasks.reports.export.data_frames import ReportFrames, build_frames
+    from tasks.reports.export.tabular_formats import ReportFrames, build_frames
     from tasks.reports.query.engine import FleetQuery, open_query
     from tasks.reports.writer import write_report
 else:
@@ -21,8 +21,8 @@ else:
         __name__,
         {
             "FleetQuery": ("query.engine", "FleetQuery"),
-            "ReportFrames": ("export.data_frames", "ReportFrames"),
-            "build_frames": ("export.data_frames", "build_frames"),
+            "ReportFrames": ("export.tabular_formats", "ReportFrames"),
+            "build_frames": ("export.tabular_formats", "build_frames"),
             "open_query": ("query.engine", "open_query"),
             "write_report": ("writer", "write_report"),
         },

@@ -1,4 +1,4 @@
-"""Sanitizes text from machines.
+"""Sanitizes text from machines, and escapes it for spreadsheets and for Markdown.
 
 The owner of a machine or of its repositories controls names, versions, reasons and logs. So terminal sequences are
 removed, and characters that could control a terminal or reverse the direction of text are shown as codes.
@@ -48,3 +48,31 @@ def sanitize_to_one_line(text: str, limit: int | None = None) -> str:
     if limit is None or len(flat) <= limit:
         return flat
     return flat[: limit - 1].rstrip() + "…"
+
+
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""OWASP's list for "CSV injection", and the full-width forms that some spreadsheet programs accept too."""
+
+
+def escape_formula(value: str) -> str:
+    """Return text that is no spreadsheet formula and has no terminal sequences."""
+    text = sanitize(value)
+    return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA_STARTS) else text
+
+
+_SPECIAL_CHARACTERS: Final = re.compile(
+    r"[\\`*_{}\[\]()#+!|~<>&\"'$^=@]"  # syntax of Markdown and HTML
+    r"|:(?=//)|(?<=www)\."  # bare addresses would become links
+    r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a cell that begins with it would become a list
+    re.IGNORECASE,
+)
+# Prefect's UI shows numeric references (&#43;) undecoded. Backslash escapes and these named references work.
+_HTML_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
+_MAX_CELL_CHARACTERS: Final = 200
+
+
+def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
+    """Return Markdown that shows the text literally, on one line, cut to ``limit`` characters."""
+    return _SPECIAL_CHARACTERS.sub(
+        lambda match: _HTML_ENTITIES.get(match.group(), f"\\{match.group()}"), sanitize_to_one_line(text, limit)
+    )

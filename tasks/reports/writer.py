@@ -17,8 +17,8 @@ from tasks.domain.errors import ReportError
 from tasks.domain.model import RunReport
 from tasks.reports.data.rows import Tables
 from tasks.reports.data.tables import build_tables
-from tasks.reports.export.data_frames import build_frames_from_tables, render_csv, render_parquet
 from tasks.reports.export.json_document import render_json_lines
+from tasks.reports.export.tabular_formats import build_frames_from_tables, render_csv, render_parquet
 from tasks.reports.html.renderer import render_html
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name
 from tasks.reports.report_directory import build_report_error

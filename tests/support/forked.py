@@ -28,7 +28,7 @@ PRELOADED: Final = (
     "flows.execution",
     "flows.local_run",
     "tasks.records.setup",
-    "tasks.reports.export.data_frames",
+    "tasks.reports.export.tabular_formats",
     "tasks.reports.html.renderer",
     "tasks.reports.writer",
     "tasks.machines.transport.session_factory",

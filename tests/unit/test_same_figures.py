@@ -21,10 +21,15 @@ from tasks.domain.model import DurationPrediction, MachinePlan, Outcome, RunRepo
 from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
 from tasks.records.queries.fleet.run_machines import RecordedMachine
 from tasks.reports.data.tables import build_tables
-from tasks.reports.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
 from tasks.reports.export.json_document import build_document
 from tasks.reports.export.markdown import build_machine_rows, build_update_table, render_summary
-from tasks.reports.formatting import NO_FIGURE
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    describe_cves,
+    describe_prediction,
+    describe_reboots,
+    describe_slowest_machine,
+)
 from tasks.reports.html.renderer import render_html
 from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explain_reboot, predict_reboot
 from tests.support import builders as make

@@ -1,12 +1,12 @@
 """The file that says how people log in: `fleetpatch web --logins FILE`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fleetpatch.access.providers.person import GroupRoles
 from fleetpatch.access.roles import parse_limited_role
 from inventory.errors import InventoryError
 from inventory.files.located_yaml import parse_yaml
@@ -16,6 +16,7 @@ from inventory.schema.entries import StrictModel
 from inventory.schema.validation import validate_mapping
 from inventory.schema.value_types import PasswordReference, build_validation_error
 from tasks.domain.errors import RequestError
+from tasks.rules.policy.login_names import fold_ascii
 
 DEFAULT_CHECK_MINUTES: Final = 15
 
@@ -131,9 +132,12 @@ class LoginFile(StrictModel):
             raise build_validation_error("no provider is given", "Write oidc: or ldap:.")
         return self
 
-    def list_group_roles(self) -> tuple[GroupRoles, ...]:
-        """Return the roles of all groups."""
-        return tuple(GroupRoles(entry.group, tuple(entry.roles)) for entry in self.roles)
+    def list_group_roles(self, groups: Iterable[str], *, is_case_ignored: bool = False) -> tuple[str, ...]:
+        """Return the roles that groups give, each once. This is the one place where groups become roles."""
+        fold = fold_ascii if is_case_ignored else str
+        folded_groups = {fold(group) for group in groups}
+        roles = (role for entry in self.roles if fold(entry.group) in folded_groups for role in entry.roles)
+        return tuple(dict.fromkeys(roles))
 
 
 def read_login_file(path: Path) -> LoginFile:

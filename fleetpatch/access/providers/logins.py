@@ -16,7 +16,6 @@ from fleetpatch.access.providers.person import (
     LoginRefused,
     Person,
     ProviderAway,
-    list_group_roles,
 )
 from fleetpatch.access.sessions import Sessions
 from tasks.domain.protocols.clock import Clock
@@ -50,10 +49,6 @@ class Logins:
     _login_at: dict[str, datetime] = field(default_factory=dict)
     _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MAX_LOGINS))
 
-    def find_provider(self, source: str) -> IdentityProvider | None:
-        """Return the provider of a session's source; None: it is not used any more."""
-        return self.oidc if source == OIDC else self.ldap if source == LDAP else None
-
     @contextmanager
     def ask_for_login(self, source: str) -> Iterator[None]:
         """Ask a provider for a login in the block, unless it kept somebody waiting in vain a moment ago.
@@ -86,8 +81,7 @@ class Logins:
             raise LoginRefused("the name from the login provider is too long, or has characters that names don't have")
         if not is_plain(person.name):
             raise LoginRefused("the name from the login provider has characters that can be taken for others")
-        mapping = self.file.list_group_roles()
-        roles = list_group_roles(person.groups, mapping, is_case_ignored=person.is_case_ignored)
+        roles = self.file.list_group_roles(person.groups, is_case_ignored=person.is_case_ignored)
         if not roles:
             raise LoginRefused(f"{person.name} is in no group that has a role here")
         return roles
@@ -129,7 +123,8 @@ class Logins:
                 raise
 
     def _ask(self, sessions: Sessions, session: WebSession) -> WebSession:
-        provider = self.find_provider(session.source)
+        providers: dict[str, IdentityProvider | None] = {OIDC: self.oidc, LDAP: self.ldap}
+        provider = providers.get(session.source)
         if provider is None:
             raise LoginRefused("this way to log in is not used any more")
         person = provider.check(session.subject, sessions.read_ticket(session))

@@ -1,11 +1,9 @@
-"""What an identity provider says, and the one place where groups become roles."""
+"""What an identity provider says, and how it refuses."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.domain.errors import FleetpatchError
-from tasks.rules.policy.login_names import fold_ascii
 
 
 class ProviderAway(FleetpatchError):
@@ -45,26 +43,3 @@ class IdentityProvider(Protocol):
             LoginRefused: the person's login is valid no longer.
             ProviderAway: the provider does not answer.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRoles:
-    """The roles of the people in a group.
-
-    Attributes:
-        group: its name, as the provider gives it.
-        roles: words of ``fleetpatch.access.roles``.
-    """
-
-    group: str
-    roles: tuple[str, ...]
-
-
-def list_group_roles(
-    groups: Iterable[str], mapping: Sequence[GroupRoles], *, is_case_ignored: bool = False
-) -> tuple[str, ...]:
-    """Return the roles that groups give, each once."""
-    fold = fold_ascii if is_case_ignored else str
-    folded_groups = {fold(group) for group in groups}
-    roles = (role for entry in mapping if fold(entry.group) in folded_groups for role in entry.roles)
-    return tuple(dict.fromkeys(roles))

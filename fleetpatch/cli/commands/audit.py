@@ -46,7 +46,7 @@ def list_entries(
     from fleetpatch.cli.views.audit import print_audit
     from tasks.records.audit.log import SqlAuditLog
     from tasks.records.setup import open_records
-    from tasks.reports.rows import build_row_json
+    from tasks.reports.export.tabular_formats import build_row_json
 
     with open_records(records) as database:
         log = SqlAuditLog(database.database)
@@ -115,7 +115,7 @@ def cut(
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.audit.cutting import cut_log
     from tasks.records.setup import open_records
-    from tasks.reports.rows import build_row_json
+    from tasks.reports.export.tabular_formats import build_row_json
 
     question = f"Remove all entries of the audit log up to {through}?"
     if not (yes or confirm(question, "removing entries of the audit log")):

@@ -51,7 +51,7 @@ def list_machines(
     from fleetpatch.cli.runtime.row_table import parse_columns
     from fleetpatch.cli.views.fleet_status import print_machine_table
     from tasks.domain.rows.machines import MachineRow
-    from tasks.reports.rows import build_row_json
+    from tasks.reports.export.tabular_formats import build_row_json
 
     chosen = parse_columns(MachineRow, columns) if columns is not None else ()
     now = SystemClock().now()
@@ -83,7 +83,7 @@ def list_updates(
     )
     from tasks.records.queries.fleet.machine_history import read_missing_since
     from tasks.records.update_rows import build_missing_update_row
-    from tasks.reports.rows import build_row_json
+    from tasks.reports.export.tabular_formats import build_row_json
 
     machines = _load_machines(scope, inventory)
     names = [machine.name for machine in machines]

@@ -46,7 +46,7 @@ def list_runs(
     from fleetpatch.cli.views.runs import print_runs
     from tasks.domain.rows.runs import build_run_row
     from tasks.records.queries.other_fleets import describe_other_fleets
-    from tasks.reports.rows import build_row_json
+    from tasks.reports.export.tabular_formats import build_row_json
 
     if kind not in {None, *KINDS}:
         raise typer.BadParameter(f"--kind is one of {', '.join(KINDS)}")

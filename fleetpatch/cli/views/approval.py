@@ -22,8 +22,8 @@ from tasks.domain.model import MachinePlan, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.states import URGENT_CLASSIFICATIONS
 from tasks.records.approvals import Approval, ApprovalDecision, build_approval_row
-from tasks.reports.descriptions import describe_prediction
-from tasks.reports.rows import build_row_json
+from tasks.reports.export.tabular_formats import build_row_json
+from tasks.reports.formatting import describe_prediction
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import collect_cves, compute_min_seconds, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window

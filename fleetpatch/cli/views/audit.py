@@ -8,8 +8,8 @@ from fleetpatch.cli.runtime.table import build_table
 from inventory.name_lists import format_count
 from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.verification import AuditState, AuditVerification
+from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import format_details, format_second_utc
-from tasks.reports.rows import build_row_json
 
 
 def print_audit(entries: Sequence[AuditEntry]) -> None:

@@ -13,8 +13,14 @@ from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.domain.states import URGENT_CLASSIFICATIONS, OperationState, YesNoUnknown
 from tasks.reports.data.tables import build_tables
-from tasks.reports.descriptions import describe_prediction, describe_prediction_basis
-from tasks.reports.formatting import NO_FIGURE, format_count, format_known_duration, format_size
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    describe_prediction,
+    describe_prediction_basis,
+    format_count,
+    format_known_duration,
+    format_size,
+)
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.figures import REBOOT_LABELS, predict_reboot

@@ -13,9 +13,8 @@ from rich.text import Text
 from fleetpatch.cli.runtime.output import get_stdout_console, print_json, print_to_stderr
 from fleetpatch.cli.runtime.table import build_table
 from tasks.domain.errors import ReportError
-from tasks.reports.export.data_frames import escape_formula
 from tasks.reports.formatting import format_count, format_iso_utc
-from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import escape_formula, sanitize_to_one_line
 
 if TYPE_CHECKING:
     from tasks.reports.query.engine import Answer

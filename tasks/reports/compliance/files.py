@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tasks.domain.errors import ReportError
 from tasks.reports.compliance.sections import MAX_ROWS, build_day_bars, build_sections, build_tiles, describe_method
-from tasks.reports.export.data_frames import build_frame, render_csv, render_parquet
+from tasks.reports.export.tabular_formats import build_frame, render_csv, render_parquet
 from tasks.reports.html.environment import build_environment, load_style
 from tasks.rules.compliance.model import (
     ComplianceDocument,

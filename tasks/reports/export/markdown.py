@@ -5,14 +5,13 @@ problems come first, and the text says how many are left out. The UI renders all
 every text is escaped for Markdown and HTML: text from a machine cannot become a link, a picture or a heading.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.states import FAILED_UPDATE_STATES, NOT_DONE_UPDATE_STATES, FindingLevel, OperationState
-from tasks.reports.data.figure_columns import (
+from tasks.reports.data.figure_cells import (
     build_machine_cells,
     build_update_cells,
     select_machine_columns,
@@ -28,8 +27,8 @@ from tasks.reports.data.groups import (
 )
 from tasks.reports.data.rows import RunReportRow, Tables
 from tasks.reports.data.tables import build_tables
-from tasks.reports.descriptions import RUN_KIND_TITLES
 from tasks.reports.formatting import (
+    RUN_KIND_TITLES,
     format_count,
     format_known_duration,
     format_moment,
@@ -37,21 +36,12 @@ from tasks.reports.formatting import (
     format_time_of_day,
     load_zone_or_utc,
 )
-from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import escape_markdown
 
 TableValue = str | int
 
-_SPECIAL_CHARACTERS: Final = re.compile(
-    r"[\\`*_{}\[\]()#+!|~<>&\"'$^=@]"  # syntax of Markdown and HTML
-    r"|:(?=//)|(?<=www)\."  # bare addresses would become links
-    r"|^-|(?<=^\d)\.(?= )|(?<=^\d\d)\.(?= )|(?<=^\d\d\d)\.(?= )",  # a cell that begins with it would become a list
-    re.IGNORECASE,
-)
-# Prefect's UI shows numeric references (&#43;) undecoded. Backslash escapes and these named references work.
-_HTML_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
 _MAX_ERROR_GROUPS: Final = 10
 _MAX_NAMES: Final = 8
-_MAX_CELL_CHARACTERS: Final = 200
 MAX_CHARACTERS: Final = 150_000
 MAX_TABLE_ROWS: Final = 500
 _STATES_NEEDING_ATTENTION: Final = frozenset(
@@ -82,13 +72,6 @@ _DETAIL_LEVELS: Final = (
     _DetailLimits(50, 5, 10),
     _DetailLimits(5, 1, 3),
 )
-
-
-def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
-    """Return Markdown that shows the text literally, on one line, cut to ``limit`` characters."""
-    return _SPECIAL_CHARACTERS.sub(
-        lambda match: _HTML_ENTITIES.get(match.group(), f"\\{match.group()}"), sanitize_to_one_line(text, limit)
-    )
 
 
 def limit_markdown(text: str, more: str) -> str:

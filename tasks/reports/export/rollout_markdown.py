@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.reports.export.markdown import escape_markdown
 from tasks.reports.formatting import NO_FIGURE, format_count
+from tasks.reports.sanitizing import escape_markdown
 from tasks.rules.automatic.model import RunPlan, Waiting
 from tasks.rules.automatic.progress import MachineStage, PhaseProgress, RolloutProgress
 

@@ -6,10 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from markupsafe import escape
-
 from tasks.domain.model import RunReport
-from tasks.reports.data.figure_columns import (
+from tasks.reports.data.figure_cells import (
     Cell,
     FigureColumn,
     build_machine_cells,
@@ -38,13 +36,11 @@ from tasks.reports.data.rows import (
     UpdateReportRow,
     WaveRow,
 )
-from tasks.reports.descriptions import RUN_KIND_TITLES
-from tasks.reports.formatting import format_known_duration, format_moment, load_zone_or_utc
+from tasks.reports.formatting import RUN_KIND_TITLES, format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.html.phases import PhasesPicture, build_phases_picture
 from tasks.reports.html.tiles import Tile, build_tiles
-from tasks.reports.html.timeline import build_timelines
-from tasks.reports.html.timeline_shapes import Timeline
-from tasks.reports.log_files import sanitize_log
+from tasks.reports.html.timeline import Timeline, build_timelines
+from tasks.reports.log_files import LogExcerpt, build_log_excerpts
 from tasks.rules.automatic.progress import RolloutProgress
 
 
@@ -74,93 +70,15 @@ class DetailLimits:
 
 
 DETAIL_LEVELS: Final = (
-    DetailLimits(
-        machine_rows=400,
-        expandable_machines=400,
-        updates_per_machine=100,
-        groups=300,
-        machines_per_group=100,
-        timeline_rows=250,
-        text_characters=600,
-        log_bytes=250_000,
-    ),
-    DetailLimits(
-        machine_rows=600,
-        expandable_machines=150,
-        updates_per_machine=40,
-        groups=150,
-        machines_per_group=40,
-        timeline_rows=220,
-        text_characters=300,
-        log_bytes=150_000,
-    ),
-    DetailLimits(
-        machine_rows=600,
-        expandable_machines=70,
-        updates_per_machine=20,
-        groups=100,
-        machines_per_group=20,
-        timeline_rows=220,
-        text_characters=300,
-        log_bytes=100_000,
-    ),
-    DetailLimits(
-        machine_rows=1000,
-        expandable_machines=40,
-        updates_per_machine=15,
-        groups=70,
-        machines_per_group=10,
-        timeline_rows=220,
-        text_characters=200,
-        log_bytes=50_000,
-    ),
-    DetailLimits(
-        machine_rows=400,
-        expandable_machines=30,
-        updates_per_machine=10,
-        groups=50,
-        machines_per_group=10,
-        timeline_rows=120,
-        text_characters=120,
-        log_bytes=40_000,
-    ),
-    DetailLimits(
-        machine_rows=100,
-        expandable_machines=10,
-        updates_per_machine=5,
-        groups=20,
-        machines_per_group=5,
-        timeline_rows=60,
-        text_characters=60,
-        log_bytes=10_000,
-    ),
-    DetailLimits(
-        machine_rows=30,
-        expandable_machines=3,
-        updates_per_machine=5,
-        groups=5,
-        machines_per_group=5,
-        timeline_rows=30,
-        text_characters=40,
-        log_bytes=4_000,
-    ),
+    DetailLimits(400, 400, 100, 300, 100, 250, 600, 250_000),
+    DetailLimits(600, 150, 40, 150, 40, 220, 300, 150_000),
+    DetailLimits(600, 70, 20, 100, 20, 220, 300, 100_000),
+    DetailLimits(1000, 40, 15, 70, 10, 220, 200, 50_000),
+    DetailLimits(400, 30, 10, 50, 10, 120, 120, 40_000),
+    DetailLimits(100, 10, 5, 20, 5, 60, 60, 10_000),
+    DetailLimits(30, 3, 5, 5, 5, 30, 40, 4_000),
 )
 """Levels from most to least detail. The renderer uses the first level with which the page is small enough."""
-
-
-_MIN_EXCERPT_BYTES = 400
-
-
-@dataclass(frozen=True, slots=True)
-class LogExcerpt:
-    """The end of a log.
-
-    ``left_out`` is the number of lines before it that are left out, ``lines`` the number of lines of the whole log.
-    """
-
-    text: str
-    left_out: int
-    lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +151,7 @@ class PageSource:
             report=report,
             tables=tables,
             logs=logs,
-            now=now or find_latest_time(report),
+            now=now or find_latest_report_time(report),
             updates=group_by_update(tables.updates),
             reason_groups=group_by_reason(tables.updates),
             error_groups=group_by_error(tables.machines, report.run.kind),
@@ -242,7 +160,7 @@ class PageSource:
         )
 
 
-def find_latest_time(report: RunReport) -> datetime:
+def find_latest_report_time(report: RunReport) -> datetime:
     """Return the latest time in the report."""
     ends = [report.run.ended_at, *(outcome.ended_at for outcome in report.outcomes)]
     ends += [step.ended_at for outcome in report.outcomes for step in outcome.steps]
@@ -338,37 +256,3 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
         )
         for row in shown
     )
-
-
-def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: int) -> dict[str, LogExcerpt]:
-    """Return the ends of the machines' logs. All of them together fit into ``room`` bytes of HTML.
-
-    Each machine has an equal share. Later machines get what an earlier one does not use.
-    """
-    excerpts: dict[str, LogExcerpt] = {}
-    waiting = [machine for machine in machines if machine in logs]
-    for number, machine in enumerate(waiting):
-        fair = room // (len(waiting) - number)
-        if fair < _MIN_EXCERPT_BYTES:
-            break
-        text = logs[machine]  # each log is read once, and only if there is room
-        if text.strip():
-            excerpts[machine], used = _build_log_excerpt(text, fair)
-            room -= used
-    return excerpts
-
-
-def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
-    lines = sanitize_log(text[-4 * room :]).strip("\n").split("\n")
-    total = text.strip("\n").count("\n") + 1
-    kept: list[str] = []
-    used = 0
-    for line in reversed(lines):
-        size = len(escape(line).encode()) + 1
-        if used + size > room:
-            break
-        kept.append(line)
-        used += size
-    if not kept:  # the last line alone is too long: keep its end, the most useful part
-        kept, used = [lines[-1][-room // 6 :]], room
-    return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used

@@ -9,12 +9,16 @@ from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 
 from tasks.domain.model import RunReport
-from tasks.reports.data.figure_columns import build_update_cells
+from tasks.reports.data.figure_cells import build_update_cells
 from tasks.reports.data.groups import split_at_limit
 from tasks.reports.data.rows import Tables
 from tasks.reports.data.tables import build_tables
-from tasks.reports.descriptions import describe_minutes_range, describe_prediction_basis
-from tasks.reports.formatting import format_moment, format_time_of_day
+from tasks.reports.formatting import (
+    describe_minutes_range,
+    describe_prediction_basis,
+    format_moment,
+    format_time_of_day,
+)
 from tasks.reports.html.environment import build_environment, load_style
 from tasks.reports.html.page import DETAIL_LEVELS, PageSource, ReportPage, build_page
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.tables import TABLES, TableSource
+from tasks.reports.export.tabular_formats import build_arrow_array, build_arrow_kinds
 from tasks.reports.query.azure_views import SOURCES, VIEWS
-from tasks.reports.rows import build_arrow_array, build_arrow_kinds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from fleetpatch.access.roles import Role
-from fleetpatch.plans import plan_reader
+from fleetpatch.runs import plan_view
 from flows.approval.gate import ApprovalGate
 from flows.ports.ports import GateDecision
 from tasks.domain.model import RunReport
@@ -60,7 +60,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     admit_people(monkeypatch)
     monkeypatch.setattr("flows.approval.gate.STOP_POLL_SECONDS", 5.0)
     monkeypatch.setattr("flows.approval.gate._RECORDS_POLL_INTERVAL", timedelta(seconds=20))
-    monkeypatch.setattr(plan_reader, "MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr(plan_view, "MAX_AGE_SECONDS", 0.0)
     clock = Diary()
     with serve_site(tmp_path, clock=clock) as site:
         yield Stage(Scene(site.records, str(site.context.settings.records_url), clock=clock), site)
@@ -284,7 +284,7 @@ def test_a_gate_that_waits_in_another_thread_goes_on_after_the_click(stage: Stag
 
 
 def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_reader, "MAX_AGE_SECONDS", 3600.0)
+    monkeypatch.setattr(plan_view, "MAX_AGE_SECONDS", 3600.0)
     run = make.make_run(id=RUN, state=OperationState.IN_PROGRESS, ended_at=None, request=_REQUEST, started_by=STARTER)
     names = [f"machine-{number:04d}.example.org" for number in range(5000)]
     updates = [
@@ -296,7 +296,7 @@ def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage, monkeypatch: py
     stage.site.records.save(report)
     approvals = SqlApprovals(stage.site.records.database, stage.scene.clock)
     view = History(stage.site.records).read_report(RUN)
-    from fleetpatch.plans.plan_view import build_plan_view
+    from fleetpatch.runs.plan_view import build_plan_view
 
     approvals.request_approval(RUN, build_plan_view(view).digest, 3600)
     found: set[str] = set()
@@ -320,7 +320,7 @@ def _report(run: Any, update: Any, note: str = "") -> RunReport:
 
 
 def _save_waiting(scene: Scene, run: Any, update: Any, note: str = "") -> str:
-    from fleetpatch.plans.plan_view import build_plan_view
+    from fleetpatch.runs.plan_view import build_plan_view
 
     report = _report(run, update, note)
     scene.records.save(report)

@@ -11,7 +11,7 @@ import yaml
 from icalendar import Calendar, Component
 
 from deployments.preview import upcoming_windows
-from fleetpatch.pages import calendar_feed
+from fleetpatch.pages import calendar
 from tasks.domain.states import OperationState
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.calendar.schedule import Occurrence
@@ -339,7 +339,7 @@ class TestTheFeed:
         assert "nonsense" in site.get("/calendar").text or "problem" in site.get("/calendar").text
 
     def test_too_many_windows_are_refused_instead_of_cut(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calendar_feed, "MAX_WINDOWS", 40)
+        monkeypatch.setattr(calendar, "MAX_WINDOWS", 40)
         answer = site.get("/calendar.ics")
         assert answer.status_code == 413
         assert "?configuration=" in answer.text

@@ -24,8 +24,8 @@ from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.fleet.machine_states import read_machine_states
 from tasks.records.queries.tables import QueryTables
+from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.query.engine import open_query
-from tasks.reports.rows import build_row_json
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, Month
 from tests.contract.web.test_true_figures import read_row, read_tiles
 from tests.support import builders as make

@@ -14,7 +14,7 @@ import pytest
 
 from fleetpatch.machines import fleet_reader
 from fleetpatch.machines.machine_list import FACETS, MachineFilters, count_facets, filter_machines
-from fleetpatch.machines.totals import count_fleet
+from fleetpatch.machines.snapshot import count_fleet
 from tasks.domain.model import Assessment
 from tasks.domain.states import Classification, Compliance, OperationState, YesNoUnknown
 from tests.support import builders as make

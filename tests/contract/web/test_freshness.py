@@ -11,7 +11,7 @@ from sqlalchemy import text
 from fleetpatch.access.login_admin import create_access_token
 from fleetpatch.machines import fleet_reader
 from fleetpatch.machines.fleet_reader import WAIT_SECONDS, FleetReader
-from fleetpatch.machines.totals import count_fleet
+from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import RecordsUnavailable
 from tasks.records.queries.fleet.machine_states import ChangeMarker, read_change_marker

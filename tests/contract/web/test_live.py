@@ -14,8 +14,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from fleetpatch.live import overview, streams
-from fleetpatch.live import run as live_run
+from fleetpatch.live import live_runs, streams
+from fleetpatch.live import live_runs as live_run
 from fleetpatch.server import web_server
 from fleetpatch.web import live_hub
 from tasks.domain.errors import RecordsUnavailable
@@ -163,13 +163,13 @@ def test_what_a_browser_has_is_not_sent_again(site: Site, monkeypatch: pytest.Mo
 
 def test_one_reader_serves_all_browsers_and_stops_after_the_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[float] = []
-    read = overview.read_live_runs
+    read = live_runs.read_live_runs
 
     def count(context: object) -> object:
         reads.append(time.monotonic())
         return read(context)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(overview, "read_live_runs", count)
+    monkeypatch.setattr(live_runs, "read_live_runs", count)
     with ExitStack() as stack:
         streams = [stack.enter_context(listen(site.url, "/live/runs")) for _ in range(12)]
         for each in streams:
@@ -268,7 +268,7 @@ def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pyte
         number = next(numbers)
         return live_hub.TopicPart(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
 
-    monkeypatch.setattr(streams, "read_part", read_part)
+    monkeypatch.setattr(streams, "read_live_part", read_part)
     host, port = site.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as stopped:
         stopped.sendall(b"GET /live/runs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -277,7 +277,7 @@ def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pyte
 
 
 def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, is_away, has_failed = overview.read_live_runs, threading.Event(), threading.Event()
+    read, is_away, has_failed = live_runs.read_live_runs, threading.Event(), threading.Event()
 
     def fail(context: object) -> object:
         if is_away.is_set():
@@ -285,7 +285,7 @@ def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.M
             raise RecordsUnavailable("away")
         return read(context)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(overview, "read_live_runs", fail)
+    monkeypatch.setattr(live_runs, "read_live_runs", fail)
     with listen(site.url, "/live/runs") as events:
         events.wait_for("runs", "No run")
         is_away.set()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fleetpatch.live.overview import MAX_RUNS, read_live_runs
+from fleetpatch.live.live_runs import MAX_RUNS, read_live_runs
 from tasks.domain.model import JobOutput, RunReport
 from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.states import OperationState

@@ -6,8 +6,8 @@ import json
 
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.reports.data.tables import build_tables
-from tasks.reports.export.data_frames import build_frames
 from tasks.reports.export.json_document import render_json_lines
+from tasks.reports.export.tabular_formats import build_frames
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 

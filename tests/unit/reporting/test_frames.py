@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from tasks.domain.model import RunReport
 from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
 from tasks.reports.data.rows import ROW_TYPES
-from tasks.reports.export.data_frames import build_frames, find_column_dtypes
+from tasks.reports.export.tabular_formats import build_frames, find_column_dtypes
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 

@@ -10,11 +10,10 @@ from tasks.reports.export.markdown import (
     MAX_CHARACTERS,
     build_machine_rows,
     build_update_table,
-    escape_markdown,
     render_markdown_report,
     render_summary,
 )
-from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import escape_markdown, sanitize_to_one_line
 from tests.unit.reporting import samples, ugly
 from tests.unit.reporting.strategies import HOSTILE, report, text
 

@@ -6,8 +6,7 @@ from itertools import product
 from zoneinfo import ZoneInfo
 
 from tasks.domain.states import OperationState
-from tasks.reports.html.timeline import build_timeline
-from tasks.reports.html.timeline_shapes import NARROW, WIDE, Timeline
+from tasks.reports.html.timeline import NARROW, WIDE, Timeline, build_timeline
 from tests.support.builders import make_outcome
 from tests.unit.reporting import samples
 

@@ -13,9 +13,10 @@ from tasks.domain.errors import ReportError
 from tasks.domain.model import RunReport
 from tasks.reports.data.rows import ROW_TYPES
 from tasks.reports.data.tables import build_tables
-from tasks.reports.export.data_frames import build_frames, escape_formula, render_csv, render_parquet
 from tasks.reports.export.json_document import build_document, render_json_lines
+from tasks.reports.export.tabular_formats import build_frames, render_csv, render_parquet
 from tasks.reports.report_directory import build_report_error
+from tasks.reports.sanitizing import escape_formula
 from tasks.reports.writer import FORMATS, write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report

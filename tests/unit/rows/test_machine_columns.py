@@ -8,7 +8,7 @@ from tasks.domain.protocols.tables import TABLES
 from tasks.domain.rows import list_fields
 from tasks.domain.rows.machines import MachineRow
 from tasks.records.machine_rows import Plans, RecordedState, build_machine_row, summarize_answer
-from tasks.reports.rows import build_row_json, iterate_csv_rows
+from tasks.reports.export.tabular_formats import build_row_json, iterate_csv_rows
 from tests.support.builders import START, make_assessment, make_facts, make_machine
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tasks.domain.rows import Column, list_fields, row
 from tasks.domain.rows.columns import list_kinds, read_columns
 from tasks.domain.states import Compliance
-from tasks.reports.rows import build_arrow_array, build_arrow_kinds, build_row_json, iterate_csv_rows
+from tasks.reports.export.tabular_formats import build_arrow_array, build_arrow_kinds, build_row_json, iterate_csv_rows
 
 
 @row

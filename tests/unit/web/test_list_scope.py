@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fleetpatch.machines.list_scope import MAX_SCOPE_LENGTH, build_list_scope, build_machine_scope
 from fleetpatch.machines.machine_list import MachineFilters
+from fleetpatch.machines.scopes import MAX_SCOPE_LENGTH, build_list_scope, build_machine_scope
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
 from tasks.records.machine_rows import Plans, build_machine_row

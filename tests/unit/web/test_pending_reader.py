@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetpatch.updates import pending_reader
-from fleetpatch.updates.pending_reader import PendingIndexReader
+from fleetpatch.updates import pending_index
+from fleetpatch.updates.pending_index import PendingIndexReader
 from tasks.domain.errors import RecordsUnavailable
 from tasks.records.setup import open_records
 from tests.support import builders as make
@@ -31,7 +31,7 @@ def test_a_machine_that_lacks_nothing_any_more_is_gone_also_if_the_records_faile
             records.save(make.make_assessment(machine=name, run_id="a-2", at=make.at(60), packages=packages))
         clock.advance(10)
         with monkeypatch.context() as broken:
-            broken.setattr(pending_reader, "read_pending_updates", fail)
+            broken.setattr(pending_index, "read_pending_updates", fail)
             with pytest.raises(RecordsUnavailable):
                 reader.open().__enter__()
         with reader.open() as index:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleetpatch.runs.machine_page import LOG_CHARACTERS, LOG_LINES, cut_log
+from fleetpatch.pages.run_machine import LOG_CHARACTERS, LOG_LINES, cut_log
 from tasks.reports.log_files import sanitize_log
 
 

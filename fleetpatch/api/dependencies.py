@@ -1,11 +1,19 @@
-"""Checks the parameters of an address by the OpenAPI document, so that the document is true."""
+"""What the API's routes ask before they answer: a bearer token, a role, and parameters that the OpenAPI document has.
+
+A browser's cookie and a proxy's header open nothing here.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import Request
+from fastapi import Depends, HTTPException, Request
+from fastapi.params import Depends as Dependency
+from fastapi.security import HTTPBearer
 
+from fleetpatch.access.identity import get_identity, require_role
+from fleetpatch.access.roles import Role
 from fleetpatch.machines.machine_list import SHOWN, SORT_KEYS
+from fleetpatch.web.authentication import ActPermission
 from inventory.machine import PatchOwner
 from tasks.domain.errors import RequestError
 from tasks.domain.states import Classification, Compliance, ReadinessState, Severity, YesNoUnknown
@@ -51,3 +59,30 @@ def check_parameters(request: Request) -> None:
         schema = schemas[name].get("enum")
         if schema is not None and value not in schema:
             raise RequestError(f"{name}: {value!r} is unknown", hint=f"One of: {', '.join(filter(None, schema))}.")
+
+
+BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
+
+
+def require_token(request: Request) -> None:
+    """Refuse requests without a valid bearer token.
+
+    Raises:
+        HTTPException: there is none (401).
+    """
+    if get_identity(request).source != "token":
+        raise HTTPException(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
+
+
+READ: tuple[Dependency, ...] = (
+    BEARER,
+    Depends(require_token),
+    Depends(require_role(Role.VIEW)),
+    Depends(check_parameters),
+)
+"""The dependencies of routes that read."""
+
+
+def allow_act(role: Role) -> list[Dependency]:
+    """Return the dependencies of a route that does something."""
+    return [BEARER, Depends(require_token), Depends(ActPermission(role)), Depends(check_parameters)]

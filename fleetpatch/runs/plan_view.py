@@ -1,7 +1,10 @@
 """A plan for the pages of approvals: small, also for thousands of machines, because most have identical plans."""
 
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flows.approval.plan_rendering import (
     count_fixed_cves,
@@ -13,8 +16,15 @@ from flows.approval.plan_rendering import (
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS
-from tasks.reports.descriptions import describe_cves, describe_prediction, describe_prediction_basis, describe_reboots
-from tasks.reports.formatting import NO_FIGURE
+from tasks.records.approvals import Approval
+from tasks.records.queries.history import History
+from tasks.reports.formatting import (
+    NO_FIGURE,
+    describe_cves,
+    describe_prediction,
+    describe_prediction_basis,
+    describe_reboots,
+)
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import compute_report_digest
 from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explain_reboot, predict_reboot
@@ -245,3 +255,35 @@ def _divide(parts: Sequence[PlanPart]) -> tuple[tuple[PlanPart, ...], ...]:
         pages[-1].append(part)
         size += weight
     return tuple(map(tuple, pages))
+
+
+MAX_PLANS: Final = 12
+MAX_AGE_SECONDS: Final = 30.0
+"""A run that is resumed may record another plan at any time. A decision never relies on what is kept here."""
+
+
+class PlanReader:
+    """Plans by run and digest. All threads may share it."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._lock = threading.Lock()
+        self._kept: dict[tuple[str, str], tuple[float, PlanView]] = {}
+
+    def read(self, approval: Approval) -> PlanView:
+        """Return the recorded plan of the run of an approval.
+
+        Raises:
+            RecordsError: it can't be read.
+        """
+        key = (approval.run_id, approval.digest)
+        with self._lock:
+            cached_plan = self._kept.get(key)
+            if cached_plan is not None and time.monotonic() - cached_plan[0] < MAX_AGE_SECONDS:
+                return cached_plan[1]
+            view = build_plan_view(self._history.read_report(approval.run_id))
+            self._kept.pop(key, None)
+            self._kept[key] = (time.monotonic(), view)
+            while len(self._kept) > MAX_PLANS:
+                self._kept.pop(next(iter(self._kept)))
+            return view

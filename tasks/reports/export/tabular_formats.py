@@ -1,4 +1,4 @@
-"""Builds pandas frames of a report, and renders them as CSV and Parquet. Empty frames have the same column types.
+"""Rows and reports as JSON, CSV, Arrow, Parquet and pandas frames. Columns have the names and types of the row's class.
 
 pandas takes almost a second to load, so it is loaded when the first frame is built, not when this module is imported.
 
@@ -15,10 +15,22 @@ from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 from tasks.domain.model import RunReport
 from tasks.reports.data.rows import ROW_TYPES, Row, Tables
 from tasks.reports.data.tables import build_tables
-from tasks.reports.sanitizing import sanitize
+from tasks.reports.sanitizing import escape_formula
 
 if TYPE_CHECKING:
     import pandas as pd
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from tasks.domain.rows import ColumnKind, list_kinds, read_columns
+from tasks.reports.formatting import format_iso_utc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pydantic import TypeAdapter
+
 
 _PANDAS_DTYPES = {
     "str": "string",
@@ -94,10 +106,6 @@ def _replace_surrogates(value: object) -> object:
     return value
 
 
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""OWASP's list for "CSV injection", and the full-width forms that some spreadsheet programs accept too."""
-
-
 def render_csv(frame: "pd.DataFrame") -> bytes:
     """Return a frame as CSV: UTF-8, CRLF (RFC 4180), missing values are empty, datetimes are ISO 8601 in UTC."""
     shown = frame.copy()
@@ -115,7 +123,80 @@ def render_parquet(frame: "pd.DataFrame") -> bytes:
     return buffer.getvalue()
 
 
-def escape_formula(value: str) -> str:
-    """Return text that is no spreadsheet formula and has no terminal sequences."""
-    text = sanitize(value)
-    return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA_STARTS) else text
+_ADAPTERS: Final[dict[type, "TypeAdapter[Any]"]] = {}
+
+
+def build_row_json(row: object) -> dict[str, Any]:
+    """Return a row as JSON data: names as the API writes them, times in UTC, None for what is not known."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - loads slowly
+
+    row_type = type(row)
+    adapter = _ADAPTERS.get(row_type) or _ADAPTERS.setdefault(row_type, TypeAdapter(row_type))
+    data: dict[str, Any] = adapter.dump_python(row, mode="json", by_alias=True)
+    return data
+
+
+def iterate_csv_rows(row_type: type, rows: Iterable[object]) -> Iterator[list[object]]:
+    """Yield the names of the columns, then the values of each row, for ``csv.writer``.
+
+    A row within a row has its columns there, with its field's name before theirs: ``last_run_state``. Lists are one
+    text, with "; " between. Text that a spreadsheet would execute is escaped.
+    """
+    yield list(list_kinds(row_type))
+    columns = []
+    for _, field, values in read_columns(row_type, list(rows)):
+        if field.kind not in {"integer", "number", "boolean"}:
+            # Machines of a fleet are alike: most texts of a column are written once.
+            written = {value: _build_csv_value(value) for value in set(values)} if field.kind != "map" else {}
+            columns.append([_build_csv_value(value) if field.kind == "map" else written[value] for value in values])
+        else:
+            columns.append(["" if value is None else value for value in values])
+    yield from map(list, zip(*columns, strict=True))
+
+
+def _build_csv_value(value: Any) -> object:  # noqa: ANN401 - of any column
+    match value:
+        case None:
+            return ""
+        case Enum():
+            return value.value
+        case datetime():
+            return format_iso_utc(value)
+        case tuple():
+            return escape_formula("; ".join(value))
+        case Mapping():
+            return escape_formula("; ".join(f"{key}={text}" for key, text in value.items()))
+        case _:
+            return escape_formula(value)
+
+
+def build_arrow_array(values: Sequence[Any], arrow_type: "pa.DataType") -> "pa.Array":
+    """Return values of a column as an Arrow array. Lone surrogates in a machine's text are replaced."""
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    try:
+        return pa.array(values, arrow_type)
+    except UnicodeEncodeError:
+        clean = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+        return pa.array(clean, arrow_type)
+
+
+def build_arrow_kinds(kinds: Mapping[str, ColumnKind]) -> "pa.Schema":
+    """Return columns with their Arrow types."""
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    return pa.schema([(name, _get_arrow_type(kind)) for name, kind in kinds.items()])
+
+
+def _get_arrow_type(kind: ColumnKind) -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    types = {
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "map": pa.map_(pa.string(), pa.string()),
+        "texts": pa.list_(pa.string()),
+    }
+    return types.get(kind, pa.string())

@@ -6,8 +6,7 @@ from typing import Final
 from tasks.domain.states import NOT_DONE_UPDATE_STATES, Compliance, RebootState, UpdateState, YesNoUnknown
 from tasks.reports.data.groups import UpdateGroup
 from tasks.reports.data.rows import MachineReportRow
-from tasks.reports.descriptions import describe_minutes_range
-from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, format_known_duration
+from tasks.reports.formatting import NO_FIGURE, NOT_KNOWN, describe_minutes_range, format_known_duration
 from tasks.rules.runs.figures import REBOOT_LABELS
 
 

@@ -1,8 +1,9 @@
-"""Expresses a filtered list of machines as a scope, for links that act on the list. Pure."""
+"""Expresses machines as a scope, for links that act on them: one machine, a filtered list, those of a window. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.machine_list import NO_VALUE, MachineFilters
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
@@ -75,3 +76,29 @@ def find_exact_scope(scopes: Sequence[str], names: set[str], inventory: Inventor
         if {machine.name for machine in selected} == names:
             return scope
     return ""
+
+
+def find_window_scope(
+    schedules: Iterable[ZoneSchedule], inventory: Inventory | None, configuration: str, zones: frozenset[str]
+) -> str:
+    """Return a scope that selects just the machines of windows in the inventory of the pages.
+
+    Args:
+        schedules: the windows of all configurations.
+        inventory: the inventory that lists of machines show.
+        configuration: the name of the configuration of the windows.
+        zones: the time zones of the windows.
+
+    Returns:
+        The scope; "" if there is none, because the machines are in another inventory or not known any more.
+    """
+    mine = [schedule for schedule in schedules if schedule.configuration.name == configuration]
+    chosen = [zone_schedule for zone_schedule in mine if zone_schedule.schedule.zone in zones]
+    if not chosen:
+        return ""
+    found = chosen[0].configuration
+    requests = " or ".join(found.build_request(zone_schedule.schedule.zone).scope for zone_schedule in chosen)
+    scope = found.scope if len(chosen) == len(mine) else requests
+    if found.inventory_path is None:
+        return scope
+    return find_exact_scope([scope], {name for zone_schedule in chosen for name in zone_schedule.machines}, inventory)

@@ -1,8 +1,10 @@
-"""The filters of the list of updates, and the rows that they select."""
+"""Filters and sorts the updates that machines lack, by update or by CVE."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.snapshot import FleetSnapshot
@@ -10,11 +12,63 @@ from fleetpatch.updates.pending_index import (
     IndexedUpdate,
     MachineBits,
     PendingIndex,
-    rank_classification,
-    rank_severity,
 )
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.updates import CveMachinesRow, CveRow, UpdateRow
+from tasks.domain.states import Classification, Severity
+
+_CLASSIFICATION_ORDER: Final = {
+    classification.value: number
+    for number, classification in enumerate(
+        (
+            Classification.CRITICAL,
+            Classification.SECURITY,
+            Classification.SECURITY_ESM,
+            Classification.UPDATE_ROLLUP,
+            Classification.SERVICE_PACK,
+            Classification.FEATURE_PACK,
+            Classification.UPDATES,
+            Classification.DEFINITION,
+            Classification.TOOLS,
+            Classification.OTHER,
+            Classification.UNCLASSIFIED,
+        )
+    )
+}
+_SEVERITY_ORDER: Final = {severity.value: number for number, severity in enumerate(Severity)}
+_LATER = datetime.max.replace(tzinfo=UTC)
+_EARLIER = datetime.min.replace(tzinfo=UTC)
+
+
+def rank_classification(value: str) -> int:
+    """Return the place of a classification, the most urgent first."""
+    return _CLASSIFICATION_ORDER.get(value, len(_CLASSIFICATION_ORDER))
+
+
+def rank_severity(value: str) -> int:
+    """Return the place of a severity, the worst first."""
+    return _SEVERITY_ORDER.get(value, len(_SEVERITY_ORDER))
+
+
+SortKey = Callable[[Any], Any]
+UPDATE_SORTS: dict[str, SortKey] = {
+    "urgency": lambda row: (rank_classification(row.classification), rank_severity(row.severity), -row.machines),
+    "name": lambda row: row.name.casefold(),
+    "severity": lambda row: (rank_severity(row.severity), rank_classification(row.classification)),
+    "machines": lambda row: -row.machines,
+    "since": lambda row: row.since or _LATER,
+    "published": lambda row: -((row.published or _EARLIER).timestamp() if row.published else 0),
+    "withheld": lambda row: -row.withheld,
+    "cves": lambda row: -(row.cves or 0),
+}
+CVE_SORTS: dict[str, SortKey] = {
+    "severity": lambda row: (rank_severity(row.severity), -row.machines),
+    "cve": lambda row: [-int(part) for part in re.findall(r"\d+", row.cve)[:2]],
+    "machines": lambda row: -row.machines,
+    "since": lambda row: row.since or _LATER,
+    "published": UPDATE_SORTS["published"],
+    "withheld": lambda row: -row.withheld,
+}
 
 
 @dataclass(frozen=True, slots=True)
