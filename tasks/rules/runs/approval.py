@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from inventory.name_lists import join_first_names
-from tasks.domain.model import MachinePlan, RunInfo, RunReport, Update, UpdateResult
+from tasks.domain.model import MachinePlan, RunInfo, RunReport, UpdateResult
 from tasks.domain.states import UpdateState
 
 ChangePolicy = Literal["refuse", "trim"]
@@ -55,7 +55,7 @@ def compute_plan_digest(approved: ApprovedUpdates, request: Mapping[str, object]
 
     The order does not change the digest. Machines without updates do not change it either.
     """
-    rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
+    rows = sorted((machine, *update) for machine, updates in approved.items() for update in updates.items())
     acts = {field: request.get(field) for field in _ACT_FIELDS}
     return hashlib.sha256(json.dumps([rows, acts], sort_keys=True, default=str).encode()).hexdigest()
 
@@ -79,21 +79,14 @@ def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: C
         reason = f"the plan of this machine is no longer what {by} approved: {_describe_differences(now, items)}"
         return _leave_out_updates(plan, {update.id: reason for update in plan.chosen}, reason)
     extra = {
-        update.id: _describe_unapproved(update, items, by)
-        for update in plan.chosen
-        if items.get(update.id) != update.available
+        name: f"{by} approved {items[name]}, and not {version}, which is offered now"
+        if name in items
+        else f"not part of what {by} approved"
+        for name, version in now.items()
+        if items.get(name) != version
     }
-    return (
-        _leave_out_updates(plan, extra, f"cut down to what {by} approved: {_describe_differences(now, items)}")
-        if extra
-        else plan
-    )
-
-
-def _describe_unapproved(update: Update, items: Mapping[str, str], by: str) -> str:
-    if update.id in items:
-        return f"{by} approved {items[update.id]}, and not {update.available}, which is offered now"
-    return f"not part of what {by} approved"
+    note = f"cut down to what {by} approved: {_describe_differences(now, items)}"
+    return _leave_out_updates(plan, extra, note) if extra else plan
 
 
 def _leave_out_updates(plan: MachinePlan, left_out: Mapping[str, str], note: str) -> MachinePlan:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
 from tasks.domain.states import (
     PRESENT_UPDATE_STATES,
@@ -43,7 +43,7 @@ def determine_outcome_state(
     """
     later = validation.findings if validation else ()
     faults = _find_faults(results, findings, later, reboot, error)
-    faults += [_describe_finding(finding) for finding in hooks if finding.level is FindingLevel.BLOCK]
+    faults += [str(finding) for finding in hooks if finding.level is FindingLevel.BLOCK]
     if faults:
         return OperationState.FAILED, "; ".join(faults)
     done = _describe_work_done(results, reboot)
@@ -74,20 +74,20 @@ def _find_faults(
     reboot: RebootResult | None,
     error: ErrorInfo | None,
 ) -> list[str]:
-    faults: list[str] = []
-    if error:
-        faults.append(error.message)
-    faults += [f"pre-check {_describe_finding(finding)}" for finding in before if finding.level is FindingLevel.BLOCK]
+    faults = [error.message] if error else []
+    faults += [f"pre-check {finding}" for finding in before if finding.level is FindingLevel.BLOCK]
     failed = [result for result in results if result.state is UpdateState.FAILED]
     if failed:
-        faults.append(f"{_format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
-    unbootable = [result for result in _find_setup_failures(results) if result.update.changes_boot]
+        faults.append(f"{format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
+    unbootable = [
+        result for result in results if result.state is UpdateState.SETUP_FAILED and result.update.changes_boot
+    ]
     if unbootable:
         reasons = _join_updates_with_reasons(unbootable)
         faults.append(f"the setup of packages that decide the next boot failed: {reasons}")
     if reboot and reboot.state is RebootState.FAILED:
         faults.append(f"the reboot failed: {reboot.reason}" if reboot.reason else "the reboot failed")
-    faults += [f"validation {_describe_finding(finding)}" for finding in after if finding.level is FindingLevel.BLOCK]
+    faults += [f"validation {finding}" for finding in after if finding.level is FindingLevel.BLOCK]
     return faults
 
 
@@ -100,19 +100,22 @@ def _find_warnings(
     warnings: list[str] = []
     waiting = [result for result in results if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING)]
     if waiting:
-        warnings.append(f"{_format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
-    unset = [result for result in _find_setup_failures(results) if not result.update.changes_boot]
+        warnings.append(f"{format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
+    unset = [
+        result for result in results if result.state is UpdateState.SETUP_FAILED and not result.update.changes_boot
+    ]
     if unset:
-        count = _format_count(len(unset), "update")
+        count = format_count(len(unset), "update")
         warnings.append(f"the setup of {count} failed: {_join_updates_with_reasons(unset)}")
     blocked = [
         result
-        for result in _list_blocked(results)
-        if result.update.classification in {*URGENT_CLASSIFICATIONS, Classification.UNCLASSIFIED}
+        for result in results
+        if result.state is UpdateState.BLOCKED
+        and result.update.classification in {*URGENT_CLASSIFICATIONS, Classification.UNCLASSIFIED}
         and not _needs_subscription(result)
     ]
     if blocked:
-        count = _format_count(len(blocked), "update")
+        count = format_count(len(blocked), "update")
         warnings.append(f"{count} can't be installed: {_join_updates_with_reasons(blocked)}")
     installed = any(result.state in PRESENT_UPDATE_STATES for result in results)
     if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED) and not reboot.mitigated_by:
@@ -129,16 +132,8 @@ def _find_warnings(
             finding.check == PENDING_REBOOT_CHECK and reboot is not None and reboot.state in _REBOOT_REPORTED_STATES
         )
         if finding.level is FindingLevel.WARN and not is_reported_with_reboot:
-            warnings.append(_describe_finding(finding))
+            warnings.append(str(finding))
     return warnings
-
-
-def _find_setup_failures(results: Sequence[UpdateResult]) -> list[UpdateResult]:
-    return [result for result in results if result.state is UpdateState.SETUP_FAILED]
-
-
-def _list_blocked(results: Sequence[UpdateResult]) -> list[UpdateResult]:
-    return [result for result in results if result.state is UpdateState.BLOCKED]
 
 
 def _needs_subscription(result: UpdateResult) -> bool:
@@ -152,10 +147,10 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
     installed = counts[UpdateState.INSTALLED]
     waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
     repaired = counts[UpdateState.REPAIRED]
-    for_subscribers = sum(map(_needs_subscription, _list_blocked(results)))
-    parts = [f"{_format_count(repaired, 'package')} repaired"] if repaired else []
+    for_subscribers = sum(result.state is UpdateState.BLOCKED and _needs_subscription(result) for result in results)
+    parts = [f"{format_count(repaired, 'package')} repaired"] if repaired else []
     parts.append(
-        f"{_format_count(installed, 'update')} installed"
+        f"{format_count(installed, 'update')} installed"
         if installed or waiting or counts[UpdateState.SETUP_FAILED]
         else "nothing to install"
     )
@@ -187,11 +182,3 @@ def _join_updates_with_reasons(results: Sequence[UpdateResult]) -> str:
     return join_first_names(
         [f"{result.update.name} ({result.reason or 'no reason given'})" for result in results], _MAX_NAMES_SHOWN
     )
-
-
-def _describe_finding(finding: Finding) -> str:
-    return f"{finding.check}: {finding.message}"
-
-
-def _format_count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

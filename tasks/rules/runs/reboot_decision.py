@@ -117,17 +117,15 @@ def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment
     if need.answer is not YesNoUnknown.YES:
         return need
     times = [now] if need.since is None else [need.since, now]
-    if previous is not None and previous.packages is not None and _is_same_boot(facts, previous.facts):
+    before = previous.facts if previous is not None else None
+    is_same_boot = facts is not None and before is not None and facts.boot_id and facts.boot_id == before.boot_id
+    if previous is not None and previous.packages is not None and is_same_boot:
         earlier = previous.packages.reboot
         times += [earlier.since or previous.at] if earlier.answer is YesNoUnknown.YES else []
     since = min(times)
     if facts is not None and facts.boot_epoch is not None:
         since = min(max(since, datetime.fromtimestamp(max(facts.boot_epoch, 0), UTC)), now)
     return replace(need, since=since)
-
-
-def _is_same_boot(facts: Facts | None, earlier: Facts | None) -> bool:
-    return facts is not None and earlier is not None and bool(facts.boot_id) and facts.boot_id == earlier.boot_id
 
 
 _NO_WAIT = LivePatchPolicy()
@@ -153,7 +151,9 @@ def decide_reboot(
     ``reboots_so_far``.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
-    state = _determine_reboot_state(need, reboots_so_far)
+    done = RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
+    states = {YesNoUnknown.YES: RebootState.REQUIRED, YesNoUnknown.UNKNOWN: RebootState.UNKNOWN}
+    state = states.get(need.answer, done)
     if live_patch_policy.may_wait(need, policy):
         reason = describe_wait(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason, mitigated_by=need.mitigated_by)
@@ -187,14 +187,6 @@ def _find_obstacle(can_reboot: bool, reboots_so_far: int, max_reboots: int, time
     if reboots_so_far >= max_reboots:
         return f"{reboots_so_far} of {max_reboots} allowed reboots are used up"
     return "" if time_fit.fits else time_fit.explanation
-
-
-def _determine_reboot_state(need: RebootNeed, reboots_so_far: int) -> RebootState:
-    if need.answer is YesNoUnknown.YES:
-        return RebootState.REQUIRED
-    if need.answer is YesNoUnknown.UNKNOWN:
-        return RebootState.UNKNOWN
-    return RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
 
 
 def _find_reboot_reason(policy: RebootPolicy, need: RebootNeed, since_install: int, live: LivePatchPolicy) -> str:

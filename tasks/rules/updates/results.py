@@ -76,36 +76,25 @@ def add_repair_results(
     The ``packages`` were half installed before a successful repair. ``versions_now`` has each package that is complete
     and configured now. ``unknown_reason`` says why one that is missing there is unknown; "": it is really missing.
     """
-    ids = {package.id: package for package in packages}
-    results_with_repairs = [
-        replace(result, reason="; ".join(filter(None, (result.reason, _describe_repair(ids[result.update.id])))))
-        if result.update.id in ids
-        else result
+    repairs = {
+        package.id: f"it was {package.status} at {package.version} before this run, which finished that first"
+        for package in packages
+    }
+    all_results = [
+        replace(result, reason="; ".join(filter(None, (result.reason, repairs.get(result.update.id)))))
         for result in results
     ]
     reported_ids = {result.update.id for result in results}
-    return (
-        *results_with_repairs,
-        *(
-            _build_repair_result(package, versions_now.get(package.id), unknown_reason)
-            for package in packages
-            if package.id not in reported_ids
-        ),
-    )
-
-
-def _build_repair_result(package: UnfinishedPackage, now: str | None, unknown_reason: str) -> UpdateResult:
-    if now is None and unknown_reason:
-        reason = f"{_describe_repair(package)}; whether it is whole now is not known: {unknown_reason}"
-        return UpdateResult(to_update(package), UpdateState.REPAIRED, reason, None)
-    if now is None:
-        reason = f"{_describe_repair(package)}, and nothing whole is there now"
-        return UpdateResult(to_update(package), UpdateState.FAILED, reason, None)
-    return UpdateResult(to_update(package), UpdateState.REPAIRED, _describe_repair(package), now)
-
-
-def _describe_repair(package: UnfinishedPackage) -> str:
-    return f"it was {package.status} at {package.version} before this run, which finished that first"
+    for package in packages:
+        if package.id in reported_ids:
+            continue
+        now, state, reason = versions_now.get(package.id), UpdateState.REPAIRED, repairs[package.id]
+        if now is None and unknown_reason:
+            reason += f"; whether it is whole now is not known: {unknown_reason}"
+        elif now is None:
+            state, reason = UpdateState.FAILED, f"{reason}, and nothing whole is there now"
+        all_results.append(UpdateResult(to_update(package), state, reason, now))
+    return tuple(all_results)
 
 
 def mark_changed_dependencies(
@@ -234,15 +223,11 @@ def check_installed_versions(
 ) -> list[Finding]:
     """Return findings about updates that are not at the version that was installed."""
     if not wrong:
-        return [
-            Finding.good(
-                _CHECK,
-                "1 update is at its new version"
-                if len(installed) == 1
-                else f"{len(installed)} updates are at their new version",
-            )
-        ]
-    labels = {result.update.id: _label_update(result.update) for result in installed}
+        count = len(installed)
+        counted = "1 update is at its new version" if count == 1 else f"{count} updates are at their new version"
+        return [Finding.good(_CHECK, counted)]
+    # the id has the architecture, unless it is only a number for the machine
+    labels = {u.id: u.id if u.name in u.id else u.name for u in (result.update for result in installed)}
     others = ", ".join(sorted(labels[update_id] for update_id in set(wrong) - set(rolled_back))[:_MAX_NAMES])
     findings = []
     if rolled_back:
@@ -260,32 +245,19 @@ def check_installed_versions(
     return findings
 
 
-def _label_update(update: Update) -> str:
-    """Return the id, which has the architecture, or the name if the id is only a number for the machine."""
-    return update.id if update.name in update.id else update.name
-
-
 def mark_lost(install: InstallResult | None, lost: Mapping[str, str | None]) -> InstallResult | None:
     """Return the result of an installation, in which updates that the machine has lost in its reboot have failed."""
     if install is None or not lost:
         return install
-    results = tuple(
-        replace(
-            result,
-            state=UpdateState.FAILED,
-            reason=_describe_loss(result, lost[result.update.id]),
-            version_after=lost[result.update.id],
-        )
-        if result.update.id in lost and result.state in INSTALLED_UPDATE_STATES
-        else result
-        for result in install.results
-    )
-    return replace(install, results=results)
-
-
-def _describe_loss(result: UpdateResult, now: str | None) -> str:
-    if now is None:
-        return "rolled back during the boot: it is not installed any more"
-    if now == result.update.installed:
-        return f"rolled back during the boot: {now} runs again"
-    return f"the machine has {now} after the reboot, not {result.version_after}"
+    results = []
+    for result in install.results:
+        if result.update.id in lost and result.state in INSTALLED_UPDATE_STATES:
+            now = lost[result.update.id]
+            reason = f"the machine has {now} after the reboot, not {result.version_after}"
+            if now is None:
+                reason = "rolled back during the boot: it is not installed any more"
+            elif now == result.update.installed:
+                reason = f"rolled back during the boot: {now} runs again"
+            result = replace(result, state=UpdateState.FAILED, reason=reason, version_after=now)  # noqa: PLW2901
+        results.append(result)
+    return replace(install, results=tuple(results))

@@ -27,7 +27,9 @@ def find_setup_error(update: Update, ran: TransactionResult) -> str:
     A name such as "file" may also be a word of a sentence. It counts with its version, at the beginning, behind
     "package", or in quotes or brackets.
     """
-    parts = _find_parts(update, ran, _build_package_pattern(update)).split("; ")
+    with_version = rf"{_BEFORE_NAME}{re.escape(update.name)}{_build_version_pattern(update)}"
+    named_as_package = rf"(?:^(?:[a-z-]+: )?|\bpackage |[\"'(<]){_build_name_pattern(update)}|{with_version}"
+    parts = _find_parts(update, ran, named_as_package).split("; ")
     return "; ".join(part for part in parts if not _WAITS_FOR_OTHER_PATTERN.search(part))
 
 
@@ -71,6 +73,7 @@ def find_boot_danger(
     boot. An error about a package that was broken before this run is none of these transactions, unless it is about the
     boot.
     """
+    patterns_before = [rf"(?<![\w.+-]){re.escape(name)}(?![\w+-])" for name in broken_before]
     last = {update_id: ran for ran in transactions if ran.started_at for update_id in ran.updates}
     for ran in transactions:
         if ran.started_at is None:
@@ -78,10 +81,16 @@ def find_boot_danger(
         changed = [
             result.update.name
             for result in results
-            if result.update.changes_boot and last.get(result.update.id) is ran and _was_changed(result)
+            if result.update.changes_boot
+            and last.get(result.update.id) is ran
+            # changed, perhaps only half, or that is not known
+            and (
+                result.state in (*PRESENT_UPDATE_STATES, UpdateState.PENDING)
+                or (result.state is UpdateState.FAILED and result.version_after is None)
+            )
         ]
         parts = [part for part in ran.detail.split("; ") if part] if _has_error(ran) else []
-        new = [part for part in parts if not _is_about(part, broken_before)]
+        new = [part for part in parts if not any(re.search(pattern, part) for pattern in patterns_before)]
         error = next((part for part in parts if _BOOT_PATTERN.search(part)), "")
         if changed and (new or (_has_error(ran) and not parts)):
             end = "its end was not seen" if ran.exit_code is None else f"exit code {ran.exit_code}"
@@ -95,26 +104,15 @@ def find_boot_danger(
 def _find_parts(update: Update, ran: TransactionResult, pattern: str) -> str:
     """Return the parts of a transaction's error that a pattern finds, without those of an update that only waits."""
     finder = re.compile(pattern)
-    return "; ".join(part for part in ran.detail.split("; ") if finder.search(part) and not _waits(update, part))
+    return "; ".join(
+        part
+        for part in ran.detail.split("; ")
+        if finder.search(part) and (_is_waiting(update, part) or not _WAITS_FOR_OTHER_PATTERN.search(part))
+    )
 
 
 def _has_error(ran: TransactionResult) -> bool:
     return ran.exit_code != 0 or bool(ran.detail)
-
-
-def _was_changed(result: UpdateResult) -> bool:
-    """Return whether an update was changed, perhaps only half, or whether that is not known."""
-    if result.state in (*PRESENT_UPDATE_STATES, UpdateState.PENDING):
-        return True
-    return result.state is UpdateState.FAILED and result.version_after is None
-
-
-def _is_about(part: str, names: Iterable[str]) -> bool:
-    return any(re.search(rf"(?<![\w.+-]){re.escape(name)}(?![\w+-])", part) for name in names)
-
-
-def _waits(update: Update, part: str) -> bool:
-    return bool(_WAITS_FOR_OTHER_PATTERN.search(part)) and not _is_waiting(update, part)
 
 
 def _is_waiting(update: Update, part: str) -> bool:
@@ -140,9 +138,3 @@ def _build_name_pattern(update: Update) -> str:
     "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
     """
     return rf"{re.escape(update.name)}(?:{_build_version_pattern(update)})?(?![\w+-]|[:.][0-9])"
-
-
-def _build_package_pattern(update: Update) -> str:
-    """Return what a text has where it names an update as a package."""
-    with_version = rf"{_BEFORE_NAME}{re.escape(update.name)}{_build_version_pattern(update)}"
-    return rf"(?:^(?:[a-z-]+: )?|\bpackage |[\"'(<]){_build_name_pattern(update)}|{with_version}"

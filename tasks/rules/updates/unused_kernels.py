@@ -45,7 +45,7 @@ def choose_unused_kernels(
     for image in images:
         ranks[image.flavour].add(image.rank)
     for image in images:
-        if any(own.flavour == image.flavour and own.rank < image.rank for own in running):
+        if any(kernel.flavour == image.flavour and kernel.rank < image.rank for kernel in running):
             return KernelChoice(obstacle=f"kernel {image.kernel} is installed, {kernels.running} is running")
     kept_ranks = {
         (flavour, rank) for flavour, flavour_ranks in ranks.items() for rank in sorted(flavour_ranks)[-KEPT_KERNELS:]
@@ -58,12 +58,13 @@ def choose_unused_kernels(
         and (package.flavour, package.rank) not in kept_ranks
         and package.kernel not in running_kernels
     ]
-    staying = {package.kernel for package in unused if not _may_be_removed(package, held, excluded)}
+    staying = {
+        package.kernel
+        for package in unused
+        if not package.is_removable
+        or package.is_running
+        or package.package.name in held
+        or any(fnmatchcase(package.package.name, mask) for mask in excluded)
+    }
     chosen = [package for package in unused if package.kernel not in staying]
     return KernelChoice(tuple(sorted(chosen, key=lambda package: package.rank)))
-
-
-def _may_be_removed(package: KernelPackage, held: Collection[str], excluded: Collection[str]) -> bool:
-    name = package.package.name
-    is_excluded = any(fnmatchcase(name, mask) for mask in excluded)
-    return package.is_removable and not package.is_running and name not in held and not is_excluded
