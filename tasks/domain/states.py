@@ -132,6 +132,11 @@ URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECU
 """The classifications that decide compliance."""
 
 
+def include_esm(classifications: frozenset[Classification]) -> frozenset[Classification]:
+    """Return the classifications that a choice means: Security includes the fixes of extended support."""
+    return classifications | ({Classification.SECURITY_ESM} if Classification.SECURITY in classifications else set())
+
+
 class RebootPolicy(StrEnum):
     """Whether a machine reboots after the installation: if it is required, never, or always (Azure: rebootSetting)."""
 

@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from tasks.domain.model import Finding, HotpatchEnrolment
+from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import FindingLevel, HotpatchStatus
 
 BASELINE_MONTHS: Final = (1, 4, 7, 10)
@@ -63,13 +63,13 @@ class BaselineCalendar:
     def find_next(self, today: date, build: str = "") -> Baseline:
         """Return the next baseline from a day on, that day included."""
         planned = Baseline(find_next_baseline(today))
-        later = [each for each in self.unplanned if each.day >= today and each.is_for(build)]
-        return min([planned, *later], key=lambda each: (each.day, each.reason))
+        later = [baseline for baseline in self.unplanned if baseline.day >= today and baseline.is_for(build)]
+        return min([planned, *later], key=lambda baseline: (baseline.day, baseline.reason))
 
     def find_last(self, today: date, build: str = "") -> Baseline:
         """Return the last baseline up to a day, that day included."""
-        earlier = [each for each in self.unplanned if each.day <= today and each.is_for(build)]
-        return max([Baseline(find_last_baseline(today)), *earlier], key=lambda each: each.day)
+        earlier = [baseline for baseline in self.unplanned if baseline.day <= today and baseline.is_for(build)]
+        return max([Baseline(find_last_baseline(today)), *earlier], key=lambda baseline: baseline.day)
 
     def iterate(self, start: date, end: date) -> Iterator[tuple[date, Baseline | None]]:
         """Yield each day on which monthly updates are published, with its baseline, or None for a hotpatch.
@@ -151,12 +151,15 @@ def find_hotpatch_status(
     """Return the status of a machine; None if it can't have hotpatches, or does not say enough."""
     if enrolment is None:
         return None
-    is_wanted = request is not None and not request.failure and request.action.wants_patches
+    if request is not None and request.failure:
+        request = None
+    wish = request if request is not None and request.action.wants_patches else None
     if enrolment.enrolled and enrolment.receives:
-        return HotpatchStatus.PENDING if is_wanted and _must_wait(request, today) else HotpatchStatus.ENABLED
-    if is_wanted:
+        must_wait = wish is not None and wish.not_before is not None and today < wish.not_before
+        return HotpatchStatus.PENDING if must_wait else HotpatchStatus.ENABLED
+    if wish is not None:
         return HotpatchStatus.PENDING
-    if request is not None and request.action is HotpatchAction.UNENROLL and not request.failure:
+    if request is not None and request.action is HotpatchAction.UNENROLL:
         return HotpatchStatus.CANCELED
     if enrolment.enrolled:
         return None if enrolment.receives is None else HotpatchStatus.DISABLED
@@ -173,10 +176,6 @@ def find_first_day(action: HotpatchAction, previous: EnrolmentRequest | None, ne
     if previous.action is HotpatchAction.UNENROLL:
         return None if previous.failure else next_baseline
     return previous.not_before
-
-
-def _must_wait(request: EnrolmentRequest | None, today: date) -> bool:
-    return request is not None and request.not_before is not None and today < request.not_before
 
 
 def find_machine_baseline(
@@ -248,16 +247,13 @@ def plan_change(
         return ChangePlan(
             "it has neither hotpatches nor live patches that fleetpatch can enrol", "See docs/how-to/hotpatch.md."
         )
-    if refused := _refuse(action, enrolment):
-        return refused
-    if _is_done(action, enrolment):
-        return ChangePlan()
+    refused = _refuse(action, enrolment)
+    if refused is not None or _is_done(action, enrolment):
+        return refused or ChangePlan()
     if enrolment.means == "arc":
         return _plan_arc(action, enrolment, has_provider=has_provider, first_day=first_day)
-    return _plan_registry(enrolment) if enrolment.means == "registry" else _plan_commands(action, enrolment, commands)
-
-
-def _plan_commands(action: HotpatchAction, enrolment: HotpatchEnrolment, commands: Sequence[str]) -> ChangePlan:
+    if enrolment.means == "registry":
+        return _plan_registry(enrolment)
     if not commands:
         message = f"{enrolment.provider} has no documented way to {action}"
         return ChangePlan(message, "Use fleetpatch hotpatch unenroll." if action is _DISABLE else "")
@@ -283,18 +279,10 @@ def _refuse(action: HotpatchAction, enrolment: HotpatchEnrolment) -> ChangePlan 
     provided = {VBS, "table size"} if enrolment.means == "registry" else {VBS}
     if enrolment.means == "arc" and enrolment.enrolled is not None:
         provided.add("licence")
-    blocking = next(
-        (
-            prerequisite
-            for prerequisite in enrolment.prerequisites
-            if prerequisite.level is FindingLevel.BLOCK and prerequisite.check not in provided
-        ),
-        None,
-    )
-    if not enrolment.means or blocking is not None:
-        obstacle = blocking or Finding.block("", "fleetpatch has no means to enrol it")
-        return ChangePlan(obstacle.message, obstacle.remedy)
-    return None
+    for prerequisite in enrolment.prerequisites:
+        if prerequisite.level is FindingLevel.BLOCK and prerequisite.check not in provided:
+            return ChangePlan(prerequisite.message, prerequisite.remedy)
+    return None if enrolment.means else ChangePlan("fleetpatch has no means to enrol it")
 
 
 def _is_done(action: HotpatchAction, enrolment: HotpatchEnrolment) -> bool:

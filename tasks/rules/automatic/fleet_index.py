@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from tasks.domain.model import Window
-from tasks.domain.states import Classification, OperationState
+from tasks.domain.states import OperationState, include_esm
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.model import (
     ActiveRun,
@@ -214,9 +214,7 @@ class FleetIndex:
         return min(dues, default=None)
 
     def _is_selected(self, update: DueUpdate) -> bool:
-        classifications = self.policy.classifications
-        esm = update.classification is Classification.SECURITY_ESM and Classification.SECURITY in classifications
-        if update.classification not in classifications and not esm:
+        if update.classification not in include_esm(self.policy.classifications):
             return False
         if update.name not in self._excluded:
             masks = (mask.partition("=")[0].strip().lower() for mask in self.policy.exclude)

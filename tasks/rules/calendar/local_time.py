@@ -88,6 +88,15 @@ def format_time_with_zone(moment: datetime, zone: str = "") -> str:
     return f"{format_time_of_day(local)} {format_zone_abbreviation(local)}"
 
 
+def format_date_and_time(moment: datetime, zone: str = "") -> str:
+    """Return the day and the time of day with its zone's abbreviation: "2026-11-21 02:45 CET"."""
+    try:
+        local = moment.astimezone(get_time_zone(zone)) if zone else moment
+    except OverflowError:  # the last year, in a zone that is ahead
+        local = moment
+    return f"{local.date().isoformat()} {format_time_with_zone(local)}"
+
+
 def format_time_of_day(local: datetime) -> str:
     """Return the time of day: "02:45". Seconds only when there are any."""
     return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"

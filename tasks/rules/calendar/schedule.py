@@ -26,6 +26,19 @@ _SEARCH_MARGIN = timedelta(days=2)
 """A zone may skip a whole day (Pacific/Apia, 2011-12-30): the instant of a wall time may be a day later."""
 
 
+def require_window_minutes(minutes: float) -> None:
+    """Require that a window may have this length: more than 0, at most 31 days.
+
+    Raises:
+        RequestError: it may not.
+    """
+    if not 0 < minutes <= _MAX_WINDOW_MINUTES:
+        raise RequestError(
+            f"a window of {minutes:g} minutes is not possible",
+            hint=f"Give more than 0 and at most {_MAX_WINDOW_MINUTES} minutes.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The rule that says when windows open.
@@ -64,11 +77,7 @@ class Schedule:
                 hint=f"Give a date from {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1} "
                 "and a time in hours and minutes.",
             )
-        if not 0 < self.minutes <= _MAX_WINDOW_MINUTES:
-            raise RequestError(
-                f"a window of {self.minutes:g} minutes is not possible",
-                hint=f"Give more than 0 and at most {_MAX_WINDOW_MINUTES} minutes.",
-            )
+        require_window_minutes(self.minutes)
 
 
 @dataclass(frozen=True, slots=True)

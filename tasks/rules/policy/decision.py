@@ -14,12 +14,11 @@ from datetime import datetime, timedelta
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Window
-from tasks.domain.states import Classification, RebootPolicy
+from tasks.domain.states import Classification, RebootPolicy, include_esm
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.policy.login_names import fold_ascii
 from tasks.rules.policy.model import (
     ANY_LOGIN,
-    OPTION_MEANINGS,
     ROLE_PREFIX,
     Policy,
     PolicyDecision,
@@ -30,6 +29,7 @@ from tasks.rules.policy.model import (
     RunDemands,
     Starter,
 )
+from tasks.rules.runs.failure_budget import compute_share
 from tasks.rules.timing.admission import describe_freeze
 
 
@@ -149,13 +149,16 @@ def _check_rule(
 ) -> Iterator[tuple[str, str]]:
     """Yield the key and the reason of each limit of a rule that a run would break, except its freezes."""
     for option in sorted(rule.forbidden & demands.options):
-        yield "forbid", f"{option}: {OPTION_MEANINGS[option]}"
+        yield "forbid", f"{option}: {option.meaning}"
     if rule.hooks is not None and (others := sorted(demands.hooks - rule.hooks)):
         yield "hooks", f"the hook {others[0]!r} is not one that the rule allows"
     if rule.classifications is not None:
         yield from _check_classifications(rule.classifications, demands)
     if rule.reboots is not None:
-        yield from _check_reboots(rule.reboots, demands)
+        if demands.reboot not in rule.reboots:
+            yield "reboots", f"the reboot policy {demands.reboot}, and allowed is {', '.join(sorted(rule.reboots))}"
+        elif rule.reboots == {RebootPolicy.NEVER} and RiskyOption.REBOOT_PENDING_FIRST in demands.options:
+            yield "reboots", "a reboot before the installation, and none is allowed"
     yield from _check_numbers(rule, demands, machine_count)
     if rule.approvers is not None and not demands.is_download and not starter.is_known:
         yield (
@@ -165,17 +168,12 @@ def _check_rule(
         )
 
 
-def _check_reboots(allowed: frozenset[RebootPolicy], demands: RunDemands) -> Iterator[tuple[str, str]]:
-    if demands.reboot not in allowed:
-        yield "reboots", f"the reboot policy {demands.reboot}, and allowed is {', '.join(sorted(allowed))}"
-    elif allowed == {RebootPolicy.NEVER} and RiskyOption.REBOOT_PENDING_FIRST in demands.options:
-        yield "reboots", "a reboot before the installation, and none is allowed"
-
-
 def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) -> Iterator[tuple[str, str]]:
     minutes = (demands.window.end - demands.window.start).total_seconds() / 60 + demands.lead_minutes
     which = "minutes of the window and of the lead for its hooks" if demands.lead_minutes else "minutes of the window"
-    budget = compute_failure_budget_percent(demands, machine_count)
+    budget = demands.failure_budget_percent
+    if demands.failure_budget_count is not None:
+        budget = 100.0 * demands.failure_budget_count / max(1, machine_count)
     for key, subject, asked, limit in (
         ("longest_window", which, minutes, rule.longest_window_minutes),
         ("failure_budget_percent", "percent of the machines that may fail", budget, rule.failure_budget_percent),
@@ -190,16 +188,8 @@ def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) ->
             yield key, f"{asked:g} {subject}, and {limit:g} are allowed"
 
 
-def compute_failure_budget_percent(demands: RunDemands, machine_count: int) -> float:
-    """Return the share of machines that may fail, also where the request gives their number."""
-    if demands.failure_budget_count is None:
-        return demands.failure_budget_percent
-    return 100.0 * demands.failure_budget_count / max(1, machine_count)
-
-
 def _check_classifications(allowed: frozenset[Classification], demands: RunDemands) -> Iterator[tuple[str, str]]:
-    if Classification.SECURITY in allowed:  # Security includes the fixes of extended support
-        allowed |= {Classification.SECURITY_ESM}
+    allowed = include_esm(allowed)
     allowed_text = ", ".join(sorted(allowed))
     if others := sorted(demands.classifications - allowed):
         yield "classifications", f"updates of the kind {', '.join(others)}, and allowed is {allowed_text}"
@@ -212,7 +202,7 @@ def _check_classifications(allowed: frozenset[Classification], demands: RunDeman
 def _find_least_at_once(rules: Sequence[PolicyRule], fleet: Sequence[Machine]) -> int | None:
     """Return how many machines may be patched at once: the smallest share of any rule's machines, at least one."""
     shares = [
-        max(1, int(len(rule.select_machines(fleet)) * rule.at_once_percent / 100 + 1e-9))
+        max(1, compute_share(len(rule.select_machines(fleet)), rule.at_once_percent))
         for rule in rules
         if rule.at_once_percent is not None
     ]

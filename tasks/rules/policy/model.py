@@ -1,9 +1,10 @@
 """The rules about what runs may do on which machines, with their words, and what a run asks for. Pure data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from inventory.machine import Machine
 from inventory.scope import Scope
@@ -20,45 +21,31 @@ ROLE_PREFIX = "role:"
 class RiskyOption(StrEnum):
     """The options and acts that a rule can forbid. The words of policy.yaml."""
 
-    ALLOW_REMOVALS = "allow_removals"
-    REMOVE_UNUSED_KERNELS = "remove_unused_kernels"
-    ACCEPT_LICENCES = "accept_licences"
-    REPAIR = "repair"
-    HOOKS = "hooks"
-    INCLUDE = "include"
-    NEWEST = "newest"
-    OUTSIDE_WINDOW = "outside_window"
-    GO_ON_AFTER_FAILED_CANARY = "go_on_after_failed_canary"
-    REBOOT_PENDING_FIRST = "reboot_pending_first"
-    RESTART_SERVICES = "restart_services"
-    PAUSE_UPDATERS = "pause_updaters"
-    PATCHED_BY_OTHERS = "patched_by_others"
-    NO_REFRESH = "no_refresh"
-    NO_STAGE = "no_stage"
-    HOTPATCH = "hotpatch"
-    OVERRIDE_FREEZE = "override_freeze"
+    ALLOW_REMOVALS = "allow_removals", "updates that remove other packages"
+    REMOVE_UNUSED_KERNELS = "remove_unused_kernels", "the removal of unused kernels"
+    ACCEPT_LICENCES = "accept_licences", "the acceptance of licence terms"
+    REPAIR = "repair", "the repair of interrupted package transactions"
+    HOOKS = "hooks", "hooks of the request"
+    INCLUDE = "include", "updates that the request includes by name, of whatever classification"
+    NEWEST = "newest", "the newest version where a security fix would do"
+    OUTSIDE_WINDOW = "outside_window", "a configuration's run outside of its windows"
+    GO_ON_AFTER_FAILED_CANARY = "go_on_after_failed_canary", "going on after a failed canary"
+    REBOOT_PENDING_FIRST = "reboot_pending_first", "a reboot before the installation"
+    RESTART_SERVICES = "restart_services", "restarts of services"
+    PAUSE_UPDATERS = "pause_updaters", "pausing the system's own updaters"
+    PATCHED_BY_OTHERS = "patched_by_others", "patching a machine that others patch, with no more than a warning"
+    NO_REFRESH = "no_refresh", "planning from old package lists"
+    NO_STAGE = "no_stage", "installing before everything is downloaded"
+    HOTPATCH = "hotpatch", "changes of the enrolment for hotpatches and live patches"
+    OVERRIDE_FREEZE = "override_freeze", "patching in a freeze of the configurations"
 
+    meaning: str  # for refusals and documents
 
-OPTION_MEANINGS: Mapping[RiskyOption, str] = {
-    RiskyOption.ALLOW_REMOVALS: "updates that remove other packages",
-    RiskyOption.REMOVE_UNUSED_KERNELS: "the removal of unused kernels",
-    RiskyOption.ACCEPT_LICENCES: "the acceptance of licence terms",
-    RiskyOption.REPAIR: "the repair of interrupted package transactions",
-    RiskyOption.HOOKS: "hooks of the request",
-    RiskyOption.INCLUDE: "updates that the request includes by name, of whatever classification",
-    RiskyOption.NEWEST: "the newest version where a security fix would do",
-    RiskyOption.OUTSIDE_WINDOW: "a configuration's run outside of its windows",
-    RiskyOption.GO_ON_AFTER_FAILED_CANARY: "going on after a failed canary",
-    RiskyOption.REBOOT_PENDING_FIRST: "a reboot before the installation",
-    RiskyOption.RESTART_SERVICES: "restarts of services",
-    RiskyOption.PAUSE_UPDATERS: "pausing the system's own updaters",
-    RiskyOption.PATCHED_BY_OTHERS: "patching a machine that others patch, with no more than a warning",
-    RiskyOption.NO_REFRESH: "planning from old package lists",
-    RiskyOption.NO_STAGE: "installing before everything is downloaded",
-    RiskyOption.OVERRIDE_FREEZE: "patching in a freeze of the configurations",
-    RiskyOption.HOTPATCH: "changes of the enrolment for hotpatches and live patches",
-}
-"""What each option means, for refusals and documents."""
+    def __new__(cls, word: str, meaning: str) -> Self:
+        """Return the option whose value is the word."""
+        option = str.__new__(cls, word)
+        option._value_, option.meaning = word, meaning
+        return option
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +209,7 @@ def describe_limits(rule: PolicyRule) -> tuple[tuple[str, str], ...]:
     limits = (
         ("approval", rule.approvers is not None and f"by {', '.join(sorted(rule.approvers))}, never by the starter"),
         ("freezes", "; ".join(_describe_freeze(freeze) for freeze in rule.freezes)),
-        ("forbid", "; ".join(f"{option} ({OPTION_MEANINGS[option]})" for option in sorted(rule.forbidden))),
+        ("forbid", "; ".join(f"{option} ({option.meaning})" for option in sorted(rule.forbidden))),
         ("hooks", rule.hooks is not None and (f"only {', '.join(sorted(rule.hooks))}" if rule.hooks else "none")),
         ("classifications", rule.classifications and f"only {', '.join(sorted(rule.classifications))}"),
         ("reboots", rule.reboots and f"only {', '.join(sorted(rule.reboots))}"),

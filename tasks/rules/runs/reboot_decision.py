@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from inventory.name_lists import format_count
 from tasks.domain.model import Assessment, Facts, RebootNeed, Window
 from tasks.domain.states import RebootPolicy, RebootState, YesNoUnknown
-from tasks.rules.calendar.local_time import format_time_with_zone, get_time_zone
+from tasks.rules.calendar.local_time import format_date_and_time
 from tasks.rules.timing.maintenance_window import TimeFit
 
 REBOOT_MEASURE = "reboot_seconds"
@@ -91,8 +91,7 @@ class LivePatchPolicy:
         deadline = self._find_deadline(need)
         if deadline is None or need.since is None or self.window is None:
             return ""
-        local = deadline.astimezone(get_time_zone(self.window.zone)).replace(second=0, microsecond=0)
-        when = f"{local:%Y-%m-%d} {format_time_with_zone(local)}"
+        when = format_date_and_time(deadline.replace(second=0, microsecond=0), self.window.zone)
         if not self.is_overdue(need):
             return f"put off until {when}"
         waited = (self.window.start - need.since).days

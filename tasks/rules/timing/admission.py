@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy
 from tasks.rules.calendar.freezes import Freeze, find_freeze
-from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
+from tasks.rules.calendar.local_time import format_date_and_time, format_duration, format_time_with_zone
 from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off, describe_window
 
 
@@ -97,9 +96,15 @@ def check_admission(
         return None
     last_start = compute_last_start(window, policy, reserve_seconds)
     if now >= last_start:
-        return AdmissionRefusal(
-            WindowStatus.MISSED, _describe_missed_window(window, now, last_start, policy, reserve_seconds)
+        late = (now - last_start).total_seconds()
+        ago = f"{format_duration(late)} after" if late >= 1 else "which is"
+        cut_off_text = f" ({describe_cut_off(window, policy, reserve_seconds)})" if last_start < window.end else ""
+        reason = (
+            f"window missed: it was {describe_window(window)}; "
+            f"the run started at {format_date_and_time(now, window.zone)}, "
+            f"{ago} the last moment to begin anything, {format_time_with_zone(last_start, window.zone)}{cut_off_text}"
         )
+        return AdmissionRefusal(WindowStatus.MISSED, reason)
     return None if claim is None else _check_claim(claim, window, claimant)
 
 
@@ -113,30 +118,9 @@ def describe_freeze(freeze: Freeze, window: Window) -> str:
     """Return in words which freeze prevents a window."""
     reason = f"{freeze.reason}, " if freeze.reason else ""
     return (
-        f"frozen: {reason}from {_format_date_and_time(freeze.start, window.zone)} "
-        f"to {_format_date_and_time(freeze.end, window.zone)}; "
+        f"frozen: {reason}from {format_date_and_time(freeze.start, window.zone)} "
+        f"to {format_date_and_time(freeze.end, window.zone)}; "
         f"the window is {describe_window(window)}"
-    )
-
-
-def _format_date_and_time(moment: datetime, zone: str) -> str:
-    try:
-        local = moment.astimezone(ZoneInfo(zone))
-    except OverflowError:
-        local = moment
-    return f"{local.date().isoformat()} {format_time_with_zone(local)}"
-
-
-def _describe_missed_window(
-    window: Window, now: datetime, last_start: datetime, policy: RebootPolicy, reserve_seconds: float
-) -> str:
-    cut_off_text = f" ({describe_cut_off(window, policy, reserve_seconds)})" if last_start < window.end else ""
-    late = (now - last_start).total_seconds()
-    ago = f"{format_duration(late)} after" if late >= 1 else "which is"
-    return (
-        f"window missed: it was {describe_window(window)}; "
-        f"the run started at {_format_date_and_time(now, window.zone)}, "
-        f"{ago} the last moment to begin anything, {format_time_with_zone(last_start, window.zone)}{cut_off_text}"
     )
 
 

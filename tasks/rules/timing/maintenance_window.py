@@ -18,8 +18,8 @@ from tasks.rules.calendar.local_time import (
     get_time_zone,
     localize_time,
 )
+from tasks.rules.calendar.schedule import require_window_minutes
 
-_MAX_WINDOW_MINUTES = 31 * 24 * 60
 _EARLIEST_START = datetime(1970, 1, 2, tzinfo=UTC)  # valid in every time zone and for the clock of every machine
 _MAX_TIME_AHEAD = timedelta(days=366)
 """A run waits for its window. A window that opens later than this has a typing error in its year."""
@@ -40,11 +40,7 @@ def build_window(start: datetime | None, minutes: float, zone: str, now: datetim
             its year is out of range.
     """
     get_time_zone(zone)
-    if not 0 < minutes <= _MAX_WINDOW_MINUTES:
-        raise RequestError(
-            f"a window of {minutes:g} minutes is not possible",
-            hint=f"Give more than 0 and at most {_MAX_WINDOW_MINUTES} minutes.",
-        )
+    require_window_minutes(minutes)
     opens = now if start is None else start
     try:
         opens = (localize_time(opens, zone) if opens.tzinfo is None else opens).astimezone(UTC)

@@ -14,8 +14,8 @@ from inventory.files.problems import did_you_mean
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
 from tasks.domain.model import MachinePlan, PackageState, PinnedUpdates, Selection, Update, UpdateResult
-from tasks.domain.states import Classification, Severity, UpdateState
-from tasks.rules.calendar.local_time import format_time_with_zone
+from tasks.domain.states import Classification, Severity, UpdateState, include_esm
+from tasks.rules.calendar.local_time import format_date_and_time
 
 _WILDCARDS = frozenset("*?[")
 
@@ -174,11 +174,9 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
 
 
 def _check_classification(update: Update, selection: Selection) -> str:
-    classifications = selection.classifications
-    if Classification.SECURITY in classifications:  # Security includes the fixes of extended support
-        classifications |= {Classification.SECURITY_ESM}
-    is_wanted = (update.classification in classifications and not update.optional) or _is_needed(update, selection)
-    if is_wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
+    is_wanted = update.classification in include_esm(selection.classifications) and not update.optional
+    is_masked = any(_is_included_by_mask(mask, update) for mask in selection.include)
+    if is_wanted or is_masked or _is_needed(update, selection):
         return ""
     near = next((mask for mask in selection.include if has_matching_name(mask, update)), None)
     if near is not None:
@@ -228,8 +226,8 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
         return "its licence terms are not accepted on the machine, and the request does not accept them"
     limit = selection.published_before
     if limit is not None and update.published is not None and update.published > limit:
-        day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"
-        return f"published {day}, after the limit of {limit:%Y-%m-%d} {format_time_with_zone(limit)}"
+        published = format_date_and_time(update.published)
+        return f"published {published}, after the limit of {format_date_and_time(limit)}"
     if selection.exclude_requiring_reboot and update.requires_reboot:
         return "it needs a reboot, and the request excludes such updates"
     return ""
