@@ -98,4 +98,25 @@ RunArgument = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.", autocompletion=complete_run),
 ]
+ConfigurationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="PATH",
+        parser=parse_path,
+        help="Configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+ConfigurationsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="PATH",
+        parser=parse_path,
+        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AtOnceOption = Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")]
+FlowOption = Annotated[bool, typer.Option("--flow", help="Run as a Prefect flow. Prefect's UI shows it.")]
 ALL_MACHINES = "*"

@@ -154,7 +154,7 @@ def test_the_command_shows_which_token_is_not_valid(
     assert [token.is_signed for token in tokens] == [False, True]
     assert [each["is_signed"] for each in build_tokens_json(tokens, NOW)] == [False, True]
     # a console of its own: at 120 columns, the words of a cell stand in two lines
-    monkeypatch.setattr("fleetpatch.cli.views.web_access.get_stdout_console", lambda: Console(width=200))
+    monkeypatch.setattr("fleetpatch.cli.runtime.output.get_stdout_console", lambda: Console(width=200))
     print_tokens(tokens, NOW)
     shown = " ".join(capsys.readouterr().out.split())
     assert "its signature doesn't fit" in shown

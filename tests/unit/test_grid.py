@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime import table as grid_module
 from fleetpatch.cli.runtime.output import render_count, to_safe_text
-from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.table import build_column, build_table
 
 WORDS = st.text("ab☃日[]x ", max_size=9)
 
@@ -30,7 +30,7 @@ def _plain(rendered: object, width: int, *, fast_from: int = grid_module.FAST_RE
 @given(st.lists(st.tuples(WORDS, st.integers(0, 10_000), WORDS), min_size=1, max_size=6), st.integers(30, 120))
 def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> None:
     made = build_table(
-        build_unwrapped_column("machine"), build_number_column("updates"), "a longer header", build_unwrapped_column("")
+        build_column("machine"), build_column("updates", is_number=True), "a longer header", build_column("")
     )
     for name, count, words in rows * 3:
         made.add_row(
@@ -50,7 +50,7 @@ def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch)
         return iter(())
 
     monkeypatch.setattr(Table, "_render", noted)
-    made = build_table(build_unwrapped_column("machine"), build_number_column("updates"))
+    made = build_table(build_column("machine"), build_column("updates", is_number=True))
     for count in range(1000):
         made.add_row(to_safe_text("web"), render_count(count))
     assert len(_plain(made, 80)) > 1000
@@ -62,7 +62,7 @@ def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch)
 def test_what_people_copy_is_never_cut(width: int, fast_from: int) -> None:
     whole = ("20261126-213536-64b9f1c2", "CompletedWithWarnings", "2026-11-26 21:35", "1 min 44 s")
     names = ("run", "state", "started (UTC)")
-    made = build_table(*map(build_unwrapped_column, names), build_number_column("lasted"), "reason")
+    made = build_table(*map(build_column, names), build_column("lasted", is_number=True), "reason")
     for _ in range(3):
         made.add_row(*whole, "the window had ended before the last two of its machines had been asked")
     shown = _plain(made, width, fast_from=fast_from)
@@ -74,7 +74,7 @@ def test_what_people_copy_is_never_cut(width: int, fast_from: int) -> None:
 
 def test_the_result_of_a_patch_fits_a_terminal_of_80_columns() -> None:
     names = ("machine", "wave", "state", "installed", "failed", "not done", "skipped", "reboot", "took")
-    made = build_table(*map(build_unwrapped_column, names))
+    made = build_table(*map(build_column, names))
     made.add_row("lab-1", "1", "Warnings", "22", "0", "0", "8", "NotNeeded", "12 min 49 s")
     header, _, row = _plain(made, 80)[:3]
     assert header.split() == " ".join(names).split()

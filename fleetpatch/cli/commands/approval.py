@@ -7,7 +7,7 @@ import typer
 from fleetpatch.cli.app import JsonOption, RecordsOption, RunArgument, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_run
-from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from fleetpatch.cli.runtime.output import ask, can_ask, print_json, print_json_or_text, print_to_stderr
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
@@ -68,7 +68,7 @@ def list_approvals(
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report
     from fleetpatch.cli.views.approval import (
         build_approval_json,
-        build_waiting_run_json,
+        build_waiting_runs_json,
         print_plan_for_approval,
         print_waiting_runs,
     )
@@ -76,18 +76,11 @@ def list_approvals(
 
     history = open_history(records)
     if not run:
-        waiting_runs = find_waiting_runs(records)
-        if as_json:
-            print_json({"approvals": [build_waiting_run_json(waiting_run) for waiting_run in waiting_runs]})
-        else:
-            print_waiting_runs(waiting_runs)
+        print_json_or_text(as_json, build_waiting_runs_json, print_waiting_runs, find_waiting_runs(records))
         return
     report = read_full_report(history, find_run(history, run).id)
     approval = read_approval(report.run.id, records)
-    if as_json:
-        print_json(build_approval_json(report, approval))
-    else:
-        print_plan_for_approval(report, approval)
+    print_json_or_text(as_json, build_approval_json, print_plan_for_approval, report, approval)
 
 
 def _decide_approval(

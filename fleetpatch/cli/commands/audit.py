@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from fleetpatch.cli.app import JsonOption, RecordsOption, app
+from fleetpatch.cli.app import JsonOption, RecordsOption, YesOption, app
 from fleetpatch.cli.runtime.completion import complete_names
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, shorten_list
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr, shorten_list
 from inventory.files.problems import did_you_mean
 from inventory.name_lists import format_count
 from tasks.domain.errors import RequestError
@@ -54,10 +54,7 @@ def list_entries(
         if not entries:
             for option, name, known_names in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
                 _require_known(option, name, known_names)
-    if as_json:
-        print_json(list(map(build_row_json, entries)))
-    else:
-        print_audit(entries)
+    print_json_or_text(as_json, lambda entries: list(map(build_row_json, entries)), print_audit, entries)
 
 
 def _require_known(option: str, name: str, known: Sequence[str]) -> None:
@@ -83,7 +80,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that no entry was changed, added, removed or cut off. Exit code 0 only if that is certain."""
-    from fleetpatch.cli.views.audit import build_verification_json, print_verification, to_exit_code
+    from fleetpatch.cli.views.audit import AUDIT_EXIT_CODES, build_verification_json, print_verification
     from tasks.records.audit.head import parse_head
     from tasks.records.audit.log import SqlAuditLog
     from tasks.records.audit.verification import verify_log
@@ -92,11 +89,8 @@ def verify(
     expected = parse_head(head) if head else None
     with open_records(records) as database:
         verification = verify_log(SqlAuditLog(database.database), expected)
-    if as_json:
-        print_json(build_verification_json(verification))
-    else:
-        print_verification(verification)
-    raise typer.Exit(int(to_exit_code(verification.state)))
+    print_json_or_text(as_json, build_verification_json, print_verification, verification)
+    raise typer.Exit(int(AUDIT_EXIT_CODES[verification.state]))
 
 
 @audit_app.command("cut")
@@ -106,7 +100,7 @@ def cut(
     accept_faults: Annotated[
         bool, typer.Option("--accept-faults", help="Also if the log is broken. The log keeps what was wrong.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -139,10 +133,10 @@ def cut(
 @audit_app.command("send")
 def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
     """Send entries that your syslog server or webhook does not have yet. Exit code 1: some are left."""
+    from fleetpatch.cli.runtime.row_table import Fact, build_list_json
     from flows.composition import read_own_secret
-    from flows.notify.audit_forwarding import SYSLOG_VARIABLE, WEBHOOK_VARIABLE, read_targets, send_pending
+    from flows.notify.audit_forwarding import SYSLOG_VARIABLE, WEBHOOK_VARIABLE, Backlog, read_targets, send_pending
     from tasks.records.setup import open_records
-    from tasks.reports.formatting import format_iso_utc
 
     targets = read_targets()
     if not targets:
@@ -150,16 +144,20 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
             "the audit log is sent nowhere", hint=f"Set {SYSLOG_VARIABLE} or {WEBHOOK_VARIABLE} for all programs."
         )
     with open_records(records) as database:
-        left = send_pending(database.database, targets, read_own_secret)
+        results = send_pending(database.database, targets, read_own_secret)
     if as_json:
-        names = ("receiver", "count", "message", "fault")
-        documents = [{name: getattr(result, name) for name in names} for result in left]
-        oldest = [{"oldest": format_iso_utc(result.oldest_at) if result.oldest_at else None} for result in left]
-        print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
+        facts: Sequence[Fact[Backlog]] = (
+            Fact("receiver", lambda result: result.receiver),
+            Fact("count", lambda result: result.count),
+            Fact("message", lambda result: result.message),
+            Fact("fault", lambda result: result.fault),
+            Fact("oldest", lambda result: result.oldest_at),
+        )
+        print_json(build_list_json(facts, results))
     else:
-        for result in left:
+        for result in results:
             counted = format_count(result.count, "entry", ("is", "are"))
             message = f"{counted} not sent: {result.message or 'another program is sending'}"
             print_to_stderr(f"{result.receiver}: {message if result.count or result.fault else 'all is sent'}")
-    is_left = any(result.count or result.fault for result in left)
+    is_left = any(result.count or result.fault for result in results)
     raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))

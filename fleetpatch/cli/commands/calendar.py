@@ -1,11 +1,10 @@
 """calendar: the next windows of all configurations."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from fleetpatch.cli.app import ConfigurationsOption, InventoryOption, JsonOption, RecordsOption, app
 from fleetpatch.cli.runtime.completion import complete_machine
 
 if TYPE_CHECKING:
@@ -25,16 +24,7 @@ def show_calendar(
         ),
     ] = None,
     count: Annotated[int, typer.Option("--next", "-n", min=1, max=1000, help="How many windows.")] = 12,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="PATH",
-            parser=parse_path,
-            help="Configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
-        ),
-    ] = None,
+    config: ConfigurationsOption = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,

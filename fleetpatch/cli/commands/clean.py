@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, ScopeArgument
+from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, ScopeArgument, YesOption
 from fleetpatch.cli.commands.fleet_status import machines_app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json
@@ -25,17 +25,18 @@ def clean(
         typer.Option("--unknown-runs", help="Also where runs were that these records do not know, after you asked."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     at_once: Annotated[int, typer.Option("--at-once", min=1, max=200, help="How many machines at a time.")] = 20,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what fleetpatch has left on machines: jobs, locks, notes, the broker. Shows it first, and asks."""
+    from fleetpatch.cli.runtime.exit_codes import choose_exit_code
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.runtime.progress import build_display
-    from fleetpatch.cli.views.clean import build_clean_json, print_results, to_exit_code
-    from flows.cleaning import CleanOrder, CleanState, clean_machines, look_at_machines
+    from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
+    from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
     from flows.composition import open_ports
     from flows.request.assess_request import AssessRequest
     from tasks.records.setup import open_records
@@ -54,7 +55,7 @@ def clean(
     results = act(look_at_machines, [machine.name for machine in machines])
     planned = {result.machine: result for result in results if result.state is CleanState.TO_BE_CLEANED}
     if not as_json:
-        print_results(results)
+        print_clean_results(results)
     if planned and not dry_run:
         question = f"Remove that from {format_count(len(planned), 'machine')}?"
         if not (yes or confirm(question, "machines clean", "Add --yes, or --dry-run.")):
@@ -62,7 +63,7 @@ def clean(
         seen = {result.machine: result for result in results}
         results = act(partial(clean_machines, seen), list(planned))
         if not as_json:
-            print_results([result for result in results if result.machine in planned])
+            print_clean_results([result for result in results if result.machine in planned])
     if as_json:
         print_json(build_clean_json(results, dry_run=dry_run))
-    raise typer.Exit(int(to_exit_code(results)))
+    raise typer.Exit(int(choose_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)))

@@ -5,26 +5,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from fleetpatch.cli.app import (
+    ConfigurationsArgument,
+    InventoryOption,
+    JsonOption,
+    OptionalScopeArgument,
+    RecordsOption,
+    app,
+    parse_path,
+)
 from fleetpatch.cli.runtime.completion import complete_scope
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import print_json, print_json_or_text, print_to_stderr, print_to_stdout, to_safe_text
+from tasks.domain.protocols.clock import SystemClock
 
 if TYPE_CHECKING:
     from deployments.azure.converter import AzureImport
-from fleetpatch.cli.app import OptionalScopeArgument
 
 config_app = typer.Typer(
     help="Check maintenance configurations, print their JSON Schema, import Azure's.", no_args_is_help=True
 )
 app.add_typer(config_app, name="config", rich_help_panel="Schedule")
 
-PathArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="PATH",
-        parser=parse_path,
-        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
-    ),
-]
 OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", parser=parse_path, help="Write it there. Default: stdout."),
@@ -33,7 +35,7 @@ OutputOption = Annotated[
 
 @config_app.command("check")
 def check_config(
-    path: PathArgument = None,
+    path: ConfigurationsArgument = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
@@ -46,26 +48,21 @@ def check_config(
     from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
     from deployments.configuration.model import load_inventories
     from deployments.preview.window_fit import read_learned
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
-    from fleetpatch.cli.runtime.output import print_json, print_to_stderr, to_safe_text
     from fleetpatch.cli.views.config import (
         build_check_json,
-        build_faulty_check_json,
+        build_faulty_configurations_json,
         print_check_result,
         to_check_exit_code,
     )
     from fleetpatch.cli.views.inventory import print_problems
-    from tasks.domain.protocols.clock import SystemClock
 
     now = SystemClock().now()
     configurations_path = find_configurations(path)
     try:
         configurations = load_configurations(configurations_path, now.date())
     except InvalidConfigurations as faulty:
-        if as_json:
-            print_json(build_faulty_check_json(configurations_path, faulty.problems))
-        else:
-            print_problems(configurations_path, faulty.problems)
+        faults = (configurations_path, faulty.problems)
+        print_json_or_text(as_json, build_faulty_configurations_json, print_problems, *faults)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     inventories = load_inventories(configurations, inventory)
     learned, remark = read_learned(records)
@@ -77,10 +74,7 @@ def check_config(
         *check_policy(configurations, inventories, now),
         *check_controller(configurations),
     )
-    if as_json:
-        print_json(build_check_json(configurations, inventories, findings, now))
-    else:
-        print_check_result(configurations, inventories, findings, now)
+    print_json_or_text(as_json, build_check_json, print_check_result, configurations, inventories, findings, now)
     if code := to_check_exit_code(inventories, findings, inventory):
         raise typer.Exit(int(code))
 
@@ -94,7 +88,6 @@ def print_config_schema(
     import json
 
     from deployments.configuration.file_format import build_json_schema
-    from fleetpatch.cli.runtime.output import print_json, print_to_stderr
     from flows.policy.policy_file import build_policy_schema
 
     schema = build_policy_schema() if policy else build_json_schema()
@@ -126,8 +119,6 @@ def import_azure_config(
 ) -> None:
     """Convert Azure's maintenance configurations, and list what can't be imported."""
     from deployments.azure.file_import import import_azure_files, render_configurations
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
-    from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, to_safe_text
 
     azure_import: AzureImport = import_azure_files(files, scope)
     for line in azure_import.notes:
@@ -165,16 +156,13 @@ def explain(
     Exit codes: 0 it may begin, 2 the policy or the scope is not valid, 3 a rule would refuse it.
     """
     from fleetpatch.cli.request_parsing import build_request, load_request_file, merge_trees
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.runtime.output import print_json
     from fleetpatch.cli.views.config import build_policy_json, print_policy
     from flows.engine.run_info import select_machines
     from flows.policy.enforcement import build_starter, decide_request
     from flows.policy.policy_file import load_policy
     from flows.ports.caller import read_login_name
     from flows.request.patch_request import PatchRequest
-    from tasks.domain.protocols.clock import SystemClock
 
     now = SystemClock().now()
     tree = load_request_file(request_file) if request_file is not None else {}

@@ -1,27 +1,15 @@
 """deploy: write maintenance configurations to Prefect, and undo manual changes there."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, app, parse_path
+from fleetpatch.cli.app import ConfigurationsArgument, InventoryOption, JsonOption, app
 from fleetpatch.cli.runtime.acting_command import DeployingCommand
 from fleetpatch.cli.runtime.completion import complete_fleet
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from deployments.sync.model import Change
-
-ConfigurationsArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="PATH",
-        parser=parse_path,
-        help="File or folder of configurations. Default: $FLEETPATCH_CONFIGURATIONS, ./configurations, or the user's.",
-    ),
-]
+from fleetpatch.cli.runtime.exit_codes import ExitCode
+from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
+from inventory.name_lists import format_count
 
 
 @app.command("deploy", cls=DeployingCommand, rich_help_panel="Schedule")
@@ -62,11 +50,10 @@ def deploy(
 
     from deployments.refresh_schedules import refresh_schedules
     from deployments.server.client import open_server_client
+    from deployments.sync.model import ChangeAction
     from deployments.sync.next_windows import find_run_statuses
     from deployments.sync.plan import CLIENT_RETRIES, build_plan, is_policy_recorded, record_policy, require_fleet_name
     from deployments.worker.worker_process import run_worker
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
-    from fleetpatch.cli.runtime.output import print_json
     from fleetpatch.cli.views import deploy as view
     from flows.policy.policy_file import load_policy
     from tasks.domain.protocols.clock import SystemClock
@@ -91,18 +78,17 @@ def deploy(
         if as_json:
             print_json(view.build_plan_json(plan, blocking_findings, is_policy_recorded=is_recorded))
         else:
-            view.print_changes(plan.changes)
-            view.print_kept_pauses(plan.kept_pauses)
-            view.print_blocking_findings(blocking_findings)
+            view.print_deploy_plan(plan, blocking_findings)
         if check:
             view.print_remarks(plan, is_policy_recorded=is_recorded)
             is_good = plan.is_up_to_date and is_recorded and not blocking_findings and not plan.is_over
             raise typer.Exit(int(ExitCode.SUCCESS if is_good else ExitCode.WARNINGS))
         if not plan.is_up_to_date:
             plan.require_no_blocking_findings(blocking_findings)
-            if not yes:
-                view.confirm_changes(_count_changes(plan.changes))
-            with view.report_progress(_count_changes(plan.changes)) as report_change:
+            count = sum(change.action is not ChangeAction.KEEP for change in plan.changes)
+            if not (yes or _confirm_changes(count)):
+                return
+            with view.report_progress(count) as report_change:
                 plan.apply(client, report_change)
         if record_policy(fleet, policy):
             view.print_recorded_policy(policy)
@@ -113,7 +99,10 @@ def deploy(
             view.print_run_location(pool, get_current_settings().ui_url, serve=serve)
     if serve:
         code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
-        view.print_worker_stopped()
+        print_to_stderr(
+            "Stopped. Jobs on machines keep running. The next `fleetpatch deploy --serve` continues interrupted runs "
+            "within minutes. `fleetpatch runs` lists them."
+        )
         raise typer.Exit(code)
     raise typer.Exit(int(ExitCode.WARNINGS if plan.is_over else ExitCode.SUCCESS))
 
@@ -122,28 +111,37 @@ def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> 
     """Remove all that deploy made for a fleet, after a question."""
     from deployments.server.client import open_server_client
     from deployments.sync.plan import CLIENT_RETRIES, plan_removal
-    from fleetpatch.cli.runtime.exit_codes import ExitCode
-    from fleetpatch.cli.runtime.output import print_json
+    from fleetpatch.cli.runtime.row_table import build_list_json
     from fleetpatch.cli.views import deploy as view
 
     with open_server_client(CLIENT_RETRIES) as client:
         plan = plan_removal(client, fleet, pool)
         if as_json:
-            print_json({"up_to_date": not plan.changes, "changes": view.build_changes_json(plan.changes)})
+            changes = build_list_json(view.CHANGE_FACTS, plan.changes)
+            print_json({"up_to_date": not plan.changes, "changes": changes})
         else:
-            view.print_removals(plan.changes, fleet)
+            view.print_changes(plan.changes)
+            if not plan.changes:
+                print_unwrapped(f"Prefect has nothing of the fleet {fleet}.")
         if check:
             raise typer.Exit(int(ExitCode.WARNINGS if plan.changes else ExitCode.SUCCESS))
         if plan.changes:
-            if not yes:
-                view.confirm_changes(len(plan.changes))
+            if not (yes or _confirm_changes(len(plan.changes))):
+                return
             with view.report_progress(len(plan.changes)) as report_change:
                 plan.apply(client, report_change)
     if not as_json:
-        view.print_kept_objects(pool)
+        print_to_stderr(
+            f"The work pool {pool}, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
+        )
 
 
-def _count_changes(changes: "Sequence[Change]") -> int:
-    from deployments.sync.model import ChangeAction
+def _confirm_changes(count: int) -> bool:
+    """Ask the person at the terminal for confirmation.
 
-    return sum(change.action is not ChangeAction.KEEP for change in changes)
+    Raises:
+        RequestError: there is no terminal.
+    """
+    question = f"Make {'this change' if count == 1 else f'these {count} changes'}?"
+    subject = f"to make {format_count(count, 'change')} in Prefect"
+    return confirm(question, subject, "Add --yes to confirm them, or --check to see what differs.")

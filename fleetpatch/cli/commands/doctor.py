@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app, parse_path
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    AtOnceOption,
+    InventoryOption,
+    JsonOption,
+    RecordsOption,
+    ScopeArgument,
+    app,
+    parse_path,
+)
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import ask, can_ask, print_json
 from flows.ports.caller import Caller
@@ -25,7 +34,7 @@ def run_doctor(
     scope: ScopeArgument = ALL_MACHINES,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
+    at_once: AtOnceOption = 50,
     refresh: Annotated[
         bool,
         typer.Option("--refresh", help="Refresh the package lists of the machines first. Shows broken repositories."),

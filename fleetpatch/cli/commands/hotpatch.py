@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    AtOnceOption,
+    InventoryOption,
+    JsonOption,
+    RecordsOption,
+    ScopeArgument,
+    YesOption,
+    app,
+)
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import confirm, print_json, shorten_list
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout, shorten_list
 from flows.ports.caller import Caller
 from inventory.errors import PASSWORD_FORMS
 from inventory.name_lists import format_count
@@ -30,7 +39,6 @@ app.add_typer(hotpatch_app, name="hotpatch", rich_help_panel="Patch")
 DEFAULT_TOKEN = "env:AZURE_ACCESS_TOKEN"  # noqa: S105 - a reference, not a secret
 _MAX_NAMES = 5
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before machines are changed.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done. Machines are only read.")]
 ArcOption = Annotated[
     str | None,
@@ -44,7 +52,6 @@ TokenOption = Annotated[
     str,
     typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}."),
 ]
-AtOnceOption = Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")]
 
 
 @hotpatch_app.command("status")
@@ -69,10 +76,7 @@ def show_status(
     if arc is not None:
         rows = _add_licences(rows, machines, _open_arc(arc, arc_token, clock), clock)
     stale = calendar.describe_age(clock.now().date())
-    if as_json:
-        print_json(build_status_json(rows, stale))
-    else:
-        print_statuses(rows, stale)
+    print_json_or_text(as_json, build_status_json, print_statuses, rows, stale)
 
 
 _CHANGES = {
@@ -116,8 +120,11 @@ def _change(
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from fleetpatch.cli.runtime.exit_codes import choose_exit_code
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.views.hotpatch import build_change_json, print_changes, to_exit_code
+    from fleetpatch.cli.runtime.row_table import build_list_table
+    from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
+    from flows.hotpatch.changes import ChangeState
     from tasks.rules.hotpatch import HotpatchAction
 
     names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
@@ -129,8 +136,10 @@ def _change(
     if as_json:
         print_json(build_change_json(verb, results, dry_run=dry_run))
     else:
-        print_changes(results)
-    raise typer.Exit(int(to_exit_code(results)))
+        print_to_stdout(build_list_table(CHANGE_FACTS, results))
+    raise typer.Exit(
+        int(choose_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
+    )
 
 
 def _run_changes(
@@ -221,9 +230,9 @@ def _add_licences(
     from tasks.domain.protocols.clock import Deadline
     from tasks.domain.states import HotpatchStatus
 
-    through_provider = {each.machine for each in rows if each.enrolment and each.enrolment.means == "arc"}
-    asked = [machine for machine in machines if machine.name in through_provider]
-    licences = read_licences(asked, provider, lambda: Deadline.after(clock, PROVIDER_SECONDS))
+    names = {row.machine for row in rows if row.enrolment and row.enrolment.means == "arc"}
+    arc_machines = [machine for machine in machines if machine.name in names]
+    licences = read_licences(arc_machines, provider, lambda: Deadline.after(clock, PROVIDER_SECONDS))
     calendar, today = load_baseline_calendar(), clock.now().date()
 
     def add(row: "HotpatchRow") -> "HotpatchRow":

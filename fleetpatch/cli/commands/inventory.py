@@ -14,12 +14,13 @@ from fleetpatch.cli.app import (
     MachineArgument,
     RecordsOption,
     ScopeArgument,
+    YesOption,
     app,
     parse_path,
 )
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
 from inventory.errors import FleetpatchError, InvalidInventory
 from inventory.files.problems import did_you_mean
@@ -41,22 +42,21 @@ def check_inventory(
     as_json: JsonOption = False,
 ) -> None:
     """Print every fault of an inventory, with line and remedy."""
-    from fleetpatch.cli.views.inventory import build_inventory_check_json, print_problems, print_valid_inventory
+    from fleetpatch.cli.views.inventory import (
+        build_faulty_inventory_json,
+        build_valid_inventory_json,
+        print_problems,
+        print_valid_inventory,
+    )
     from inventory.loader import find_inventory, load_inventory
 
     path = find_inventory(file or inventory)
     try:
         loaded_inventory = load_inventory(path)
     except InvalidInventory as faulty:
-        if as_json:
-            print_json(build_inventory_check_json(path, None, faulty.problems))
-        else:
-            print_problems(path, faulty.problems)
+        print_json_or_text(as_json, build_faulty_inventory_json, print_problems, path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
-    if as_json:
-        print_json(build_inventory_check_json(path, loaded_inventory, ()))
-    else:
-        print_valid_inventory(path, loaded_inventory)
+    print_json_or_text(as_json, build_valid_inventory_json, print_valid_inventory, path, loaded_inventory)
 
 
 @inventory_app.command("list")
@@ -70,10 +70,7 @@ def list_inventory_machines(
     from fleetpatch.cli.views.inventory import build_inventory_list_json, print_inventory_machines
 
     loaded_inventory, machines = load_machines_in_scope(inventory, scope)
-    if as_json:
-        print_json(build_inventory_list_json(loaded_inventory, machines))
-    else:
-        print_inventory_machines(machines)
+    print_json_or_text(as_json, build_inventory_list_json, print_inventory_machines, loaded_inventory, machines)
 
 
 @inventory_app.command("schema")
@@ -87,8 +84,6 @@ def print_inventory_schema() -> None:
 sets_app = typer.Typer(help="Show machine sets, and who of them is out of service.")
 app.add_typer(sets_app, name="sets", rich_help_panel="Look")
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is recorded.")]
-
 
 @sets_app.callback(invoke_without_command=True)
 def show_sets(
@@ -98,11 +93,8 @@ def show_sets(
     as_json: JsonOption = False,
 ) -> None:
     """List the machine sets: members, limits, and who is out of service since when, by which run and why."""
-    if context.invoked_subcommand is None:
-        _show(inventory, records, as_json=as_json)
-
-
-def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None:
+    if context.invoked_subcommand is not None:
+        return
     from fleetpatch.cli.views.inventory import build_sets_json, print_sets
     from inventory.loader import find_inventory, load_inventory
     from tasks.records.set_slots import SqlSetSlots
@@ -111,14 +103,11 @@ def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None
     loaded_inventory = load_inventory(find_inventory(inventory))
     with open_records(records) as database:
         slots = SqlSetSlots(database.database).find()
-    if as_json:
-        print_json(build_sets_json(loaded_inventory, slots))
-    else:
-        print_sets(loaded_inventory, slots)
+    print_json_or_text(as_json, build_sets_json, print_sets, loaded_inventory, slots)
 
 
 @sets_app.command("release", cls=ActingCommand)
-def release(
+def release_set_member(
     machine: MachineArgument,
     yes: YesOption = False,
     records: RecordsOption = None,
@@ -126,7 +115,7 @@ def release(
 ) -> None:
     """Record that you have brought back a member that a run left drained. Refused while that run is not over."""
     from fleetpatch.cli.runtime.row_table import build_list_json
-    from fleetpatch.cli.views.inventory import SLOT_FACTS, print_slots
+    from fleetpatch.cli.views.inventory import SLOT_FACTS, print_set_slots
     from flows.recovery.releases import release_member, require_releasable
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.queries.history import History
@@ -139,11 +128,10 @@ def release(
         slots = [slot for slot in all_slots if slot.machine == machine]
         if not slots:
             _require_known(machine, {slot.machine for slot in all_slots}, History(database).read_known_machines())
-        if not as_json:
-            if slots:
-                print_slots(slots)
-            else:
-                print_unwrapped(f"No run has {machine} out of service.")
+        if not as_json and slots:
+            print_set_slots(slots)
+        elif not as_json:
+            print_unwrapped(f"No run has {machine} out of service.")
         if slots:
             require_releasable(slots, database.leases)
             question = f"Does {machine} serve again, and get requests?"
@@ -164,7 +152,7 @@ def _require_known(machine: str, out_of_service: Collection[str], recorded: Coll
     from inventory.loader import find_inventory, load_inventory
 
     with suppress(FleetpatchError):  # without an inventory, the records alone tell
-        recorded = {*recorded, *(each.name for each in load_inventory(find_inventory(None)).machines)}
+        recorded = {*recorded, *(known.name for known in load_inventory(find_inventory(None)).machines)}
     if machine not in recorded:
         hint = f"{did_you_mean(machine, out_of_service or recorded)}`fleetpatch sets` shows who is out of service."
         raise RequestError(f"neither the records nor the inventory have a machine {machine!r}", hint=hint)

@@ -9,28 +9,29 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import typer
 from typer.core import TyperCommand
 
-from fleetpatch.cli.app import app
-from fleetpatch.cli.runtime.output import ask, print_to_stderr, require_terminal
-from inventory.files.problems import did_you_mean
-from inventory.machine import Machine
-from tasks.domain.errors import RecordsError, RequestError
-from tasks.reports.formatting import format_count
-from tasks.rules.calendar.local_time import format_duration
-
-if TYPE_CHECKING:
-    from flows.request.patch_request import PatchRequest
-    from inventory.machine import MachineSet
-from typing import Annotated
-
 from fleetpatch.cli.app import (
     ALL_MACHINES,
+    AtOnceOption,
+    FlowOption,
     InventoryOption,
     JsonOption,
     NoRefreshOption,
     RecordsOption,
     ReportOption,
     ScopeArgument,
+    app,
 )
+from fleetpatch.cli.runtime.output import confirm, print_to_stderr, require_terminal
+from inventory.files.problems import did_you_mean
+from inventory.machine import Machine
+from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.protocols.clock import SystemClock
+from tasks.reports.formatting import format_count
+from tasks.rules.calendar.local_time import format_duration
+
+if TYPE_CHECKING:
+    from flows.request.patch_request import PatchRequest
+    from inventory.machine import MachineSet
 
 _LONG_WAIT = timedelta(hours=1)
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
@@ -97,7 +98,6 @@ def patch(options: dict[str, Any]) -> None:
     from fleetpatch.cli.views.run_result import print_result
     from flows.policy.enforcement import build_starter, enforce_policy
     from flows.ports.caller import read_login_name
-    from tasks.domain.protocols.clock import SystemClock
     from tasks.reports.report_directory import find_report_directory
 
     request = build_patch_request(options)
@@ -150,11 +150,12 @@ def _confirm_patch(
     """
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.views.patch_request import print_patch_request
-    from tasks.domain.protocols.clock import SystemClock
 
-    require_terminal(
-        f"patching {format_count(len(machines), 'machine')}", "Add --yes, or see what would be done: fleetpatch plan."
+    subject, hint = (
+        f"patching {format_count(len(machines), 'machine')}",
+        "Add --yes, or see what would be done: fleetpatch plan.",
     )
+    require_terminal(subject, hint)
     try:
         assessments = open_history(records).read_latest_assessments(
             [machine.name for machine in machines], answered=True
@@ -162,8 +163,7 @@ def _confirm_patch(
     except RecordsError:  # the question has no numbers then; the run says what is wrong with the records
         assessments = None
     print_patch_request(request, machines, SystemClock().now(), sets, assessments)
-    if not ask("Patch them?"):
-        print_to_stderr("Nothing was done.")
+    if not confirm("Patch them?", subject, hint):
         raise typer.Exit(0)
 
 
@@ -173,9 +173,9 @@ def assess(
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     no_refresh: NoRefreshOption = False,
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")] = 50,
+    at_once: AtOnceOption = 50,
     report: ReportOption = None,
-    as_flow: Annotated[bool, typer.Option("--flow", help="Run as a Prefect flow. Prefect's UI shows it.")] = False,
+    as_flow: FlowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read pending updates and required reboots of machines. Changes only package lists."""

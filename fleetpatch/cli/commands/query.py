@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
-from fleetpatch.cli.commands.automatic import ConfigurationsOption
+from fleetpatch.cli.app import ConfigurationsOption, InventoryOption, JsonOption, RecordsOption, app, parse_path
 from fleetpatch.cli.runtime.output import print_to_stderr
 
 if TYPE_CHECKING:

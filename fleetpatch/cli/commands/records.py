@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from fleetpatch.cli.app import JsonOption, RecordsOption, app, parse_path
+from fleetpatch.cli.app import JsonOption, RecordsOption, YesOption, app, parse_path
 from fleetpatch.cli.runtime.acting_command import KeepingCommand
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stdout, to_safe_text
+from fleetpatch.cli.runtime.output import confirm, print_json, print_json_or_text, print_to_stdout, to_safe_text
 from inventory.name_lists import format_count
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
@@ -67,7 +67,7 @@ def restore(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     abandon_runs: Annotated[
         bool, typer.Option("--abandon-runs", help="Also while runs without a live process are in progress.")
     ] = False,
@@ -149,10 +149,8 @@ def configure_history(
                 )
             save_retention(records_database, retention)
         oldest = History(records_database).find_oldest_run()
-        if as_json:
-            print_json(_build_history_json(records_database.display_name, retention, oldest))
-        else:
-            _print_history_settings(records_database.display_name, retention, oldest)
+        settings = (records_database.display_name, retention, oldest)
+        print_json_or_text(as_json, _build_history_json, _print_history_settings, *settings)
 
 
 def _resolve_days(days: str | None, current_days: int | None) -> int | None:

@@ -9,7 +9,7 @@ import typer
 
 from fleetpatch.cli.app import JsonOption, NoPrefectOption, RecordsOption, RunArgument, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
-from fleetpatch.cli.runtime.output import print_json, print_to_stderr
+from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout
 from flows.ports.caller import Caller
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RequestError
@@ -42,14 +42,12 @@ def resume(
 
     history = open_history(records)
     recorded_run = require_resumable(find_run(history, run))
-    finalize_reason = "it was resumed with --finalize" if finalize else ""
-    as_flow = not no_prefect
     result = _recover_run(
         history,
         recorded_run,
-        finalize_reason=finalize_reason,
-        ends_without_key=bool(finalize_reason),
-        as_flow=as_flow,
+        finalize_reason="it was resumed with --finalize" if finalize else "",
+        ends_without_key=finalize,
+        as_flow=not no_prefect,
         records=records,
     )
     print_result(result, _find_report_root(recorded_run), as_json=as_json)
@@ -112,34 +110,35 @@ def reconcile(
     from fleetpatch.cli.runtime.run_session import recover_runs_in_session
     from fleetpatch.cli.views.recovery import (
         build_abandoned_run_json,
+        find_recovered_run_exit_code,
         print_abandoned_runs,
-        print_missing_history,
         print_recovery_result,
-        to_recovery_exit_code,
     )
     from flows.recovery.unfinished_runs import find_abandoned_runs
+    from tasks.records.queries.other_fleets import describe_other_fleets
 
     abandoned_runs, as_flow = find_abandoned_runs(records), not no_prefect
     corrected = _correct_prefect(records, dry_run=dry_run) if as_flow else ()
+    history = open_history(records)
     if not as_json:
         print_abandoned_runs(abandoned_runs)
-        if not abandoned_runs:
-            print_missing_history(open_history(records))
+        if not abandoned_runs and not history.read_runs(1) and (others := describe_other_fleets(history.database)):
+            print_to_stdout(others)
     due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
     if dry_run or not due:
         if as_json:
-            unchanged = [build_abandoned_run_json(each, None) for each in abandoned_runs]
-            print_json({"runs": unchanged, "correctedFlowRuns": corrected, "exitCode": 0})
+            documents = [build_abandoned_run_json(abandoned_run, None) for abandoned_run in abandoned_runs]
+            print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": 0})
         return
-    names = dict.fromkeys(name for left in due for name in _find_machine_names(open_history(records), left.run))
+    names = dict.fromkeys(name for abandoned_run in due for name in _find_machine_names(history, abandoned_run.run))
     results = recover_runs_in_session(due, list(names), as_flow=as_flow, records=records)
-    for left, result in results:
-        print_recovery_result(left, result)
-    code = max(to_recovery_exit_code(result) for _, result in results)
+    for abandoned_run, result in results:
+        print_recovery_result(abandoned_run, result)
+    code = max(find_recovered_run_exit_code(result) for _, result in results)
     if as_json:
-        waiting_documents = [build_abandoned_run_json(left, None) for left in abandoned_runs if left.wait_reason]
-        documents = [build_abandoned_run_json(left, result) for left, result in results]
-        print_json({"runs": [*documents, *waiting_documents], "correctedFlowRuns": corrected, "exitCode": code})
+        waiting = [(abandoned_run, None) for abandoned_run in abandoned_runs if abandoned_run.wait_reason]
+        documents = [build_abandoned_run_json(abandoned_run, result) for abandoned_run, result in [*results, *waiting]]
+        print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": code})
     raise typer.Exit(code)
 
 
@@ -153,7 +152,7 @@ def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
     from tasks.domain.protocols.clock import SystemClock
 
     supply_login()
-    act, done = (find_orphaned_flow_runs, "would be corrected") if dry_run else (end_orphaned_flow_runs, "corrected")
+    act, verb = (find_orphaned_flow_runs, "would be corrected") if dry_run else (end_orphaned_flow_runs, "corrected")
     try:
         with open_fail_fast_client() as client:
             orphaned = act(client, records, SystemClock().now())
@@ -161,7 +160,7 @@ def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
         print_to_stderr("Prefect can't be reached: whether it shows runs as Running that are over was not checked.")
         return ()
     for flow_run in orphaned:
-        print_to_stderr(f"{flow_run.description}: {done} in Prefect")
+        print_to_stderr(f"{flow_run.description}: {verb} in Prefect")
     return [str(flow_run.flow_run.id) for flow_run in orphaned]
 
 

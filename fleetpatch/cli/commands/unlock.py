@@ -1,10 +1,8 @@
 """unlock: show the lock of a machine, and remove it when its run has no live process."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from fleetpatch.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app
+from fleetpatch.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, YesOption, app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
@@ -13,8 +11,6 @@ from tasks.reports.formatting import format_iso_utc
 
 if TYPE_CHECKING:
     from flows.recovery.releases import LockDetails
-
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the lock is removed.")]
 
 
 @app.command("unlock", cls=ActingCommand, rich_help_panel="Patch")
@@ -52,8 +48,8 @@ def _print_lock_status(status: "LockDetails") -> None:
     if not lock.run_id:
         print_unwrapped(f"{lock.machine} is not locked.")
     else:
-        when = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown time"
-        by = f"by run {lock.run_id} ({lock.started_by or 'unknown'}) until {when}"
+        end = f"{lock.expires_at:%Y-%m-%d %H:%M:%S} UTC" if lock.expires_at else "an unknown time"
+        by = f"by run {lock.run_id} ({lock.started_by or 'unknown'}) until {end}"
         expired = f"{lock.machine} was locked {by}. The lock has expired."
         print_unwrapped(expired if lock.is_expired else f"{lock.machine} is locked {by}.")
         print_unwrapped(_describe_lock_run(status))

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
-from fleetpatch.cli.commands.automatic import ConfigurationsOption
+from fleetpatch.cli.app import ConfigurationsOption, InventoryOption, JsonOption, RecordsOption, app, parse_path
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_fleet, complete_names
+from fleetpatch.cli.runtime.output import print_json_or_text, print_to_stderr
 from fleetpatch.settings import WebOption, WebSettings, list_web_options
 
 web_app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="Serve the pages over the records.")
@@ -24,7 +24,6 @@ def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from fleetpatch.server.web_server import serve
     from flows.ports.web_links import parse_web_url
     from tasks.records.fleets import find_fleet, use_fleet
@@ -104,7 +103,6 @@ def add_token(
     import sys
 
     from fleetpatch.access.login_admin import create_access_token
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
     from tasks.reports.formatting import format_second_utc
 
@@ -121,7 +119,6 @@ def add_token(
 @token_app.command("list")
 def list_tokens(records: RecordsOption = None, as_json: JsonOption = False) -> None:
     """Show the access tokens: names, roles and times, never the tokens."""
-    from fleetpatch.cli.runtime.output import print_json
     from fleetpatch.cli.views.web_access import build_tokens_json, print_tokens
     from tasks.domain.protocols.clock import SystemClock
     from tasks.records.access_tokens import SqlAccessTokens
@@ -129,10 +126,7 @@ def list_tokens(records: RecordsOption = None, as_json: JsonOption = False) -> N
 
     with open_records(records) as database:
         tokens, now = SqlAccessTokens(database.database).list_tokens(), SystemClock().now()
-    if as_json:
-        print_json(build_tokens_json(tokens, now))
-    else:
-        print_tokens(tokens, now)
+    print_json_or_text(as_json, build_tokens_json, print_tokens, tokens, now)
 
 
 @token_app.command("remove")
@@ -149,7 +143,6 @@ def remove_token(
 ) -> None:
     """End an access token, and the sessions of its browsers, at once."""
     from fleetpatch.access.login_admin import remove_access_token
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
 
     with open_records(records) as database:
@@ -163,7 +156,6 @@ def grant_role(records: RecordsOption = None) -> None:
 
     It needs the URL of the workers. A migration of the records does it, too.
     """
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.domain.errors import RequestError
     from tasks.records.pages_role import PAGES_ROLE, grant_pages_role
     from tasks.records.setup import open_records
@@ -199,7 +191,6 @@ def make_login_link(
     import sys
 
     from fleetpatch.access.login_admin import create_login_link
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from flows.ports.web_links import parse_web_url
     from tasks.records.setup import open_records
 
@@ -219,7 +210,6 @@ def log_out(
 ) -> None:
     """End all sessions of somebody at once, however they logged in. An access token stays valid."""
     from fleetpatch.access.login_admin import end_sessions
-    from fleetpatch.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
 
     with open_records(records) as database:

@@ -1,9 +1,9 @@
 """The exit codes of the command, of a run, and of an error with its kind, message and hint."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from pathlib import Path
 
 from flows.engine.interruption import describe_undone
@@ -66,6 +66,22 @@ def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
     if states == {OperationState.NOT_STARTED}:
         return ExitCode.NOTHING_ATTEMPTED
     return ExitCode.WARNINGS
+
+
+def choose_exit_code(states: Iterable[Enum], failed: Collection[Enum], refused: Enum) -> ExitCode:
+    """Return the exit code of an act on several machines, from the state in which it ended on each.
+
+    Args:
+        states: of the machines.
+        failed: those that are a failure.
+        refused: the state of a machine on which nothing was done.
+    """
+    all_states = set(states)
+    if all_states & set(failed):
+        return ExitCode.MACHINE_FAILED
+    if all_states == {refused}:
+        return ExitCode.NOTHING_ATTEMPTED
+    return ExitCode.WARNINGS if refused in all_states else ExitCode.SUCCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Final, ParamSpec, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -19,6 +19,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.states import FindingLevel
 from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
 
+Arguments = ParamSpec("Arguments")
 _ANSWERS: ContextVar[list[bool] | None] = ContextVar("fleetpatch_answers", default=None)
 MIN_WIDTH = 40  # COLUMNS=0 would show nothing
 NON_TERMINAL_WIDTH = 200  # for files and pipes, which have no width
@@ -53,6 +54,11 @@ _STYLES_BY_STATE: Mapping[str, str] = {
     "NotSelected": "dim",
     "NotNeeded": "dim",
 }
+
+
+@cache
+def _open_devnull() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 class ErrorTolerantStream(io.TextIOBase):
@@ -112,11 +118,6 @@ class ErrorTolerantStream(io.TextIOBase):
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, self._stream.fileno())
             os.close(devnull)
-
-
-@cache
-def _open_devnull() -> TextIO:
-    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 @cache
@@ -181,6 +182,11 @@ def print_to_stderr(line: RenderableType) -> None:
 def print_unwrapped(line: str) -> None:
     """Print a result with text from elsewhere."""
     print_to_stdout(to_safe_text(line))
+
+
+def print_warning(text: str, *, to_stderr: bool = False) -> None:
+    """Print one line with the mark of warnings, and with text from elsewhere."""
+    (print_to_stderr if to_stderr else print_to_stdout)(Text.assemble(("! ", "yellow"), to_safe_text(text)))
 
 
 def print_detail(text: str, style: str = "", *, indent: int = 4) -> None:
@@ -262,6 +268,20 @@ def print_json(document: object) -> None:
     stream.flush()
 
 
+def print_json_or_text(
+    as_json: bool,
+    build_json: Callable[Arguments, object],
+    print_text: Callable[Arguments, None],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> None:
+    """Print the JSON document of some objects, or their text for people."""
+    if as_json:
+        print_json(build_json(*args, **kwargs))
+    else:
+        print_text(*args, **kwargs)
+
+
 def shorten_list(texts: Iterable[str], limit: int) -> Sequence[str]:
     """Return the first texts, and the number of further ones."""
     all_texts = list(texts)
@@ -295,9 +315,14 @@ def configure_logging() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[ConsoleLogHandler(logging.WARNING)], force=True)
 
 
-_FINDING_MARKS = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
+_MARKS: Final = {FindingLevel.GOOD: "✓", FindingLevel.WARN: "!", FindingLevel.BLOCK: "✗"}
 
 
-def render_finding_mark(level: FindingLevel) -> Text:
-    """Return a finding's mark in its colour."""
-    return Text(_FINDING_MARKS[level], style=render_state(level).style)
+def render_mark(level: FindingLevel) -> Text:
+    """Return the mark of a level in its colour."""
+    return Text(_MARKS[level], style=render_state(level).style)
+
+
+def render_marked_line(level: FindingLevel, subject: str, text: str) -> Text:
+    """Return one line with the mark of a level, a subject in bold, and text from elsewhere."""
+    return Text.assemble(render_mark(level), " ", to_safe_text(subject, "bold"), ": ", to_safe_text(text))

@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
-from rich.table import Column as TableColumn
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import render_count, render_state, to_safe_text
-from fleetpatch.cli.runtime.table import TextTable, build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.table import TextTable, build_column, build_table
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import ColumnUnit, Field, list_fields
@@ -49,16 +48,23 @@ class Fact(Generic[Item]):
     wraps: bool = False
     is_number: bool = False
 
+    def build_cell(self, item: Item) -> Text:
+        """Return the cell of an item. A value that is None is a dash."""
+        value = (self.render or self.read)(item)
+        if isinstance(value, Text):
+            return value
+        return to_safe_text(NO_FIGURE if value is None else _format_value(value), self.style, self.limit)
+
 
 def build_list_json(facts: Sequence[Fact[Item]], items: Iterable[Item]) -> list[dict[str, object]]:
     """Return items as JSON data."""
-    return [{fact.key: to_json_value(fact.read(item)) for fact in facts if fact.key} for item in items]
+    return [{fact.key: _to_json_value(fact.read(item)) for fact in facts if fact.key} for item in items]
 
 
 def build_list_table(
     facts: Sequence[Fact[Item]], items: Iterable[Item], *, without: Sequence[str] = (), title: str = ""
 ) -> TextTable:
-    """Return a table of items. A value that is None is a dash.
+    """Return a table of items.
 
     Args:
         facts: the facts about each of them.
@@ -67,26 +73,14 @@ def build_list_table(
         title: a line above the table.
     """
     columns = [fact for fact in facts if fact.heading is not None and fact.heading not in without]
-    table = build_table(
-        *(_build_column(fact.heading or "", is_number=fact.is_number, wraps=fact.wraps) for fact in columns),
-        title=title,
-    )
+    headings = (build_column(fact.heading or "", is_number=fact.is_number, wraps=fact.wraps) for fact in columns)
+    table = build_table(*headings, title=title)
     for item in items:
-        table.add_row(*(_build_fact_cell(fact, item) for fact in columns))
+        table.add_row(*(fact.build_cell(item) for fact in columns))
     return table
 
 
-def _build_fact_cell(fact: Fact[Item], item: Item) -> Text:
-    value = (fact.render or fact.read)(item)
-    if value is None:
-        return Text(NO_FIGURE)
-    if isinstance(value, Text):
-        return value
-    return to_safe_text(_format_value(value), fact.style, fact.limit)
-
-
-def to_json_value(value: object) -> object:
-    """Return a value of a fact as JSON data: times in UTC."""
+def _to_json_value(value: object) -> object:
     match value:
         case datetime():
             return format_iso_utc(value)
@@ -95,7 +89,7 @@ def to_json_value(value: object) -> object:
         case date():
             return value.isoformat()
         case tuple() | list():
-            return [to_json_value(item) for item in value]
+            return [_to_json_value(member) for member in value]
         case _:
             return value
 
@@ -137,17 +131,15 @@ def build_row_table(
     """
     shown = [column if isinstance(column, Shown) else Shown(column) for column in columns]
     fields = [_find_field(row_type, column.name) for column in shown]
-    table = build_table(
-        *(
-            _build_column(
-                column.heading or field.heading,
-                is_number=field.kind in _NUMBERS if column.is_number is None else column.is_number,
-                wraps=column.wraps or field.column.is_prose,
-            )
-            for column, field in zip(shown, fields, strict=True)
-        ),
-        title=title,
+    headings = (
+        build_column(
+            column.heading or field.heading,
+            is_number=field.kind in _NUMBERS if column.is_number is None else column.is_number,
+            wraps=column.wraps or field.column.is_prose,
+        )
+        for column, field in zip(shown, fields, strict=True)
     )
+    table = build_table(*headings, title=title)
     for row in rows:
         table.add_row(*(_build_cell(row, column, field) for column, field in zip(shown, fields, strict=True)))
     return table
@@ -185,12 +177,6 @@ def _find_field(row_type: type, name: str) -> Field:
     first, _, inner_name = name.partition(".")
     field = next(field for field in list_fields(row_type) if field.name == first)
     return _find_field(field.row_type, inner_name) if inner_name and field.row_type is not None else field
-
-
-def _build_column(heading: str, *, is_number: bool, wraps: bool) -> str | TableColumn:
-    if is_number:
-        return build_number_column(heading)
-    return heading if wraps else build_unwrapped_column(heading)
 
 
 def _build_cell(row: object, shown: Shown, field: Field) -> Text:

@@ -171,11 +171,6 @@ def build_table(*columns: str | Column, title: str = "", gap: int = 2) -> TextTa
     )
 
 
-def build_number_column(header: str) -> Column:
-    """Return a column of numbers."""
-    return Column(header, justify="right", no_wrap=True, overflow="fold")
-
-
-def build_unwrapped_column(header: str) -> Column:
-    """Return a column that does not wrap: names and states."""
-    return Column(header, no_wrap=True, overflow="fold")
+def build_column(heading: str, *, is_number: bool = False, wraps: bool = False) -> Column:
+    """Return a column of names and states, or of numbers, or of prose, which wraps."""
+    return Column(heading, justify="right" if is_number else "left", no_wrap=is_number or not wraps, overflow="fold")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stderr, print_unwrapped, to_safe_text
+from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.table import build_table
 from inventory.name_lists import format_count
 from tasks.domain.rows.audit import AuditEntry
@@ -22,10 +22,10 @@ def print_audit(entries: Sequence[AuditEntry]) -> None:
         about = f"{entry.subject} {format_details(entry.detail)}".strip()
         names = (str(entry.number), format_second_utc(entry.at), entry.who, entry.source, entry.claimed)
         table.add_row(*map(to_safe_text, (*names, entry.address, entry.act, about, str(entry.result), entry.message)))
-    get_stdout_console().print(table)
+    print_to_stdout(table)
 
 
-_WORDS = {
+_STATE_TEXTS = {
     AuditState.INTACT: "The audit log is intact.",
     AuditState.END_UNKNOWN: "The chain is intact. Whether its newest entries are gone is not known: this computer has "
     "never written to this log. Give the last entry that another one knows: --head NUMBER:SEAL.",
@@ -37,7 +37,7 @@ _WORDS = {
 }
 
 
-_EXIT_CODES = {
+AUDIT_EXIT_CODES = {
     AuditState.INTACT: ExitCode.SUCCESS,
     AuditState.END_UNKNOWN: ExitCode.WARNINGS,
     AuditState.EMPTY: ExitCode.WARNINGS,
@@ -48,36 +48,35 @@ _EXIT_CODES = {
 }
 
 
-def to_exit_code(state: AuditState) -> ExitCode:
-    """Return the exit code of a check."""
-    return _EXIT_CODES[state]
-
-
-def print_verification(found: AuditVerification) -> None:
+def print_verification(verification: AuditVerification) -> None:
     """Print the result of a check."""
-    print_unwrapped(_WORDS[found.state])
-    if found.message:
-        print_unwrapped(found.message)
-    for fault in found.faults:
+    print_unwrapped(_STATE_TEXTS[verification.state])
+    if verification.message:
+        print_unwrapped(verification.message)
+    for fault in verification.faults:
         print_unwrapped(f"entry {fault.number} {fault.text}")
-    if found.fault_count > len(found.faults):
-        print_unwrapped(f"and {found.fault_count - len(found.faults)} more faults")
-    if found.last is not None:
-        print_unwrapped(f"{format_count(found.entries, 'entry')}: {found.first} to {found.last.number}")
-        print_unwrapped(f"head: {found.last.number}:{found.last.seal}")
-    for cut in found.cuts:
+    if verification.fault_count > len(verification.faults):
+        print_unwrapped(f"and {verification.fault_count - len(verification.faults)} more faults")
+    if verification.last is not None:
+        print_unwrapped(
+            f"{format_count(verification.entries, 'entry')}: {verification.first} to {verification.last.number}"
+        )
+        print_unwrapped(f"head: {verification.last.number}:{verification.last.seal}")
+    for cut in verification.cuts:
         print_unwrapped(f"cut at {format_second_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")
 
 
-def build_verification_json(found: AuditVerification) -> Mapping[str, object]:
+def build_verification_json(verification: AuditVerification) -> Mapping[str, object]:
     """Return the result of a check as JSON data."""
     return {
-        "state": found.state.value,
-        "message": found.message,
-        "entries": found.entries,
-        "first": found.first,
-        "head": {"number": found.last.number, "seal": found.last.seal} if found.last is not None else None,
-        "faults": [{"number": fault.number, "text": fault.text} for fault in found.faults],
-        "faultCount": found.fault_count,
-        "cuts": list(map(build_row_json, found.cuts)),
+        "state": verification.state.value,
+        "message": verification.message,
+        "entries": verification.entries,
+        "first": verification.first,
+        "head": {"number": verification.last.number, "seal": verification.last.seal}
+        if verification.last is not None
+        else None,
+        "faults": [{"number": fault.number, "text": fault.text} for fault in verification.faults],
+        "faultCount": verification.fault_count,
+        "cuts": list(map(build_row_json, verification.cuts)),
     }

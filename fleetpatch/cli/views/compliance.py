@@ -10,8 +10,8 @@ from rich.text import Text
 
 from deployments.preview.automatic_status import AutomaticStatus
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stdout, to_safe_text
-from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stdout
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.forecast import MachineForecast
@@ -77,7 +77,11 @@ def sort_by_urgency(view: ComplianceView) -> list[MachineForecast]:
     latest = view.now + timedelta(days=36_500)
     return sorted(
         view.forecasts,
-        key=lambda each: (_ORDER.index(find_deadline_state(view, each)), each.due or latest, each.machine),
+        key=lambda forecast: (
+            _ORDER.index(find_deadline_state(view, forecast)),
+            forecast.due or latest,
+            forecast.machine,
+        ),
     )
 
 
@@ -86,97 +90,88 @@ def to_compliance_exit_code(view: ComplianceView) -> ExitCode:
 
     Without a machine it is WARNINGS: a wrong scope must not look like a fleet in which all is well.
     """
-    states = {find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts}
+    states = {find_deadline_state(view, forecast) for forecast in view.forecasts}
     if DeadlineState.BREACHED in states:
         return ExitCode.MACHINE_FAILED
     is_warned = not states or bool(states & {DeadlineState.WILL_BREACH, DeadlineState.UNKNOWN})
     return ExitCode.WARNINGS if is_warned else ExitCode.SUCCESS
 
 
+def _list_facts(view: ComplianceView) -> Sequence[Fact[MachineForecast]]:
+    def render_state(forecast: MachineForecast) -> Text:
+        state = find_deadline_state(view, forecast)
+        return Text(state.value, style=_STYLES[state])
+
+    def count_days_left(forecast: MachineForecast) -> float | None:
+        return (forecast.due - view.now) / timedelta(days=1) if forecast.due else None
+
+    def render_days_left(forecast: MachineForecast) -> Text:
+        days = count_days_left(forecast)
+        is_breached = find_deadline_state(view, forecast) is DeadlineState.BREACHED
+        style = _STYLES[DeadlineState.BREACHED] if is_breached else ""
+        return Text(NO_FIGURE if days is None else f"{days:.1f}", style=style)
+
+    def describe_patched(forecast: MachineForecast) -> str:
+        is_unforeseen = forecast.update is not None and forecast.patched_at is None
+        return "not foreseen" if is_unforeseen else _format_day(forecast.patched_at)
+
+    def describe_reason(forecast: MachineForecast) -> str:
+        if find_deadline_state(view, forecast) is not DeadlineState.UNKNOWN:
+            return forecast.reason
+        assessed_at = view.not_seen[forecast.machine]
+        return f"it was last assessed on {_format_day(assessed_at)}" if assessed_at else "it was never assessed"
+
+    return (
+        Fact("machineName", lambda forecast: forecast.machine, "machine"),
+        Fact("state", lambda forecast: find_deadline_state(view, forecast), "deadlines", render_state),
+        Fact("patchName", lambda forecast: forecast.update.name if forecast.update else None),
+        Fact("version", lambda forecast: forecast.update.version if forecast.update else None),
+        Fact("due", lambda forecast: forecast.due, "due", lambda forecast: _format_day(forecast.due)),
+        Fact(
+            "daysLeft",
+            lambda forecast: _round(count_days_left(forecast)),
+            "days left",
+            render_days_left,
+            is_number=True,
+        ),
+        Fact("patchedAt", lambda forecast: forecast.patched_at, "patched", describe_patched),
+        Fact("breachesAt", lambda forecast: forecast.breaches_at),
+        Fact("", lambda forecast: forecast.update.name if forecast.update else "", "update", wraps=True),
+        Fact("reason", lambda forecast: describe_reason(forecast) or None, "why", describe_reason, "dim", wraps=True),
+    )
+
+
 def build_compliance_json(view: ComplianceView) -> dict[str, object]:
     """Return all machines as JSON data, the most urgent first."""
-    now = view.now
-    counts = Counter(find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts)
+    counts = Counter(find_deadline_state(view, forecast) for forecast in view.forecasts)
     return {
-        "at": format_iso_utc(now),
+        "at": format_iso_utc(view.now),
         "counts": {state.value: counts[state] for state in DeadlineState},
-        "machines": [
-            {
-                "machineName": machine_forecast.machine,
-                "state": find_deadline_state(view, machine_forecast).value,
-                "patchName": machine_forecast.update.name if machine_forecast.update else None,
-                "version": machine_forecast.update.version if machine_forecast.update else None,
-                "due": format_iso_utc(machine_forecast.due),
-                "daysLeft": round((machine_forecast.due - now) / timedelta(days=1), 2)
-                if machine_forecast.due
-                else None,
-                "patchedAt": format_iso_utc(machine_forecast.patched_at),
-                "breachesAt": format_iso_utc(machine_forecast.breaches_at),
-                "reason": _describe_reason(view, machine_forecast) or None,
-            }
-            for machine_forecast in sort_by_urgency(view)
-        ],
+        "machines": build_list_json(_list_facts(view), sort_by_urgency(view)),
     }
 
 
 def print_compliance(view: ComplianceView, *, show_all: bool = False) -> None:
     """Print machines with due updates and unknown machines, the most urgent first, and a summary line."""
-    now = view.now
-    rows = [
-        machine_forecast
-        for machine_forecast in sort_by_urgency(view)
-        if find_deadline_state(view, machine_forecast) is not DeadlineState.NOTHING_DUE
+    forecasts = [
+        forecast
+        for forecast in sort_by_urgency(view)
+        if find_deadline_state(view, forecast) is not DeadlineState.NOTHING_DUE
     ]
-    is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_unwrapped_column("deadlines"),
-        build_unwrapped_column("due"),
-        build_number_column("days left"),
-        build_unwrapped_column("patched"),
-        *(["update"] if is_wide else []),
-        "why",
-    )
-    shown = rows if show_all else rows[:_MAX_ROWS]
-    for machine_forecast in shown:
-        state = find_deadline_state(view, machine_forecast)
-        grid.add_row(
-            to_safe_text(machine_forecast.machine),
-            Text(state.value, style=_STYLES[state]),
-            Text(_format_day(machine_forecast.due)),
-            Text(
-                _format_days_left(machine_forecast.due, now),
-                style=_STYLES[state] if state is DeadlineState.BREACHED else "",
-            ),
-            Text(_format_patched(machine_forecast)),
-            *([to_safe_text(machine_forecast.update.name if machine_forecast.update else "")] if is_wide else []),
-            to_safe_text(_describe_reason(view, machine_forecast), style="dim"),
-        )
-    if rows:
-        print_to_stdout(grid)
-        if len(rows) > len(shown):
-            print_to_stdout(f"… and {len(rows) - len(shown)} more: --all shows them.")
+    listed = forecasts if show_all else forecasts[:_MAX_ROWS]
+    without = [] if get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS else ["update"]
+    if forecasts:
+        print_to_stdout(build_list_table(_list_facts(view), listed, without=without))
+        if len(forecasts) > len(listed):
+            print_to_stdout(f"… and {len(forecasts) - len(listed)} more: --all shows them.")
         print_to_stdout("")
     print_to_stdout(_render_summary(view))
-
-
-def _describe_reason(view: ComplianceView, forecast: MachineForecast) -> str:
-    if find_deadline_state(view, forecast) is not DeadlineState.UNKNOWN:
-        return forecast.reason
-    assessed_at = view.not_seen[forecast.machine]
-    return f"it was last assessed on {_format_day(assessed_at)}" if assessed_at else "it was never assessed"
-
-
-def _format_patched(forecast: MachineForecast) -> str:
-    if forecast.update is None:
-        return NO_FIGURE
-    return _format_day(forecast.patched_at) if forecast.patched_at else "not foreseen"
 
 
 def _render_summary(view: ComplianceView) -> Text:
     if not view.forecasts:
         return Text("No machine of the scope is patched automatically, so nothing is known of deadlines.")
-    counts = Counter(find_deadline_state(view, machine_forecast) for machine_forecast in view.forecasts)
+    counts = Counter(find_deadline_state(view, forecast) for forecast in view.forecasts)
     parts = [
         f"{counts[DeadlineState.BREACHED]} missed a deadline",
         f"{counts[DeadlineState.WILL_BREACH]} will miss one at the present pace",
@@ -191,5 +186,5 @@ def _format_day(moment: datetime | None) -> str:
     return f"{moment.astimezone():%Y-%m-%d}" if moment else NO_FIGURE
 
 
-def _format_days_left(due: datetime | None, now: datetime) -> str:
-    return f"{(due - now) / timedelta(days=1):.1f}" if due else NO_FIGURE
+def _round(days: float | None) -> float | None:
+    return None if days is None else round(days, 2)

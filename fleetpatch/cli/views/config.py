@@ -12,14 +12,14 @@ from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.automatic_status import count_managed_machines, describe_off_peak
 from deployments.preview.zone_schedules import find_known_zones, is_all_over, is_over, list_over
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
-from fleetpatch.cli.views.inventory import build_problems_json
+from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, to_safe_lines, to_safe_text
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from fleetpatch.cli.views.inventory import PROBLEM_FACTS
 from flows.freezes.time_values import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
-from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.reports.formatting import NO_FIGURE, format_count
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.description import describe_schedule
 from tasks.rules.calendar.freezes import find_freeze
@@ -49,16 +49,11 @@ def to_check_exit_code(
     return ExitCode.WARNINGS if findings or inventories.errors else ExitCode.SUCCESS
 
 
-def build_faulty_check_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
+def build_faulty_configurations_json(path: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
     """Return the result of a check of files with problems as JSON data."""
-    return {
-        "source": str(place),
-        "valid": False,
-        "problems": build_problems_json(problems),
-        "configurations": [],
-        "automatic": None,
-        "findings": [],
-    }
+    problem_documents = build_list_json(PROBLEM_FACTS, problems)
+    results: dict[str, object] = {"configurations": [], "automatic": None, "findings": []}
+    return {"source": str(path), "valid": False, "problems": problem_documents, **results}
 
 
 def build_check_json(
@@ -69,9 +64,7 @@ def build_check_json(
         "source": str(configurations.source_path),
         "valid": not any(finding.severity is FindingSeverity.BLOCKS for finding in findings),
         "problems": [],
-        "configurations": [
-            _build_configuration_json(one, inventories, now) for one in configurations.all_configurations
-        ],
+        "configurations": build_list_json(_list_facts(inventories, now), configurations.all_configurations),
         "automatic": _build_automatic_json(configurations, inventories),
         "findings": [
             {
@@ -90,24 +83,55 @@ def build_check_json(
     }
 
 
-def _build_configuration_json(
-    configuration: Configuration, inventories: Inventories, now: datetime
-) -> dict[str, object]:
-    return {
-        "name": configuration.name,
-        "file": str(configuration.source_location.file),
-        "line": configuration.source_location.line,
-        "enabled": configuration.is_enabled,
-        "state": _find_state(configuration, inventories, now),
-        "scope": configuration.scope,
-        "inventory": str(configuration.inventory_path) if configuration.inventory_path else None,
-        "machineCount": count_machines(configuration, inventories),
-        "when": describe_windows(configuration, inventories),
-        "zone": configuration.zone,
-        "windowMinutes": configuration.window_minutes,
-        "leadMinutes": configuration.lead_minutes,
-        "nextWindowStart": format_iso_utc(find_next_window(configuration, inventories, now)),
-    }
+def _list_facts(inventories: Inventories, now: datetime) -> Sequence[Fact[Configuration]]:
+    def render_count(configuration: Configuration) -> Text:
+        count = count_machines(configuration, inventories)
+        return Text(NO_FIGURE if count is None else str(count), justify="right")
+
+    def describe_next_window(configuration: Configuration) -> str:
+        opens, state = find_next_window(configuration, inventories, now), find_state(configuration)
+        return state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else _ALL_FROZEN
+
+    def find_state(configuration: Configuration) -> str:
+        if not configuration.is_enabled:
+            return "disabled"
+        return "over" if is_over(configuration, inventories, now) else _ENABLED
+
+    return (
+        Fact(
+            "name",
+            lambda configuration: configuration.name,
+            "configuration",
+            lambda configuration: _render_name(configuration.name, configuration.is_enabled),
+        ),
+        Fact("file", lambda configuration: str(configuration.source_location.file)),
+        Fact("line", lambda configuration: configuration.source_location.line),
+        Fact("enabled", lambda configuration: configuration.is_enabled),
+        Fact("state", find_state),
+        Fact("scope", lambda configuration: configuration.scope),
+        Fact(
+            "inventory",
+            lambda configuration: str(configuration.inventory_path) if configuration.inventory_path else None,
+        ),
+        Fact("", lambda configuration: describe_windows(configuration, inventories), "when", wraps=True),
+        Fact(
+            "machineCount", lambda configuration: count_machines(configuration, inventories), "machines", render_count
+        ),
+        Fact("when", lambda configuration: describe_windows(configuration, inventories)),
+        Fact("zone", lambda configuration: configuration.zone),
+        Fact("windowMinutes", lambda configuration: configuration.window_minutes),
+        Fact("leadMinutes", lambda configuration: configuration.lead_minutes),
+        Fact(
+            "nextWindowStart",
+            lambda configuration: find_next_window(configuration, inventories, now),
+            "next window",
+            describe_next_window,
+        ),
+    )
+
+
+def _render_name(name: str, is_enabled: bool) -> Text:
+    return to_safe_text(name, style="" if is_enabled else "dim")
 
 
 def _build_automatic_json(configurations: Configurations, inventories: Inventories) -> dict[str, object] | None:
@@ -131,56 +155,28 @@ def print_check_result(
     configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
 ) -> None:
     """Print a table of configurations, and the findings below it."""
-    grid = build_table(
-        build_unwrapped_column("configuration"),
-        "when",
-        build_unwrapped_column("machines"),
-        build_unwrapped_column("next window"),
-    )
-    for one in configurations.all_configurations:
-        count = count_machines(one, inventories)
-        opens, state = find_next_window(one, inventories, now), _find_state(one, inventories, now)
-        name = to_safe_text(one.name, style="" if one.is_enabled else "dim")
-        grid.add_row(
-            name,
-            to_safe_text(describe_windows(one, inventories)),
-            Text(NO_FIGURE if count is None else str(count), justify="right"),
-            Text(state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else _ALL_FROZEN),
-        )
+    table = build_list_table(_list_facts(inventories, now), configurations.all_configurations)
     if (request := configurations.automatic) is not None:
         managed = count_managed_machines(request, inventories.by_path.get(request.inventory))
-        grid.add_row(
-            to_safe_text(AUTOMATIC_NAME, style="" if request.enabled else "dim"),
+        table.add_row(
+            _render_name(AUTOMATIC_NAME, request.enabled),
             to_safe_text(describe_off_peak(request)),
             Text(NO_FIGURE if managed is None else str(managed), justify="right"),
             Text(NO_FIGURE if request.enabled else "disabled"),
         )
-    print_to_stdout(grid, "")
+    print_to_stdout(table, "")
     for finding in findings:
-        print_finding(finding)
+        print_configuration_finding(finding)
     for path, error in inventories.errors.items():
         subject = f"the inventory {path}" if path else "no inventory"
-        print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"{subject}: machines, scopes and overlaps are not checked"))
-        )
+        print_warning(f"{subject}: machines, scopes and overlaps are not checked")
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
     _print_check_summary(configurations, findings, inventories)
     if is_all_over(configurations, list_over(configurations, inventories, now)):
         print_warning(ALL_OVER)
 
 
-def print_warning(text: str) -> None:
-    """Print one line with the mark of warnings."""
-    print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(text)))
-
-
-def _find_state(configuration: Configuration, inventories: Inventories, now: datetime) -> str:
-    if not configuration.is_enabled:
-        return "disabled"
-    return "over" if is_over(configuration, inventories, now) else _ENABLED
-
-
-def print_finding(finding: ConfigurationFinding) -> None:
+def print_configuration_finding(finding: ConfigurationFinding) -> None:
     """Print a finding and its remedy."""
     blocks = finding.severity is FindingSeverity.BLOCKS
     mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
@@ -198,8 +194,8 @@ def _print_check_summary(
     mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
     automatic = ["automatic patching"] if configurations.automatic is not None else []
     count = len(configurations.all_configurations)
-    found = [format_count(count, "configuration")] if count or not automatic else []
-    counts = ": " + ", ".join((*found, *automatic, *parts))
+    configured = [format_count(count, "configuration")] if count or not automatic else []
+    counts = ": " + ", ".join((*configured, *automatic, *parts))
     if findings or inventories.errors:
         print_to_stdout("")
     print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))
@@ -283,13 +279,13 @@ def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDe
     for file in policy.files:
         print_to_stdout(Text.assemble("policy: ", to_safe_text(file.path)))
     for rule, names in decision.rules:
-        which = "all of them" if len(names) == len(machines) else join_first_names(names)
+        names_text = "all of them" if len(names) == len(machines) else join_first_names(names)
         print_to_stdout(
             "",
             Text.assemble(
                 to_safe_text(rule.name, "bold"),
                 " ",
-                to_safe_text(f"({rule.place}), {rule.scope}: {which}. Ask {rule.ask}"),
+                to_safe_text(f"({rule.place}), {rule.scope}: {names_text}. Ask {rule.ask}"),
             ),
         )
         for key, limit_text in describe_limits(rule):

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
-import typer
-from rich.table import Column
 from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
@@ -15,20 +14,15 @@ from deployments.sync.model import Change, ChangeAction
 from deployments.sync.next_windows import NextWindows, RunStatus
 from deployments.sync.plan import SyncPlan
 from fleetpatch.cli.runtime.output import (
-    ask,
-    can_ask,
-    get_stderr_console,
-    get_stdout_console,
     print_to_stderr,
     print_to_stdout,
+    print_unwrapped,
+    print_warning,
     to_safe_lines,
     to_safe_text,
 )
-from fleetpatch.cli.runtime.table import build_table
-from fleetpatch.cli.views.config import ALL_OVER, OVER, print_finding, print_warning
-from flows.request.automatic_request import AutomaticRequest
-from inventory.machine import Inventory
-from tasks.domain.errors import RequestError
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from fleetpatch.cli.views.config import ALL_OVER, OVER, print_configuration_finding
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.local_time import format_duration, get_time_zone
 from tasks.rules.calendar.schedule import Occurrence
@@ -43,76 +37,39 @@ _ACTION_STYLES = {
 }
 
 
+CHANGE_FACTS: Final[Sequence[Fact[Change]]] = (
+    Fact("doing", lambda change: change.action, "", lambda change: Text(change.action, _ACTION_STYLES[change.action])),
+    Fact("kind", lambda change: change.kind, "what"),
+    Fact("name", lambda change: change.name, "name", wraps=True),
+    Fact(
+        "differences",
+        lambda change: change.differences,
+        "difference",
+        lambda change: to_safe_lines("\n".join(change.differences)),
+        wraps=True,
+    ),
+)
+
+
 def print_changes(changes: Sequence[Change]) -> None:
-    """Print the changes. Unchanged objects are counted in one line."""
-    unchanged_count = sum(change.action is ChangeAction.KEEP for change in changes)
-    _print_changed(changes)
-    print_to_stdout(to_safe_text(f"{unchanged_count} of {len(changes)} Prefect objects match the configurations."))
+    """Print a table of the changes; none: nothing."""
+    if changed := [change for change in changes if change.action is not ChangeAction.KEEP]:
+        print_to_stdout(build_list_table(CHANGE_FACTS, changed))
 
 
-def print_removals(changes: Sequence[Change], fleet: str) -> None:
-    """Print what would be removed of a fleet."""
-    _print_changed(changes)
-    if not changes:
-        print_to_stdout(to_safe_text(f"Prefect has nothing of the fleet {fleet}."))
-
-
-def print_kept_objects(pool: str) -> None:
-    """Print what deploy does not remove."""
-    print_to_stderr(
-        f"The work pool {pool}, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
-    )
-
-
-def _print_changed(changes: Sequence[Change]) -> None:
-    if any(change.action is not ChangeAction.KEEP for change in changes):
-        grid = build_table(
-            Column("", no_wrap=True), Column("what", no_wrap=True), "name", Column("difference", ratio=1)
-        )
-        for change in changes:
-            if change.action is not ChangeAction.KEEP:
-                differences = to_safe_lines("\n".join(change.differences))
-                grid.add_row(
-                    to_safe_text(change.action, _ACTION_STYLES[change.action]),
-                    to_safe_text(change.kind),
-                    to_safe_text(change.name),
-                    differences,
-                )
-        print_to_stdout(grid)
-
-
-def print_kept_pauses(pauses: Sequence[str]) -> None:
-    """Print the pauses that a person set in Prefect and that stay."""
-    for pause in pauses:
-        print_to_stdout(
-            Text.assemble(("! ", "yellow"), to_safe_text(f"stays paused, as somebody set in Prefect: {pause}"))
-        )
-    if pauses:
+def print_deploy_plan(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> None:
+    """Print the changes, the pauses that a person set in Prefect and that stay, and the findings that block."""
+    unchanged_count = sum(change.action is ChangeAction.KEEP for change in plan.changes)
+    print_changes(plan.changes)
+    print_to_stdout(f"{unchanged_count} of {len(plan.changes)} Prefect objects match the configurations.")
+    for pause in plan.kept_pauses:
+        print_warning(f"stays paused, as somebody set in Prefect: {pause}")
+    if plan.kept_pauses:
         print_to_stdout("`fleetpatch deploy` asks whether to lift it; --yes --unpause lifts it.")
-
-
-def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
-    """Print the findings that prevent the deploy."""
     for finding in findings:
-        print_finding(finding)
+        print_configuration_finding(finding)
     if findings:
         print_to_stdout("")
-
-
-def confirm_changes(count: int) -> None:
-    """Ask the person at the terminal for confirmation.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
-    if not can_ask():
-        raise RequestError(
-            f"{format_count(count, 'change')} in Prefect must be confirmed, and there is no terminal",
-            hint="Add --yes to confirm them, or --check to see what differs.",
-        )
-    if not ask(f"Make {'this change' if count == 1 else f'these {count} changes'}?"):
-        get_stderr_console().print("Nothing was done.")
-        raise typer.Exit(0)
 
 
 @contextmanager
@@ -168,17 +125,18 @@ def print_next_windows(
         if not configuration.is_enabled:
             print_to_stdout(to_safe_text(f"{configuration.name}: disabled, its windows do not open", style="dim"))
     if (automatic := plan.configurations.automatic) is not None:
-        print_to_stdout(_render_automatic(automatic, plan.inventories.get(AUTOMATIC_NAME)))
+        managed = count_managed_machines(automatic, plan.inventories.get(AUTOMATIC_NAME))
+        count = f", {format_count(managed, 'managed machine')}" if managed is not None else ""
+        description = f"{describe_off_peak(automatic)}; decides every 15 minutes: fleetpatch automatic"
+        if not automatic.enabled:
+            description = "disabled: it shows what it would do, and starts nothing"
+        print_to_stdout(Text.assemble(to_safe_text(AUTOMATIC_NAME, "bold"), to_safe_text(f"{count}: {description}")))
     date_ends = [
         line.until for deployment in plan.desired.deployments for line in deployment.schedules if line.until is not None
     ]
     if date_ends:
-        print_to_stdout(
-            to_safe_text(
-                f"Prefect has dates until {min(date_ends).astimezone(UTC):%Y-%m-%d}. "
-                "The flow refresh-schedules writes later ones."
-            )
-        )
+        until = f"Prefect has dates until {min(date_ends).astimezone(UTC):%Y-%m-%d}."
+        print_to_stdout(f"{until} The flow refresh-schedules writes later ones.")
     for next_window in next_windows:
         if next_window.due_window is not None and run_statuses.get(next_window.deployment) is RunStatus.NONE:
             _print_missed_run(next_window, next_window.due_window)
@@ -188,23 +146,9 @@ def print_next_windows(
 
 def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
     """Print where to see the runs, and which worker executes them."""
-    seen = f" See them at {ui_url}" if ui_url else ""
-    if serve:
-        print_to_stdout(to_safe_text(f"A worker of the work pool {pool} runs here until Ctrl-C.{seen}"))
-    else:
-        print_to_stdout(
-            to_safe_text(
-                f"Workers of the work pool {pool} execute the runs. `fleetpatch deploy --serve` starts one.{seen}"
-            )
-        )
-
-
-def print_worker_stopped() -> None:
-    """Print what happens to runs that were active when the worker stopped."""
-    print_to_stderr(
-        "Stopped. Jobs on machines keep running. The next `fleetpatch deploy --serve` continues interrupted runs "
-        "within minutes. `fleetpatch runs` lists them."
-    )
+    executed = f"Workers of the work pool {pool} execute the runs. `fleetpatch deploy --serve` starts one."
+    executed = f"A worker of the work pool {pool} runs here until Ctrl-C." if serve else executed
+    print_unwrapped(f"{executed} See them at {ui_url}" if ui_url else executed)
 
 
 def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: datetime) -> Text:
@@ -213,8 +157,8 @@ def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: 
     windows = []
     if next_windows.due_window is not None and run_status is not RunStatus.NONE:
         due = next_windows.due_window.start - next_windows.lead > now
-        how = "starts" if due else "has started" if run_status is RunStatus.STARTED else "waits for a worker"
-        windows.append(f"{_format_window(next_windows.due_window, next_windows)}, its run {how}")
+        state = "starts" if due else "has started" if run_status is RunStatus.STARTED else "waits for a worker"
+        windows.append(f"{_format_window(next_windows.due_window, next_windows)}, its run {state}")
     if next_windows.next_window is not None:
         lead = (
             f", its run starts {format_duration(next_windows.lead.total_seconds())} before" if next_windows.lead else ""
@@ -226,29 +170,14 @@ def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: 
     return text.append_text(to_safe_text("; ".join(windows)))
 
 
-def _render_automatic(request: AutomaticRequest, inventory: Inventory | None) -> Text:
-    managed = count_managed_machines(request, inventory)
-    count = f", {format_count(managed, 'managed machine')}" if managed is not None else ""
-    description = f"{describe_off_peak(request)}; decides every 15 minutes: fleetpatch automatic"
-    if not request.enabled:
-        description = "disabled: it shows what it would do, and starts nothing"
-    return Text.assemble(to_safe_text(AUTOMATIC_NAME, style="bold"), to_safe_text(f"{count}: {description}"))
-
-
 def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:
     due = (window.start - next_windows.lead).astimezone(get_time_zone(next_windows.zone))
-    print_to_stdout(
-        Text.assemble(
-            ("! ", "yellow"),
-            to_safe_text(
-                f"{next_windows.configuration.name}: Prefect starts no run for the window "
-                f"{_format_window(window, next_windows)}: the run was due at {due:%H:%M}, and Prefect makes no runs in "
-                "the past. To use the rest of the window, start the run:"
-            ),
-        )
+    print_warning(
+        f"{next_windows.configuration.name}: Prefect starts no run for the window "
+        f"{_format_window(window, next_windows)}: the run was due at {due:%H:%M}, and Prefect makes no runs in "
+        "the past. To use the rest of the window, start the run:"
     )
-    # One line, so that it can be copied.
-    get_stdout_console().print(to_safe_text(f"  {next_windows.start_command}"), soft_wrap=True)
+    print_unwrapped(f"  {next_windows.start_command}")
 
 
 def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
@@ -261,32 +190,17 @@ def build_plan_json(
     plan: SyncPlan, findings: Sequence[ConfigurationFinding], *, is_policy_recorded: bool
 ) -> dict[str, object]:
     """Return the changes and the findings as JSON data. ``is_policy_recorded``: see ``policy_record``."""
+    facts: Sequence[Fact[ConfigurationFinding]] = (
+        Fact("configuration", lambda finding: finding.configuration),
+        Fact("key", lambda finding: finding.key),
+        Fact("message", lambda finding: finding.message),
+        Fact("remedy", lambda finding: finding.remedy),
+    )
     return {
         "up_to_date": plan.is_up_to_date and is_policy_recorded,
         "policy_recorded": is_policy_recorded,
         "over": plan.is_over,
         "kept_pauses": list(plan.kept_pauses),
-        "changes": build_changes_json(plan.changes),
-        "faults": [
-            {
-                "configuration": finding.configuration,
-                "key": finding.key,
-                "message": finding.message,
-                "remedy": finding.remedy,
-            }
-            for finding in findings
-        ],
+        "changes": build_list_json(CHANGE_FACTS, plan.changes),
+        "faults": build_list_json(facts, findings),
     }
-
-
-def build_changes_json(changes: Sequence[Change]) -> list[dict[str, object]]:
-    """Return changes as JSON data."""
-    return [
-        {
-            "doing": change.action.value,
-            "kind": change.kind,
-            "name": change.name,
-            "differences": list(change.differences),
-        }
-        for change in changes
-    ]

@@ -1,13 +1,23 @@
 """Prints readiness: a mark for each check of each machine, then each problem and its remedy."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.table import Column
 from rich.text import Text
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, shorten_list, to_safe_text
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.output import (
+    print_detail,
+    print_to_stdout,
+    render_mark,
+    render_marked_line,
+    render_state,
+    shorten_list,
+    to_safe_text,
+)
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json
+from fleetpatch.cli.runtime.table import build_column, build_table
 from flows.doctor import CUSTOM_CHECK_PREFIX, Readiness
 from flows.recording import RecordedBundle
 from tasks.domain.model import Finding
@@ -31,12 +41,11 @@ _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
     "auto": ("auto-updater",),
     "held": ("held",),
 }
-_READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.BLOCK: "not ready"}
-
-
-def render_readiness(level: FindingLevel) -> Text:
-    """Return in a word whether a machine is ready."""
-    return Text("ready", style="yellow") if level is FindingLevel.WARN else render_state(_READINESS_LABELS[level])
+_READINESS = {
+    FindingLevel.GOOD: render_state("ready"),
+    FindingLevel.WARN: Text("ready", style="yellow"),
+    FindingLevel.BLOCK: render_state("not ready"),
+}
 
 
 def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Readiness]) -> ExitCode:
@@ -49,90 +58,83 @@ def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Read
     return ExitCode.WARNINGS if FindingLevel.WARN in levels else ExitCode.SUCCESS
 
 
+FINDING_FACTS: Final[Sequence[Fact[Finding]]] = (
+    Fact("check", lambda finding: finding.check),
+    Fact("level", lambda finding: finding.level),
+    Fact("message", lambda finding: finding.message),
+    Fact("remedy", lambda finding: finding.remedy),
+)
+MACHINE_FACTS: Final[Sequence[Fact[Readiness]]] = (
+    Fact("machineName", lambda machine: machine.machine),
+    Fact("ready", lambda machine: machine.level is not FindingLevel.BLOCK),
+    Fact("level", lambda machine: machine.level),
+    Fact("findings", lambda machine: build_list_json(FINDING_FACTS, machine.findings)),
+)
+BUNDLE_FACTS: Final[Sequence[Fact[RecordedBundle]]] = (
+    Fact("folder", lambda bundle: str(bundle.folder)),
+    Fact("answers", lambda bundle: bundle.scripts),
+    Fact("failed", lambda bundle: bundle.failed),
+    Fact("replaced", lambda bundle: dict(bundle.replaced)),
+    Fact("kept", lambda bundle: bundle.kept),
+    Fact("knowsOwnNames", lambda bundle: bundle.knows_own_names),
+)
+
+
 def build_doctor_json(
     own_findings: Sequence[Finding],
     machines: Sequence[Readiness],
-    server: Sequence[Finding] = (),
+    server_findings: Sequence[Finding] = (),
     bundle: RecordedBundle | None = None,
 ) -> dict[str, object]:
     """Return it as JSON data."""
-    recorded = {} if bundle is None else {"recorded": _build_recording_json(bundle)}
     return {
-        "fleetpatch": [_build_finding_json(each) for each in own_findings],
-        "server": [_build_finding_json(each) for each in server],
-        "machines": [
-            {
-                "machineName": each.machine,
-                "ready": each.level is not FindingLevel.BLOCK,
-                "level": each.level.value,
-                "findings": [_build_finding_json(finding) for finding in each.findings],
-            }
-            for each in machines
-        ],
-        "exitCode": int(to_doctor_exit_code((*own_findings, *server), machines)),
-        **recorded,
+        "fleetpatch": build_list_json(FINDING_FACTS, own_findings),
+        "server": build_list_json(FINDING_FACTS, server_findings),
+        "machines": build_list_json(MACHINE_FACTS, machines),
+        "exitCode": int(to_doctor_exit_code((*own_findings, *server_findings), machines)),
+        **({} if bundle is None else {"recorded": build_list_json(BUNDLE_FACTS, [bundle])[0]}),
     }
 
 
 def print_installation_findings(findings: Sequence[Finding]) -> None:
     """Print the findings about fleetpatch itself; one line when all are good."""
     if find_worst_level(findings) is FindingLevel.GOOD:
-        print_to_stdout(
-            Text.assemble(
-                render_finding_mark(FindingLevel.GOOD), " fleetpatch itself: libraries, packages and records are good"
-            )
-        )
-        return
-    print_findings(findings)
+        line = " fleetpatch itself: libraries, packages and records are good"
+        print_to_stdout(Text.assemble(render_mark(FindingLevel.GOOD), line))
+    else:
+        print_findings(findings)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print all findings about fleetpatch itself or the Prefect server."""
     for finding in findings:
-        print_to_stdout(
-            Text.assemble(
-                render_finding_mark(finding.level), " ", (finding.check, "bold"), ": ", to_safe_text(finding.message)
-            )
-        )
+        print_to_stdout(render_marked_line(finding.level, finding.check, finding.message))
         if finding.remedy and finding.level is not FindingLevel.GOOD:
-            print_to_stdout(Text.assemble("    ", to_safe_text(finding.remedy, "dim")))
+            print_detail(finding.remedy, "dim")
 
 
 def print_machine_readiness(machines: Sequence[Readiness]) -> None:
     """Print machines as a table of marks, then each warning and fault once, with its machines."""
     has_custom_checks = any(_find_custom_check_findings(machine) for machine in machines)
-    shorts = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_unwrapped_column(""),
-        *(Column(short, justify="center", no_wrap=True) for short in shorts),
+    headings = (*_CHECKS_BY_COLUMN, *(["own"] if has_custom_checks else []))
+    table = build_table(
+        build_column("machine"),
+        build_column(""),
+        *(Column(heading, justify="center", no_wrap=True) for heading in headings),
         gap=1,  # a dozen columns with one mark each
     )
     for machine in machines:
         custom_findings = _find_custom_check_findings(machine)
-        marks = (
-            [
-                render_finding_mark(find_worst_level(custom_findings))
-                if custom_findings
-                else Text(NO_FIGURE, style="dim")
-            ]
-            if has_custom_checks
-            else []
-        )
-        grid.add_row(
-            to_safe_text(machine.machine), render_readiness(machine.level), *_render_check_marks(machine), *marks
-        )
-    print_to_stdout("", grid)
+        mark = render_mark(find_worst_level(custom_findings)) if custom_findings else Text(NO_FIGURE, style="dim")
+        marks = [*_render_check_marks(machine), *([mark] if has_custom_checks else [])]
+        table.add_row(to_safe_text(machine.machine), _READINESS[machine.level], *marks)
+    print_to_stdout("", table)
     for (check, level, message, remedy), names in _group_findings(machines).items():
         whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names, MAX_NAMES))
-        print_to_stdout(
-            "",
-            Text.assemble(
-                render_finding_mark(level), " ", (check, "bold"), ": ", to_safe_text(message), (f"  [{whom}]", "cyan")
-            ),
-        )
+        line = Text.assemble(render_marked_line(level, check, message), (f"  [{whom}]", "cyan"))
+        print_to_stdout("", line)
         if remedy:
-            print_to_stdout(Text.assemble("    ", to_safe_text(remedy)))
+            print_detail(remedy)
     ready = sum(machine.level is not FindingLevel.BLOCK for machine in machines)
     warnings = sum(machine.level is FindingLevel.WARN for machine in machines)
     warned = f", {warnings} with warnings" if warnings else ""
@@ -158,17 +160,6 @@ def print_recording(bundle: RecordedBundle | None) -> None:
     print_to_stdout("Read the files before you give them to anybody: a name that nobody knows here is still there.")
 
 
-def _build_recording_json(bundle: RecordedBundle) -> dict[str, object]:
-    return {
-        "folder": str(bundle.folder),
-        "answers": bundle.scripts,
-        "failed": list(bundle.failed),
-        "replaced": dict(bundle.replaced),
-        "kept": list(bundle.kept),
-        "knowsOwnNames": bundle.knows_own_names,
-    }
-
-
 def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
     """Return the findings of the user's own checks."""
     return [finding for finding in machine.findings if finding.check.startswith(CUSTOM_CHECK_PREFIX)]
@@ -185,15 +176,9 @@ def _render_check_marks(machine: Readiness) -> list[Text]:
     marks = []
     for checks in _CHECKS_BY_COLUMN.values():
         check_findings = [finding for finding in findings if finding.check in checks]
-        position = CHECK_NAMES.index(checks[0])
-        if check_findings:
-            marks.append(render_finding_mark(find_worst_level(check_findings)))
-        else:
-            marks.append(
-                render_finding_mark(FindingLevel.GOOD)
-                if complete or position < reached
-                else Text(NO_FIGURE, style="dim")
-            )
+        is_known = bool(check_findings) or complete or CHECK_NAMES.index(checks[0]) < reached
+        level = find_worst_level(check_findings)  # good without any
+        marks.append(render_mark(level) if is_known else Text(NO_FIGURE, style="dim"))
     return marks
 
 
@@ -205,21 +190,6 @@ def _group_findings(machines: Iterable[Readiness]) -> dict[tuple[str, FindingLev
             if finding.level is not FindingLevel.GOOD:
                 key = (finding.check, finding.level, finding.message, finding.remedy)
                 groups.setdefault(key, []).append(machine.machine)
-    return dict(
-        sorted(
-            groups.items(), key=lambda item: (item[0][1] is not FindingLevel.BLOCK, _find_check_position(item[0][0]))
-        )
-    )
-
-
-def _find_check_position(check: str) -> int:
-    return CHECK_NAMES.index(check) if check in CHECK_NAMES else len(CHECK_NAMES)
-
-
-def _build_finding_json(finding: Finding) -> dict[str, object]:
-    return {
-        "check": finding.check,
-        "level": finding.level.value,
-        "message": finding.message,
-        "remedy": finding.remedy,
-    }
+    order = {check: position for position, check in enumerate(CHECK_NAMES)}
+    by_urgency = sorted(groups, key=lambda key: (key[1] is not FindingLevel.BLOCK, order.get(key[0], len(order))))
+    return {key: groups[key] for key in by_urgency}

@@ -1,16 +1,17 @@
 """Prints why updates were installed or not, and builds the JSON."""
 
 from collections.abc import Sequence
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, to_safe_text
-from tasks.domain.model import Assessment, PackageState
+from fleetpatch.cli.runtime.output import print_detail, print_to_stdout, render_marked_line, render_state, to_safe_text
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json
+from tasks.domain.model import Assessment
 from tasks.domain.states import FindingLevel, UpdateState, YesNoUnknown
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc, format_moment
-from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.packages import (
     check_concurrent_changes,
     check_known_faults,
@@ -26,20 +27,18 @@ ALL_UPDATES_MASK = "*"
 _UTC = ZoneInfo("UTC")
 
 
-def build_explanation_json(explanation: Explanation) -> dict[str, object]:
-    """Return a reason as JSON data."""
-    return {
-        "machineName": explanation.machine,
-        "patchName": explanation.update.name,
-        "version": explanation.update.available,
-        "versionBefore": explanation.update.installed,
-        "classifications": [explanation.update.classification.value],
-        "installationState": explanation.state.value,
-        "reason": explanation.reason,
-        "dateTime": format_iso_utc(explanation.at),
-        "maintenanceRunId": explanation.run_id or None,
-        "source": "assessment" if explanation.is_from_assessment else "run",
-    }
+EXPLANATION_FACTS: Final[Sequence[Fact[Explanation]]] = (
+    Fact("machineName", lambda explanation: explanation.machine),
+    Fact("patchName", lambda explanation: explanation.update.name),
+    Fact("version", lambda explanation: explanation.update.available),
+    Fact("versionBefore", lambda explanation: explanation.update.installed),
+    Fact("classifications", lambda explanation: [explanation.update.classification]),
+    Fact("installationState", lambda explanation: explanation.state),
+    Fact("reason", lambda explanation: explanation.reason),
+    Fact("dateTime", lambda explanation: explanation.at),
+    Fact("maintenanceRunId", lambda explanation: explanation.run_id or None),
+    Fact("source", lambda explanation: "assessment" if explanation.is_from_assessment else "run"),
+)
 
 
 def build_why_json(
@@ -52,61 +51,46 @@ def build_why_json(
         "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
         "assessmentError": error.message if error else None,
         "packageProblems": list(packages.problems) if packages else None,
-        "repositoryProblems": [str(repository_problem) for repository_problem in packages.repository_problems]
-        if packages
-        else None,
+        "repositoryProblems": list(map(str, packages.repository_problems)) if packages else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "rebootReason": packages.reboot.explanation if packages and packages.reboot.reasons else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
-        "explanations": [build_explanation_json(explanation) for explanation in explanations],
+        "explanations": build_list_json(EXPLANATION_FACTS, explanations),
     }
 
 
 def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
     """Print why a machine could not be assessed, or the problems of its packages and services."""
     packages, error = assessment.packages, assessment.error
-    when = format_moment(assessment.at, _UTC)
+    moment = format_moment(assessment.at, _UTC)
     if packages is None:
         reason = error.message if error else "no reason was recorded"
-        print_to_stdout(
-            Text.assemble(
-                to_safe_text(assessment.machine, "bold"),
-                f" could not be assessed on {when} UTC: ",
-                to_safe_text(reason, "red"),
-            )
-        )
+        title = Text.assemble(to_safe_text(assessment.machine, "bold"), f" could not be assessed on {moment} UTC: ")
+        print_to_stdout(title.append_text(to_safe_text(reason, "red")))
         if error and error.hint:
-            print_to_stdout(Text.assemble("  ", to_safe_text(error.hint, "dim")))
+            print_detail(error.hint, "dim", indent=2)
         remark = "The data below is older." if older else "Its pending updates are not known."
         print_to_stdout(f"  {remark} After the repair: fleetpatch assess name={assessment.machine}", "")
         return
-    broken = check_package_problems(packages, repair_allowed=False)
-    others = (*check_concurrent_changes(packages), *check_known_faults(packages), *check_outdated_services(packages))
-    for finding in (*broken, *others):
+    findings = (
+        *check_package_problems(packages, repair_allowed=False),
+        *check_concurrent_changes(packages),
+        *check_known_faults(packages),
+        *check_outdated_services(packages),
+    )
+    for finding in findings:
         if finding.level is FindingLevel.GOOD:
             continue
-        print_to_stdout(
-            Text.assemble(
-                render_finding_mark(finding.level),
-                " ",
-                to_safe_text(assessment.machine, "bold"),
-                ": ",
-                to_safe_text(finding.message),
-            )
-        )
-        print_to_stdout(Text.assemble("  ", to_safe_text(f"{finding.remedy} Assessed on {when} UTC.", "dim")), "")
+        print_to_stdout(render_marked_line(finding.level, assessment.machine, finding.message))
+        print_detail(f"{finding.remedy} Assessed on {moment} UTC.", "dim", indent=2)
+        print_to_stdout("")
     if packages.live_patching is not None:
-        _print_live_patching(assessment.machine, packages)
-
-
-def _print_live_patching(machine: str, packages: PackageState) -> None:
-    """Print the live patches of a machine, and the reboot that is pending beside them."""
-    lines = [f"live patches: {describe_live_patching(packages.live_patching)}"]
-    if packages.reboot.answer is YesNoUnknown.YES:
-        lines.append(f"a reboot is pending: {packages.reboot.explanation}")
-    for line in lines:
-        print_to_stdout(Text.assemble(to_safe_text(machine, "bold"), ": ", to_safe_text(line)))
-    print_to_stdout("")
+        lines = [f"live patches: {describe_live_patching(packages.live_patching)}"]
+        if packages.reboot.answer is YesNoUnknown.YES:
+            lines.append(f"a reboot is pending: {packages.reboot.explanation}")
+        for line in lines:
+            print_to_stdout(Text.assemble(to_safe_text(assessment.machine, "bold"), ": ", to_safe_text(line)))
+        print_to_stdout("")
 
 
 def print_explanations(
@@ -131,32 +115,15 @@ def print_explanations(
         space = " " if title else ""
         print_to_stdout(Text.assemble(to_safe_text(name, "bold"), space, title, " on ", to_safe_text(machine)))
         for explanation in [choose_explanation(every)] if mask == ALL_UPDATES_MASK else every:
-            where = "assessed" if explanation.is_from_assessment else f"run {explanation.run_id}"
+            source = "assessed" if explanation.is_from_assessment else f"run {explanation.run_id}"
+            before, after = explanation.update.installed or NO_FIGURE, explanation.update.available
+            version = after if before == after else f"{before} → {after}"  # a repair does not change it
             print_to_stdout(
                 Text.assemble("  ", render_state(explanation.state), ": ", to_safe_text(explanation.reason))
             )
-            print_to_stdout(
-                Text.assemble(
-                    "    ",
-                    to_safe_text(
-                        f"{_format_version_change(explanation)}; {where}, {format_moment(explanation.at, _UTC)} UTC",
-                        "dim",
-                    ),
-                )
-            )
+            print_detail(f"{version}; {source}, {format_moment(explanation.at, _UTC)} UTC", "dim")
     if mask == ALL_UPDATES_MASK and len(explanations) > len(by_update):
-        print_to_stdout(
-            "",
-            Text(
-                f"To see all reasons of an update: fleetpatch why {sanitize_to_one_line(machine)} UPDATE", style="dim"
-            ),
-        )
-
-
-def _format_version_change(each: Explanation) -> str:
-    """Return "old → new", or one version: a repair does not change it."""
-    old, new = each.update.installed or NO_FIGURE, each.update.available
-    return new if old == new else f"{old} → {new}"
+        print_to_stdout("", to_safe_text(f"To see all reasons of an update: fleetpatch why {machine} UPDATE", "dim"))
 
 
 def choose_explanation(explanations: Sequence[Explanation]) -> Explanation:
@@ -165,9 +132,9 @@ def choose_explanation(explanations: Sequence[Explanation]) -> Explanation:
     Args:
         explanations: of the same update: the assessment first, then runs, newest first.
     """
-    first, *others = explanations
-    if first.reason != AVAILABLE_REASON or not others:
+    first, *run_explanations = explanations
+    if first.reason != AVAILABLE_REASON or not run_explanations:
         return first
-    run = others[0]
+    run = run_explanations[0]
     is_same_version = run.state is not UpdateState.INSTALLED and run.update.available == first.update.available
     return run if is_same_version else first

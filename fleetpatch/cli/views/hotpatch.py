@@ -1,23 +1,23 @@
 """Prints enrolments for hotpatches and live patches, and builds their JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import (
-    print_to_stderr,
     print_to_stdout,
-    render_finding_mark,
+    print_warning,
+    render_mark,
     to_safe_text,
 )
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from flows.hotpatch.changes import ChangeResult, ChangeState
 from flows.hotpatch.overview import HotpatchRow
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
-from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
-from tasks.rules.hotpatch import describe_first_day
+from tasks.reports.formatting import NO_FIGURE, format_count
+from tasks.rules.hotpatch import Baseline, EnrolmentRequest, describe_first_day
 
 _STATUS_STYLES: Mapping[HotpatchStatus | None, str] = {
     HotpatchStatus.ENABLED: "green",
@@ -26,7 +26,7 @@ _STATUS_STYLES: Mapping[HotpatchStatus | None, str] = {
     HotpatchStatus.CANCELED: "yellow",
     HotpatchStatus.NOT_ENROLLED: "dim",
 }
-_RESULT_STYLES: Mapping[ChangeState, str] = {
+_STYLES: Mapping[ChangeState, str] = {
     ChangeState.CHANGED: "green",
     ChangeState.UNCHANGED: "dim",
     ChangeState.PLANNED: "cyan",
@@ -40,73 +40,52 @@ def render_status(status: HotpatchStatus | None) -> Text:
     return Text(status.value if status else NO_FIGURE, style=_STATUS_STYLES.get(status, ""))
 
 
-def build_row_json(row: HotpatchRow) -> dict[str, object]:
-    """Return the part of a machine's JSON that is about hotpatches."""
-    return {
-        "hotpatchStatus": row.status.value if row.status else None,
-        "nextBaselineDate": row.baseline.day.isoformat() if row.baseline else None,
-    }
+FINDING_FACTS: Final[Sequence[Fact[Finding]]] = (
+    Fact("check", lambda finding: finding.check),
+    Fact("level", lambda finding: finding.level),
+    Fact("message", lambda finding: finding.message),
+    Fact("remedy", lambda finding: finding.remedy or None),
+)
+REQUEST_FACTS: Final[Sequence[Fact[EnrolmentRequest]]] = (
+    Fact("action", lambda request: request.action),
+    Fact("by", lambda request: request.by),
+    Fact("dateTime", lambda request: request.at),
+    Fact("notBefore", lambda request: request.not_before),
+    Fact("failure", lambda request: request.failure or None),
+)
+STATUS_FACTS: Final[Sequence[Fact[HotpatchRow]]] = (
+    Fact("machineName", lambda row: row.machine, "machine"),
+    Fact("hotpatchStatus", lambda row: row.status, "hotpatch", lambda row: render_status(row.status)),
+    Fact("", lambda row: row.enrolment.provider if row.enrolment else "", "provider"),
+    Fact(
+        "nextBaselineDate",
+        lambda row: row.baseline.day if row.baseline else None,
+        "next baseline",
+        lambda row: _describe_baseline(row.baseline) if row.baseline else None,
+    ),
+    Fact("baselineReason", lambda row: (row.baseline.reason or None) if row.baseline else None),
+    Fact("provider", lambda row: row.enrolment.provider if row.enrolment else None),
+    Fact("means", lambda row: (row.enrolment.means or None) if row.enrolment else None),
+    Fact("licence", lambda row: row.provider_words or None),
+    Fact(
+        "prerequisites",
+        lambda row: build_list_json(FINDING_FACTS, row.enrolment.prerequisites if row.enrolment else ()),
+    ),
+    Fact("lastRequest", lambda row: build_list_json(REQUEST_FACTS, [row.request])[0] if row.request else None),
+    Fact("", lambda row: Text("\n").join(_iterate_remarks(row)), "remarks", wraps=True),
+)
 
 
 def build_status_json(rows: Sequence[HotpatchRow], stale: str) -> dict[str, object]:
     """Return enrolments as JSON data."""
-    return {"machines": [_build_status_row(row) for row in rows], "baselinesStale": stale or None}
-
-
-def _build_status_row(row: HotpatchRow) -> dict[str, object]:
-    enrolment, request = row.enrolment, row.request
-    return {
-        "machineName": row.machine,
-        **build_row_json(row),
-        "baselineReason": (row.baseline.reason or None) if row.baseline else None,
-        "provider": enrolment.provider if enrolment else None,
-        "means": (enrolment.means or None) if enrolment else None,
-        "licence": row.provider_words or None,
-        "prerequisites": _build_findings(enrolment.prerequisites if enrolment else ()),
-        "lastRequest": {
-            "action": request.action.value,
-            "by": request.by,
-            "dateTime": format_iso_utc(request.at),
-            "notBefore": request.not_before.isoformat() if request.not_before else None,
-            "failure": request.failure or None,
-        }
-        if request
-        else None,
-    }
-
-
-def _build_findings(findings: Sequence[Finding]) -> list[dict[str, object]]:
-    return [
-        {
-            "check": finding.check,
-            "level": finding.level.value,
-            "message": finding.message,
-            "remedy": finding.remedy or None,
-        }
-        for finding in findings
-    ]
+    return {"machines": build_list_json(STATUS_FACTS, rows), "baselinesStale": stale or None}
 
 
 def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
     """Print enrolments as a table, with what each machine lacks."""
-    known_rows = [each for each in rows if each.enrolment is not None]
+    known_rows = [row for row in rows if row.enrolment is not None]
     if known_rows:
-        grid = build_table(
-            build_unwrapped_column("machine"),
-            build_unwrapped_column("hotpatch"),
-            build_unwrapped_column("provider"),
-            build_unwrapped_column("next baseline"),
-            "remarks",
-        )
-        for row in known_rows:
-            grid.add_row(
-                to_safe_text(row.machine),
-                render_status(row.status),
-                to_safe_text(row.enrolment.provider if row.enrolment else ""),
-                Text(format_baseline(row) or NO_FIGURE),
-                Text("\n").join(_iterate_remarks(row)) or Text(""),
-            )
-        print_to_stdout(grid)
+        print_to_stdout(build_list_table(STATUS_FACTS, known_rows))
     without = len(rows) - len(known_rows)
     if without:
         print_to_stdout(
@@ -115,14 +94,11 @@ def print_statuses(rows: Sequence[HotpatchRow], stale: str) -> None:
             "or a system that has none.",
         )
     if stale:
-        print_to_stderr(Text.assemble(("! ", "yellow"), to_safe_text(stale)))
+        print_warning(stale, to_stderr=True)
 
 
-def format_baseline(row: HotpatchRow) -> str:
-    """Return the next baseline of a machine, or ""."""
-    if row.baseline is None:
-        return ""
-    return f"{row.baseline.day:%Y-%m-%d}" + ("" if row.baseline.is_planned else " (unplanned)")
+def _describe_baseline(baseline: Baseline) -> str:
+    return f"{baseline.day:%Y-%m-%d}" + ("" if baseline.is_planned else " (unplanned)")
 
 
 def _iterate_remarks(row: HotpatchRow) -> Iterator[Text]:
@@ -136,54 +112,26 @@ def _iterate_remarks(row: HotpatchRow) -> Iterator[Text]:
     for finding in row.enrolment.prerequisites if row.enrolment else ():
         if finding.level is not FindingLevel.GOOD:
             text = f"{finding.message}. {finding.remedy}" if finding.remedy else finding.message
-            yield Text.assemble(render_finding_mark(finding.level), " ", to_safe_text(text))
+            yield Text.assemble(render_mark(finding.level), " ", to_safe_text(text))
+
+
+def _render_change_remarks(result: ChangeResult) -> Text:
+    lines = [to_safe_text(step, style="dim") for step in result.steps]
+    return Text("\n").join([*lines, *(to_safe_text(text) for text in (result.message, result.remedy) if text)])
+
+
+CHANGE_FACTS: Final[Sequence[Fact[ChangeResult]]] = (
+    Fact("machineName", lambda result: result.machine, "machine"),
+    Fact("result", lambda result: result.state, "result", lambda result: Text(result.state, _STYLES[result.state])),
+    Fact("hotpatchStatus", lambda result: result.status, "hotpatch", lambda result: render_status(result.status)),
+    Fact("message", lambda result: result.message or None),
+    Fact("remedy", lambda result: result.remedy or None),
+    Fact("steps", lambda result: result.steps),
+    Fact("prerequisites", lambda result: build_list_json(FINDING_FACTS, result.prerequisites)),
+    Fact("", _render_change_remarks, "remarks", wraps=True),
+)
 
 
 def build_change_json(action: str, results: Sequence[ChangeResult], *, dry_run: bool) -> dict[str, object]:
     """Return what became of a request as JSON data."""
-    return {
-        "action": action,
-        "dryRun": dry_run,
-        "machines": [
-            {
-                "machineName": result.machine,
-                "result": result.state.value,
-                "hotpatchStatus": result.status.value if result.status else None,
-                "message": result.message or None,
-                "remedy": result.remedy or None,
-                "steps": list(result.steps),
-                "prerequisites": _build_findings(result.prerequisites),
-            }
-            for result in results
-        ],
-    }
-
-
-def print_changes(results: Sequence[ChangeResult]) -> None:
-    """Print what became of a request on each machine."""
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_unwrapped_column("result"),
-        build_unwrapped_column("hotpatch"),
-        "remarks",
-    )
-    for result in results:
-        lines = [to_safe_text(step, style="dim") for step in result.steps]
-        lines += [to_safe_text(text) for text in (result.message, result.remedy) if text]
-        grid.add_row(
-            to_safe_text(result.machine),
-            Text(result.state.value, style=_RESULT_STYLES[result.state]),
-            render_status(result.status),
-            Text("\n").join(lines),
-        )
-    print_to_stdout(grid)
-
-
-def to_exit_code(results: Sequence[ChangeResult]) -> ExitCode:
-    """Return the exit code of a request."""
-    states = {result.state for result in results}
-    if ChangeState.FAILED in states:
-        return ExitCode.MACHINE_FAILED
-    if states == {ChangeState.REFUSED}:
-        return ExitCode.NOTHING_ATTEMPTED
-    return ExitCode.WARNINGS if ChangeState.REFUSED in states else ExitCode.SUCCESS
+    return {"action": action, "dryRun": dry_run, "machines": build_list_json(CHANGE_FACTS, results)}

@@ -9,38 +9,31 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_unwrapped, to_safe_lines, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
 from inventory.errors import InventoryError
-from inventory.machine import Inventory, Machine, MachineSet, SetAction, WakeSettings
+from inventory.machine import Inventory, Machine, MachineSet, SetAction
 from tasks.domain.protocols.leases import SetSlot
 from tasks.reports.formatting import NO_FIGURE, format_count
 
 
-def build_inventory_check_json(
-    path: Path, inventory: Inventory | None, problems: Sequence[InventoryError]
-) -> dict[str, object]:
-    """Return the result of a check as JSON data."""
-    return {
-        "inventory": str(path),
-        "valid": inventory is not None,
-        "machineCount": len(inventory.machines) if inventory else None,
-        "setCount": len(inventory.sets) if inventory else None,
-        "problems": build_problems_json(problems),
-    }
+def build_faulty_inventory_json(path: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
+    """Return the result of a check that found faults as JSON data."""
+    facts = {"inventory": str(path), "valid": False, "machineCount": None, "setCount": None}
+    return {**facts, "problems": build_list_json(PROBLEM_FACTS, problems)}
 
 
-def build_problems_json(problems: Sequence[InventoryError]) -> list[dict[str, object]]:
-    """Return the faults of files as JSON data."""
-    return [
-        {
-            "file": str(problem.file) if problem.file else None,
-            "line": problem.line,
-            "key": problem.key,
-            "message": problem.message,
-            "hint": problem.hint,
-        }
-        for problem in problems
-    ]
+def build_valid_inventory_json(path: Path, inventory: Inventory) -> dict[str, object]:
+    """Return the result of a check that found no fault as JSON data."""
+    counts = {"machineCount": len(inventory.machines), "setCount": len(inventory.sets)}
+    return {"inventory": str(path), "valid": True, **counts, "problems": []}
+
+
+PROBLEM_FACTS: Final[Sequence[Fact[InventoryError]]] = (
+    Fact("file", lambda problem: str(problem.file) if problem.file else None),
+    Fact("line", lambda problem: problem.line),
+    Fact("key", lambda problem: problem.key),
+    Fact("message", lambda problem: problem.message),
+    Fact("hint", lambda problem: problem.hint),
+)
 
 
 def print_problems(path: Path, problems: Sequence[InventoryError]) -> None:
@@ -74,73 +67,62 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
     )
 
 
-def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine]) -> dict[str, object]:
-    """Return machines as JSON data. It has references to secrets, and no secret."""
+def _list_machine_facts(sets: Sequence[MachineSet]) -> Sequence[Fact[Machine]]:
+    """Return the facts about each machine. They have references to secrets, and no secret."""
     sets_of: dict[str, list[str]] = {}
-    for each_set in inventory.sets:
-        for name in each_set.members:
-            sets_of.setdefault(name, []).append(each_set.name)
+    for machine_set in sets:
+        for name in machine_set.members:
+            sets_of.setdefault(name, []).append(machine_set.name)
+
+    def describe_address(machine: Machine) -> str:
+        return f"{machine.address}:{machine.port}" if machine.port else machine.address
+
+    def describe_tags(machine: Machine) -> str | None:
+        return " ".join(f"{key}={value}" for key, value in machine.tags.items()) or None
+
+    def build_wake(machine: Machine) -> dict[str, object] | None:
+        """Return how a machine is started. The commands stay away: they may contain what only their owner may read."""
+        wake = machine.wake
+        if wake is None:
+            return None
+        command = bool(wake.command)
+        return {"mac": wake.mac or None, "command": command, "offAgain": wake.off_again, "minutes": wake.minutes}
+
+    return (
+        Fact("machineName", lambda machine: machine.name, "machine"),
+        Fact("address", lambda machine: machine.address, "address", describe_address, wraps=True),
+        Fact("port", lambda machine: machine.port),
+        Fact("transport", lambda machine: machine.transport, "via"),
+        Fact("os", lambda machine: machine.os),
+        Fact("user", lambda machine: machine.user, "user", lambda machine: machine.user or None),
+        Fact("credential", lambda machine: machine.credential),
+        Fact("privilege", lambda machine: machine.privilege),
+        Fact("jump", lambda machine: machine.jump),
+        Fact("zone", lambda machine: machine.zone),
+        Fact("environment", lambda machine: machine.environment, "env", lambda machine: machine.environment or None),
+        Fact("location", lambda machine: machine.location),
+        Fact("availabilityZone", lambda machine: machine.availability_zone),
+        Fact("", lambda machine: " ".join(machine.groups) or None, "groups", wraps=True),
+        Fact("tags", lambda machine: dict(machine.tags), "tags", describe_tags, wraps=True),
+        Fact("groups", lambda machine: machine.groups),
+        Fact("owner", lambda machine: machine.owner, "owner"),
+        Fact("sets", lambda machine: sets_of.get(machine.name, [])),
+        Fact("wake", build_wake),
+    )
+
+
+def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine]) -> dict[str, object]:
+    """Return machines as JSON data."""
     return {
         "inventory": str(inventory.source) if inventory.source else None,
-        "machines": [
-            {
-                "machineName": machine.name,
-                "address": machine.address,
-                "port": machine.port,
-                "transport": machine.transport.value,
-                "os": machine.os.value,
-                "user": machine.user,
-                "credential": machine.credential,
-                "privilege": machine.privilege.value,
-                "jump": list(machine.jump),
-                "zone": machine.zone,
-                "environment": machine.environment,
-                "location": machine.location,
-                "availabilityZone": machine.availability_zone,
-                "tags": dict(machine.tags),
-                "groups": list(machine.groups),
-                "owner": machine.owner.value,
-                "sets": sets_of.get(machine.name, []),
-                "wake": _build_wake_json(machine.wake),
-            }
-            for machine in machines
-        ],
+        "machines": build_list_json(_list_machine_facts(inventory.sets), machines),
     }
 
 
-def _build_wake_json(wake: WakeSettings | None) -> dict[str, object] | None:
-    """Return how a machine is started. The commands stay away: they may contain what only their owner may read."""
-    if wake is None:
-        return None
-    return {"mac": wake.mac or None, "command": bool(wake.command), "offAgain": wake.off_again, "minutes": wake.minutes}
-
-
-def print_inventory_machines(machines: Sequence[Machine]) -> None:
+def print_inventory_machines(inventory: Inventory, machines: Sequence[Machine]) -> None:
     """Print machines as a table."""
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        "address",
-        build_unwrapped_column("via"),
-        build_unwrapped_column("user"),
-        build_unwrapped_column("env"),
-        "groups",
-        "tags",
-        build_unwrapped_column("owner"),
-    )
-    for machine in machines:
-        where = f"{machine.address}:{machine.port}" if machine.port else machine.address
-        tags = " ".join(f"{key}={value}" for key, value in machine.tags.items())
-        grid.add_row(
-            to_safe_text(machine.name),
-            to_safe_text(where),
-            machine.transport,
-            to_safe_text(machine.user or NO_FIGURE),
-            to_safe_text(machine.environment or NO_FIGURE),
-            to_safe_text(" ".join(machine.groups) or NO_FIGURE),
-            to_safe_text(tags or NO_FIGURE),
-            machine.owner,
-        )
-    print_to_stdout(grid, "", format_count(len(machines), "machine"))
+    table = build_list_table(_list_machine_facts(inventory.sets), machines)
+    print_to_stdout(table, "", format_count(len(machines), "machine"))
 
 
 MAX_NAMES = 8
@@ -202,19 +184,19 @@ def _list_set_facts(inventory: Inventory, slots: Sequence[SetSlot]) -> Sequence[
         return {"tag": role.tag or None, "command": role.command or None, "timeoutSeconds": role.timeout_seconds}
 
     return (
-        Fact("setName", lambda each_set: each_set.name, "set"),
-        Fact("scope", lambda each_set: each_set.scope),
+        Fact("setName", lambda machine_set: machine_set.name, "set"),
+        Fact("scope", lambda machine_set: machine_set.scope),
         Fact("members", build_members, "members", describe_members, wraps=True),
         Fact(
             "maxUnavailable",
-            lambda each_set: each_set.allowed_unavailable,
+            lambda machine_set: machine_set.allowed_unavailable,
             "out at once",
-            lambda each_set: f"{each_set.allowed_unavailable} of {len(each_set.members)}",
+            lambda machine_set: f"{machine_set.allowed_unavailable} of {len(machine_set.members)}",
         ),
-        Fact("quorum", lambda each_set: each_set.quorum, "quorum"),
+        Fact("quorum", lambda machine_set: machine_set.quorum, "quorum"),
         Fact(
             "updateDomain",
-            lambda each_set: each_set.update_domain or None,
+            lambda machine_set: machine_set.update_domain or None,
             "domains",
             describe_domains,
             wraps=True,
@@ -222,18 +204,20 @@ def _list_set_facts(inventory: Inventory, slots: Sequence[SetSlot]) -> Sequence[
         Fact("role", build_role),
         Fact(
             "order",
-            lambda each_set: each_set.order,
+            lambda machine_set: machine_set.order,
             "order",
-            lambda each_set: " then ".join(each_set.order) or NO_FIGURE,
+            lambda machine_set: " then ".join(machine_set.order) or NO_FIGURE,
             wraps=True,
         ),
-        Fact("drain", lambda each_set: _build_action_json(each_set.drain)),
-        Fact("undrain", lambda each_set: _build_action_json(each_set.undrain)),
-        Fact("healthy", lambda each_set: [check.name for check in each_set.healthy]),
-        Fact("healthySeconds", lambda each_set: each_set.healthy_seconds),
+        Fact("drain", lambda machine_set: _build_action_json(machine_set.drain)),
+        Fact("undrain", lambda machine_set: _build_action_json(machine_set.undrain)),
+        Fact("healthy", lambda machine_set: [check.name for check in machine_set.healthy]),
+        Fact("healthySeconds", lambda machine_set: machine_set.healthy_seconds),
         Fact(
             "outOfService",
-            lambda each_set: build_list_json(SLOT_FACTS, [slot for slot in slots if slot.machine in each_set.members]),
+            lambda machine_set: build_list_json(
+                SLOT_FACTS, [slot for slot in slots if slot.machine in machine_set.members]
+            ),
         ),
     )
 
@@ -257,10 +241,10 @@ def print_sets(inventory: Inventory, slots: Sequence[SetSlot]) -> None:
     print_to_stdout(format_count(len(inventory.sets), "set") + (f", {len(out)} out of service" if out else ""))
     if members:
         print_to_stdout("")
-        print_slots(members)
+        print_set_slots(members)
     if others:
         print_to_stdout("", "Out of service, and in no set of this inventory:")
-        print_slots(others)
+        print_set_slots(others)
 
 
 def _find_others(inventory: Inventory, slots: Sequence[SetSlot]) -> list[SetSlot]:
@@ -269,7 +253,7 @@ def _find_others(inventory: Inventory, slots: Sequence[SetSlot]) -> list[SetSlot
     return [slot for slot in slots if slot.machine not in members]
 
 
-def print_slots(slots: Sequence[SetSlot]) -> None:
+def print_set_slots(slots: Sequence[SetSlot]) -> None:
     """Print members that are out of service, and what people can do about those whose run is over."""
     print_to_stdout(build_list_table(SLOT_FACTS, slots))
     for name in dict.fromkeys(slot.machine for slot in slots if slot.is_left):

@@ -1,14 +1,16 @@
 """Prints plans: the machines of each wave, their updates, and why other updates are skipped."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
-from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.row_table import Fact, build_list_table
+from fleetpatch.cli.runtime.table import TextTable, build_column, build_table
 from fleetpatch.cli.views.runs import print_machine_reasons
-from flows.approval.plan_rendering import describe_plan, group_identical_plans
+from flows.approval.plan_rendering import count_fixed_cves, describe_plan, group_identical_plans
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.domain.states import URGENT_CLASSIFICATIONS, OperationState, YesNoUnknown
@@ -34,7 +36,6 @@ MAX_NAMES = 6
 
 def print_plan(report: RunReport, *, details: bool = False) -> None:
     """Print what a run would do, and why it skips updates."""
-    plans = {plan.machine: plan for plan in report.plans}
     run = report.run
     if run.message:
         print_to_stdout(Text(sanitize_to_one_line(f"{run.message[:1].upper()}{run.message[1:]}"), style="bold yellow"))
@@ -42,36 +43,10 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
     if run.window is not None:
         print_to_stdout(f"Window {describe_window(run.window)}")
     print_to_stdout("")
-    grid = build_table(
-        build_number_column("wave"),
-        build_unwrapped_column("machine"),
-        build_number_column("updates"),
-        build_number_column("security"),
-        build_number_column("skipped"),
-        build_number_column("download"),
-        build_number_column("minutes"),
-        build_unwrapped_column("reboot"),
-    )
     report_tables = build_tables(report)
-    rows = {row.machine: row for row in report_tables.machines}
-    for wave in report.waves:
-        for name in wave.machines:
-            label = f"{wave.number}{' canary' if wave.canary else ''}"
-            plan = plans.get(name)
-            if plan is None:
-                grid.add_row(label, to_safe_text(name), render_state(rows[name].state), "", "", "", "", "")
-                continue
-            grid.add_row(
-                label,
-                to_safe_text(name),
-                render_count(len(plan.chosen), "bold"),
-                render_count(sum(u.classification in URGENT_CLASSIFICATIONS for u in plan.chosen), "red"),
-                render_count(len(plan.skipped)),
-                format_size(sum(u.size_bytes or 0 for u in plan.chosen)),
-                describe_prediction(plan) if plan.chosen else NO_FIGURE,
-                render_reboot_expectation(predict_reboot(plan)),
-            )
-    print_to_stdout(grid)
+    states = {row.machine: row.state for row in report_tables.machines}
+    headings = ("wave", "machine", "updates", "security", "skipped", "download", "minutes", "reboot")
+    print_to_stdout(build_plan_table(report, headings, states))
     print_to_stdout("", f"Total: {describe_plan(report)}")
     _print_machines_beyond_window(report)
     for note in report.notes:
@@ -86,6 +61,59 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
             print_machine_plan(plan, names)
     else:
         print_to_stdout("", f"To see every update: --details, or fleetpatch show {run.id} --machine NAME")
+
+
+def build_plan_table(report: RunReport, headings: Sequence[str], states: Mapping[str, str]) -> TextTable:
+    """Return a table of the machines of each wave, with these columns. ``states`` is for machines without a plan."""
+    plans = {plan.machine: plan for plan in report.plans}
+    table = build_table(*(build_column(name, is_number=name not in {"machine", "reboot"}) for name in headings))
+    for wave in report.waves:
+        for name in wave.machines:
+            cells: dict[str, str | Text] = {"wave": f"{wave.number}{' canary' if wave.canary else ''}"}
+            cells |= {"machine": to_safe_text(name), "updates": render_state(states.get(name, "no plan"))}
+            if plan := plans.get(name):
+                urgent = sum(update.classification in URGENT_CLASSIFICATIONS for update in plan.chosen)
+                cells |= {
+                    "updates": render_count(len(plan.chosen), "bold"),
+                    "security": render_count(urgent, "red"),
+                    "skipped": render_count(len(plan.skipped)),
+                    "CVEs": str(count_fixed_cves(plan)),
+                    "download": format_size(sum(update.size_bytes or 0 for update in plan.chosen)),
+                    "minutes": describe_prediction(plan) if plan.chosen else NO_FIGURE,
+                    "reboot": render_reboot_expectation(predict_reboot(plan)),
+                }
+            table.add_row(*(cells.get(heading, "") for heading in headings))
+    return table
+
+
+def render_update_name(update: Update) -> Text:
+    """Return the name, with the title if that says more."""
+    name = to_safe_text(update.name)
+    return Text.assemble(name, " ", to_safe_text(update.title, "dim")) if update.title else name
+
+
+def render_version_change(update: Update, after: str | None = None) -> Text:
+    """Return "old → new"."""
+    new = after if after is not None else update.available
+    return Text.assemble(to_safe_text(update.installed or "(new)", "dim"), " → ", to_safe_text(new))
+
+
+def render_reboot_expectation(answer: YesNoUnknown) -> Text:
+    """Return whether a reboot is expected."""
+    return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
+
+
+def render_classification(update: Update) -> Text:
+    """Return the classification of an update; urgent ones are red."""
+    return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")
+
+
+UPDATE_FACTS: Final[Sequence[Fact[Update]]] = (
+    Fact("", render_update_name, "update", wraps=True),
+    Fact("", render_classification, "classification"),
+    Fact("", render_version_change, "installed → new", wraps=True),
+    Fact("", lambda update: format_size(update.size_bytes), "size", is_number=True),
+)
 
 
 def _print_machines_beyond_window(report: RunReport) -> None:
@@ -110,22 +138,12 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
     """Print the chosen updates of a machine (or of several with the same plan), and the skipped ones by reason."""
     whom = ", ".join(sanitize_to_one_line(name) for name in shorten_list(names or [plan.machine], MAX_NAMES))
     print_to_stdout("")
-    grid = build_table(
-        "update",
-        build_unwrapped_column("classification"),
-        "installed → new",
-        build_number_column("size"),
-        title=f"{whom}: {format_count(len(plan.chosen), 'update')} chosen, {len(plan.skipped)} skipped",
-    )
-    for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name)):
-        grid.add_row(
-            render_update_name(update),
-            render_classification(update),
-            render_version_change(update),
-            format_size(update.size_bytes),
-        )
     if plan.chosen:
-        print_to_stdout(grid)
+        title = f"{whom}: {format_count(len(plan.chosen), 'update')} chosen, {len(plan.skipped)} skipped"
+        chosen = sorted(
+            plan.chosen, key=lambda update: (update.classification not in URGENT_CLASSIFICATIONS, update.name)
+        )
+        print_to_stdout(build_list_table(UPDATE_FACTS, chosen, title=title))
     else:
         print_to_stdout(Text(f"{whom}: nothing to install", style="bold"))
     print_updates_by_reason(plan.skipped)
@@ -152,25 +170,3 @@ def print_updates_by_reason(results: Iterable[UpdateResult]) -> None:
             Text.assemble("  ", (f"{len(names)} ", "bold"), render_state(label), ": ", to_safe_text(reason))
         )
         print_to_stdout(Text.assemble("    ", to_safe_text(join_first_names(sorted(names), MAX_NAMES), "dim")))
-
-
-def render_update_name(update: Update) -> Text:
-    """Return the name, with the title if that says more."""
-    name = to_safe_text(update.name)
-    return Text.assemble(name, " ", to_safe_text(update.title, "dim")) if update.title else name
-
-
-def render_version_change(update: Update, after: str | None = None) -> Text:
-    """Return "old → new"."""
-    new = after if after is not None else update.available
-    return Text.assemble(to_safe_text(update.installed or "(new)", "dim"), " → ", to_safe_text(new))
-
-
-def render_reboot_expectation(answer: YesNoUnknown) -> Text:
-    """Return whether a reboot is expected."""
-    return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
-
-
-def render_classification(update: Update) -> Text:
-    """Return the classification of an update; urgent ones are red."""
-    return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")

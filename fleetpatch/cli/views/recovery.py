@@ -1,7 +1,7 @@
 """Prints stop requests, abandoned runs and run leases, and builds their JSON."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
@@ -11,9 +11,8 @@ from fleetpatch.cli.runtime.output import (
     print_to_stderr,
     print_to_stdout,
     print_unwrapped,
-    to_safe_text,
 )
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.row_table import Fact, build_list_table
 from fleetpatch.cli.views.run_result import print_report_error
 from flows.engine.interruption import find_suspension
 from flows.recovery.cancellation import CancelRequest
@@ -21,8 +20,6 @@ from flows.recovery.unfinished_runs import AbandonedRun
 from inventory.errors import FleetpatchError
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.run_errors import LeaseHeld
-from tasks.records.queries.history import History
-from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
@@ -65,10 +62,13 @@ def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
     }
 
 
-def print_missing_history(history: History) -> None:
-    """Print which other fleets are in the same database, if this one has no run at all."""
-    if not history.read_runs(1) and (others := describe_other_fleets(history.database)):
-        print_to_stdout(others)
+ABANDONED_RUN_FACTS: Final[Sequence[Fact[AbandonedRun]]] = (
+    Fact("", lambda abandoned: abandoned.run.id, "run"),
+    Fact("", lambda abandoned: abandoned.run.scope, "scope", limit=30),
+    Fact("", lambda abandoned: f"{abandoned.since:%Y-%m-%d %H:%M:%S}", "abandoned (UTC)"),
+    Fact("", lambda abandoned: str(abandoned.holder or "not known"), "last process", wraps=True),
+    Fact("", lambda abandoned: abandoned.planned_action, "action", wraps=True),
+)
 
 
 def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
@@ -78,22 +78,7 @@ def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:
             "No run is abandoned. A run whose process died is listed a minute later, when its run lease has expired."
         )
         return
-    grid = build_table(
-        build_unwrapped_column("run"),
-        build_unwrapped_column("scope"),
-        build_unwrapped_column("abandoned (UTC)"),
-        "last process",
-        "action",
-    )
-    for abandoned_run in abandoned_runs:
-        grid.add_row(
-            abandoned_run.run.id,
-            to_safe_text(abandoned_run.run.scope, limit=30),
-            f"{abandoned_run.since:%Y-%m-%d %H:%M:%S}",
-            to_safe_text(str(abandoned_run.holder) if abandoned_run.holder is not None else "not known"),
-            to_safe_text(abandoned_run.planned_action),
-        )
-    print_to_stdout(grid)
+    print_to_stdout(build_list_table(ABANDONED_RUN_FACTS, abandoned_runs))
 
 
 def print_recovery_result(abandoned_run: AbandonedRun, result: "RunResult | FleetpatchError") -> None:
@@ -112,7 +97,7 @@ def print_recovery_result(abandoned_run: AbandonedRun, result: "RunResult | Flee
         get_stderr_console().print(Text(f"hint: {sanitize_to_one_line(error.hint)}"), soft_wrap=True)
 
 
-def to_recovery_exit_code(result: "RunResult | FleetpatchError") -> int:
+def find_recovered_run_exit_code(result: "RunResult | FleetpatchError") -> int:
     """Return the exit code of a recovered run. A run that another process recovered meanwhile counts as success."""
     if isinstance(result, LeaseHeld):
         return int(ExitCode.SUCCESS)

@@ -1,9 +1,10 @@
 """Prints runs, their machines, journals and logs, and builds their JSON."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from itertools import islice
+from typing import Final
 
 from rich.text import Text
 
@@ -14,8 +15,7 @@ from fleetpatch.cli.runtime.output import (
     to_safe_lines,
     to_safe_text,
 )
-from fleetpatch.cli.runtime.row_table import Shown, build_row_table
-from fleetpatch.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
 from inventory.name_lists import join_first_names
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry
@@ -27,15 +27,14 @@ from tasks.reports.data.rows import FindingRow, MachineReportRow, RunReportRow
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
 from tasks.reports.formatting import (
-    NO_FIGURE,
     format_count,
-    format_iso_utc,
     format_known_duration,
     format_moment,
     load_zone_or_utc,
 )
 from tasks.reports.log_files import sanitize_log
 from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.rules.runs.figures import UpdateCounts
 from tasks.rules.runs.hooks import MACHINE_PLACES, is_blocking_failure
 
 
@@ -63,9 +62,7 @@ def build_show_json(
         assert isinstance(rows, list)  # noqa: S101 - for the type checker
         report_json["machines"] = [row for row in rows if row["machineName"] == machine]
     if journal:
-        report_json["journal"] = [
-            _build_journal_entry_json(entry) for entry in history.read_journal(report.run.id, machine)
-        ]
+        report_json["journal"] = build_list_json(JOURNAL_FACTS, history.read_journal(report.run.id, machine))
     if log:
         logs = history.open_job_logs(report.run.id, machine)
         report_json["logs"] = dict(logs)
@@ -73,29 +70,24 @@ def build_show_json(
     return report_json
 
 
+JOURNAL_FACTS: Final[Sequence[Fact[JournalEntry]]] = (
+    Fact("", lambda entry: f"{entry.at.astimezone(UTC):%H:%M:%S}", "at (UTC)"),
+    Fact("machineName", lambda entry: entry.machine, "machine"),
+    Fact("step", lambda entry: entry.step, "step"),
+    Fact("mark", lambda entry: entry.mark, "mark"),
+    Fact("act", lambda entry: entry.act, "act"),
+    Fact("key", lambda entry: entry.key, "key", wraps=True),
+    Fact("dateTime", lambda entry: entry.at),
+    Fact("detail", lambda entry: entry.detail),
+)
+
+
 def print_journal(entries: Sequence[JournalEntry]) -> None:
     """Print a journal."""
-    if not entries:
+    if entries:
+        print_to_stdout(build_list_table(JOURNAL_FACTS, entries))
+    else:
         print_to_stdout("The journal is empty: the run began nothing that changes a machine.")
-        return
-    grid = build_table(
-        build_unwrapped_column("at (UTC)"),
-        build_unwrapped_column("machine"),
-        build_unwrapped_column("step"),
-        build_unwrapped_column("mark"),
-        build_unwrapped_column("act"),
-        "key",
-    )
-    for entry in entries:
-        grid.add_row(
-            f"{entry.at.astimezone(UTC):%H:%M:%S}",
-            to_safe_text(entry.machine),
-            entry.step,
-            entry.mark,
-            to_safe_text(entry.act),
-            to_safe_text(entry.key),
-        )
-    print_to_stdout(grid)
 
 
 def print_job_logs(history: History, run_id: str, machine: str | None) -> None:
@@ -106,18 +98,6 @@ def print_job_logs(history: History, run_id: str, machine: str | None) -> None:
     if not logs:
         print_to_stdout("No output is recorded: the run started no job.")
     logs.require_readable()
-
-
-def _build_journal_entry_json(entry: JournalEntry) -> dict[str, object]:
-    return {
-        "machineName": entry.machine,
-        "step": entry.step.value,
-        "mark": entry.mark.value,
-        "act": entry.act,
-        "key": entry.key,
-        "dateTime": format_iso_utc(entry.at),
-        "detail": entry.detail,
-    }
 
 
 MAX_HOOKS = 12
@@ -134,29 +114,24 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
     """Print what is pending on machines; ``summary`` has the numbers of a report without updates."""
     report_tables = build_tables(report, summary.results if summary else None)
     pending = summary.pending if summary else count_pending_updates(report)
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_unwrapped_column("compliance"),
-        build_number_column("crit+sec"),
-        build_number_column("other"),
-        build_unwrapped_column("reboot"),
-        build_number_column("restart"),
-        build_number_column("seconds"),
-    )
-    for row in report_tables.machines:
+
+    def render(row: MachineReportRow, count: Callable[[UpdateCounts], int], style: str = "") -> Text | None:
         counts = pending.get(row.machine)
-        grid.add_row(
-            to_safe_text(row.machine),
-            render_state(row.compliance if counts else "NotAssessed"),
-            render_count(counts.urgent, "red") if counts else Text(NO_FIGURE),
-            render_count(counts.total - counts.urgent) if counts else Text(NO_FIGURE),
-            render_state(row.reboot),
-            render_count(row.services_to_restart.count(",") + bool(row.services_to_restart), "yellow")
-            if counts
-            else Text(NO_FIGURE),
-            f"{row.seconds:.1f}" if row.seconds is not None else NO_FIGURE,
-        )
-    print_to_stdout(grid)
+        return render_count(count(counts), style) if counts else None
+
+    def count_services(row: MachineReportRow) -> int:
+        return row.services_to_restart.count(",") + bool(row.services_to_restart)
+
+    facts: Sequence[Fact[MachineReportRow]] = (
+        Fact("", lambda row: row.machine, "machine"),
+        Fact("", lambda row: render_state(row.compliance if pending.get(row.machine) else "NotAssessed"), "compliance"),
+        Fact("", lambda row: render(row, lambda counts: counts.urgent, "red"), "crit+sec", is_number=True),
+        Fact("", lambda row: render(row, lambda counts: counts.total - counts.urgent), "other", is_number=True),
+        Fact("", lambda row: render_state(row.reboot), "reboot"),
+        Fact("", lambda row: render(row, lambda _: count_services(row), "yellow"), "restart", is_number=True),
+        Fact("", lambda row: None if row.seconds is None else f"{row.seconds:.1f}", "seconds", is_number=True),
+    )
+    print_to_stdout(build_list_table(facts, report_tables.machines))
     print_machine_reasons(report_tables.machines)
     _print_problems(report_tables.findings)  # with their remedies
     _print_totals(report, report_tables.runs[0])
@@ -175,33 +150,23 @@ def _print_problems(findings: Iterable[FindingRow]) -> None:
         print_to_stdout("", f"{len(machines) - MAX_PROBLEMS} more problems are in the report.")
 
 
+RESULT_FACTS: Final[Sequence[Fact[MachineReportRow]]] = (
+    Fact("", lambda row: row.machine, "machine"),
+    Fact("", lambda row: row.wave, "wave", is_number=True),
+    Fact("", lambda row: render_state(row.state, short=True), "state"),
+    Fact("", lambda row: render_count(row.installed, "green"), "installed", is_number=True),
+    Fact("", lambda row: render_count(row.failed + row.setup_failed, "bold red"), "failed", is_number=True),
+    Fact("", lambda row: render_count(row.not_done, "yellow"), "not done", is_number=True),
+    Fact("", lambda row: render_count(row.excluded + row.not_selected), "skipped", is_number=True),
+    Fact("", lambda row: render_state(row.reboot), "reboot"),
+    Fact("", lambda row: format_known_duration(row.worked_seconds), "took", is_number=True),
+)
+
+
 def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:
     """Print the results of machines; ``summary`` has the numbers of a report without updates."""
     report_tables = build_tables(report, summary.results if summary else None)
-    grid = build_table(
-        build_unwrapped_column("machine"),
-        build_number_column("wave"),
-        build_unwrapped_column("state"),
-        build_number_column("installed"),
-        build_number_column("failed"),
-        build_number_column("not done"),
-        build_number_column("skipped"),
-        build_unwrapped_column("reboot"),
-        build_number_column("took"),
-    )
-    for row in report_tables.machines:
-        grid.add_row(
-            to_safe_text(row.machine),
-            str(row.wave) if row.wave is not None else NO_FIGURE,
-            render_state(row.state, short=True),
-            render_count(row.installed, "green"),
-            render_count(row.failed + row.setup_failed, "bold red"),
-            render_count(row.not_done, "yellow"),
-            render_count(row.excluded + row.not_selected),
-            render_state(row.reboot),
-            format_known_duration(row.worked_seconds),
-        )
-    print_to_stdout(grid)
+    print_to_stdout(build_list_table(RESULT_FACTS, report_tables.machines))
     print_machine_reasons(report_tables.machines, report_tables.findings)
     _print_notes_and_hooks(report)
     _print_totals(report, report_tables.runs[0])
@@ -236,11 +201,11 @@ def _print_notes_and_hooks(report: RunReport) -> None:
     if shown_results:
         print_to_stdout("")
     for result in shown_results[:MAX_HOOKS]:
-        how = ("done", "green") if result.succeeded else ("failed", "red" if is_blocking_failure(result) else "yellow")
+        end = ("done", "green") if result.succeeded else ("failed", "red" if is_blocking_failure(result) else "yellow")
         subject = to_safe_text(f"hook {result.hook.name} ({result.hook.place.replace('_', ' ')}, {result.subject})")
         print_to_stdout(
             Text.assemble(
-                subject, " ", how, ": " if result.message else "", to_safe_text(sanitize_to_one_line(result.message))
+                subject, " ", end, ": " if result.message else "", to_safe_text(sanitize_to_one_line(result.message))
             )
         )
     if len(shown_results) > MAX_HOOKS:

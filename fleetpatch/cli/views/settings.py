@@ -1,17 +1,11 @@
-"""Prints settings and where they come from, those of Prefect's server too, and builds their JSON."""
+"""Prints settings and where they come from, and builds their JSON."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rich.text import Text
-
-from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
-from deployments.server.settings import PREFECT_SETTINGS, UI_API_URL_VARIABLE
-from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
-from fleetpatch.cli.runtime.table import build_table, build_unwrapped_column
-from flows.prefect_api.server_settings import SettingTarget
+from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from inventory.files.settings_file import (
     ENVIRONMENT_ONLY,
     OUR_PREFIX,
@@ -80,78 +74,28 @@ def _hide(name: str, value: str) -> str:
     return HIDDEN_VALUE
 
 
-def build_settings_json(shown: Sequence[ShownSetting], file: SettingsFile | None) -> dict[str, object]:
+SETTING_FACTS: Final[Sequence[Fact[ShownSetting]]] = (
+    Fact("name", lambda setting: setting.name, "setting"),
+    Fact("value", lambda setting: setting.value, "value", wraps=True),
+    Fact("source", lambda setting: setting.source, "from"),
+    Fact("line", lambda setting: setting.line),
+)
+
+
+def build_settings_json(settings: Sequence[ShownSetting], file: SettingsFile | None) -> dict[str, object]:
     """Return the settings as JSON data."""
-    return {
-        "file": None if file is None else str(file.path),
-        "settings": [
-            {"name": setting.name, "value": setting.value, "source": setting.source, "line": setting.line}
-            for setting in shown
-        ],
-    }
+    return {"file": None if file is None else str(file.path), "settings": build_list_json(SETTING_FACTS, settings)}
 
 
-def print_settings(shown: Sequence[ShownSetting], file: SettingsFile | None) -> None:
+def print_settings(settings: Sequence[ShownSetting], file: SettingsFile | None) -> None:
     """Print the settings that are set, and where others can be written."""
     if file is None:
-        places = " and ".join(str(path) for path in list_default_places())
-        print_to_stderr(f"There is no settings file: neither {SETTINGS_VARIABLE} names one, nor is one in {places}.")
+        folders = " and ".join(str(path) for path in list_default_places())
+        print_to_stderr(f"There is no settings file: neither {SETTINGS_VARIABLE} names one, nor is one in {folders}.")
     else:
         print_unwrapped(f"settings file: {file.path}")
         print_to_stdout("")
-    if not shown:
+    if not settings:
         print_to_stdout("Nothing is set: all defaults hold. docs/reference/settings.md has the names.")
         return
-    table = build_table(build_unwrapped_column("setting"), "value", build_unwrapped_column("from"))
-    for setting in shown:
-        table.add_row(to_safe_text(setting.name), to_safe_text(setting.value), to_safe_text(setting.source))
-    print_to_stdout(table)
-
-
-def print_launch_plan(plan: LaunchPlan) -> None:
-    """Print the environment of the server and of workers. Passwords are hidden."""
-    print_to_stdout(Text("The server:", style="bold"))
-    for row in plan.planned_settings:
-        _print_setting(row.name, row.value, f"{row.source}: {row.why}")
-    print_to_stdout("", Text("Workers, beside PREFECT_API_URL:", style="bold"))
-    for setting in PREFECT_SETTINGS:
-        if setting.target in {SettingTarget.WORKER, SettingTarget.BOTH}:
-            _print_setting(setting.name, setting.value, setting.reason)
-
-
-def _print_setting(name: str, value: str, why: str) -> None:
-    """Print a setting so that it can be copied, and below it why it is so."""
-    print_to_stdout(to_safe_text(f"{name}={value}"), Text.assemble("    ", to_safe_text(why, "dim")))
-
-
-def print_launch_plan_json(plan: LaunchPlan) -> None:
-    """Print the plan as JSON data. Passwords are hidden."""
-    rows = [{"name": r.name, "value": r.value, "source": r.source, "why": r.why} for r in plan.planned_settings]
-    workers = {
-        setting.name: setting.value
-        for setting in PREFECT_SETTINGS
-        if setting.target in {SettingTarget.WORKER, SettingTarget.BOTH}
-    }
-    print_json(
-        {
-            "ui": plan.ui_url,
-            "home": str(plan.home),
-            "passwordFile": str(plan.login_path) if plan.login_path is not None else None,
-            "server": rows,
-            "worker": workers,
-        }
-    )
-
-
-def print_startup(plan: LaunchPlan) -> None:
-    """Print the addresses and paths of the server before the server's own output."""
-    database = next(row.value for row in plan.planned_settings if row.name.endswith("DATABASE_CONNECTION_URL"))
-    print_to_stdout(f"UI        {plan.ui_url}", f"database  {database}", f"home      {plan.home}")
-    if plan.login_path is not None:
-        print_to_stdout("password  the browser asks for it once; to show it:")
-        print_unwrapped(f"cat {shlex.quote(str(plan.login_path))}")
-    else:
-        print_to_stdout("password  given to the server; clients and workers need it in PREFECT_API_AUTH_STRING")
-    print_to_stdout(f"For the command and workers: export PREFECT_API_URL={plan.environment[UI_API_URL_VARIABLE]}")
-    if plan.is_exposed and plan.ui_url.startswith("http://"):
-        print_to_stderr(TLS_ADVICE)
+    print_to_stdout(build_list_table(SETTING_FACTS, settings))

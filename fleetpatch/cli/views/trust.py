@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.text import Text
+from typing import Final
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
@@ -14,9 +13,9 @@ from fleetpatch.cli.runtime.output import (
     print_json,
     print_to_stderr,
     print_to_stdout,
-    render_finding_mark,
-    to_safe_text,
+    render_marked_line,
 )
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json
 from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.ports.caller import read_os_actor
@@ -48,14 +47,8 @@ def print_shown_keys(keys: Sequence[ShownHostKey]) -> None:
     for key in keys:
         outcome = "was learned now" if key.state is HostKeyState.TRUSTED and key.message else _WORDS[key.state]
         fingerprint = f" ({key.fingerprint})" if key.key is not None else ""
-        print_to_stdout(
-            Text.assemble(
-                render_finding_mark(_LEVELS[key.state]),
-                " ",
-                to_safe_text(key.machine, "bold"),
-                to_safe_text(f": the host key of {key.address}{fingerprint} {outcome}"),
-            )
-        )
+        text = f"the host key of {key.address}{fingerprint} {outcome}"
+        print_to_stdout(render_marked_line(_LEVELS[key.state], key.machine, text))
         if key.state in {HostKeyState.CHANGED, HostKeyState.UNREAD}:
             for text in filter(None, (key.message, key.hint)):
                 print_detail(text)
@@ -103,7 +96,7 @@ def run_trust(
                 print_shown_keys(group)
     trusted = sum(key.state is HostKeyState.TRUSTED for key in keys)
     if as_json:
-        print_json({"hostKeys": [_build_key_json(key) for key in keys]})
+        print_json({"hostKeys": build_list_json(KEY_FACTS, keys)})
     else:
         print_to_stdout("", f"The host keys of {trusted} of {format_count(len(keys), 'machine')} are trusted.")
     return ExitCode.SUCCESS if trusted == len(keys) else ExitCode.MACHINE_FAILED
@@ -120,14 +113,13 @@ def _choose_keys(unknown: Sequence[ShownHostKey]) -> Sequence[ShownHostKey]:
     return [key for key in unknown if ask(f"Trust {key.machine} ({key.address}) with {key.fingerprint}?")]
 
 
-def _build_key_json(key: ShownHostKey) -> dict[str, object]:
-    return {
-        "machineName": key.machine,
-        "address": key.address,
-        "state": key.state.value,
-        "keyType": key.key.type if key.key else None,
-        "fingerprint": key.fingerprint.partition(" ")[2] or None,
-        "learned": key.state is HostKeyState.TRUSTED and bool(key.message),
-        "message": key.message,
-        "hint": key.hint,
-    }
+KEY_FACTS: Final[Sequence[Fact[ShownHostKey]]] = (
+    Fact("machineName", lambda key: key.machine),
+    Fact("address", lambda key: key.address),
+    Fact("state", lambda key: key.state),
+    Fact("keyType", lambda key: key.key.type if key.key else None),
+    Fact("fingerprint", lambda key: key.fingerprint.partition(" ")[2] or None),
+    Fact("learned", lambda key: key.state is HostKeyState.TRUSTED and bool(key.message)),
+    Fact("message", lambda key: key.message),
+    Fact("hint", lambda key: key.hint),
+)

@@ -1,51 +1,51 @@
 """Shows access tokens: as a table or JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from fleetpatch.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
-from fleetpatch.cli.runtime.table import build_table
+from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout
+from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from tasks.records.access_tokens import AccessToken
-from tasks.reports.formatting import format_count, format_iso_utc, format_second_utc
+from tasks.reports.formatting import format_count, format_second_utc
+
+
+def _list_facts(now: datetime) -> Sequence[Fact[AccessToken]]:
+    def describe_end(token: AccessToken) -> str:
+        """Return the end of a token, with a note if somebody should do something about it."""
+        note = ""
+        if not token.is_signed:
+            note = " (not valid: its signature doesn't fit)"
+        elif token.has_expired(now):
+            note = " (expired)"
+        elif token.expires_at is not None and token.ends_soon(now):
+            note = f" (in {format_count((token.expires_at - now).days, 'day')})"
+        return f"{format_second_utc(token.expires_at)}{note}"
+
+    def describe_use(token: AccessToken) -> str:
+        return format_second_utc(token.used_at)
+
+    return (
+        Fact("name", lambda token: token.name, "NAME", wraps=True),
+        Fact("roles", lambda token: token.roles, "ROLES", lambda token: ", ".join(token.roles), wraps=True),
+        Fact("created_by", lambda token: token.created_by, "MADE BY", wraps=True),
+        Fact(
+            "created_at", lambda token: token.created_at, "MADE", lambda t: format_second_utc(t.created_at), wraps=True
+        ),
+        Fact("expires_at", lambda token: token.expires_at, "ENDS", describe_end, wraps=True),
+        Fact("is_expired", lambda token: token.has_expired(now)),
+        Fact("is_signed", lambda token: token.is_signed),
+        Fact("used_at", lambda token: token.used_at, "LAST USED", describe_use, wraps=True),
+    )
 
 
 def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
     """Print a table of access tokens. Those that have expired are marked."""
-    if not tokens:
+    if tokens:
+        print_to_stdout(build_list_table(_list_facts(now), tokens))
+    else:
         print_to_stderr("There are no access tokens. Make one with: fleetpatch web token add NAME --role run")
-        return
-    table = build_table("NAME", "ROLES", "MADE BY", "MADE", "ENDS", "LAST USED")
-    for token in tokens:
-        made, ends, used = map(format_second_utc, (token.created_at, token.expires_at, token.used_at))
-        ends += _describe_end(token, now)
-        texts = (token.name, ", ".join(token.roles), token.created_by, made, ends, used)
-        table.add_row(*map(to_safe_text, texts))
-    get_stdout_console().print(table)
 
 
-def _describe_end(token: AccessToken, now: datetime) -> str:
-    """Return a note beside the end of a token, if somebody should do something about it."""
-    if not token.is_signed:
-        return " (not valid: its signature doesn't fit)"
-    if token.has_expired(now):
-        return " (expired)"
-    if token.ends_soon(now):
-        return f" (in {format_count((token.expires_at - now).days, 'day')})" if token.expires_at else ""
-    return ""
-
-
-def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[Mapping[str, object]]:
+def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[dict[str, object]]:
     """Return access tokens as JSON data."""
-    return [
-        {
-            "name": token.name,
-            "roles": list(token.roles),
-            "created_by": token.created_by,
-            "created_at": format_iso_utc(token.created_at),
-            "expires_at": format_iso_utc(token.expires_at),
-            "is_expired": token.has_expired(now),
-            "is_signed": token.is_signed,
-            "used_at": format_iso_utc(token.used_at),
-        }
-        for token in tokens
-    ]
+    return build_list_json(_list_facts(now), tokens)

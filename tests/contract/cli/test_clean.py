@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fleetpatch.cli.main import main
-from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.views.clean import build_clean_json, print_results, to_exit_code
-from flows.cleaning import CleanOrder, CleanState, clean_machines, look_at_machines
+from fleetpatch.cli.runtime.exit_codes import ExitCode, choose_exit_code
+from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
+from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.errors import ProtocolViolation, Unreachable
 from tasks.domain.protocols.transport import Script, ScriptRecord, ScriptResult
@@ -79,6 +79,10 @@ def look(folder: Path, line: Line, **more: Any) -> Any:
         return look_at_machines([make.make_machine()], Ports({make.MACHINE: line}), wanted)[0]  # type: ignore[arg-type]
 
 
+def exit_code(results: Any) -> ExitCode:
+    return choose_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "said", "code"),
     [
@@ -97,7 +101,7 @@ def test_a_machine_gets_a_state_of_its_own(
     tmp_path: Path, answer: Any, state: CleanState, said: str, code: int
 ) -> None:
     found = look(tmp_path, Line(answer))
-    assert (found.state, to_exit_code([found])) == (state, code)
+    assert (found.state, exit_code([found])) == (state, code)
     assert said in found.message
 
 
@@ -140,11 +144,11 @@ def test_only_what_was_seen_is_removed_and_what_is_left_is_told(
     assert lines["good"].asked[1].params["lock"] == f"{OLD}/web-1 1 0"
     assert lines["good"].asked[1].params["jobs"] == ("one",)
     assert len(lines["none"].asked) == 1
-    assert to_exit_code(results) is ExitCode.MACHINE_FAILED
-    assert to_exit_code([results[0], results[2]]) is ExitCode.WARNINGS
+    assert exit_code(results) is ExitCode.MACHINE_FAILED
+    assert exit_code([results[0], results[2]]) is ExitCode.WARNINGS
     rows = {row["machineName"]: row for row in build_clean_json(results, dry_run=False)["machines"]}  # type: ignore[attr-defined]
     assert rows["good"]["left"] == [{"what": None, "path": left["path"], "reason": left["why"]}]
-    print_results(results)
+    print_clean_results(results)
     out = " ".join(capsys.readouterr().out.split())
     assert "stays: /var/lib/fleetpatch/x: it is not fleetpatch's" in out
     assert "/var/lib/fleetpatch could not be removed: read-only" in out

@@ -19,8 +19,8 @@ from deployments.sync.model import Change, ChangeAction, DeploymentSet
 from deployments.sync.next_windows import NextWindows, RunStatus, find_next_windows, find_run_statuses
 from deployments.sync.plan import SyncPlan
 from fleetpatch.cli.runtime.output import get_stdout_console
+from fleetpatch.cli.views.config import print_configuration_finding
 from fleetpatch.cli.views.deploy import (
-    print_blocking_findings,
     print_next_windows,
     print_run_location,
     report_progress,
@@ -248,7 +248,8 @@ def test_people_are_told_of_what_config_check_calls_a_fault(tmp_path: Path) -> N
 
     assert [(each.configuration, each.key) for each in faults] == [("web", "lead")]
     with screen() as said:
-        print_blocking_findings(faults)
+        for fault in faults:
+            print_configuration_finding(fault)
     assert "Prefect cancels the run of the window" in " ".join(said.get().split())
     assert examined(read(tmp_path, hourly)).find_blocking_findings() == ()
 

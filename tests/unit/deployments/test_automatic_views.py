@@ -12,9 +12,8 @@ import pytest
 from deployments.preview.automatic_status import explain_automatic
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import get_stderr_console, get_stdout_console
-from fleetpatch.cli.views.automatic import print_automatic_status
-from fleetpatch.cli.views.automatic_json import build_automatic_json
-from fleetpatch.cli.views.automatic_machine import build_explanation_json, print_explanation
+from fleetpatch.cli.views.automatic import build_automatic_json, print_automatic_status
+from fleetpatch.cli.views.automatic_explanation import build_automatic_explanation_json, print_automatic_explanation
 from fleetpatch.cli.views.compliance import (
     ComplianceView,
     build_compliance_json,
@@ -72,7 +71,7 @@ def test_every_waiting_machine_is_listed_on_demand(width: int, capsys: pytest.Ca
 def test_the_explanation_of_a_machine_is_as_it_was_read(
     width: int, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_explanation(explain_automatic(make_status(), name))
+    print_automatic_explanation(explain_automatic(make_status(), name))
     check(f"explain-{name}-{width}.txt", capsys.readouterr().out)
 
 
@@ -147,7 +146,7 @@ def test_all_of_it_is_json() -> None:
     }
     assert len(document["waiting"]) == len(status.decision.waiting)
     assert [each["missing"] for each in document["feeds"]["idleRules"]] == [["KEV"], ["EPSS", "CVSS"]]
-    explained = json.loads(json.dumps(build_explanation_json(explain_automatic(status, "ams-1"))))
+    explained = json.loads(json.dumps(build_automatic_explanation_json(explain_automatic(status, "ams-1"))))
     assert (explained["rolloutState"], explained["tries"]) == ("failed", 1)
 
 

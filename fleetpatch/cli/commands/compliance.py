@@ -1,13 +1,22 @@
-"""report and compliance-report: write the report of a run again, and the compliance document of a month."""
+"""compliance and compliance-report: who misses a deadline, and the compliance document of a month."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleetpatch.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, RunArgument, app, parse_path
-from fleetpatch.cli.commands.automatic import ConfigurationsOption
+from fleetpatch.cli.app import (
+    ALL_MACHINES,
+    ConfigurationsOption,
+    InventoryOption,
+    JsonOption,
+    RecordsOption,
+    ScopeArgument,
+    app,
+    parse_path,
+)
+from fleetpatch.cli.commands.automatic import read_status
+from fleetpatch.cli.commands.runs import ReportFormat
 from fleetpatch.cli.runtime.completion import complete_scope
 from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout
 
@@ -17,55 +26,39 @@ if TYPE_CHECKING:
     from inventory.machine import Inventory
 
 
-class ReportFormat(StrEnum):
-    """The formats of reports."""
-
-    HTML = "html"
-    CSV = "csv"
-    PARQUET = "parquet"
-    JSON = "json"
-
-
-@app.command("report", rich_help_panel="Look back")
-def write_run_report(
-    run: RunArgument = "last",
-    to: Annotated[
-        Path,
-        typer.Option(
-            "--to",
-            metavar="DIR",
-            parser=parse_path,
-            help="Target folder. The report is in a subfolder with the id of the run.",
-        ),
-    ] = Path(),
-    formats: Annotated[
-        list[ReportFormat] | None,
-        typer.Option("--format", "-f", help="Format of the report. Repeatable. Default: all."),
-    ] = None,
+@app.command("compliance", rich_help_panel="Look")
+def show_compliance(
+    scope: ScopeArgument = ALL_MACHINES,
+    show_all: Annotated[bool, typer.Option("--all", help="List every machine that has due updates.")] = False,
+    config: ConfigurationsOption = None,
+    inventory: InventoryOption = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a recorded run again, as HTML, CSV, Parquet and JSON."""
-    from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report
-    from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.automatic.rollout_progress import read_rollout_progress
-    from tasks.records.setup import open_records
-    from tasks.reports.writer import write_report
-
-    history = open_history(records)
-    full_report = read_full_report(history, find_run(history, run).id)
-    logs = history.open_job_logs(full_report.run.id)
-    with open_records(records) as database:
-        rollout = read_rollout_progress(database.database, full_report, SystemClock().now())
-    written = write_report(
-        full_report, to, logs, [report_format.value for report_format in formats or ReportFormat], rollout=rollout
+    """List who misses a deadline of automatic patching, or will at the present pace, and why. Contacts no machine."""
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.views.automatic import print_feed_problems
+    from fleetpatch.cli.views.compliance import (
+        build_compliance_json,
+        build_compliance_view,
+        print_compliance,
+        to_compliance_exit_code,
     )
+    from tasks.rules.automatic.forecast import forecast as forecast_machines
+
+    status = read_status(config, inventory, records)
+    _, machines = load_machines_in_scope(inventory or status.request.inventory, scope)
+    names = {machine.name for machine in machines}
+    days = max(30.0, status.policy.due_days)
+    forecasts = forecast_machines(status.policy, status.view, status.now, days)
+    view = build_compliance_view(status, [forecast for forecast in forecasts if forecast.machine in names])
     if as_json:
-        print_json({"maintenanceRunId": full_report.run.id, "files": {key: str(path) for key, path in written.items()}})
-    for key in ("html", "json", "directory") if not as_json else ():
-        if key in written:
-            print_to_stdout(f"{key}: {written[key]}")
-    logs.require_readable()
+        print_json(build_compliance_json(view))
+    else:
+        print_compliance(view, show_all=show_all)
+        print_feed_problems(status)
+    if code := to_compliance_exit_code(view):
+        raise typer.Exit(int(code))
 
 
 @app.command("compliance-report", rich_help_panel="Look back")
@@ -117,13 +110,13 @@ def write_compliance_report(
     from tasks.rules.compliance.model import Month
 
     now = SystemClock().now()
-    asked = Month.parse(month) if month else Month.of(now).previous
+    chosen_month = Month.parse(month) if month else Month.of(now).previous
     chosen = [report_format.value for report_format in formats] if formats else list(FORMATS)
     if "json" in chosen:
         raise RequestError("this document has no format json", hint="--json prints its figures.")
     sla = find_sla_days(sla_days, None if sla_days.strip() else _read_policy_days(config, now.date()))
     with open_records(records) as database:
-        document = make_compliance_document(database, _load_inventory(inventory, scope), scope, asked, sla, now)
+        document = make_compliance_document(database, _load_inventory(inventory, scope), scope, chosen_month, sla, now)
     written = write_compliance_files(document, to, chosen)
     unsent: list[str] = []
     if send:
@@ -132,7 +125,9 @@ def write_compliance_report(
     if as_json:
         figures = [asdict(report_format) for report_format in document.sla]
         files = {name: str(path) for name, path in written.items()}
-        print_json({"month": str(asked), "scope": scope, "sla": figures, "gaps": list(document.gaps), "files": files})
+        print_json(
+            {"month": str(chosen_month), "scope": scope, "sla": figures, "gaps": list(document.gaps), "files": files}
+        )
     else:
         for name, path in written.items():
             if name.endswith(".html"):
