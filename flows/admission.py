@@ -9,8 +9,9 @@ from flows.composition import open_run_notifier
 from flows.engine.pinned_updates import limit_rollout_run
 from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.run_info import build_run_id, build_unstarted_run, is_rollout_run
-from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
+from flows.policy.enforcement import build_starter, enforce_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
+from flows.policy.policy_file import load_deployed_policy
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
@@ -237,10 +238,10 @@ class _AdmissionCheck:
         records.save(run)
         if self._origin.scheduled_for is None or refusal.status in {WindowStatus.CLAIMED, WindowStatus.REPLACED}:
             return True
-        mine = WindowClaim(
+        own_claim = WindowClaim(
             self._schedule_key, self._window.start, refusal.status, run.id, refusal.reason, self._clock.now()
         )
-        stands = SqlWindowClaims(records.database).record_window_without_run(mine)
+        stands = SqlWindowClaims(records.database).record_window_without_run(own_claim)
         return stands.run_id == run.id or stands.status is not refusal.status
 
     def _retry_within_window(self, call: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
-from flows.request.assess_request import AssessRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import FleetPatchFailed

@@ -68,11 +68,8 @@ def check_machines(
 ) -> tuple[Readiness, ...]:
     """Check machines in parallel.
 
-    Args:
-        machines: the machines to check.
-        ports: the connection to them; its listener is called after each machine.
-        at_once: how many machines are checked at the same time.
-        refresh: whether they refresh their package lists first. This is the only change that the check can make.
+    The listener is called after each machine. With ``refresh``, machines refresh their package lists first: the only
+    change that the check can make.
     """
     run_context = build_visit_context(ports, "doctor", refresh=refresh)
     return visit_machines(machines, at_once, functools.partial(_check_machine, run_context))

@@ -12,8 +12,9 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
-from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy, read_policy_freezes
+from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
+from flows.policy.policy_file import load_deployed_policy
 from flows.ports.audit import build_entry, record_act, record_end
 from flows.ports.caller import Caller, find_actor, find_starter_name
 from flows.ports.ports import FreezeSource, Ports, Runner

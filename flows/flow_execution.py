@@ -220,8 +220,8 @@ def wait_for_earlier_process(records: SqlRecords, history: History, run: RunInfo
         LeaseHeld: the process lives, and it was not suspended.
     """
     suspended = find_suspension(history.read_journal(run.id)) is not None
-    left = (run.window.end - SystemClock().now()).total_seconds() if run.window is not None else 0.0
-    seconds = max(LEASE_SECONDS + LEASE_GRACE_SECONDS, left)
+    remaining_seconds = (run.window.end - SystemClock().now()).total_seconds() if run.window is not None else 0.0
+    seconds = max(LEASE_SECONDS + LEASE_GRACE_SECONDS, remaining_seconds)
     wait_for_lease_expiry(
         records.leases,
         run.id,

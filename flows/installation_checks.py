@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from flows.notify.audit_forwarding import find_backlogs, read_targets
+from flows.notify.audit_forwarding import find_audit_backlogs, read_targets
 from flows.policy.policy_file import load_policy
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from inventory.errors import InventoryError
@@ -78,11 +78,11 @@ def _check_package_owners() -> Iterator[Finding]:
     Installed later, its files have replaced those of fleetpatch, or stand between them.
     """
     owners = importlib.metadata.packages_distributions()
-    others = {name: sorted({*owners.get(name, ())} - {DISTRIBUTION_NAME}) for name in PACKAGE_NAMES}
-    if not any(others.values()):
+    other_owners = {name: sorted({*owners.get(name, ())} - {DISTRIBUTION_NAME}) for name in PACKAGE_NAMES}
+    if not any(other_owners.values()):
         return
     named = "; ".join(
-        f"{', '.join(owners_of_name)} has `{name}`" for name, owners_of_name in others.items() if owners_of_name
+        f"{', '.join(owners_of_name)} has `{name}`" for name, owners_of_name in other_owners.items() if owners_of_name
     )
     remedy = "Install fleetpatch into an environment of its own: pipx install, uv tool install, or a venv."
     message = f"another distribution has packages of the same names in this environment: {named}"
@@ -94,17 +94,16 @@ def _check_package_location() -> Finding:
 
     The packages have common names: `tasks` of another distribution earlier on the path would be used silently.
     """
-    places = {name: _find_parent_directory(name) for name in PACKAGE_NAMES}
-    if len(set(places.values())) == 1:
-        return Finding("packages of fleetpatch", FindingLevel.GOOD, f"all in {places[PACKAGE_NAMES[0]]}")
-    locations = ", ".join(f"{name} in {folder or 'nowhere'}" for name, folder in places.items())
+    specs = {name: importlib.util.find_spec(name) for name in PACKAGE_NAMES}
+    folders = {
+        name: Path(spec.origin).resolve().parents[1] if spec is not None and spec.origin else None
+        for name, spec in specs.items()
+    }
+    if len(set(folders.values())) == 1:
+        return Finding("packages of fleetpatch", FindingLevel.GOOD, f"all in {folders[PACKAGE_NAMES[0]]}")
+    locations = ", ".join(f"{name} in {folder or 'nowhere'}" for name, folder in folders.items())
     remedy = "Install fleetpatch into an environment of its own, and start it from a folder that has no such packages."
     return Finding("packages of fleetpatch", FindingLevel.BLOCK, f"they are not one installation: {locations}", remedy)
-
-
-def _find_parent_directory(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name)
-    return Path(spec.origin).resolve().parents[1] if spec is not None and spec.origin else None
 
 
 def _check_requirements() -> list[Finding]:
@@ -140,7 +139,7 @@ def _check_audit(records: SqlRecords) -> Iterator[Finding]:
     try:
         verification = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
         is_readable = verification.state is not AuditState.UNREADABLE
-        backlogs = find_backlogs(records.database, read_targets()) if is_readable else ()
+        backlogs = find_audit_backlogs(records.database, read_targets()) if is_readable else ()
     except KeyFileError as error:
         yield Finding("audit log", FindingLevel.WARN, error.message, error.hint)
         return
@@ -208,7 +207,7 @@ def _check_records(records_url: str | None) -> Iterator[Finding]:
         abandoned_runs = [run for run in find_abandoned_runs(records_url) if not run.wait_reason]
         with open_records(records_url) as records:
             history = History(records)
-            others = "" if history.read_runs(1) else describe_other_fleets(history.database)
+            other_fleets = "" if history.read_runs(1) else describe_other_fleets(history.database)
             findings = []
             for check in (_check_pages_role, _check_audit, _check_policy, _check_decisions):
                 with suppress(RecordsError):
@@ -217,8 +216,8 @@ def _check_records(records_url: str | None) -> Iterator[Finding]:
         yield Finding("records", FindingLevel.BLOCK, error.message, error.hint)
         return
     yield Finding("records", FindingLevel.GOOD, "they can be read and written")
-    if others:
-        yield Finding("runs", FindingLevel.WARN, "this fleet has none", others)
+    if other_fleets:
+        yield Finding("runs", FindingLevel.WARN, "this fleet has none", other_fleets)
     elif abandoned_runs:
         message = f"{len(abandoned_runs)} abandoned: {join_first_names([run.run.id for run in abandoned_runs])}"
         remedy = "fleetpatch reconcile recovers them; --dry-run only lists them."

@@ -29,13 +29,7 @@ def visit_machines(machines: Sequence[Machine], at_once: int, visit: Callable[[M
 
 
 def build_visit_context(ports: Ports, kind: str, *, refresh: bool = False) -> RunContext:
-    """Return the context of steps that belong to no recorded run.
-
-    Args:
-        ports: the connection to the machines.
-        kind: "doctor" or "hotpatch".
-        refresh: whether machines refresh their package lists first.
-    """
+    """Return the context of steps that belong to no recorded run."""
     return RunContext(
         run=RunInfo(id="", kind=kind, started_at=ports.clock.now(), state=OperationState.IN_PROGRESS),
         options=PatchOptions(refresh=refresh),

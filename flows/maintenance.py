@@ -132,9 +132,9 @@ def prune_records(days: Annotated[float, Field(ge=MIN_RETENTION_DAYS, le=36600)]
     caller = log_to_flow_run(current_caller())
     with open_records(caller.records_url) as records:
         pruned = prune_history(records, SystemClock().now() - timedelta(days=days))
-    done = (
+    message = (
         f"{format_count(pruned.runs, 'run')} and {format_count(pruned.assessments, 'assessment')} deleted: "
         f"older than {days:g} days"
     )
-    caller.listener.on_message(done)
-    return done
+    caller.listener.on_message(message)
+    return message

@@ -5,7 +5,7 @@ from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_origin import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
-from flows.request.plan_request import PlanRequest
+from flows.request.read_requests import PlanRequest
 from tasks.domain.model import RunReport
 
 

@@ -62,12 +62,12 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     caller = log_to_flow_run(current_caller())
     abandoned_runs = find_abandoned_runs(caller.records_url)
     if dry_run:
-        for left in abandoned_runs:
-            caller.listener.on_message(f"run {left.run.id}: would be {left.planned_action}")
+        for abandoned_run in abandoned_runs:
+            caller.listener.on_message(f"run {abandoned_run.run.id}: would be {abandoned_run.planned_action}")
         with get_client(sync_client=True) as client:
             for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
                 caller.listener.on_message(f"{orphan.description}: would be corrected in Prefect")
-        return [left.run.id for left in abandoned_runs]
+        return [abandoned_run.run.id for abandoned_run in abandoned_runs]
     record_missed_windows(caller)
     with get_client(sync_client=True) as client:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
@@ -83,7 +83,7 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         raise PatchError(
             f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"
         )
-    return [left.run.id for left in abandoned_runs]
+    return [abandoned_run.run.id for abandoned_run in abandoned_runs]
 
 
 def _find_resume_deployment() -> DeploymentResponse | None:
@@ -98,22 +98,22 @@ def _start_resume_flow_runs(
     """Start a flow run for each run. Return the failures with their reasons; the next reconcile tries them again."""
     failed, now = [], SystemClock().now()
     with get_client(sync_client=True) as client:
-        for left in abandoned_runs:
-            if left.wait_reason:
-                caller.listener.on_message(f"run {left.run.id} is {left.planned_action}")
+        for run in abandoned_runs:
+            if run.wait_reason:
+                caller.listener.on_message(f"run {run.run.id} is {run.planned_action}")
                 continue
             try:
-                made = start_resume_flow_run(client, resume, left, now)
+                started = start_resume_flow_run(client, resume, run, now)
             except NO_ANSWER_ERRORS as error:
-                failed.append(f"{left.run.id}: {type(error).__name__}: {error}")
+                failed.append(f"{run.run.id}: {type(error).__name__}: {error}")
                 continue
-            if made.is_new:
+            if started.is_new:
                 caller.listener.on_message(
-                    f"run {left.run.id}: flow run {made.name} is started; it would be {left.planned_action} now"
+                    f"run {run.run.id}: flow run {started.name} is started; it would be {run.planned_action} now"
                 )
             else:
-                since = f"{made.state} since {made.since:%Y-%m-%d %H:%M:%S} UTC"
-                caller.listener.on_message(f"run {left.run.id}: flow run {made.name} is on its way ({since})")
+                since = f"{started.state} since {started.since:%Y-%m-%d %H:%M:%S} UTC"
+                caller.listener.on_message(f"run {run.run.id}: flow run {started.name} is on its way ({since})")
     return failed
 
 
@@ -130,9 +130,9 @@ def _recover_in_process(abandoned_runs: tuple[AbandonedRun, ...], caller: Caller
         return recover_run(abandoned_run, run_caller, build_prefect_runner)
 
     # Each run records a stop request to this process separately.
-    done = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
+    results = run_with_signals(functools.partial(recover_runs, abandoned_runs, caller, recover), caller.stop_token)
     return [
         f"{result.abandoned_run.run.id}: {result.error.message}"
-        for result in done
+        for result in results
         if result.error is not None and not isinstance(result.error, LeaseHeld)
     ]

@@ -38,15 +38,8 @@ def trust_host_keys(
 
     A machine behind a jump host can only be asked when the jump host is trusted: so jump hosts are the first group.
 
-    Args:
-        machines: the machines; those that SSH does not reach have no host key, and are left out.
-        inventory: where the jump hosts are.
-        choose: is called for each group that has unknown keys.
-        append: stores an entry of the audit log.
-        actor: who trusts.
-        at_once: how many machines are asked at the same time.
-        detail: how the choice was made, for the audit log.
-        clock: for deadlines and the audit log.
+    Machines that SSH does not reach have no host key, and are left out. ``choose`` is called for each group that has
+    unknown keys. ``detail`` says how the choice was made, for the audit log.
 
     Raises:
         RequestError: SSH reaches none of them.
@@ -60,17 +53,17 @@ def trust_host_keys(
         for group in _group_by_distance(machines, inventory):
             by_name = {machine.name: machine for machine in group}
             with ThreadPoolExecutor(min(at_once, len(group)), thread_name_prefix="host key") as threads:
-                shown = list(threads.map(lambda machine: show_host_key(machine, inventory, settings, pool), group))
-            unknown = [key for key in shown if key.state is HostKeyState.UNKNOWN]
+                shown_keys = list(threads.map(lambda machine: show_host_key(machine, inventory, settings, pool), group))
+            unknown = [key for key in shown_keys if key.state is HostKeyState.UNKNOWN]
             chosen = {key.machine for key in choose(unknown)} if unknown else set()
-            for position, key in enumerate(shown):
+            for position, key in enumerate(shown_keys):
                 if key.machine not in chosen:
                     continue
                 text = f"{key.address} {key.fingerprint}; {detail}"
                 with record_act(append, actor, clock, TRUST_ACT, key.machine, text):
                     learn_host_key(by_name[key.machine], key, settings)
-                shown[position] = replace(key, state=HostKeyState.TRUSTED, message="learned now")
-            yield tuple(shown)
+                shown_keys[position] = replace(key, state=HostKeyState.TRUSTED, message="learned now")
+            yield tuple(shown_keys)
     finally:
         pool.close()
 

@@ -50,12 +50,12 @@ _TIME_PATTERN = re.compile(
 )
 
 
-def read_kb_numbers(parameters: AzureObject, key: str) -> list[str]:
+def _read_kb_numbers(parameters: AzureObject, key: str) -> list[str]:
     """Return the KB numbers of a key, each with the prefix ``KB``."""
-    return [f"KB{number.strip().upper().removeprefix('KB')}" for number in read_list(parameters, key)]
+    return [f"KB{number.strip().upper().removeprefix('KB')}" for number in _read_list(parameters, key)]
 
 
-def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> list[str]:
+def _convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> list[str]:
     """Return Azure's tags as ``key=value``. Add a note for tags that fleetpatch can't use."""
     values = []
     for key, value in tags.items():
@@ -63,17 +63,17 @@ def convert_tags(azure_name: str, tags: AzureObject, result: AzureImport) -> lis
         if _TAG_PATTERN.fullmatch(label):
             values.append(label)
         else:
-            result.note(azure_name, f"the tag {format_value(label)} can't be imported: it holds a blank or a sign")
+            result.note(azure_name, f"the tag {_format_value(label)} can't be imported: it holds a blank or a sign")
     return values
 
 
-def read_time_zone(azure_name: str, window: AzureObject) -> str:
+def _read_time_zone(azure_name: str, window: AzureObject) -> str:
     """Return the IANA name of a window's time zone; UTC if Azure gives none.
 
     Raises:
         InventoryError: there is no such zone.
     """
-    name = read_text_value(azure_name, window, "timeZone") or "UTC"
+    name = _read_text_value(azure_name, window, "timeZone") or "UTC"
     try:
         zone = parse_time_zone(name)
     except PydanticCustomError as error:
@@ -85,7 +85,7 @@ def read_time_zone(azure_name: str, window: AzureObject) -> str:
     return zone
 
 
-def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: AzureImport) -> datetime:
+def _parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: AzureImport) -> datetime:
     """Return a wall clock time in the window's zone, to the minute. A time with an offset is converted to the zone."""
     match = _TIME_PATTERN.fullmatch(text)
     try:
@@ -112,7 +112,7 @@ def parse_wall_time(azure_name: str, key: str, text: str, zone: str, result: Azu
         raise InventoryError(f"{azure_name}: {key}: {text[:80]!r} lies outside of the calendar", hint=hint) from error
 
 
-def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
+def _read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
     """Return the text of a key; empty if the key is missing.
 
     Raises:
@@ -122,29 +122,29 @@ def read_text_value(azure_name: str, values: AzureObject, key: str) -> str:
     text = "" if value is None else str(value).strip()
     if text.startswith("[") and text.endswith("]"):
         raise InventoryError(
-            f"{azure_name}: {key} is an expression of an ARM template: {shorten_text(text)}",
+            f"{azure_name}: {key} is an expression of an ARM template: {_shorten_text(text)}",
             hint="Give what was deployed: az maintenance configuration show -o json.",
         )
     return text
 
 
-def shorten_text(text: str) -> str:
+def _shorten_text(text: str) -> str:
     """Return a text, shortened for a note."""
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"
 
 
-def format_value(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return a value as text for a note."""
-    return shorten_text(repr(value))
+    return _shorten_text(repr(value))
 
 
-def read_list(values: AzureObject, key: str) -> list[str]:
+def _read_list(values: AzureObject, key: str) -> list[str]:
     """Return the texts of a key. Azure writes one text or a list."""
     value = values.get(key) or []
     return [str(element).strip() for element in value] if isinstance(value, list) else [str(value).strip()]
 
 
-def to_object(value: object) -> AzureObject:
+def _to_object(value: object) -> AzureObject:
     """Return the value if it is an object, otherwise an empty object."""
     return value if isinstance(value, dict) else {}
 
@@ -220,10 +220,10 @@ def _iterate_resources(document: object) -> Iterator[AzureObject]:
 
 def _convert_resource(resource: AzureObject, default_name: str, scope: str | None, result: AzureImport) -> None:
     # `az` prints the properties flat, together with those of the window.
-    properties = to_object(resource.get("properties")) or {
+    properties = _to_object(resource.get("properties")) or {
         k: v for k, v in resource.items() if k not in {"id", "systemData"}
     }
-    azure_name = shorten_text(read_text_value(default_name, resource, "name") or default_name)
+    azure_name = _shorten_text(_read_text_value(default_name, resource, "name") or default_name)
     slug = re.sub(r"[^a-z0-9]+", "-", azure_name.lower()).strip("-")[:50].strip("-") or "imported"
     taken_names = {*RESERVED_NAMES, *(str(configuration["name"]) for configuration in result.configurations)}
     number = 2
@@ -235,13 +235,13 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
     name = unique
     if (kind := str(properties.get("maintenanceScope", IN_GUEST_SCOPE))).lower() != IN_GUEST_SCOPE.lower():
         result.note(
-            azure_name, f"left out: {shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
+            azure_name, f"left out: {_shorten_text(kind)} is not about updates inside of machines ({IN_GUEST_SCOPE})"
         )
         return
-    window = _convert_window(azure_name, to_object(properties.get("maintenanceWindow")) or properties, result)
-    patches = to_object(properties.get("installPatches"))
+    window = _convert_window(azure_name, _to_object(properties.get("maintenanceWindow")) or properties, result)
+    patches = _to_object(properties.get("installPatches"))
     base: ConfigurationData = {"name": name, "description": f"Imported from Azure's {azure_name}"}
-    if tags := convert_tags(azure_name, to_object(resource.get("tags")), result):
+    if tags := _convert_tags(azure_name, _to_object(resource.get("tags")), result):
         base["tags"] = tags
     if scope is None:
         base["enabled"] = False
@@ -254,7 +254,7 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
     setting = str(patches.get("rebootSetting") or "IfRequired")
     if setting.lower() not in _REBOOT_POLICIES:
         raise InventoryError(
-            f"{azure_name}: rebootSetting {format_value(setting)} is not known",
+            f"{azure_name}: rebootSetting {_format_value(setting)} is not known",
             hint="It is one of IfRequired, Never, Always.",
         )
     policies: ConfigurationData = {"window": window, "reboot": _REBOOT_POLICIES[setting.lower()]}
@@ -266,26 +266,26 @@ def _convert_resource(resource: AzureObject, default_name: str, scope: str | Non
 
 
 def _convert_window(azure_name: str, window: AzureObject, result: AzureImport) -> ConfigurationData:
-    start = read_text_value(azure_name, window, "startDateTime")
+    start = _read_text_value(azure_name, window, "startDateTime")
     if not start:
         raise InventoryError(
             f"{azure_name}: the window has no startDateTime", hint="Give it one in Azure, or in the JSON."
         )
-    zone = read_time_zone(azure_name, window)
+    zone = _read_time_zone(azure_name, window)
     converted: ConfigurationData = {
-        "start": f"{parse_wall_time(azure_name, 'startDateTime', start, zone, result):%Y-%m-%d %H:%M}"
+        "start": f"{_parse_wall_time(azure_name, 'startDateTime', start, zone, result):%Y-%m-%d %H:%M}"
     }
-    converted["length"] = read_text_value(azure_name, window, "duration") or _DEFAULT_WINDOW_LENGTH
+    converted["length"] = _read_text_value(azure_name, window, "duration") or _DEFAULT_WINDOW_LENGTH
     if "duration" not in window:
         result.note(azure_name, f"it has no duration; {_DEFAULT_WINDOW_LENGTH}, Azure's longest, was written")
     converted["zone"] = zone
-    expires = read_text_value(azure_name, window, "expirationDateTime")
+    expires = _read_text_value(azure_name, window, "expirationDateTime")
     if (
         expires
-        and (end := parse_wall_time(azure_name, "expirationDateTime", expires, zone, result)).year < CALENDAR_END.year
+        and (end := _parse_wall_time(azure_name, "expirationDateTime", expires, zone, result)).year < CALENDAR_END.year
     ):
         converted["expires"] = f"{end:%Y-%m-%d %H:%M}"
-    if recurrence := read_text_value(azure_name, window, "recurEvery"):
+    if recurrence := _read_text_value(azure_name, window, "recurEvery"):
         converted["recurrence"] = recurrence
     return converted
 
@@ -295,7 +295,7 @@ def _convert_updates(
 ) -> Iterator[tuple[str, str, ConfigurationData]]:
     """Yield for each system: a suffix for the name, the scope term of the system, and the selected updates."""
     parameters_by_system = {
-        system: to_object(patches.get(key))
+        system: _to_object(patches.get(key))
         for key, system in _SYSTEMS_BY_PARAMETERS_KEY.items()
         if patches.get(key) is not None
     }
@@ -318,13 +318,13 @@ def _convert_updates(
 def _convert_update_selection(azure_name: str, parameters: AzureObject, result: AzureImport) -> ConfigurationData:
     for key in sorted(set(parameters) - _PATCH_PARAMETERS):
         if parameters[key]:
-            value = format_value(parameters[key])
-            result.note(azure_name, f"installPatches.{shorten_text(key)} can't be imported: {value}")
-    selection: ConfigurationData = {"classifications": read_list(parameters, "classificationsToInclude")}
-    include = read_list(parameters, "packageNameMasksToInclude") + read_kb_numbers(parameters, "kbNumbersToInclude")
+            value = _format_value(parameters[key])
+            result.note(azure_name, f"installPatches.{_shorten_text(key)} can't be imported: {value}")
+    selection: ConfigurationData = {"classifications": _read_list(parameters, "classificationsToInclude")}
+    include = _read_list(parameters, "packageNameMasksToInclude") + _read_kb_numbers(parameters, "kbNumbersToInclude")
     # Azure's agent compares only the package name when it excludes.
-    exclude = [mask.partition("=")[0].strip() for mask in read_list(parameters, "packageNameMasksToExclude")]
-    exclude += read_kb_numbers(parameters, "kbNumbersToExclude")
+    exclude = [mask.partition("=")[0].strip() for mask in _read_list(parameters, "packageNameMasksToExclude")]
+    exclude += _read_kb_numbers(parameters, "kbNumbersToExclude")
     for key, masks in (("include", include), ("exclude", exclude)):
         if masks:
             selection[key] = masks
@@ -339,15 +339,17 @@ def _note_unsupported_properties(
     flat = {*_WINDOW_PROPERTIES, "id", "name", "type", "location", "tags", "systemData", "resourceGroup"}
     for key in sorted(set(properties) - _CONVERTED_PROPERTIES - _IGNORED_PROPERTIES - flat):
         if properties[key]:
-            result.note(azure_name, f"{shorten_text(key)} can't be imported: {format_value(properties[key])}")
+            result.note(azure_name, f"{_shorten_text(key)} can't be imported: {_format_value(properties[key])}")
     for key in sorted(set(patches) - {"rebootSetting", *_SYSTEMS_BY_PARAMETERS_KEY}):
         if patches[key]:
             hint = "; write hooks in its place" if key == "tasks" else ""
-            value_text = format_value(patches[key])
-            result.note(azure_name, f"installPatches.{shorten_text(key)} can't be imported{hint}: {value_text}")
-    for key, value in to_object(properties.get("extensionProperties")).items():
+            value_text = _format_value(patches[key])
+            result.note(azure_name, f"installPatches.{_shorten_text(key)} can't be imported{hint}: {value_text}")
+    for key, value in _to_object(properties.get("extensionProperties")).items():
         if (key.lower(), str(value).lower()) != ("inguestpatchmode", "user"):
-            result.note(azure_name, f"extensionProperties.{shorten_text(key)} can't be imported: {format_value(value)}")
+            result.note(
+                azure_name, f"extensionProperties.{_shorten_text(key)} can't be imported: {_format_value(value)}"
+            )
 
 
 def _build_scope(scope: str | None, system_term: str) -> str:

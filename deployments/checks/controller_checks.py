@@ -17,6 +17,7 @@ from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from flows.hooks.command import find_module_problem, find_program_problem
 from flows.request.automatic_request import AutomaticRequest
+from flows.request.policies import NotifyRequest
 from inventory.credential_references import ReferenceKind
 from inventory.credentials import resolve_credential
 from inventory.errors import CredentialError
@@ -43,11 +44,13 @@ def _check_automatic(request: AutomaticRequest | None) -> Iterator[Configuration
     if request.feeds is not None and not request.feeds.is_dir():
         message = f"there is no folder of feed files {str(request.feeds)[:200]}: rules that need them never apply"
         yield _warn(AUTOMATIC_NAME, "feeds", message, "Correct the path, or make the folder.")
-    for target in request.notify:
+    yield from _check_notifications(AUTOMATIC_NAME, request.notify)
+
+
+def _check_notifications(name: str, targets: Sequence[NotifyRequest]) -> Iterator[ConfigurationFinding]:
+    for target in targets:
         if problem := _find_reference_problem(target.to):
-            yield _warn(
-                AUTOMATIC_NAME, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
-            )
+            yield _warn(name, "notify", f"no notification can be sent: {problem}", "Correct the file, or the path.")
 
 
 def _check_configuration(configuration: Configuration) -> Iterator[ConfigurationFinding]:
@@ -58,20 +61,9 @@ def _check_configuration(configuration: Configuration) -> Iterator[Configuration
         yield _warn(configuration.name, "report_directory", message, "Name a folder that exists or can be created.")
     for hook in configuration.form.hooks.to_hooks():
         if problem := _find_hook_problem(hook):
-            yield _warn(
-                configuration.name,
-                "hooks",
-                f"the hook {hook.name!r} ({hook.place}) would fail: {problem}",
-                "Correct its target.",
-            )
-    for target in configuration.form.notify:
-        if problem := _find_reference_problem(target.to):
-            yield _warn(
-                configuration.name,
-                "notify",
-                f"no notification can be sent: {problem}",
-                "Correct the file, or the path.",
-            )
+            message = f"the hook {hook.name!r} ({hook.place}) would fail: {problem}"
+            yield _warn(configuration.name, "hooks", message, "Correct its target.")
+    yield from _check_notifications(configuration.name, configuration.form.notify)
 
 
 def _warn(configuration: str, key: str, message: str, remedy: str) -> ConfigurationFinding:

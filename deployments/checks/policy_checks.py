@@ -39,24 +39,17 @@ def _check_inventories(policy: Policy) -> Iterator[ConfigurationFinding]:
     for limit in policy.inventory_limits:
         for path in sorted(limit.paths):
             if not Path(path).exists():
-                yield warn(
-                    POLICY_NAME,
-                    "inventories",
-                    f"{limit.place} names an inventory that does not exist: {path}",
-                    "Correct the path: it is relative to the folder of the policy.",
-                )
+                message = f"{limit.place} names an inventory that does not exist: {path}"
+                remedy = "Correct the path: it is relative to the folder of the policy."
+                yield warn(POLICY_NAME, "inventories", message, remedy)
 
 
 def _check_rules(policy: Policy, inventories: Inventories) -> Iterator[ConfigurationFinding]:
     machines = list(inventories.iterate_machines())
     for rule in policy.rules if machines else ():
         if not rule.select_machines(machines):
-            yield warn(
-                POLICY_NAME,
-                "scope",
-                f"the rule {rule.name} ({rule.place}) is about no machine: {rule.scope}",
-                "Correct its scope, or remove the rule: it protects nothing.",
-            )
+            message = f"the rule {rule.name} ({rule.place}) is about no machine: {rule.scope}"
+            yield warn(POLICY_NAME, "scope", message, "Correct its scope, or remove the rule: it protects nothing.")
 
 
 def _check_requests(
@@ -75,9 +68,5 @@ def _check_requests(
             continue  # another check says what is wrong with the configuration
         for refusal in decision.refusals:
             if refusal.key != _ABOUT_ONE_WINDOW:
-                yield warn(
-                    configuration.name,
-                    refusal.key,
-                    f"the policy refuses its runs: {describe_refusal(refusal)}",
-                    "Change the configuration, or the rule.",
-                )
+                message = f"the policy refuses its runs: {describe_refusal(refusal)}"
+                yield warn(configuration.name, refusal.key, message, "Change the configuration, or the rule.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.configuration.file_format import AutomaticForm, ConfigurationForm, FileForm
 from deployments.configuration.model import AutomaticConfiguration, Configuration, Configurations
-from deployments.configuration.prefect_names import find_name_conflict
+from deployments.configuration.prefect_names import build_stage_slug
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
@@ -72,7 +72,9 @@ def _resolve_notification(
     return notification.model_copy(update={"to": absolute_target})
 
 
-def build_automatic(located: LocatedData, today: date, problems: ProblemCollector) -> AutomaticConfiguration | None:
+def load_automatic_configuration(
+    located: LocatedData, today: date, problems: ProblemCollector
+) -> AutomaticConfiguration | None:
     """Return what the key `automatic` of a file says."""
     form = validate_mapping(AutomaticForm, located, problems, "`scope:`, `off_peak:`")
     freezes = build_freezes(located, today, problems)
@@ -84,7 +86,7 @@ def build_automatic(located: LocatedData, today: date, problems: ProblemCollecto
     return AutomaticConfiguration(AutomaticRequest(**values), located.locate())
 
 
-def select_automatic(
+def select_automatic_configuration(
     found: Sequence[AutomaticConfiguration | None], freezes: Sequence[FreezeRequest], problems: ProblemCollector
 ) -> AutomaticConfiguration | None:
     """Return the one that counts, with the freezes of all files. A second one is a problem."""
@@ -134,14 +136,10 @@ def find_configurations(explicit: Path | None = None) -> Path:
         what="file or folder",
         explicit_origin="named on the command line",
         remedy="name the configurations",
-        build_missing_error=_build_missing_error,
-    )
-
-
-def _build_missing_error(folders: list[Path]) -> NoConfigurations:
-    return NoConfigurations(
-        f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
-        hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
+        build_missing_error=lambda folders: NoConfigurations(
+            f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
+            hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
+        ),
     )
 
 
@@ -176,7 +174,7 @@ def load_configurations(path: Path, today: date) -> Configurations:
         _check_names(configurations, problems)
         for configuration in configurations:
             _check_request(configuration, problems)
-        automatic = select_automatic([part.automatic for part in file_contents], common_freezes, problems)
+        automatic = select_automatic_configuration([part.automatic for part in file_contents], common_freezes, problems)
         if not configurations and automatic is None and not common_freezes and not problems:
             problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
         problems.raise_if_any()
@@ -222,7 +220,11 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
             for entry in iterate_entries(located, "configurations", problems)
         ]
         freezes = build_freezes(located, today, problems)
-        automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None
+        automatic = (
+            load_automatic_configuration(located.get_child("automatic"), today, problems)
+            if "automatic" in data
+            else None
+        )
         return _FileContent([configuration for configuration in entries if configuration], freezes, automatic)
     return _FileContent(
         [configuration for configuration in [_build_configuration(located, today, problems)] if configuration]
@@ -259,7 +261,8 @@ def _check_names(configurations: Sequence[Configuration], problems: ProblemColle
             problems.add(configuration.source_location, message, "Rename or remove one of the two.")
     staging = [configuration.name for configuration in configurations if configuration.stage_ahead_minutes is not None]
     for configuration in configurations:
-        if (owner := find_name_conflict(configuration.name, staging)) is not None:
+        owner = next((name for name in staging if build_stage_slug(name) == configuration.name), None)
+        if owner is not None:
             message = f"{configuration.name!r} is the name of the downloads of {owner!r} in Prefect (`stage_ahead`)"
             problems.add(configuration.source_location, message, "Choose another name for one of the two.")
 

@@ -4,8 +4,6 @@ Prefect identifies deployments by name, and fleetpatch identifies schedules by s
 configuration, so each name may exist only once.
 """
 
-from collections.abc import Collection
-
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 
 ON_DEMAND_NAME = "on-demand"
@@ -33,10 +31,8 @@ STAGE_SUFFIX = "-stage"
 def build_slug(name: str, zone: str = "") -> str:
     """Return the slug of a configuration's windows in Prefect.
 
-    Args:
-        name: the name of the configuration.
-        zone: IANA name, if the windows use each machine's own zone. The separator before it can't be in a name of a
-            configuration.
+    ``zone`` (an IANA name) is given if the windows use each machine's own zone. The separator before it can't be in a
+    name of a configuration.
     """
     return f"{name}@{zone.lower().replace('/', '-').replace('_', '-')}" if zone else name
 
@@ -44,8 +40,3 @@ def build_slug(name: str, zone: str = "") -> str:
 def build_stage_slug(slug: str) -> str:
     """Return the slug of the downloads before these windows."""
     return f"{slug}{STAGE_SUFFIX}"
-
-
-def find_name_conflict(name: str, staging: Collection[str]) -> str | None:
-    """Return which of these configurations with downloads has this name as its download slug, or None."""
-    return next((configuration for configuration in staging if build_stage_slug(configuration) == name), None)

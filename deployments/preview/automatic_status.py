@@ -27,7 +27,7 @@ from tasks.rules.automatic.model import (
     RunPlan,
     Waiting,
 )
-from tasks.rules.automatic.progress import RolloutMachine, RolloutProgress, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.progress import RolloutMachine, RolloutProgress, measure_shown_rollout
 
 
 def describe_off_peak(request: AutomaticRequest) -> str:
@@ -102,13 +102,12 @@ def read_automatic_status(
     feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
     freezes = request.freezes
     view = build_fleet_view(records, inventory, policy, now, feeds.risks, freezes=freezes, snapshot=snapshot)
-    rollout_progress = find_shown_rollout(view)
     return AutomaticStatus(
         now=now,
         request=request,
         view=view,
         decision=decide(policy, view, now),
-        progress=measure_rollout(policy, view, rollout_progress, now) if rollout_progress is not None else None,
+        progress=measure_shown_rollout(policy, view, now),
         next_runs=find_next_runs(policy, view, now),
         pauses=SqlOptOuts(records.database).read_active(now),
         feeds=feeds,

@@ -196,9 +196,10 @@ def _build_upcoming_window(
     run_start = window.start - timedelta(minutes=zone_schedule.configuration.lead_minutes)
     freeze = find_freeze(window, zone_schedule.freezes)
     overlapping = [
-        other_schedule.configuration.name
-        for other_schedule in others
-        if freeze is None and _has_overlap(window, other_schedule)
+        other.configuration.name
+        for other in (others if freeze is None else ())
+        for earliest in [window.start - timedelta(minutes=other.schedule.minutes)]
+        if any(other_window.end > window.start for other_window in other.find_windows(earliest, window.end))
     ]
     return UpcomingWindow(
         zone_schedule=zone_schedule,
@@ -210,8 +211,3 @@ def _build_upcoming_window(
         overlapping_configurations=tuple(dict.fromkeys(overlapping)),
         is_open=window.start <= now,
     )
-
-
-def _has_overlap(window: Occurrence, other: ZoneSchedule) -> bool:
-    before = window.start - timedelta(minutes=other.schedule.minutes)
-    return any(other_window.end > window.start for other_window in other.find_windows(before, window.end))

@@ -1,6 +1,6 @@
 """The data of `fleetpatch calendar`: the next windows, long gaps, machines without windows, baselines of hotpatches."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
@@ -119,12 +119,8 @@ def list_freezes(
 
     A freeze without an offset is another time in each zone: those of one reason that overlap are shown as one.
 
-    Args:
-        zone_schedules: the windows of configurations, with their freezes.
-        since: aware.
-        until: aware, excluded.
-        common: the freezes of the whole fleet.
-        zones: IANA names of the zones of the machines, for these.
+    ``until`` is excluded. ``common`` are the freezes of the whole fleet, ``zones`` the zones of its machines (IANA
+    names), for these.
     """
     everybody = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     clocks = {*zones, *(zone_schedule.schedule.zone for zone_schedule in zone_schedules)} or {"UTC"}
@@ -232,13 +228,24 @@ def build_calendar(
     over = list_over(configurations, inventories, now)
     zones = {member.zone for member in inventories.iterate_machines() if not machine or member.name == machine}
     zones |= {zone_schedule.schedule.zone for zone_schedule in zone_schedules}
+    assigned_names = {name for zone_schedule in zone_schedules for name in zone_schedule.machines}
+    groups = [(schedule.configuration.name, [schedule]) for schedule in zone_schedules]
+    gaps = [
+        gap
+        for name, schedules in ([(machine, list(zone_schedules))] if machine else groups)
+        for gap in find_window_gaps(schedules, name, now)
+    ]
     resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
         now=now,
         machine=machine or "",
         windows=find_upcoming_windows(zone_schedules, now, count),
-        gaps=tuple(gap for gap in _find_gaps(zone_schedules, now, machine) if gap.name not in over),
-        unassigned_machines=() if machine else tuple(_find_unassigned_machines(zone_schedules, inventories)),
+        gaps=tuple(gap for gap in gaps if gap.name not in over),
+        unassigned_machines=tuple(
+            member.name
+            for member in (() if machine else inventories.iterate_machines())
+            if member.owner is PatchOwner.FLEETPATCH and member.name not in assigned_names
+        ),
         disabled_configurations=tuple(
             configuration.name for configuration in configurations.all_configurations if not configuration.is_enabled
         ),
@@ -273,13 +280,10 @@ def find_window_gaps(zone_schedules: Sequence[ZoneSchedule], name: str, now: dat
         if start - end >= LONG_GAP and end < until
     ]
     if until - spans[-1][1] >= LONG_GAP:
-        gaps.append(WindowGap(name, spans[-1][1], _find_next_start(zone_schedules, until)))
+        later = (zone_schedule.find_windows(until, until + SEARCH_HORIZON) for zone_schedule in zone_schedules)
+        next_start = min((windows[0].start for windows in later if windows), default=None)
+        gaps.append(WindowGap(name, spans[-1][1], next_start))
     return tuple(gaps)
-
-
-def _find_next_start(zone_schedules: Sequence[ZoneSchedule], moment: datetime) -> datetime | None:
-    windows = (zone_schedule.find_windows(moment, moment + SEARCH_HORIZON) for zone_schedule in zone_schedules)
-    return min((window[0].start for window in windows if window), default=None)
 
 
 def _require_machine(inventories: Inventories, machine: str) -> None:
@@ -293,18 +297,3 @@ def _require_machine(inventories: Inventories, machine: str) -> None:
         f"there is no machine {machine!r} in the inventory",
         hint=f"{did_you_mean(machine, names)}`fleetpatch inventory list` has all.",
     )
-
-
-def _find_gaps(zone_schedules: Sequence[ZoneSchedule], now: datetime, machine: str | None) -> Iterator[WindowGap]:
-    if machine:
-        yield from find_window_gaps(zone_schedules, machine, now)
-        return
-    for zone_schedule in zone_schedules:
-        yield from find_window_gaps([zone_schedule], zone_schedule.configuration.name, now)
-
-
-def _find_unassigned_machines(zone_schedules: Sequence[ZoneSchedule], inventories: Inventories) -> Iterator[str]:
-    assigned_names = {name for zone_schedule in zone_schedules for name in zone_schedule.machines}
-    for machine in inventories.iterate_machines():
-        if machine.owner is PatchOwner.FLEETPATCH and machine.name not in assigned_names:
-            yield machine.name

@@ -33,27 +33,18 @@ class ZoneSchedule:
         return [window for window in windows if find_freeze(window, self.freezes) is None]
 
 
-def build_zone_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
-    """Return the zone schedules of the enabled configurations.
+def build_zone_schedules(
+    configurations: Configurations, inventories: Inventories, *, enabled: bool = True
+) -> tuple[ZoneSchedule, ...]:
+    """Return the zone schedules of the enabled or of the disabled configurations, whose windows opened in the past.
 
     A configuration with each machine's own zone has none if its machines are unknown.
     """
-    return _build_schedules(configurations.enabled_configurations, inventories)
-
-
-def build_disabled_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
-    """Return the zone schedules of the disabled configurations: their windows don't open, but past ones did."""
-    return _build_schedules(
-        [configuration for configuration in configurations.all_configurations if not configuration.is_enabled],
-        inventories,
-    )
-
-
-def _build_schedules(configurations: Iterable[Configuration], inventories: Inventories) -> tuple[ZoneSchedule, ...]:
     return tuple(
-        configuration_schedule
-        for configuration in configurations
-        for configuration_schedule in _build_configuration_schedules(configuration, inventories)
+        zone_schedule
+        for configuration in configurations.all_configurations
+        if configuration.is_enabled is enabled
+        for zone_schedule in _build_configuration_schedules(configuration, inventories)
     )
 
 

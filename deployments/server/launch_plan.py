@@ -162,9 +162,7 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
 def exec_server(plan: LaunchPlan, announce: Callable[[LaunchPlan], None]) -> NoReturn:
     """Replace this process with the server, so that signals and exit code are those of the server.
 
-    Args:
-        plan: its address and environment.
-        announce: tells the user where it is; called when nothing prevents the start any more.
+    ``announce`` tells the user where it is; it is called when nothing prevents the start any more.
 
     Raises:
         CannotRun: the home directory can't be created or written, nothing can listen on the address, or Prefect's

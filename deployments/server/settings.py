@@ -29,8 +29,7 @@ template even if no placeholder names them. The environment of the worker is tha
 def find_open_variables(template: Mapping[str, Any]) -> Sequence[str]:
     """Return what flow runs may choose of their process: names of job variables, sorted. Pure.
 
-    Args:
-        template: Prefect's base job template of a process work pool. Prefect replaces an empty one by its own.
+    Prefect replaces an empty base job template by its own.
     """
     configuration, variables = template.get("job_configuration"), template.get("variables")
     if not isinstance(configuration, Mapping) or not isinstance(variables, Mapping):

@@ -10,9 +10,8 @@ from deployments.server.snapshot import (
     ScheduleInfo,
     ScheduleStatus,
     ServerSnapshot,
-    WorkQueueInfo,
 )
-from flows.prefect_api.tags import FLEET_TAG_PREFIX
+from flows.prefect_api.tags import find_tagged_fleets
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -36,13 +35,8 @@ def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if not dead:
         waiting = sum(not status.run_count for status in snapshot.schedule_statuses)
         waiting_text = f"; {waiting} have no date left, or are too new" if waiting else ""
-        return [
-            Finding(
-                "scheduler",
-                FindingLevel.GOOD,
-                f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{waiting_text}",
-            )
-        ]
+        message = f"{len(snapshot.schedule_statuses) - waiting} active schedules have runs{waiting_text}"
+        return [Finding("scheduler", FindingLevel.GOOD, message)]
     faults = [status for status in dead if status.error]
     names = join_first_names([snapshot.get_deployment_name(status.deployment) for status in dead])
     if faults:
@@ -58,16 +52,17 @@ def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 def check_date_lists(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that schedules that are lists of dates are extended. After the last date of a list, no window opens."""
-    lists: dict[str, list[tuple[datetime, DeploymentInfo]]] = {}
+    lists: dict[tuple[str, ...], list[tuple[datetime, DeploymentInfo]]] = {}
     for deployment in snapshot.deployments:
         for schedule in deployment.active_schedules if deployment.is_managed else ():
             if end := _find_last_date(schedule, snapshot.now):
-                lists.setdefault(_find_fleet_tag(deployment), []).append((end, deployment))
-    for tag, ends in sorted(lists.items()):
+                lists.setdefault(tuple(find_tagged_fleets(deployment.tags)), []).append((end, deployment))
+    for fleets, ends in sorted(lists.items()):
         refreshes = [
             max(filter(None, (deployment.created, snapshot.refreshed_at.get(deployment.id))), default=None)
             for deployment in snapshot.deployments
-            if snapshot.flow_names.get(deployment.flow_id) == REFRESH_FLOW and _find_fleet_tag(deployment) == tag
+            if snapshot.flow_names.get(deployment.flow_id) == REFRESH_FLOW
+            and tuple(find_tagged_fleets(deployment.tags)) == fleets
         ]
         last = max(filter(None, refreshes), default=None)
         if last is None or snapshot.now - last > MAX_REFRESH_SILENCE:
@@ -103,10 +98,6 @@ def _find_last_date(schedule: ScheduleInfo, now: datetime) -> datetime | None:
         return max(iterate_prefect_starts(dates, now - COMPARISON_HORIZON, now + COMPARISON_HORIZON), default=None)
     except (ValueError, TypeError):  # check_scheduler says so
         return None
-
-
-def _find_fleet_tag(deployment: DeploymentInfo) -> str:
-    return next((tag for tag in deployment.tags if tag.startswith(FLEET_TAG_PREFIX)), "")
 
 
 def format_age(span: timedelta) -> str:
@@ -162,8 +153,5 @@ def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequenc
     ]:
         message = f"workers take the runs of {second.name} before those of {', '.join(late)}, which has the windows"
         return Finding(check, FindingLevel.WARN, message, "`fleetpatch deploy` puts them in order.")
-    return Finding(check, FindingLevel.GOOD, f"in order: {', '.join(_list_in_order(used_queues))}")
-
-
-def _list_in_order(queues: Sequence[WorkQueueInfo]) -> list[str]:
-    return [work_queue.name for work_queue in sorted(queues, key=lambda queue: queue.priority)]
+    names = [queue.name for queue in sorted(used_queues, key=lambda queue: queue.priority)]
+    return Finding(check, FindingLevel.GOOD, f"in order: {', '.join(names)}")

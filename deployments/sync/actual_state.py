@@ -1,6 +1,6 @@
 """The actual state: the objects in Prefect, converted into the types of model.py."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +10,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkQueue
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
+from prefect.events.actions import ActionTypes
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
 
@@ -19,7 +20,7 @@ from deployments.sync.model import (
     Deployment,
     DeploymentSet,
     ScheduleSpec,
-    WaitingRun,
+    WaitingFlowRun,
     WorkPool,
 )
 from flows.prefect_api.api_client import read_all_pages
@@ -33,7 +34,8 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
     """Return the Prefect objects of one fleet."""
     pools, queue = _read_pool(client, pool_name)
     deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
-    ids = {f"deployment {name}": deployment_row["id"] for name, deployment_row in deployments_by_name.items()}
+    names = {row["id"]: name for name, row in deployments_by_name.items()}
+    ids = {f"deployment {name}": deployment_id for deployment_id, name in names.items()}
     copies: dict[str, list[str]] = {}
     automations: list[Automation] = []
     for automation in read_all_pages(
@@ -47,19 +49,15 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
             continue
         ids[f"automation {name}"] = str(automation.id)
         automations.append(to_automation(automation))
-    deployments = tuple(
-        to_deployment(deployment_row, name.partition("/")[0], queue)
-        for name, deployment_row in deployments_by_name.items()
-    )
-    runs = tuple(
-        read_waiting_runs(
-            client,
-            build_fleet_tag(fleet),
-            {deployment_row["id"]: name for name, deployment_row in deployments_by_name.items()},
-        )
-    )
     return DeploymentSet(
-        deployments, tuple(automations), pools, ids, runs, {name: tuple(copy_ids) for name, copy_ids in copies.items()}
+        deployments=tuple(
+            to_deployment(row, name.partition("/")[0], queue) for name, row in deployments_by_name.items()
+        ),
+        automations=tuple(automations),
+        pools=pools,
+        prefect_ids=ids,
+        waiting_runs=tuple(read_waiting_runs(client, build_fleet_tag(fleet), names)),
+        duplicate_automations={name: tuple(copy_ids) for name, copy_ids in copies.items()},
     )
 
 
@@ -75,13 +73,7 @@ def find_foreign_deployments(client: SyncPrefectClient, names: Collection[str], 
     }
 
 
-def find_fleet(deployment: Deployment) -> str | None:
-    """Return the fleet of a deployment, from its tags; None if no tag names one."""
-    tag_prefix = build_fleet_tag("")
-    return next((tag.removeprefix(tag_prefix) for tag in deployment.tags if tag.startswith(tag_prefix)), None)
-
-
-def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
+def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingFlowRun]:
     """Yield the flow runs of a fleet's deployments (full names by Prefect's id) that have not started."""
     body = {
         "deployments": {"tags": {"all_": [tag]}},
@@ -92,7 +84,7 @@ def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, s
         expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
         # A run with run_count > 0 has started before and is a resumed run.
         if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
-            yield WaitingRun(
+            yield WaitingFlowRun(
                 id=run["id"],
                 name=run["name"],
                 deployment=names[run["deployment_id"]],
@@ -142,10 +134,8 @@ def build_automation_prefix(fleet: str) -> str:
 def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployment:
     """Return a deployment from the server's answer.
 
-    Args:
-        answer: the JSON. Prefect's own classes need seconds for some hundred deployments.
-        flow: the name of its flow.
-        queue: the default queue of the pool; a deployment in this queue has an empty queue name.
+    Prefect's own classes need seconds for some hundred deployments. A deployment in ``queue``, the default queue of the
+    pool, has an empty queue name.
     """
     limit = answer["global_concurrency_limit"]
     is_default_queue = queue is not None and answer["work_queue_id"] == queue
@@ -246,18 +236,18 @@ def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:
 
 def to_automation(answer: TheirAutomation) -> Automation:
     """Return an automation from the server's answer."""
+
+    def normalize(actions: Sequence[ActionTypes]) -> tuple[dict[str, object], ...]:
+        return tuple(normalize_automation_part(action.model_dump(mode="json")) for action in actions)
+
     return Automation(
         name=answer.name,
         description=answer.description,
         trigger=normalize_automation_part(answer.trigger.model_dump(mode="json")),
-        actions=tuple(normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions),
+        actions=normalize(answer.actions),
         enabled=answer.enabled,
-        at_trigger=tuple(
-            normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions_on_trigger
-        ),
-        at_resolve=tuple(
-            normalize_automation_part(action.model_dump(mode="json")) for action in answer.actions_on_resolve
-        ),
+        at_trigger=normalize(answer.actions_on_trigger),
+        at_resolve=normalize(answer.actions_on_resolve),
     )
 
 

@@ -1,14 +1,8 @@
 """The built-in deployments and automations of every fleet."""
 
-import functools
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-from prefect import Flow
-from prefect.utilities.callables import parameter_schema
+from typing import Final
 
 from deployments.configuration.prefect_names import (
     ASSESS_SLUG,
@@ -20,7 +14,7 @@ from deployments.configuration.prefect_names import (
     SCHEDULED_NAME,
 )
 from deployments.sync.actual_state import build_automation_prefix
-from deployments.sync.model import CANCEL_NEW_LIMIT, INTERVAL_ANCHOR, Automation, Deployment, ScheduleSpec
+from deployments.sync.model import AnyFlow, Automation, Deployment, build_deployment, build_interval_schedule
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
@@ -32,64 +26,47 @@ from flows.prefect_api.tags import (
     MANAGED_TAG,
     build_configuration_tag,
     build_deployment_name,
-    build_fleet_tag,
     build_shown_tag,
 )
 from flows.reconcile import reconcile_fleet
 from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
-
-AnyFlow = Flow[..., Any]
 
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
 ASSESS_INTERVAL_SECONDS = 3 * 3600
 """Azure's interval for Linux machines: three hours in its older Automation Update Management."""
 
+ON_DEMAND_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (
+    (assess_fleet, ASSESSMENT_QUEUE),
+    (plan_fleet, ASSESSMENT_QUEUE),
+    (patch_fleet, ""),
+    (resume_fleet, ""),
+    (stage_fleet, ""),
+    (report_fleet, ASSESSMENT_QUEUE),
+    (report_compliance, ASSESSMENT_QUEUE),
+    (prune_records, ASSESSMENT_QUEUE),
+)
+"""Flows that people start by hand, and the queue of their runs; "": the default queue.
+
+The owners of the last two add schedules: a compliance document each month, old records every night.
+"""
+
 
 def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
     """Return the deployments that need no configuration.
 
-    Args:
-        fleet: the name of the fleet.
-        pool: the work pool of the deployments; "" if a process serves them.
-        inventory: the inventory of the scheduled assessment; None: no scheduled assessment.
+    ``pool`` is "" if a process serves them. Without an inventory there is no scheduled assessment.
     """
-    on_demand_name, scheduled_name = (
-        build_deployment_name(ON_DEMAND_NAME, fleet),
-        build_deployment_name(SCHEDULED_NAME, fleet),
+    on_demand_name = build_deployment_name(ON_DEMAND_NAME, fleet)
+    deployments = [build_deployment(flow, on_demand_name, fleet, pool, queue=queue) for flow, queue in ON_DEMAND_FLOWS]
+    deployments.append(
+        _build_scheduled_deployment(reconcile_fleet, fleet, pool, RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS)
     )
-    deployments = [
-        build_deployment(assess_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
-        build_deployment(plan_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
-        build_deployment(patch_fleet, on_demand_name, fleet, pool),
-        build_deployment(resume_fleet, on_demand_name, fleet, pool),
-        build_deployment(stage_fleet, on_demand_name, fleet, pool),
-        build_deployment(report_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
-        # Their owner adds schedules: a compliance document each month, old records every night.
-        build_deployment(report_compliance, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
-        build_deployment(prune_records, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
-        build_deployment(
-            reconcile_fleet,
-            scheduled_name,
-            fleet,
-            pool,
-            schedules=[build_interval_schedule(RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS)],
-            at_once=1,
-        ),
-    ]
     if inventory is not None:
-        assess_parameters = {"request": {"scope": "*", "inventory": str(inventory)}}
-        deployment_schedules = [build_interval_schedule(ASSESS_SLUG, ASSESS_INTERVAL_SECONDS)]
+        request = {"scope": "*", "inventory": str(inventory)}
         deployments.append(
-            build_deployment(
-                assess_fleet,
-                scheduled_name,
-                fleet,
-                pool,
-                parameters=assess_parameters,
-                schedules=deployment_schedules,
-                at_once=1,
-                queue=ASSESSMENT_QUEUE,
+            _build_scheduled_deployment(
+                assess_fleet, fleet, pool, ASSESS_SLUG, ASSESS_INTERVAL_SECONDS, {"request": request}, ASSESSMENT_QUEUE
             )
         )
     return tuple(deployments)
@@ -101,14 +78,21 @@ def build_refresh_deployment(
     """Return the deployment that writes later dates of configurations into Prefect every day."""
     parameters = {"configurations": str(configurations), "fleet": fleet, "pool": pool}
     parameters |= {"inventory": str(inventory)} if inventory is not None else {}
+    return _build_scheduled_deployment(refresh_flow, fleet, pool, REFRESH_SLUG, REFRESH_INTERVAL_SECONDS, parameters)
+
+
+def _build_scheduled_deployment(
+    flow: AnyFlow,
+    fleet: str,
+    pool: str,
+    slug: str,
+    seconds: float,
+    parameters: Mapping[str, object] | None = None,
+    queue: str = "",
+) -> Deployment:
+    name, schedule = build_deployment_name(SCHEDULED_NAME, fleet), build_interval_schedule(slug, seconds)
     return build_deployment(
-        refresh_flow,
-        build_deployment_name(SCHEDULED_NAME, fleet),
-        fleet,
-        pool,
-        parameters=parameters,
-        schedules=[build_interval_schedule(REFRESH_SLUG, REFRESH_INTERVAL_SECONDS)],
-        at_once=1,
+        flow, name, fleet, pool, parameters=parameters, schedules=[schedule], at_once=1, queue=queue
     )
 
 
@@ -129,59 +113,6 @@ def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str,
         schedules=[build_interval_schedule(AUTOMATIC_NAME, AUTOMATIC_INTERVAL_SECONDS)],
         tags=[build_shown_tag(AUTOMATIC_NAME), build_configuration_tag(AUTOMATIC_NAME)],
         at_once=1,
-    )
-
-
-@functools.cache
-def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
-    """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow.
-
-    Prefect's server checks parameters by it before a run exists. Without ``additionalProperties`` it accepts unknown
-    parameters, and the run fails when it starts.
-    """
-    schema: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
-    return {**schema, "additionalProperties": False}
-
-
-def build_interval_schedule(
-    slug: str, seconds: float, anchor: datetime = INTERVAL_ANCHOR, *, active: bool = True
-) -> ScheduleSpec:
-    """Return a schedule with a fixed interval."""
-    return ScheduleSpec(slug, "", "UTC", active, seconds, anchor)
-
-
-def build_deployment(
-    flow: AnyFlow,
-    name: str,
-    fleet: str,
-    pool: str,
-    *,
-    description: str = "",
-    parameters: Mapping[str, object] | None = None,
-    schedules: Sequence[ScheduleSpec] = (),
-    tags: Sequence[str] = (),
-    at_once: int | None = None,
-    paused: bool = False,
-    queue: str = "",
-) -> Deployment:
-    """Return a deployment of a flow in a fleet. Its form shows the flow's parameters.
-
-    Its runs wait in the default queue of the pool by default, with the windows.
-    """
-    return Deployment(
-        flow=flow.name,
-        name=name,
-        entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
-        description=(description or flow.description or "").strip(),
-        tags=tuple(sorted({MANAGED_TAG, build_fleet_tag(fleet), *tags})),
-        parameters=dict(parameters or {}),
-        schema=_build_parameter_schema(flow),
-        schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
-        at_once=at_once,
-        paused=paused,
-        pool=pool,
-        queue=queue if pool else "",
-        limit=CANCEL_NEW_LIMIT if at_once else {},
     )
 
 

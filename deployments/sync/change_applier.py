@@ -29,7 +29,7 @@ from deployments.sync.model import (
     Deployment,
     DeploymentSet,
     ScheduleSpec,
-    WaitingRun,
+    WaitingFlowRun,
     WorkPool,
 )
 from tasks.domain.errors import RequestError
@@ -56,7 +56,7 @@ def apply_changes(
             applier.apply(change)
 
 
-def cancel_waiting_run(client: SyncPrefectClient, run: WaitingRun, reason: str) -> bool:
+def cancel_waiting_run(client: SyncPrefectClient, run: WaitingFlowRun, reason: str) -> bool:
     """Cancel a flow run that has not started. Return whether it was cancelled.
 
     Prefect has no operation "cancel if it still waits". If a worker starts the run in the meantime, this function sets
@@ -113,7 +113,7 @@ class _ChangeApplier:
                 )
 
     def _put_deployment(self, deployment: Deployment) -> None:
-        actual = next((other for other in self._actual.deployments if other.full_name == deployment.full_name), None)
+        actual = next((former for former in self._actual.deployments if former.full_name == deployment.full_name), None)
         deployment_id = self._actual.prefect_ids.get(f"deployment {deployment.full_name}")
         if actual is not None and deployment_id is not None and actual.limit and not actual.limit["own"]:
             _detach_shared_limit(self._client, UUID(deployment_id))

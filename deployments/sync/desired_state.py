@@ -9,15 +9,20 @@ from pathlib import Path
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
 from deployments.configuration.prefect_names import AUTOMATIC_NAME, build_stage_slug
 from deployments.sync.builtin_deployments import (
-    AnyFlow,
     build_automatic_deployment,
     build_automations,
     build_builtin_deployments,
-    build_deployment,
-    build_interval_schedule,
     build_refresh_deployment,
 )
-from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
+from deployments.sync.model import (
+    AnyFlow,
+    Deployment,
+    DeploymentSet,
+    ScheduleSpec,
+    WorkPool,
+    build_deployment,
+    build_interval_schedule,
+)
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet
 from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag
@@ -59,18 +64,10 @@ def build_desired_state(
 ) -> DeploymentSet:
     """Return the Prefect objects that a fleet should have.
 
-    Args:
-        configurations: all configurations. Deployments of disabled ones are paused.
-        inventories: inventories by the name of the configuration, for the zones of the machines.
-        now: the present time.
-        inventory_paths: paths of inventories by the name of the configuration, "automatic" included. A run starts in
-            its own folder, so each request has the path.
-        fleet: the name of the fleet.
-        pool: the work pool of all deployments.
-        inventory: the inventory of the scheduled assessment.
-        current_schedules: schedules in Prefect, by full name of the deployment and schedule slug. A schedule with the
-            same windows stays as it is.
-        refresh_flow: the flow that writes later dates into Prefect.
+    Deployments of disabled configurations are paused. Inventories, which give the zones of machines, and their paths
+    are by the name of the configuration, "automatic" included: a run starts in its own folder, so each request has the
+    path. ``inventory`` is that of the scheduled assessment. ``current_schedules`` are those in Prefect, by full name of
+    the deployment and slug: one with the same windows stays as it is.
 
     Raises:
         RequestError: two deployments would have the same name.

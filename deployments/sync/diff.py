@@ -11,11 +11,20 @@ from deployments.sync.model import (
     Deployment,
     DeploymentSet,
     ScheduleSpec,
-    WaitingRun,
+    WaitingFlowRun,
     WorkPool,
 )
 from flows.prefect_api.deployment_changes import ActiveSchedule, find_changed_fields, find_outdated_reason
 from flows.prefect_api.tags import DISABLED_TAG
+
+_PAUSES_OF_POOLS = (
+    "paused",
+    "closed",
+    "queue_paused",
+    "queue_closed",
+    "assessments_paused",
+    "assessments_closed",
+)
 
 
 def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[DeploymentSet, tuple[str, ...]]:
@@ -25,57 +34,29 @@ def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[Deployme
     emergency would be open after the next commit. A pause that `deploy` itself wrote, for a configuration with
     `enabled: false`, has a tag.
     """
-    deployments_by_name = {deployment.full_name: deployment for deployment in actual.deployments}
-    pools_by_name = {pool.name: pool for pool in actual.pools}
-    deployments = tuple(
-        _keep_deployment(deployment, deployments_by_name.get(deployment.full_name))
-        for deployment in desired.deployments
-    )
-    pools = tuple(_keep_pool(pool, pools_by_name.get(pool.name)) for pool in desired.pools)
-    remaining_state = replace(desired, deployments=deployments, pools=pools)
-    return remaining_state, tuple(_describe_pauses(desired, remaining_state))
-
-
-def _keep_deployment(desired: Deployment, actual: Deployment | None) -> Deployment:
-    if actual is None or DISABLED_TAG in actual.tags or desired.paused:
-        return desired
-    schedules = {line.slug: line for line in actual.schedules}
-    return replace(
-        desired,
-        paused=actual.paused,
-        schedules=tuple(_keep_schedule(line, schedules) for line in desired.schedules),
-    )
-
-
-def _keep_schedule(desired: ScheduleSpec, actual: Mapping[str, ScheduleSpec]) -> ScheduleSpec:
-    is_off = desired.slug in actual and not actual[desired.slug].active
-    return replace(desired, active=False) if is_off else desired
-
-
-def _keep_pool(desired: WorkPool, actual: WorkPool | None) -> WorkPool:
-    if actual is None:
-        return desired
-    return replace(
-        desired,
-        paused=actual.paused,
-        closed=actual.closed,
-        queue_paused=actual.queue_paused,
-        queue_closed=actual.queue_closed,
-        assessments_paused=actual.assessments_paused,
-        assessments_closed=actual.assessments_closed,
-    )
-
-
-def _describe_pauses(desired: DeploymentSet, kept: DeploymentSet) -> Iterator[str]:
-    for new, old in zip(desired.pools, kept.pools, strict=True):
-        if new != old:
-            yield f"work pool {old.name} or a queue of it"
-    for desired_deployment, kept_deployment in zip(desired.deployments, kept.deployments, strict=True):
-        if desired_deployment.paused != kept_deployment.paused:
-            yield f"deployment {kept_deployment.full_name}"
-        for ours_line, theirs_line in zip(desired_deployment.schedules, kept_deployment.schedules, strict=True):
-            if ours_line.active != theirs_line.active:
-                yield f"schedule {theirs_line.slug} of {kept_deployment.full_name}"
+    actual_deployments = {deployment.full_name: deployment for deployment in actual.deployments}
+    actual_pools = {pool.name: pool for pool in actual.pools}
+    pools, deployments, kept_pauses = [], [], []
+    for pool in desired.pools:
+        current_pool = actual_pools.get(pool.name, pool)
+        pools.append(replace(pool, **{name: getattr(current_pool, name) for name in _PAUSES_OF_POOLS}))
+        if pools[-1] != pool:
+            kept_pauses.append(f"work pool {pool.name} or a queue of it")
+    for deployment in desired.deployments:
+        current = actual_deployments.get(deployment.full_name)
+        if current is None or DISABLED_TAG in current.tags or deployment.paused:
+            deployments.append(deployment)
+            continue
+        off = {line.slug for line in current.schedules if not line.active}
+        kept_pauses += [f"deployment {deployment.full_name}"] if current.paused else []
+        kept_pauses += [
+            f"schedule {line.slug} of {deployment.full_name}"
+            for line in deployment.schedules
+            if line.active and line.slug in off
+        ]
+        schedules = tuple(replace(line, active=line.active and line.slug not in off) for line in deployment.schedules)
+        deployments.append(replace(deployment, paused=current.paused, schedules=schedules))
+    return replace(desired, deployments=tuple(deployments), pools=tuple(pools)), tuple(kept_pauses)
 
 
 _MAX_VALUE_CHARACTERS = 80  # maximum length of a value in a difference
@@ -114,7 +95,7 @@ def find_changes(desired: DeploymentSet, actual: DeploymentSet, *, prune: bool =
 
 def find_outdated_runs(
     desired: DeploymentSet, actual: DeploymentSet, *, prune: bool = True
-) -> Iterator[tuple[WaitingRun, str]]:
+) -> Iterator[tuple[WaitingFlowRun, str]]:
     """Yield the waiting flow runs that must not start, each with the reason.
 
     A run from a schedule must be what its schedule would make now. A run from a person stays, with two exceptions: its
@@ -145,7 +126,7 @@ def find_outdated_runs(
             yield run, reason
 
 
-def _find_manual_run_reason(run: WaitingRun, desired: Deployment, actual: Deployment) -> str:
+def _find_manual_run_reason(run: WaitingFlowRun, desired: Deployment, actual: Deployment) -> str:
     if desired.paused:
         return "" if actual.paused else "its deployment is disabled"
     outdated_fields = set(find_changed_fields(actual.parameters, desired.parameters)) - set(

@@ -3,14 +3,22 @@
 Desired state (desired_state.py) and actual state (actual_state.py) use the same types. diff.py compares them.
 """
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
+
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
 
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
+from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 
+AnyFlow = Flow[..., Any]
 INTERVAL_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 """The anchor of interval schedules. Any constant time is suitable."""
 
@@ -139,7 +147,7 @@ class WorkPool:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingRun:
+class WaitingFlowRun:
     """A flow run of a deployment that has not started.
 
     Attributes:
@@ -175,7 +183,7 @@ class DeploymentSet:
     automations: tuple[Automation, ...] = ()
     pools: tuple[WorkPool, ...] = ()
     prefect_ids: Mapping[str, str] = field(default_factory=dict, compare=False)
-    waiting_runs: tuple[WaitingRun, ...] = field(default=(), compare=False)
+    waiting_runs: tuple[WaitingFlowRun, ...] = field(default=(), compare=False)
     duplicate_automations: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
@@ -202,3 +210,56 @@ class Change:
     kind: str
     name: str
     differences: tuple[str, ...] = ()
+
+
+def build_deployment(
+    flow: AnyFlow,
+    name: str,
+    fleet: str,
+    pool: str,
+    *,
+    description: str = "",
+    parameters: Mapping[str, object] | None = None,
+    schedules: Sequence[ScheduleSpec] = (),
+    tags: Sequence[str] = (),
+    at_once: int | None = None,
+    paused: bool = False,
+    queue: str = "",
+) -> Deployment:
+    """Return a deployment of a flow in a fleet. Its form shows the flow's parameters.
+
+    Its runs wait in the default queue of the pool by default, with the windows.
+    """
+    return Deployment(
+        flow=flow.name,
+        name=name,
+        entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
+        description=(description or flow.description or "").strip(),
+        tags=tuple(sorted({MANAGED_TAG, build_fleet_tag(fleet), *tags})),
+        parameters=dict(parameters or {}),
+        schema=_build_parameter_schema(flow),
+        schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
+        at_once=at_once,
+        paused=paused,
+        pool=pool,
+        queue=queue if pool else "",
+        limit=CANCEL_NEW_LIMIT if at_once else {},
+    )
+
+
+def build_interval_schedule(
+    slug: str, seconds: float, anchor: datetime = INTERVAL_ANCHOR, *, active: bool = True
+) -> ScheduleSpec:
+    """Return a schedule with a fixed interval."""
+    return ScheduleSpec(slug, "", "UTC", active, seconds, anchor)
+
+
+@functools.cache
+def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
+    """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow.
+
+    Prefect's server checks parameters by it before a run exists. Without ``additionalProperties`` it accepts unknown
+    parameters, and the run fails when it starts.
+    """
+    schema: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
+    return {**schema, "additionalProperties": False}

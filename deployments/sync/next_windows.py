@@ -7,7 +7,7 @@ starts none, even if the window stays open for hours. A person must start that r
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -64,6 +64,12 @@ class NextWindows:
         """The time from the start of a run to its window."""
         return timedelta(minutes=self.configuration.lead_minutes)
 
+    @property
+    def run_start(self) -> datetime:
+        """When the run of ``due_window`` should start. Only with such a window."""
+        assert self.due_window is not None  # noqa: S101 - for the type checker
+        return self.due_window.start - self.lead
+
 
 def find_next_windows(
     configurations: Configurations,
@@ -77,12 +83,12 @@ def find_next_windows(
         for configuration in configurations.enabled_configurations
         for opening in configuration.build_remaining_requests(inventories[configuration.name], now)
     ]
-    never = datetime.max.replace(tzinfo=UTC)
-    return tuple(
-        sorted(
-            next_windows, key=lambda each: window.start if (window := each.due_window or each.next_window) else never
-        )
-    )
+
+    def find_start(windows: NextWindows) -> datetime:
+        window = windows.due_window or windows.next_window
+        return window.start if window is not None else datetime.max.replace(tzinfo=UTC)
+
+    return tuple(sorted(next_windows, key=find_start))
 
 
 def _build_next_windows(
@@ -94,8 +100,15 @@ def _build_next_windows(
 ) -> NextWindows:
     name = f"{patch_fleet.name}/{scheduled_request.slug}"
     lead = timedelta(minutes=configuration.lead_minutes)
+    freezes = configuration.build_freezes(scheduled_request.zone)
+    length = timedelta(minutes=scheduled_request.schedule.minutes)
+    windows_left = (
+        window
+        for window in iterate_occurrences(scheduled_request.schedule, now - length)
+        if window.end > now and find_freeze(window, freezes) is None
+    )
     due_windows, next_window = [], None
-    for window in islice(_iterate_windows(configuration, scheduled_request, now), 1000):
+    for window in islice(windows_left, 1000):
         if window.start - lead > now + SCHEDULER_DELAY:
             next_window = window
             break
@@ -111,9 +124,7 @@ def _build_next_windows(
         machine_count=_count_machines(scheduled_request, inventory),
         due_window=due_window,
         next_window=next_window,
-        start_command=_build_start_command(name, scheduled_requests.get(name, {}), due_window)
-        if due_window is not None
-        else "",
+        start_command=_build_start_command(name, scheduled_requests.get(name, {}), due_window) if due_window else "",
         is_over=not has_window_left(scheduled_request.schedule, now),
     )
 
@@ -123,17 +134,6 @@ def _count_machines(scheduled_request: ScheduledRequest, inventory: Inventory) -
         return len(Scope.parse(scheduled_request.request.scope).select_machines(inventory))
     except InventoryError:  # the checks of the configuration report it
         return 0
-
-
-def _iterate_windows(
-    configuration: Configuration, scheduled_request: ScheduledRequest, now: datetime
-) -> Iterator[Occurrence]:
-    """Yield the windows that are not over. Windows in a freeze are skipped."""
-    freezes = configuration.build_freezes(scheduled_request.zone)
-    length = timedelta(minutes=scheduled_request.schedule.minutes)
-    for window in iterate_occurrences(scheduled_request.schedule, now - length):
-        if window.end > now and find_freeze(window, freezes) is None:
-            yield window
 
 
 def _build_start_command(deployment: str, request_values: Mapping[str, object], window: Occurrence) -> str:
@@ -174,18 +174,13 @@ def find_run_statuses(
             next_window
             for next_window in next_windows
             if statuses.get(next_window.deployment) is RunStatus.NONE
-            and _compute_run_start(next_window) > clock() - SCHEDULER_DELAY
+            and next_window.run_start > clock() - SCHEDULER_DELAY
         ]
         if not missing:
             break
         sleep(POLL_SECONDS)
-        statuses |= {deployment.deployment: _find_run_status(client, deployment) for deployment in missing}
+        statuses |= {next_window.deployment: _find_run_status(client, next_window) for next_window in missing}
     return statuses
-
-
-def _compute_run_start(next_windows: NextWindows) -> datetime:
-    assert next_windows.due_window is not None  # noqa: S101 - for the type checker
-    return next_windows.due_window.start - next_windows.lead
 
 
 def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> RunStatus:
@@ -197,7 +192,7 @@ def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> Ru
         # A run from that time on belongs to the next window.
         last = min(last, next_windows.next_window.start - next_windows.lead - timedelta(seconds=1))
     span = FlowRunFilterExpectedStartTime.model_validate(
-        {"after_": _compute_run_start(next_windows) - timedelta(seconds=1), "before_": last}
+        {"after_": next_windows.run_start - timedelta(seconds=1), "before_": last}
     )
     runs = list(
         read_all_pages(

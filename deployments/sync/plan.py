@@ -15,12 +15,12 @@ from deployments.configuration.loader import find_configurations, load_configura
 from deployments.configuration.model import Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.zone_schedules import is_all_over, list_over
-from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
-from deployments.sync.builtin_deployments import AnyFlow
+from deployments.sync.actual_state import find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
 from deployments.sync.model import (
+    AnyFlow,
     Change,
     ChangeAction,
     Deployment,
@@ -29,7 +29,7 @@ from deployments.sync.model import (
 )
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.ports.caller import read_os_actor
-from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag
+from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, find_tagged_fleets
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
@@ -180,16 +180,9 @@ def build_plan(
 ) -> SyncPlan:
     """Compare configurations with a server. This changes nothing.
 
-    Args:
-        client: client of the server.
-        path: path of the configurations; None: the default places.
-        inventory: path of the inventory; None: the one that a configuration names, or else the default places.
-        fleet: the name of the fleet on the server.
-        pool: the work pool.
-        refresh_flow: the flow that writes later dates into Prefect; it gets a deployment.
-        prune: whether to remove unwanted objects.
-        lifts_pauses: whether pauses that a person set in Prefect are differences to correct.
-        clock: returns the present time.
+    Without paths, the configurations and the inventory are looked for in the default places; a configuration may name
+    its inventory. ``prune`` removes unwanted objects. With ``lifts_pauses``, pauses that a person set in Prefect are
+    differences to correct.
 
     Raises:
         InventoryError: the configurations or the inventory can't be used.
@@ -251,14 +244,12 @@ def require_fleet_name(fleet: str) -> str:
 def require_names_not_taken(foreign: Mapping[str, Deployment], fleet_name: str) -> None:
     """Prevent the replacement of deployments of others. Prefect identifies deployments only by name.
 
-    Args:
-        foreign: deployments with a name that this fleet needs, and that this fleet did not create, by full name.
-        fleet_name: the name of this fleet.
+    ``foreign`` has, by full name, deployments with a name that this fleet needs, and that this fleet did not create.
 
     Raises:
         RequestError: one of them belongs to another fleet or to a person.
     """
-    fleets = [find_fleet(foreign_tags) for foreign_tags in foreign.values()]
+    fleets = [next(iter(find_tagged_fleets(deployment.tags)), None) for deployment in foreign.values()]
     for name, fleet in zip(foreign, fleets, strict=True):
         if fleet is None:
             raise RequestError(

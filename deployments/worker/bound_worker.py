@@ -119,7 +119,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
     return bound_worker
 
 
-def main(parent: str, pool: str, name: str) -> None:
+def run_bound_worker(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
     use_own_temporary_folder()
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
@@ -130,4 +130,4 @@ def main(parent: str, pool: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_bound_worker(*sys.argv[1:])

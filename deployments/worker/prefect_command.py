@@ -7,7 +7,7 @@ from prefect.cli import app
 from deployments.worker.bound_worker import use_own_temporary_folder
 
 
-def main() -> None:
+def run_prefect_command() -> None:
     """Run Prefect's command with the words of this process."""
     sys.argv[0] = "prefect"
     use_own_temporary_folder()
@@ -15,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_prefect_command()

@@ -14,8 +14,8 @@ from fleetpatch.web.context import get_context
 from flows.engine.run_info import select_machines
 from flows.policy.enforcement import build_refusal, build_starter, enforce_policy
 from flows.policy.policy_file import load_policy
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from tasks.domain.errors import CannotRun
 from tasks.domain.model import RunInfo

@@ -28,9 +28,9 @@ from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from flows.recovery.cancellation import CancelRequest, cancel_run
-from flows.request.assess_request import AssessRequest
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import CannotRun, FleetpatchError, RequestError, RunNotFound
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock

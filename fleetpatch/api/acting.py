@@ -25,9 +25,9 @@ from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.web.context import get_context
-from flows.request.assess_request import AssessRequest
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, PolicyRefused, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.rows.approvals import ApprovalRow

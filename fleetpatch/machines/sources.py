@@ -12,7 +12,7 @@ from typing import Final
 from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 from deployments.configuration.model import Configurations, Inventories
 from deployments.preview.automatic_status import count_managed_machines
-from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
+from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
 from fleetpatch.settings import WebSettings
 from flows.automatic.fleet_view import select_managed_machines
 from flows.hotpatch.baseline_file import BASELINES_VARIABLE, load_baseline_calendar
@@ -145,7 +145,7 @@ class SourceReader:
             schedules,
             _list_configurations(schedules),
             tuple(problems),
-            build_disabled_schedules(configurations, inventories),
+            build_zone_schedules(configurations, inventories, enabled=False),
             _find_automatic_machines(automatic, own),
             count_managed_machines(automatic, own) if automatic is not None else None,
             baselines,

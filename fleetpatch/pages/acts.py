@@ -24,7 +24,7 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
 from flows.recovery.cancellation import require_cancellable
-from flows.request.assess_request import AssessRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import RunInfo
 

@@ -25,10 +25,10 @@ def format_person(who: str, login: str = "") -> str:
 def describe_approval(approval: Approval, zone: str) -> str:
     """Return a decision in one sentence, for reports. Pure."""
     remark = f": {approval.remark}" if approval.remark else ""
-    when = format_moment(approval.decided_at or approval.expires_at, zone)
+    decided_text = format_moment(approval.decided_at or approval.expires_at, zone)
     match approval.decision:
         case ApprovalDecision.APPROVED | ApprovalDecision.REJECTED:
-            return f"{approval.decision} by {approval.who} on {when}{remark}"
+            return f"{approval.decision} by {approval.who} on {decided_text}{remark}"
         case ApprovalDecision.EXPIRED:
             expired = format_moment(approval.expires_at, zone)
             return f"not approved: {approval.remark}" if approval.remark else f"no approval until {expired}"
@@ -52,21 +52,16 @@ def find_approval_objection(
 ) -> str:
     """Return why a person with these names may not decide on a run, or "". Pure.
 
-    Args:
-        request: the request of the run.
-        started_by: who started it.
-        names: what the person is called, claimed or not.
-        answer: the decision. Anybody may reject.
-        login: the name that a login proves; "" if all names are only claimed.
-        roles: the roles of the login at the pages.
+    Anybody may reject. ``names`` are what the person is called, claimed or not, and ``login`` is the name that a login
+    proves.
     """
     if not any(name.strip() for name in names):
         return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (reason := find_approval_deadlock(request, started_by)):
         return reason
     starter = fold_widely(started_by)
-    own = starter and starter in {fold_widely(name) for name in names}
-    if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:
+    is_starter = starter and starter in {fold_widely(name) for name in names}
+    if request.approval.not_by_starter and is_starter and answer is ApprovalDecision.APPROVED:
         return f"{started_by} started it and may not approve it"
     if answer is ApprovalDecision.APPROVED:
         return _find_missing_approver(request.approval.by, login, roles)

@@ -137,26 +137,26 @@ class ApprovalGate:
         """
         if not self.is_approval_needed(planned):
             return GateDecision(notes=("approval: not requested, because nothing would be changed",))
-        items = collect_planned_updates(planned.plans)
+        planned_updates = collect_planned_updates(planned.plans)
         if stop_token.is_stopping:  # stopped before the approval: a run that is finalized does not ask
             decision = self._read_earlier_decision(planned.run.id, stop_token)
             return (
-                self._build_gate_decision(decision, planned, items)
+                self._build_gate_decision(decision, planned, planned_updates)
                 if decision is not None
                 else _build_undecided(stop_token)
             )
-        asked = self._retry_while_unavailable(
-            lambda: self._request_approval(planned, items), stop_token, _require_window(planned).end
+        requested = self._retry_while_unavailable(
+            lambda: self._request_approval(planned, planned_updates), stop_token, _require_window(planned).end
         )
-        if asked is None:
+        if requested is None:
             return _build_undecided(stop_token)
-        approval, until = asked
+        approval, until = requested
         if approval.decision is ApprovalDecision.WAITING:
             decision = self._present_and_wait(PendingApproval(planned, approval.digest, until), stop_token)
             if decision is None:
                 return _build_undecided(stop_token)
             approval = decision
-        return self._build_gate_decision(approval, planned, items)
+        return self._build_gate_decision(approval, planned, planned_updates)
 
     def _read_earlier_decision(self, run_id: str, stop_token: StopToken) -> Approval | None:
         """Return the earlier decision; None if there is none, or if it can't be read."""
@@ -171,10 +171,15 @@ class ApprovalGate:
 
     def is_approval_needed(self, planned: RunReport) -> bool:
         """Return whether anything may begin: a hook, an update, or a visit to a machine without an update."""
-        asked = self._request
-        if asked.hooks.to_hooks() or asked.reboot is RebootPolicy.ALWAYS or asked.reboot_pending_first or asked.repair:
+        request = self._request
+        if (
+            request.hooks.to_hooks()
+            or request.reboot is RebootPolicy.ALWAYS
+            or request.reboot_pending_first
+            or request.repair
+        ):
             return True
-        options = asked.to_patch_options(window=planned.run.window)
+        options = request.to_patch_options(window=planned.run.window)
         packages = {assessment.machine: assessment.packages for assessment in planned.assessments}
         return any(is_visit_needed_for_plan(plan, packages.get(plan.machine), options) for plan in planned.plans)
 
@@ -194,17 +199,17 @@ class ApprovalGate:
                 )
             )
         approval = self._approvals.request_approval(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
-        left = approval.expires_at - self._approvals.read_current_time()
+        remaining = approval.expires_at - self._approvals.read_current_time()
         # Do not ask if it is too late, or if no person may approve the run.
         reason = find_approval_deadlock(self._request, planned.run.started_by)
-        if approval.decision is ApprovalDecision.WAITING and (reason or left <= timedelta()):
+        if approval.decision is ApprovalDecision.WAITING and (reason or remaining <= timedelta()):
             approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", reason) or approval
-        return approval, now + left
+        return approval, now + remaining
 
     def _present_and_wait(self, pending: PendingApproval, stop_token: StopToken) -> Approval | None:
         run, zone = pending.planned.run, _require_window(pending.planned).zone
-        how = build_approve_command(run.id, pending.digest)
-        waits = f"waits for approval until {format_moment(pending.expires_at, zone)}: {how}"
+        command = build_approve_command(run.id, pending.digest)
+        waits = f"waits for approval until {format_moment(pending.expires_at, zone)}: {command}"
         self._print_message(f"run {run.id} {waits}")
         if self._notify is not None:
             try:
@@ -302,14 +307,14 @@ class ApprovalGate:
             logger.warning("the end of run %s's wait for approval is not in the records: %s", run_id, error.message)
 
     def _retry_while_unavailable(self, call: Callable[[], T], stop_token: StopToken, until: datetime) -> T | None:
-        held = False
-        while not stop_token.is_stopping and (not held or self._clock.now() < until):
+        is_waiting = False
+        while not stop_token.is_stopping and (not is_waiting or self._clock.now() < until):
             try:
                 return call()
             except RecordsUnavailable as error:
-                if not held:
+                if not is_waiting:
                     self._print_message(f"waiting before approval: records database unavailable ({error.message})")
-                held = True
+                is_waiting = True
                 self._clock.sleep(RECORDS_POLL_SECONDS)
         return None
 
@@ -343,11 +348,11 @@ class ApprovalGate:
             if entry.act == APPROVAL_ACT and entry.key == approval.digest:
                 recorded_items = entry.detail.get("shown")
                 if isinstance(recorded_items, dict):
-                    items = {
+                    updates = {
                         str(name): {str(k): str(v) for k, v in versions.items()}
                         for name, versions in recorded_items.items()
                     }
-                    return items if compute_plan_digest(items, run.request) == approval.digest else None
+                    return updates if compute_plan_digest(updates, run.request) == approval.digest else None
         return None
 
 

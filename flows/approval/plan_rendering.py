@@ -87,10 +87,7 @@ def _render_differences(request: Mapping[str, object]) -> list[str]:
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     """Return the plan as Markdown, as long as Prefect's UI can show. All texts from machines are escaped.
 
-    Args:
-        planned: the run with its plans.
-        digest: the digest of the plan.
-        until: when the approval expires, as text; "" if nobody must approve it.
+    ``until`` is when the approval expires, as text; "" if nobody must approve it.
     """
     run = planned.run
     lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]

@@ -19,7 +19,7 @@ from flows.automatic.run_starter import (
     build_assess_request,
     build_patch_request,
 )
-from flows.automatic.wording import Announcer, describe_plan
+from flows.automatic.wording import Announcer, describe_run_plan
 from flows.engine.pinned_updates import find_opted_out
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
@@ -68,11 +68,7 @@ class TickWorld:
 
 
 class ActionRunner:
-    """Carries out decisions, and completes what an earlier tick has left.
-
-    Args:
-        world: what it needs from outside.
-    """
+    """Carries out decisions, and completes what an earlier tick has left."""
 
     def __init__(self, world: TickWorld) -> None:
         self._world = world
@@ -155,7 +151,7 @@ class ActionRunner:
             run = AutomaticRun(plan.key, plan.machines, plan.window_start, window_end, self._world.now, plan)
             reason = self._find_obstacle(run)
             if reason:
-                self._world.print_message(f"not started: {describe_plan(plan)}: {reason}")
+                self._world.print_message(f"not started: {describe_run_plan(plan)}: {reason}")
             else:
                 self._add_and_start(run)
 
@@ -224,4 +220,4 @@ class ActionRunner:
 
 
 def _describe_run(run: AutomaticRun) -> str:
-    return describe_plan(run.plan) if run.plan is not None else f"assess {join_first_names(list(run.machines), 3)}"
+    return describe_run_plan(run.plan) if run.plan is not None else f"assess {join_first_names(list(run.machines), 3)}"

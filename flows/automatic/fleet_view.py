@@ -104,7 +104,7 @@ class AssessedFleet:
     @property
     def cves(self) -> frozenset[str]:
         """The CVEs that pending updates fix: those that feeds are asked about."""
-        return frozenset(cve for own in self.rows.values() for row in own for cve in row.cves)
+        return frozenset(cve for machine_rows in self.rows.values() for row in machine_rows for cve in row.cves)
 
 
 def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPolicy, now: datetime) -> AssessedFleet:
@@ -200,8 +200,8 @@ def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[
     Raises:
         RequestError: a freeze is not valid.
     """
-    made = (freeze.to_freeze(zone) for freeze in freezes for zone in sorted(zones or {"UTC"}))
-    return tuple(dict.fromkeys(made))
+    instants = (freeze.to_freeze(zone) for freeze in freezes for zone in sorted(zones or {"UTC"}))
+    return tuple(dict.fromkeys(instants))
 
 
 def _select(scope: str, inventory: Inventory) -> tuple[Machine, ...]:
@@ -299,18 +299,18 @@ def _read_active_runs(
     records: SqlRecords, inventory: Inventory, open_runs: Sequence[AutomaticRunStatus]
 ) -> tuple[ActiveRun, ...]:
     """Return runs of automatic patching that are under way or may still begin, and all other unfinished runs."""
-    mine = [
+    automatic_runs = [
         ActiveRun(automatic_run.run_id or automatic_run.run.key, automatic_run.run.machines, automatic_run.run.plan)
         for automatic_run in open_runs
         if automatic_run.run.plan is not None
     ]
-    run_ids = {automatic_run.run_id for automatic_run in mine}
-    others = [
+    run_ids = {automatic_run.run_id for automatic_run in automatic_runs}
+    other_runs = [
         ActiveRun(run.id, _find_machines(run.scope, run.request, inventory))
         for run in History(records).read_unfinished_runs()
         if run.may_change_machines and run.id not in run_ids
     ]
-    return (*mine, *others)
+    return (*automatic_runs, *other_runs)
 
 
 def _find_machines(scope: str, request: Mapping[str, object], inventory: Inventory) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.reports.export.rollout_markdown import render_rollout
 from tasks.rules.automatic.forecast import find_next_runs
 from tasks.rules.automatic.model import AutomaticDecision, FleetView
-from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
+from tasks.rules.automatic.progress import RolloutProgress, measure_shown_rollout
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PROGRESS_KEY = "automatic-patching-progress"
 def publish_decision(request: AutomaticRequest, view: FleetView, decision: AutomaticDecision, now: datetime) -> None:
     """Publish what was decided as artifacts. A failure is logged and costs nothing else."""
     try:
-        progress = measure_shown_rollout(request, view, now)
+        progress = measure_shown_rollout(request.to_policy(), view, now)
         create_markdown_artifact(
             render_decision(request, view, decision, progress, now),
             key=build_artifact_key(ARTIFACT_KEY, find_fleet()),
@@ -52,12 +52,6 @@ def build_artifact_key(key: str, fleet: str) -> str:
     return key if fleet == DEFAULT_FLEET else f"{key}-{re.sub('[^a-z0-9]+', '-', fleet.lower())}"
 
 
-def measure_shown_rollout(request: AutomaticRequest, view: FleetView, now: datetime) -> RolloutProgress | None:
-    """Return the progress of the rollout that is shown; None without one."""
-    rollout = find_shown_rollout(view)
-    return None if rollout is None else measure_rollout(request.to_policy(), view, rollout, now)
-
-
 def render_decision(
     request: AutomaticRequest,
     view: FleetView,
@@ -65,15 +59,7 @@ def render_decision(
     progress: RolloutProgress | None,
     now: datetime,
 ) -> str:
-    """Return the page. Pure.
-
-    Args:
-        request: the policy.
-        view: what is known of the fleet.
-        decision: what was decided.
-        progress: of the rollout that is shown; None without one.
-        now: the present time.
-    """
+    """Return the page. Pure."""
     switched_off = "" if request.enabled else "Automatic patching is switched off: nothing is started.\n\n"
     return switched_off + render_rollout(
         progress, decision.waiting, find_next_runs(request.to_policy(), view, now), now, len(view.machines)

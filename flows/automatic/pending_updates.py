@@ -52,11 +52,7 @@ def _rate_severity(text: str) -> Severity:
 
 
 class PendingUpdateFinder:
-    """Finds pending updates in assessments. Machines of a fleet are similar: equal lists are selected from once.
-
-    Args:
-        policy: which updates are wanted.
-    """
+    """Finds pending updates in assessments. Machines of a fleet are similar: equal lists are selected from once."""
 
     def __init__(self, policy: AutomaticPolicy) -> None:
         self._selection = Selection(classifications=policy.classifications, exclude=policy.exclude)
@@ -70,7 +66,7 @@ class PendingUpdateFinder:
     def list_pending(self, assessment: Assessment) -> tuple[PendingRow, ...]:
         """Return the pending updates of a machine, one for each name and version: architectures do not matter here."""
         rows_by_update: dict[UpdateKey, PendingRow] = {}
-        for update, held in self._select(assessment.packages) if assessment.packages is not None else ():
+        for update, hold_reason in self._select(assessment.packages) if assessment.packages is not None else ():
             # Older versions that are still offered count as well: a rollout may have frozen one of them.
             for version in (update.available, *update.older_versions):
                 row = PendingRow(
@@ -79,12 +75,12 @@ class PendingUpdateFinder:
                     update.classification,
                     _rate_severity(update.severity),
                     tuple(update.cves or ()),
-                    held,
+                    hold_reason,
                     update.installed,
                     update.published,
                     assessment.at,
                 )
-                if row.key not in rows_by_update or (rows_by_update[row.key].held and not held):
+                if row.key not in rows_by_update or (rows_by_update[row.key].held and not hold_reason):
                     rows_by_update[row.key] = row
         return tuple(rows_by_update.values())
 
@@ -137,23 +133,19 @@ def compute_missing_fixes(
 ) -> MissingFixes:
     """Return since when machines lack fixes, and what is new about that.
 
-    Args:
-        rows: pending updates by machine.
-        sightings: what the records have.
-        stored: what the records have of these machines.
-        assessed: machines that have an assessment with an answer. Only they can show that a fix is installed.
-        now: the present time.
+    ``stored`` is what the records have of these machines. Only machines that were ``assessed``, with an answer, can
+    show that a fix is installed.
     """
     limit = now + CLOCK_TOLERANCE
     valid = drop_later_sightings(sightings, limit)
     new_sightings = _find_new_sightings(rows, valid, limit)
-    known = {**valid, **new_sightings}
+    merged = {**valid, **new_sightings}
     since: dict[MissingKey, datetime] = {}
-    for machine, own in rows.items():
-        earlier = ((row.name, stored.get((machine, row.name))) for row in own)
+    for machine, updates in rows.items():
+        earlier = ((row.name, stored.get((machine, row.name))) for row in updates)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
-        fixed = {row.name for row in own if row.name in before and _has_fix(row, before[row.name], known)}
-        claimed = {row.key: Sighting(known[row.key].first_seen, _find_publication(row, limit)) for row in own}
+        fixed = {row.name for row in updates if row.name in before and _has_fix(row, before[row.name], merged)}
+        claimed = {row.key: Sighting(merged[row.key].first_seen, _find_publication(row, limit)) for row in updates}
         missing_since = find_missing_since(before, list(claimed), claimed, now, fixed)
         since |= {(machine, name): moment for name, moment in missing_since.items()}
     answered = frozenset(assessed)
@@ -181,8 +173,8 @@ def _find_new_sightings(
 ) -> dict[UpdateKey, Sighting]:
     """Return updates that were never seen, and those whose publication was not known before."""
     new_sightings: dict[UpdateKey, Sighting] = {}
-    for own in rows.values():
-        for row in own:
+    for machine_rows in rows.values():
+        for row in machine_rows:
             stored = sightings.get(row.key)
             published = _find_publication(row, limit)
             if stored is not None and (stored.published is not None or published is None):

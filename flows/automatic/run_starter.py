@@ -17,10 +17,10 @@ from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_origin import build_automatic_key
 from flows.recovery.flow_runs import find_fleet_deployment
-from flows.request.assess_request import AssessRequest
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.fleets import find_fleet
@@ -63,7 +63,7 @@ class PrefectRunStarter:
         try:
             with open_fail_fast_client() as client:
                 deployment_id = self._find_deployment(client, deployment)
-                made = client.create_flow_run_from_deployment(
+                created_run = client.create_flow_run_from_deployment(
                     deployment_id.id,
                     name=name,
                     parameters=dict(parameters),
@@ -72,7 +72,7 @@ class PrefectRunStarter:
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
-        return str(made.id)
+        return str(created_run.id)
 
     def find(self, key: str) -> str:
         """Return the id of the flow run that was started with this key; "" if there is none.

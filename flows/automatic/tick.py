@@ -101,12 +101,7 @@ def run_tick(
 
     A tick that runs twice, or that another one has died before, changes nothing more than one tick.
 
-    Args:
-        request: how the fleet is patched.
-        caller: the caller, with the URL of the records. Its listener gets what was decided and why.
-        starter: starts flow runs.
-        clock: the clock.
-        read_credential: resolves the references of notifications.
+    The caller's listener gets what was decided and why.
 
     Raises:
         InventoryError: the inventory or the scope is not usable.

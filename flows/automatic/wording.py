@@ -49,7 +49,7 @@ def describe_action(action: Action) -> str:
         case ChangeRollout():
             return describe_rollout(action.rollout)
         case StartRun():
-            return f"start: {describe_plan(action.plan)}"
+            return f"start: {describe_run_plan(action.plan)}"
         case AssessMachines():
             return f"assess {format_count(len(action.machines), 'machine')}: {_join(action.machines)}"
         case HoldUpdate():
@@ -58,13 +58,13 @@ def describe_action(action: Action) -> str:
             return f"tell people: {action.message}"
 
 
-def describe_plan(plan: RunPlan) -> str:
+def describe_run_plan(plan: RunPlan) -> str:
     """Return which machines a run patches, where, with what, and when."""
     window = Window(plan.window_start, plan.window_start + timedelta(minutes=plan.window_minutes), plan.zone)
-    where = plan.location or "no location"
-    where += f", availability zone {plan.availability_zone}" if plan.availability_zone else ""
+    location_text = plan.location or "no location"
+    location_text += f", availability zone {plan.availability_zone}" if plan.availability_zone else ""
     return (
-        f"{format_count(len(plan.machines), 'machine')} ({where}; phase {plan.phase} of {plan.rollout_id}), "
+        f"{format_count(len(plan.machines), 'machine')} ({location_text}; phase {plan.phase} of {plan.rollout_id}), "
         f"{describe_window(window)}: {_join(plan.machines)}"
     )
 
@@ -96,11 +96,11 @@ def _describe_waiting(waiting: Sequence[Waiting]) -> Iterator[str]:
 def _describe_reasons(by_reason: Mapping[tuple[str, datetime | None], Sequence[str]]) -> Iterator[str]:
     for number, ((reason, until), names) in enumerate(by_reason.items()):
         if number == _MAX_REASONS:
-            other_count = sum(len(each) for each in list(by_reason.values())[number:])
+            other_count = sum(len(machine_names) for machine_names in list(by_reason.values())[number:])
             yield f"{format_count(other_count, 'machine')} wait for other reasons: fleetpatch automatic"
             return
-        when = f", until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
-        yield f"{format_count(len(names), 'machine')} wait: {reason}{when}: {_join(names)}"
+        until_text = f", until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
+        yield f"{format_count(len(names), 'machine')} wait: {reason}{until_text}: {_join(names)}"
 
 
 def _join(names: Sequence[str]) -> str:
@@ -114,10 +114,7 @@ _MAX_LINE_LENGTH = 400
 class Announcer:
     """Sends messages to those who want to hear of failures.
 
-    Args:
-        targets: the recipients and their events.
-        read_credential: resolves a reference.
-        print_message: gets the messages that could not be sent, without secrets.
+    ``print_message`` gets the messages that could not be sent, without secrets.
     """
 
     def __init__(

@@ -38,13 +38,8 @@ def make_compliance_document(
 ) -> ComplianceDocument:
     """Return the document.
 
-    Args:
-        records: the records, open.
-        inventory: None: the scope can only be all machines of the records.
-        scope: the machines. For "*", also machines that are not in the inventory any more.
-        month: the month, not later than the present one.
-        sla: days until a fix must be installed, and where they come from.
-        now: the present time.
+    Without an inventory the scope can only be all machines of the records. For "*", the document also has machines that
+    are not in the inventory any more.
 
     Raises:
         InventoryError: the scope is not valid, or selects no machine.
@@ -95,9 +90,8 @@ def parse_sla_days(text: str) -> tuple[SlaDays, str]:
 def find_sla_days(text: str, policy_days: float | None) -> tuple[SlaDays, str]:
     """Return the days as asked for, or of automatic patching's policy, or the default, and where they come from.
 
-    Args:
-        text: as for ``parse_sla_days``; "": not asked for.
-        policy_days: `due_days` of automatic patching; None: it is not configured.
+    ``text`` is as for ``parse_sla_days``. ``policy_days`` are `due_days` of automatic patching; None: it is not
+    configured.
 
     Raises:
         RequestError: the text is not valid.
@@ -122,13 +116,8 @@ def send_compliance_document(
 ) -> list[str]:
     """Send the document. Return what could not be sent.
 
-    Args:
-        document: the figures.
-        attachment: the HTML file; None: the message has the figures only.
-        recipients: references to Apprise URLs (``env:NAME``, ``file:/path``, ``block:NAME``).
-        page_url: the address of the document's page; "" if there is none.
-        read_credential: resolves a reference.
-        print_message: gets what could not be sent.
+    The attachment is the HTML file; without it the message has the figures only. Recipients are references to Apprise
+    URLs (``env:NAME``, ``file:/path``, ``block:NAME``).
     """
     occasion = NotificationEvent.FINISHED
     targets = [NotifyRequest(to=recipient, on=[occasion.value]) for recipient in recipients]

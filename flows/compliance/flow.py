@@ -53,19 +53,19 @@ def report_compliance(
         RequestError: the month or the days are not valid.
     """
     caller, now = log_to_flow_run(current_caller()), SystemClock().now()
-    asked = Month.parse(month) if month else Month.of(now).previous
+    wanted_month = Month.parse(month) if month else Month.of(now).previous
     sla = find_sla_days(sla_days, policy_days)
     with open_records(caller.records_url) as records:
         loaded_inventory = load_inventory(find_inventory(inventory))
-        document = make_compliance_document(records, loaded_inventory, scope, asked, sla, now)
+        document = make_compliance_document(records, loaded_inventory, scope, wanted_month, sla, now)
     written = write_compliance_files(document, find_report_directory(directory))
     if send:
         html = next(path for name, path in written.items() if name.endswith(".html"))
-        link = f"{web_url.rstrip('/')}/compliance?month={asked}&scope={quote(scope, safe='')}" if web_url else ""
+        link = f"{web_url.rstrip('/')}/compliance?month={wanted_month}&scope={quote(scope, safe='')}" if web_url else ""
         unsent = send_compliance_document(document, html, send, link, read_credential, caller.listener.on_message)
         if unsent:
             raise ReportError(f"the document is written, but was not sent to everybody: {'; '.join(unsent)}")
     caller.listener.on_message(
-        f"the compliance document of {asked} was written to {next(iter(written.values())).parent}"
+        f"the compliance document of {wanted_month} was written to {next(iter(written.values())).parent}"
     )
     return [str(path) for path in written.values()]

@@ -5,8 +5,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.model import Outcome, Wave
 from tasks.rules.runs.failure_budget import (
     FailureBudget,

@@ -15,8 +15,8 @@ from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import plan_waves
 from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from inventory.machine import Machine
 from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave

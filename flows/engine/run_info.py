@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from flows.engine.resume_state import ResumeState
 from flows.engine.set_plan import describe_sets, read_left_slots
 from flows.ports.ports import GateDecision, Ports
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot

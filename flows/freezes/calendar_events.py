@@ -60,10 +60,7 @@ class CalendarEvent:
 def parse_events(text: str, since: date, until: date) -> tuple[CalendarEvent, ...]:
     """Return the events of an iCalendar text between two days. Recurring events are expanded.
 
-    Args:
-        text: the content of the file.
-        since: events that end before this day are skipped.
-        until: events that start on this day or later are skipped.
+    Events that end before the day ``since``, or start on the day ``until`` or later, are skipped.
 
     Raises:
         InventoryError: the text is not a calendar, has no event or more than MAX_EVENTS, has an invalid event or an

@@ -236,12 +236,7 @@ class RecurrenceExpander:
     ) -> Iterator[datetime]:
         """Yield the wall times of an RRULE from ``since`` up to ``until``, which are wall times too.
 
-        Args:
-            line: the property.
-            start: the wall time of the first date.
-            zone: the zone of the wall times; an UNTIL in UTC is converted to it.
-            since: no date before it.
-            until: no date at it or later.
+        ``start`` is the wall time of the first date. An UNTIL in UTC is converted to the zone.
 
         Raises:
             InventoryError: the rule is invalid, recurs more than once a day, or needs too much work.

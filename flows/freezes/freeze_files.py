@@ -109,14 +109,7 @@ def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) 
 def build_freeze_requests(
     form: FreezeForm, located: LocatedData, today: date, problems: ProblemCollector
 ) -> Iterator[FreezeRequest]:
-    """Yield the freezes of one entry.
-
-    Args:
-        form: the validated entry.
-        located: the entry with its places.
-        today: today's date, for the expansion period.
-        problems: collects the problems of an iCalendar file.
-    """
+    """Yield the freezes of one entry."""
     if form.date is not None:
         yield FreezeRequest(start=form.date - timedelta(days=1), end=form.date, reason=form.reason)
     elif form.start is not None and form.end is not None:
@@ -145,8 +138,4 @@ def _load_calendar_freezes(
 def deduplicate_freezes(freezes: Iterable[FreezeRequest]) -> tuple[FreezeRequest, ...]:
     """Return the freezes without duplicates, sorted by start."""
     unique = {(freeze.start.isoformat(), freeze.end.isoformat(), freeze.reason): freeze for freeze in freezes}
-    return tuple(sorted(unique.values(), key=_build_sort_key))
-
-
-def _build_sort_key(freeze: FreezeRequest) -> tuple[datetime, str]:
-    return freeze.start.replace(tzinfo=None), freeze.reason
+    return tuple(sorted(unique.values(), key=lambda freeze: (freeze.start.replace(tzinfo=None), freeze.reason)))

@@ -28,9 +28,7 @@ from tasks.rules.child_environment import build_hook_environment
 def find_program_problem(program: str, search_path: str) -> str:
     """Return why a program must not run, or "". A program that is not found has no problem here.
 
-    Args:
-        program: its name, or its path.
-        search_path: the PATH that it is found in.
+    ``search_path`` is the PATH in which a name is found.
     """
     found_path = shutil.which(program, path=search_path)
     return _find_problem([Path(found_path)]) if found_path else ""
@@ -39,8 +37,7 @@ def find_program_problem(program: str, search_path: str) -> str:
 def find_module_problem(module: str) -> str:
     """Return why a module must not be imported, or "". It imports nothing.
 
-    Args:
-        module: its full name; the packages that it is in are checked as well.
+    The packages that it is in are checked as well.
     """
     return "" if module in sys.modules else _find_problem(_iterate_module_files(module))
 
@@ -111,8 +108,8 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
         return False, f"{reason}: {text}" if text else reason
     if code == 0:
         return True, text
-    how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-    return False, f"{how}: {text}" if text else how
+    end_text = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+    return False, f"{end_text}: {text}" if text else end_text
 
 
 def _build_environment(event: HookEvent, report: Path) -> dict[str, str]:

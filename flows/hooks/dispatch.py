@@ -44,8 +44,8 @@ def build_hook_dispatcher(
 
     def dispatch_recorded(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
         append = build_retrying_appender(append_audit, clock, deadline.expires_at)
-        shown = redact_hook(hook)
-        detail = f"{hook.name} ({hook.place}, {subject}): {hook.kind} {shown.target}"
+        redacted_hook = redact_hook(hook)
+        detail = f"{hook.name} ({hook.place}, {subject}): {hook.kind} {redacted_hook.target}"
         with record_act(append, read_os_actor(), clock, "hook", report.run.id, detail) as act:
             result = dispatch_hook(hook, report, subject, deadline)
             act.message = result.message

@@ -99,5 +99,5 @@ def build_event(hook: Hook, report: RunReport, subject: str, deadline: Deadline,
 def _find_affected_machines(place: HookPoint, waves: tuple[Wave, ...], subject: str) -> tuple[str, ...]:
     if place in {HookPoint.BEFORE_MACHINE, HookPoint.AFTER_MACHINE}:
         return (subject,)
-    whole = place in {HookPoint.BEFORE_RUN, HookPoint.AFTER_RUN}
-    return tuple(name for wave in waves if whole or f"wave {wave.number}" == subject for name in wave.machines)
+    is_run = place in {HookPoint.BEFORE_RUN, HookPoint.AFTER_RUN}
+    return tuple(name for wave in waves if is_run or f"wave {wave.number}" == subject for name in wave.machines)

@@ -9,7 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
-from flows.hotpatch.licence_provider import Licence, LicenceProvider
+from flows.hotpatch.licences import Licence, LicenceProvider
 from flows.hotpatch.machine_order import MachineOrder
 from flows.machine_visits import build_visit_context, visit_machines
 from flows.ports.ports import Ports

@@ -80,7 +80,7 @@ def read_targets(environment: Mapping[str, str] = os.environ) -> Mapping[str, st
     return {kind: text.strip() for kind, text in named.items() if text.strip()}
 
 
-def find_backlogs(database: Database, targets: Mapping[str, str]) -> tuple[Backlog, ...]:
+def find_audit_backlogs(database: Database, targets: Mapping[str, str]) -> tuple[Backlog, ...]:
     """Return what each receiver does not have yet.
 
     Raises:
@@ -125,7 +125,9 @@ def _find_fault(log: SqlAuditLog, sent: AuditHead | None, entry: AuditEntry, rea
     before = AuditHead(entry.number - 1, str(entry.previous))
     if before == (sent or AuditHead(0, "")):
         return ""
-    cuts = (cut for cut in log.read(_CUTS, act=CUT_ACT) if (made := read_key(cut.key_id)) and is_sealed_by(cut, made))
+    cuts = (
+        cut for cut in log.read(_CUTS, act=CUT_ACT) if (cut_key := read_key(cut.key_id)) and is_sealed_by(cut, cut_key)
+    )
     if before in map(parse_cut, cuts):
         return ""
     position_text = (
@@ -143,24 +145,20 @@ def send_pending(
 ) -> tuple[Backlog, ...]:
     """Send each receiver the entries that it does not have yet, and return what is left.
 
-    Args:
-        database: the records' database.
-        targets: the receivers, from ``read_targets``.
-        read_secret: resolves a reference, which may be one of the controller's own.
-        may_continue: asked before each entry.
+    ``read_secret`` resolves references, also the controller's own. ``may_continue`` is asked before each entry.
 
     Raises:
         KeyFileError: the file that says how far a receiver is can't be read or written.
         RecordsError: the records can't be read.
     """
-    left = []
+    backlogs = []
     for kind, text in targets.items():
         message = ""
         with _hold_lock(_find_cursor(database, kind)) as is_mine:
             if is_mine:
                 message = _send_to(database, kind, text, read_secret, may_continue)
-        left.append(_find_backlog(database, kind, message))
-    return tuple(left)
+        backlogs.append(_find_backlog(database, kind, message))
+    return tuple(backlogs)
 
 
 def _send_to(
@@ -263,11 +261,11 @@ def forward_audit_log(
         while True:
             is_last = over.is_set()
             try:
-                left = send_pending(database, targets, read_secret, may_continue=may_continue)
+                backlogs = send_pending(database, targets, read_secret, may_continue=may_continue)
             except FleetpatchError as error:
                 logger.warning("the audit log can't be sent: %s", error.message)
             else:
-                for entry in left:
+                for entry in backlogs:
                     if entry.message and last.get(entry.receiver) != entry.message:
                         logger.warning("%d entries of the audit log are not sent: %s", entry.count, entry.message)
                     last[entry.receiver] = entry.message

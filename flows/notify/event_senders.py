@@ -48,12 +48,7 @@ def send_webhook(
 
     Redirects are refused: they would lead elsewhere.
 
-    Args:
-        url: an http or https URL.
-        key: the key of the signature; "" for none.
-        event: the event.
-        deadline_seconds: no attempt begins later than this.
-        wait: waits so many seconds before the next attempt.
+    Without a key ("") it is not signed. No attempt begins later than the deadline.
 
     Raises:
         CredentialError: the URL or the key is not usable.
@@ -123,11 +118,7 @@ def _is_shown(_record: logging.LogRecord) -> bool:
 def build_headers(event_id: str, timestamp: int, body: bytes, key: bytes) -> Mapping[str, str]:
     """Return the headers of one attempt. Pure.
 
-    Args:
-        event_id: the id of the event.
-        timestamp: the seconds since 1970 of this attempt.
-        body: the body.
-        key: the key of the signature; empty for no signature.
+    ``timestamp`` is in seconds since 1970. With an empty key there is no signature.
     """
     headers = {
         "content-type": "application/json",
@@ -176,13 +167,7 @@ def _read_version() -> str:
 
 
 def render_syslog(event: Event, host: str, product_version: str) -> str:
-    """Return the whole message on one line. Its time is in UTC; the field ``rt`` has it exactly. Pure.
-
-    Args:
-        event: the event.
-        host: the name of this computer.
-        product_version: the version of fleetpatch.
-    """
+    """Return the whole message on one line. Its time is in UTC; the field ``rt`` has it exactly. Pure."""
     priority = _FACILITY * 8 + (_ERROR if event.kind in _ERROR_KINDS else _NOTICE)
     at = event.at.astimezone(UTC)
     moment = f"{_MONTHS[at.month - 1]} {at.day:2d} {at:%H:%M:%S}"  # not by strftime, which speaks the locale's language

@@ -163,12 +163,7 @@ def render_json(event: Event) -> bytes:
 
 
 def render_cef(event: Event, version: str) -> str:
-    """Return an event in the Common Event Format, on one line.
-
-    Args:
-        event: the event.
-        version: the version of fleetpatch.
-    """
+    """Return an event in the Common Event Format, on one line."""
     severity = _SEVERITIES.get(event.kind, _DEFAULT_SEVERITY)
     header = (_PRODUCT, _PRODUCT, version, event.kind, event.title, str(severity))
     fields = {

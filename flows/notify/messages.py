@@ -58,11 +58,7 @@ _PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITIN
 def build_message(occasion: NotificationEvent, report: RunReport, web_url: str = "", prefect_url: str = "") -> Message:
     """Return the message for an event of a run, from the report so far.
 
-    Args:
-        occasion: the event.
-        report: the report so far.
-        web_url: the address of the pages for links; "" for none.
-        prefect_url: the address of Prefect's UI for links; "" for none.
+    There are no links to pages or to Prefect's UI without their addresses.
     """
     run = report.run
     subject = sanitize_text(str(run.request.get("configuration") or "") or format_scope(run.scope) or run.kind, 100)
@@ -106,8 +102,8 @@ def _describe_plan(report: RunReport) -> list[str]:
 def _describe_approval(report: RunReport) -> list[str]:
     waits, run = report.run.message, report.run.id
     command = build_approve_command(run, compute_report_digest(report))
-    how = f"Approve: {command}, or the form of its flow run in the Prefect UI"
-    return [*([f"It {sanitize_text(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
+    approve_text = f"Approve: {command}, or the form of its flow run in the Prefect UI"
+    return [*([f"It {sanitize_text(waits, 300)}"] if waits else []), approve_text, f"Refuse: fleetpatch reject {run}"]
 
 
 def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[str]:

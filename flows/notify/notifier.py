@@ -80,10 +80,7 @@ class AppriseNotifier:
     def send(self, occasion: NotificationEvent, message: Message, about: str) -> None:
         """Queue a message for all who want to be told of such an event. Return at once, and never raise.
 
-        Args:
-            occasion: the event.
-            message: the message.
-            about: what it is about, for the case that it can't be sent: "that the run is failed".
+        ``about`` is for the case that it can't be sent: "that the run is failed".
         """
         event = build_announcement_event(occasion.value, message, datetime.now(UTC))
         self._queue_all(occasion.value, message, event, about)
@@ -91,17 +88,17 @@ class AppriseNotifier:
     def _queue_all(self, occasion: str, message: Message | None, event: Event, about: str) -> None:
         """Queue the message for message services, and the event for programs."""
         numbered_targets = [(number, target) for number, target in enumerate(self._targets, 1) if occasion in target.on]
-        items: list[tuple[NotifyRequest, str, str, Message | Event]] = []
+        queue_entries: list[tuple[NotifyRequest, str, str, Message | Event]] = []
         for number, target in numbered_targets:
             content = message if target.kind == MESSAGE_KIND else event
             if content is not None:
-                items.append((target, _describe_target(target.to, number), about, content))
-        if not items:
+                queue_entries.append((target, _describe_target(target.to, number), about, content))
+        if not queue_entries:
             return
         with self._lock:
-            self._unsent_count += len(items)
-        for item in items:
-            self._queue.put(item)
+            self._unsent_count += len(queue_entries)
+        for queue_entry in queue_entries:
+            self._queue.put(queue_entry)
         if self._thread is None:
             run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks, and its log
             self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
@@ -114,23 +111,23 @@ class AppriseNotifier:
         self._queue.put(None)
         self._thread.join(seconds)
         with self._lock:
-            left, self._is_closed = self._unsent_count, True
-        if left:
+            unsent, self._is_closed = self._unsent_count, True
+        if unsent:
             self._record_failure(
-                f"{left} {'notification' if left == 1 else 'notifications'} took too long and may be lost"
+                f"{unsent} {'notification' if unsent == 1 else 'notifications'} took too long and may be lost"
             )
 
     def _send_queued(self) -> None:
-        while (item := self._queue.get()) is not None:
-            asked, shown, about, content = item
-            reason = self._send_message(asked, content)
+        while (queue_entry := self._queue.get()) is not None:
+            target, target_name, about, content = queue_entry
+            reason = self._send_message(target, content)
             with self._lock:
                 self._unsent_count -= 1
                 over = self._is_closed
             if over:
                 return
             if reason:
-                self._record_failure(f"{shown} was not notified {about}: {reason}")
+                self._record_failure(f"{target_name} was not notified {about}: {reason}")
 
     def _send_message(self, target: NotifyRequest, message: Message | Event) -> str:
         """Send a message or an event. Return why that failed, or ""."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flows.engine.run_info import build_window, select_machines
 from flows.policy.fleet_freezes import enforce_freezes
-from flows.policy.policy_file import load_policy
-from flows.request.assess_request import AssessRequest
+from flows.policy.policy_file import load_deployed_policy, load_policy
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.domain.errors import PolicyRefused
@@ -23,7 +23,6 @@ from tasks.rules.policy.decision import (
     check_enrolment,
     check_role_scope,
     decide_run,
-    describe_difference,
     describe_refusal,
 )
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
@@ -33,9 +32,7 @@ from tasks.rules.runs.approval import is_starter_known
 def build_starter(name: str, scope: str = "") -> Starter:
     """Return who starts a run, for the rules.
 
-    Args:
-        name: as in the records.
-        scope: the scope of the person's role ``run``; "": it is not limited.
+    ``name`` is as in the records. ``scope`` is that of the person's role ``run``; "": it is not limited.
 
     Raises:
         InventoryError: the scope is not valid.
@@ -90,14 +87,7 @@ def decide_request(
 ) -> PolicyDecision:
     """Return what the policy says about a request that changes machines, whether it is a dry run or not.
 
-    Args:
-        request: the request.
-        machines: those that the run would change.
-        inventory: the inventory of the run.
-        starter: who starts it.
-        now: the present time.
-        policy: the rules.
-        window: of a run that is resumed; None: of the request.
+    ``machines`` are those that the run would change. ``window`` is that of a run that is resumed; None: of the request.
 
     Raises:
         RequestError: the window or a freeze is not valid.
@@ -143,15 +133,9 @@ def enforce_policy(
 
     A run that changes nothing is held only by the scope of the starter's role.
 
-    Args:
-        request: the request.
-        inventory: the inventory of the run.
-        starter: who starts or resumes it.
-        now: the present time.
-        window: of a run that is resumed; None: of the request.
-        more_machines: machines by name that a resumed run has beside those of its scope.
-        read_policy: returns the policy; by default that of this controller.
-        configurations: whose freezes hold; None: those that every command finds.
+    ``window`` and ``more_machines`` are of a run that is resumed: its window, and its machines beside those of its
+    scope. ``read_policy`` returns by default the policy of this controller, and ``configurations`` are by default those
+    that every command finds.
 
     Raises:
         Frozen: a freeze of the configurations touches the window, and the request does not override it.
@@ -177,33 +161,12 @@ def enforce_policy(
     return impose(request, decision)
 
 
-def load_deployed_policy(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
-    """Load the policy of this controller, for a process that changes machines.
-
-    Args:
-        now: the present time.
-        deployed: the policies of which one must hold here.
-
-    Raises:
-        InventoryError: the policy can't be read.
-        PolicyRefused: what was read is none of the policies that were deployed.
-    """
-    policy = load_policy(now.date())
-    if reason := describe_difference(deployed, policy.files):
-        raise PolicyRefused(reason, hint='docs/reference/policy.md, "After an edit"')
-    return policy
-
-
 def enforce_enrolment_policy(
     machines: Sequence[Machine], inventory: Inventory, now: datetime, deployed: Sequence[DeployedPolicy]
 ) -> None:
     """Refuse a change of the enrolment for hotpatches that the policy of this controller forbids now.
 
-    Args:
-        machines: the machines that would be changed.
-        inventory: the inventory.
-        now: the present time.
-        deployed: the policies of which one must hold here.
+    ``deployed`` are the policies of which one must hold here.
 
     Raises:
         InventoryError: the policy can't be read.

@@ -111,12 +111,8 @@ def enforce_freezes(
     A download, and a run whose request overrides freezes, are not refused. If the files can't be read, a run of a
     configuration or of automatic patching goes by the freezes of its request; another one is refused.
 
-    Args:
-        request: the request.
-        read_machines: returns the machines of the run. It is not called if there are no freezes.
-        window: the window of the run.
-        now: the present time; a freeze that is over holds no more.
-        configurations: the file or folder that this process uses; None: as every command finds it.
+    ``read_machines`` is not called if there are no freezes. A freeze that is over holds no more. ``configurations`` is
+    the file or folder that this process uses; None: as every command finds it.
 
     Raises:
         Frozen: a freeze touches the window, or it is not known whether one does.

@@ -6,9 +6,9 @@ places holds: none of them replaces another.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,7 +27,9 @@ from inventory.loader import find_inventory
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.schema.value_types import build_validation_error
 from inventory.scope import Scope
+from tasks.domain.errors import PolicyRefused
 from tasks.domain.states import Classification, RebootPolicy
+from tasks.rules.policy.decision import DeployedPolicy, describe_difference
 from tasks.rules.policy.model import (
     ANY_LOGIN,
     ROLE_PREFIX,
@@ -266,6 +268,21 @@ def load_policy(today: date, configurations: Path | None = None) -> Policy:
     )
 
 
+def load_deployed_policy(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
+    """Load the policy of this controller, for a process that changes machines.
+
+    ``deployed`` are the policies of which one must hold here.
+
+    Raises:
+        InventoryError: the policy can't be read.
+        PolicyRefused: what was read is none of the policies that were deployed.
+    """
+    policy = load_policy(now.date())
+    if reason := describe_difference(deployed, policy.files):
+        raise PolicyRefused(reason, hint='docs/reference/policy.md, "After an edit"')
+    return policy
+
+
 def load_policy_file(path: Path, today: date) -> Policy:
     """Load one policy file.
 
@@ -330,13 +347,13 @@ def _build_rule(form: RuleForm, located: LocatedData, today: date, problems: Pro
 
 
 def _check_names(rules: tuple[PolicyRule, ...], entries: tuple[LocatedData, ...], problems: ProblemCollector) -> None:
-    seen: set[str] = set()
+    names: set[str] = set()
     for rule, entry in zip(rules, entries, strict=True):
-        if rule.name in seen:
+        if rule.name in names:
             problems.add(
                 entry.locate(("name",)), f"the rule {rule.name!r} is here a second time", "Rename one of them."
             )
-        seen.add(rule.name)
+        names.add(rule.name)
 
 
 def _list_inventories(form: PolicyForm, path: Path, located: LocatedData, problems: ProblemCollector) -> Iterator[str]:

@@ -68,12 +68,8 @@ def find_outdated_reason(
 ) -> str:
     """Return why the deployment's schedules would not create this flow run now; "" if they would.
 
-    Args:
-        made: the parameters of the flow run.
-        due: its scheduled time.
-        asked: the deployment's parameters.
-        schedules: the active schedules.
-        paused: whether the deployment is paused.
+    ``made`` are the parameters of the flow run, which is ``due`` at its scheduled time; ``asked`` are those of the
+    deployment.
     """
     if paused:
         return "its deployment is switched off"
@@ -114,11 +110,6 @@ def read_outdated_reason(run: FlowRun, print_message: Callable[[str], None], clo
     """Ask Prefect whether a scheduled flow run is outdated. Return the reason; "" if it is not.
 
     If the server does not answer, ask again for a minute. Then the run uses its own parameters, and prints a message.
-
-    Args:
-        run: the flow run.
-        print_message: gets a message if the server did not answer.
-        clock: the clock; the system's by default.
     """
     if run.deployment_id is None or run.expected_start_time is None:
         return "its deployment was removed"
@@ -183,11 +174,7 @@ class DeclaredFreezes:
     If the server does not answer, the run does not wait: it uses the known freezes and prints a message. It asks again
     only after an interval, because each call may take some seconds.
 
-    Args:
-        configuration: the configuration's name.
-        zone: the IANA zone of times without an offset.
-        print_message: gets a message if the server did not answer.
-        clock: the clock for the next call.
+    Times without an offset are in ``zone`` (IANA).
     """
 
     def __init__(self, configuration: str, zone: str, print_message: Callable[[str], None], clock: Clock) -> None:

@@ -37,9 +37,7 @@ def prepare_encryption(database_url: str, environ: Mapping[str, str]) -> str:
     After it, the database has no key any more. Blocks that no key decrypts stay as they are, and standard error names
     them.
 
-    Args:
-        database_url: Prefect's database, in the form of SQLAlchemy.
-        environ: the environment of the server; a key in it is used instead of the file.
+    ``database_url`` is in the form of SQLAlchemy. A key in ``environ`` is used instead of the file.
 
     Raises:
         KeyFileError: a file of a key can't be read or made, or others than its owner can read it.
@@ -60,9 +58,7 @@ def prepare_encryption(database_url: str, environ: Mapping[str, str]) -> str:
 def find_encryption_key(database_url: str, environ: Mapping[str, str]) -> str | None:
     """Return the key for a server that must not change how its database is encrypted, because it is not the only one.
 
-    Args:
-        database_url: Prefect's database, in the form of SQLAlchemy.
-        environ: the environment of the server; a key in it is used instead of the file.
+    ``database_url`` is in the form of SQLAlchemy. A key in ``environ`` is used instead of the file.
 
     Returns:
         None: the database has a key of its own, which Prefect reads, or there is no key yet.

@@ -64,8 +64,7 @@ class FlowEnd:
     def get_result(self, *, as_state: bool = False) -> Any:  # noqa: ANN401 - the result of any flow
         """Return the function's result, or raise its error, as the call of the flow does.
 
-        Args:
-            as_state: return a state in any case.
+        With ``as_state``, return a state in any case.
         """
         if self.error is not None:
             raise self.error

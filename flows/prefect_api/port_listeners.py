@@ -27,13 +27,13 @@ def describe_other_user(port: int) -> str:
 
     Return "" if only our own do, or if that is not known: of another network namespace, the kernel tells nothing.
     """
-    others = sorted({owner for _, owner in read_listeners(port)} - {os.geteuid()})
-    if not others:
+    other_users = sorted({owner for _, owner in read_listeners(port)} - {os.geteuid()})
+    if not other_users:
         return ""
     try:
-        return f"user {pwd.getpwuid(others[0]).pw_name}"
+        return f"user {pwd.getpwuid(other_users[0]).pw_name}"
     except KeyError:  # it has no name here
-        return f"user {others[0]}"
+        return f"user {other_users[0]}"
 
 
 def read_listeners(port: int) -> Iterator[tuple[IpAddress, int]]:
@@ -66,9 +66,7 @@ _BACKLOG = 2048  # uvicorn's
 def open_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
-    Args:
-        host: a name or an address. The first address of a name is used.
-        port: 0: any free one.
+    Of a name, the first address is used. Port 0 is any free one.
 
     Raises:
         CannotRun: the port is in use, or the host is not one of this machine.

@@ -90,5 +90,5 @@ def _find_loopback_addresses(host: str) -> set[IpAddress]:
 
 def _is_reached_by(listening: IpAddress, addresses: set[IpAddress]) -> bool:
     """Return whether a connection to one of the addresses may reach a socket. One on [::] accepts IPv4 as well."""
-    own = getattr(listening, "ipv4_mapped", None) or listening
-    return own in addresses or own.is_unspecified
+    plain_address = getattr(listening, "ipv4_mapped", None) or listening
+    return plain_address in addresses or plain_address.is_unspecified

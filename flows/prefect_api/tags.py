@@ -17,6 +17,7 @@ __all__ = [
     "build_deployment_name",
     "build_fleet_tag",
     "build_shown_tag",
+    "find_tagged_fleets",
     "serves_fleet",
 ]
 
@@ -37,7 +38,12 @@ def build_fleet_tag(fleet: str) -> str:
 
 def add_fleet_tag(tags: Sequence[str], fleet: str) -> list[str]:
     """Return tags that name a fleet: a deployment without a fleet serves every fleet, and its flow run serves one."""
-    return [*tags] if any(tag.startswith(FLEET_TAG_PREFIX) for tag in tags) else [*tags, build_fleet_tag(fleet)]
+    return [*tags] if find_tagged_fleets(tags) else [*tags, build_fleet_tag(fleet)]
+
+
+def find_tagged_fleets(tags: Sequence[str]) -> list[str]:
+    """Return the fleets that tags name, sorted."""
+    return sorted({tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags if tag.startswith(FLEET_TAG_PREFIX)})
 
 
 def serves_fleet(tags: Sequence[str], fleet: str) -> bool:
@@ -69,16 +75,16 @@ def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:
     Raises:
         RequestError: the flow run has several fleets, or one that this process does not serve.
     """
-    fleets = sorted({tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags if tag.startswith(FLEET_TAG_PREFIX)})
+    fleets = find_tagged_fleets(tags)
     if not fleets:
         return nullcontext()
     if len(fleets) > 1:
         hint = "Nothing was touched. Start a flow run of the deployment of one fleet, without other tags."
         raise RequestError(f"this flow run has the tags of several fleets: {', '.join(fleets)}", hint=hint)
-    own = find_environment_fleet()
-    if own not in {"", fleets[0]}:
+    process_fleet = find_environment_fleet()
+    if process_fleet not in {"", fleets[0]}:
         raise RequestError(
-            f"this flow run belongs to the fleet {fleets[0]}, and this worker serves the fleet {own} alone",
+            f"this flow run belongs to the fleet {fleets[0]}, and this worker serves the fleet {process_fleet} alone",
             hint=f"Nothing was touched. Give each fleet a work pool of its own (fleetpatch deploy --fleet … --pool …), "
             f"or correct {FLEET_VARIABLE} of the worker.",
         )

@@ -153,9 +153,8 @@ class StepDelivery:
     def describe_missing(self, until: float, *, is_doubtful: bool) -> str:
         """Return how many steps Prefect does not have, with the first names; "" if none is known to be missing.
 
-        Args:
-            until: how long to wait for ends that arrive later, as ``time.monotonic()``.
-            is_doubtful: whether something else did not reach Prefect.
+        It waits for ends that arrive later until this ``time.monotonic()``. ``is_doubtful``: something else did not
+        reach Prefect.
         """
         if not (is_doubtful or self.unshown or len(self.shown) >= MANY_STEPS):
             return ""
@@ -195,8 +194,7 @@ def _find_unended(shown: Mapping[UUID, str], until: float) -> tuple[Mapping[UUID
 class BackgroundCall:
     """A call to Prefect in a separate thread, in the context of the present flow run.
 
-    Args:
-        call: the call; it may take long, and it may raise.
+    The call may take long, and it may raise.
     """
 
     def __init__(self, description: str, call: Callable[[], object]) -> None:

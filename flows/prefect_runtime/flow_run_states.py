@@ -27,10 +27,7 @@ _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 def build_final_state(run: RunInfo, message: str, *, was_cancelled: bool = False) -> State[Any]:
     """Return the state that Prefect must show for a run that is over. Pure.
 
-    Args:
-        run: the run at its end.
-        message: the state's message.
-        was_cancelled: whether its flow run was cancelled. It stays cancelled if the run is incomplete.
+    A flow run that was cancelled stays cancelled if the run is incomplete.
     """
     if was_cancelled and run.state not in {OperationState.SUCCEEDED, OperationState.FAILED}:
         return Cancelled(message=message)
@@ -75,9 +72,7 @@ def end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, mes
 def close_stale_steps(flow_run_id: UUID, began_at: datetime) -> None:
     """Mark the open steps and forms of earlier processes of this flow run as crashed.
 
-    Args:
-        flow_run_id: the flow run.
-        began_at: when this process began. What began later reports its own end.
+    What began after ``began_at``, the begin of this process, reports its own end.
     """
     with get_client(sync_client=True) as client:
         _mark_crashed(client, flow_run_id, "its process ended; another process continues", began_at)
@@ -95,10 +90,10 @@ def _mark_crashed(
         return is_earlier and not (run.state is not None and run.state.is_final())
 
     subflows = [subflow for subflow in read_subflow_runs(client, flow_run_id) if is_left_open(subflow)]
-    own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
+    filter_of_runs = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id, *(subflow.id for subflow in subflows)]))
     task_runs = read_all_pages(
         lambda limit, offset: client.read_task_runs(
-            flow_run_filter=own, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
+            flow_run_filter=filter_of_runs, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
         )
     )
     for task_run in task_runs:
@@ -142,13 +137,13 @@ def _correct_state(
     client: SyncPrefectClient, flow_run: FlowRun, run: RunInfo, message: str, *, must_begin: bool = True
 ) -> None:
     """Correct a state. With ``must_begin``, a flow run that is Pending stays so: it was started again."""
-    shown = flow_run.state
-    if run.state in UNFINISHED_RUN_STATES or shown is None or shown.is_scheduled():
+    present_state = flow_run.state
+    if run.state in UNFINISHED_RUN_STATES or present_state is None or present_state.is_scheduled():
         return
-    if must_begin and shown.is_pending():
+    if must_begin and present_state.is_pending():
         return
-    final_state = build_final_state(run, message, was_cancelled=shown.type in _CANCELLED_STATES)
-    if shown.type is not final_state.type:
+    final_state = build_final_state(run, message, was_cancelled=present_state.type in _CANCELLED_STATES)
+    if present_state.type is not final_state.type:
         client.set_flow_run_state(flow_run.id, final_state, force=True)
 
 

@@ -46,17 +46,14 @@ def render_link(run_id: str, web_url: str) -> str:
 def render_progress(report: RunReport, begun: Collection[int], current: Wave | None, web_url: str) -> str:
     """Return how far a run is as Markdown: what is done, what runs, and what comes next. Pure.
 
-    Args:
-        report: the run with its waves, and the outcomes so far, also those of an earlier process.
-        begun: the numbers of the waves that this process has begun.
-        current: the wave that runs now, if any.
-        web_url: the address of the pages; "" for none.
+    The report has the outcomes so far, also those of an earlier process. ``begun`` has the numbers of the waves that
+    this process has begun.
     """
     run, total = report.run, len(report.waves)
     wave_of = {name: wave.number for wave in report.waves for name in wave.machines}
     outcomes = [outcome for outcome in report.outcomes if outcome.machine in wave_of]
-    done = sum(outcome.state is not OperationState.NOT_STARTED for outcome in outcomes)
-    lines = [f"## Run {escape_markdown(run.id)}: {done} of {format_count(len(wave_of), 'machine')} done", ""]
+    done_count = sum(outcome.state is not OperationState.NOT_STARTED for outcome in outcomes)
+    lines = [f"## Run {escape_markdown(run.id)}: {done_count} of {format_count(len(wave_of), 'machine')} done", ""]
     lines += [_count_states(outcomes), ""] if outcomes else []
     lines += (
         _render_end(run) if current is None else [f"**Now: wave {current.number} of {total}**: {_join(current)}", ""]
@@ -89,9 +86,9 @@ def _render_end(run: RunInfo) -> list[str]:
 
 def _render_wave(wave: Wave, outcomes: Sequence[Outcome], *, is_running: bool) -> str:
     failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
-    shown = f"{len(failed)}: {escape_markdown(join_first_names(failed, _MAX_NAMES))}" if failed else "0"
+    failed_text = f"{len(failed)}: {escape_markdown(join_first_names(failed, _MAX_NAMES))}" if failed else "0"
     result = ", ".join(filter(None, (_count_states(outcomes), OperationState.IN_PROGRESS.value if is_running else "")))
-    return f"| {wave.number} | {len(wave.machines)} | {shown} | {result} |"
+    return f"| {wave.number} | {len(wave.machines)} | {failed_text} | {result} |"
 
 
 def _count_states(outcomes: Sequence[Outcome]) -> str:
@@ -148,8 +145,7 @@ class LiveArtifact:
 class RunArtifacts:
     """The plan and the progress of one run.
 
-    Args:
-        start: starts a call in a background thread; its arguments are a description and the call.
+    ``start`` starts a call in a background thread; its arguments are a description and the call.
     """
 
     def __init__(self, flow_run_id: UUID, start: Callable[[str, Callable[[], object]], object], web_url: str) -> None:

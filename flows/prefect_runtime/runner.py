@@ -22,8 +22,8 @@ from flows.ports.web_links import read_web_url
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, StepDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step

@@ -67,11 +67,7 @@ def run_with_signals(
     nothing more, passes the request to the jobs on machines, and completes, if the process lives long enough. Then the
     exception is raised, and Prefect sets the flow run's state.
 
-    Args:
-        body: executes the run.
-        stop_token: the stop token of the run.
-        record_stop: is called with the reason in a separate thread; it records the reason for the process that resumes.
-        record_suspension: the same for a suspended flow run.
+    ``record_stop`` and ``record_suspension`` get the reason, in a separate thread, for the process that resumes.
 
     Raises:
         TerminationSignal: the process got SIGTERM. The run has ended before this is raised.
@@ -149,11 +145,11 @@ def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str
     if context is None:
         yield
         return
-    asked, over = context.flow_run_suspension_request, threading.Event()
+    suspension_request, over = context.flow_run_suspension_request, threading.Event()
 
     def poll_request() -> None:
         while not over.wait(SUSPEND_POLL_SECONDS):
-            if asked.is_requested():
+            if suspension_request.is_requested():
                 stop_token.request_suspension(SUSPEND_REASON)
                 if stop_token.is_suspended:
                     record_suspension(SUSPEND_REASON)
@@ -162,7 +158,7 @@ def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str
     threading.Thread(
         target=contextvars.copy_context().run, args=(poll_request,), name="suspension", daemon=True
     ).start()
-    with context.model_copy(update={"flow_run_suspension_request": type(asked)()}):
+    with context.model_copy(update={"flow_run_suspension_request": type(suspension_request)()}):
         try:
             yield
         finally:

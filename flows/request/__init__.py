@@ -1,8 +1,6 @@
 """The request models. They are also Prefect's forms and the keys of configuration files."""
 
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from flows.request.plan_request import PlanRequest
 from flows.request.policies import (
     ApprovalRequest,
     FreezeRequest,
@@ -10,6 +8,7 @@ from flows.request.policies import (
     HooksRequest,
     NotifyRequest,
 )
+from flows.request.read_requests import AssessRequest, PlanRequest
 
 RunRequest = PatchRequest | AssessRequest
 """The request of any run."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest
+from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest, convert_request
 from flows.request.policies import FreezeRequest, NotifyRequest
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
@@ -131,28 +131,16 @@ class AutomaticRequest(ScopeRequest):
 
     def to_policy(self) -> AutomaticPolicy:
         """Return the policy that decisions use."""
-        return AutomaticPolicy(
-            scope=self.scope,
-            enabled=self.enabled,
+        return convert_request(
+            self,
+            AutomaticPolicy,
             classifications=frozenset(self.classifications),
-            exclude=tuple(self.exclude),
             off_peak_start=self.off_peak.start,
             off_peak_end=self.off_peak.end,
             window_minutes=self.off_peak.window_minutes,
-            due_days=self.due_days,
             canary_locations=tuple(self.phases.canary_locations),
             paired_locations=tuple(tuple(group) for group in self.phases.paired_locations),
             success_percent=self.phases.success_percent,
             soak_hours=self.phases.soak_hours,
-            max_tries=self.max_tries,
-            max_unhealthy_percent=self.max_unhealthy_percent,
-            max_assessment_age_hours=self.max_assessment_age_hours,
-            max_assessments=self.max_assessments,
-            new_rollout_hours=self.new_rollout_hours,
-            risk_rules=tuple(
-                RiskRule(risk_rule.due_days, risk_rule.known_exploited, risk_rule.epss, risk_rule.cvss)
-                for risk_rule in self.risk_rules
-            ),
-            waves_percent=self.waves_percent,
-            failure_budget_percent=self.failure_budget_percent,
+            risk_rules=tuple(convert_request(risk_rule, RiskRule) for risk_rule in self.risk_rules),
         )

@@ -1,7 +1,8 @@
 """The base classes of requests: strict models whose errors name the wrong key."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,11 @@ from inventory.schema.value_types import MachineName, build_validation_error
 from inventory.scope import Scope
 from tasks.domain.states import Classification
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+DomainType = TypeVar("DomainType", bound="DataclassInstance")
+
 
 class FormModel(BaseModel):
     """A form of the Prefect UI, a part of a file, or an argument of a Python call. Unknown keys are refused."""
@@ -32,6 +38,27 @@ class FormModel(BaseModel):
         if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
             raise ValueError("true or false is no number")
         return value
+
+
+def convert_request(request: FormModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
+    """Return a data class with the fields of the same name in a request.
+
+    A list becomes a tuple. ``x_seconds`` is filled from ``x_seconds`` or ``x_minutes``.
+
+    Each field of the data class is in the request or in ``given``.
+    """
+    return kind(
+        **{field.name: _read_field(request, field.name) for field in fields(kind) if field.name not in given}, **given
+    )
+
+
+def _read_field(request: FormModel, name: str) -> object:
+    minutes = f"{name.removesuffix('_seconds')}_minutes"
+    if name.endswith("_seconds") and minutes in type(request).model_fields:
+        given_minutes = getattr(request, minutes)
+        return None if given_minutes is None else given_minutes * 60
+    value = getattr(request, name)
+    return tuple(value) if isinstance(value, list) else value
 
 
 ReportFormat = Literal["html", "csv", "parquet", "json"]

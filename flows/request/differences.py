@@ -50,8 +50,10 @@ def _iterate(request: BaseModel, usual: BaseModel | None, above: str, heading: s
         if isinstance(value, BaseModel) and isinstance(default, type(value)):
             yield from _iterate(value, default, f"{path}.", f"{heading}{title}: ")
         elif value != default:
-            shown = redact_request(request.model_dump(mode="json", include={name})[name])
-            yield Difference(path, f"{heading}{title[:1].lower()}{title[1:]}" if heading else title, _describe(shown))
+            safe_value = redact_request(request.model_dump(mode="json", include={name})[name])
+            yield Difference(
+                path, f"{heading}{title[:1].lower()}{title[1:]}" if heading else title, _describe(safe_value)
+            )
 
 
 def _describe(value: object) -> str:

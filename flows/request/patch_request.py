@@ -1,9 +1,9 @@
 """The request for a patch run. Its models are the forms of the Prefect UI, the command's options and the Python API."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -17,6 +17,7 @@ from flows.request.base import (
     OnlyMachines,
     ReportFormats,
     ScopeRequest,
+    convert_request,
 )
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
 from tasks.domain.errors import RequestError
@@ -29,10 +30,6 @@ from tasks.rules.runs.waves import WavePolicy
 from tasks.rules.timing.maintenance_window import build_window
 from tasks.steps.context.run_context import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-DomainType = TypeVar("DomainType", bound="DataclassInstance")
 _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
     "reboot_pending_first": False,
@@ -42,30 +39,6 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "hooks": (),
 }
 """What a run that only downloads does, whatever the request says."""
-
-
-def _convert_request(request: FormModel, kind: type[DomainType], **given: Any) -> DomainType:  # noqa: ANN401
-    """Return a data class with the fields of the same name in a request.
-
-    A list becomes a tuple. ``x_seconds`` is filled from ``x_seconds`` or ``x_minutes``.
-
-    Args:
-        request: the model of the request.
-        kind: the data class. Each of its fields is in the request or in ``given``.
-        given: fields that do not follow from one field of the request.
-    """
-    return kind(
-        **{field.name: _read_field(request, field.name) for field in fields(kind) if field.name not in given}, **given
-    )
-
-
-def _read_field(request: FormModel, name: str) -> object:
-    minutes = f"{name.removesuffix('_seconds')}_minutes"
-    if name.endswith("_seconds") and minutes in type(request).model_fields:
-        given_minutes = getattr(request, minutes)
-        return None if given_minutes is None else given_minutes * 60
-    value = getattr(request, name)
-    return tuple(value) if isinstance(value, list) else value
 
 
 OverrideReason = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)]
@@ -150,7 +123,7 @@ class WavesRequest(FormModel):
     def to_wave_policy(self) -> WavePolicy:
         """Return how machines are divided into waves."""
         unset_budget = {} if self.failure_budget_count is None else {"failure_budget_percent": None}
-        return _convert_request(self, WavePolicy, **unset_budget)
+        return convert_request(self, WavePolicy, **unset_budget)
 
 
 class UpdatesRequest(FormModel):
@@ -340,15 +313,13 @@ class PatchRequest(ScopeRequest):
     ) -> PatchOptions:
         """Return the options of the steps.
 
-        Args:
-            pinned_updates: the result of ``updates.as_in_run``.
-            window: of the run, if it has one.
+        ``pinned_updates`` are the result of ``updates.as_in_run``.
         """
         hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
-        options = _convert_request(
+        options = convert_request(
             self,
             PatchOptions,
-            selection=_convert_request(
+            selection=convert_request(
                 self.updates,
                 Selection,
                 classifications=frozenset(self.updates.classifications),

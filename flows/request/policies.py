@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from flows.request.base import FormModel
+from flows.request.base import FormModel, convert_request
 from tasks.domain.model import Hook
 from tasks.domain.states import HookKind, HookMode, HookPoint
 from tasks.rules.calendar.freezes import Freeze, build_freeze
@@ -54,32 +54,26 @@ class HookRequest(FormModel):
     )
 
 
+HookList = Annotated[list[HookRequest], Field(max_length=20)]
+
+
 class HooksRequest(FormModel):
     """What is run before and after: once for the run, once a wave, or on each machine."""
 
-    before_run: list[HookRequest] = Field(
+    before_run: HookList = Field(
         default=[],
-        max_length=20,
         description="Once, after the plan was made and approved, before any machine is changed. With a lead: before "
         "the window opens.",
     )
-    after_run: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once, at the end, if `before_run` ran."
-    )
-    before_wave: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once a wave, before its first machine."
-    )
-    after_wave: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once a wave that was started, after its last machine."
-    )
-    before_machine: list[HookRequest] = Field(
+    after_run: HookList = Field(default=[], description="Once, at the end, if `before_run` ran.")
+    before_wave: HookList = Field(default=[], description="Once a wave, before its first machine.")
+    after_wave: HookList = Field(default=[], description="Once a wave that was started, after its last machine.")
+    before_machine: HookList = Field(
         default=[],
-        max_length=20,
         description="For each machine with something to install: after its download and before its first change.",
     )
-    after_machine: list[HookRequest] = Field(
+    after_machine: HookList = Field(
         default=[],
-        max_length=20,
         description="For each machine whose `before_machine` ran, also when something failed.",
     )
 
@@ -87,12 +81,12 @@ class HooksRequest(FormModel):
     def _check_hooks(self) -> Self:
         """Refuse targets that are not valid, and two hooks with the same name in one place."""
         for hook_point in HookPoint:
-            asked: list[HookRequest] = getattr(self, hook_point)
-            names = [hook_request.name for hook_request in asked]
+            hook_requests: list[HookRequest] = getattr(self, hook_point)
+            names = [hook_request.name for hook_request in hook_requests]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{hook_point}: two hooks are called {twice!r}: give each a name of its own")
-            for hook_request in asked:
+            for hook_request in hook_requests:
                 if wrong := check_hook_target(hook_request.kind, hook_request.target, hook_point):
                     raise ValueError(f"{hook_point}: hook {hook_request.name!r}: {wrong}")
         return self
@@ -100,15 +94,7 @@ class HooksRequest(FormModel):
     def to_hooks(self) -> tuple[Hook, ...]:
         """Return all hooks with their places. Hooks of one place are in the order in which they run."""
         return tuple(
-            Hook(
-                hook_request.name,
-                hook_point,
-                hook_request.kind,
-                hook_request.target,
-                hook_request.timeout_minutes * 60,
-                hook_request.mode,
-                hook_request.repeatable,
-            )
+            convert_request(hook_request, Hook, place=hook_point)
             for hook_point in HookPoint
             for hook_request in getattr(self, hook_point)
         )

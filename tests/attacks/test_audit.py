@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from flows.installation_checks import check_installation
-from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
+from flows.notify.audit_forwarding import Backlog, find_audit_backlogs, send_pending
 from inventory.credentials import Secret
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import list_kinds
@@ -243,9 +243,9 @@ def test_an_entry_of_an_unknown_key_that_is_sent_and_removed_is_missed(
     assert send_pending(records.database, targets, read_secret) == (Backlog("syslog", 0),)
     with records.database.begin_write("attack") as connection:
         connection.execute(delete(audit_log).where(column.number == 7))
-    assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is gone")
+    assert find_audit_backlogs(records.database, targets)[0].fault.startswith("entry 7 is gone")
     SqlAuditLog(records.database).append(build("patch"))
-    assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is not the one that was sent")
+    assert find_audit_backlogs(records.database, targets)[0].fault.startswith("entry 7 is not the one that was sent")
 
 
 def test_numbers_that_are_used_again_do_not_hide_what_was_removed(

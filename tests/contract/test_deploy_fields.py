@@ -18,7 +18,7 @@ from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 from deployments.refresh_schedules import refresh_schedules
 from deployments.sync import actual_state as listings
 from deployments.sync.change_applier import cancel_waiting_run
-from deployments.sync.model import Change, ChangeAction, WaitingRun
+from deployments.sync.model import Change, ChangeAction, WaitingFlowRun
 from deployments.sync.plan import SyncPlan, build_plan
 from flows.prefect_api import api_client
 from tasks.domain.errors import RequestError
@@ -289,7 +289,7 @@ def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Pl
 def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     (nights,) = deployed_nights(place, "begins")
     run, client = nights.made(0, Pending()), nights.client
-    waited = WaitingRun(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, is_scheduled=True)
+    waited = WaitingFlowRun(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, is_scheduled=True)
     read = client.read_flow_run
 
     def read_and_begun(known: UUID) -> FlowRun:

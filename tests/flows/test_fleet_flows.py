@@ -13,7 +13,7 @@ from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import runner
-from flows.request.assess_request import AssessRequest
+from flows.request.read_requests import AssessRequest
 from tasks import prefect_tasks
 from tasks.domain.errors import ConnectionLost, FleetpatchError, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.domain.model import RunReport

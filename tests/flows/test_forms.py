@@ -11,9 +11,8 @@ from deployments.sync.builtin_deployments import build_builtin_deployments
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.plan import plan_fleet
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from flows.request.plan_request import PlanRequest
+from flows.request.read_requests import AssessRequest, PlanRequest
 from tests.flows.served import put_forms
 
 FLOWS: dict[str, tuple[Any, type[BaseModel]]] = {

@@ -20,8 +20,8 @@ from flows.composition import read_credential
 from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from flows.request.assess_request import AssessRequest
 from flows.request.automatic_request import AutomaticRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import PatchError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld

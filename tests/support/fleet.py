@@ -18,8 +18,8 @@ from typing import Any
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports, Runner
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.read_requests import AssessRequest
 from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult

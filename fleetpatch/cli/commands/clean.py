@@ -38,7 +38,7 @@ def clean(
     from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
     from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
     from flows.composition import open_ports
-    from flows.request.assess_request import AssessRequest
+    from flows.request.read_requests import AssessRequest
     from tasks.records.setup import open_records
 
     machines = load_machines_in_scope(inventory, scope)[1]

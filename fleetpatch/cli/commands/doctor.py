@@ -168,7 +168,7 @@ def _check_machine_readiness(
     from flows.composition import open_ports
     from flows.doctor import check_machines
     from flows.recording import MachineRecorder
-    from flows.request.assess_request import AssessRequest
+    from flows.request.read_requests import AssessRequest
     from inventory.scope import Scope
 
     request = AssessRequest(scope=scope, inventory=inventory)

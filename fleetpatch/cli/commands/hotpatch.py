@@ -25,7 +25,7 @@ from inventory.name_lists import format_count
 
 if TYPE_CHECKING:
     from flows.hotpatch.changes import ChangeResult
-    from flows.hotpatch.licence_provider import LicenceProvider
+    from flows.hotpatch.licences import LicenceProvider
     from flows.hotpatch.overview import HotpatchRow
     from inventory.machine import Machine
     from tasks.domain.protocols.clock import Clock
@@ -159,7 +159,7 @@ def _run_changes(
     from flows.hotpatch.changes import ChangeOrder, change_enrolments
     from flows.policy.enforcement import enforce_enrolment_policy
     from flows.ports.caller import find_starter_name
-    from flows.request.assess_request import AssessRequest
+    from flows.request.read_requests import AssessRequest
     from inventory.scope import Scope
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
     from tasks.records.setup import open_records
@@ -190,7 +190,7 @@ def _run_changes(
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":
     """Return Azure Arc. The token is read for each request, and never kept."""
     from flows.composition import read_own_secret
-    from flows.hotpatch.azure_arc import AzureArc
+    from flows.hotpatch.licences import AzureArc
 
     def read_token() -> str:
         return read_own_secret(token).reveal().strip()
@@ -225,7 +225,7 @@ def _add_licences(
     """Return the rows with what a licence provider says of the machines that get their licence from it."""
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.changes import PROVIDER_SECONDS, apply_licence, read_licences
-    from flows.hotpatch.licence_provider import Licence
+    from flows.hotpatch.licences import Licence
     from flows.hotpatch.overview import build_row
     from tasks.domain.protocols.clock import Deadline
     from tasks.domain.states import HotpatchStatus

@@ -183,7 +183,7 @@ def assess(
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
-    from flows.request.assess_request import AssessRequest
+    from flows.request.read_requests import AssessRequest
 
     tree = {
         "scope": scope,

@@ -24,7 +24,7 @@ def unlock(
     """Show which run locks a machine, and remove the lock. Refused while a process executes the run or a job runs."""
     from flows.composition import open_ports
     from flows.recovery.releases import read_lock_details, require_unlockable, unlock_machine
-    from flows.request.assess_request import AssessRequest
+    from flows.request.read_requests import AssessRequest
 
     caller, was_unlocked = Caller(records_url=records), False
     with open_ports(AssessRequest(scope="*", inventory=inventory), caller) as ports:

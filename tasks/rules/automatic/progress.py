@@ -96,6 +96,12 @@ def find_shown_rollout(view: FleetView) -> Rollout | None:
     return next(rolling, view.rollouts[-1] if view.rollouts else None)
 
 
+def measure_shown_rollout(policy: AutomaticPolicy, view: FleetView, now: datetime) -> RolloutProgress | None:
+    """Return the progress of the rollout that is shown; None without one."""
+    rollout = find_shown_rollout(view)
+    return None if rollout is None else measure_rollout(policy, view, rollout, now)
+
+
 def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, now: datetime) -> RolloutProgress:
     """Return how far a rollout is, from what is known of the fleet."""
     index = FleetIndex(policy, view, now)

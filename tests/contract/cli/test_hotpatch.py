@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.hotpatch.azure_arc import API_VERSION
-from flows.hotpatch.licence_provider import Licence, LicenceError
+from flows.hotpatch.licences import API_VERSION, Licence, LicenceError
 from inventory.machine import Machine, PatchOwner
 from tasks.domain.errors import ConnectionLost
 from tasks.domain.model import Finding, HotpatchEnrolment, PackageState
@@ -251,7 +250,7 @@ def test_arc_gives_the_licence_and_the_token_stays_out_of_sight(stage: Stage, mo
     Azure.requests, Azure.enrolled = [], False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Azure)
     threading.Thread(target=lambda: server.serve_forever(0.01), daemon=True).start()
-    monkeypatch.setattr("flows.hotpatch.azure_arc.DEFAULT_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("flows.hotpatch.licences.DEFAULT_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AZURE_ACCESS_TOKEN", "very-secret")
     web = Enrolled(
         stage, enrolment=HotpatchEnrolment("hotpatch", "arc", enrolled=False, receives=False, product="26100")
@@ -288,7 +287,7 @@ def test_a_licence_that_was_cancelled_elsewhere_and_one_that_is_not_known(
                 return Licence(is_enrolled=False, is_canceled=True, state="licence Disabled")
             raise LicenceError("no answer")
 
-    monkeypatch.setattr("flows.hotpatch.azure_arc.AzureArc", Known)
+    monkeypatch.setattr("flows.hotpatch.licences.AzureArc", Known)
     Enrolled(stage, "web", azure_2022(means="arc", product="26100"))
     Enrolled(stage, "db", azure_2022(means="arc", product="26100"))
     Enrolled(stage, "cache", pro())

@@ -12,8 +12,8 @@ from sqlalchemy import event
 
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.model import RunReport
 from tasks.records.encoding import codec
 from tasks.records.queries.history import History

@@ -12,8 +12,8 @@ import yaml
 from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.model import MachinePlan, Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.package_manager import Rates
 from tasks.domain.protocols.records import JournalMark

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from flows.engine.fleet_run import FleetRun
 from flows.engine.pinned_updates import find_pinned_updates, resolve_pinned_updates
 from flows.local_run import LocalRunner
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, RunReport, Selection, UpdateResult
 from tasks.domain.states import Classification, OperationState, UpdateState

@@ -20,8 +20,8 @@ from deployments.configuration.loader import load_configurations
 from deployments.preview.window_calendar import build_calendar
 from fleetpatch.cli.request_parsing import build_request, load_request_file
 from flows.freezes.calendar_events import parse_events
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from inventory.errors import FleetpatchError
 from tests.support.fuzzing import ODD, bounded, damaged, fuzzed, judge, paths, put
 from tests.unit.config.folder import FLEETS, NOW, TODAY

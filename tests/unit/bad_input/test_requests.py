@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetpatch.cli.request_parsing import build_request, load_request_file
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RequestError
 from tasks.rules.updates.selection import select_updates
 from tests.support.builders import at, make_package_state, make_update

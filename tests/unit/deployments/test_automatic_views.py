@@ -20,11 +20,17 @@ from fleetpatch.cli.views.compliance import (
     print_compliance,
     to_compliance_exit_code,
 )
-from flows.automatic.flow import measure_shown_rollout, render_decision
+from flows.automatic.flow import render_decision
 from tasks.domain.errors import RequestError
 from tasks.rules.automatic.forecast import MachineForecast, forecast
 from tasks.rules.automatic.model import AutomaticDecision, FleetView, Phase, Rollout, RolloutState
-from tasks.rules.automatic.progress import MachineStage, PhaseStage, measure_recorded_rollout, measure_rollout
+from tasks.rules.automatic.progress import (
+    MachineStage,
+    PhaseStage,
+    measure_recorded_rollout,
+    measure_rollout,
+    measure_shown_rollout,
+)
 from tests.support.rollouts import BEGIN, NOW, REQUEST, make_progress, make_rollout, make_status, make_view
 
 EXPECTED = Path(__file__).parents[2] / "data" / "automatic_views"
@@ -152,7 +158,7 @@ def test_all_of_it_is_json() -> None:
 
 def test_the_artifact_is_as_it_was_read() -> None:
     status = make_status()
-    progress = measure_shown_rollout(status.request, status.view, NOW)
+    progress = measure_shown_rollout(status.request.to_policy(), status.view, NOW)
     check("artifact.md", render_decision(status.request, status.view, status.decision, progress, NOW))
 
 

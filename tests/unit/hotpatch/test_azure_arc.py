@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.hotpatch.azure_arc import API_VERSION, RESOURCE_TAG, AzureArc
-from flows.hotpatch.licence_provider import Licence, LicenceError
+from flows.hotpatch.licences import API_VERSION, RESOURCE_TAG, AzureArc, Licence, LicenceError
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Deadline

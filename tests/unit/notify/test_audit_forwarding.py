@@ -14,7 +14,7 @@ from sqlalchemy import delete, update
 from flows.notify.audit_forwarding import (
     SYSLOG_VARIABLE,
     Backlog,
-    find_backlogs,
+    find_audit_backlogs,
     forward_audit_log,
     read_targets,
     send_pending,
@@ -114,7 +114,7 @@ def test_what_a_receiver_did_not_take_is_sent_later(records: SqlRecords, server:
     (left,) = send_pending(records.database, away, no_secret)
     assert (left.count, left.oldest_at) == (2, NOW)
     assert "Connection refused" in left.message
-    assert find_backlogs(records.database, away)[0].count == 2
+    assert find_audit_backlogs(records.database, away)[0].count == 2
     assert send_pending(records.database, name_targets(server), no_secret)[0].count == 0
 
 
@@ -143,7 +143,7 @@ def test_a_silent_receiver_delays_the_end_only_for_seconds(records: SqlRecords) 
         ):
             pass
         assert time.monotonic() - began < 8
-    assert find_backlogs(records.database, {"webhook": ""})[0].count == 1
+    assert find_audit_backlogs(records.database, {"webhook": ""})[0].count == 1
 
 
 def read_sent(server: socket.socket) -> list[str]:
@@ -202,7 +202,7 @@ def test_a_gap_stops_a_receiver_until_a_cut_records_it(records: SqlRecords, serv
     (left,) = send_pending(records.database, targets, no_secret)
     assert (left.count, left.message) == (1, left.fault)
     assert left.fault.startswith("entry 3 does not follow entry 1, the last that was sent")
-    assert find_backlogs(records.database, targets)[0].fault == left.fault
+    assert find_audit_backlogs(records.database, targets)[0].fault == left.fault
     cut_log(records.database, 2, NOW, ("anna", "os", "", ""), "lost", accept_faults=True)
     assert send_pending(records.database, targets, no_secret) == (Backlog("syslog", 0),)
     assert read_sent(server) == ["login", "logout", "cut"]
@@ -214,7 +214,7 @@ def test_a_log_without_the_last_sent_entry_is_a_fault(records: SqlRecords, serve
     append(records, "patch")
     send_pending(records.database, targets, no_secret)
     change(records, delete(audit_log).where(audit_log.c.number == 2))
-    (left,) = find_backlogs(records.database, targets)
+    (left,) = find_audit_backlogs(records.database, targets)
     assert (left.count, left.fault.startswith("entry 2 is gone, and none is behind it")) == (0, True)
     change(records, update(audit_log).values(number=2))
     (left,) = send_pending(records.database, targets, no_secret)

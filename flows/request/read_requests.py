@@ -1,10 +1,28 @@
-"""The request for a plan: a short form, for what people want to know before a window."""
+"""The requests of runs that change nothing: an assessment, and a plan, what people want to know before a window."""
 
 from pydantic import Field
 
-from flows.request.base import Classifications, ExcludeMasks, IncludeMasks, ScopeRequest
+from flows.request.base import (
+    CheckedPath,
+    Classifications,
+    ExcludeMasks,
+    IncludeMasks,
+    OnlyMachines,
+    ReportFormats,
+    ScopeRequest,
+)
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.domain.states import Classification
+
+
+class AssessRequest(ScopeRequest):
+    """Read the facts and pending updates of machines. Change nothing."""
+
+    only_machines: OnlyMachines = Field(default=[])
+    refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
+    at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
+    report_directory: CheckedPath | None = Field(default=None, description="Where to write a report. Empty: none.")
+    report_formats: ReportFormats = Field(default=["html", "csv", "parquet", "json"])
 
 
 class PlanRequest(ScopeRequest):

@@ -1,25 +1,74 @@
-"""Azure Arc as a licence provider: the REST API of Microsoft.HybridCompute.
+"""Licences for hotpatches, where the machine itself can't have them: what a provider does, and Azure Arc as one.
 
-Only the feature Hotpatch of a machine's licence profile is changed. The profile's own ``subscriptionStatus`` is the
-pay-as-you-go licence of Windows Server, which costs money; no request contains it. The requests are those of Azure's
-public API specification and of Microsoft's own scripts. The code never ran against Azure.
+Azure Arc is asked through the REST API of Microsoft.HybridCompute. Only the feature Hotpatch of a machine's licence
+profile is changed. The profile's own ``subscriptionStatus`` is the pay-as-you-go licence of Windows Server, which costs
+money; no request contains it. The requests are those of Azure's public API specification and of Microsoft's own
+scripts. The code never ran against Azure.
 """
 
 import http.client
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from flows.hotpatch.licence_provider import Licence, LicenceError
 from inventory.machine import Machine
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.retry import retry
 from tasks.rules.hotpatch import HotpatchAction
+
+
+class LicenceError(PatchError):
+    """A licence provider refused a request, or gave no usable answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """The licence of a machine for hotpatches, as its provider tells.
+
+    Attributes:
+        is_enrolled: whether the machine has it.
+        is_enabled: whether the machine is set to receive hotpatches; None when the provider does not tell.
+        is_changing: whether a change is in progress at the provider.
+        is_canceled: whether the machine had it, and somebody cancelled it.
+        state: the provider's own words.
+    """
+
+    is_enrolled: bool
+    is_enabled: bool | None = None
+    is_changing: bool = False
+    is_canceled: bool = False
+    state: str = ""
+
+
+class LicenceProvider(Protocol):
+    """Gives and takes licences. Every method may be called from several threads."""
+
+    name: str
+
+    def read_licence(self, machine: Machine, *, deadline: Deadline) -> Licence:
+        """Return the licence of a machine. Changes nothing.
+
+        Raises:
+            LicenceError: it could not be read.
+            CredentialError: the token can't be read.
+        """
+
+    def change_licence(self, machine: Machine, action: HotpatchAction, *, deadline: Deadline) -> Licence:
+        """Change the licence of a machine, and return it. The provider may complete the change later.
+
+        A change is never repeated by itself.
+
+        Raises:
+            LicenceError: it was refused, or its result is not known.
+            CredentialError: the token can't be read.
+        """
+
 
 API_VERSION: Final = "2024-07-10"
 RESOURCE_TAG: Final = "arc_resource"
