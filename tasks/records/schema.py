@@ -8,7 +8,7 @@ foreign keys and are deleted with their assessment or outcome.
 
 ``seal`` is a message authentication code (see seals.py).
 
-Changing a table here takes a migration in migrations/versions/; a test compares the two.
+New records get these tables. A change here takes a migration in migrations/versions/; a test compares the two.
 """
 
 from sqlalchemy import (
@@ -21,6 +21,8 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -37,8 +39,14 @@ metadata = MetaData(
     }
 )
 
-VERSION_TABLE = "fleetpatch_version"
-"""Holds the schema revision. The name identifies a fleetpatch database: other programs use alembic_version."""
+schema_version = Table(
+    "fleetpatch_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="fleetpatch_version_pkc"),
+)
+"""Holds the schema revision, as Alembic reads it. The name identifies a fleetpatch database: others use alembic_version.
+"""
 
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 """Row number. SQLite numbers rows automatically only in a column of exactly the type INTEGER."""

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, String, column, inspect, select, table, text
+from sqlalchemy import Connection, insert, inspect, select, text
 from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
@@ -13,7 +13,7 @@ from tasks.records.fleet_stamp import require_own_stamp, stamp_tables
 from tasks.records.fleets import find_fleet
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.retention import replace_retention_rows
-from tasks.records.schema import VERSION_TABLE
+from tasks.records.schema import metadata, schema_version
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import Database, enable_wal
 from tasks.records.storage.sqlite_file import back_up_sqlite_file, ensure_sqlite_file
@@ -88,12 +88,6 @@ def find_newest_revision() -> str:
     return max(path.name[1:5] for path in (_MIGRATIONS_DIRECTORY / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
 
 
-def _read_revision(connection: Connection) -> str | None:
-    number = column("version_num", String)
-    revision: str | None = connection.execute(select(number).select_from(table(VERSION_TABLE))).scalar_one_or_none()
-    return revision
-
-
 def _find_schema_status(connection: Connection, database: Database) -> _SchemaStatus:
     """Return whether the database is empty, older or current.
 
@@ -101,7 +95,9 @@ def _find_schema_status(connection: Connection, database: Database) -> _SchemaSt
         RecordsError: the database belongs to another program, is newer, or does not use UTF-8.
     """
     tables = set(inspect(connection).get_table_names())
-    revision = _read_revision(connection) if VERSION_TABLE in tables else None
+    revision = (
+        connection.execute(select(schema_version)).scalar_one_or_none() if schema_version.name in tables else None
+    )
     if revision is None:
         if tables:
             names = ", ".join(sorted(tables)[:3])
@@ -137,7 +133,7 @@ def _require_utf8(connection: Connection, database: Database) -> None:
 
 
 def _migrate_to_newest(database: Database) -> None:
-    """Migrate the tables to the newest revision in one transaction: completely or not at all.
+    """Create the tables, or migrate them to the newest revision, in one transaction: completely or not at all.
 
     The transaction also holds the lock against other processes.
     """
@@ -150,9 +146,13 @@ def _migrate_to_newest(database: Database) -> None:
         if status is _SchemaStatus.CURRENT:
             return
         _require_right_to_migrate(connection, database)
-        if status is _SchemaStatus.OLDER and database.is_sqlite:
-            back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
-        run_migrations(connection)
+        if status is _SchemaStatus.EMPTY:
+            create_tables(connection)
+        else:
+            if database.is_sqlite:
+                revision = connection.execute(select(schema_version)).scalar_one()
+                back_up_sqlite_file(Path(str(database.url.database)), revision)
+            run_migrations(connection)
         stamp_tables(connection, database)
         if not database.is_sqlite:
             grant_pages_role(connection)
@@ -192,6 +192,13 @@ def _require_right_to_migrate(connection: Connection, database: Database) -> Non
             f"{database.display_name} has no tables of this version, and its user may make none",
             hint="Start a worker of this version first, or any command with the URL of the workers.",
         )
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables as this fleetpatch has them, in the connection's current transaction."""
+    metadata.create_all(connection, checkfirst=False)
+    schema_version.create(connection)
+    connection.execute(insert(schema_version), {"version_num": find_newest_revision()})
 
 
 def run_migrations(connection: Connection, revision: str = "head") -> None:

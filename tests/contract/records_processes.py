@@ -19,6 +19,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
+from tests.contract.next_release import become_next_release
 from tests.support import builders as make
 
 TOGETHER_SECONDS = 120.0
@@ -113,7 +114,7 @@ def append_and_stay(answers: Connection, url: str) -> None:
 
 def open_and_append(answers: Connection, url: str, machine: str, together: Barrier, migrations: Path) -> None:
     """Open the records at the same moment as others do, with these migrations, and append entries of a machine."""
-    setup._MIGRATIONS_DIRECTORY = migrations
+    become_next_release(migrations)
     together.wait(TOGETHER_SECONDS)
     with open_records(url) as records:
         for number in range(20):
@@ -150,7 +151,7 @@ def _make_assessment(machine: str, number: int, at: int):
 
 def migrate_and_die(answers: Connection, url: str, migrations: Path) -> None:
     """Migrate an older database by these migrations, and be killed before that is committed."""
-    setup._MIGRATIONS_DIRECTORY = migrations
+    become_next_release(migrations)
     inner = setup.run_migrations
 
     def killed(connection: Database, revision: str = "head") -> None:

@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 from deployments.configuration.loader import load_configurations
 from fleetpatch.cli.request_parsing import load_request_file
@@ -15,6 +17,7 @@ from flows.engine.resume_state import read_resume_state
 from flows.request.patch_request import PatchRequest
 from inventory.loader import load_inventory
 from tasks.domain.states import OperationState, UpdateState
+from tasks.records import page_tables, schema
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.fleet.machine_states import read_machine_states
@@ -41,6 +44,14 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlReco
         connection.executescript((DATA / "records.sql").read_text())
     with open_records(f"sqlite:///{file}") as opened:
         yield opened
+
+
+def test_the_tables_are_exactly_those_of_the_code_after_migrations(records: SqlRecords) -> None:
+    with records.database.engine.connect() as connection:
+        options = {"version_table": schema.schema_version.name, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert page_tables.machine_states.metadata is schema.metadata  # the import has added its tables
+        assert compare_metadata(context, schema.metadata) == []
 
 
 def test_an_approved_run_has_its_figures(records: SqlRecords) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, String, column, func, inspect, select, table
+from sqlalchemy import Connection, func, inspect, select, table
 
 from tasks.records import schema
 from tasks.records.audit.head import NUMBER_LIMIT
@@ -13,7 +13,7 @@ from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.page_tables import audit_log, run_progress
-from tasks.records.schema import VERSION_TABLE
+from tasks.records.schema import schema_version
 from tasks.records.statements import read_shared_time
 
 NAMED_RUNS: Final = 2000
@@ -82,13 +82,12 @@ def read_facts(connection: Connection) -> RecordsFacts:
         RecordsError: the tables can't be read.
     """
     names = sorted(inspect(connection).get_table_names())
-    if VERSION_TABLE not in names:
+    if schema_version.name not in names:
         return RecordsFacts(fleet=DEFAULT_FLEET, revision="", rows=_count_rows(connection, names))
-    version = select(column("version_num", String)).select_from(table(VERSION_TABLE))
     return RecordsFacts(
         fleet=(connection.execute(select(fleet_stamp.c.fleet)).scalar() if fleet_stamp.name in names else None)
         or DEFAULT_FLEET,
-        revision=connection.execute(version).scalar() or "",
+        revision=connection.execute(select(schema_version)).scalar() or "",
         rows=_count_rows(connection, names),
         newest_runs=_read_newest_runs(connection),
         unfinished=_read_unfinished(connection, has_progress=run_progress.name in names),

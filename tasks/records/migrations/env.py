@@ -2,12 +2,12 @@
 
 from alembic import context
 
-from tasks.records.schema import VERSION_TABLE, metadata
+from tasks.records.schema import metadata, schema_version
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table=VERSION_TABLE,
+    version_table=schema_version.name,
     transactional_ddl=True,  # SQLite supports it, because the driver does not begin transactions here
 )
 context.run_migrations()

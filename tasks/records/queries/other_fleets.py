@@ -12,7 +12,7 @@ from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RunNotFound
 from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.fleets import DEFAULT_FLEET, REPLACED_PREFIX, build_file_path
-from tasks.records.schema import VERSION_TABLE, runs
+from tasks.records.schema import runs, schema_version
 from tasks.records.storage.database import Database
 
 _NEAR_RUNS = 100
@@ -48,7 +48,7 @@ def find_other_fleets(database: Database, run_id: str = "") -> tuple[str, ...]:
 def _read_schemas(connection: Connection, run_id: str) -> Iterator[str]:
     some_run = select(runs.c.id).where(runs.c.id == run_id if run_id else true()).limit(1)
     for schema, is_stamped in connection.execute(
-        _SCHEMAS, {"version": VERSION_TABLE, "replaced": REPLACED_PREFIX}
+        _SCHEMAS, {"version": schema_version.name, "replaced": REPLACED_PREFIX}
     ).all():
         there = {"schema_translate_map": {None: schema}}
         if connection.execute(some_run, execution_options=there).first() is not None:
