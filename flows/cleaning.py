@@ -14,7 +14,7 @@ from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, TransportError
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step
 from tasks.machines.transport.broker.signing import read_public_key
-from tasks.records.queries.run_states import read_run_states
+from tasks.records.queries.runs import read_run_states
 from tasks.records.storage.database import Database
 from tasks.steps.machine.cleaning import Remains, read_remains, remove_remains
 

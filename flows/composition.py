@@ -32,7 +32,7 @@ from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.records.approvals import SqlApprovals
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.automatic.rollout_progress import read_rollout_progress
+from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
 from tasks.records.run_progress import SqlRunProgress

@@ -34,7 +34,7 @@ from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
-from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

@@ -15,7 +15,7 @@ from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowReq
 from flows.request.base import ReportFormat
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
-from tasks.records.automatic.rollout_progress import read_rollout_progress
+from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records

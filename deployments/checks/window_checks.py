@@ -11,7 +11,7 @@ from deployments.preview.window_fit import estimate_fits
 from deployments.preview.zone_schedules import build_zone_schedules, find_known_zones
 from flows.freezes.time_values import MACHINE_ZONE
 from inventory.name_lists import join_first_names
-from tasks.records.queries.fleet.learned_durations import LearnedDurations
+from tasks.records.measures import LearnedDurations
 from tasks.reports.formatting import format_count
 from tasks.rules.calendar.checks import check_schedule
 from tasks.rules.calendar.freezes import find_freeze

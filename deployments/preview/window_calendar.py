@@ -15,7 +15,7 @@ from flows.request.policies import FreezeRequest
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
-from tasks.records.queries.fleet.learned_durations import LearnedDurations
+from tasks.records.measures import LearnedDurations
 from tasks.rules.hotpatch import Baseline, BaselineCalendar
 
 SHOWN_DAYS: Final = timedelta(days=190)

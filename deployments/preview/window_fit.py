@@ -12,7 +12,7 @@ from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.states import RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
 from tasks.records.fleets import build_file_path, find_fleet
-from tasks.records.queries.fleet.learned_durations import LearnedDurations, read_learned_durations
+from tasks.records.measures import LearnedDurations, read_learned_durations
 from tasks.records.setup import open_records
 from tasks.records.storage.url import find_records_url
 from tasks.rules.calendar.local_time import format_duration

@@ -18,8 +18,7 @@ from fleetpatch.access.token_secrets import create_secret, digest_secret
 from tasks.domain.protocols.clock import Clock
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.database import Database
-from tasks.records.use_times import UseTimes
-from tasks.records.web_sessions import LoginLink, SqlWebSessions, WebSession
+from tasks.records.web_sessions import LoginLink, SqlWebSessions, UseTimes, WebSession
 
 KEY_NAME: Final = "web-sessions"
 LINK_SOURCE: Final = "link"

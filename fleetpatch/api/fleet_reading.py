@@ -23,11 +23,10 @@ from fleetpatch.windows.window_list import list_windows
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.machines import MachineRow, NextWindow
-from tasks.domain.rows.updates import CveMachinesRow, UpdateRow
+from tasks.domain.rows.updates import CveMachinesRow, UpdateRow, build_missing_update_row
 from tasks.domain.rows.windows import WindowRow
-from tasks.records.queries.fleet.runs import count_waiting_approvals
-from tasks.records.queries.fleet.windows import read_window_results
-from tasks.records.update_rows import build_missing_update_row
+from tasks.records.approvals import SqlApprovals
+from tasks.records.queries.windows import read_window_results
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems())
 MAX_NUMBER: Final = 1_000_000
@@ -69,7 +68,7 @@ def read_overview(request: Request) -> models.Overview:
         services_to_restart=totals.services,
         unreachable=totals.unreachable,
         runs_in_progress=[run.id for run in context.history.read_unfinished_runs()],
-        waiting_approvals=count_waiting_approvals(context.records.database, context.clock.now()),
+        waiting_approvals=len(SqlApprovals(context.records.database, context.clock).find_pending_approvals()),
         next_windows=[
             NextWindow(
                 configuration=coming.zone_schedule.configuration.name,

@@ -19,8 +19,8 @@ from tasks.domain.rows.audit import AuditEntry
 from tasks.domain.rows.runs import MachineStepRow, RunRow, build_run_row
 from tasks.records.approvals import SqlApprovals, build_approval_row
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.queries.fleet.run_machines import read_progress
-from tasks.records.queries.fleet.runs import RunFilter, count_runs, read_run_rows
+from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
+from tasks.records.run_progress import read_run_progress
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
 
@@ -70,7 +70,9 @@ def show_progress(request: Request, run_id: str) -> models.Progress:
         executed=is_held,
         executed_by=str(lease.holder) if lease is not None and is_held else None,
         stop_requested_by=lease.stop.who if lease is not None and lease.stop is not None else None,
-        machines=[copy_row(MachineStepRow, step) for step in read_progress(context.records.database, run.id).values()],
+        machines=[
+            copy_row(MachineStepRow, step) for step in read_run_progress(context.records.database, run.id).values()
+        ],
     )
 
 

@@ -14,9 +14,9 @@ from fleetpatch.web.rendering import build_environment
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import UNFINISHED_RUN_STATES
-from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
-from tasks.records.queries.fleet.run_machines import RunParts
-from tasks.records.queries.fleet.runs import RunFilter, find_run_row, read_run_rows
+from tasks.records.queries.live_runs import RunProcess, read_run_processes
+from tasks.records.queries.run_machines import RunParts
+from tasks.records.queries.runs import RunFilter, find_run_row, read_run_rows
 
 
 def render_fragment(context: WebContext, template: str, **values: object) -> str:

@@ -17,7 +17,7 @@ from fleetpatch.live.live_runs import RunTopic, read_live_part
 from fleetpatch.web.context import get_context
 from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
-from tasks.records.queries.fleet.runs import find_run_row
+from tasks.records.queries.runs import find_run_row
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once

@@ -9,7 +9,7 @@ from fleetpatch.machines.snapshot import FleetSnapshot
 from flows.engine.pinned_updates import find_opted_out
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.queries.fleet.updates import read_held_reasons
+from tasks.records.queries.updates import read_held_reasons
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import Phase, Rollout
 

@@ -21,16 +21,16 @@ from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows.machines import LastRun
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import RecordedState
-from tasks.records.queries.fleet.learned_durations import read_learned_durations
-from tasks.records.queries.fleet.machine_states import (
+from tasks.records.measures import read_learned_durations
+from tasks.records.queries.machines import (
     ChangeMarker,
     read_change_marker,
     read_last_runs,
     read_machine_states,
 )
-from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
-from tasks.records.queries.fleet.trends import DayTotals
-from tasks.records.queries.fleet.windows import find_ended_windows
+from tasks.records.queries.trends import DayTotals
+from tasks.records.queries.updates import OldUpdate, find_oldest_update
+from tasks.records.queries.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_known_duration
 from tasks.rules.hotpatch import EnrolmentRequest

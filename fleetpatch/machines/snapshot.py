@@ -14,7 +14,7 @@ from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records.machine_rows import Plans, RecordedState, build_machine_row
-from tasks.records.queries.fleet.oldest_updates import OldUpdate
+from tasks.records.queries.updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest

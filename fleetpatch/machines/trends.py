@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from fleetpatch.machines.costly_value import CostlyValue
-from tasks.records.queries.fleet.trends import DayTotals, read_days
+from tasks.records.queries.trends import DayTotals, read_days
 from tasks.records.storage.database import Database
 
 DAY = timedelta(days=1)

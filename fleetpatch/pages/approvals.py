@@ -22,8 +22,7 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, 
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.states import UNFINISHED_RUN_STATES
-from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
-from tasks.records.queries.fleet.decided_approvals import read_decided_approvals
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, read_decided_approvals
 from tasks.rules.runs.approval import is_approval_required
 from tasks.rules.timing.maintenance_window import describe_window
 

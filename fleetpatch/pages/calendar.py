@@ -33,7 +33,7 @@ from fleetpatch.windows.month import CalendarDay, build_month, build_weeks, find
 from fleetpatch.windows.window_list import list_windows
 from flows.request.policies import FreezeRequest
 from tasks.domain.errors import RequestError
-from tasks.records.queries.fleet.windows import read_window_results
+from tasks.records.queries.windows import read_window_results
 from tasks.rules.calendar.local_time import get_time_zone
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])

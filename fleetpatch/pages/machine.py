@@ -22,8 +22,8 @@ from tasks.domain.model import Assessment
 from tasks.domain.states import HotpatchStatus
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import RecordedState
-from tasks.records.queries.fleet import machine_history
-from tasks.records.queries.fleet.machine_states import read_machine_state
+from tasks.records.queries import machines
+from tasks.records.queries.machines import read_machine_state
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch import find_hotpatch_status
@@ -79,12 +79,12 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
     details = read_details(context, name)
     if row is not None:  # the snapshot may be older than the details: a page shows one state
         row = replace(row, state=details.state)
-    total = machine_history.count_machine_runs(database, name)
+    total = machines.count_machine_runs(database, name)
     if row is None and details.state is None and not total:
         return _show_unknown(request, context, snapshot, name)
     history = build_part(
         request,
-        lambda offset, limit: machine_history.read_machine_runs(database, name, offset, limit),
+        lambda offset, limit: machines.read_machine_runs(database, name, offset, limit),
         page,
         total=total,
         size=RUNS_SIZE,
@@ -100,8 +100,8 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         details=details,
         pending=build_page(request, explain_pending(snapshot, automatic, row, details), updates, parameter="updates"),
         history=history,
-        occupation=machine_history.find_occupation(database, name),
-        drained=machine_history.find_drained_sets(database, name),
+        occupation=machines.find_occupation(database, name),
+        drained=machines.find_drained_sets(database, name),
         windows=list_windows(snapshot, name, context.clock.now()),
         is_automatic=row is not None and row.is_automatic,
         paused=automatic.paused.get(name, ""),
@@ -129,7 +129,7 @@ def read_details(context: WebContext, name: str) -> MachineRecords:
     if newest is None or newest.packages is None:
         answered = history.read_latest_assessments([name], answered=True).get(name)
     pending = list_pending_updates(
-        history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, [name])
+        history.explain_updates(name, runs=EXPLAINED_RUNS), machines.read_missing_since(database, [name])
     )
     return MachineRecords(
         state=read_machine_state(database, name),
@@ -172,6 +172,6 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
 
 
 def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:
-    machine_names = {*snapshot.rows, *machine_history.read_recorded_names(context.records.database)}
+    machine_names = {*snapshot.rows, *machines.read_recorded_names(context.records.database)}
     hint = did_you_mean(name, machine_names) or "The list of machines shows all of the inventory."
     return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)

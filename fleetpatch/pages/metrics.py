@@ -25,7 +25,7 @@ from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.web.context import WebContext, get_context
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
-from tasks.records.queries.fleet.metric_figures import LastWindow, MetricFigures, read_metric_figures
+from tasks.records.queries.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])

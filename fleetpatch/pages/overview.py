@@ -21,9 +21,10 @@ from fleetpatch.windows.window_list import RECORDED, list_last_windows
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.windows import WindowRow
 from tasks.records.access_tokens import SqlAccessTokens
-from tasks.records.queries.fleet.runs import RunFilter, count_waiting_approvals, read_run_rows
-from tasks.records.queries.fleet.trends import DayTotals
-from tasks.records.queries.fleet.windows import read_last_window_results
+from tasks.records.approvals import SqlApprovals
+from tasks.records.queries.runs import RunFilter, read_run_rows
+from tasks.records.queries.trends import DayTotals
+from tasks.records.queries.windows import read_last_window_results
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
@@ -70,7 +71,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         ],
         over=list_over_schedules(snapshot.zone_schedules, now),
         live=read_live_runs(context),
-        approvals=count_waiting_approvals(context.records.database, now),
+        approvals=len(SqlApprovals(context.records.database, context.clock).find_pending_approvals()),
         span=span,
         spans=SPANS,
         trend=choose_days(context.fleet.read_trends(span)),

@@ -28,8 +28,8 @@ from tasks.domain.errors import RunNotFound
 from tasks.domain.model import HookResult, RunInfo
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import Approval, SqlApprovals
-from tasks.records.queries.fleet.run_machines import read_machine_details
-from tasks.records.queries.fleet.runs import find_run_row
+from tasks.records.queries.run_machines import read_machine_details
+from tasks.records.queries.runs import find_run_row
 from tasks.reports.formatting import format_scope
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.timing.maintenance_window import describe_window

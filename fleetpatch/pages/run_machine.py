@@ -17,8 +17,8 @@ from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.records.automatic.rollout_progress import read_rollout_progress
-from tasks.records.queries.fleet.run_machines import read_machine_details
+from tasks.records.automatic.rollouts import read_rollout_progress
+from tasks.records.queries.run_machines import read_machine_details
 from tasks.reports.log_files import sanitize_log, to_safe_file_name
 from tasks.reports.sanitizing import sanitize_to_one_line
 

@@ -15,8 +15,8 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import OperationState
-from tasks.records.queries.fleet.live_runs import read_run_processes
-from tasks.records.queries.fleet.runs import (
+from tasks.records.queries.live_runs import read_run_processes
+from tasks.records.queries.runs import (
     RunFigures,
     RunFilter,
     count_runs,

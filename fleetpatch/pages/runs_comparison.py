@@ -17,8 +17,7 @@ from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import OperationState
-from tasks.records.queries.fleet.run_updates import UpdateResultCounts, count_update_results
-from tasks.records.queries.fleet.runs import RunFilter, read_run_rows
+from tasks.records.queries.runs import RunFilter, UpdateResultCounts, count_update_results, read_run_rows
 
 _SLOWER_SECONDS: Final = 60.0
 _SLOWER_SHARE: Final = 0.5

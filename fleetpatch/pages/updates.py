@@ -34,12 +34,12 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import PackageState, Update
 from tasks.domain.rows.updates import CveRow, UpdateRow
 from tasks.domain.states import Classification, Severity, UpdateState
-from tasks.records.queries.fleet.updates import (
+from tasks.records.queries.updates import (
     LastResult,
     PendingUpdateRow,
     read_held_versions,
     read_installations,
-    read_last_results,
+    read_last_update_results,
     read_machines_lacking,
     read_versions_with_cve,
 )
@@ -195,7 +195,7 @@ def _find_lacking(
 ) -> Lacking:
     if not pending:
         return Lacking((), 0, {})
-    results = read_last_results(context.records.database, name)
+    results = read_last_update_results(context.records.database, name)
     own = [row for row in pending if row.machine in fleet.rows]
     packages = _read_packages(context, _choose_machines(own, results))
     forecaster = Forecaster(fleet, automatic, results, packages)

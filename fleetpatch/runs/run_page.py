@@ -8,7 +8,7 @@ from typing import Final
 from fleetpatch.runs.run_state import MachineLine, RunState
 from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, StepRecord, UpdateResult, Wave
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
-from tasks.records.queries.fleet.run_machines import RecordedMachine
+from tasks.records.queries.run_machines import RecordedMachine
 from tasks.reports.formatting import load_zone_or_utc
 from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds

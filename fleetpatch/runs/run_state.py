@@ -10,15 +10,10 @@ from tasks.domain.protocols.records import ProgressRow
 from tasks.domain.rows.runs import MachineResultRow, RunRow
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
-from tasks.records.queries.fleet.live_runs import RunProcess, read_run_processes
-from tasks.records.queries.fleet.run_machines import (
-    RunParts,
-    read_assessed_machines,
-    read_machine_results,
-    read_progress,
-    read_run_parts,
-)
-from tasks.records.queries.fleet.runs import RunFigures
+from tasks.records.queries.live_runs import RunProcess, read_run_processes
+from tasks.records.queries.run_machines import RunParts, read_assessed_machines, read_machine_results, read_run_parts
+from tasks.records.queries.runs import RunFigures
+from tasks.records.run_progress import read_run_progress
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_count
 
@@ -163,7 +158,7 @@ def read_run_state(
     results = read_machine_results(database, line.run_id)
     if line.is_over and line.kind == "assess" and not results:
         results = read_assessed_machines(database, line.run_id)
-    progress = {} if line.is_over else read_progress(database, line.run_id)
+    progress = {} if line.is_over else read_run_progress(database, line.run_id)
     parts = parts or read_run_parts(database, line.run_id)
     is_alive = process is not None and process.is_alive
     machines = tuple(_iterate_lines(line, parts, results, progress, is_alive=is_alive))

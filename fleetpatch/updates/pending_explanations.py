@@ -10,7 +10,7 @@ from fleetpatch.updates.selection_forecast import Forecaster
 from tasks.domain.model import PackageState, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
-from tasks.records.queries.fleet.updates import PendingUpdateRow
+from tasks.records.queries.updates import PendingUpdateRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from typing import Final
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import Severity
-from tasks.records.queries.fleet.updates import (
+from tasks.records.queries.updates import (
     PendingUpdateRow,
-    count_cve_rows,
+    count_update_cves,
     read_pending_assessments,
     read_pending_updates,
     read_update_cves,
@@ -247,7 +247,7 @@ class PendingIndexReader:
             self._machines.pop(number, None)
         # A machine may be assessed between the two queries: the number of that assessment makes the next page read it.
         self._present = present
-        cve_rows = count_cve_rows(self._database)
+        cve_rows = count_update_cves(self._database)
         if cve_rows != self._cve_rows:
             self._index.replace_cves(read_update_cves(self._database))
             self._cve_rows = cve_rows

@@ -10,7 +10,7 @@ from inventory.machine import PatchOwner
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update
 from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
-from tasks.records.queries.fleet.updates import LastResult, PendingUpdateRow
+from tasks.records.queries.updates import LastResult, PendingUpdateRow
 from tasks.rules.automatic.model import RolloutState
 from tasks.rules.updates.selection import select_updates
 

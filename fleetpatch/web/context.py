@@ -28,10 +28,10 @@ from fleetpatch.web.prefect_watcher import PrefectWatcher
 from inventory.files.private_keys import ensure_key
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import SqlAccessTokens
-from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
+from tasks.records.queries.runs import RunFigures
 from tasks.records.sql_records import SqlRecords
-from tasks.records.use_times import UseTimes
+from tasks.records.web_sessions import UseTimes
 
 MAX_STRANGERS_REFUSALS: Final = 200
 """How many refused requests of strangers stand in the audit log, a minute, however many addresses they have."""

@@ -13,7 +13,7 @@ from typing import Final
 from deployments.preview.upcoming_windows import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
 from tasks.domain.rows.windows import WindowKind, WindowRow
-from tasks.records.queries.fleet.windows import WindowResult
+from tasks.records.queries.windows import WindowResult
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import find_occurrences
 from tasks.rules.timing.admission import WindowStatus

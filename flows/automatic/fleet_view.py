@@ -21,9 +21,8 @@ from tasks.records.automatic.newest_assessments import (
     read_newest_assessments,
 )
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
-from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.automatic.rollouts import RolloutResults, SqlRollouts, read_rollout_results
 from tasks.records.automatic.sightings import SqlSightings
-from tasks.records.automatic.tries import RolloutResults, read_rollout_results
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE

@@ -22,7 +22,7 @@ from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import PatchError, RequestError
-from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.records.fleets import find_fleet
 from tasks.rules.automatic.model import RunPlan
 

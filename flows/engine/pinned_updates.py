@@ -16,8 +16,7 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, 
 from tasks.domain.model import PinnedUpdates, RunInfo, RunReport
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
-from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.automatic.rollouts import ROLLOUT_PREFIX, SqlRollouts
 from tasks.records.queries.history import History
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import RolloutState

@@ -14,7 +14,7 @@ from inventory.scope import Scope
 from tasks.domain.model import RunInfo, Window
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
-from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.rules.timing.maintenance_window import describe_shortage

@@ -29,10 +29,18 @@ from inventory.files.private_keys import KeyFileError
 from tasks.domain.errors import CredentialError, FleetpatchError
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.audit import AuditEntry
-from tasks.records.audit.entry import CUT_ACT, is_sealed_by
-from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
-from tasks.records.audit.log import SqlAuditLog, parse_cut
-from tasks.records.audit.verification import KeyReader, read_audit_key
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.seals_and_heads import (
+    CUT_ACT,
+    AuditHead,
+    advance_head,
+    find_head_path,
+    is_sealed_by,
+    parse_cut,
+    read_audit_key,
+    read_head,
+)
+from tasks.records.audit.verification import KeyReader
 from tasks.records.storage.database import Database
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from flows.request import AssessRequest, PatchRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
-from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records

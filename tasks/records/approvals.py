@@ -1,24 +1,29 @@
-"""Stores approvals and their decisions on SQLite and PostgreSQL.
+"""Stores approvals and their decisions on SQLite and PostgreSQL, and reads the last decisions with their runs.
 
 On PostgreSQL the server's clock decides, as for run leases: a person may approve on another system than the run's.
+
+Each function raises RecordsError if the records can't be reached.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from tasks.domain.errors import SealBroken
+from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.approvals import ApprovalRow
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
+from tasks.records.encoding.codec import decode
+from tasks.records.schema import approvals, runs
 from tasks.records.seals import DECISION_KEY, Seals
-from tasks.records.statements import build_insert, read_shared_time
+from tasks.records.statements import build_row, read_shared_time, upsert_row
 from tasks.records.storage.database import Database
 
 _APPROVALS, _RUNS = schema.approvals, schema.runs
@@ -67,6 +72,8 @@ def build_approval_row(approval: Approval) -> ApprovalRow:
 class SqlApprovals:
     """Approvals in a database. All threads of one process may share an object.
 
+    Every method raises RecordsError if the database cannot be reached.
+
     Args:
         database: the database of the records.
         clock: replaces the default clock: the PostgreSQL server's clock, or this system's clock with SQLite.
@@ -83,25 +90,13 @@ class SqlApprovals:
 
         A second request for the same plan changes nothing: the first expiry and the decision are kept. A new plan of
         the same run replaces a plan that has no decision yet.
-
-        Raises:
-            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"ask for the approval of run {run_id}") as connection:
             now = read_shared_time(connection, self._clock)
-            row = {
-                "digest": digest,
-                "asked_at": now,
-                "expires_at": now + timedelta(seconds=seconds),
-                "decision": ApprovalDecision.WAITING.value,
-                "who": "",
-                "remark": "",
-                "decided_at": None,
-            }
-            row = self._seals.seal(_APPROVALS, row | {"run_id": run_id})
-            insertion = build_insert(connection.dialect.name, _APPROVALS).values(row)
+            asked = Approval(run_id, digest, now, now + timedelta(seconds=seconds))
+            row = self._seals.seal(_APPROVALS, build_row(_APPROVALS, asked))
             another = (_APPROVALS.c.decision == ApprovalDecision.WAITING.value) & (_APPROVALS.c.digest != digest)
-            connection.execute(insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=another))
+            upsert_row(connection, _APPROVALS, row, where=another)
             return _to_approval(connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one())
 
     def decide(
@@ -128,7 +123,9 @@ class SqlApprovals:
             decided: dict[str, Any] = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
             # A rejection needs no seal. Where the key is missing, a new one would fit nothing.
             can_seal = self._seals.has_key(waiting.seal)
-            decided["seal"] = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)["seal"] if can_seal else None
+            decided["seal"] = (
+                self._seals.seal(_APPROVALS, build_row(_APPROVALS, waiting) | decided)["seal"] if can_seal else None
+            )
             mine = (
                 _APPROVALS.c.run_id == run_id,
                 _APPROVALS.c.digest == digest,
@@ -152,7 +149,7 @@ class SqlApprovals:
             RecordsError: the key can't be read.
         """
         subject = f"the approval of run {approval.run_id}"
-        self._seals.check(_APPROVALS, _to_row(approval), subject)
+        self._seals.check(_APPROVALS, build_row(_APPROVALS, approval), subject)
         decided = self._decisions.find(DecisionKind.APPROVAL, approval.run_id)
         if decided is not None and decided.text != approval.decision.value:
             raise SealBroken(
@@ -161,20 +158,12 @@ class SqlApprovals:
             )
 
     def find_approval(self, run_id: str) -> Approval | None:
-        """Return the approval of a run; None if nothing asked for one.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the approval of a run; None if nothing asked for one."""
         with self._database.begin_read("look at an approval") as connection:
             return _read_approval(connection, run_id)
 
     def find_pending_approvals(self) -> tuple[Approval, ...]:
-        """Return the approvals of unfinished runs that wait for a decision, the one that expires first at the start.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the approvals of unfinished runs that wait for a decision, the one that expires first at the start."""
         query = (
             select(_APPROVALS)
             .join_from(_APPROVALS, _RUNS, _APPROVALS.c.run_id == _RUNS.c.id)
@@ -186,11 +175,7 @@ class SqlApprovals:
             return tuple(_to_approval(row) for row in connection.execute(query.where(in_time)).all())
 
     def read_current_time(self) -> datetime:
-        """Return the current time of the clock that decides when approvals expire.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the current time of the clock that decides when approvals expire."""
         with self._database.begin_read("ask for the time") as connection:
             return read_shared_time(connection, self._clock)
 
@@ -201,19 +186,40 @@ def _read_approval(connection: Connection, run_id: str, *, lock: bool = False) -
     return _to_approval(row) if row is not None else None
 
 
-def _to_approval(row: Row[Any]) -> Approval:
-    return Approval(
-        run_id=row.run_id,
-        digest=row.digest,
-        asked_at=row.asked_at,
-        expires_at=row.expires_at,
-        decision=ApprovalDecision(row.decision),
-        who=row.who,
-        remark=row.remark,
-        decided_at=row.decided_at,
-        seal=row.seal,
+def _to_approval(row: Row[Any], decision: ApprovalDecision | None = None) -> Approval:
+    values = {field.name: getattr(row, field.name) for field in fields(Approval)}
+    return Approval(**values | {"decision": decision or ApprovalDecision(row.decision)})
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedApproval:
+    """An approval that nobody can decide any more, and its run. ``run`` is None if its row was deleted."""
+
+    approval: Approval
+    run: RunInfo | None
+
+
+def read_decided_approvals(database: Database, now: datetime, limit: int = 50) -> tuple[DecidedApproval, ...]:
+    """Return the newest approvals with a decision, and those that expired without one, newest first.
+
+    Args:
+        database: the database of the records.
+        now: the time of the clock that decides when approvals expire.
+        limit: maximum number.
+    """
+    table = approvals
+    moment = func.coalesce(table.c.decided_at, table.c.expires_at)
+    query = (
+        select(table, runs.c.document)
+        .join_from(table, runs, table.c.run_id == runs.c.id, isouter=True)
+        .where(or_(table.c.decision != ApprovalDecision.WAITING.value, table.c.expires_at <= now))
+        .order_by(moment.desc(), table.c.run_id)
+        .limit(limit)
     )
-
-
-def _to_row(approval: Approval) -> dict[str, Any]:
-    return {name: getattr(approval, name) for name in Approval.__slots__} | {"decision": approval.decision.value}
+    return tuple(
+        DecidedApproval(
+            _to_approval(row, ApprovalDecision(row.decision or ApprovalDecision.EXPIRED)),
+            decode(RunInfo, row.document) if row.document is not None else None,
+        )
+        for row in database.read_rows("list the last decisions", query)
+    )

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, insert, select, text
 from inventory.files.private_keys import KeyFileError
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import schema
-from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
+from tasks.records.audit.seals_and_heads import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import read_shared_time
 from tasks.records.storage.column_types import replace_unstorable
@@ -76,6 +76,8 @@ _CHAINS_LOCK = threading.Lock()
 class SqlDecisions:
     """Decisions in a database. All threads of one process may share an object.
 
+    Every method raises RecordsError if the database cannot be reached.
+
     Args:
         database: the database of the records.
     """
@@ -96,9 +98,6 @@ class SqlDecisions:
             kind: what it is about.
             subject: its id.
             decided: what was decided.
-
-        Raises:
-            RecordsError: the records can't be written.
         """
         subject = replace_unstorable(subject)
         try:

@@ -8,16 +8,17 @@ from sqlalchemy import select
 
 from tasks.domain.states import HotpatchStatus
 from tasks.records import schema
-from tasks.records.statements import build_insert
+from tasks.records.statements import iterate_batches, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.hotpatch import EnrolmentRequest, HotpatchAction
 
 _ENROLMENTS = schema.hotpatch_enrolments
-_NAMES_PER_QUERY = 500  # SQLite limits the variables of a statement
 
 
 class SqlHotpatchEnrolments:
     """The last request of each machine, in the database of the records. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
 
     Args:
         database: the database of the records.
@@ -27,44 +28,37 @@ class SqlHotpatchEnrolments:
         self._database = database
 
     def read_requests(self, machines: Sequence[str]) -> Mapping[str, EnrolmentRequest]:
-        """Return the last request of each of these machines that has one.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the last request of each of these machines that has one."""
         return dict(self._iterate_requests(machines))
 
     def save_request(self, machine: str, request: EnrolmentRequest, status: HotpatchStatus | None) -> None:
-        """Store the request of a machine, with its status then. It replaces the one before.
-
-        Raises:
-            RecordsError: the database cannot be written.
-        """
+        """Store the request of a machine, with its status then. It replaces the one before."""
         document = {
             "action": request.action.value,
             "by": request.by,
             "notBefore": request.not_before.isoformat() if request.not_before else None,
             "failure": request.failure,
         }
-        row = {"status": status.value if status else "", "at": request.at, "document": json.dumps(document)}
+        row = {
+            "machine": machine,
+            "status": status.value if status else "",
+            "at": request.at,
+            "document": json.dumps(document),
+        }
         with self._database.begin_write(f"store the enrolment of {machine}") as connection:
-            insertion = build_insert(connection.dialect.name, _ENROLMENTS).values(row | {"machine": machine})
-            connection.execute(insertion.on_conflict_do_update(index_elements=["machine"], set_=row))
+            upsert_row(connection, _ENROLMENTS, row)
 
     def _iterate_requests(self, machines: Sequence[str]) -> Iterator[tuple[str, EnrolmentRequest]]:
         with self._database.begin_read("read enrolments for hotpatches") as connection:
-            for start in range(0, len(machines), _NAMES_PER_QUERY):
-                names = machines[start : start + _NAMES_PER_QUERY]
+            for names in iterate_batches(machines):
                 for row in connection.execute(select(_ENROLMENTS).where(_ENROLMENTS.c.machine.in_(names))):
                     document = json.loads(row.document)
                     first_day = document.get("notBefore")
-                    yield (
-                        row.machine,
-                        EnrolmentRequest(
-                            action=HotpatchAction(document["action"]),
-                            at=row.at,
-                            by=document.get("by", ""),
-                            not_before=date.fromisoformat(first_day) if first_day else None,
-                            failure=document.get("failure", ""),
-                        ),
+                    request = EnrolmentRequest(
+                        action=HotpatchAction(document["action"]),
+                        at=row.at,
+                        by=document.get("by", ""),
+                        not_before=date.fromisoformat(first_day) if first_day else None,
+                        failure=document.get("failure", ""),
                     )
+                    yield row.machine, request

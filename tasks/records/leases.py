@@ -4,7 +4,7 @@ On PostgreSQL the server's clock decides, because the clocks of controllers may 
 controllers run on one system and use that system's clock.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
@@ -14,20 +14,21 @@ from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
 from tasks.domain.protocols.records import build_lease_lost_error
 from tasks.domain.run_errors import LeaseHeld
-from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
-from tasks.records.statements import build_insert, read_shared_time
+from tasks.records.statements import UNFINISHED_STATES, insert_missing, read_shared_time, upsert_row
 from tasks.records.storage.database import Database
 
 _STOPPABLE_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
 _STOPPED = "stopped"
-UNFINISHED_STATES = tuple(state.value for state in UNFINISHED_RUN_STATES)
 _LEASES, _STOP_REQUESTS, _RUNS = schema.leases, schema.stop_requests, schema.runs
 
 
 class SqlLeases:
     """Run leases in a database. All threads of one process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
 
     Args:
         database: the database of the records.
@@ -53,12 +54,18 @@ class SqlLeases:
             # Wait for the current write of the present holder: see require_lease.
             connection.execute(select(_LEASES.c.run_id).where(_LEASES.c.run_id == run_id).with_for_update())
             now = read_shared_time(connection, self._clock)
-            row = _build_lease_row(holder, now + timedelta(seconds=seconds))
+            row = {
+                "run_id": run_id,
+                "holder_id": holder.id,
+                "host": holder.host,
+                "pid": holder.pid,
+                "username": holder.user,
+                "until": now + timedelta(seconds=seconds),
+                "given_back": False,
+            }
             # One statement decides: the database checks the condition on the locked row, so only one holder can win.
             free = or_(_LEASES.c.until <= now, _LEASES.c.given_back, _LEASES.c.holder_id == holder.id)
-            insertion = build_insert(connection.dialect.name, _LEASES).values(row | {"run_id": run_id})
-            insertion = insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=free)
-            if connection.execute(insertion.returning(_LEASES.c.run_id)).first() is not None:
+            if upsert_row(connection, _LEASES, row, where=free):
                 return
             held = connection.execute(select(_LEASES).where(_LEASES.c.run_id == run_id)).one()
         raise LeaseHeld(run_id, holder=_to_holder(held), until=held.until)
@@ -67,9 +74,6 @@ class SqlLeases:
         """Extend the lease to that many seconds from now. Return whether it was kept, and any stop request.
 
         An expired lease can be renewed if no other holder took it.
-
-        Raises:
-            RecordsError: the database cannot be reached.
         """
         removed = self._find_removed_stop(run_id)
         with self._database.begin_write(f"renew the lease of run {run_id}") as connection:
@@ -79,22 +83,14 @@ class SqlLeases:
             return LeaseRenewal(is_kept, _find_stop_request(connection, run_id) or removed)
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
-        """End the lease now. Do nothing if this holder does not have it.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """End the lease now. Do nothing if this holder does not have it."""
         with self._database.begin_write(f"give the lease of run {run_id} back") as connection:
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
             ended = {"given_back": True, "until": read_shared_time(connection, self._clock)}
             connection.execute(update(_LEASES).where(*mine).values(ended))
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
-        """Return the unfinished runs whose lease is not held, oldest first.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the unfinished runs whose lease is not held, oldest first."""
         query = (
             select(_RUNS.c.id, _RUNS.c.started_at, _LEASES)
             .join_from(_RUNS, _LEASES, _RUNS.c.id == _LEASES.c.run_id, isouter=True)
@@ -135,11 +131,7 @@ class SqlLeases:
             if state not in _STOPPABLE_STATES:
                 raise RequestError(f"run {run_id} can't be stopped: it is over ({state})")
             asked = {"run_id": run_id, "who": who, "reason": reason, "at": read_shared_time(connection, self._clock)}
-            connection.execute(
-                build_insert(connection.dialect.name, _STOP_REQUESTS)
-                .values(asked)
-                .on_conflict_do_nothing(index_elements=["run_id"])
-            )
+            insert_missing(connection, _STOP_REQUESTS, asked)
             current = _find_stop_request(connection, run_id)
             self._decisions.append(connection, DecisionKind.STOP, run_id, _STOPPED)
         self._decisions.note_newest()
@@ -147,11 +139,7 @@ class SqlLeases:
         return current
 
     def find_lease(self, run_id: str) -> LeaseStatus | None:
-        """Return the status of a run lease. None: no process took it, and there is no stop request.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the status of a run lease. None: no process took it, and there is no stop request."""
         removed = self._find_removed_stop(run_id)
         with self._database.begin_read("look at a lease") as connection:
             now = read_shared_time(connection, self._clock)
@@ -192,17 +180,6 @@ def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> N
     )
     if connection.execute(mine.with_for_update(read=True, key_share=True)).first() is None:
         raise build_lease_lost_error()
-
-
-def _build_lease_row(holder: LeaseHolder, until: datetime) -> dict[str, object]:
-    return {
-        "holder_id": holder.id,
-        "host": holder.host,
-        "pid": holder.pid,
-        "username": holder.user,
-        "until": until,
-        "given_back": False,
-    }
 
 
 def _to_holder(row: Row[Any]) -> LeaseHolder:

@@ -1,6 +1,10 @@
-"""Keeps the present state of each machine in columns, its newest run, and its state on each day.
+"""Keeps the present state of each machine in columns, its newest run, its pending updates, and its state on each day.
 
 Lists and pages of a whole fleet read these rows instead of thousands of documents.
+
+Pending updates are those of the newest assessment with an answer. They are pending since the first assessment that saw
+an update of this name, without an answer in between that did not: a newer version of the same update does not change
+it, and it does not depend on automatic patching.
 """
 
 import json
@@ -8,15 +12,17 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 
-from sqlalchemy import Connection, TextClause, Update, bindparam, select
+from sqlalchemy import Connection, Select, TextClause, Update, bindparam, insert, select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
 from tasks.domain.model import Update as MissingUpdate
 from tasks.domain.states import Classification, Compliance, FindingLevel
 from tasks.records import page_tables as tables
 from tasks.records import schema, statements
-from tasks.records.encoding.rows import RowValues
+from tasks.records.encoding import row_encoding
+from tasks.records.encoding.row_encoding import RowValues
 from tasks.records.machine_rows import summarize_answer
+from tasks.records.storage.column_types import to_index_key
 
 _UNKNOWN_STATE: RowValues = {
     "answered_at": None,
@@ -195,3 +201,29 @@ def save_cves(connection: Connection, assessments: Iterable[Assessment], stored:
         statement = statements.build_insert(connection.dialect.name, tables.update_cves).on_conflict_do_nothing()
         connection.execute(statement, rows)
     return unstored
+
+
+_PENDING = schema.assessment_updates
+
+
+def replace_pending_updates(connection: Connection, assessment: Assessment, number: int) -> None:
+    """Replace the pending updates of a machine.
+
+    Args:
+        connection: a connection in a transaction, with the lock of the machine's assessments.
+        assessment: the machine's newest assessment with an answer.
+        number: the number of its row.
+    """
+    of_machine = {"of": assessment.machine}
+    since_by_name = dict(connection.execute(_build_since_query(), of_machine).tuples().all())
+    connection.execute(statements.build_delete(_PENDING.c.machine), of_machine)
+    update_rows = row_encoding.encode_pending_updates(assessment, number)
+    for row in update_rows:
+        row["since"] = since_by_name.get(to_index_key(row["name"])) or assessment.at
+    if update_rows:
+        connection.execute(insert(_PENDING), update_rows)
+
+
+@cache
+def _build_since_query() -> Select[tuple[str, object]]:
+    return select(_PENDING.c.name, _PENDING.c.since).where(_PENDING.c.machine == bindparam("of"))

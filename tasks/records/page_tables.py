@@ -167,7 +167,7 @@ audit_log = Table(
     Column("seal", KeyType, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Every act of people and programs: "begun", then "done", "failed" or "refused". See tasks/records/audit/entry.py."""
+"""Every act of people and programs: "begun", then "done", "failed" or "refused". See tasks/domain/rows/audit.py."""
 
 requested_runs = Table(
     "requested_runs",

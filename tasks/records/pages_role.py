@@ -2,6 +2,8 @@
 
 So who controls the process of the pages, or has its password, can't write a run, a plan, an outcome or an access token.
 An SQLite file has no roles: who can write the file can write all of it.
+
+Each function raises RecordsError if the records can't be reached.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,11 +43,7 @@ _SEQUENCES: Final = ("audit_log_number_seq",)
 
 
 def has_pages_role(database: Database) -> bool:
-    """Return whether the records are in PostgreSQL and the server has the role of the pages.
-
-    Raises:
-        RecordsError: the database cannot be reached.
-    """
+    """Return whether the records are in PostgreSQL and the server has the role of the pages."""
     if database.is_sqlite:
         return False
     with database.begin_read("look for the role of the pages") as connection:
@@ -82,9 +80,6 @@ def find_excess_privileges(database: Database, role: str = "") -> Sequence[str]:
     Args:
         database: the database of the records.
         role: a role; "": the user of the connection.
-
-    Raises:
-        RecordsError: the database cannot be reached.
     """
     if database.is_sqlite:
         return ()

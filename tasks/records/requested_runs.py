@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,7 +14,7 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.page_tables import requested_runs
 from tasks.records.seals import DECISION_KEY, Seals
-from tasks.records.statements import build_insert
+from tasks.records.statements import build_row, insert_missing
 from tasks.records.storage.database import Database
 
 LONGEST_WAIT: Final = timedelta(days=1)
@@ -49,7 +49,10 @@ def compute_request_digest(parameters: Mapping[str, object]) -> str:
 
 
 class SqlRequestedRuns:
-    """Requested runs in the database of the records. All threads of a process may share an object."""
+    """Requested runs in the database of the records. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,30 +65,14 @@ class SqlRequestedRuns:
         Raises:
             RecordsError: the database cannot be written. Then the run may not be started.
         """
-        row = {
-            "key": run.key,
-            "flow": run.flow,
-            "request_digest": run.request_digest,
-            "who": run.who,
-            "at": run.at,
-            "scope": run.scope,
-            "flow_run_id": "",
-        }
+        row = self._seals.seal(requested_runs, build_row(requested_runs, run, flow_run_id=""))
         with self._database.begin_write(f"record who starts {run.flow}") as connection:
-            insertion = build_insert(connection.dialect.name, requested_runs)
-            insertion = insertion.values(self._seals.seal(requested_runs, row))
-            connection.execute(insertion.on_conflict_do_nothing(index_elements=["key"]))
-            found = connection.execute(select(requested_runs).where(requested_runs.c.key == run.key)).one()
-            return RequestedRun(
-                found.key, found.flow, found.request_digest, found.who, found.at, found.scope, found.flow_run_id
-            )
+            insert_missing(connection, requested_runs, row)
+            columns = [requested_runs.c[field.name] for field in fields(RequestedRun)]
+            return RequestedRun(*connection.execute(select(*columns).where(requested_runs.c.key == run.key)).one())
 
     def cancel(self, key: str) -> None:
-        """Let nothing begin with a key any more: who may use Prefect could make a flow run with it again.
-
-        Raises:
-            RecordsError: the database cannot be written.
-        """
+        """Let nothing begin with a key any more: who may use Prefect could make a flow run with it again."""
         with self._database.begin_write("cancel what was asked for") as connection:
             if connection.execute(select(requested_runs.c.key).where(requested_runs.c.key == key)).first() is not None:
                 self._decisions.append(connection, DecisionKind.REQUEST, key, "cancelled")

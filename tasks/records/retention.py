@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_tables, schema
-from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.sql_records import SqlRecords
+from tasks.records.statements import UNFINISHED_STATES
 from tasks.rules.retention import Retention
 
 _TABLES_BY_RUN = (
@@ -67,8 +67,7 @@ def read_retention(records: SqlRecords) -> Retention:
         RecordsError: the retention cannot be read.
     """
     table = schema.retention
-    with records.database.begin_read("read how long history is kept") as connection:
-        days = dict(connection.execute(select(table.c.what, table.c.days)).tuples().all())
+    days = dict(records.database.read_rows("read how long history is kept", select(table.c.what, table.c.days)))
     return Retention(assessments_days=days.get(_ASSESSMENTS_KEY), runs_days=days.get(_RUNS_KEY))
 
 

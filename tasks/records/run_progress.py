@@ -1,7 +1,10 @@
-"""Stores what each machine of a run does now, for the pages. Nothing depends on it: it may be lost at any time."""
+"""Stores what each machine of a run does now, for the pages. Nothing depends on it: it may be lost at any time.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, delete, select
 
@@ -17,7 +20,10 @@ _BATCH_SIZE = 500
 
 
 class SqlRunProgress:
-    """Implements the ProgressStore protocol on SQLite and PostgreSQL. All threads of a process may share an object."""
+    """Implements the ProgressStore protocol on SQLite and PostgreSQL. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,9 +35,6 @@ class SqlRunProgress:
             run_id: the complete id.
             rows: not more than one for a machine.
             holder: this process, if the run has a lease.
-
-        Raises:
-            RecordsError: the rows can't be stored.
         """
         statement = build_upsert(self._database.engine.dialect.name, run_progress, ("run_id", "machine"))
         for start in range(0, len(rows), _BATCH_SIZE):
@@ -43,11 +46,7 @@ class SqlRunProgress:
         return True
 
     def delete(self, run_id: str, holder: LeaseHolder | None = None) -> bool:
-        """Delete all rows of a run. Return False, and delete nothing, if another process has the run.
-
-        Raises:
-            RecordsError: the rows can't be deleted.
-        """
+        """Delete all rows of a run. Return False, and delete nothing, if another process has the run."""
         with self._database.begin_write("delete the progress of a run") as connection:
             if not _holds_lease(connection, run_id, holder):
                 return False
@@ -62,3 +61,13 @@ def _holds_lease(connection: Connection, run_id: str, holder: LeaseHolder | None
     table = schema.leases
     query = select(table.c.holder_id).where(table.c.run_id == run_id, ~table.c.given_back)
     return connection.execute(query).scalar_one_or_none() == holder.id
+
+
+_PROGRESS_COLUMNS = [run_progress.columns[each.name] for each in fields(ProgressRow)]
+
+
+def read_run_progress(database: Database, run_id: str) -> dict[str, ProgressRow]:
+    """Return what the machines of an unfinished run do, by name, in the order of the run; "" is the run itself."""
+    table = run_progress
+    query = select(*_PROGRESS_COLUMNS).where(table.c.run_id == run_id).order_by(table.c.position, table.c.machine)
+    return {row[0]: ProgressRow(*row) for row in database.read_rows("read the progress of a run", query)}

@@ -1,6 +1,6 @@
 """The tables of the records. A row has its object as a JSON document (see codec.py) and columns to search by.
 
-Lists of updates are compressed in their own column (see encoding/rows.py).
+Lists of updates are compressed in their own column (see encoding/row_encoding.py).
 
 Runs, assessments, outcomes and the journal have no foreign keys to each other: an outcome or a journal entry can always
 be stored, even if another row is missing. assessment_updates and update_results exist only for searches; they have
@@ -45,8 +45,7 @@ schema_version = Table(
     Column("version_num", String(32), nullable=False),
     PrimaryKeyConstraint("version_num", name="fleetpatch_version_pkc"),
 )
-"""Holds the schema revision, as Alembic reads it. The name identifies a fleetpatch database: others use alembic_version.
-"""
+"""Holds the schema revision, as Alembic reads it. The name identifies a fleetpatch database."""
 
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 """Row number. SQLite numbers rows automatically only in a column of exactly the type INTEGER."""
@@ -132,7 +131,7 @@ assessment_updates = Table(
 )
 """Pending updates of each machine's newest assessment that has an answer. Older assessments have only documents.
 
-``since`` is when an assessment first saw an update of this name pending (see pending_updates.py).
+``since`` is when an assessment first saw an update of this name pending (see machine_states.py).
 """
 
 outcomes = Table(

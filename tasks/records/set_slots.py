@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, text,
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.records import schema
-from tasks.records.leases import UNFINISHED_STATES
-from tasks.records.statements import build_insert, read_shared_time
+from tasks.records.statements import UNFINISHED_STATES, build_row, read_shared_time, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.runs.set_capacity import build_stored_slot, check_slot, find_taken_over
 
@@ -53,11 +52,17 @@ class SqlSetSlots:
             for slot in slots:
                 if refusal := check_slot(slot, present, may_take):
                     return refusal
-            self._delete_dead(connection)
+            # Slots that don't count any more are deleted: another run may have to store the same member.
+            query = _join_runs().where(~_counts(self._find_oldest_rowless(connection)))
+            for row in connection.execute(query).all():
+                _delete(connection, row.set_name, row.machine, row.run_id)
             for slot in find_taken_over(slots[0].machine, present):
                 _delete(connection, slot.set_name, slot.machine, slot.run_id)
             for slot in slots:
-                _store(connection, build_stored_slot(slot, present))
+                stored = build_stored_slot(slot, present)
+                changes = {"domain": stored.domain, "reason": stored.reason, "drained": stored.drained}
+                # The run's own slot keeps its beginning.
+                upsert_row(connection, _SLOTS, build_row(_SLOTS, stored), changes=changes)
         return ""
 
     def mark_drained(self, run_id: str, machine: str, set_names: Collection[str]) -> None:
@@ -92,12 +97,6 @@ class SqlSetSlots:
         rows = connection.execute(query.order_by(_SLOTS.c.since, _SLOTS.c.set_name, _SLOTS.c.machine)).all()
         return tuple(_to_slot(row) for row in rows)
 
-    def _delete_dead(self, connection: Connection) -> None:
-        """Delete the slots that don't count any more: another run may have to store the same member."""
-        query = _join_runs().where(~_counts(self._find_oldest_rowless(connection)))
-        for row in connection.execute(query).all():
-            _delete(connection, row.set_name, row.machine, row.run_id)
-
     def _find_oldest_rowless(self, connection: Connection) -> Any:  # noqa: ANN401 - a datetime, as a column compares it
         return read_shared_time(connection, self._clock) - RUN_ROW_GRACE
 
@@ -105,22 +104,6 @@ class SqlSetSlots:
 def _delete(connection: Connection, set_name: str, machine: str, run_id: str) -> None:
     key = (_SLOTS.c.set_name == set_name, _SLOTS.c.machine == machine, _SLOTS.c.run_id == run_id)
     connection.execute(delete(_SLOTS).where(*key))
-
-
-def _store(connection: Connection, slot: SetSlot) -> None:
-    """Store a slot. The run's own slot keeps its beginning."""
-    row = {
-        "set_name": slot.set_name,
-        "machine": slot.machine,
-        "run_id": slot.run_id,
-        "domain": slot.domain,
-        "since": slot.since,
-        "reason": slot.reason,
-        "drained": slot.drained,
-    }
-    insertion = build_insert(connection.dialect.name, _SLOTS).values(row)
-    again = {"domain": slot.domain, "reason": slot.reason, "drained": slot.drained}
-    connection.execute(insertion.on_conflict_do_update(index_elements=["set_name", "machine"], set_=again))
 
 
 def _join_runs() -> Select[Any]:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, insert, inspect, select, text
 from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
-from tasks.records.fleet_stamp import require_own_stamp, stamp_tables
 from tasks.records.fleets import find_fleet
 from tasks.records.pages_role import grant_pages_role
+from tasks.records.queries.other_fleets import require_own_stamp, stamp_tables
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import metadata, schema_version
 from tasks.records.sql_records import SqlRecords

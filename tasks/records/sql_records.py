@@ -14,12 +14,17 @@ from tasks.domain.model import Assessment, HookResult, JobOutput, MachinePlan, O
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry
 from tasks.records import schema, statements
-from tasks.records.encoding import rows
+from tasks.records.encoding import row_encoding
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
-from tasks.records.machine_states import SavedUpdates, save_cves, save_last_run, save_machine_state
+from tasks.records.machine_states import (
+    SavedUpdates,
+    replace_pending_updates,
+    save_cves,
+    save_last_run,
+    save_machine_state,
+)
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
-from tasks.records.pending_updates import replace_pending_updates
 from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
@@ -87,7 +92,7 @@ class SqlRecords:
             RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
         statement = statements.build_journal_insert(self.database.engine.dialect.name)
-        row = self.seals.seal(schema.journal, rows.build_journal_row(entry))
+        row = self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry))
         with self._begin_write("write the journal") as connection:
             connection.execute(statement, row)
 
@@ -139,7 +144,7 @@ class SqlRecords:
         run_id, names = report.run.id, {plan.machine for plan in report.plans}
         changed = [plan for plan in report.plans if self._is_changed(_build_cache_key(plan, run_id), plan)]
         # Build the rows before the transaction: other writers wait for its end.
-        plan_rows = [self.seals.seal(schema.machine_plans, rows.build_plan_row(run_id, plan)) for plan in changed]
+        plan_rows = [self.seals.seal(schema.machine_plans, row_encoding.encode_plan(run_id, plan)) for plan in changed]
         with self._begin_write(f"save {_describe_item(report)}") as connection:
             self._save_part(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
             _save_plans(connection, run_id, plan_rows, names)
@@ -187,9 +192,11 @@ class SqlRecords:
     def _save_part(self, connection: Connection, item: _SavedPart, run: RunInfo | None = None) -> None:
         match item:
             case RunInfo():
-                _upsert_row(connection, schema.runs, self.seals.seal(schema.runs, rows.build_run_row(item)), ("id",))
+                _upsert_row(
+                    connection, schema.runs, self.seals.seal(schema.runs, row_encoding.encode_run(item)), ("id",)
+                )
             case Assessment():
-                row = self.seals.seal(schema.assessments, rows.build_assessment_row(item))
+                row = self.seals.seal(schema.assessments, row_encoding.encode_assessment(item))
                 number = cast("int", _upsert_row(connection, schema.assessments, row, ("machine", "at", "run_id")))
                 if save_machine_state(connection, item):
                     replace_pending_updates(connection, item, number)
@@ -197,7 +204,10 @@ class SqlRecords:
                 _save_outcome(connection, item, run)
             case JobOutput():
                 _upsert_row(
-                    connection, schema.job_outputs, rows.build_job_output_row(item), ("run_id", "machine", "job_id")
+                    connection,
+                    schema.job_outputs,
+                    row_encoding.encode_job_output(item),
+                    ("run_id", "machine", "job_id"),
                 )
             case RunPlans():
                 plans = self.seals.seal(schema.run_plans, {"run_id": item.run_id, "document": encode(item)})
@@ -261,7 +271,9 @@ def _split_into_batches(
         yield parts[start : start + _BATCH_SIZE]
 
 
-def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowValues], names: set[str]) -> None:
+def _save_plans(
+    connection: Connection, run_id: str, changed: Sequence[row_encoding.RowValues], names: set[str]
+) -> None:
     """Store new and changed plans. Delete the plans of machines that have no plan now."""
     table = schema.machine_plans
     stored = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars()
@@ -276,10 +288,10 @@ def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowV
 def _save_outcome(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:
     results = schema.update_results
     number = cast(
-        "int", _upsert_row(connection, schema.outcomes, rows.build_outcome_row(outcome), ("run_id", "machine"))
+        "int", _upsert_row(connection, schema.outcomes, row_encoding.encode_outcome(outcome), ("run_id", "machine"))
     )
     connection.execute(statements.build_delete(results.c.outcome), {"of": number})
-    _insert_rows(connection, results, rows.build_update_result_rows(outcome, number))
+    _insert_rows(connection, results, row_encoding.encode_update_results(outcome, number))
     _save_measures(connection, outcome)
     save_last_run(connection, outcome, run)
 
@@ -299,12 +311,12 @@ def _save_measures(connection: Connection, outcome: Outcome) -> None:
         _upsert_row(connection, schema.measures, row, ("run_id", "machine", "measure"))
 
 
-def _upsert_row(connection: Connection, table: Table, row: rows.RowValues, key: tuple[str, ...]) -> object:
+def _upsert_row(connection: Connection, table: Table, row: row_encoding.RowValues, key: tuple[str, ...]) -> object:
     """Insert a row or replace the row with the same key. Return the first column of its primary key."""
     return connection.execute(statements.build_upsert(connection.dialect.name, table, key), row).scalar_one()
 
 
-def _insert_rows(connection: Connection, table: Table, all_rows: Iterable[rows.RowValues]) -> None:
+def _insert_rows(connection: Connection, table: Table, all_rows: Iterable[row_encoding.RowValues]) -> None:
     listed = list(all_rows)
     if listed:
         connection.execute(insert(table), listed)
@@ -328,10 +340,7 @@ def acquire_assessment_locks(connection: Connection, machines: Iterable[str]) ->
         connection: a connection in a transaction that has changed nothing yet.
         machines: the machines' names.
     """
-    lock_numbers = sorted({_compute_lock_number(name) for name in machines})
+    digests = {blake2b(to_index_key(name).encode(), digest_size=4).digest() for name in machines}
+    lock_numbers = sorted({int.from_bytes(digest) % _LOCK_COUNT for digest in digests})
     if lock_numbers and connection.dialect.name == "postgresql":
         connection.execute(_LOCK_STATEMENT, {"ours": _LOCK_NAMESPACE, "turns": lock_numbers})
-
-
-def _compute_lock_number(machine: str) -> int:
-    return int.from_bytes(blake2b(to_index_key(machine).encode(), digest_size=4).digest()) % _LOCK_COUNT

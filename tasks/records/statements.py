@@ -3,12 +3,16 @@
 The former are cached because SQLAlchemy takes longer to build one than to send it.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from functools import cache
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ClauseElement,
     Column,
+    ColumnElement,
     Connection,
     Delete,
     Select,
@@ -23,9 +27,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records import schema
 from tasks.records.storage.column_types import UtcDateTime
 
+Item = TypeVar("Item")
 _AUTO_NUMBER_COLUMN = "number"  # the database fills it
 
 
@@ -69,6 +75,53 @@ def _list_bound_columns(table: Table) -> list[str]:
 def build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an INSERT for a kind of database. It allows ON CONFLICT."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row, unless there is one with its key. Return whether it was inserted."""
+    insertion = build_insert(connection.dialect.name, table).values(row).on_conflict_do_nothing()
+    return connection.execute(insertion.returning(*table.primary_key.columns)).first() is not None
+
+
+def upsert_row(
+    connection: Connection,
+    table: Table,
+    row: Mapping[str, Any],
+    *,
+    changes: Mapping[str, Any] | None = None,
+    where: ColumnElement[bool] | None = None,
+) -> bool:
+    """Insert a row, or change the one with its key. One statement decides. Return whether a row was stored.
+
+    Args:
+        connection: of a writing transaction.
+        table: the table.
+        row: the row.
+        changes: the new values of a row that is there; None: all of the row.
+        where: a condition that a row must fit that is there: otherwise it stays as it is.
+    """
+    key = [column.name for column in table.primary_key.columns]
+    if changes is None:
+        changes = {name: value for name, value in row.items() if name not in key}
+    insertion = build_insert(connection.dialect.name, table).values(row)
+    insertion = insertion.on_conflict_do_update(index_elements=key, set_=changes, where=where)
+    return connection.execute(insertion.returning(*table.primary_key.columns)).first() is not None
+
+
+def build_row(table: Table, item: object, **others: object) -> dict[str, Any]:
+    """Return a row: the attributes of an object with the names of the table's columns, and others.
+
+    The database fills ``number``, and ``Seals.seal`` the seal of an object that has none.
+    """
+    names = (name for name in _list_bound_columns(table) if name not in others)
+    values = {name: getattr(item, name) for name in names if name != "seal" or hasattr(item, name)}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in (values | others).items()}
+
+
+def iterate_batches(items: Sequence[Item], size: int = 500) -> Iterator[Sequence[Item]]:
+    """Yield a few items at a time: databases limit the variables of a statement."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def read_shared_time(connection: Connection, clock: Clock | None) -> datetime:
@@ -128,3 +181,6 @@ def build_last_assessment_query() -> Select[tuple[str]]:
 def build_delete(column: Column[object]) -> Delete:
     """Return a statement that deletes the rows whose column is ``of``."""
     return delete(column.table).where(column == bindparam("of"))
+
+
+UNFINISHED_STATES = tuple(state.value for state in UNFINISHED_RUN_STATES)

@@ -1,15 +1,22 @@
-"""Stores the browsers that are logged in at the pages, and the links that log in once.
+"""Stores the browsers that are logged in at the pages, the links that log in once, and last uses.
 
 No cookie and no code is stored, only their SHA-256 digests. The pages seal what they store: see
-``fleetpatch.access.sessions``. All threads of a process may share an object.
+``fleetpatch.access.sessions``. The last uses of tokens and sessions are stored in the background: who may look is
+known, and waits for no writer. All threads of a process may share an object.
 """
 
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import delete, insert, select, union, update
 
+from tasks.domain.errors import RecordsError
 from tasks.records.page_tables import login_links, web_sessions
+from tasks.records.statements import build_row
 from tasks.records.storage.database import Database
 
 
@@ -63,7 +70,10 @@ class LoginLink:
 
 
 class SqlWebSessions:
-    """Sessions and links in the database of the records."""
+    """Sessions and links in the database of the records.
+
+    Every method raises RecordsError if the database cannot be reached.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,7 +82,9 @@ class SqlWebSessions:
         """Store that a browser is logged in, and forget sessions that are over."""
         with self._database.begin_write("open a session") as connection:
             connection.execute(delete(web_sessions).where(web_sessions.c.expires_at <= now))
-            connection.execute(insert(web_sessions).values(_build_row(session)))
+            connection.execute(
+                insert(web_sessions).values(build_row(web_sessions, session, roles="\n".join(session.roles)))
+            )
 
     def find(self, digest: str) -> WebSession | None:
         """Return a session, also one that is over."""
@@ -84,17 +96,13 @@ class SqlWebSessions:
 
     def replace(self, session: WebSession) -> None:
         """Store what a check has changed, if the session is still there."""
-        row = _build_row(session)
+        row = build_row(web_sessions, session, roles="\n".join(session.roles))
         del row["used_at"]
         with self._database.begin_write("renew a session") as connection:
             connection.execute(update(web_sessions).where(web_sessions.c.digest == session.digest).values(row))
 
     def store_use(self, digest: str, at: datetime) -> None:
-        """Store the last use of a session.
-
-        Raises:
-            RecordsError: the records can't be written.
-        """
+        """Store the last use of a session."""
         with self._database.begin_write("store the use of a session") as connection:
             connection.execute(update(web_sessions).where(web_sessions.c.digest == digest).values(used_at=at))
 
@@ -123,13 +131,7 @@ class SqlWebSessions:
 
     def add_link(self, link: LoginLink, now: datetime) -> None:
         """Store a link, and forget those that are over."""
-        row = {
-            "digest": link.digest,
-            "name": link.name,
-            "roles": "\n".join(link.roles),
-            "expires_at": link.expires_at,
-            "seal": link.seal,
-        }
+        row = build_row(login_links, link, roles="\n".join(link.roles))
         with self._database.begin_write("store a login link") as connection:
             connection.execute(delete(login_links).where(login_links.c.expires_at <= now))
             connection.execute(insert(login_links).values(row))
@@ -146,17 +148,69 @@ class SqlWebSessions:
         return LoginLink(row.digest, row.name, tuple(row.roles.splitlines()), row.expires_at, row.seal)
 
 
-def _build_row(session: WebSession) -> dict[str, object]:
-    return {
-        "digest": session.digest,
-        "name": session.name,
-        "roles": "\n".join(session.roles),
-        "source": session.source,
-        "subject": session.subject,
-        "created_at": session.created_at,
-        "expires_at": session.expires_at,
-        "used_at": session.used_at,
-        "checked_at": session.checked_at,
-        "ticket": session.ticket,
-        "seal": session.seal,
-    }
+logger = logging.getLogger(__name__)
+
+USE_INTERVAL: Final = timedelta(minutes=1)
+"""The last use is stored as exactly as this: not each request writes."""
+
+
+class UseTimes:
+    """The last use of each of several things. A use that can't be stored is lost. All threads may share an object.
+
+    Args:
+        store: stores the last use of one of them. It may raise RecordsError.
+        noun: what they are, in plural, for the log.
+    """
+
+    def __init__(self, store: Callable[[str, datetime], None], noun: str) -> None:
+        self._store = store
+        self._noun = noun
+        self._lock = threading.Lock()
+        self._noted: dict[str, datetime] = {}
+        self._waiting: dict[str, datetime] = {}
+        self._writer: threading.Thread | None = None
+
+    def note(self, key: str, stored: datetime | None, now: datetime) -> None:
+        """Have a use stored, unless one of the last minute is or will be.
+
+        Args:
+            key: which of them.
+            stored: its last use that is stored; None: none.
+            now: the time of this use.
+        """
+        with self._lock:
+            known_times = [moment for moment in (stored, self._noted.get(key)) if moment is not None]
+            if known_times and now - max(known_times) < USE_INTERVAL:
+                return
+            self._noted[key] = self._waiting[key] = now
+            if self._writer is None or not self._writer.is_alive():
+                self._writer = threading.Thread(target=self._write, name=f"uses of {self._noun}", daemon=True)
+                self._writer.start()
+
+    def find_latest(self, key: str, stored: datetime) -> datetime:
+        """Return the last use, also one that is not stored yet."""
+        with self._lock:
+            return max(stored, self._noted.get(key, stored))
+
+    def forget(self, key: str) -> None:
+        """Keep nothing about something that is over."""
+        with self._lock:
+            self._noted.pop(key, None)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all uses are stored or lost, but not longer."""
+        writer = self._writer
+        if writer is not None:
+            writer.join(seconds)
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._writer = None
+                    return
+                key, at = self._waiting.popitem()
+            try:
+                self._store(key, at)
+            except RecordsError as error:
+                logger.warning("a last use of %s is not stored: %s", self._noun, error)

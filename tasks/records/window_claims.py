@@ -6,17 +6,18 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from tasks.records import schema
-from tasks.records.statements import build_insert
+from tasks.records.statements import build_row, insert_missing, upsert_row
 from tasks.records.storage.database import Database
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 
 _OCCURRENCES = schema.occurrences
-_KEY_COLUMNS = ["configuration", "starts_at"]
 _FINAL_STATUSES = (WindowStatus.CLAIMED.value, WindowStatus.CANCELLED.value)
 
 
 class SqlWindowClaims:
     """Window claims in a database. All threads of one process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
 
     Args:
         database: the database of the records.
@@ -43,20 +44,11 @@ class SqlWindowClaims:
 
         Returns:
             The stored claim. It is the caller's own claim if the caller got the window.
-
-        Raises:
-            RecordsError: the database cannot be reached.
         """
         mine = WindowClaim(configuration, starts_at, WindowStatus.CLAIMED, run_id, claimant, at)
         with self._database.begin_write(f"reserve a window of {configuration}") as connection:
             # One statement decides, so only one caller can win.
-            row = _build_row(mine)
-            insertion = build_insert(connection.dialect.name, _OCCURRENCES).values(row)
-            free = ~_OCCURRENCES.c.what.in_(_FINAL_STATUSES)
-            insertion = insertion.on_conflict_do_update(
-                index_elements=_KEY_COLUMNS, set_=_select_changes(row), where=free
-            )
-            connection.execute(insertion)
+            upsert_row(connection, _OCCURRENCES, _build_row(mine), where=~_OCCURRENCES.c.what.in_(_FINAL_STATUSES))
             found = connection.execute(select(_OCCURRENCES).where(*_match_window(configuration, starts_at))).one()
         return _to_window_claim(found)
 
@@ -69,37 +61,25 @@ class SqlWindowClaims:
 
         Returns:
             The stored claim.
-
-        Raises:
-            RecordsError: the database cannot be reached.
         """
         with self._database.begin_write(f"record a window of {claim.configuration}") as connection:
             row, key = _build_row(claim), _match_window(claim.configuration, claim.starts_at)
-            connection.execute(
-                build_insert(connection.dialect.name, _OCCURRENCES)
-                .values(row)
-                .on_conflict_do_nothing(index_elements=_KEY_COLUMNS)
-            )
+            insert_missing(connection, _OCCURRENCES, row)
             if instead_of is not None:
                 same = (_OCCURRENCES.c.run_id == instead_of.run_id, _OCCURRENCES.c.what == instead_of.status.value)
-                connection.execute(update(_OCCURRENCES).where(*key, *same).values(_select_changes(row)))
+                connection.execute(update(_OCCURRENCES).where(*key, *same).values(row))
             found = connection.execute(select(_OCCURRENCES).where(*key)).one()
         return _to_window_claim(found)
 
     def find_claims_between(
         self, start: datetime, end: datetime, configuration: str | None = None
     ) -> tuple[WindowClaim, ...]:
-        """Return the claims of windows that open from ``start`` (included) to ``end`` (excluded), oldest first.
-
-        Raises:
-            RecordsError: the database cannot be reached.
-        """
+        """Return the claims of windows that open from ``start`` (included) to ``end`` (excluded), oldest first."""
         query = select(_OCCURRENCES).where(_OCCURRENCES.c.starts_at >= start, _OCCURRENCES.c.starts_at < end)
         if configuration is not None:
             query = query.where(_OCCURRENCES.c.configuration == configuration)
-        with self._database.begin_read("look at windows") as connection:
-            rows = connection.execute(query.order_by(_OCCURRENCES.c.starts_at, _OCCURRENCES.c.configuration)).all()
-        return tuple(_to_window_claim(row) for row in rows)
+        query = query.order_by(_OCCURRENCES.c.starts_at, _OCCURRENCES.c.configuration)
+        return tuple(map(_to_window_claim, self._database.read_rows("look at windows", query)))
 
 
 def _match_window(configuration: str, starts_at: datetime) -> tuple[Any, Any]:
@@ -107,18 +87,7 @@ def _match_window(configuration: str, starts_at: datetime) -> tuple[Any, Any]:
 
 
 def _build_row(claim: WindowClaim) -> dict[str, Any]:
-    return {
-        "configuration": claim.configuration,
-        "starts_at": claim.starts_at,
-        "run_id": claim.run_id,
-        "what": claim.status.value,
-        "reason": claim.reason,
-        "at": claim.recorded_at,
-    }
-
-
-def _select_changes(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in _KEY_COLUMNS}
+    return build_row(_OCCURRENCES, claim, what=claim.status.value, at=claim.recorded_at)
 
 
 def _to_window_claim(row: Row[Any]) -> WindowClaim:

@@ -19,8 +19,8 @@ from tasks.domain.rows import list_kinds
 from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.domain.states import FindingLevel
 from tasks.records.audit.cutting import cut_log
-from tasks.records.audit.entry import compute_seal
 from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.seals_and_heads import compute_seal
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.page_tables import audit_log
 from tasks.records.sql_records import SqlRecords

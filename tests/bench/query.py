@@ -20,7 +20,7 @@ from inventory.machine import Inventory
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.records import page_tables, schema
-from tasks.records.encoding import rows
+from tasks.records.encoding import row_encoding
 from tasks.records.queries.tables import QueryTables
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -70,7 +70,7 @@ def _save_day(
         make.make_assessment(machine=name, at=at, packages=packages[n % KINDS], run_id=f"a-{at:%d}")
         for n, name in enumerate(names)
     ]
-    samples = [rows.build_assessment_row(each) for each in found[:KINDS]]
+    samples = [row_encoding.encode_assessment(each) for each in found[:KINDS]]
     values = [samples[n % KINDS] | {"machine": name} for n, name in enumerate(names)]
     days = [_build_day(row, at) for row in values]
     with records.database.begin_write("fill") as connection:
@@ -83,18 +83,18 @@ def _save_day(
             connection.execute(select(table.c.machine, table.c.number).where(table.c.at == at)).tuples().all()
         )
         for each in found:
-            pending = rows.build_pending_update_rows(each, numbers[each.machine])
+            pending = row_encoding.encode_pending_updates(each, numbers[each.machine])
             connection.execute(insert(schema.assessment_updates), pending)
         states = [_build_state(row, at) for row in values]
         connection.execute(insert(page_tables.machine_states), states)
 
 
-def _build_day(row: rows.RowValues, at: datetime) -> rows.RowValues:
+def _build_day(row: row_encoding.RowValues, at: datetime) -> row_encoding.RowValues:
     counts = {"critical": 0, "security": row["urgent"], "other": row["other"]}
     return {"day": at.date(), "machine": row["machine"], "compliance": row["compliance"], **counts, "reboot": "no"}
 
 
-def _build_state(row: rows.RowValues, at: datetime) -> rows.RowValues:
+def _build_state(row: row_encoding.RowValues, at: datetime) -> row_encoding.RowValues:
     same = {name: row[name] for name in ("machine", "run_id", "compliance", "os_id", "os_version", "other")}
     numbers = dict.fromkeys(("critical", "withheld", "services_to_restart", "problems", "findings"), 0)
     texts = {"error_kind": "", "error_message": "", "os_name": "Debian", "manager": "apt", "reboot": "no"}
@@ -105,7 +105,7 @@ def _save_run(records: SqlRecords, names: list[str], lists: list[tuple[Update, .
     run_id = f"run-{at:%d}"
     run = make.make_run(id=run_id, started_at=at, ended_at=at + timedelta(hours=2), request={"configuration": "all"})
     with records.database.begin_write("fill") as connection:
-        connection.execute(insert(schema.runs), rows.build_run_row(run))
+        connection.execute(insert(schema.runs), row_encoding.encode_run(run))
         for n, name in enumerate(names):
             results = tuple(make.make_update_result(update=each) for each in lists[n % KINDS])
             outcome = make.make_outcome(
@@ -116,9 +116,9 @@ def _save_run(records: SqlRecords, names: list[str], lists: list[tuple[Update, .
                 ended_at=at + timedelta(hours=1),
                 install=None,
             )
-            row = rows.build_outcome_row(outcome)
+            row = row_encoding.encode_outcome(outcome)
             number = connection.execute(insert(schema.outcomes).returning(schema.outcomes.c.number), row).scalar_one()
-            connection.execute(insert(schema.update_results), rows.build_update_result_rows(outcome, number))
+            connection.execute(insert(schema.update_results), row_encoding.encode_update_results(outcome, number))
 
 
 def _measure(what: str, call: Callable[[], object]) -> None:

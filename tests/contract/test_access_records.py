@@ -11,8 +11,7 @@ from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
-from tasks.records.use_times import UseTimes
-from tasks.records.web_sessions import LoginLink, SqlWebSessions, WebSession
+from tasks.records.web_sessions import LoginLink, SqlWebSessions, UseTimes, WebSession
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=12)

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.domain.states import OperationState, UpdateState
-from tasks.records.approvals import ApprovalDecision, SqlApprovals
-from tasks.records.queries.fleet import updates, windows
-from tasks.records.queries.fleet.decided_approvals import read_decided_approvals
-from tasks.records.queries.fleet.learned_durations import SAMPLES, read_learned_durations
+from tasks.records.approvals import ApprovalDecision, SqlApprovals, read_decided_approvals
+from tasks.records.measures import SAMPLES, read_learned_durations
+from tasks.records.queries import updates, windows
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
@@ -62,7 +61,7 @@ def test_the_same_assessment_again_changes_no_since(records: SqlRecords) -> None
 
 def test_cves_by_update(records: SqlRecords) -> None:
     assess(records, "web", make.make_update(), make.make_kernel_update())
-    assert updates.count_cve_rows(records.database) == len(updates.read_update_cves(records.database)) == 3
+    assert updates.count_update_cves(records.database) == len(updates.read_update_cves(records.database)) == 3
     found = updates.read_versions_with_cve(records.database, "CVE-2024-13176")
     assert found == (("openssl", "3.0.16-1~deb12u1"),)
 
@@ -73,7 +72,7 @@ def test_the_last_result_and_the_installations_of_an_update(records: SqlRecords)
     records.save(make.make_outcome(run_id="run-1", machine="web"))
     records.save(make.make_outcome(run_id="run-2", machine="web", updates=(failed,)))
     records.save(make.make_outcome(run_id="run-2", machine="db"))
-    results = updates.read_last_results(records.database, "openssl")
+    results = updates.read_last_update_results(records.database, "openssl")
     assert {name: (each.run_id, each.state, each.reason) for name, each in results.items()} == {
         "web": ("run-2", "Failed", "no space"),
         "db": ("run-2", "Installed", ""),

@@ -10,15 +10,17 @@ from sqlalchemy import func, select
 
 from tasks.domain.states import Classification, OperationState, YesNoUnknown
 from tasks.records import page_tables, schema
-from tasks.records.queries.fleet.machine_history import find_occupation, read_machine_runs, read_missing_since
-from tasks.records.queries.fleet.machine_states import (
+from tasks.records.queries.machines import (
+    find_occupation,
     read_change_marker,
     read_last_runs,
+    read_machine_runs,
     read_machine_state,
     read_machine_states,
+    read_missing_since,
 )
-from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
-from tasks.records.queries.fleet.trends import CARRIED_DAYS, DayTotals, read_days
+from tasks.records.queries.trends import CARRIED_DAYS, DayTotals, read_days
+from tasks.records.queries.updates import OldUpdate, find_oldest_update
 from tasks.records.retention import prune_history
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import BOTH, opened

@@ -20,8 +20,8 @@ from tasks.domain.states import OperationState, UpdateState
 from tasks.records import page_tables, schema
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.queries.fleet.machine_states import read_machine_states
 from tasks.records.queries.history import History
+from tasks.records.queries.machines import read_machine_states
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tests.ci import tree

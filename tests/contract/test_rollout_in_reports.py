@@ -10,8 +10,7 @@ import pytest
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
-from tasks.records.automatic.rollout_progress import read_rollout_progress
-from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.automatic.rollouts import SqlRollouts, read_rollout_progress
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.writer import write_report

@@ -27,8 +27,7 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records.automatic.held_updates import SqlHeldUpdates
-from tasks.records.automatic.rollouts import SqlRollouts
-from tasks.records.automatic.tries import find_rollout_id
+from tasks.records.automatic.rollouts import SqlRollouts, find_rollout_id
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import Rollout, RolloutState

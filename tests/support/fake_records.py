@@ -10,8 +10,7 @@ from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunRepor
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
-from tasks.records.queries.history import find_machines_without_outcome
-from tasks.records.queries.run_summary import build_waves
+from tasks.records.queries.run_summary import build_waves, find_machines_without_outcome
 
 
 @dataclass(slots=True)

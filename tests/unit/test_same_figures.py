@@ -19,7 +19,7 @@ from flows.approval.plan_rendering import build_machine_table, describe_plan, re
 from flows.notify.messages import build_message
 from tasks.domain.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
 from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
-from tasks.records.queries.fleet.run_machines import RecordedMachine
+from tasks.records.queries.run_machines import RecordedMachine
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
 from tasks.reports.export.markdown import build_machine_rows, build_update_table, render_summary

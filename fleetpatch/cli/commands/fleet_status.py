@@ -81,8 +81,8 @@ def list_updates(
         print_missing_by_machine,
         print_missing_by_update,
     )
-    from tasks.records.queries.fleet.machine_history import read_missing_since
-    from tasks.records.update_rows import build_missing_update_row
+    from tasks.domain.rows.updates import build_missing_update_row
+    from tasks.records.queries.machines import read_missing_since
     from tasks.reports.export.tabular_formats import build_row_json
 
     machines = _load_machines(scope, inventory)
@@ -109,7 +109,7 @@ def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) 
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
     from tasks.records.machine_rows import build_machine_row
-    from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
+    from tasks.records.queries.machines import read_last_runs, read_machine_states
 
     database = open_history(records).database
     states, last_runs = read_machine_states(database), read_last_runs(database)

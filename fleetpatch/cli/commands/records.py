@@ -42,7 +42,7 @@ def back_up(
     from fleetpatch.cli.views.records import build_backup_json, is_sound, print_backup
     from flows.backup import record_backup
     from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.backup.keys import back_up_keys, require_free_key_name
+    from tasks.records.backup.archive import back_up_keys, require_free_key_name
     from tasks.records.backup.making import back_up_records
 
     if keys is not None:
@@ -81,7 +81,7 @@ def restore(
     from fleetpatch.cli.views.records import build_restore_json, print_restore_plan, print_restored
     from flows.backup import record_restore
     from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.backup.keys import read_key_backup, restore_keys
+    from tasks.records.backup.archive import read_key_backup, restore_keys
     from tasks.records.backup.restoring import plan_restore, require_restorable, restore_records
 
     key_files = read_key_backup(keys) if keys is not None else {}

@@ -113,9 +113,9 @@ def complete_held_update(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - 
 
 def complete_fleet(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the same
     """Return the fleets of the records."""
-    from tasks.records.queries.names import read_fleets
+    from tasks.records.queries.names import read_fleet_names
 
-    return _keep(incomplete, _try(lambda: read_fleets(ctx.params.get("records"))))
+    return _keep(incomplete, _try(lambda: read_fleet_names(ctx.params.get("records"))))
 
 
 def complete_names(what: str) -> Callable[[Any, str], Names]:

@@ -33,7 +33,8 @@ from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import OperationState
-from tasks.records.queries.history import History, find_machines_without_outcome
+from tasks.records.queries.history import History
+from tasks.records.queries.run_summary import find_machines_without_outcome
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
 from tasks.steps.context.run_context import StopToken

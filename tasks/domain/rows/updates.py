@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
+from tasks.domain.model import Update
 from tasks.domain.rows.columns import Column, row
 from tasks.domain.states import Classification
 
@@ -126,3 +127,38 @@ class UpdateCveRow:
     name: Annotated[str, Column("The update's name.", json_name="patchName")]
     version: Annotated[str, Column("The version that fixes it.")]
     cve: Annotated[str, Column("The CVE.", heading="CVE")]
+
+
+def build_missing_update_row(
+    machine: str, update: Update, since: datetime | None, reason: str | None = None, run_id: str = ""
+) -> MissingUpdateRow:
+    """Return the row of an update that a machine lacks.
+
+    Args:
+        machine: the machine's name.
+        update: the update, as the machine's newest answer has it.
+        since: since when the machine has lacked it.
+        reason: why it is not installed; None: runs and windows were not looked at.
+        run_id: the run that says so; "" for none.
+    """
+    return MissingUpdateRow(
+        machine=machine,
+        name=update.name,
+        title=update.title or None,
+        arch=update.arch,
+        installed=update.installed,
+        available=update.available,
+        classification=update.classification,
+        severity=update.severity or "",
+        kb=update.kb or None,
+        cves=update.cves,
+        origins=update.origins,
+        size_bytes=update.size_bytes,
+        held=update.held,
+        blocked=update.blocked,
+        needs_licence=update.needs_licence,
+        published=update.published,
+        since=since,
+        reason=reason,
+        run_id=run_id or None,
+    )

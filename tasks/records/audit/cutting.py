@@ -6,9 +6,9 @@ from datetime import datetime
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.deployed_policies import keep_deployed_policies
-from tasks.records.audit.entry import CUT_ACT
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.audit.seals_and_heads import CUT_ACT
+from tasks.records.audit.verification import AuditState, describe_verification, verify_log
 from tasks.records.storage.database import Database
 
 _SOUND = frozenset({AuditState.INTACT, AuditState.END_UNKNOWN})
@@ -42,17 +42,16 @@ def cut_log(
     """
     log = SqlAuditLog(database)
     verification = verify_log(log)
+    state = describe_verification(verification, 5)[:1500]
     if not reason.strip():
         raise RequestError("a cut of the audit log needs a reason", hint="Say it with --reason TEXT.")
     if verification.state not in _SOUND and not accept_faults:
         raise RequestError(
-            f"the audit log is not intact: {_describe(verification)}",
+            f"the audit log is not intact: {state}",
             hint="Look at it first: fleetpatch audit verify. --accept-faults cuts it, and keeps what was wrong.",
         )
     who, source, claimed, address = actor
-    acceptance = (
-        reason.strip() if verification.state in _SOUND else f"{reason.strip()} (accepted: {_describe(verification)})"
-    )
+    acceptance = reason.strip() if verification.state in _SOUND else f"{reason.strip()} (accepted: {state})"
     draft = AuditEntry(
         at=now,
         who=who,
@@ -67,8 +66,3 @@ def cut_log(
     )
     keep_deployed_policies(log, through, now)
     return log.cut(through, lambda detail: replace(draft, detail=detail))
-
-
-def _describe(found: AuditVerification) -> str:
-    faults = "; ".join(f"entry {fault.number} {fault.text}" for fault in found.faults[:5])
-    return f"{found.state}: {faults or found.message}"[:1500]

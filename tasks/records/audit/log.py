@@ -18,8 +18,19 @@ from inventory.files.private_keys import KeyFileError, ensure_key
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.audit import AuditEntry, AuditResult
-from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, is_sealed_by, seal_entry
-from tasks.records.audit.head import NUMBER_LIMIT, AuditHead, advance_head, find_head_path, read_head
+from tasks.records.audit.seals_and_heads import (
+    CUT_ACT,
+    KEY_NAME,
+    MISS_ACT,
+    NUMBER_LIMIT,
+    AuditHead,
+    advance_head,
+    find_head_path,
+    is_sealed_by,
+    parse_cut,
+    read_head,
+    seal_entry,
+)
 from tasks.records.page_tables import audit_log
 from tasks.records.storage.column_types import replace_unstorable, to_index_key
 from tasks.records.storage.database import Database
@@ -37,7 +48,10 @@ _COLUMNS: Final = tuple(list_kinds(AuditEntry))
 
 
 class SqlAuditLog:
-    """The audit log in the database of the records. All threads of a process may share an object."""
+    """The audit log in the database of the records. All threads of a process may share an object.
+
+    Every method raises RecordsError if the database cannot be reached.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -148,9 +162,6 @@ class SqlAuditLog:
             before: only entries with a smaller number; 0: from the newest.
             who: only those of this proven name; "": of all.
             act: only these acts; "": all.
-
-        Raises:
-            RecordsError: the records can't be read.
         """
         query = select(audit_log).order_by(audit_log.c.number.desc()).offset(offset).limit(limit)
         if before:
@@ -163,20 +174,12 @@ class SqlAuditLog:
             return [_to_entry(row) for row in connection.execute(query)]
 
     def count(self) -> int:
-        """Return how many entries there are.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return how many entries there are."""
         with self.database.begin_read("read the audit log") as connection:
             return connection.execute(select(func.count()).select_from(audit_log)).scalar_one()
 
     def read_names(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return all proven names and all acts of the log, sorted.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return all proven names and all acts of the log, sorted."""
         with self.database.begin_read("read the audit log") as connection:
             columns = audit_log.c.who, audit_log.c.act
             who, act = (
@@ -185,11 +188,7 @@ class SqlAuditLog:
         return who, act
 
     def read_of_subject(self, act: str, subject: str, result: AuditResult) -> Sequence[AuditEntry]:
-        """Return the entries of an act on a subject with a result, oldest first.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return the entries of an act on a subject with a result, oldest first."""
         columns = audit_log.c
         conditions = (columns.act == act, columns.subject == subject, columns.result == result.value)
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
@@ -199,11 +198,7 @@ class SqlAuditLog:
             ]
 
     def count_after(self, number: int) -> tuple[int, datetime | None]:
-        """Return how many entries have a larger number, and the time of the oldest of them.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return how many entries have a larger number, and the time of the oldest of them."""
         columns = audit_log.c
         query = select(func.count(), func.min(columns.at)).where(columns.number > number)
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(number):
@@ -211,21 +206,13 @@ class SqlAuditLog:
             return count, oldest_at
 
     def read_after(self, number: int, limit: int) -> Sequence[AuditEntry]:
-        """Return entries with a larger number, oldest first, this many at most.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return entries with a larger number, oldest first, this many at most."""
         query = select(audit_log).where(audit_log.c.number > number).order_by(audit_log.c.number).limit(limit)
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(number):
             return [_to_entry(row) for row in connection.execute(query)]
 
     def read_seal(self, number: int) -> str | None:
-        """Return the seal of an entry; None if there is no such entry.
-
-        Raises:
-            RecordsError: the records can't be read.
-        """
+        """Return the seal of an entry; None if there is no such entry."""
         with self.database.begin_read("read the audit log") as connection:
             return _find_seal(connection, number)
 
@@ -234,9 +221,6 @@ class SqlAuditLog:
 
         Args:
             after: only entries with a larger number; None: all.
-
-        Raises:
-            RecordsError: the records can't be read.
         """
         with self.database.begin_read("read the audit log") as connection:
             while True:
@@ -326,21 +310,3 @@ def _to_stored(entry: AuditEntry) -> AuditEntry:
 def _to_entry(row: Any) -> AuditEntry:  # noqa: ANN401 - SQLAlchemy's rows have no type
     result = AuditResult(row.result) if row.result in _RESULTS else row.result
     return AuditEntry(**{**{name: getattr(row, name) for name in _COLUMNS}, "result": result})
-
-
-def parse_cut(entry: AuditEntry) -> AuditHead | None:
-    """Return the last entry that a cut has removed; None if the entry records no cut."""
-    return _parse_head(entry.detail, "through") if entry.act == CUT_ACT else None
-
-
-def parse_missed(entry: AuditEntry) -> AuditHead | None:
-    """Return the entry that a program has missed; None if the entry says no such thing."""
-    return _parse_head(entry.detail, "number") if entry.act == MISS_ACT else None
-
-
-def _parse_head(detail: str, name: str) -> AuditHead | None:
-    try:
-        values = json.loads(detail)
-        return AuditHead(int(values[name]), str(values["seal"]))
-    except (ValueError, KeyError, TypeError):
-        return None

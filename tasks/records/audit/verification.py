@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inventory.files.private_keys import KeyFileError, read_key
+from inventory.files.private_keys import KeyFileError
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.audit import AuditEntry
-from tasks.records.audit.entry import KEY_NAME, compute_key_id, is_sealed_by
-from tasks.records.audit.head import AuditHead
-from tasks.records.audit.log import SqlAuditLog, parse_cut, parse_missed
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.seals_and_heads import (
+    AuditHead,
+    is_sealed_by,
+    parse_cut,
+    parse_missed,
+    read_audit_key,
+)
 
 MAX_FAULTS: Final = 100
 """How many faults are named. All are counted."""
@@ -86,21 +91,6 @@ def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: i
         return check_chain(log.iterate(after), read_audit_key, heads, is_whole=after is None)
     except (RecordsError, KeyFileError) as error:
         return AuditVerification(AuditState.UNREADABLE, message=error.message)
-
-
-def read_audit_key(key_id: str) -> bytes | None:
-    """Return the key with an id: the present one, or a former one that was kept as ``audit-`` and its id.
-
-    Raises:
-        KeyFileError: others can read it, or it can't be read.
-    """
-    key = read_key(KEY_NAME)
-    if key is not None and compute_key_id(key) == key_id:
-        return key
-    if len(key_id) != 8 or not set(key_id) <= set("0123456789abcdef"):
-        return None
-    former = read_key(f"{KEY_NAME}-{key_id}")
-    return former if former is not None and compute_key_id(former) == key_id else None
 
 
 class ChainCheck:
@@ -228,3 +218,10 @@ def check_chain(
     for entry in entries:
         chain.check(entry)
     return chain.conclude()
+
+
+def describe_verification(verification: AuditVerification, fault_count: int = 1) -> str:
+    """Return the state of an audit log in one line, with so many of its faults, or else the message."""
+    faults = "; ".join(f"entry {fault.number} {fault.text}" for fault in verification.faults[:fault_count])
+    reason = faults or verification.message
+    return verification.state.value + (f": {reason}" if reason else "")

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from tasks.records import schema
-from tasks.records.statements import build_insert
+from tasks.records.statements import insert_missing
 from tasks.records.storage.database import Database
 
 _ANNOUNCEMENTS = schema.announcements
@@ -36,18 +36,14 @@ class SqlAnnouncements:
     def add(self, key: str, message: str, at: datetime) -> bool:
         """Record that people were told. Return whether it is new."""
         with self._database.begin_write("record what people were told") as connection:
-            statement = build_insert(connection.dialect.name, _ANNOUNCEMENTS).values(key=key, message=message, at=at)
-            statement = statement.on_conflict_do_nothing(index_elements=["key"])
-            return connection.execute(statement.returning(_ANNOUNCEMENTS.c.key)).first() is not None
+            return insert_missing(connection, _ANNOUNCEMENTS, {"key": key, "message": message, "at": at})
 
     def read_keys(self) -> frozenset[str]:
         """Return the keys of all announcements."""
-        with self._database.begin_read("read what people were told") as connection:
-            return frozenset(connection.execute(select(_ANNOUNCEMENTS.c.key)).scalars())
+        return frozenset(self._database.read_values("read what people were told", select(_ANNOUNCEMENTS.c.key)))
 
     def read_newest(self, limit: int = 20) -> tuple[Announcement, ...]:
         """Return the newest announcements, newest first."""
         query = select(_ANNOUNCEMENTS).order_by(_ANNOUNCEMENTS.c.at.desc(), _ANNOUNCEMENTS.c.key).limit(limit)
-        with self._database.begin_read("read what people were told") as connection:
-            rows = connection.execute(query).all()
+        rows = self._database.read_rows("read what people were told", query)
         return tuple(Announcement(row.key, row.at, row.message) for row in rows)

@@ -9,8 +9,7 @@ from sqlalchemy import ColumnElement, or_, select, update
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode, encode
-from tasks.records.leases import UNFINISHED_STATES
-from tasks.records.statements import build_insert
+from tasks.records.statements import UNFINISHED_STATES, build_row, insert_missing
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import RunPlan
 
@@ -92,19 +91,8 @@ class SqlAutomaticRuns:
         Returns:
             Whether this call has added it.
         """
-        row = {
-            "key": run.key,
-            "rollout_id": run.rollout_id,
-            "flow_run_id": run.flow_run_id,
-            "window_start": run.window_start,
-            "window_end": run.window_end,
-            "at": run.at,
-            "document": encode(run),
-        }
         with self._database.begin_write(f"record the automatic run {run.key}") as connection:
-            statement = build_insert(connection.dialect.name, _RUNS).values(row)
-            statement = statement.on_conflict_do_nothing(index_elements=["key"])
-            return connection.execute(statement.returning(_RUNS.c.key)).first() is not None
+            return insert_missing(connection, _RUNS, build_row(_RUNS, run, document=encode(run)))
 
     def set_flow_run(self, key: str, flow_run_id: str) -> None:
         """Record the flow run of a run."""
@@ -151,15 +139,12 @@ class SqlAutomaticRuns:
             # The newest run of a flow run comes last, and counts.
             .order_by(_RUNS.c.at, _RUNS.c.key, _OF_RUN.c.started_at, _OF_RUN.c.id)
         )
-        with self._database.begin_read(action) as connection:
-            rows = connection.execute(query).all()
-        return tuple(
-            {
-                row.key: AutomaticRunStatus(
-                    decode(AutomaticRun, row.document),
-                    row.id or "",
-                    OperationState(row.state) if row.state is not None else None,
-                )
-                for row in rows
-            }.values()
-        )
+        statuses = {
+            row.key: AutomaticRunStatus(
+                decode(AutomaticRun, row.document),
+                row.id or "",
+                OperationState(row.state) if row.state is not None else None,
+            )
+            for row in self._database.read_rows(action, query)
+        }
+        return tuple(statuses.values())

@@ -1,4 +1,7 @@
-"""Reads the newest assessments of a fleet, with an answer and without one."""
+"""Reads the newest assessments of a fleet, with an answer and without one.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 import json
 from collections.abc import Collection, Sequence
@@ -10,7 +13,7 @@ from sqlalchemy import JSON, Connection, Row, TableValuedAlias, Text, bindparam,
 
 from tasks.domain.assessment import Assessment
 from tasks.records import schema
-from tasks.records.encoding.rows import DocumentReader
+from tasks.records.encoding.row_encoding import DocumentReader
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -46,9 +49,6 @@ def read_newest_assessments(
         database: the database of the records.
         machines: names of machines.
         until: later ones are left out, because a wrong clock has dated them; None: all count.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     names, reader = sorted(machines), DocumentReader()
     with database.begin_read("read the newest assessments") as connection:
@@ -67,11 +67,7 @@ def read_newest_assessments(
 
 
 def find_later_assessments(database: Database, machines: Collection[str], after: datetime) -> dict[str, datetime]:
-    """Return those of these machines that have assessments after a time, with the time of the newest one.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return those of these machines that have assessments after a time, with the time of the newest one."""
     names = {to_index_key(name): name for name in sorted(machines)}
     with database.begin_read("look for assessments of the future") as connection:
         listed = _list_names(connection, list(names))

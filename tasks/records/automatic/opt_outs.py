@@ -1,7 +1,7 @@
 """Stores the scopes that people have taken out of automatic patching, on SQLite and PostgreSQL."""
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
-from tasks.records.statements import build_insert
+from tasks.records.statements import build_row, upsert_row
 from tasks.records.storage.database import Database
 
 _OPT_OUTS = schema.opt_outs
@@ -48,11 +48,8 @@ class SqlOptOuts:
 
     def add(self, opt_out: OptOut) -> None:
         """Store an opt-out. A second one for the same scope replaces the first one."""
-        row = {**asdict(opt_out), "digest": _compute_digest(opt_out.scope)}
         with self._database.begin_write("pause automatic patching") as connection:
-            statement = build_insert(connection.dialect.name, _OPT_OUTS).values(row)
-            changes = {name: value for name, value in row.items() if name != "digest"}
-            connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=changes))
+            upsert_row(connection, _OPT_OUTS, build_row(_OPT_OUTS, opt_out, digest=_compute_digest(opt_out.scope)))
             paused = f"{_PAUSED}{opt_out.until.astimezone(UTC).isoformat() if opt_out.until is not None else ''}"
             self._decisions.append(connection, DecisionKind.PAUSE, opt_out.scope.strip(), paused)
         self._decisions.note_newest()
@@ -80,8 +77,7 @@ class SqlOptOuts:
             SealBroken: the chain of decisions is not whole: it can't be said who is paused.
         """
         decided = self._decisions.find_all(DecisionKind.PAUSE)
-        with self._database.begin_read("read who is paused") as connection:
-            rows = connection.execute(select(_OPT_OUTS)).all()
+        rows = self._database.read_rows("read who is paused", select(_OPT_OUTS))
         opt_outs = {row.scope.strip(): OptOut(row.scope, row.who, row.reason, row.at, row.until) for row in rows}
         for scope, decision in decided.items():
             stored = opt_outs.pop(scope, OptOut(scope, "", "its row was removed from the database", decision.at))

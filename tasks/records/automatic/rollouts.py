@@ -1,20 +1,37 @@
-"""Stores rollouts of automatic patching, on SQLite and PostgreSQL."""
+"""Stores rollouts of automatic patching, and reads what became of them. On SQLite and PostgreSQL.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+That is the outcomes of machines in runs that install a rollout's updates, and for the report of a run, how far its
+rollout is.
+
+Each function raises RecordsError if the records can't be reached.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, or_, select
 
-from tasks.domain.errors import SealBroken, SealKeyMissing
+from tasks.domain.errors import SealBroken, SealKeyMissing, Unreachable
+from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
+from tasks.domain.states import (
+    FAILED_UPDATE_STATES,
+    SUCCESSFUL_UPDATE_STATES,
+    UNFINISHED_RUN_STATES,
+    OperationState,
+    UpdateState,
+)
 from tasks.records import schema
+from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
 from tasks.records.decisions import Decision, DecisionKind, SqlDecisions
 from tasks.records.encoding.codec import decode, encode
-from tasks.records.encoding.rows import compress_text, decompress_text
+from tasks.records.encoding.row_encoding import DocumentReader, compress_text, decompress_text
 from tasks.records.seals import RUN_KEY, Seals
-from tasks.records.statements import build_insert
+from tasks.records.statements import build_row, upsert_row
 from tasks.records.storage.database import Database
-from tasks.rules.automatic.model import Rollout, RolloutState, UpdateKey
+from tasks.rules.automatic.model import Rollout, RolloutState, Try, UpdateKey
+from tasks.rules.automatic.progress import RolloutProgress, measure_recorded_rollout
 
 _ROLLOUTS = schema.rollouts
 
@@ -48,23 +65,16 @@ class SqlRollouts:
         Returns:
             Whether it was stored.
         """
-        row = {
-            "id": rollout.id,
-            "state": rollout.state.value,
-            "created_at": rollout.created_at,
-            "ended_at": rollout.ended_at,
-            "document": encode(replace(rollout, updates=frozenset())),
-            "updates": compress_text(encode(_FrozenUpdates(tuple(sorted(rollout.updates))))),
-        }
+        row = build_row(
+            _ROLLOUTS,
+            rollout,
+            document=encode(replace(rollout, updates=frozenset())),
+            updates=compress_text(encode(_FrozenUpdates(tuple(sorted(rollout.updates))))),
+        )
         row, is_over = self._seals.seal(_ROLLOUTS, row), rollout.state is not RolloutState.ROLLING_FORWARD
         with self._database.begin_write(f"save rollout {rollout.id}") as connection:
-            statement = build_insert(connection.dialect.name, _ROLLOUTS).values(row)
-            statement = statement.on_conflict_do_update(
-                index_elements=["id"],
-                set_={name: value for name, value in row.items() if name != "id"},
-                where=_ROLLOUTS.c.state == RolloutState.ROLLING_FORWARD.value,
-            )
-            stored = connection.execute(statement.returning(_ROLLOUTS.c.id)).first() is not None
+            is_going_on = _ROLLOUTS.c.state == RolloutState.ROLLING_FORWARD.value
+            stored = upsert_row(connection, _ROLLOUTS, row, where=is_going_on)
             if stored and is_over:
                 self._decisions.append(connection, DecisionKind.ROLLOUT, rollout.id, rollout.state.value)
         if stored and is_over:
@@ -110,8 +120,7 @@ class SqlRollouts:
         query = select(_ROLLOUTS)
         query = query.order_by(_ROLLOUTS.c.created_at.desc(), _ROLLOUTS.c.id.desc()).limit(limit)
         decided = self._decisions.find_all(DecisionKind.ROLLOUT) if require_seals else {}
-        with self._database.begin_read("read the rollouts") as connection:
-            rows = connection.execute(query).all()
+        rows = self._database.read_rows("read the rollouts", query)
         rollouts = []
         for row in reversed(rows):
             rollout = _to_rollout(row)
@@ -135,3 +144,144 @@ class SqlRollouts:
 def _to_rollout(row: Row[Any]) -> Rollout:
     frozen = decode(_FrozenUpdates, decompress_text(row.updates, "frozen set of a rollout"))
     return replace(decode(Rollout, row.document), updates=frozenset(frozen.updates))
+
+
+ROLLOUT_PREFIX = "rollout:"
+"""Begins the name of a rollout in a request's ``updates.as_in_run``."""
+
+_RUNS, _OUTCOMES = schema.runs, schema.outcomes
+
+
+def find_rollout_id(run: RunInfo) -> str:
+    """Return the id of the rollout whose updates a run installs; "" for another run."""
+    updates = run.request.get("updates")
+    source = str(updates.get("as_in_run") or "") if isinstance(updates, dict) else ""
+    return source.removeprefix(ROLLOUT_PREFIX) if source.startswith(ROLLOUT_PREFIX) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutResults:
+    """What became of rollouts.
+
+    Attributes:
+        tries: oldest first.
+        last_outcomes: the last outcome of each machine that had its turn, by machine.
+    """
+
+    tries: tuple[Try, ...] = ()
+    last_outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+
+
+def read_rollout_results(
+    database: Database, rollouts: Sequence[Rollout], *, only_failed: bool = False
+) -> RolloutResults:
+    """Return what became of these rollouts: the outcomes of runs that have ended.
+
+    Runs that a person started with the updates of a rollout count, too.
+
+    Args:
+        database: the database of the records.
+        rollouts: the rollouts.
+        only_failed: read only machines that failed.
+    """
+    if not rollouts:
+        return RolloutResults()
+    by_id = {each.id: each for each in rollouts}
+    named = [_RUNS.c.document.contains(f'"{ROLLOUT_PREFIX}{each}"', autoescape=True) for each in by_id]
+    since = min(each.created_at for each in rollouts)
+    query = select(_RUNS.c.document).where(_RUNS.c.started_at >= since, _RUNS.c.kind == "patch", or_(*named))
+    # Where a run was started matters only for phases, so not if only failures are asked for.
+    started = SqlAutomaticRuns(database).read_of_rollouts([] if only_failed else list(by_id))
+    places = {
+        each.run.flow_run_id: each.run.plan.location for each in started if each.run.plan and each.run.flow_run_id
+    }
+    tries: list[Try] = []
+    last_outcomes: dict[str, Outcome] = {}
+    with database.begin_read("read the runs of rollouts") as connection:
+        runs = [decode(RunInfo, scalar) for scalar in connection.execute(query.order_by(_RUNS.c.started_at)).scalars()]
+        for run in runs:
+            rollout = by_id.get(find_rollout_id(run))
+            if rollout is None or run.state in UNFINISHED_RUN_STATES:
+                continue
+            for outcome in _read_outcomes(connection, run.id, only_failed=only_failed):
+                attempt = build_try(rollout, run, outcome, places.get(run.flow_run_id))
+                tries.append(attempt)
+                if attempt.began:
+                    last_outcomes[outcome.machine] = outcome
+    return RolloutResults(tuple(tries), last_outcomes)
+
+
+def _read_outcomes(connection: Connection, run_id: str, *, only_failed: bool) -> Iterator[Outcome]:
+    reader = DocumentReader()
+    query = select(_OUTCOMES.c.document, _OUTCOMES.c.updates).where(_OUTCOMES.c.run_id == run_id)
+    if only_failed:
+        query = query.where(_OUTCOMES.c.state == OperationState.FAILED.value)
+    for document, updates in connection.execute(query.order_by(_OUTCOMES.c.machine)).tuples():
+        yield reader.decode_outcome(document, updates)
+
+
+def build_try(rollout: Rollout, run: RunInfo, outcome: Outcome, location: str | None = None) -> Try:
+    """Return what became of a machine in a run of a rollout; ``location`` is that of the run's plan. Pure."""
+    return Try(
+        rollout_id=rollout.id,
+        run_id=run.id,
+        machine=outcome.machine,
+        state=outcome.state,
+        ended_at=outcome.ended_at or run.ended_at or run.started_at,
+        began=_has_begun(outcome),
+        installed=tuple(
+            key
+            for result in outcome.updates
+            if result.state in SUCCESSFUL_UPDATE_STATES
+            and (key := (result.update.name, result.version_after or result.update.available)) in rollout.updates
+        ),
+        failed_updates=tuple(
+            (result.update.name, result.update.available, result.reason)
+            for result in outcome.updates
+            if result.state in FAILED_UPDATE_STATES or _broke_off(outcome, result)
+        ),
+        reason=outcome.reason,
+        location=location,
+    )
+
+
+def _broke_off(outcome: Outcome, result: UpdateResult) -> bool:
+    """Return whether the installation of an update was begun, and its end was not seen: the update may be the reason.
+
+    A machine that is lost while it installs can't say what it has installed.
+    """
+    is_lost = outcome.state is OperationState.FAILED and outcome.install is not None
+    return is_lost and result.state is UpdateState.PENDING
+
+
+def _has_begun(outcome: Outcome) -> bool:
+    """Return whether the machine had its turn. One that did not answer before anything was installed had none."""
+    if outcome.state is OperationState.NOT_STARTED:
+        return False
+    return outcome.install is not None or outcome.error is None or not outcome.error.is_a(Unreachable)
+
+
+def read_rollout_progress(database: Database, report: RunReport, now: datetime) -> RolloutProgress | None:
+    """Return how far the rollout is; None: the run belongs to none, or these records do not know it.
+
+    Only machines that were in a run of the rollout are counted: the records know no inventory.
+
+    Args:
+        database: the database of the records.
+        report: the report of the run. Its outcomes count even if its end is not in the records yet.
+        now: the present time.
+    """
+    rollout_id = find_rollout_id(report.run)
+    rollout = SqlRollouts(database).find(rollout_id) if rollout_id else None
+    if rollout is None:
+        return None
+    statuses = SqlAutomaticRuns(database).read_of_rollouts([rollout_id])
+    plans = {name: status.run.plan for status in statuses if status.run.plan for name in status.run.plan.machines}
+    recorded = (
+        phase_try for phase_try in read_rollout_results(database, [rollout]).tries if phase_try.run_id != report.run.id
+    )
+    ended = [outcome for outcome in report.outcomes if outcome.state is not OperationState.IN_PROGRESS]
+    own = (build_try(rollout, report.run, outcome) for outcome in ended)
+    running = {name for status in statuses if status.is_open(now) for name in status.run.machines}
+    running -= {outcome.machine for outcome in ended}
+    return measure_recorded_rollout(rollout, (*recorded, *own), plans, running, now)

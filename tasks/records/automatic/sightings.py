@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, select
 
 from tasks.records import schema
-from tasks.records.statements import build_insert
+from tasks.records.statements import build_insert, build_upsert
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import UpdateKey
@@ -52,14 +52,12 @@ class SqlSightings:
 
     def read_sightings(self) -> dict[UpdateKey, Sighting]:
         """Return all sightings."""
-        with self._database.begin_read("read when updates were first seen") as connection:
-            rows = connection.execute(select(_SIGHTINGS)).tuples().all()
+        rows = self._database.read_rows("read when updates were first seen", select(_SIGHTINGS))
         return {(name, version): Sighting(first_seen, published) for name, version, first_seen, published in rows}
 
     def read_missing(self, machines: Collection[str] | None = None) -> dict[MissingKey, datetime]:
         """Return since when machines lack fixes; of all machines if no names are given."""
-        with self._database.begin_read("read which fixes are missing") as connection:
-            rows = connection.execute(select(_MISSING)).tuples().all()
+        rows = self._database.read_rows("read which fixes are missing", select(_MISSING))
         machine_names = None if machines is None else frozenset(machines)
         return {
             (machine, name): since for machine, name, since in rows if machine_names is None or machine in machine_names
@@ -71,7 +69,12 @@ class SqlSightings:
             return
         with self._database.begin_write("record which fixes are missing") as connection:
             _save_sightings(connection, changes.sightings)
-            _save_missing(connection, changes.missing)
+            if changes.missing:
+                rows = [
+                    {"machine": machine, "name": name, "since": since}
+                    for (machine, name), since in sorted(changes.missing.items())
+                ]
+                connection.execute(build_upsert(connection.dialect.name, _MISSING, ("machine", "name")), rows)
             if changes.fixed:
                 gone = delete(_MISSING).where(
                     _MISSING.c.machine == bindparam("of_machine"), _MISSING.c.name == bindparam("of_name")
@@ -94,15 +97,4 @@ def _save_sightings(connection: Connection, sightings: Mapping[UpdateKey, Sighti
         {"name": name, "version": version, "first_seen": seen.first_seen, "published": seen.published}
         for (name, version), seen in sorted(sightings.items())  # a fixed order prevents deadlocks
     ]
-    connection.execute(insertion, rows)
-
-
-def _save_missing(connection: Connection, missing: Mapping[MissingKey, datetime]) -> None:
-    if not missing:
-        return
-    insertion = build_insert(connection.dialect.name, _MISSING)
-    insertion = insertion.on_conflict_do_update(
-        index_elements=["machine", "name"], set_={"since": insertion.excluded.since}
-    )
-    rows = [{"machine": machine, "name": name, "since": since} for (machine, name), since in sorted(missing.items())]
     connection.execute(insertion, rows)

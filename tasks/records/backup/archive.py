@@ -1,11 +1,13 @@
-"""The file of a backup: a tar archive with a manifest and one copy of the records; or with keys.
+"""The files of backups: a tar archive with a manifest and one copy of the records; or one with keys.
 
-It is written beside its place, read back, and only then gets its name. What is read is checked before it is used.
+It is written beside its place, read back, and only then gets its name. What is read is checked before it is used. Keys
+and passwords that fleetpatch made have a file of their own: they are never in that of the records.
 """
 
 import hashlib
 import io
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,7 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
+from inventory.files.private_keys import create_key_file, find_key_folder, read_key
 from tasks.domain.errors import RecordsError
 from tasks.records.backup.manifest import BackupManifest
 
@@ -191,3 +194,73 @@ def _copy(stream: IO[bytes], content: Path | None) -> tuple[int, str]:
             size += len(chunk)
             file.write(chunk)
     return size, digest.hexdigest()
+
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_HEAD: Final = re.compile(r"(audit|decisions)-head-.*")
+"""What this computer has seen of chains. It belongs to the computer, and is no key."""
+_LARGEST: Final = 64 * 1024
+
+
+def require_free_key_name(path: Path) -> None:
+    """Refuse a name that is taken: keys are never overwritten.
+
+    Raises:
+        RecordsError: it is taken, or its folder is none.
+    """
+    if not path.parent.is_dir():
+        raise RecordsError(f"there is no folder {path.parent}", hint="Make it, or name a file elsewhere.")
+    if path.exists() or path.is_symlink():
+        raise build_taken_error(path)
+
+
+def back_up_keys(path: Path) -> tuple[str, ...]:
+    """Write the keys of this user to a private file. Return their names.
+
+    Raises:
+        RecordsError: there are none, or the file can't be written.
+        KeyFileError: a key can't be read, or others can read it.
+    """
+    folder = find_key_folder()
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    names = sorted(path.name for path in files if _NAME.fullmatch(path.name) and not _HEAD.fullmatch(path.name))
+    keys = {name: key for name in names if (key := read_key(name)) is not None}
+    if not keys:
+        raise RecordsError(f"there are no keys in {folder}", hint="Name their folder with FLEETPATCH_KEYS.")
+    with make_private_folder(path) as work:
+        try:
+            write_archive(work / "keys", {name: key + b"\n" for name, key in keys.items()})
+            publish_file(work / "keys", path, overwrite=False)
+        except OSError as error:
+            raise RecordsError(f"can't write {path}: {error.strerror or error}", hint="Name another file.") from error
+    return tuple(keys)
+
+
+def read_key_backup(path: Path) -> dict[str, bytes]:
+    """Return the keys of a backup of them. Change nothing.
+
+    Raises:
+        RecordsError: it is none; or a key of that name is here already, and another one.
+        KeyFileError: a key that is here can't be read.
+    """
+    keys = {name: content.strip() for name, content in read_members(path, _LARGEST).items()}
+    for name, key in keys.items():
+        if not _NAME.fullmatch(name) or _HEAD.fullmatch(name) or not key:
+            raise RecordsError(f"{path} is no backup of keys: {name!r} is none", hint="Name another file.")
+        here = read_key(name)
+        if here is not None and here != key:
+            hint = "Look which of the two is needed, and move the other one away. docs/how-to/backup.md"
+            raise RecordsError(f"{find_key_folder() / name} is another key than that in {path}", hint=hint)
+    return keys
+
+
+def restore_keys(keys: dict[str, bytes]) -> tuple[str, ...]:
+    """Write the keys that are not here. Return their names.
+
+    Raises:
+        KeyFileError: one can't be written.
+    """
+    missing = tuple(name for name in keys if read_key(name) is None)
+    for name in missing:
+        create_key_file(find_key_folder() / name, keys[name])
+    return missing

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, delete, func, insert, inspect, select
+from sqlalchemy import Connection, Table, and_, func, insert, inspect, select
 
 from tasks.records import page_tables, schema
 
@@ -96,8 +96,3 @@ def _is_same(read: _Reader, new: Connection, table: Table, where: Any) -> bool: 
 def _insert(new: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     for start in range(0, len(rows), _BATCH):
         new.execute(insert(table), list(rows[start : start + _BATCH]))
-
-
-def end_logins(new: Connection) -> int:
-    """End the sessions and links of the pages, of which some had ended after the backup. Return how many there were."""
-    return sum(new.execute(delete(table)).rowcount for table in (page_tables.web_sessions, page_tables.login_links))

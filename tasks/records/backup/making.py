@@ -1,8 +1,6 @@
 """Backs up the records of one fleet while others write: what was stored before it began is in it, and consistent."""
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -14,9 +12,9 @@ from sqlalchemy.engine import URL
 
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import RecordsError
-from tasks.records.audit.head import AuditHead
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.audit.seals_and_heads import AuditHead
+from tasks.records.audit.verification import AuditState, describe_verification, verify_log
 from tasks.records.backup.archive import (
     build_taken_error,
     compute_digest,
@@ -27,10 +25,11 @@ from tasks.records.backup.archive import (
 )
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, read_facts
 from tasks.records.backup.postgres_tools import dump_schema
+from tasks.records.backup.sqlite_files import copy_sqlite_file
 from tasks.records.decisions import SqlDecisions
 from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.setup import find_newest_revision
-from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database
+from tasks.records.storage.database import Database
 from tasks.records.storage.url import find_records_url
 
 WHOLE: Final = "intact"
@@ -113,49 +112,6 @@ def _copy_file(database: Database, work: Path, now: datetime) -> tuple[BackupMan
     return _build_manifest(database, "sqlite", "", facts, now, content, (audit_log, decisions)), content
 
 
-def copy_sqlite_file(source: Path, target: Path) -> None:
-    """Copy an SQLite database while others write, and check the copy. It is one file, without a journal beside it.
-
-    One step of SQLite's backup reads one state of the database. A plain copy of the file lacks what is in its journal.
-
-    Raises:
-        RecordsError: it can't be read or written, or it is damaged.
-    """
-    try:
-        target.touch(mode=0o600, exist_ok=False)
-        with (
-            closing(
-                sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_TIMEOUT_SECONDS)
-            ) as read,
-            closing(sqlite3.connect(target, isolation_level=None)) as written,
-        ):
-            read.backup(written)
-            written.execute("PRAGMA journal_mode = DELETE")
-        check_sqlite_file(target)
-    except (sqlite3.Error, OSError) as error:
-        raise RecordsError(
-            f"can't copy {source}: {error}", hint="Look at the room on the disk, and whether the file is damaged."
-        ) from error
-
-
-def check_sqlite_file(path: Path) -> None:
-    """Check that every page of an SQLite database is whole.
-
-    Raises:
-        RecordsError: it is damaged.
-    """
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            answers = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-    except sqlite3.Error as error:
-        answers = [str(error)]
-    if answers != ["ok"]:
-        raise RecordsError(
-            f"{path.name} is damaged: {'; '.join(answers)[:300]}",
-            hint="Keep the file. Restore an earlier backup: fleetpatch records restore FILE (docs/how-to/backup.md).",
-        )
-
-
 def _dump(database: Database, work: Path, now: datetime) -> tuple[BackupManifest, Path]:
     ends = _read_ends(database)
     content = work / "records.dump"
@@ -235,9 +191,3 @@ def _check_decisions(database: Database, facts: RecordsFacts, ends: _Ends) -> st
     except FleetpatchError as error:
         return f"broken: {error.message}"
     return WHOLE if length else AuditState.EMPTY.value
-
-
-def describe_verification(found: AuditVerification) -> str:
-    """Return the state of an audit log in one line."""
-    faults = [f"entry {fault.number} {fault.text}" for fault in found.faults[:1]] or [found.message]
-    return found.state.value + (f": {faults[0]}" if faults[0] else "")

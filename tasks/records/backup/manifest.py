@@ -1,4 +1,7 @@
-"""What a backup says of itself, and what is read of records to write it: rows, runs, the end of the audit log."""
+"""What a backup says of itself, and what is read of records to write it: rows, runs, the end of the audit log.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,13 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, func, inspect, select, table
 
 from tasks.records import schema
-from tasks.records.audit.head import NUMBER_LIMIT
-from tasks.records.fleet_stamp import fleet_stamp
+from tasks.records.audit.seals_and_heads import NUMBER_LIMIT
 from tasks.records.fleets import DEFAULT_FLEET
-from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.page_tables import audit_log, run_progress
+from tasks.records.queries.other_fleets import fleet_stamp
 from tasks.records.schema import schema_version
-from tasks.records.statements import read_shared_time
+from tasks.records.statements import UNFINISHED_STATES, read_shared_time
 
 NAMED_RUNS: Final = 2000
 """So many of the newest runs are named: what is newer than a backup can be told without opening it."""
@@ -76,11 +78,7 @@ class BackupManifest(BaseModel):
 
 
 def read_facts(connection: Connection) -> RecordsFacts:
-    """Return what is known of the records of a connection. Tables of another version are counted too.
-
-    Raises:
-        RecordsError: the tables can't be read.
-    """
+    """Return what is known of the records of a connection. Tables of another version are counted too."""
     names = sorted(inspect(connection).get_table_names())
     if schema_version.name not in names:
         return RecordsFacts(fleet=DEFAULT_FLEET, revision="", rows=_count_rows(connection, names))

@@ -1,27 +1,88 @@
-"""Puts a backup in the place of the records of one fleet. What it replaces stays beside it."""
+"""Puts a backup in place of the records of one fleet, if nobody has these open. What it replaces stays beside it.
 
+Each function raises RecordsError if the records can't be reached.
+"""
+
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, text
 
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import RecordsError
+from tasks.domain.protocols.clock import Deadline, SystemClock
+from tasks.records import page_tables
 from tasks.records.backup.archive import make_private_folder, read_backup
-from tasks.records.backup.carrying import Carried, carry_chains, end_logins
-from tasks.records.backup.making import check_sqlite_file, read_schema
+from tasks.records.backup.carrying import Carried, carry_chains
+from tasks.records.backup.making import read_schema
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, find_newer_runs, read_facts
 from tasks.records.backup.postgres_tools import require_restoring_tool, restore_schema
-from tasks.records.backup.sessions import find_sessions
-from tasks.records.backup.sqlite_restore import open_kept_file, replace_sqlite_file
-from tasks.records.fleets import REPLACED_PREFIX, find_fleet
+from tasks.records.backup.sqlite_files import check_sqlite_file, open_kept_file, replace_sqlite_file
+from tasks.records.fleets import REPLACED_PREFIX, build_slug, find_fleet
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.setup import ensure_schema, find_newest_revision, open_records
-from tasks.records.storage.database import Database
+from tasks.records.storage.database import APPLICATION_NAME, Database
 from tasks.records.storage.url import find_records_url
+
+_CLOSING_SECONDS: Final = 2.0
+_SESSIONS: Final = text(
+    """
+    SELECT pid, usename, application_name, host(client_addr) FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND coalesce(backend_type, 'client backend') = 'client backend'
+      ORDER BY pid
+    """
+)
+
+
+def find_sessions(database: Database) -> tuple[str, ...]:
+    """Return who has the records of a fleet open, in words. Of a file, only programs that this user may see.
+
+    A session that was closed just now is still there for a moment on PostgreSQL. So it is looked for again.
+    """
+    if database.is_sqlite:
+        return _find_processes(Path(str(database.url.database)))
+    clock = SystemClock()
+    deadline = Deadline.after(clock, _CLOSING_SECONDS)
+    while (sessions := _read_sessions(database)) and deadline.remaining_seconds(clock) > 0:
+        clock.sleep(0.1)
+    return sessions
+
+
+def _read_sessions(database: Database) -> tuple[str, ...]:
+    own = f"{APPLICATION_NAME} {build_slug(database.fleet)}"
+    rows = database.read_rows("look for other sessions", _SESSIONS)
+    return tuple(
+        f"{name or 'a session'} of {user}{f' at {address}' if address else ''} (server process {pid})"
+        for pid, user, name, address in rows
+        if name == own or not str(name or "").startswith(f"{APPLICATION_NAME} ")
+    )
+
+
+def _find_processes(path: Path) -> tuple[str, ...]:
+    real_paths = {os.path.realpath(path) + end for end in ("", "-wal", "-shm")}
+    sessions = []
+    for process in sorted((each for each in Path("/proc").glob("[0-9]*")), key=lambda each: int(each.name)):
+        if int(process.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            if any(_read_link(each) in real_paths for each in (process / "fd").iterdir()):
+                parts = (process / "cmdline").read_bytes().split(b"\0")
+                command = " ".join(word.decode(errors="replace") for word in parts if word)
+                sessions.append(f"process {process.name} ({command[:100] or 'of no name'})")
+    return tuple(sessions)
+
+
+def _read_link(path: Path) -> str:
+    with suppress(OSError):
+        return str(path.readlink())
+    return ""
+
 
 _MAX_NAME = 63
 
@@ -281,4 +342,6 @@ def _complete(url: str | None, kept: Path | str | None, old: Connection | None, 
         if not records.database.is_sqlite:
             grant_pages_role(new)
         carried = carry_chains(old, new, schema) if old is not None else Carried()
-        return Restored(str(kept or ""), carried, end_logins(new))
+        # some sessions and links of the pages had ended after the backup
+        ended = (new.execute(delete(table)).rowcount for table in (page_tables.web_sessions, page_tables.login_links))
+        return Restored(str(kept or ""), carried, sum(ended))

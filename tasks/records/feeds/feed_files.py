@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.domain.errors import FeedError
-from tasks.records.feeds.json_document import iterate_json_members
-from tasks.records.feeds.text_stream import COPY_AGAIN, iterate_text
+from tasks.records.feeds.feed_text import COPY_AGAIN, iterate_json_members, iterate_text
 from tasks.rules.automatic.model import CveRisk
 
 _MAX_LINE_CHARACTERS: Final = 4096

@@ -2,6 +2,8 @@
 
 Of the assessments only those are decoded whose list of updates differs from the one before on that machine, and equal
 lists of different machines only once: most of them are equal.
+
+Each function raises RecordsError if the records can't be reached.
 """
 
 import json
@@ -14,7 +16,7 @@ from sqlalchemy import Select, and_, func, select
 
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_tables, schema
-from tasks.records.encoding.rows import decompress_text
+from tasks.records.encoding.row_encoding import decompress_text
 from tasks.records.retention import read_retention
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.column_types import to_index_key
@@ -243,9 +245,6 @@ def read_compliance_data(
         machines: names of the machines of the scope.
         month: the month.
         until: installations until then are read, also after the month.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     retention = read_retention(records)
     with records.database.begin_read("read the compliance of a month") as connection:
@@ -263,11 +262,7 @@ def read_compliance_data(
 
 
 def read_machines_of_month(records: SqlRecords, month: Month) -> frozenset[str]:
-    """Return the names of all machines that were assessed in a month, also of those that are gone by now.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the names of all machines that were assessed in a month, also of those that are gone by now."""
     table = page_tables.machine_days
     query = select(table.c.machine).where(table.c.day >= month.start.date(), table.c.day < month.end.date()).distinct()
     with records.database.begin_read("read the machines of a month") as connection:

@@ -10,13 +10,19 @@ from tasks.domain.model import Assessment, JobOutput, MachinePlan, RunInfo, RunR
 from tasks.domain.protocols.records import JournalEntry
 from tasks.records import page_tables, schema
 from tasks.records.encoding.codec import decode
-from tasks.records.encoding.rows import DocumentReader, decompress_text
-from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.encoding.row_encoding import DocumentReader, decompress_text
 from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, matches_update
 from tasks.records.queries.other_fleets import build_run_not_found
-from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
+from tasks.records.queries.run_summary import (
+    RunSummary,
+    build_waves,
+    find_machines_without_outcome,
+    read_recorded_machines,
+    read_run_summary,
+)
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
+from tasks.records.statements import UNFINISHED_STATES
 
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
 
@@ -282,8 +288,7 @@ class History:
             .where(table.c.run_id == run.id, table.c.machine == machine)
             .order_by(func.coalesce(begun.scalar_subquery(), 0), table.c.job_id)
         )
-        with self._database.begin_read("read a job's output") as connection:
-            rows = connection.execute(query).all()
+        rows = self._database.read_rows("read a job's output", query)
         return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in rows)
 
     def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
@@ -325,8 +330,7 @@ class History:
             .order_by(func.coalesce(table.c.ended_at, table.c.started_at).desc(), table.c.number.desc())
             .limit(runs)
         )
-        with self._database.begin_read("look up reasons") as connection:
-            outcomes = [DocumentReader().decode_outcome(*row) for row in connection.execute(query).tuples()]
+        outcomes = [DocumentReader().decode_outcome(*row) for row in self._database.read_rows("look up reasons", query)]
         assessment = self.read_latest_assessments([machine], answered=True).get(machine)
         explanations = list(explain_assessment(assessment)) if assessment else []
         for outcome in outcomes:
@@ -377,14 +381,6 @@ def _build_latest_assessments_query(names: Sequence[str] | None, *, answered: bo
     number = newest.order_by(own.c.at.desc(), own.c.number.desc()).limit(1).correlate(newest_numbers).scalar_subquery()
     numbers = select(number).select_from(newest_numbers)
     return select(table.c.document, table.c.updates).where(table.c.number.in_(numbers))
-
-
-def find_machines_without_outcome(report: RunReport) -> tuple[str, ...]:
-    """Return the machines of a report's waves and plans that have no outcome, in wave order. Pure."""
-    finished = {outcome.machine for outcome in report.outcomes}
-    waves = sorted(report.waves, key=lambda wave: wave.number)
-    names = [name for wave in waves for name in wave.machines] + [plan.machine for plan in report.plans]
-    return tuple(name for name in dict.fromkeys(names) if name not in finished)
 
 
 def _split_names(machines: Iterable[str] | None) -> Iterator[list[str] | None]:

@@ -2,6 +2,8 @@
 
 It is quick: it loads SQLAlchemy only for PostgreSQL. It never creates, migrates or changes records, and never waits
 long for them. Records of another version may lack a table; then reading raises an error.
+
+Each function raises RecordsError if the records can't be reached.
 """
 
 import sqlite3
@@ -44,9 +46,6 @@ def read_names(what: str, records: str | None, **parameters: str) -> Sequence[Se
         what: the name of the query.
         records: the URL of the records; None: those of this process.
         parameters: those of the query.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     file = find_sqlite_file(records)
     if file is None:
@@ -77,12 +76,8 @@ def _find_hasty_url(records: str | None) -> "URL":
     return url if is_file else url.update_query_dict({"connect_timeout": str(_WAIT_SECONDS)})
 
 
-def read_fleets(records: str | None) -> Sequence[str]:
-    """Return this fleet and the others that have runs in the database of the records, by name.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+def read_fleet_names(records: str | None) -> Sequence[str]:
+    """Return this fleet and the others that have runs in the database of the records, by name."""
     from tasks.records.queries.other_fleets import find_other_fleets  # noqa: PLC0415 - loads SQLAlchemy
     from tasks.records.storage.database import Database  # noqa: PLC0415 - the same
 

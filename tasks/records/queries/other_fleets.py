@@ -1,4 +1,9 @@
-"""Which other fleets have history in the same database: an empty list of this fleet is not mistaken for good news."""
+"""To which fleet tables belong, by a stamp in the tables themselves, and which other fleets have history beside it.
+
+So a renamed file is not taken for another fleet's, and an empty list of this fleet is not mistaken for good news.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 import glob
 import sqlite3
@@ -6,14 +11,43 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from sqlalchemy import Connection, select, text, true
+from sqlalchemy import Column, Connection, Table, insert, select, text, true
 
 from inventory.files.problems import did_you_mean
-from tasks.domain.errors import RunNotFound
-from tasks.records.fleet_stamp import fleet_stamp
+from tasks.domain.errors import RecordsError, RunNotFound
 from tasks.records.fleets import DEFAULT_FLEET, REPLACED_PREFIX, build_file_path
-from tasks.records.schema import runs, schema_version
+from tasks.records.schema import metadata, runs, schema_version
+from tasks.records.storage.column_types import KeyType
 from tasks.records.storage.database import Database
+
+fleet_stamp = Table(
+    "fleet_stamp",
+    metadata,
+    Column("fleet", KeyType, primary_key=True),
+)
+"""The fleet to which these tables belong, in one row."""
+
+
+def stamp_tables(connection: Connection, database: Database) -> None:
+    """Write to which fleet the tables belong, unless it is known."""
+    if connection.execute(select(fleet_stamp.c.fleet)).first() is None:
+        connection.execute(insert(fleet_stamp), {"fleet": database.fleet})
+
+
+def require_own_stamp(connection: Connection, database: Database) -> None:
+    """Refuse the tables of another fleet: a file was renamed, or a backup was restored in the wrong place.
+
+    Raises:
+        RecordsError: they are another one's.
+    """
+    stamp = connection.execute(select(fleet_stamp.c.fleet)).scalar()
+    if stamp is not None and stamp != database.fleet:
+        raise RecordsError(
+            f"{database.display_name} has the records of the fleet {stamp}, and not those of {database.fleet}",
+            hint="Was a file renamed, or a backup restored in the wrong place? Put it back under its own name; the "
+            "fleet of a process is in FLEETPATCH_FLEET (docs/reference/records.md).",
+        )
+
 
 _NEAR_RUNS = 100
 """Among so many of the newest runs, a mistyped id is looked for."""
@@ -35,9 +69,6 @@ def find_other_fleets(database: Database, run_id: str = "") -> tuple[str, ...]:
     Args:
         database: of this fleet.
         run_id: only those that have this run; "": any run.
-
-    Raises:
-        RecordsError: the database cannot be reached.
     """
     if database.is_sqlite:
         return tuple(sorted(_read_files(database, run_id)))
@@ -77,11 +108,7 @@ def _read_stamp(file: sqlite3.Connection) -> str:
 
 
 def describe_other_fleets(database: Database) -> str:
-    """Return a sentence about the other fleets of the database, with the remedy; "" without one.
-
-    Raises:
-        RecordsError: the database cannot be reached.
-    """
+    """Return a sentence about the other fleets of the database, with the remedy; "" without one."""
     others = find_other_fleets(database)
     if not others:
         return ""
@@ -89,11 +116,7 @@ def describe_other_fleets(database: Database) -> str:
 
 
 def build_run_not_found(database: Database, run_id: str) -> RunNotFound:
-    """Return the error for a run that this fleet does not have. It names the fleet that has it, or a similar run.
-
-    Raises:
-        RecordsError: the database cannot be reached.
-    """
+    """Return the error for a run that this fleet does not have. It names the fleet that has it, or a similar run."""
     owners = find_other_fleets(database, run_id) if run_id else ()
     if owners:
         hint = f"Set FLEETPATCH_FLEET={owners[0]}."

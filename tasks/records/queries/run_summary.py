@@ -90,3 +90,11 @@ def count_pending_updates(report: RunReport) -> dict[str, UpdateCounts]:
     """Return the counts of pending updates in a report's newest assessments, by machine. Pure."""
     newest = {assessment.machine: assessment for assessment in report.assessments}
     return {name: count_pending(assessment) for name, assessment in newest.items() if assessment.packages is not None}
+
+
+def find_machines_without_outcome(report: RunReport) -> tuple[str, ...]:
+    """Return the machines of a report's waves and plans that have no outcome, in wave order. Pure."""
+    finished = {outcome.machine for outcome in report.outcomes}
+    waves = sorted(report.waves, key=lambda wave: wave.number)
+    names = [name for wave in waves for name in wave.machines] + [plan.machine for plan in report.plans]
+    return tuple(name for name in dict.fromkeys(names) if name not in finished)

@@ -15,8 +15,8 @@ from tasks.domain.rows.runs import MachineResultRow
 from tasks.records import page_tables, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import build_machine_row
-from tasks.records.queries.fleet.machine_states import read_last_runs, read_machine_states
-from tasks.records.queries.fleet.runs import parse_run, select_runs
+from tasks.records.queries.machines import read_last_runs, read_machine_states
+from tasks.records.queries.runs import parse_run, select_runs
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch import BaselineCalendar
 
@@ -25,6 +25,8 @@ BATCH_ROWS: Final = 20_000
 
 class QueryTables:
     """The tables of the records. Each read gives the present rows.
+
+    Every method raises RecordsError if the database cannot be reached.
 
     Args:
         records: the records, open.
@@ -68,9 +70,6 @@ class QueryTables:
 
         Args:
             name: a key of ``tasks.domain.protocols.tables.TABLES``.
-
-        Raises:
-            RecordsError: the records can't be read.
         """
         return self._readers[name]()
 

@@ -2,12 +2,12 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
@@ -82,6 +82,24 @@ class Database:
         """Yield a read-only connection. It sees one consistent state: the state at its first query."""
         with translate_errors(action, self.display_name), self._read_engine.connect() as connection, connection.begin():
             yield connection
+
+    def read_rows(self, action: str, query: Executable) -> Sequence[Any]:
+        """Return all rows of a query.
+
+        Raises:
+            RecordsError: the database can't be read.
+        """
+        with self.begin_read(action) as connection:
+            return connection.execute(query).all()
+
+    def read_values(self, action: str, query: Executable) -> Sequence[Any]:
+        """Return the first value of each row of a query.
+
+        Raises:
+            RecordsError: the database can't be read.
+        """
+        with self.begin_read(action) as connection:
+            return connection.execute(query).scalars().all()
 
     @contextmanager
     def begin_write(self, action: str) -> Iterator[Connection]:

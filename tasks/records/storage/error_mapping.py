@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,93 +17,56 @@ from inventory.files.paths import (
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records.storage.sqlite_file import RECORDS_ALTERNATIVE
 
-
-class _DriverError(NamedTuple):
-    """A known driver error, and its meaning."""
-
-    pattern: str  # part of the error's class name or message, in lower case
-    is_transient: bool
-    hint: str
-
-
-_DRIVER_ERRORS = (
-    _DriverError(
+_CHANGED_TABLES = "The tables were changed by hand: restore a backup."
+_SSL_OPTIONS = "Look at the ssl options of FLEETPATCH_RECORDS_URL."
+_OPTIONS = "Correct the port or the options in FLEETPATCH_RECORDS_URL."
+_HINTS = {
+    "is locked": "Another program locks the database: stop backups or shells that have it open, or use PostgreSQL.",
+    "locking protocol": "Too many programs open the database at once: use PostgreSQL.",
+    "no space left": "Make room on the disk of the database server.",
+    "disk i/o error": (
+        "The disk of the records fails: look at the system log. If it does, restore a backup on another disk."
+    ),
+    "readonly database": (
+        "Let this user write the records file and its folder, or point FLEETPATCH_RECORDS_URL elsewhere."
+    ),
+    "read-only transaction": "The server is a standby: point FLEETPATCH_RECORDS_URL at the primary.",
+    "unable to open database file": (
+        "Let this user write the records folder, or point FLEETPATCH_RECORDS_URL elsewhere."
+    ),
+    "file is not a database": "The file is something else: point FLEETPATCH_RECORDS_URL at another one.",
+    "malformed": "The records file is damaged: restore a backup.",
+    "no such table": _CHANGED_TABLES,
+    "no such column": _CHANGED_TABLES,
+    "undefinedtable": _CHANGED_TABLES,
+    "authentication failed": (
+        "Look at the user and the password in FLEETPATCH_RECORDS_URL, and at the server's pg_hba.conf."
+    ),
+    "no password supplied": "Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file.",
+    "pg_hba.conf": "Allow this user and this host in the server's pg_hba.conf.",
+    "certificate": _SSL_OPTIONS,
+    "does not support ssl": _SSL_OPTIONS,
+    "does not exist": (
+        "Create what is missing (docs/reference/records.md), or name the right one in FLEETPATCH_RECORDS_URL."
+    ),
+    "permission denied": "Give the database's user the rights to create and use tables in its schema.",
+    "invalid connection option": _OPTIONS,
+    "bad value for": _OPTIONS,
+    "argumenterror": _OPTIONS,
+    "invalid integer": _OPTIONS,
+    "invalid port": _OPTIONS,
+    "info string": _OPTIONS,
+    "too many clients": "Raise max_connections on the server, or run fewer controllers at a time.",
+}
+"""Remedies, by a part of the error's class name or message in lower case. The first that is found counts."""
+_TRANSIENT_ERRORS = frozenset(
+    {
         "is locked",
-        is_transient=True,
-        hint="Another program locks the database: stop backups or shells that have it open, or use PostgreSQL.",
-    ),
-    _DriverError(
-        "locking protocol", is_transient=True, hint="Too many programs open the database at once: use PostgreSQL."
-    ),
-    _DriverError("no space left", is_transient=True, hint="Make room on the disk of the database server."),
-    _DriverError(
-        "disk i/o error",
-        is_transient=False,
-        hint="The disk of the records fails: look at the system log. If it does, restore a backup on another disk.",
-    ),
-    _DriverError(
-        "readonly database",
-        is_transient=False,
-        hint="Let this user write the records file and its folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
-    ),
-    _DriverError(
-        "read-only transaction",
-        is_transient=True,  # during a failover
-        hint="The server is a standby: point FLEETPATCH_RECORDS_URL at the primary.",
-    ),
-    _DriverError(
-        "unable to open database file",
-        is_transient=False,
-        hint="Let this user write the records folder, or point FLEETPATCH_RECORDS_URL elsewhere.",
-    ),
-    _DriverError(
-        "file is not a database",
-        is_transient=False,
-        hint="The file is something else: point FLEETPATCH_RECORDS_URL at another one.",
-    ),
-    _DriverError("malformed", is_transient=False, hint="The records file is damaged: restore a backup."),
-    _DriverError("no such table", is_transient=False, hint="The tables were changed by hand: restore a backup."),
-    _DriverError("no such column", is_transient=False, hint="The tables were changed by hand: restore a backup."),
-    _DriverError("undefinedtable", is_transient=False, hint="The tables were changed by hand: restore a backup."),
-    _DriverError(
-        "authentication failed",
-        is_transient=False,
-        hint="Look at the user and the password in FLEETPATCH_RECORDS_URL, and at the server's pg_hba.conf.",
-    ),
-    _DriverError(
-        "no password supplied",
-        is_transient=False,
-        hint="Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file.",
-    ),
-    _DriverError("pg_hba.conf", is_transient=False, hint="Allow this user and this host in the server's pg_hba.conf."),
-    _DriverError("certificate", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
-    _DriverError("does not support ssl", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
-    _DriverError(
-        "does not exist",
-        is_transient=False,
-        hint="Create what is missing (docs/reference/records.md), or name the right one in FLEETPATCH_RECORDS_URL.",
-    ),
-    _DriverError(
-        "permission denied",
-        is_transient=False,
-        hint="Give the database's user the rights to create and use tables in its schema.",
-    ),
-    *(
-        _DriverError(mark, is_transient=False, hint="Correct the port or the options in FLEETPATCH_RECORDS_URL.")
-        for mark in (
-            "invalid connection option",
-            "bad value for",
-            "argumenterror",
-            "invalid integer",
-            "invalid port",
-            "info string",
-        )
-    ),
-    _DriverError(
+        "locking protocol",
+        "no space left",
+        "read-only transaction",  # during a failover
         "too many clients",
-        is_transient=True,
-        hint="Raise max_connections on the server, or run fewer controllers at a time.",
-    ),
+    }
 )
 _SQLITE_STORAGE_ERRORS = ("disk is full", "disk i/o error", "unable to open database file", "readonly database")
 _DISK_FULL_SQLSTATE = "53100"
@@ -134,7 +96,10 @@ def translate_errors(action: str, place: str) -> Iterator[None]:
             hint="The database is slow or hangs: look at its load, or run fewer machines at a time.",
         ) from error
     except SQLAlchemyError as error:
-        message = _read_driver_message(error)
+        # The first line of the driver's message, without the statement and its parameters.
+        original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+        lines = [line.strip() for line in str(original).splitlines() if line.strip()]
+        message = lines[0][:_MAX_MESSAGE_CHARACTERS] if lines else type(original).__name__
         if (fault := _find_storage_fault(error, message, place)) is not None:
             raise build_storage_error(RecordsUnavailable, f"can't {action} in {place}", fault) from error
         is_transient, hint = _classify_error(error, message)
@@ -159,22 +124,15 @@ def _find_storage_fault(error: SQLAlchemyError, message: str, place: str) -> Sto
     return fault
 
 
-def _read_driver_message(error: SQLAlchemyError) -> str:
-    """Return the first line of the driver's message, without the statement and its parameters."""
-    original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
-    lines = [line.strip() for line in str(original).splitlines() if line.strip()]
-    return lines[0][:_MAX_MESSAGE_CHARACTERS] if lines else type(original).__name__
-
-
 def _classify_error(error: SQLAlchemyError, message: str) -> tuple[bool, str]:
     """Return whether the error is transient, and a hint."""
     original = error.orig if isinstance(error, DBAPIError) else None
     text = f"{type(original or error).__name__} {message}".lower()
     state = getattr(original, "sqlstate", None) or ""
     is_transient = state.startswith(_TRANSIENT_SQLSTATES)
-    for fault in _DRIVER_ERRORS:
-        if fault.pattern in text:
-            return fault.is_transient or is_transient, fault.hint
+    for pattern, hint in _HINTS.items():
+        if pattern in text:
+            return pattern in _TRANSIENT_ERRORS or is_transient, hint
     # psycopg gives no SQLSTATE if the server is unreachable or the connection breaks. sqlite3 has no SQLSTATEs.
     unstated = isinstance(error, OperationalError) and hasattr(original, "sqlstate") and not state
     gone = unstated or (isinstance(error, DBAPIError) and error.connection_invalidated)

@@ -38,7 +38,8 @@ def ensure_sqlite_file(path: Path) -> None:
         if path.exists():
             _require_usable_file(path)
         else:
-            _create_private_file(path)
+            with suppress(FileExistsError):  # another process created it
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
     except OSError as error:
         number = error.errno or errno.EIO
         if fault := find_storage_fault(path, number=number, alternative=RECORDS_ALTERNATIVE):
@@ -49,11 +50,6 @@ def ensure_sqlite_file(path: Path) -> None:
         raise RecordsError(f"can't use {path} for the records: {error.strerror}", hint=hint) from error
     except ValueError as error:  # a NUL
         raise RecordsError(f"can't use {str(path)!r} for the records: {error}", hint="Correct that path.") from error
-
-
-def _create_private_file(path: Path) -> None:
-    with suppress(FileExistsError):  # another process created it
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
 
 
 def _require_usable_file(path: Path) -> None:

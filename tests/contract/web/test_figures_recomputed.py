@@ -22,7 +22,7 @@ from inventory.loader import load_inventory
 from tasks.domain.model import Assessment
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
 from tasks.records.machine_rows import build_machine_row
-from tasks.records.queries.fleet.machine_states import read_machine_states
+from tasks.records.queries.machines import read_machine_states
 from tasks.records.queries.tables import QueryTables
 from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.query.engine import open_query

@@ -14,7 +14,7 @@ from fleetpatch.machines.fleet_reader import WAIT_SECONDS, FleetReader
 from fleetpatch.machines.snapshot import count_fleet
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import RecordsUnavailable
-from tasks.records.queries.fleet.machine_states import ChangeMarker, read_change_marker
+from tasks.records.queries.machines import ChangeMarker, read_change_marker
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import Database
 from tests.contract.records_subjects import opened

@@ -10,7 +10,7 @@ from deployments.configuration.model import Inventories
 from deployments.preview.window_fit import read_learned
 from inventory.machine import Inventory, Limits, Machine, MachineSet, OsFamily, PatchOwner
 from tasks.records.fleets import use_fleet
-from tasks.records.queries.fleet.learned_durations import LearnedDurations
+from tasks.records.measures import LearnedDurations
 from tasks.records.setup import open_records
 from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import WEEKLY, Folder

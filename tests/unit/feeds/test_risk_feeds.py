@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.records.feeds import text_stream
+from tasks.records.feeds import feed_text
 from tasks.records.feeds.feed_files import FeedKind
 from tasks.records.feeds.risk_feeds import RiskFeeds, find_idle_rules, load_risk_feeds
 from tasks.rules.automatic.model import CveRisk, RiskRule
@@ -221,7 +221,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_text_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_stream, "MAX_TEXT_BYTES", 8 * 1024**2)
+    monkeypatch.setattr(feed_text, "MAX_TEXT_BYTES", 8 * 1024**2)
     for name in (KEV, EPSS, NVD):
         put(tmp_path, f"{name}.gz", gzip.compress(b'{"title": 1' + b" " * 64 * 1024**2))
     problems = load(tmp_path, KEV).problems

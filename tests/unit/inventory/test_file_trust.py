@@ -19,7 +19,7 @@ from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, r
 from inventory.host_keys import HostKeyStore
 from inventory.loader import load_inventory
 from tasks.domain.errors import FeedError
-from tasks.records.feeds.text_stream import iterate_text
+from tasks.records.feeds.feed_text import iterate_text
 
 NOBODY = 65534
 FLEET = "machines: [{name: a}]\n"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
-from tasks.records.encoding.rows import build_job_output_row, compress_text, decompress_text, shorten_middle
+from tasks.records.encoding.row_encoding import compress_text, decompress_text, encode_job_output, shorten_middle
 from tasks.records.storage.column_types import KEY_CHARACTERS, UtcDateTime, replace_unstorable, to_index_key
 from tests.support import builders as make
 
@@ -68,6 +68,6 @@ def test_output_beyond_the_limit_keeps_its_beginning_and_its_end() -> None:
 
 
 def test_the_row_of_an_output_says_how_long_it_was() -> None:
-    row = build_job_output_row(make.make_job_output(text="x" * 1_000_000))
+    row = encode_job_output(make.make_job_output(text="x" * 1_000_000))
     assert row["characters"] == 1_000_000
     assert len(row["body"]) < 5_000

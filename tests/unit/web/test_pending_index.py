@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetpatch.updates.pending_index import PendingIndex
-from tasks.records.queries.fleet.updates import PendingUpdateRow
+from tasks.records.queries.updates import PendingUpdateRow
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fleetpatch.machines import trends
 from fleetpatch.machines.trends import TrendsReader
-from tasks.records.queries.fleet.trends import DayTotals
+from tasks.records.queries.trends import DayTotals
 
 TODAY = date(2026, 11, 23)
 PATIENCE = 300.0

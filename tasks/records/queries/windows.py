@@ -1,4 +1,7 @@
-"""Reads what became of the windows of configurations: their runs, or why they have none."""
+"""Reads what became of the windows of configurations: their runs, or why they have none.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,11 +10,9 @@ from typing import Any
 
 from sqlalchemy import Select, select
 
-from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.schema import occurrences, runs
+from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database
-
-_UNFINISHED = tuple(state.value for state in UNFINISHED_RUN_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,7 @@ class WindowResult:
 
 
 def read_window_results(database: Database, since: datetime, until: datetime) -> tuple[WindowResult, ...]:
-    """Return what became of the windows that open from ``since`` (included) to ``until`` (excluded), oldest first.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return what became of the windows that open from ``since`` (included) to ``until`` (excluded), oldest first."""
     table = occurrences
     query = (
         select(table, runs.c.state)
@@ -50,16 +47,12 @@ def read_window_results(database: Database, since: datetime, until: datetime) ->
 
 
 def find_ended_windows(database: Database, since: datetime) -> frozenset[tuple[str, datetime]]:
-    """Return the windows from ``since`` on whose run has ended: their configuration and when they opened.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the windows from ``since`` on whose run has ended: their configuration and when they opened."""
     table = occurrences
     query = (
         select(table, runs.c.state)
         .join_from(table, runs, table.c.run_id == runs.c.id)
-        .where(table.c.starts_at >= since, table.c.what == "run", runs.c.state.not_in(_UNFINISHED))
+        .where(table.c.starts_at >= since, table.c.what == "run", runs.c.state.not_in(UNFINISHED_STATES))
     )
     return frozenset((claim.configuration, claim.starts_at) for claim in _read(database, query))
 
@@ -67,11 +60,7 @@ def find_ended_windows(database: Database, since: datetime) -> frozenset[tuple[s
 def read_last_window_results(
     database: Database, configurations: Collection[str], since: datetime, limit: int
 ) -> tuple[WindowResult, ...]:
-    """Return what became of the newest windows of configurations that open from ``since`` on, newest first.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return what became of the newest windows of configurations that open from ``since`` on, newest first."""
     table = occurrences
     query = (
         select(table, runs.c.state)
@@ -85,8 +74,7 @@ def read_last_window_results(
 
 
 def _read(database: Database, query: Select[Any]) -> tuple[WindowResult, ...]:
-    with database.begin_read("read what became of windows") as connection:
-        rows = connection.execute(query).all()
+    rows = database.read_rows("read what became of windows", query)
     return tuple(
         WindowResult(
             row.configuration,

@@ -1,11 +1,16 @@
-"""Reads the pending updates of the whole fleet, and what is known of one update or of one CVE, from columns."""
+"""Reads the pending updates of the whole fleet, and what is known of one update or of one CVE, from columns.
 
-from collections.abc import Collection, Iterator, Sequence
+A machine decides what its updates are called, and when they were published. So neither a publication nor one machine's
+name for an update is what the fleet is measured by: the oldest update is the one that an assessment saw first, by the
+controller's clock. Each function raises RecordsError if the records can't be read.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, case, distinct, func, select
 
 from tasks.domain.states import UpdateState
 from tasks.records import schema
@@ -74,21 +79,13 @@ def read_pending_assessments(database: Database) -> dict[int, int]:
 
     A new assessment of a machine takes the place of its last one. Numbers of assessments are never used again, unlike
     those of the rows of pending updates on SQLite: so the result changes whenever pending updates change.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     query = select(_PENDING.c.assessment, func.count()).group_by(_PENDING.c.assessment)
-    with database.begin_read("look for new assessments") as connection:
-        return dict(connection.execute(query).tuples().all())
+    return dict(database.read_rows("look for new assessments", query))
 
 
 def read_pending_updates(database: Database, assessments: Collection[int] | None = None) -> Iterator[PendingUpdateRow]:
-    """Yield the pending updates of some assessments; of all machines if no numbers are given.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Yield the pending updates of some assessments; of all machines if no numbers are given."""
     for query in _build_pending_queries(assessments):
         with database.begin_read("read the pending updates") as connection:
             for row in connection.execute(query).tuples():
@@ -105,68 +102,40 @@ def _build_pending_queries(assessments: Collection[int] | None) -> Iterator[Sele
 
 
 def read_machines_lacking(database: Database, names: Collection[str]) -> tuple[PendingUpdateRow, ...]:
-    """Return the machines on which updates of these names are pending, a row for each machine and update.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the machines on which updates of these names are pending, a row for each machine and update."""
     query = select(*_ROW_COLUMNS).where(_PENDING.c.name.in_(names)).order_by(_PENDING.c.machine, _PENDING.c.arch)
-    with database.begin_read("read who lacks an update") as connection:
-        return tuple(PendingUpdateRow(*row) for row in connection.execute(query).tuples())
+    return tuple(PendingUpdateRow(*row) for row in database.read_rows("read who lacks an update", query))
 
 
-def count_cve_rows(database: Database) -> int:
-    """Return the number of rows of ``update_cves``: it changes when CVEs become known.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+def count_update_cves(database: Database) -> int:
+    """Return the number of rows of ``update_cves``: it changes when CVEs become known."""
     with database.begin_read("look for new CVEs") as connection:
         return connection.execute(select(func.count()).select_from(update_cves)).scalar_one()
 
 
 def read_update_cves(database: Database) -> Sequence[tuple[str, str, str]]:
-    """Return name, version and CVE of all updates whose CVEs are known.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return name, version and CVE of all updates whose CVEs are known."""
     query = select(update_cves.c.name, update_cves.c.version, update_cves.c.cve)
-    with database.begin_read("read the CVEs") as connection:
-        return [(name, version, cve) for name, version, cve in connection.execute(query).tuples()]
+    return [(name, version, cve) for name, version, cve in database.read_rows("read the CVEs", query)]
 
 
 def read_versions_with_cve(database: Database, cve: str) -> tuple[tuple[str, str], ...]:
-    """Return name and version of all updates, pending or not, that are known to fix a CVE.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return name and version of all updates, pending or not, that are known to fix a CVE."""
     query = select(update_cves.c.name, update_cves.c.version).where(update_cves.c.cve == cve)
     query = query.order_by(update_cves.c.name, update_cves.c.version)
-    with database.begin_read("read which updates fix a CVE") as connection:
-        return tuple((name, version) for name, version in connection.execute(query).tuples())
+    return tuple((name, version) for name, version in database.read_rows("read which updates fix a CVE", query))
 
 
-def read_last_results(database: Database, name: str) -> dict[str, LastResult]:
-    """Return the last result of an update on each machine, by machine.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+def read_last_update_results(database: Database, name: str) -> dict[str, LastResult]:
+    """Return the last result of an update on each machine, by machine."""
     newest = select(func.max(_RESULTS.c.number)).where(_RESULTS.c.name == name).group_by(_RESULTS.c.machine)
     query = select(_RESULTS.c.machine, _RESULTS.c.run_id, _RESULTS.c.state, _RESULTS.c.reason)
     query = query.where(_RESULTS.c.number.in_(newest))
-    with database.begin_read("read the last results of an update") as connection:
-        return {row[0]: LastResult(*row) for row in connection.execute(query).tuples()}
+    return {row[0]: LastResult(*row) for row in database.read_rows("read the last results of an update", query)}
 
 
 def read_installations(database: Database, name: str, limit: int = 200) -> tuple[InstalledUpdate, ...]:
-    """Return the newest installations of an update, newest first.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the newest installations of an update, newest first."""
     table = _RESULTS
     query = (
         select(
@@ -177,8 +146,7 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
         .order_by(table.c.number.desc())
         .limit(limit)
     )
-    with database.begin_read("read where an update was installed") as connection:
-        installations = [InstalledUpdate(*row) for row in connection.execute(query).tuples()]
+    installations = [InstalledUpdate(*row) for row in database.read_rows("read where an update was installed", query)]
     # results are numbered as they are saved: those of two runs at once are mixed
     return tuple(
         sorted(installations, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
@@ -186,25 +154,69 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
 
 
 def read_held_reasons(database: Database) -> dict[tuple[str, str], str]:
-    """Return why automatic patching holds updates now, by name and version.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return why automatic patching holds updates now, by name and version."""
     held = schema.held_updates
     query = select(held.c.name, held.c.version, held.c.reason).where(held.c.released_at.is_(None))
-    with database.begin_read("read the held updates") as connection:
-        return {(row[0], row[1]): row[2] for row in connection.execute(query).tuples()}
+    return {(row[0], row[1]): row[2] for row in database.read_rows("read the held updates", query)}
 
 
 def read_held_versions(database: Database, name: str) -> tuple[HeldVersion, ...]:
-    """Return the versions of an update that automatic patching holds now.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the versions of an update that automatic patching holds now."""
     held = schema.held_updates
     query = select(held.c.version, held.c.reason, held.c.at, held.c.rollout_id)
     query = query.where(held.c.name == name, held.c.released_at.is_(None)).order_by(held.c.at)
-    with database.begin_read("read the held updates") as connection:
-        return tuple(HeldVersion(*row) for row in connection.execute(query).tuples())
+    return tuple(HeldVersion(*row) for row in database.read_rows("read the held updates", query))
+
+
+_MISSING = schema.missing_fixes
+
+
+@dataclass(frozen=True, slots=True)
+class OldUpdate:
+    """An update that a machine lacks.
+
+    Attributes:
+        since: since when fleetpatch has known that the machine lacks it. What automatic patching knows to be installed
+            meanwhile does not count.
+        machines: how many machines lack an update of this name.
+    """
+
+    machine: str
+    name: str
+    since: datetime
+    machines: int
+
+
+def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> OldUpdate | None:
+    """Return the update that any machine has lacked for the longest time, as far as the records know.
+
+    Of several that are as old, it is one that most machines lack.
+
+    Args:
+        database: the database of the records.
+        counts: returns whether a machine counts, by its name.
+    """
+    # A publication may be in _MISSING.since: it never makes an update older than its first sight on the machine.
+    since = case((_MISSING.c.since > _PENDING.c.since, _MISSING.c.since), else_=_PENDING.c.since)
+    is_missing = (_PENDING.c.machine == _MISSING.c.machine) & (_PENDING.c.name == _MISSING.c.name)
+    source = _PENDING.outerjoin(_MISSING, is_missing)
+    by_machine = select(_PENDING.c.machine, func.min(since, type_=_PENDING.c.since.type)).select_from(source)
+    by_machine = by_machine.where(_PENDING.c.since.is_not(None)).group_by(_PENDING.c.machine)
+    with database.begin_read("look for the oldest missing update") as connection:
+        rows = [(at, machine) for machine, at in connection.execute(by_machine).tuples() if counts(machine)]
+        if not rows:
+            return None
+        at = min(rows)[0]
+        oldest = sorted(machine for moment, machine in rows if moment == at)[:_MAX_MACHINES]
+        of_name = select(_PENDING.c.name, _PENDING.c.machine).distinct().select_from(source)
+        of_name = of_name.where(_PENDING.c.machine.in_(oldest), since == at)
+        holders: dict[str, list[str]] = {}
+        for name, machine in connection.execute(of_name).tuples():
+            holders.setdefault(name, []).append(machine)
+        name = min(holders, key=lambda each: (-len(holders[each]), each))
+        lacking = connection.execute(select(distinct(_PENDING.c.machine)).where(_PENDING.c.name == name)).scalars()
+        return OldUpdate(min(holders[name]), name, at, sum(map(counts, lacking)))
+
+
+_MAX_MACHINES = 500
+"""Of so many of the machines that have lacked an update longest, the updates are compared."""

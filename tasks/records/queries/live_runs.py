@@ -1,4 +1,7 @@
-"""Reads which runs are in progress, and whether a process works on them."""
+"""Reads which runs are in progress, and whether a process works on them.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +11,8 @@ from sqlalchemy import select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import schema
-from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.page_tables import run_progress
-from tasks.records.statements import read_shared_time
+from tasks.records.statements import UNFINISHED_STATES, read_shared_time
 from tasks.records.storage.database import Database
 
 SILENCE = timedelta(seconds=45)
@@ -51,9 +53,6 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
         database: the database of the records.
         now: the present time, for runs without a lease. Leases have the clock of the database.
         run_id: only this run; None: all.
-
-    Raises:
-        RecordsError: the records can't be read.
     """
     runs, leases, stops, news = schema.runs, schema.leases, schema.stop_requests, run_progress
     query = (

@@ -1,24 +1,66 @@
-"""The head of the audit log: the number and the seal of its newest entry, in a private file beside the keys.
+"""The seals of the audit log's entries, and its head: the number and the seal of its newest entry.
 
-Whoever may delete rows can remove the newest entries without breaking the chain. This file shows it. Each computer, and
-each user on it, knows only the entries that its own programs have seen.
+Each entry has a number, the seal of the entry before it, and its own seal: HMAC-SHA256 (RFC 2104) over all its fields
+with a key that is not in the database. A chain of plain hashes could be computed anew by whoever may write the table.
+
+Whoever may delete rows can remove the newest entries without breaking the chain. The head shows it: it is in a private
+file beside the keys. Each computer, and each user on it, knows only the entries that its own programs have seen.
 """
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
 from pathlib import Path
 from typing import Final
 
 from inventory.files.paths import ensure_private_directory
-from inventory.files.private_keys import KeyFileError, find_key_folder
+from inventory.files.private_keys import KeyFileError, find_key_folder, read_key
 from tasks.domain.errors import RequestError
+from tasks.domain.rows.audit import AuditEntry
 from tasks.records.storage.database import Database
+
+KEY_NAME: Final = "audit"
+"""The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
+CUT_ACT: Final = "cut audit log"
+MISS_ACT: Final = "miss audit entry"
+"""The act of an entry that says which other one is gone or replaced, although a program has seen it."""
+_FORMAT: Final = "fleetpatch audit 1"
+_SEALED: Final = (
+    "previous", "key_id", "who", "source", "claimed", "address", "act", "subject", "detail", "result", "message",
+)  # fmt: skip
+
+
+def compute_key_id(key: bytes) -> str:
+    """Return the public name of a key: 8 hex digits that say nothing about it."""
+    return hashlib.sha256(b"fleetpatch audit key\0" + key).hexdigest()[:8]
+
+
+def compute_seal(entry: AuditEntry, key: bytes) -> str:
+    """Return the seal of an entry: HMAC-SHA256 over a JSON array of all other fields, in hex."""
+    at = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
+    # SQLite lets others store bytes in a column of texts: they fit no seal.
+    fields = [_FORMAT, entry.number, at, *(str(getattr(entry, name)) for name in _SEALED)]
+    content = json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
+    return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+
+def seal_entry(entry: AuditEntry, number: int, previous: str, key: bytes) -> AuditEntry:
+    """Return an entry with its number and seal. Its texts must be those that the database returns."""
+    stored = replace(entry, number=number, previous=previous, key_id=compute_key_id(key))
+    return replace(stored, seal=compute_seal(stored, key))
+
+
+def is_sealed_by(entry: AuditEntry, key: bytes) -> bool:
+    """Return whether an entry has the seal that belongs to its fields."""
+    return hmac.compare_digest(str(entry.seal).encode(), compute_seal(entry, key).encode())
+
 
 NUMBER_LIMIT: Final = 2**53
 """No log gets so long. Rows with such a number were added in the database, and no entry is added behind them."""
@@ -125,3 +167,36 @@ def _parse(descriptor: int, path: Path) -> AuditHead | None:
 
 
 _HINT: Final = "It is to be a file of mode 0600 of the user of this program."
+
+
+def parse_cut(entry: AuditEntry) -> AuditHead | None:
+    """Return the last entry that a cut has removed; None if the entry records no cut."""
+    return _parse_head(entry.detail, "through") if entry.act == CUT_ACT else None
+
+
+def parse_missed(entry: AuditEntry) -> AuditHead | None:
+    """Return the entry that a program has missed; None if the entry says no such thing."""
+    return _parse_head(entry.detail, "number") if entry.act == MISS_ACT else None
+
+
+def _parse_head(detail: str, name: str) -> AuditHead | None:
+    try:
+        values = json.loads(detail)
+        return AuditHead(int(values[name]), str(values["seal"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_audit_key(key_id: str) -> bytes | None:
+    """Return the key with an id: the present one, or a former one that was kept as ``audit-`` and its id.
+
+    Raises:
+        KeyFileError: others can read it, or it can't be read.
+    """
+    key = read_key(KEY_NAME)
+    if key is not None and compute_key_id(key) == key_id:
+        return key
+    if len(key_id) != 8 or not set(key_id) <= set("0123456789abcdef"):
+        return None
+    former = read_key(f"{KEY_NAME}-{key_id}")
+    return former if former is not None and compute_key_id(former) == key_id else None

@@ -23,7 +23,7 @@ MAX_OUTPUT_CHARACTERS = 64 * 1024 * 1024
 """Maximum length of one job's output. Of a longer output, the beginning and the end are kept."""
 
 
-def build_run_row(run: RunInfo) -> RowValues:
+def encode_run(run: RunInfo) -> RowValues:
     """Return the row of a run."""
     return {
         "id": run.id,
@@ -39,7 +39,7 @@ def build_run_row(run: RunInfo) -> RowValues:
     }
 
 
-def build_assessment_row(assessment: Assessment) -> RowValues:
+def encode_assessment(assessment: Assessment) -> RowValues:
     """Return the row of an assessment."""
     facts, packages, error = assessment.facts, assessment.packages, assessment.error
     return {
@@ -59,7 +59,7 @@ def build_assessment_row(assessment: Assessment) -> RowValues:
     }
 
 
-def build_pending_update_rows(assessment: Assessment, number: int) -> list[RowValues]:
+def encode_pending_updates(assessment: Assessment, number: int) -> list[RowValues]:
     """Return a row for each pending update of an assessment. ``number`` is the assessment's row number."""
     return [
         _build_update_columns(update)
@@ -76,7 +76,7 @@ def build_pending_update_rows(assessment: Assessment, number: int) -> list[RowVa
     ]
 
 
-def build_outcome_row(outcome: Outcome) -> RowValues:
+def encode_outcome(outcome: Outcome) -> RowValues:
     """Return the row of an outcome."""
     return {
         "run_id": outcome.run_id,
@@ -96,7 +96,7 @@ def build_outcome_row(outcome: Outcome) -> RowValues:
     }
 
 
-def build_update_result_rows(outcome: Outcome, number: int) -> list[RowValues]:
+def encode_update_results(outcome: Outcome, number: int) -> list[RowValues]:
     """Return a row for each update of an outcome that is not Pending. ``number`` is the outcome's row number.
 
     Pending updates are in ``assessment_updates``. Without this rule, runs that only assess would fill this table.
@@ -116,7 +116,7 @@ def build_update_result_rows(outcome: Outcome, number: int) -> list[RowValues]:
     ]
 
 
-def build_plan_row(run_id: str, plan: MachinePlan) -> RowValues:
+def encode_plan(run_id: str, plan: MachinePlan) -> RowValues:
     """Return the row of a machine's plan."""
     return {
         "run_id": run_id,
@@ -126,7 +126,7 @@ def build_plan_row(run_id: str, plan: MachinePlan) -> RowValues:
     }
 
 
-def build_journal_row(entry: JournalEntry) -> RowValues:
+def encode_journal_entry(entry: JournalEntry) -> RowValues:
     """Return the row of a journal entry."""
     document = encode(entry)
     return {
@@ -142,7 +142,7 @@ def build_journal_row(entry: JournalEntry) -> RowValues:
     }
 
 
-def build_job_output_row(output: JobOutput) -> RowValues:
+def encode_job_output(output: JobOutput) -> RowValues:
     """Return the row of a job's output."""
     text = shorten_middle(output.text)
     return {

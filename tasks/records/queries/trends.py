@@ -1,4 +1,7 @@
-"""Computes the state of the fleet on each day. A machine's last answer counts for some days."""
+"""Computes the state of the fleet on each day. A machine's last answer counts for some days.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -37,14 +40,12 @@ class DayTotals:
 
 
 def read_days(database: Database, first: date, last: date) -> dict[date, DayTotals]:
-    """Return the totals of each day from the first to the last, oldest first.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the totals of each day from the first to the last, oldest first."""
+    alike = (_TABLE.c.day, _TABLE.c.compliance, _TABLE.c.reboot)
+    answers = select(*alike, *_SUMS).where(_TABLE.c.day >= first, _TABLE.c.day <= last).group_by(*alike)
     totals_by_day = {first + timedelta(days=number): DayTotals() for number in range((last - first).days + 1)}
     with database.begin_read("read the past days of the fleet") as connection:
-        for day, *group in connection.execute(_build_days_query(first, last)).tuples():
+        for day, *group in connection.execute(answers).tuples():
             _add(totals_by_day[day], *group)
         for begin, end, *group in connection.execute(_build_gaps_query(connection.dialect.name, first, last)).tuples():
             for number in range(1, CARRIED_DAYS + 1):
@@ -56,12 +57,6 @@ def read_days(database: Database, first: date, last: date) -> dict[date, DayTota
 
 _TABLE = machine_days
 _SUMS = (func.count(), func.sum(_TABLE.c.critical + _TABLE.c.security), func.sum(_TABLE.c.other))
-
-
-def _build_days_query(first: date, last: date) -> Select[Any]:
-    """Return a query for the answers of each day, counted by what they say."""
-    alike = (_TABLE.c.day, _TABLE.c.compliance, _TABLE.c.reboot)
-    return select(*alike, *_SUMS).where(_TABLE.c.day >= first, _TABLE.c.day <= last).group_by(*alike)
 
 
 def _build_gaps_query(dialect: str, first: date, last: date) -> Select[Any]:

@@ -1,4 +1,7 @@
-"""Reads the figures for metrics: of runs, windows and approvals, from columns."""
+"""Reads the figures for metrics: of runs, windows and approvals, from columns.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from sqlalchemy import Select, and_, func, select
 
 from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
-from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database
 
 
@@ -48,11 +51,7 @@ class MetricFigures:
 
 
 def read_metric_figures(database: Database) -> MetricFigures:
-    """Return the figures.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the figures."""
     runs = schema.runs
     unfinished = runs.c.state.in_(UNFINISHED_STATES)
     by_kind = select(runs.c.kind, func.count()).where(unfinished).group_by(runs.c.kind)

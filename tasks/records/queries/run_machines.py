@@ -1,20 +1,22 @@
-"""Reads the machines of one run: all of them from columns, and the documents of a few."""
+"""Reads the machines of one run: all of them from columns, and the documents of a few.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, select
 
 from tasks.domain.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
-from tasks.domain.protocols.records import JournalEntry, JournalMark, ProgressRow
+from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.runs import MachineResultRow
 from tasks.domain.states import OperationState, RebootState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
-from tasks.records.encoding.rows import DocumentReader
-from tasks.records.page_tables import run_progress
+from tasks.records.encoding.row_encoding import DocumentReader
 from tasks.records.sql_records import RunPlans
 from tasks.records.storage.database import Database
 
@@ -45,28 +47,18 @@ class RecordedMachine:
 
 
 _RESULT_NAMES = tuple(list_kinds(MachineResultRow))
-_PROGRESS_COLUMNS = [run_progress.columns[each.name] for each in fields(ProgressRow)]
 
 
 def read_machine_results(database: Database, run_id: str) -> dict[str, MachineResultRow]:
-    """Return the results of all machines that have one, by name, sorted by name.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the results of all machines that have one, by name, sorted by name."""
     table = schema.outcomes
     query = select(*(table.c[name] for name in _RESULT_NAMES)).where(table.c.run_id == run_id).order_by(table.c.machine)
-    with database.begin_read("read the results of a run") as connection:
-        rows = connection.execute(query).tuples().all()
+    rows = database.read_rows("read the results of a run", query)
     return {row[1]: MachineResultRow(**dict(zip(_RESULT_NAMES, row, strict=True))) for row in rows}
 
 
 def read_assessed_machines(database: Database, run_id: str) -> dict[str, MachineResultRow]:
-    """Return the assessments of a run as results, for runs that have recorded no results; sorted by name.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the assessments of a run as results, for runs that have recorded no results; sorted by name."""
     table = schema.assessments
     columns = (table.c.machine, table.c.known, table.c.error_message, table.c.at, table.c.urgent, table.c.other)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
@@ -91,24 +83,8 @@ def read_assessed_machines(database: Database, run_id: str) -> dict[str, Machine
     return results
 
 
-def read_progress(database: Database, run_id: str) -> dict[str, ProgressRow]:
-    """Return what the machines of an unfinished run do, by name, in the order of the run; "" is the run itself.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
-    table = run_progress
-    query = select(*_PROGRESS_COLUMNS).where(table.c.run_id == run_id).order_by(table.c.position, table.c.machine)
-    with database.begin_read("read the progress of a run") as connection:
-        return {row[0]: ProgressRow(*row) for row in connection.execute(query).tuples()}
-
-
 def read_run_parts(database: Database, run_id: str) -> RunParts | None:
-    """Return waves, hooks and notes; None if none are recorded yet.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return waves, hooks and notes; None if none are recorded yet."""
     table = schema.run_plans
     with database.begin_read("read the waves of a run") as connection:
         query = select(table.c.document).where(table.c.run_id == run_id)
@@ -120,11 +96,7 @@ def read_run_parts(database: Database, run_id: str) -> RunParts | None:
 
 
 def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, RecordedMachine]:
-    """Return the details of a few machines, not more than some hundred.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the details of a few machines, not more than some hundred."""
     reader = DocumentReader()
     outcomes, plans, journal = schema.outcomes, schema.machine_plans, schema.journal
     newest = (

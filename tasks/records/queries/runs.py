@@ -1,4 +1,7 @@
-"""Lists runs and their figures, from columns. Of documents only single values are read."""
+"""Lists runs, their states and figures, and counts their results of updates, from columns.
+
+Of documents only single values are read. Each function raises RecordsError if the records can't be read.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +14,6 @@ from tasks.domain.rows import list_kinds
 from tasks.domain.rows.runs import RunRow, RunWindow
 from tasks.domain.states import OperationState, RebootState
 from tasks.records import schema
-from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.storage.column_types import replace_unstorable
 from tasks.records.storage.database import Database
 
@@ -58,22 +60,14 @@ class RunFigures:
 
 
 def count_runs(database: Database, wanted: RunFilter) -> int:
-    """Return the number of runs.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the number of runs."""
     with database.begin_read("count the runs") as connection:
         query = select(func.count()).select_from(schema.runs).where(*_build_conditions(database, wanted))
         return connection.execute(query).scalar_one()
 
 
 def read_run_rows(database: Database, wanted: RunFilter, offset: int, limit: int) -> tuple[RunRow, ...]:
-    """Return a part of the runs, newest first.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return a part of the runs, newest first."""
     table = schema.runs
     with database.begin_read("list the runs") as connection:
         query = (
@@ -88,11 +82,7 @@ def read_run_rows(database: Database, wanted: RunFilter, offset: int, limit: int
 
 
 def find_run_row(database: Database, run_id: str) -> RunRow | None:
-    """Return a run by its complete id; None if there is none.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return a run by its complete id; None if there is none."""
     return next(iter(read_run_rows(database, RunFilter(run_id=run_id), 0, 1)), None)
 
 
@@ -128,22 +118,14 @@ def _build_row(row: Sequence[Any]) -> RunRow:
 
 
 def read_configuration_names(database: Database) -> tuple[str, ...]:
-    """Return the names of configurations that had windows, sorted.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the names of configurations that had windows, sorted."""
     query = select(schema.occurrences.c.configuration).distinct().order_by(schema.occurrences.c.configuration)
     with database.begin_read("list configurations") as connection:
         return tuple(connection.execute(query).scalars())
 
 
 def read_run_figures(database: Database, run_ids: Sequence[str]) -> Mapping[str, RunFigures]:
-    """Return the figures of runs. A run without results is missing.
-
-    Raises:
-        RecordsError: the records can't be read.
-    """
+    """Return the figures of runs. A run without results is missing."""
     table = schema.outcomes
 
     def count(condition: ColumnElement[bool]) -> ColumnElement[int]:
@@ -168,8 +150,7 @@ def read_run_figures(database: Database, run_ids: Sequence[str]) -> Mapping[str,
         .where(table.c.run_id.in_(run_ids))
         .group_by(table.c.run_id)
     )
-    with database.begin_read("read the figures of runs") as connection:
-        return {row[0]: RunFigures(*map(int, row[1:])) for row in connection.execute(query).tuples()}
+    return {row[0]: RunFigures(*map(int, row[1:])) for row in database.read_rows("read the figures of runs", query)}
 
 
 def _read_value(database: Database, *path: str) -> ColumnElement[str]:
@@ -209,17 +190,35 @@ def _build_conditions(database: Database, wanted: RunFilter) -> list[ColumnEleme
     return conditions
 
 
-def count_waiting_approvals(database: Database, now: datetime) -> int:
-    """Return how many plans wait for a decision.
+@dataclass(frozen=True, slots=True)
+class UpdateResultCounts:
+    """How many machines have each state of an update in a run."""
 
-    Raises:
-        RecordsError: the records can't be read.
-    """
-    table, of_run = schema.approvals, schema.runs
+    installed: int = 0
+    failed: int = 0
+    other: int = 0
+
+
+def count_update_results(database: Database, run_id: str) -> Mapping[tuple[str, str], UpdateResultCounts]:
+    """Return the counts of a run by name and available version of updates."""
+    table, of_run = schema.update_results, schema.outcomes
     query = (
-        select(func.count())
-        .select_from(table.join(of_run, of_run.c.id == table.c.run_id))
-        .where(table.c.decision == "", table.c.expires_at > now, of_run.c.state.in_(UNFINISHED_STATES))
+        select(table.c.name, table.c.available, table.c.state, func.count())
+        .select_from(table.join(of_run, of_run.c.number == table.c.outcome))
+        .where(of_run.c.run_id == run_id)
+        .group_by(table.c.name, table.c.available, table.c.state)
     )
-    with database.begin_read("count the plans that wait") as connection:
-        return connection.execute(query).scalar_one()
+    found: dict[tuple[str, str], list[int]] = {}
+    with database.begin_read("count the updates of a run") as connection:
+        for name, available, state, number in connection.execute(query).tuples():
+            counts = found.setdefault((name, available), [0, 0, 0])
+            counts[0 if state in {"Installed", "Repaired"} else 1 if state == "Failed" else 2] += number
+    return {key: UpdateResultCounts(*counts) for key, counts in found.items()}
+
+
+def read_run_states(database: Database, runs: Sequence[str]) -> Mapping[str, OperationState]:
+    """Return the state of each of these runs that the records have."""
+    table = schema.runs.c
+    with database.begin_read("read the states of runs") as connection:
+        rows = connection.execute(select(table.id, table.state).where(table.id.in_(runs))).tuples()
+        return {run: OperationState(state) for run, state in rows}

@@ -1,4 +1,9 @@
-"""Puts another content into the SQLite file of the records, in one transaction and only if nobody has it open."""
+"""Copies and checks the SQLite file of records, and puts another content into it.
+
+That is done in one transaction, and only if nobody has it open.
+
+Each function raises RecordsError if the records can't be reached.
+"""
 
 import os
 import sqlite3
@@ -11,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
 from tasks.records.backup.archive import publish_file, sync_folder
-from tasks.records.storage.database import Database
+from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
@@ -92,14 +97,53 @@ def _sync_file(path: Path) -> None:
 
 @contextmanager
 def open_kept_file(path: Path) -> Iterator[Connection]:
-    """Give a connection to replaced records.
-
-    Raises:
-        RecordsError: they can't be read.
-    """
+    """Give a connection to replaced records."""
     database = Database(URL.create("sqlite", database=str(path)))
     try:
         with database.begin_read("read the replaced records") as connection:
             yield connection
     finally:
         database.close()
+
+
+def copy_sqlite_file(source: Path, target: Path) -> None:
+    """Copy an SQLite database while others write, and check the copy. It is one file, without a journal beside it.
+
+    One step of SQLite's backup reads one state of the database. A plain copy of the file lacks what is in its journal.
+
+    Raises:
+        RecordsError: it can't be read or written, or it is damaged.
+    """
+    try:
+        target.touch(mode=0o600, exist_ok=False)
+        with (
+            closing(
+                sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_TIMEOUT_SECONDS)
+            ) as read,
+            closing(sqlite3.connect(target, isolation_level=None)) as written,
+        ):
+            read.backup(written)
+            written.execute("PRAGMA journal_mode = DELETE")
+        check_sqlite_file(target)
+    except (sqlite3.Error, OSError) as error:
+        raise RecordsError(
+            f"can't copy {source}: {error}", hint="Look at the room on the disk, and whether the file is damaged."
+        ) from error
+
+
+def check_sqlite_file(path: Path) -> None:
+    """Check that every page of an SQLite database is whole.
+
+    Raises:
+        RecordsError: it is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            answers = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+    except sqlite3.Error as error:
+        answers = [str(error)]
+    if answers != ["ok"]:
+        raise RecordsError(
+            f"{path.name} is damaged: {'; '.join(answers)[:300]}",
+            hint="Keep the file. Restore an earlier backup: fleetpatch records restore FILE (docs/how-to/backup.md).",
+        )
