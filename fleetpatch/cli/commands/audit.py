@@ -81,8 +81,8 @@ def verify(
 ) -> None:
     """Check that no entry was changed, added, removed or cut off. Exit code 0 only if that is certain."""
     from fleetpatch.cli.views.audit import AUDIT_EXIT_CODES, build_verification_json, print_verification
-    from tasks.records.audit.head import parse_head
     from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.audit.seals_and_heads import parse_head
     from tasks.records.audit.verification import verify_log
     from tasks.records.setup import open_records
 

@@ -148,7 +148,7 @@ def write_run_report(
     """Write the report of a recorded run again, as HTML, CSV, Parquet and JSON."""
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report
     from tasks.domain.protocols.clock import SystemClock
-    from tasks.records.automatic.rollout_progress import read_rollout_progress
+    from tasks.records.automatic.rollouts import read_rollout_progress
     from tasks.records.setup import open_records
     from tasks.reports.writer import write_report
 
