@@ -5,7 +5,7 @@ from dataclasses import replace
 from prefect.runtime import flow_run
 
 from flows.engine.run_info import build_run_id
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.flow_execution import name_flow_run
 from flows.ports.caller import current_caller
 from flows.prefect_api.connected_flow import flow
@@ -37,7 +37,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     caller, flow_run_id = name_starter(log_to_flow_run(current_caller())), str(flow_run.get_id() or "")
     caller = replace(caller, run_id=caller.run_id or build_run_id(SystemClock().now()))
     name_flow_run(request, caller.run_id or "")
-    report = execute(request, caller, build_prefect_runner, flow_run_id=flow_run_id)
+    report = execute_run(request, caller, build_prefect_runner, flow_run_id=flow_run_id)
     failed = report.count_machines(OperationState.FAILED)
     if failed:
         raise FleetPatchFailed(

@@ -34,7 +34,7 @@ from tasks.rules.calendar.freezes import Freeze
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
 
-def execute(
+def execute_run(
     run: RunRequest | str,
     caller: Caller,
     build_runner: RunnerFactory,
@@ -125,7 +125,7 @@ def open_run(
     """Build the environment of a run, in this one place: its lease, its policy, its records, its runner.
 
     It is in the audit log from here to the end of the block. ``read_state`` returns what an earlier process left, for a
-    run that is resumed. See ``execute`` for the errors.
+    run that is resumed. See ``execute_run`` for the errors.
     """
     starter, actor = find_starter_name(caller), find_actor(caller)
     with ExitStack() as stack:

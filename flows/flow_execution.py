@@ -19,7 +19,7 @@ from flows.engine.interruption import find_suspension
 from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.run_info import build_window, describe_machines, is_rollout_run
 from flows.engine.run_lease import LEASE_SECONDS
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.prefect_runtime.delivery import BackgroundCall
@@ -109,7 +109,7 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         else:
             request = run_id = chosen if isinstance(chosen, str) else chosen.id
         report = run_with_signals(
-            functools.partial(execute, request, run_caller, build_prefect_runner, flow_run_id=flow_run_id),
+            functools.partial(execute_run, request, run_caller, build_prefect_runner, flow_run_id=flow_run_id),
             caller.stop_token,
             functools.partial(_record_stop, run_id, run_caller),
             functools.partial(record_suspend_request, run_id, run_caller, flow_run_id),

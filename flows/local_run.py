@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.request import PatchRequest, RunRequest
@@ -53,7 +53,7 @@ def execute_locally(request: RunRequest, caller: Caller) -> RunReport:
     """
     if isinstance(request, PatchRequest):
         request.require_window()
-    return execute(
+    return execute_run(
         request, caller, lambda asked, ports: LocalRunner(asked.report_directory, asked.report_formats, ports)
     )
 

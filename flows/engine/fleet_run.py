@@ -58,9 +58,10 @@ class FleetRun:
         resume_state: ResumeState | None = None,
     ) -> None:
         self._ports, self._runner = ports, runner
-        request, pinned_updates = resolve_pinned_updates(
-            request, ports.find_pinned_updates, has_plans=resume_state is not None and bool(resume_state.waves)
-        )
+        pinned_updates = None
+        if isinstance(request, PatchRequest) and request.updates.as_in_run:
+            has_plans = resume_state is not None and bool(resume_state.waves)
+            request, pinned_updates = resolve_pinned_updates(request, ports.find_pinned_updates, has_plans=has_plans)
         self._request = request
         self._records_error: RecordsError | None = None
         self._resume_state, self._flow_run_id = resume_state, flow_run_id
@@ -337,7 +338,9 @@ class FleetRun:
         if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED and not why_nothing:
             state = OperationState.SUCCEEDED  # a plan is not supposed to begin anything
         message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else why_nothing
-        self._end_run(*add_cancellation(self._ports, self._run_info, state, message, outcomes))
+        if self._ports.stop_token.is_stopping and self._run_info.may_change_machines:
+            state, message = add_cancellation(self._ports.leases, self._run_info.id, state, message, outcomes)
+        self._end_run(state, message)
         finished = self._build_report(outcomes)
         self._save(finished)
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]

@@ -9,19 +9,15 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import Outcome, RunInfo
+from tasks.domain.model import Outcome
 from tasks.domain.protocols.leases import Leases, StopRequest
 from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
 from tasks.domain.states import OperationState, Step, UpdateState
 from tasks.reports.formatting import format_count
-
-if TYPE_CHECKING:
-    from flows.ports.ports import Ports
-
 
 logger = logging.getLogger(__name__)
 
@@ -94,23 +90,18 @@ PLAIN_REASON = "cancelled"
 
 
 def add_cancellation(
-    ports: "Ports", run: RunInfo, state: OperationState, message: str, outcomes: Sequence[Outcome]
+    leases: Leases, run_id: str, state: OperationState, message: str, outcomes: Sequence[Outcome]
 ) -> tuple[OperationState, str]:
-    """Return the state and the message of a run at its end. If a person asked it to stop, they say so."""
-    asked = _find_stop_request(ports.leases, run.id) if run.may_change_machines else None
-    if asked is None or not ports.stop_token.is_stopping:
-        return state, message
-    state, cancelled = describe_cancellation(state, asked, outcomes)
-    return state, f"{message}; {cancelled}" if message else cancelled
-
-
-def _find_stop_request(leases: Leases, run_id: str) -> StopRequest | None:
+    """Return the state and the message of a stopped run at its end. If a person asked it to stop, they say so."""
     try:
         lease = leases.find_lease(run_id)
     except RecordsError as error:
         logger.warning("whether run %s was cancelled is not known: %s", run_id, error)
-        return None
-    return lease.stop if lease is not None else None
+        return state, message
+    if lease is None or lease.stop is None:
+        return state, message
+    state, cancelled = describe_cancellation(state, lease.stop, outcomes)
+    return state, f"{message}; {cancelled}" if message else cancelled
 
 
 def describe_cancellation(

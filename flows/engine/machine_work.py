@@ -102,7 +102,7 @@ class MachineWork:
         ports: Ports,
         runner: Runner,
         failure_counter: FailureCounter,
-        turns: SetTurns,
+        turns: SetTurns | None,
         *,
         must_be_approved: bool,
         record_outcome: Callable[[MachineContext], Outcome],
@@ -120,14 +120,15 @@ class MachineWork:
             context.state = halt_unless_failed(context, reason)
             clean_up_machine(context)
         else:
-            self.execute(context)
+            self.execute_steps(context)
         return self.finish(context)
 
     def prepare(self, context: MachineContext) -> str:
         """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
         if not is_under_way(context) and (reason := self.check_budget()):
             return reason
-        recall_wake(context)
+        if can_wake(context) and context.state.power is None:
+            recall_wake(context)
         self._plan_late_machine(context)
         return ""
 
@@ -135,7 +136,7 @@ class MachineWork:
         """Return which limit is exceeded, or "". After a stop request the steps report that."""
         return "" if self._ports.stop_token.is_stopping else self._failure_counter.stop_reason
 
-    def execute(self, context: MachineContext) -> None:
+    def execute_steps(self, context: MachineContext) -> None:
         """Execute the steps of a machine."""
         run_steps(context, self._runner.execute_step)
 
@@ -152,7 +153,8 @@ class MachineWork:
         return self.finish(context)
 
     def _leave_open_or_record(self, context: MachineContext) -> Outcome:
-        self._turns.mark_done(context.name)
+        if self._turns is not None:
+            self._turns.mark_done(context.name)
         if not is_left_open(context):
             return self._record_outcome(context)
         try:
@@ -209,8 +211,6 @@ def recall_wake(context: MachineContext) -> None:
 
     A run that is resumed before it had any plan begins anew, and its machines have lost their state.
     """
-    if not can_wake(context) or context.state.power is not None:
-        return
     with _record_failures(context):
         cycle = restore_power_cycle(context.records.read_entries(context.run.id, context.name))
         context.state = replace(context.state, power=cycle)

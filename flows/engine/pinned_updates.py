@@ -27,14 +27,14 @@ MAX_RUNS_SEARCHED = 1000
 
 
 def resolve_pinned_updates(
-    request: PatchRequest | AssessRequest, find_updates: Callable[[str], PinnedUpdates], *, has_plans: bool = False
-) -> tuple[PatchRequest | AssessRequest, PinnedUpdates | None]:
+    request: PatchRequest, find_updates: Callable[[str], PinnedUpdates], *, has_plans: bool = False
+) -> tuple[PatchRequest, PinnedUpdates]:
     """Return the request with the id of the run whose updates are pinned, and the updates of that run.
 
     ``last:…`` is replaced by that run's id, so that a resumed run uses the same one.
 
     Args:
-        request: the request.
+        request: a request whose ``as_in_run`` names a run.
         find_updates: finds the updates of a run.
         has_plans: whether the run already has plans. Then nothing is selected again, and a pinned run that no longer
             exists does not prevent the run from finishing.
@@ -43,8 +43,6 @@ def resolve_pinned_updates(
         RequestError: the pinned run does not exist, or it has no updates to pin.
         RecordsError: the records can't be read.
     """
-    if not isinstance(request, PatchRequest) or not request.updates.as_in_run:
-        return request, None
     try:
         pinned_updates = find_updates(request.updates.as_in_run)
     except (RequestError, SealBroken, SealKeyMissing):

@@ -85,6 +85,8 @@ class RunLifecycle:
 
     def describe_sets(self, waves: Sequence[Wave]) -> tuple[str, ...]:
         """Return the notes on machine sets. Members that earlier runs left drained are those of the first call."""
+        if not self._ports.inventory.sets:
+            return ()
         if self._left_slots is None and waves:
             self._left_slots = read_left_slots(self._ports)
         return describe_sets(self._ports.inventory.sets, waves, self._left_slots or ())

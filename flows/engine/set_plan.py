@@ -62,8 +62,6 @@ def _ask_roles(machine_set: MachineSet, names: Sequence[str], questions: MemberQ
 
 def read_left_slots(ports: Ports) -> tuple[SetSlot, ...]:
     """Return the slots of members that earlier runs left drained. Without an answer of the records: none."""
-    if not ports.inventory.sets:
-        return ()
     try:
         return tuple(slot for slot in ports.set_slots.find() if slot.is_left)
     except RecordsError as error:

@@ -167,13 +167,13 @@ class TurnQueue:
             if reason := self._work.prepare(context):
                 return self._leave(context, reason)
         if not self._turns.needs_turn(context):
-            self._work.execute(context)
+            self._work.execute_steps(context)
             return self._work.finish(context)
         if not is_out_of_service(context) and (reason := self._explain_no_wait(waiter)):
             return self._leave(context, reason)
         waiter.refusal = self._turns.begin(context)
         if waiter.refusal is None:
-            self._work.execute(context)
+            self._work.execute_steps(context)
             waiter.refusal = self._turns.end(context)
             if waiter.refusal is None:
                 return self._work.finish(context)
@@ -200,7 +200,7 @@ class TurnQueue:
             context.check_first_change = lambda: reason
         elif context.state.error is None:
             context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
-        self._work.execute(context)
+        self._work.execute_steps(context)
         return self._work.finish(context)
 
 
@@ -231,7 +231,7 @@ class WaveSequence:
         self._ports, self._runner, self._lifecycle = ports, runner, lifecycle
         self._policy, self._failure_counter = request.waves.to_wave_policy(), failure_counter
         self._contexts, self._outcomes = contexts, outcomes
-        self._turns = SetTurns(ports, run_context, contexts)
+        self._turns = SetTurns(ports, run_context, contexts) if ports.inventory.sets else None
         self._work = MachineWork(
             ports,
             runner,
@@ -254,20 +254,23 @@ class WaveSequence:
         ]
         self._failure_counter.start_run(waves, self._outcomes, unreachable)
         try:
-            self._turns.start_run()
+            if self._turns is not None:
+                self._turns.start_run()
             for wave in waves:
                 refusal = self._run_wave(wave, len(waves), refusal)
             self._skip_waiting(self._postponed, "the run ended before its turn")
         finally:
-            self._turns.close()
-            self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
+            if self._turns is not None:
+                self._turns.close()
+                self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
         return self._work.open_machines
 
     def _run_wave(self, wave: Wave, count: int, refusal: str) -> str:
         """Run a wave with its hooks. Return why no later wave may begin, or ""."""
         lifecycle, stop_token = self._lifecycle, self._ports.stop_token
         self._failure_counter.start_wave(wave)
-        self._turns.start_wave(wave.number)
+        if self._turns is not None:
+            self._turns.start_wave(wave.number)
         contexts = [self._contexts[name] for name in wave.machines if name in self._contexts] + self._postponed
         self._postponed = []
         if not refusal and self._failure_counter.stop_reason and not stop_token.is_stopping:
@@ -303,7 +306,7 @@ class WaveSequence:
         """Run the machines of one wave. Machines that have not answered come last, so that the others don't wait."""
         answering_first = sorted(contexts, key=lambda context: context.state.error is not None)
         ports, at_once = self._ports, self._policy.at_once
-        if not self._turns.concern([context.name for context in contexts]):
+        if self._turns is None or not self._turns.concern([context.name for context in contexts]):
             return run_concurrently(answering_first, at_once, self._work.run, ports.stop_token)
         queue = TurnQueue(answering_first, self._work, self._turns, ports.clock, ports.stop_token, ports.listener)
         outcomes = queue.run(at_once)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from flows.engine.resume_state import require_resumable
-from flows.execution import RunnerFactory, execute
+from flows.execution import RunnerFactory, execute_run
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.cancellation import record_stop_request
@@ -92,9 +92,9 @@ def recover_runs(
 def recover_run(
     abandoned_run: AbandonedRun, caller: Caller, build_runner: RunnerFactory | None = None, *, flow_run_id: str = ""
 ) -> RunReport:
-    """Recover one abandoned run. See ``reconcile_runs`` for how, and ``execute`` for the errors."""
+    """Recover one abandoned run. See ``reconcile_runs`` for how, and ``execute_run`` for the errors."""
     abandoned_run.signal_stop(caller.stop_token)
-    return execute(abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id)
+    return execute_run(abandoned_run.run.id, caller, build_runner or build_reporting_runner, flow_run_id=flow_run_id)
 
 
 def recover_if_abandoned(
@@ -154,4 +154,4 @@ def resume_run(run_id: str, *, finalize: bool = False, caller: Caller | None = N
     if finalize:
         caller.stop_token.request_stop("the run is only finalized")
         caller = replace(caller, ends_without_key=True)
-    return execute(run.id, caller, build_reporting_runner)
+    return execute_run(run.id, caller, build_reporting_runner)

@@ -27,7 +27,7 @@ def plan_follow_up(context: MachineContext) -> MachineState:
     An approved plan and pinned updates are the limit: another round installs nothing that they do not have.
     """
     machine_state, packages = context.state, context.state.packages_after
-    if not context.manager.offers_more_later or packages is None or machine_state.install is None:
+    if packages is None or machine_state.install is None:
         return machine_state
     new = find_new_updates(context.packages, packages)
     pinned = context.options.selection.pinned_updates

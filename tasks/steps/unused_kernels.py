@@ -62,7 +62,7 @@ def remove_unused_kernels(context: MachineContext) -> None:
         FleetpatchError: the removal may have begun, and its end was not seen, or the machine was lost after it.
     """
     validation, packages = context.state.validation, context.state.packages_after
-    if not context.options.remove_unused_kernels or validation is None or not validation.is_healthy:
+    if validation is None or not validation.is_healthy:
         return
     if packages is None or packages.problems or packages.at_work:
         state = "being changed" if packages is not None and packages.at_work else "broken"

@@ -222,9 +222,10 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
 
 def validate_and_clean_up(context: MachineContext) -> MachineState:
     """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
-    is_resumed = resume_kernel_removal(context)
+    is_resumed = context.state.was_started and resume_kernel_removal(context)
     context.state = validate(context)
-    context.state = plan_follow_up(context)
-    if not is_resumed and context.state.follow_up is None:
+    if context.manager.offers_more_later:
+        context.state = plan_follow_up(context)
+    if context.options.remove_unused_kernels and not is_resumed and context.state.follow_up is None:
         remove_unused_kernels(context)
     return context.state

@@ -19,7 +19,7 @@ from flows.approval.decisions import approve_run, reject_run
 from flows.automatic.fleet_view import build_fleet_view
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.resume_state import read_resume_state
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.reconciliation import resume_run
@@ -188,7 +188,7 @@ def test_a_run_of_another_controller_is_told_from_a_changed_one(
     stopped = Caller(records_url=url)
     stopped.stop_token.request_stop("its window is over")  # as reconcile finalizes it: nobody has asked
     with pytest.raises(SealKeyMissing, match="other-keys/records-seal"):
-        execute(RUN, stopped, build_reporting_runner)
+        execute_run(RUN, stopped, build_reporting_runner)
 
 
 def test_a_run_whose_key_is_lost_is_ended_by_a_person(

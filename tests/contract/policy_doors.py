@@ -15,7 +15,7 @@ import flows.execution
 from fleetpatch.cli.main import main
 from flows import flow_execution
 from flows.automatic.run_starter import build_patch_request
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.flow_execution import execute_in_flow
 from flows.local_run import LocalRunner, execute_locally
 from flows.ports.caller import Caller
@@ -178,7 +178,7 @@ def call_local_engine(stage: Stage, request: PatchRequest | str, caller: Caller 
     """Execute a request or a run. Return what was said about it."""
     caller = caller or Caller(name="bob", records_url=stage.url)
     try:
-        report = execute(request, caller, lambda _request, _ports: LocalRunner())
+        report = execute_run(request, caller, lambda _request, _ports: LocalRunner())
     except FleetpatchError as error:
         return error.message
     return describe(report)

@@ -291,7 +291,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
             (flows.recovery.unfinished_runs, "open_records", opened),
             (flows.recovery.unfinished_runs, "History", lambda _records: FakeHistory(world.records)),
             (flows.recovery.unfinished_runs, "SystemClock", lambda: ControllerClock(owner())),
-            (flows.recovery.reconciliation, "execute", take_up),
+            (flows.recovery.reconciliation, "execute_run", take_up),
             (flows.reconcile, "SystemClock", lambda: ControllerClock(owner())),
             (flows.reconcile, "get_client", lambda **_: prefect),
         ):

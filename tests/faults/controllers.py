@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from tasks.domain.run_errors import LeaseHeld
@@ -83,7 +83,7 @@ class Controllers(ABC):
         """Try to take the run up while its lease is held."""
         who = Caller(records_url=self.records_url)
         try:
-            execute(RUN, who, lambda request, ports: LocalRunner())
+            execute_run(RUN, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             return
         raise Broken("the run was resumed while its lease was valid")

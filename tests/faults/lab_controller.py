@@ -23,7 +23,7 @@ from typing import Any
 
 import flows.engine.run_lease
 from flows.engine.run_lease import LeaseRenewer
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest
@@ -177,7 +177,7 @@ def _take_up(run_id: str, who: Caller) -> None:
     patience = time.monotonic() + PATIENCE
     while True:
         try:
-            execute(run_id, who, lambda request, ports: LocalRunner())
+            execute_run(run_id, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             if time.monotonic() > patience:
                 raise
@@ -201,7 +201,7 @@ def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     try:
         if verb == "begin":
             request = PatchRequest.model_validate_json((folder / "request.json").read_text())
-            execute(request, who, lambda request, ports: LocalRunner())
+            execute_run(request, who, lambda request, ports: LocalRunner())
         else:
             _take_up(run_id, who)
     except LeaseHeld as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
@@ -125,7 +125,7 @@ class Stage(Controllers):
             self.asked = masks or MASKS
         watch = Strikes(at, then)
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
-        report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
+        report = execute_run(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
         self.lead_seconds = watch.lead_seconds or time.monotonic() - watch.created_at
         if at and not watch.struck.is_set():
             raise NotReached(f"the run did not reach {at}, so no fault was injected")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.protocols.records import JournalMark
@@ -184,7 +184,7 @@ class WindowsStage(Controllers):
         watch = self.fleet.watch = Strike({"stage": "downloading"}.get(at, at), then)
         self.fleet.control = self.control
         request = self.fleet.request(*masks, **fields)
-        report = execute(request, self.fleet.caller(run), lambda request, ports: LocalRunner())
+        report = execute_run(request, self.fleet.caller(run), lambda request, ports: LocalRunner())
         if at and not watch.struck.is_set():
             raise NotReached(f"the run did not reach {at}, so no fault was injected: {watch.messages}")
         return report

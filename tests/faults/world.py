@@ -15,7 +15,7 @@ import flows.engine.machine_work
 import flows.engine.run_lease
 import flows.execution
 from flows.engine.resume_state import read_resume_state
-from flows.execution import RunnerFactory, execute, open_run
+from flows.execution import RunnerFactory, execute_run, open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
@@ -165,7 +165,7 @@ class World:
         controller = self._controller(run_id)
         who = Caller(Steps(controller), controller.control, "sim", run_id=run_id)
         ports = self._ports(controller)
-        return self._process(controller, lambda: execute(request, who, self._waves(controller), ports=ports))
+        return self._process(controller, lambda: execute_run(request, who, self._waves(controller), ports=ports))
 
     def take_up(self, run_id: str) -> Task:
         """Let a new process take a run up."""

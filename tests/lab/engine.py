@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
@@ -95,7 +95,7 @@ class Fleet:
         who = Caller(
             listener=watch or LoggingListener(), stop_token=control or StopToken(), records_url=self.records_url
         )
-        return execute(request, who, lambda request, ports: LocalRunner())
+        return execute_run(request, who, lambda request, ports: LocalRunner())
 
 
 def outcome_of(report: RunReport, host: LabHost) -> Outcome:

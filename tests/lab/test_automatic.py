@@ -17,7 +17,7 @@ import yaml
 from flows.automatic.run_starter import PrefectRunStarter
 from flows.automatic.tick import TickResult, run_tick
 from flows.composition import read_credential
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.automatic_request import AutomaticRequest
@@ -164,7 +164,7 @@ class Automatic:
     def assess(self) -> None:
         """Look at all hosts now, as a person may."""
         request = AssessRequest(scope="*", inventory=self.plan.fleet.inventory)
-        execute(request, Caller(records_url=self.plan.records_url), lambda request, ports: LocalRunner())
+        execute_run(request, Caller(records_url=self.plan.records_url), lambda request, ports: LocalRunner())
 
     def held(self) -> set[tuple[str, str]]:
         with open_records(self.plan.records_url) as records:

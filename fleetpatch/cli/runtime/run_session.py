@@ -6,10 +6,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from fleetpatch.cli.runtime import prefect_server
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
@@ -18,7 +19,7 @@ from fleetpatch.cli.runtime.output import print_to_stderr
 from fleetpatch.cli.runtime.progress import build_display
 from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts, read_full_report
 from flows.engine.run_info import build_run_id
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import build_reporting_runner, execute_locally
 from flows.ports.caller import Caller, use_caller
 from flows.prefect_api.connection import stop_ephemeral_servers
@@ -41,6 +42,8 @@ from tasks.steps.context.run_context import StopToken
 
 POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0
+RUN_POLL_SECONDS = 1.0
+WAIT_MESSAGE_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -65,6 +68,77 @@ class RunResult:
     report_error: FleetpatchError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """Runs in a thread of this process, while the main thread handles signals.
+
+    Attributes:
+        must_record_stop: whether a stop request is recorded, for the next attempt.
+        report_errors: why reports could not be written, by run id.
+        pool: has the one thread.
+    """
+
+    run_ids: Sequence[str]
+    caller: Caller
+    interrupts: InterruptHandler
+    must_record_stop: bool
+    report_errors: Mapping[str, FleetpatchError]
+    pool: ThreadPoolExecutor
+
+    def wait_for(self, running: Future[T]) -> None:
+        """Wait for the end of the runs. After a signal, print what still runs; after a second one, detach."""
+        is_stop_printed, records = False, self.caller.records_url
+        while not wait([running], timeout=POLL_SECONDS).done:
+            reason = self.interrupts.stop_reason
+            if reason and not is_stop_printed:
+                is_stop_printed = True
+                print_stopping(reason, self.run_ids, _read_running_acts(self.run_ids, records))
+                for run_id in self.run_ids if self.must_record_stop else ():  # the next attempt reads it
+                    record_stop = functools.partial(record_stop_request, run_id, self.caller, reason)
+                    threading.Thread(target=record_stop, name="note", daemon=True).start()
+            if self.interrupts.is_detach_requested:
+                raise _DetachRequested
+
+    def build_result(self, report: RunReport, *, was_stopped: bool) -> RunResult:
+        """Return the result of one of the runs."""
+        report_error = self.report_errors.get(report.run.id)
+        code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
+        return RunResult(report, code, bool(self.interrupts.stop_reason), report_error)
+
+
+@contextmanager
+def _open_session(
+    run_ids: Sequence[str],
+    machine_names: Sequence[str],
+    window: Window | None,
+    *,
+    must_record_stop: bool,
+    as_flow: bool,
+    records: str | None,
+) -> Iterator[_Session]:
+    """Show the progress of runs on stderr, and handle Ctrl-C and SIGTERM, inside the block."""
+    if as_flow:
+        prefect_server.ensure_prefect_server()
+    stop_token, report_errors = StopToken(), dict[str, FleetpatchError]()
+    single_run_id = run_ids[0] if len(run_ids) == 1 else None
+    title = f"run {single_run_id}" if single_run_id else f"{len(run_ids)} runs"
+    pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+    try:
+        with build_display(machine_names, window, title) as listener, InterruptHandler(stop_token) as interrupts:
+            caller = Caller(
+                listener=listener,
+                stop_token=stop_token,
+                records_url=records,
+                run_id=single_run_id,
+                report_errors=report_errors,
+            )
+            yield _Session(run_ids, caller, interrupts, must_record_stop, report_errors, pool)
+    except _DetachRequested:
+        _detach(run_ids, records)
+    finally:
+        pool.shutdown(wait=False)
+
+
 def run_request_in_session(
     request: RunRequest, machine_names: Sequence[str], *, as_flow: bool, records: str | None
 ) -> RunResult:
@@ -81,21 +155,22 @@ def run_request_in_session(
     """
     now = SystemClock().now()
     window = request.window.to_window(now) if isinstance(request, PatchRequest) and not request.dry_run else None
-    runs = _SessionRuns((build_run_id(now),), machine_names, window, must_record_stop=window is not None)
-
-    def execute_request(caller: Caller) -> RunReport:
-        if not as_flow:
-            return execute_locally(request, caller)
-        if isinstance(request, PatchRequest):
+    run_ids, must_record_stop = (build_run_id(now),), window is not None
+    with _open_session(
+        run_ids, machine_names, window, must_record_stop=must_record_stop, as_flow=as_flow, records=records
+    ) as session:
+        execute = functools.partial(execute_locally, request, session.caller)
+        if as_flow and isinstance(request, PatchRequest):
             from flows.patch import patch_fleet
 
-            return _call_flow(functools.partial(patch_fleet, request), caller)
-        from flows.assess import assess_fleet
+            execute = functools.partial(_call_flow, functools.partial(patch_fleet, request), session.caller)
+        elif as_flow:
+            from flows.assess import assess_fleet
 
-        return _call_flow(functools.partial(assess_fleet, request), caller)
-
-    ended = _run_in_session(runs, execute_request, as_flow=as_flow, records=records)
-    return _build_run_result(ended.result, ended.is_stopping, ended)
+            execute = functools.partial(_call_flow, functools.partial(assess_fleet, request), session.caller)
+        running = session.pool.submit(contextvars.copy_context().run, execute)
+        session.wait_for(running)
+    return session.build_result(running.result(), was_stopped=session.caller.stop_token.is_stopping)
 
 
 def resume_run_in_session(
@@ -120,14 +195,15 @@ def resume_run_in_session(
     Raises:
         FleetpatchError: it could not be resumed: another process executes it, for example.
     """
-    runs = _SessionRuns((run.id,), machine_names, run.window, must_record_stop=True)
-
-    def resume(caller: Caller) -> RunReport:
-        caller = replace(caller, ends_without_key=ends_without_key)
-        return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
-
-    ended = _run_in_session(runs, resume, as_flow=as_flow, records=records)
-    return _build_run_result(ended.result, ended.is_stopping and not finalize_reason, ended)
+    with _open_session(
+        (run.id,), machine_names, run.window, must_record_stop=True, as_flow=as_flow, records=records
+    ) as session:
+        caller = replace(session.caller, ends_without_key=ends_without_key)
+        resume = functools.partial(_resume_or_finalize, run.id, finalize_reason, caller, as_flow=as_flow)
+        running = session.pool.submit(contextvars.copy_context().run, resume)
+        session.wait_for(running)
+    was_stopped = session.caller.stop_token.is_stopping and not finalize_reason
+    return session.build_result(running.result(), was_stopped=was_stopped)
 
 
 def recover_runs_in_session(
@@ -146,154 +222,65 @@ def recover_runs_in_session(
         abandoned_run.signal_stop(caller.stop_token)
         return _resume_or_finalize(abandoned_run.run.id, abandoned_run.finalize_reason, caller, as_flow=as_flow)
 
-    runs = _SessionRuns(
-        tuple(abandoned_run.run.id for abandoned_run in abandoned_runs), machine_names, None, must_record_stop=False
-    )  # each run records its own stop request
-    ended = _run_in_session(
-        runs, lambda who: recover_runs(abandoned_runs, who, recover_one), as_flow=as_flow, records=records
-    )
+    run_ids = tuple(abandoned_run.run.id for abandoned_run in abandoned_runs)
+    with _open_session(
+        run_ids, machine_names, None, must_record_stop=False, as_flow=as_flow, records=records
+    ) as session:  # each run records its own stop request
+        recover = functools.partial(recover_runs, abandoned_runs, session.caller, recover_one)
+        running = session.pool.submit(contextvars.copy_context().run, recover)
+        session.wait_for(running)
     recovered: list[tuple[AbandonedRun, RunResult | FleetpatchError]] = []
-    for result in ended.result:
+    for result in running.result():
         run = result.abandoned_run
         if result.report is None:
             recovered.append((run, result.error or RequestError("the run ended without a report")))
-            continue
-        was_stopped = ended.was_interrupted and not run.finalize_reason
-        recovered.append((run, _build_run_result(result.report, was_stopped, ended)))
+        else:
+            was_stopped = bool(session.interrupts.stop_reason) and not run.finalize_reason
+            recovered.append((run, session.build_result(result.report, was_stopped=was_stopped)))
     return recovered
-
-
-def _build_run_result(report: RunReport, was_stopped: bool, ended: "_SessionEnd[Any]") -> RunResult:
-    report_error = ended.report_errors.get(report.run.id)
-    code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
-    return RunResult(report, code, ended.was_interrupted, report_error)
 
 
 def _resume_or_finalize(run_id: str, finalize_reason: str, caller: Caller, *, as_flow: bool) -> RunReport:
     if finalize_reason:
         caller.stop_token.request_stop(finalize_reason)
     if not as_flow:
-        return execute(run_id, caller, build_reporting_runner)
+        return execute_run(run_id, caller, build_reporting_runner)
     from flows.patch import resume_fleet
 
     return _call_flow(functools.partial(resume_fleet, run_id, finalize=bool(finalize_reason)), caller)
 
 
-@dataclass(frozen=True, slots=True)
-class _SessionRuns:
-    """What the display shows of one or several runs, and whether a stop request is recorded for the next attempt."""
-
-    run_ids: Sequence[str]
-    machine_names: Sequence[str]
-    window: Window | None
-    must_record_stop: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _SessionEnd(Generic[T]):
-    """How a session ended.
-
-    Attributes:
-        result: of its body.
-        is_stopping: whether anything asked the runs to stop.
-        was_interrupted: whether a signal to this process did.
-        report_errors: why reports could not be written, by run id.
-    """
-
-    result: T
-    is_stopping: bool
-    was_interrupted: bool
-    report_errors: Mapping[str, FleetpatchError]
-
-
-def _run_in_session(
-    runs: _SessionRuns,
-    body: Callable[[Caller], T],
-    *,
-    as_flow: bool,
-    records: str | None,
-) -> _SessionEnd[T]:
-    """Execute the body in a thread, and show its progress. An error of the body is raised here."""
-    if as_flow:
-        prefect_server.ensure_prefect_server()
-    stop_token = StopToken()
-    report_errors: dict[str, FleetpatchError] = {}
-    single_run_id = runs.run_ids[0] if len(runs.run_ids) == 1 else None
-    try:
-        with build_display(
-            runs.machine_names, runs.window, f"run {single_run_id}" if single_run_id else f"{len(runs.run_ids)} runs"
-        ) as listener:
-            caller = Caller(
-                listener=listener,
-                stop_token=stop_token,
-                records_url=records,
-                run_id=single_run_id,
-                report_errors=report_errors,
-            )
-            with InterruptHandler(stop_token) as interrupts:
-                running = _ResultThread(functools.partial(body, caller))
-                running.start()
-                _wait_for_thread(running, interrupts, runs, caller)
-    except _DetachRequested:
-        _detach(runs.run_ids, records)
-    return _SessionEnd(running.result.result(), stop_token.is_stopping, bool(interrupts.stop_reason), report_errors)
-
-
 def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunReport:
     """Return the report of a flow, also if a machine failed, and whether or not Prefect receives it.
 
-    A flow takes only what a form can give. So it finds its caller in the context.
+    A flow takes only what a form can give. So it finds its caller in the context. Its thread is left behind if the
+    server of Prefect does not answer any more.
 
     Raises:
         RequestError: the flow ended in a state without a report.
     """
     from flows.prefect_api.flow_end import FlowEnd, use_flow_end, wait_while_server_answers
 
-    end = FlowEnd()
+    end, calling = FlowEnd(), Future[RunReport | None]()
+
+    def call_flow() -> None:
+        try:
+            calling.set_result(flow())
+        except BaseException as error:  # noqa: BLE001 - the thread that waits raises it again
+            calling.set_exception(error)
+
+    with use_flow_end(end), use_caller(caller):
+        context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(call_flow,), name="flow", daemon=True).start()
+    while not calling.done() and not end.ended.wait(POLL_SECONDS):
+        pass
     try:
-        with use_flow_end(end), use_caller(caller):
-            calling = _ResultThread(flow)
-        calling.start()
-        while calling.is_alive() and not end.ended.wait(POLL_SECONDS):
-            pass
-        is_over = wait_while_server_answers(lambda: not calling.is_alive())
-        report = calling.result.result() if is_over else end.get_result()
+        report = calling.result() if wait_while_server_answers(calling.done) else end.get_result()
     except FleetPatchFailed as failure:
         return failure.report
     if report is None:
         raise RequestError("the run ended without a report")
     return report
-
-
-class _ResultThread(threading.Thread, Generic[T]):
-    """Calls a function in a daemon thread, in a copy of the present context. ``result`` is what it returns."""
-
-    def __init__(self, body: Callable[[], T]) -> None:
-        super().__init__(name="run", daemon=True)
-        self.result = Future[T]()
-        self._context, self._body = contextvars.copy_context(), body
-
-    def run(self) -> None:
-        try:
-            self.result.set_result(self._context.run(self._body))
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it again
-            self.result.set_exception(error)
-
-
-def _wait_for_thread(
-    thread: threading.Thread, interrupts: InterruptHandler, runs: _SessionRuns, caller: Caller
-) -> None:
-    is_stop_printed = False
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        if interrupts.stop_reason and not is_stop_printed:
-            is_stop_printed = True
-            print_stopping(interrupts.stop_reason, runs.run_ids, _read_running_acts(runs.run_ids, caller.records_url))
-            for run_id in runs.run_ids if runs.must_record_stop else ():  # the next attempt reads it
-                record_stop = functools.partial(record_stop_request, run_id, caller, interrupts.stop_reason)
-                threading.Thread(target=record_stop, name="note", daemon=True).start()
-        if interrupts.is_detach_requested:
-            raise _DetachRequested
 
 
 def _read_running_acts(run_ids: Sequence[str], records: str | None) -> list[JournalEntry] | None:
@@ -334,12 +321,6 @@ def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
                     )
     except RecordsError:
         return  # the command printed how to see the run
-
-
-RUN_POLL_SECONDS = 1.0
-
-
-WAIT_MESSAGE_SECONDS = 10.0
 
 
 def wait_for_run_end(history: History, cancel_request: CancelRequest, records: str | None) -> RunResult | None:

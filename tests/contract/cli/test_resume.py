@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.engine.interruption import record_suspension
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from flows.recovery.unfinished_runs import wait_for_lease_expiry
@@ -211,9 +211,9 @@ def test_reconcile_takes_up_all_at_once(stage: Stage, monkeypatch: pytest.Monkey
 
     def all_begun(run_id: str, *words: Any) -> RunReport:
         together.wait()  # one after the other, the first would wait for ever
-        return execute(run_id, *words)
+        return execute_run(run_id, *words)
 
-    monkeypatch.setattr("fleetpatch.cli.runtime.run_session.execute", all_begun)
+    monkeypatch.setattr("fleetpatch.cli.runtime.run_session.execute_run", all_begun)
     told = stage.run("reconcile", "--no-prefect", "--json").json["runs"]
     assert len(told) == 3
     assert all(each["status"] in ("Succeeded", "CompletedWithWarnings", "NotStarted") for each in told), told

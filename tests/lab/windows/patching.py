@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.execution import execute
+from flows.execution import execute_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
@@ -228,7 +228,7 @@ class WindowsFleet:
     ) -> RunReport:
         """Patch the machines, and let something happen at a step."""
         self.watch = Strike(at, then)
-        report = execute(self.request(*masks, **fields), self.caller(run), lambda request, ports: LocalRunner())
+        report = execute_run(self.request(*masks, **fields), self.caller(run), lambda request, ports: LocalRunner())
         assert not at or self.watch.struck.is_set(), f"the run did not reach {at}: {self.watch.messages}"
         self.judge(run)
         return report
@@ -236,7 +236,7 @@ class WindowsFleet:
     def assess(self, run: str = RUN) -> RunReport:
         """Assess the machines."""
         request = AssessRequest(scope="*", inventory=self.inventory)
-        return execute(request, self.caller(run), lambda request, ports: LocalRunner())
+        return execute_run(request, self.caller(run), lambda request, ports: LocalRunner())
 
     def outcome(self, run: str = RUN, name: str = "") -> Outcome:
         """Return a machine's outcome by the records."""

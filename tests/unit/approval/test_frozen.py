@@ -185,12 +185,13 @@ class TestRunning:
         with pytest.raises(RequestError):
             resolve_pinned_updates(request, gone)
 
-    def test_nothing_is_looked_up_where_nobody_asked_for_it(self) -> None:
+    def test_nothing_is_looked_up_where_nobody_asked_for_it(self, scene: Scene) -> None:
         def never(named: str) -> PinnedUpdates:
             raise AssertionError(named)
 
+        ports = replace(scene.fleet.ports(), find_pinned_updates=never)
         for request in (PatchRequest(scope="*"), AssessRequest(scope="*")):
-            assert resolve_pinned_updates(request, never) == (request, None)
+            assert FleetRun(request, ports, LocalRunner()).info.scope == "*"
 
 
 def package(name: str) -> FakePackage:
