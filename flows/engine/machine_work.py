@@ -13,8 +13,7 @@ from flows.ports.ports import Ports, Runner
 from inventory.machine import Machine
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
-from tasks.domain.protocols.clock import Deadline
-from tasks.domain.protocols.transport import Job, Script, Transport
+from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
 from tasks.rules.runs.power import restore_power_cycle
@@ -250,17 +249,10 @@ class UnavailableTransport:
     def __init__(self, error: FleetpatchError) -> None:
         self._error = error
 
-    def run_script(self, script: Script, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise the error."""
+    def _raise(self, *_arguments: object, **_options: object) -> NoReturn:
         raise self._error
 
-    def start_job(self, job: Job, *, deadline: Deadline) -> NoReturn:  # noqa: ARG002 - the protocol's
-        """Raise the error."""
-        raise self._error
-
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> NoReturn:  # noqa: ARG002
-        """Raise the error."""
-        raise self._error
+    run_script = start_job = poll_job = _raise
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

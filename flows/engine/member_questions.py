@@ -1,21 +1,21 @@
 """The members of machine sets: their health and their roles, each asked with a connection of its own."""
 
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Final
 
-from inventory.machine import Inventory, Machine, MachineSet
+from inventory.machine import Inventory, MachineSet
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.states import Step
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
-from tasks.steps.machine.set_member import add_health_finding, ask_role, build_member_context, check_member_health
+from tasks.steps.machine.set_member import add_health_finding, ask_role, check_member_health, open_member
 
 FRESH: Final = timedelta(seconds=10)
 """How long an answer about a member's health is used for other members that wait."""
@@ -42,10 +42,6 @@ class MemberQuestions:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
-
-    def find_machine(self, name: str) -> Machine:
-        """Return a member."""
-        return self._machines[name]
 
     def find_down(self, machine_set: MachineSet, names: Sequence[str], *, fresh: bool = False) -> Mapping[str, str]:
         """Return which of these members are not healthy, with the reason.
@@ -77,23 +73,17 @@ class MemberQuestions:
     def _ask_health(self, machine_set: MachineSet, name: str) -> str:
         key = (machine_set.name, name)
         try:
-            reason = self._check_health(machine_set, name)
+            try:
+                with open_member(self._run_context, self._machines[name]) as context:
+                    reason = check_member_health(context, machine_set.healthy)
+            except FleetpatchError as error:
+                reason = error.message
             with self._lock:
                 self._health[key] = (self._run_context.clock.now(), reason)
         finally:
             with self._lock:
                 self._asked.pop(key, None)
         return reason
-
-    def _check_health(self, machine_set: MachineSet, name: str) -> str:
-        try:
-            context = build_member_context(self._run_context, self._machines[name])
-        except FleetpatchError as error:
-            return error.message
-        try:
-            return check_member_health(context, machine_set.healthy)
-        finally:
-            context.transport.close()
 
     def ask_own_role(self, machine_set: MachineSet, context: MachineContext) -> str:
         """Ask a member for its role, with its own connection.
@@ -115,16 +105,9 @@ class MemberQuestions:
             cached = self._roles.get((machine_set.name, name))
         if cached is not None and is_enough(cached):
             return cached
-        try:
-            context = build_member_context(self._run_context, self._machines[name])
-        except FleetpatchError:
-            return cached or ""
-        try:
+        with suppress(FleetpatchError), open_member(self._run_context, self._machines[name]) as context:
             return self.ask_own_role(machine_set, context)
-        except FleetpatchError:
-            return cached or ""
-        finally:
-            context.transport.close()
+        return cached or ""
 
 
 class MemberRoles:
@@ -166,8 +149,11 @@ class MemberRoles:
                 return MemberRefusal(f"set {machine_set.name}: its role is not known: {error.message}", WaitsFor.HEALTH)
             if rank := find_rank(machine_set, role):
                 left = [name for name in machine_set.members if name != context.name and self._is_left(name)]
+
                 # One that would have to come first says itself when its role changes.
-                is_earlier = functools.partial(_is_role_before, machine_set, rank)
+                def is_earlier(role: str, machine_set: MachineSet = machine_set, rank: int = rank) -> bool:
+                    return find_rank(machine_set, role) < rank
+
                 roles = {name: self._questions.find_role(machine_set, name, is_earlier) for name in left}
                 for name in [name for name, other in roles.items() if find_rank(machine_set, other) < rank]:
                     if self._comes_after(name, context.name, machine_set, own_roles):
@@ -188,7 +174,11 @@ class MemberRoles:
             if earlier_set.name not in own_roles or other not in earlier_set.members:
                 continue
             rank = find_rank(earlier_set, own_roles[earlier_set.name])
-            role = self._questions.find_role(earlier_set, other, functools.partial(_is_later_role, earlier_set, rank))
+
+            def is_later(role: str, earlier_set: MachineSet = earlier_set, rank: int = rank) -> bool:
+                return find_rank(earlier_set, role) > rank
+
+            role = self._questions.find_role(earlier_set, other, is_later)
             if find_rank(earlier_set, role) > rank:
                 self._warn(
                     f"{earlier_set.name}/{machine_set.name}",
@@ -197,10 +187,6 @@ class MemberRoles:
                 )
                 return True
         return False
-
-
-def _is_later_role(machine_set: MachineSet, rank: int, role: str) -> bool:
-    return find_rank(machine_set, role) > rank
 
 
 HEALTH_POLL_SECONDS: Final = 5.0
@@ -222,7 +208,3 @@ def await_health(
             is_told = True
             clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(clock))))
     return ""
-
-
-def _is_role_before(machine_set: MachineSet, rank: int, role: str) -> bool:
-    return find_rank(machine_set, role) < rank

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Final
 
 from flows.request.patch_request import PatchRequest
-from flows.request.read_requests import AssessRequest
 from inventory.errors import InventoryError
 from inventory.machine import Machine
 from inventory.scope import Scope

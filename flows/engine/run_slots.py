@@ -80,12 +80,13 @@ class RunSlots:
         One with a reason stays until the end of the run, unless its machine has still to have its turn. One whose end
         the records did not take stays, too.
         """
-        return tuple(self._judge_own(slot) if slot.run_id == self._run_id else slot for slot in slots)
 
-    def _judge_own(self, slot: SetSlot) -> SetSlot:
-        if slot.machine in self._not_written:
-            return replace(slot, reason=self._not_written[slot.machine])
-        return replace(slot, reason="") if slot.reason and self._is_to_come(slot.machine) else slot
+        def find_reason(slot: SetSlot) -> str:
+            if slot.run_id != self._run_id:
+                return slot.reason
+            return self._not_written.get(slot.machine, "" if self._is_to_come(slot.machine) else slot.reason)
+
+        return tuple(replace(slot, reason=find_reason(slot)) for slot in slots)
 
     def find_abandoned(self) -> Collection[str]:
         """Return the unfinished runs that no process executes, some seconds old. None if the records can't say."""

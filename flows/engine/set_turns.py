@@ -66,7 +66,7 @@ class SetTurns:
         self._roles = MemberRoles(self._sets, self._questions, self._is_left, self._is_later, self._note)
         self._domains: Mapping[str, Mapping[str, str]] = {
             machine_set.name: {
-                name: find_domain(machine_set, self._questions.find_machine(name)) for name in machine_set.members
+                name: find_domain(machine_set, ports.inventory.find_machine(name)) for name in machine_set.members
             }
             for machine_set in ports.inventory.sets
             if self._sets and machine_set.update_domain

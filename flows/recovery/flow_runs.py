@@ -195,7 +195,12 @@ def find_orphaned_flow_runs(
             run = find_run_of_flow_run(
                 records, str((flow_run.parameters or {}).get("run_id") or flow_run.id), str(flow_run.id)
             )
-            if run is None or not _is_orphaned(flow_run, run, now):
+            state = flow_run.state
+            if run is None or run.state in UNFINISHED_RUN_STATES or run.ended_at is None or state is None:
+                continue
+            if now - run.ended_at < DELIVERY_TIME:
+                continue
+            if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:
                 continue
             lease = records.leases.find_lease(run.id)
             if lease is None or not lease.is_held:  # else its process is about to tell Prefect
@@ -218,11 +223,3 @@ def end_orphaned_flow_runs(
         message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."
         end_flow_run(client, flow_run.flow_run, flow_run.run, message)
     return orphaned
-
-
-def _is_orphaned(flow_run: FlowRun, run: RunInfo, now: datetime) -> bool:
-    state = flow_run.state
-    if run.state in UNFINISHED_RUN_STATES or run.ended_at is None or state is None:
-        return False
-    shown_since = to_utc_datetime(state.timestamp)
-    return now - run.ended_at >= DELIVERY_TIME and (not state.is_pending() or now - shown_since >= START_TIME)

@@ -90,7 +90,10 @@ def plan_updates(context: MachineContext) -> MachineState:
         new_packages = find_new_packages(filtered.simulation.changes, packages) if filtered.simulation else ()
         chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped, *new_packages)
         download = filtered.simulation.download_bytes if filtered.simulation else 0
-    waits = options.may_reboot_wait(packages.reboot)
+    waits, deadline = (
+        options.may_reboot_wait(packages.reboot),
+        options.live_patch_policy.describe_deadline(packages.reboot),
+    )
     expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
     machine_plan = MachinePlan(
         machine=context.name,
@@ -102,7 +105,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         ),
         notes=(
             *_describe_package_state(packages),
-            *_describe_put_off_reboot(packages, options),
+            *([f"the pending reboot is {deadline}"] if deadline else []),
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
             *describe_new_packages(new_packages),
@@ -171,12 +174,6 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     refusals = tuple(finding for finding in findings if finding.level is FindingLevel.BLOCK)
     refusal_notes = (f"pre-check would refuse: {finding.check}: {finding.message}" for finding in refusals)
     return replace(plan, refusals=refusals, notes=(*plan.notes, *refusal_notes))
-
-
-def _describe_put_off_reboot(packages: PackageState, options: PatchOptions) -> list[str]:
-    """Return a note on how long the pending reboot may wait, or since when it is due, if there is a deadline."""
-    deadline = options.live_patch_policy.describe_deadline(packages.reboot)
-    return [f"the pending reboot is {deadline}"] if deadline else []
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

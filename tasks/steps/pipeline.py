@@ -73,18 +73,12 @@ def run_steps(
     ``execute`` is ``execute_step`` of this module, or runs a Prefect task. ``last`` is the last step; REPORT: all.
     """
     try:
-        if is_turn_over(context.state):
-            power_off_again(context)
-            return context.state
-        while (step := find_next_step(context.state, context.options)) is not Step.REPORT:
+        is_over = is_turn_over(context.state)
+        while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
             _run_step(context, step, execute)
-            if step is last or context.state.halted:
-                break
-        if last is Step.REPORT:
-            restore_updaters(context)
-            run_after_hooks(context)
-            release_lock(context)
-            power_off_again(context)
+            is_over = step is last or bool(context.state.halted)
+        if last is Step.REPORT or is_turn_over(context.state):
+            clean_up_machine(context)
     finally:
         context.transport.close()
     return context.state
@@ -134,7 +128,8 @@ def _run_step(context: MachineContext, step: Step, execute: Callable[[MachineCon
         hint = "This is a fault in fleetpatch; its log has the details."
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _record_failure(context, step, began, info)
-    context.state = context.state.with_step(StepRecord(step, began, clock.now(), state, message))
+    record = StepRecord(step, began, clock.now(), state, message)
+    context.state = replace(context.state, steps=(*context.state.steps, record))
     context.listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
 
 

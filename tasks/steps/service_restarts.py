@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.errors import ManagerBusy, RecordsError, ScriptFailed
+from tasks.domain.errors import ManagerBusy, ScriptFailed
 from tasks.domain.model import Finding, RestartResult
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
@@ -181,11 +181,7 @@ def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...
         if entry.mark is JournalMark.BEFORE and entry.act == act:
             units = entry.detail.get("units")
             if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
-                raise RecordsError(
-                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {units!r:.200}",
-                    machine=context.name,
-                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
-                )
+                raise journal.build_unreadable_error(entry, f"job {entry.key}", f"{units!r:.200}", context.name)
             return (
                 () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, entry.key) else tuple(units)
             )

@@ -3,6 +3,7 @@
 import hashlib
 import re
 
+from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import Step
 from tasks.steps.context.machine_context import MachineContext
@@ -24,6 +25,17 @@ def build_job_id(run_id: str, machine: str, act: str, number: int) -> str:
     """
     digest = hashlib.sha256(f"{run_id}/{machine}/{act}/{number}".encode()).hexdigest()[:10]
     return f"{_UNSAFE_ID_CHARACTERS.sub('-', run_id)[:40]}-{act}-{number}-{digest}"
+
+
+def build_unreadable_error(
+    entry: JournalEntry, subject: str, fault: object, machine: str | None = None
+) -> RecordsError:
+    """Return the error for an entry that can't be understood. ``subject`` says what it is about."""
+    return RecordsError(
+        f"the journal of run {entry.run_id} can't be understood at {subject}: {fault}",
+        machine=machine,
+        hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+    )
 
 
 def record_start(

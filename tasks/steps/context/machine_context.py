@@ -104,10 +104,6 @@ class MachineState:
         """Return the state with another package state in its assessment, if it has one."""
         return replace(self, assessment=replace(self.assessment, packages=packages) if self.assessment else None)
 
-    def with_step(self, record: StepRecord) -> "MachineState":
-        """Return the state with one more step record."""
-        return replace(self, steps=(*self.steps, record))
-
 
 MAX_GOING_DOWN_FACTOR = 2
 """So many times the usual time may a machine take to go down while it is at work: Windows installs updates then."""

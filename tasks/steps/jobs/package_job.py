@@ -136,13 +136,9 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     if entry is None:
         return ()
     try:
-        parts = _parse_transactions(entry.detail.get("transactions"), _index_updates(context))
+        parts = _parse_transactions(context, entry.detail.get("transactions"))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise RecordsError(
-            f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {error!r}",
-            machine=context.name,
-            hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
-        ) from error
+        raise journal.build_unreadable_error(entry, f"job {entry.key}", repr(error), context.name) from error
     return () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, job_id) else parts
 
 
@@ -186,18 +182,15 @@ def is_job_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
     return view.phase is JobPhase.ABSENT
 
 
-def _index_updates(context: MachineContext) -> Mapping[str, Update]:
-    planned = [*context.plan.chosen, *(result.update for result in context.plan.skipped)]
-    return {update.id: update for update in (*context.packages.updates, *planned)}
-
-
-def _parse_transactions(detail: object, known: Mapping[str, Update]) -> tuple[Transaction, ...]:
+def _parse_transactions(context: MachineContext, detail: object) -> tuple[Transaction, ...]:
     if not isinstance(detail, Mapping):
         return ()
+    planned = (*context.plan.chosen, *(result.update for result in context.plan.skipped))
+    updates_by_id = {update.id: update for update in (*context.packages.updates, *planned)}
     return tuple(
         Transaction(
             number=int(number),
-            updates=tuple(known[name] for name in part["updates"] if name in known),
+            updates=tuple(updates_by_id[name] for name in part["updates"] if name in updates_by_id),
             latest_start=float(part["latest_start"]),
             predicted_seconds=float(part["predicted"]),
             stop_at=None if part.get("stop_at") is None else float(part["stop_at"]),

@@ -219,30 +219,24 @@ class JobProgressReporter:
 
     def report_record(self, event: ScriptRecord) -> None:
         """Report the progress that a record of the job shows, if any."""
-        number = int(parse_number(event.get("number"), -1))
-        if event.get("kind") == "waiting":
+        kind, count = event.get("kind"), self._update_count
+        own_count = self._updates_per_transaction.get(int(parse_number(event.get("number"), -1)), 0)
+        if kind not in {"progress", "waiting"}:
+            self._is_downloading = kind == "download_started"
+        if kind == "waiting":
             who = str(event.get("who") or "another process uses the package manager")[:200]
-            self._report(self._ended_count / self._update_count, f"waiting, as long as the window allows: {who}")
-            return
-        if event.get("kind") != "progress":
-            self._is_downloading = event.get("kind") == "download_started"
-        if event.get("kind") in {"transaction_ended", "not_attempted"}:
-            self._ended_count += self._updates_per_transaction.get(number, 0)
-            self._report(
-                self._ended_count / self._update_count, f"{self._verb}: {self._ended_count} of {self._update_count}"
-            )
-        elif event.get("kind") == "progress":
-            share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
+            self._report(self._ended_count / count, f"waiting, as long as the window allows: {who}")
+        elif kind in {"transaction_ended", "not_attempted"}:
+            self._ended_count += own_count
+            self._report(self._ended_count / count, f"{self._verb}: {self._ended_count} of {count}")
+        elif kind == "progress":
+            share = own_count * parse_number(event.get("percent"), 0.0) / 100
             subject = str(event.get("update") or event.get("action") or "")[:60]
             verb = "downloading" if self._is_downloading else self._verb
-            fraction = (self._ended_count + share) / self._update_count
-            self._report(fraction, f"{verb} {subject}{self._describe_place(fraction)}")
-
-    def _describe_place(self, fraction: float) -> str:
-        """Return which update it is. Package managers tell a percentage of the transaction, so it is about right."""
-        if self._update_count == 1:
-            return ""
-        return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
+            fraction = (self._ended_count + share) / count
+            # Package managers tell a percentage of the transaction, so the number of the update is about right.
+            position = f" (about {min(count, int(fraction * count) + 1)} of {count})" if count > 1 else ""
+            self._report(fraction, f"{verb} {subject}{position}")
 
     def _report(self, fraction: float, message: str) -> None:
         self._context.report_progress(self._step, message, min(1.0, fraction))

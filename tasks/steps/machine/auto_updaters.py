@@ -35,6 +35,24 @@ _STILL_PAUSED_REMEDY = (
     "They start again when the run's lock on the machine ends, or with its next reboot; on the machine, fleetpatch's "
     "file of updaters names them."
 )
+_PAUSE_FINDINGS = (
+    (
+        "failed",
+        FindingLevel.WARN,
+        "{unit} could not be paused: {why}",
+        "Look at it on the machine. Package transactions wait for each other.",
+    ),
+    ("left", FindingLevel.GOOD, "{unit} is left as it is: {why}", ""),
+    ("running", FindingLevel.GOOD, "{unit} is running and is not stopped; the installation waits for it", ""),
+    (
+        "untimed",
+        FindingLevel.WARN,
+        "the machine can't start them again by itself when the lock ends: {why}",
+        "They start again at the end of this run, or with the machine's next reboot.",
+    ),
+    ("nothing", FindingLevel.GOOD, "nothing to pause: {why}", ""),
+)
+"""What a machine says about its updaters when they are paused: kind of record, level, message and remedy."""
 
 
 def is_pause_wanted(context: MachineContext) -> bool:
@@ -74,33 +92,14 @@ def pause_updaters(context: MachineContext) -> None:
     except ScriptFailed as error:  # the machine answered, and refused
         journal.record_end(context, Step.INSTALL, PAUSE_ACT, JOURNAL_KEY, {"error": error.message})
         raise
-    paused, failed = _list_units(answer, "paused"), answer.find_records("failed")
-    for record in failed:
-        reason = f"{record.get('unit')} could not be paused: {record.get('why')}"
-        _add_finding(
-            context, FindingLevel.WARN, reason, "Look at it on the machine. Package transactions wait for each other."
-        )
-    for record in answer.find_records("left"):
-        _add_finding(context, FindingLevel.GOOD, f"{record.get('unit')} is left as it is: {record.get('why')}")
-    for unit in _list_units(answer, "running"):
-        _add_finding(context, FindingLevel.GOOD, f"{unit} is running and is not stopped; the installation waits for it")
-    for record in answer.find_records("untimed"):
-        reason = f"the machine can't start them again by itself when the lock ends: {record.get('why')}"
-        _add_finding(
-            context,
-            FindingLevel.WARN,
-            reason,
-            "They start again at the end of this run, or with the machine's next reboot.",
-        )
-    for record in answer.find_records("nothing"):
-        _add_finding(context, FindingLevel.GOOD, f"nothing to pause: {record.get('why')}")
-    journal.record_end(
-        context,
-        Step.INSTALL,
-        PAUSE_ACT,
-        JOURNAL_KEY,
-        {"paused": paused, "failed": [str(record.get("unit")) for record in failed]},
+    for kind, level, message, remedy in _PAUSE_FINDINGS:
+        for record in answer.find_records(kind):
+            _add_finding(context, level, message.format(unit=record.get("unit"), why=record.get("why")), remedy)
+    paused_units, failed_units = (
+        [str(record.get("unit")) for record in answer.find_records(kind)] for kind in ("paused", "failed")
     )
+    detail: dict[str, object] = {"paused": paused_units, "failed": failed_units}
+    journal.record_end(context, Step.INSTALL, PAUSE_ACT, JOURNAL_KEY, detail)
 
 
 def restore_updaters(context: MachineContext) -> None:
@@ -168,10 +167,6 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
             machine=context.name,
         )
     return answer
-
-
-def _list_units(answer: ScriptResult, kind: str) -> list[str]:
-    return [str(record.get("unit")) for record in answer.find_records(kind)]
 
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:

@@ -1,12 +1,11 @@
 """What fleetpatch has left on a machine, and its removal."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.clock import Clock, Deadline
-from tasks.domain.protocols.transport import Script, ScriptRecord, Transport
+from tasks.domain.protocols.transport import Script, Transport
 from tasks.steps.machine.machine_lock import split_lock_holder
 
 CLEAN_TIMEOUT_SECONDS: Final = 180.0
@@ -75,33 +74,27 @@ def _run_clean_script(
     machine: str, transport: Transport, clock: Clock, params: dict[str, str | tuple[str, ...]], *, read_only: bool
 ) -> Remains:
     script = Script("clean", params, read_only=read_only, package=_PACKAGE)
-    records = transport.run_script(script, deadline=Deadline.after(clock, CLEAN_TIMEOUT_SECONDS)).records
-    locks = _select(records, "lock")
-    if not locks and not _select(records, "refused"):
+    answer = transport.run_script(script, deadline=Deadline.after(clock, CLEAN_TIMEOUT_SECONDS))
+    locks, jobs, refused = (answer.find_records(kind) for kind in ("lock", "job", "refused"))
+    if not locks and not refused:
         raise ProtocolViolation("it does not say who has its lock", machine=machine)
-    jobs = _select(records, "job")
-    holders = (*(record.get("run") for record in (*locks, *jobs)),)
-    runs = dict.fromkeys(split_lock_holder(holder)[0] for holder in holders)
+
+    def read_things(kind: str) -> tuple[Remain, ...]:
+        return tuple(
+            Remain(*(str(record.get(name) or "") for name in ("what", "path", "why")))
+            for record in answer.find_records(kind)
+        )
+
+    runs = dict.fromkeys(split_lock_holder(record.get("run"))[0] for record in (*locks, *jobs))
     return Remains(
-        found=_read_things(records, "item"),
-        removed=_read_things(records, "removed"),
-        failed=_read_things(records, "failed"),
-        left=_read_things(records, "left"),
+        found=read_things("item"),
+        removed=read_things("removed"),
+        failed=read_things("failed"),
+        left=read_things("left"),
         runs=tuple(run for run in runs if run),
         jobs=tuple(str(job.get("id")) for job in jobs),
         lock_fields=" ".join(str(locks[0].get(name, "")) for name in ("run", "attempt", "until")) if locks else "",
-        refusal=str(next((record.get("why") for record in _select(records, "refused")), "") or ""),
-        restored=tuple(f"{record.get('unit')}: {record.get('how')}" for record in _select(records, "updater")),
-        has_changed=bool(_select(records, "changed")),
-    )
-
-
-def _select(records: Sequence[ScriptRecord], kind: str) -> list[ScriptRecord]:
-    return [record for record in records if record.get("kind") == kind]
-
-
-def _read_things(records: Sequence[ScriptRecord], kind: str) -> tuple[Remain, ...]:
-    return tuple(
-        Remain(str(record.get("what") or ""), str(record.get("path") or ""), str(record.get("why") or ""))
-        for record in _select(records, kind)
+        refusal=str(refused[0].get("why") or "") if refused else "",
+        restored=tuple(f"{record.get('unit')}: {record.get('how')}" for record in answer.find_records("updater")),
+        has_changed=bool(answer.find_records("changed")),
     )

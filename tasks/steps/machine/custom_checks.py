@@ -112,16 +112,13 @@ def run_check(context: MachineContext, check: Check) -> Finding:
 
 def run_all_checks(context: MachineContext) -> tuple[Finding, ...]:
     """Run all checks of the machine for a plan. A check that can't be run becomes a finding too."""
-    return tuple(
-        _try_check(context, check) for check in (*context.state.machine.pre_checks, *context.state.machine.probes)
-    )
-
-
-def _try_check(context: MachineContext, check: Check) -> Finding:
-    try:
-        return run_check(context, check)
-    except TransportError as error:
-        return _build_failed_finding(check, f"it could not be asked: {error.message}", error.hint)
+    findings = []
+    for check in (*context.state.machine.pre_checks, *context.state.machine.probes):
+        try:
+            findings.append(run_check(context, check))
+        except TransportError as error:
+            findings.append(_build_failed_finding(check, f"it could not be asked: {error.message}", error.hint))
+    return tuple(findings)
 
 
 def _build_failed_finding(check: Check, problem: str, remedy: str = "") -> Finding:

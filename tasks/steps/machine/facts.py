@@ -218,33 +218,21 @@ def _require_same_machine(known: Facts | None, kernel: _KernelRecord) -> None:
     )
 
 
-def read_facts_with_clock(
-    transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None, *, with_units: bool = False
-) -> Facts:
-    """Read the facts as read_facts does, with a clock difference that is safe for deadlines on the machine.
+def read_facts_again(context: MachineContext) -> Facts:
+    """Read the facts of a machine again, with its units and a clock difference that is safe for deadlines there.
 
     The difference of the clocks is known to half a round trip. If the answer took long (the connection hung, or this
     process was suspended), read once more. If that takes long too, assume the largest possible delay of the machine's
-    clock, so that nothing on the machine begins too late.
-
-    Raises:
-        HostKeyMismatch: another machine answers than before.
-        TransportError: the connection failed.
-        ProtocolViolation: the answer is not valid; the message names the record.
+    clock, so that nothing on the machine begins too late. See ``read_facts`` for the errors.
     """
+    clock, deadline = context.clock, context.build_read_deadline()
     for _ in range(2):
         asked = clock.now()
-        facts = read_facts(transport, clock, deadline, known, with_units=with_units)
+        facts = read_facts(context.transport, clock, deadline, context.known_facts, with_units=True)
         took = (clock.now() - asked).total_seconds()
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts
     return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2, clock_error_seconds=abs(took))
-
-
-def read_facts_again(context: MachineContext) -> Facts:
-    """Read the facts of a machine with its units, as read_facts_with_clock does. This run has read its facts before."""
-    clock, deadline = context.clock, context.build_read_deadline()
-    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts, with_units=True)
 
 
 def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:

@@ -255,14 +255,13 @@ def _find_attempt_number(context: MachineContext) -> int:
     Raises:
         RecordsError: the journal can't be written or read, or another process has the run.
     """
-    run_id, records = context.run.id, context.records
-    attempt_numbers = _attempt_numbers.setdefault(context.stop_token, {})
-    if (run_id, context.name) not in attempt_numbers:
+    attempt_numbers, attempt = _attempt_numbers.setdefault(context.stop_token, {}), (context.run.id, context.name)
+    if attempt not in attempt_numbers:
         key = secrets.token_hex(8)
         journal.record_end(context, Step.PRECHECK, ATTEMPT_ACT, key)
-        attempts = [entry.key for entry in records.read_entries(run_id, context.name) if entry.act == ATTEMPT_ACT]
-        attempt_numbers[run_id, context.name] = attempts.index(key) + 1
-    return attempt_numbers[run_id, context.name]
+        attempts = [entry.key for entry in context.records.read_entries(*attempt) if entry.act == ATTEMPT_ACT]
+        attempt_numbers[attempt] = attempts.index(key) + 1
+    return attempt_numbers[attempt]
 
 
 def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
@@ -270,12 +269,8 @@ def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
     # without hooks, the lock may be short: hooks may take long before anything is ordered
     if not (context.state.was_started or context.has_hooks):
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
-        until = min(
-            until,
-            context.clock.now()
-            + IDLE_LOCK_DURATION
-            + timedelta(seconds=sum(check.timeout_seconds for check in checks)),
-        )
+        check_time = timedelta(seconds=sum(check.timeout_seconds for check in checks))
+        until = min(until, context.clock.now() + IDLE_LOCK_DURATION + check_time)
     parameters = {
         "by": context.run.started_by or "unknown",
         "until": _to_machine_clock(context, until),

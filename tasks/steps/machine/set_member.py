@@ -1,6 +1,7 @@
 """A member of machine sets: its role, its health, and whether it may be brought back into its sets."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -41,13 +42,16 @@ def ask_role(context: MachineContext, role: SetRole) -> str:
     return text.split(maxsplit=1)[0] if text else ""
 
 
-def build_member_context(run_context: RunContext, machine: Machine) -> MachineContext:
-    """Return a context to ask a member with a connection of its own. Close its transport after that.
+@contextmanager
+def open_member(run_context: RunContext, machine: Machine) -> Iterator[MachineContext]:
+    """Give a context to ask a member with a connection of its own, inside the block.
 
     Raises:
         FleetpatchError: there is no way to connect.
     """
-    return MachineContext(run_context, run_context.connect(machine), MachineState(machine))
+    context = MachineContext(run_context, run_context.connect(machine), MachineState(machine))
+    with closing(context.transport):
+        yield context
 
 
 def check_member_health(context: MachineContext, checks: Sequence[Check]) -> str:
