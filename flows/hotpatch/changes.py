@@ -19,7 +19,7 @@ from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import HotpatchStatus, OperationState, Step
-from tasks.machines.managers.live_patch_enrolment import find_commands
+from tasks.machines.managers.live_patch_enrolment import find_enrolment_commands
 from tasks.machines.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
 from tasks.rules.hotpatch import (
     BaselineCalendar,
@@ -154,7 +154,7 @@ class _EnrolmentChange:
             self._order.action,
             enrolment,
             has_provider=self._order.provider is not None,
-            commands=find_commands(enrolment, self._order.action),
+            commands=find_enrolment_commands(enrolment, self._order.action),
             first_day=first_day,
         )
         prerequisites = enrolment.prerequisites if enrolment else ()

@@ -12,8 +12,8 @@ from inventory.machine import PrivilegeMethod
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult
 from tasks.machines.managers.rpm.advisories import parse_advisories
-from tasks.machines.managers.rpm.dnf.offers import parse_holds
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_simulation
+from tasks.machines.managers.rpm.dnf.holds import parse_holds
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import compose_script, load_script
@@ -177,7 +177,7 @@ def test_a_table_of_dnf5_is_read(machine: Machine) -> None:
     machine.dnf(name="dnf5")
     (machine.place / "transaction").write_text(TABLE)
     result = machine.run("rpm_simulate", "bash-2.0-1.x86_64", package="dnf5")
-    answer = parse_simulation(result, [make_update(id="bash", name="bash", arch="x86_64", available="2.0-1")])
+    answer = parse_dnf_simulation(result, [make_update(id="bash", name="bash", arch="x86_64", available="2.0-1")])
     assert not answer.refusal
     assert dict(answer.changes) == {"bash": "2.0-1", "new": "3:2.0-1"}
     assert answer.removals == ("old", "gone")

@@ -11,7 +11,7 @@ import pytest
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.live_patch_enrolment import find_commands, parse_live_patch_enrolment
+from tasks.machines.managers.live_patch_enrolment import find_enrolment_commands, parse_live_patch_enrolment
 from tasks.machines.managers.script_output import parse_sections
 from tasks.machines.transport.script_library import load_script
 from tasks.rules.hotpatch import HotpatchAction, plan_change
@@ -162,7 +162,7 @@ def test_a_change_runs_exactly_the_commands_that_the_plan_shows(
     enrolled = action is not ENROLL
     enrolment = HotpatchEnrolment(provider, "tool", enrolled, is_on, PRODUCT)
     ran, ended = machine.enrol(provider, action)
-    assert tuple(ran) == find_commands(enrolment, action)
+    assert tuple(ran) == find_enrolment_commands(enrolment, action)
     assert plan_change(action, enrolment, has_provider=False, commands=ran).steps == tuple(ran)
     assert (ended["kind"], ended["exit_code"], ended["error"]) == ("enrolment_ended", 0, "")
 

@@ -114,7 +114,7 @@ _COMMANDS: Final[Mapping[tuple[str, HotpatchAction], tuple[str, ...]]] = {
 """The commands of enrol_live_patches.sh, by provider and action."""
 
 
-def find_commands(enrolment: HotpatchEnrolment | None, action: HotpatchAction) -> tuple[str, ...]:
+def find_enrolment_commands(enrolment: HotpatchEnrolment | None, action: HotpatchAction) -> tuple[str, ...]:
     """Return the commands for an action on a machine; empty when its vendor documents none."""
     if enrolment is None:
         return ()

@@ -31,7 +31,7 @@ _WAITED_REMEDY: Final = "Correct what made the reading slow, and assess the mach
 _PREFIX_PATTERN: Final = re.compile(r"^(?:\s|- |>>> |Error: |Warning: |\[\|\] )+")
 
 
-class Cause(NamedTuple):
+class RepositoryCause(NamedTuple):
     """A cause that words tell for certain, and its remedy.
 
     Attributes:
@@ -51,79 +51,85 @@ _KEY: Final = (
     "apt's keyrings). fleetpatch accepts no new key by itself."
 )
 _CAUSES: Final = (
-    Cause(
+    RepositoryCause(
         r"SSL certificate problem|[Pp]eer'?s? [Cc]ertificate|[Cc]url error \(60\)|curl#60|certificate has exp"
         r"|[Cc]ertificate verif",
         "Set the machine's clock and update its CA certificates. If a proxy inspects TLS, the machine needs its CA. "
         "Otherwise the repository's owner must renew the certificate.",
     ),
-    Cause(
+    RepositoryCause(
         _STATUS + r"401\b(?! *[kMGTP]?B\b)|Login failed|Authentication required",
         "The repository asks for a login: correct the one that the machine has for it.",
     ),
-    Cause(
+    RepositoryCause(
         _STATUS + r"407\b(?! *[kMGTP]?B\b)",
         "The proxy asks for a login: correct the proxy's settings on the machine.",
     ),
-    Cause(_STATUS + r"429\b(?! *[kMGTP]?B\b)", "The server gets too many requests from there: try again later."),
-    Cause(
+    RepositoryCause(
+        _STATUS + r"429\b(?! *[kMGTP]?B\b)", "The server gets too many requests from there: try again later."
+    ),
+    RepositoryCause(
         r"Clearsigned file isn't valid|does the network require authentication|a web page answered in its place",
         "Something else answered in place of the repository, such as a proxy's page: look at the proxy's settings.",
     ),
-    Cause(
+    RepositoryCause(
         r"changed its +value from",
         "If its publisher has announced that: apt-get update --allow-releaseinfo-change, on the machine.",
     ),
-    Cause(r"EXPKEYSIG|KEYEXPIRED", "The publisher's key has expired: get the renewed key from the publisher."),
-    Cause(r"NO_PUBKEY|NOKEY|Public key for \S+ is not|signing key rec|Signing key not found", _KEY),
-    Cause(r"GPG signature is not available", ""),
-    Cause(
+    RepositoryCause(
+        r"EXPKEYSIG|KEYEXPIRED", "The publisher's key has expired: get the renewed key from the publisher."
+    ),
+    RepositoryCause(r"NO_PUBKEY|NOKEY|Public key for \S+ is not|signing key rec|Signing key not found", _KEY),
+    RepositoryCause(r"GPG signature is not available", ""),
+    RepositoryCause(
         r"checksum doesn't match|does not match (?:checksum|metalink)|wrong checksum|Digest verif|Hash Sum mismatch",
         "The mirror or a proxy delivers old or damaged files. Clean the package manager's cache on the machine and "
         "read it again; if that does not help, use another mirror.",
     ),
-    Cause(
+    RepositoryCause(
         r"mirrorlist\.centos\.org|//mirror\.centos\.org",
         "CentOS Linux has ended: there are no updates for it. Move the machine to a maintained system; its "
         "last packages are on vault.centos.org.",
         in_names=True,
     ),
-    Cause(
+    RepositoryCause(
         r"[Cc]ould(?:n't| not) resolve|[Nn]ame resolution|Temporary failure resolving|curl#6\b|Something wicked",
         "Look at the machine's DNS and proxy settings, and at the repository's address.",
     ),
-    Cause(
+    RepositoryCause(
         r"[Tt]imeout|[Tt]imed out|too slow|Connection failed|[Cc]ould(?:n't| not) connect|Failed to connect|refused"
         r"|No route|unreachable|Cannot initiate the connection",
         "Let the machine reach the repository (route, firewall, proxy), or configure a mirror that it reaches.",
     ),
-    Cause(
+    RepositoryCause(
         _STATUS + r"404\b(?! *[kMGTP]?B\b)|not found on medium",
         "The address is wrong, or that release is no longer published there. Correct it, or disable the repository; if "
         "the mirror is just being updated, try again later.",
     ),
-    Cause(
+    RepositoryCause(
         _STATUS + r"5\d\d\b(?! *[kMGTP]?B\b)",
         "The repository's server has a fault. Try again later, or use another mirror.",
     ),
-    Cause(
+    RepositoryCause(
         r"is not valid yet|is expired|metadata expired|appears to be outdated|older than what",
         "Its mirror is no longer updated, or the machine's clock is wrong. Use another mirror, or set the clock.",
     ),
-    Cause(r"SSL connect error|[Cc]url error \(?(?:35|56)\)?|curl#(?:35|56)|SSL routines|TLS handshake|gnutls", ""),
-    Cause(_STATUS + r"403\b(?! *[kMGTP]?B\b)|Permission to access", ""),
-    Cause(
+    RepositoryCause(
+        r"SSL connect error|[Cc]url error \(?(?:35|56)\)?|curl#(?:35|56)|SSL routines|TLS handshake|gnutls", ""
+    ),
+    RepositoryCause(_STATUS + r"403\b(?! *[kMGTP]?B\b)|Permission to access", ""),
+    RepositoryCause(
         r"GPG (?:signature|verification|error|key)|[PG]GP signature|[Ss]ignatures? (?:verification failed|could)"
         r"|is (?:not signed|unsigned|no longer signed)|signatures couldn't be verified|were invalid",
         "",
     ),
-    Cause(
+    RepositoryCause(
         r"Error building the cache|Failed to cache repo",
         "The machine's copy of the metadata is damaged, or its disk is full. Look at the disk (/var/cache/zypp), then "
         "run zypper clean --all on the machine and read it again.",
     ),
-    Cause(r"type can't be determined|Can't provide|Damaged", ""),
-    Cause(r"never read|were not read again|no cache for|not been cached|last read", READ_LISTS_REMEDY),
+    RepositoryCause(r"type can't be determined|Can't provide|Damaged", ""),
+    RepositoryCause(r"never read|were not read again|no cache for|not been cached|last read", READ_LISTS_REMEDY),
 )
 """The first one whose words are found counts. Those without a remedy only tell which line says most."""
 _OTHER_REMEDY: Final = (
@@ -146,7 +152,7 @@ def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, 
 
 
 def build_repository_problem(
-    repository: str, lines: Iterable[str], causes: Sequence[Cause] = (), *, hides_fixes: bool = True
+    repository: str, lines: Iterable[str], causes: Sequence[RepositoryCause] = (), *, hides_fixes: bool = True
 ) -> RepositoryProblem:
     """Return what is wrong with a repository: the line that tells most, without credentials, and the remedy.
 
@@ -162,10 +168,10 @@ def build_repository_problem(
     best = min(shortened_lines, key=lambda line: ranks[line])
     rank = ranks[best]
     remedy = (known_causes[rank].remedy if rank < len(known_causes) else "") or _OTHER_REMEDY
-    return RepositoryProblem(redact_text(repository)[:100], redact_text(best), remedy, hides_fixes)
+    return RepositoryProblem(redact_complaint(repository)[:100], redact_complaint(best), remedy, hides_fixes)
 
 
-def _rank(line: str, causes: Sequence[Cause]) -> int:
+def _rank(line: str, causes: Sequence[RepositoryCause]) -> int:
     text = drop_names(line)
     ranks = (rank for rank, cause in enumerate(causes) if re.search(cause.words, line if cause.in_names else text))
     return next(ranks, len(causes))
@@ -183,8 +189,10 @@ def build_slow_problem(repository: str, *, has_begun: bool) -> RepositoryProblem
     """
     limit = f"the reading of the repositories was ended after {REFRESH_TIMEOUT_SECONDS} s"
     if not has_begun:
-        return RepositoryProblem(redact_text(repository)[:100], f"it was not read: {limit}", _WAITED_REMEDY)
-    return RepositoryProblem(redact_text(repository)[:100], f"it is too slow: {limit}, while it was read", _SLOW_REMEDY)
+        return RepositoryProblem(redact_complaint(repository)[:100], f"it was not read: {limit}", _WAITED_REMEDY)
+    return RepositoryProblem(
+        redact_complaint(repository)[:100], f"it is too slow: {limit}, while it was read", _SLOW_REMEDY
+    )
 
 
 def find_old_copy_problem(repository: str, read_at: int, now: int) -> RepositoryProblem | None:
@@ -200,7 +208,7 @@ def find_old_copy_problem(repository: str, read_at: int, now: int) -> Repository
     )
 
 
-def redact_text(text: str) -> str:
+def redact_complaint(text: str) -> str:
     """Return a line for display: printable, not too long, and without logins and queries of URLs."""
     plain = _PREFIX_PATTERN.sub("", _UNPRINTABLE_PATTERN.sub(" ", text[:MAX_LINE_LENGTH])).strip()
     return _replace_urls(plain, redact_url)[:_MAX_MESSAGE_LENGTH]

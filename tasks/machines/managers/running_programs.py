@@ -52,7 +52,7 @@ def find_named_updaters(found: Sequence[tuple[str, float | None]], names: Sequen
     return tuple(name for name, _ in found if name in names)
 
 
-def is_active(shown: str, unit: str) -> bool:
+def is_unit_active(shown: str, unit: str) -> bool:
     """Return whether a unit is active, by the same text."""
     units = map(_parse_properties, shown.split("\n\n"))
     return any(

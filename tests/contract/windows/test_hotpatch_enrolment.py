@@ -13,7 +13,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import SHARED_SCRIPTS, Script, ScriptRecord, Transport
 from tasks.domain.states import HotpatchStatus
 from tasks.machines.managers.registry import find_manager
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.manager import PACKAGE
 from tasks.machines.transport.script_library import load_windows_script
 from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest, HotpatchAction
@@ -50,7 +50,7 @@ def enrol(host: Transport, *values: str, run: str = "run-1") -> list[ScriptRecor
 
 
 def read(host: Transport) -> HotpatchEnrolment:
-    state = parse_assessment(host.run_script(Script("wua_assess", package=PACKAGE), deadline=soon()))
+    state = parse_windows_assessment(host.run_script(Script("wua_assess", package=PACKAGE), deadline=soon()))
     assert state.hotpatch is not None
     return state.hotpatch
 

@@ -19,15 +19,11 @@ from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import Outcome, RunReport, Selection
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import OperationState, UpdateState
-from tasks.machines.managers.apt.assessment import parse_assessment, with_pro_updates
+from tasks.machines.managers.apt.assessment import parse_apt_assessment
 from tasks.machines.managers.apt.output_parsers import PackageChange
-from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
-from tasks.machines.transport.output_decoder import (
-    MAX_RECORDS_BYTES,
-    ScriptOutputDecoder,
-    build_frame_mark,
-    parse_record,
-)
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
+from tasks.machines.transport.framing import build_frame_mark
+from tasks.machines.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
 from tasks.reports.writer import write_report
 from tasks.rules.updates.selection import select_updates
 from tests.contract.cli.conftest import Stage, security
@@ -277,7 +273,7 @@ TEXTS = {
 def test_apt_s_answers_garbled(section: str, text: str) -> None:
     began = time.process_time()
     try:
-        state = parse_assessment(replaced(section, TEXTS[text]))
+        state = parse_apt_assessment(replaced(section, TEXTS[text]))
     except FleetpatchError as error:
         assert len(error.message) < 5000  # noqa: PT017 - an honest error is as good
     else:

@@ -21,7 +21,7 @@ from tasks.domain.errors import (
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.protocols.transport import Job, JobStatus, Script, ScriptResult
-from tasks.machines.managers.apt.assessment import parse_assessment
+from tasks.machines.managers.apt.assessment import parse_apt_assessment
 from tasks.machines.managers.apt.manager import AptManager
 from tasks.machines.managers.registry import find_manager
 from tests.support.builders import make_facts, make_update
@@ -54,7 +54,7 @@ class Replay:
 
 @pytest.mark.parametrize("name", ["debian-12", "debian-12-troubled", "debian-12-partial"])
 def test_real_assessments(name: str) -> None:
-    state = parse_assessment(recorded(f"{name}.apt_assess"))
+    state = parse_apt_assessment(recorded(f"{name}.apt_assess"))
     assert describe(state) == wanted(f"{name}.apt_assess")
 
 
@@ -70,7 +70,7 @@ def test_an_assessment_is_one_question() -> None:
 
 def test_no_repository_answers() -> None:
     with pytest.raises(RepositoryError):
-        parse_assessment(recorded("debian-12-unreachable.apt_assess"))
+        parse_apt_assessment(recorded("debian-12-unreachable.apt_assess"))
 
 
 def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
@@ -82,17 +82,17 @@ def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
         for record in result.records
     )
     with pytest.raises(RepositoryError, match="no package source is configured"):
-        parse_assessment(ScriptResult(bare, 0))
+        parse_apt_assessment(ScriptResult(bare, 0))
     unread = tuple(dict(each) | {"unread": True} if each["kind"] == "state" else each for each in bare)
     with pytest.raises(ListsUnread, match="never read"):
-        parse_assessment(ScriptResult(unread, 0))
+        parse_apt_assessment(ScriptResult(unread, 0))
     assert not ListsUnread.transient, "asking again changes nothing"
     texts = {"lists": "", "sources": "'http://a.example/dists/bookworm/InRelease' a_InRelease 0", "validity": ""}
     told = tuple(
         {"kind": "section", "name": name, "text": text, "exit_code": 0, "stderr": ""} for name, text in texts.items()
     )
     with pytest.raises(ListsUnread, match="never read"):  # and not the same of each repository
-        parse_assessment(ScriptResult((*(each for each in unread if each.get("name") != "update"), *told), 0))
+        parse_apt_assessment(ScriptResult((*(each for each in unread if each.get("name") != "update"), *told), 0))
 
 
 @pytest.mark.parametrize(("name", "is_told"), [("debian-12", True), ("debian-12-partial", False)])
@@ -103,14 +103,14 @@ def test_what_was_not_read_may_be_the_security_repository(name: str, is_told: bo
     for old, new in (("Debian-Security", label), ("l=Debian", f"l={label}"), ("o=Debian", f"o={label}")):
         text = text.replace(old, new)
     text = text.replace("-security", "-other").replace("a=oldstable-updates", "a=oldstable")
-    state = parse_assessment(ScriptResult(tuple(json.loads(text)), 0))
+    state = parse_apt_assessment(ScriptResult(tuple(json.loads(text)), 0))
     told = [*state.warnings, *(each.message for each in state.repository_problems)]
     assert any("configured" in each for each in told) is is_told
     assert told
 
 
 def test_work_in_progress_is_not_called_broken() -> None:
-    state = parse_assessment(recorded("debian-12-troubled.apt_assess"))
+    state = parse_apt_assessment(recorded("debian-12-troubled.apt_assess"))
     assert state.problems == ()
     assert state.lock_holder.startswith("apt-get (pid ")
     assert state.at_work
@@ -118,7 +118,7 @@ def test_work_in_progress_is_not_called_broken() -> None:
 
 def test_the_same_machine_left_alone_is_broken() -> None:
     result = recorded("debian-12-troubled.apt_assess")
-    state = parse_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
+    state = parse_apt_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
     assert (state.repairable, state.interrupted) == (True, True)
     assert "lab-failing 2.0 is half-configured" in state.problems
 
@@ -176,7 +176,7 @@ def test_packages_that_change_at_every_reading_are_not_judged() -> None:
 
 def test_a_failed_script_shows_what_it_printed() -> None:
     with pytest.raises(ScriptFailed) as caught:
-        parse_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
+        parse_apt_assessment(ScriptResult((), 1, "dpkg-query: no such file"))
     assert caught.value.output_tail == "dpkg-query: no such file"
 
 
@@ -196,7 +196,7 @@ def test_garbled_answers_raise_only_our_errors(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         records.pop(data.draw(st.integers(0, len(records) - 1)))
     try:
-        state = parse_assessment(ScriptResult(tuple(records), 0))
+        state = parse_apt_assessment(ScriptResult(tuple(records), 0))
     except (ManagerError, ProtocolViolation) as error:
         assert error.message  # noqa: PT017 (some garbage is harmless, so not every example raises)
     else:

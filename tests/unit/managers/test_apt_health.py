@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.machines.managers.apt.assessment import find_auto_updaters
+from tasks.machines.managers.apt.assessment import find_apt_updaters
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
+    find_dpkg_problems,
     find_lasting_lacks,
-    find_problems,
     find_unfinished_packages,
+    parse_dpkg_packages,
     parse_failed_setups,
-    parse_packages,
     parse_unpacking_failures,
 )
 from tasks.machines.managers.apt.output_parsers import AptSimulation
@@ -35,8 +35,8 @@ def judge(
     *,
     interrupted: bool = False,
 ) -> DpkgProblems:
-    return find_problems(
-        parse_packages(packages), audit, simulation, parse_failed_setups(setups), interrupted=interrupted
+    return find_dpkg_problems(
+        parse_dpkg_packages(packages), audit, simulation, parse_failed_setups(setups), interrupted=interrupted
     )
 
 
@@ -51,7 +51,7 @@ def test_a_failed_package_is_told_with_its_words_and_since_when() -> None:
     (message,) = judge(HALF, setups=setup).messages
     since = "since 2025-11-20 06:13 UTC: installed lab-failing package failed (no room)"
     assert message == f"lab-failing 2.0 is half-configured {since}"
-    packages, setups = parse_packages(HALF), parse_failed_setups(setup)
+    packages, setups = parse_dpkg_packages(HALF), parse_failed_setups(setup)
     (unfinished,) = find_unfinished_packages(packages, "amd64", setups)
     assert unfinished.failure == "installed lab-failing package failed (no room)"
 
@@ -98,8 +98,8 @@ def test_what_cannot_be_unpacked_leaves_lasting_unmet_dependencies() -> None:
     unmet = AptSimulation(unmet_dependencies={"app": "Depends: lib (>= 2) but 1 is installed", "old": "Depends: app"})
     words = "trying to overwrite '/x', which is also in package owner 1"
     failures = parse_unpacking_failures(f"app\t\nlib\t{words}\nold\t{words}\n")
-    parsed = parse_packages(packages), parse_failed_setups(setups)
-    problems = find_problems(parsed[0], "", unmet, parsed[1], interrupted=False, failures=failures)
+    parsed = parse_dpkg_packages(packages), parse_failed_setups(setups)
+    problems = find_dpkg_problems(parsed[0], "", unmet, parsed[1], interrupted=False, failures=failures)
     assert problems.can_install_others
     assert problems.messages == (
         f"app 2 is unpacked: lib could not be unpacked: {words}",
@@ -116,7 +116,7 @@ def test_what_cannot_be_unpacked_leaves_lasting_unmet_dependencies() -> None:
 def test_holds_and_waiting_triggers_are_no_problem() -> None:
     text = "a:amd64\thold\tok\tinstalled\t1\nb:amd64\tinstall\tok\ttriggers-pending\t1\n"
     assert judge(text, "b: triggers pending") == DpkgProblems()
-    assert [package.is_held for package in parse_packages(text)] == [True, False]
+    assert [package.is_held for package in parse_dpkg_packages(text)] == [True, False]
 
 
 def test_audits_that_nothing_else_explains_are_told() -> None:
@@ -146,7 +146,7 @@ def block(depends: str, *, group: str = "needs", packages: str = HALF, setups: s
     update = make_update(id="needs", name="needs", available="2.0", group=group)
     own = make_update(id="lab-failing", name="lab-failing", available="3.0", group="lab")
     stanzas = [{"Package": "needs", "Version": "2.0", "Depends": depends, "Pre-Depends": "dpkg"}]
-    found = block_dependent_updates([update, own], stanzas, parse_packages(packages), parse_failed_setups(setups))
+    found = block_dependent_updates([update, own], stanzas, parse_dpkg_packages(packages), parse_failed_setups(setups))
     assert not found[1].blocked
     return found[0].blocked
 
@@ -203,25 +203,25 @@ ON = 'APT::Periodic "";\nAPT::Periodic::Update-Package-Lists "1";\nAPT::Periodic
 
 
 def test_timers_tell_when_they_act() -> None:
-    assert find_auto_updaters(TIMERS.format("inactive"), ON, 1795238660) == (
+    assert find_apt_updaters(TIMERS.format("inactive"), ON, 1795238660) == (
         ("apt-daily.timer", 100.0),
         ("apt-daily-upgrade.timer", None),
     )
 
 
 def test_timers_whose_work_is_switched_off_do_nothing() -> None:
-    assert find_auto_updaters(TIMERS.format("inactive"), "", 0) == ()
-    assert find_auto_updaters(TIMERS.format("inactive"), ON + 'APT::Periodic::Enable "0";\n', 0) == ()
+    assert find_apt_updaters(TIMERS.format("inactive"), "", 0) == ()
+    assert find_apt_updaters(TIMERS.format("inactive"), ON + 'APT::Periodic::Enable "0";\n', 0) == ()
 
 
 def test_an_updater_that_runs_now_acts_now_whatever_is_switched_on() -> None:
-    assert find_auto_updaters(TIMERS.format("activating"), "", 0) == (("apt-daily-upgrade.service", 0.0),)
+    assert find_apt_updaters(TIMERS.format("activating"), "", 0) == (("apt-daily-upgrade.service", 0.0),)
 
 
 @given(st.text(), st.text(), st.text(), st.integers())
 def test_garbage_raises_nothing_but_errors_of_the_manager(one: str, two: str, three: str, now: int) -> None:
-    find_problems(parse_packages(one), two, FINE, parse_failed_setups(three), interrupted=False)
-    find_auto_updaters(one, two, now)
+    find_dpkg_problems(parse_dpkg_packages(one), two, FINE, parse_failed_setups(three), interrupted=False)
+    find_apt_updaters(one, two, now)
     try:
         read_refresh(ScriptSection(0, three))
     except ManagerError as error:

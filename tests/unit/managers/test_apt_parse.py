@@ -9,9 +9,9 @@ from tasks.machines.managers.apt.output_parsers import (
     AvailableVersion,
     PackageChange,
     Release,
+    parse_apt_simulation,
     parse_policy,
     parse_releases,
-    parse_simulation,
 )
 from tests.unit.managers.recordings import section
 
@@ -84,7 +84,7 @@ def test_a_label_may_hold_a_comma() -> None:
 
 
 def test_simulation_of_a_real_machine() -> None:
-    simulation = parse_simulation(section("debian-12.apt_assess", "upgrade"))
+    simulation = parse_apt_simulation(section("debian-12.apt_assess", "upgrade"))
     assert len(simulation.changes) == 29
     assert simulation.removals == ("lab-plain",)
     assert simulation.errors == ()
@@ -95,7 +95,7 @@ def test_simulation_of_a_real_machine() -> None:
 
 
 def test_simulation_with_new_packages_many_origins_and_none() -> None:
-    simulation = parse_simulation(
+    simulation = parse_apt_simulation(
         "The following NEW packages will be installed:\n  x\n"
         "Inst linux-image-6.1.0-41-amd64 (6.1.150-1 Debian-Security:12/stable-security [amd64])\n"
         "Inst libx:i386 [1] (2 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [i386]) []\n"
@@ -109,15 +109,15 @@ def test_simulation_with_new_packages_many_origins_and_none() -> None:
 
 
 def test_refusals_of_a_real_machine() -> None:
-    conflict = parse_simulation(section("debian-12-conflict.apt_simulate", "simulation"))
+    conflict = parse_apt_simulation(section("debian-12-conflict.apt_simulate", "simulation"))
     assert conflict.unmet_dependencies == {"lab-removes": "Conflicts: lab-plain but 2.0 is to be installed"}
     assert conflict.errors == ("Unable to correct problems, you have held broken packages.",)
-    unknown = parse_simulation(section("debian-12-unknown.apt_simulate", "simulation"))
+    unknown = parse_apt_simulation(section("debian-12-unknown.apt_simulate", "simulation"))
     assert unknown.unknown_packages == ("lab-plain", "nosuch")
 
 
 def test_unmet_dependencies_over_several_lines() -> None:
-    simulation = parse_simulation(
+    simulation = parse_apt_simulation(
         "The following packages have unmet dependencies:\n"
         " a : Depends: b (= 2) but 1 is to be installed\n"
         "     Depends: c but it is not going to be installed\n"
@@ -164,14 +164,14 @@ def test_refusals_of_apt_3() -> None:
     lacks = "Depends: libdisplay-info1 (>= 0.1.1) but it is not installable"
     own_words = APT_3.replace("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
     for text in (APT_3, own_words.replace("E: ", "Error: ")):  # the words of "apt", which apt-get can be told to use
-        simulation = parse_simulation(text)
+        simulation = parse_apt_simulation(text)
         assert simulation.unmet_dependencies == {"mesa-amdgpu-vulkan-drivers": lacks}
         assert len(simulation.errors) == 2
         assert simulation.errors[1].endswith("but none of the choices are installable: [no choices]")
 
 
 def test_a_refusal_of_the_new_solver_alone() -> None:
-    simulation = parse_simulation(SOLVER_3)
+    simulation = parse_apt_simulation(SOLVER_3)
     (error,) = simulation.errors
     assert simulation.unmet_dependencies == {"pkg-last-line-parse": error}
     assert error.endswith("PreDepends pkg-as-it-should-be but none of the choices are installable: [no choices]")
@@ -202,7 +202,7 @@ Conf linux-image-6.11.0-29-generic (6.11.0-29.29 Ubuntu:24.10/oracular-updates [
 
 
 def test_the_tables_of_apt_3_are_no_changes() -> None:
-    simulation = parse_simulation(TABLES)
+    simulation = parse_apt_simulation(TABLES)
     assert [change.name for change in simulation.changes] == ["linux-image-6.11.0-29-generic", "systemd-timesyncd"]
     assert simulation.changes[0].old_version is None
     assert (simulation.removals, simulation.errors, simulation.unmet_dependencies) == ((), (), {})
@@ -217,7 +217,7 @@ def test_uris_of_a_real_machine() -> None:
 PARSERS = [
     output_parsers.parse_policy,
     output_parsers.parse_releases,
-    output_parsers.parse_simulation,
+    output_parsers.parse_apt_simulation,
     output_parsers.parse_stanzas,
     output_parsers.parse_download_sizes,
     output_parsers.parse_origin,

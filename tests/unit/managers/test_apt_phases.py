@@ -5,7 +5,7 @@ The transcripts are public, with the mirrors' addresses shortened; the tables of
 
 from tasks.domain.model import PackageState, RebootNeed, Selection, Update
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
-from tasks.machines.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation
+from tasks.machines.managers.apt.output_parsers import parse_apt_simulation, parse_policy, parse_releases
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
 from tasks.rules.updates.selection import select_updates
 
@@ -112,7 +112,7 @@ VIM_TAKEN = "Inst vim [2:8.2.3995-1ubuntu2.15] (2:8.2.3995-1ubuntu2.17 Ubuntu:1/
 
 
 def updates_of(policy: str, upgrade: str) -> tuple[Update, ...]:
-    changes = parse_simulation(upgrade).changes
+    changes = parse_apt_simulation(upgrade).changes
     return build_pending_updates(
         AptState("amd64", parse_policy(policy), parse_releases(RELEASES), frozenset(), (), changes)
     )

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, UpdateState
-from tasks.machines.managers.apt.assessment import with_pro_updates
 from tasks.machines.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
-from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
 from tasks.machines.managers.apt.version_choice import (
     classify_releases,
     find_distributions_without_security,

@@ -15,11 +15,8 @@ from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.rpm.advisories import parse_severity
-from tasks.machines.managers.rpm.dnf.output_parsers import (
-    parse_repository_ids,
-    parse_simulation,
-    parse_transaction,
-)
+from tasks.machines.managers.rpm.dnf.assessment import parse_repository_ids
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation, parse_transaction
 from tasks.machines.managers.rpm.manager import RpmManager
 from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
 from tasks.machines.managers.rpm.tools import DNF, DNF5
@@ -308,7 +305,7 @@ def simulated(name: str) -> ScriptResult:
 
 @BOTH
 def test_a_simulation_tells_changes_and_downloads(tool: str) -> None:
-    answer = parse_simulation(simulated(tool), wish("lab-plain=2.0-1", "lab-dep-a=2.0-1", "lab-needs=2.0-1"))
+    answer = parse_dnf_simulation(simulated(tool), wish("lab-plain=2.0-1", "lab-dep-a=2.0-1", "lab-needs=2.0-1"))
     assert not answer.refusal
     assert answer.changes["lab-dep-b"] == "2.0-1"
     assert answer.changes["lab-extra2"] == "2.0-1"
@@ -321,21 +318,21 @@ def test_what_is_downloaded_already_is_not_downloaded() -> None:
     path = "/var/cache/dnf/lab-0123456789abcdef/packages/lab-plain-2.0-1.noarch.rpm"
     for size, count in (("26174", 6), ("11", 7)):
         cached = {"kind": "section", "name": "cached", "text": f"{size}\t{path}\n", "exit_code": 0}
-        answer = parse_simulation(ScriptResult((*result.records, cached), 0), wish("lab-plain=2.0-1"))
+        answer = parse_dnf_simulation(ScriptResult((*result.records, cached), 0), wish("lab-plain=2.0-1"))
         assert answer.download_count == count, "half a file does not count"
 
 
 @BOTH
 def test_a_conflict_names_the_updates(tool: str) -> None:
     asked = wish("lab-plain=2.0-1", "lab-removes=2.0-1", "lab-broken=2.0-1")
-    answer = parse_simulation(simulated(f"{tool}-conflict"), asked)
+    answer = parse_dnf_simulation(simulated(f"{tool}-conflict"), asked)
     assert (answer.changes, set(answer.named)) == ({}, {"lab-plain", "lab-removes", "lab-broken"})
     assert "nothing provides nowhere-to-be-found" in answer.refusal
 
 
 @BOTH
 def test_unknown_and_excluded_updates_are_told_apart(tool: str) -> None:
-    answer = parse_simulation(
+    answer = parse_dnf_simulation(
         simulated(f"{tool}-unknown"), wish("lab-plain=9.9-1", "lab-excluded=2.0-1", "lab-sec=2.1-1")
     )
     assert list(answer.refused) == ["lab-plain"]
@@ -345,20 +342,20 @@ def test_unknown_and_excluded_updates_are_told_apart(tool: str) -> None:
 
 @BOTH
 def test_what_is_replaced_counts_as_removed(tool: str) -> None:
-    answer = parse_simulation(simulated(f"{tool}-replaced"), wish("lab-new=2.0-1"))
+    answer = parse_dnf_simulation(simulated(f"{tool}-replaced"), wish("lab-new=2.0-1"))
     assert (answer.removals, dict(answer.changes)) == (("lab-old",), {"lab-new": "2.0-1"})
 
 
 def test_a_simulation_that_never_got_the_lock_is_busy() -> None:
     with pytest.raises(ManagerBusy):
-        parse_simulation(simulated("dnf-4.14-locked"), wish("lab-plain=2.0-1"))
+        parse_dnf_simulation(simulated("dnf-4.14-locked"), wish("lab-plain=2.0-1"))
 
 
 def test_a_repository_that_is_skipped_refuses_nothing() -> None:
     result = simulated("dnf-4.14")
     records = [dict(record) for record in result.records]
     records[0]["text"] = f"Error: Cache-only enabled but no cache for 'dead'\n{records[0]['text']}"
-    assert not parse_simulation(ScriptResult(tuple(records), 0), wish("lab-plain=2.0-1")).refusal
+    assert not parse_dnf_simulation(ScriptResult(tuple(records), 0), wish("lab-plain=2.0-1")).refusal
 
 
 def test_nothing_to_do_is_no_agreement() -> None:
@@ -366,7 +363,7 @@ def test_nothing_to_do_is_no_agreement() -> None:
         {"kind": "section", "name": "simulation", "text": "Nothing to do.\n", "exit_code": 0},
         {"kind": "state", "native": "x86_64"},
     )
-    assert parse_simulation(ScriptResult(records, 0), wish("lab-plain=2.0-1")).refusal
+    assert parse_dnf_simulation(ScriptResult(records, 0), wish("lab-plain=2.0-1")).refusal
 
 
 def test_a_simulation_asks_for_exact_packages() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.machines.managers.rpm.advisories import parse_dnf5_advisories
-from tasks.machines.managers.rpm.tools import parse_dnf5_holds
+from tasks.machines.managers.rpm.dnf.holds import parse_dnf5_holds
 from tests.unit.managers.test_apt import JSON
 
 ENTRY: dict[str, Any] = {

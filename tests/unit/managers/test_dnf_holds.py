@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.machines.managers.rpm.dnf.offers import parse_holds
+from tasks.machines.managers.rpm.dnf.holds import parse_holds
 from tasks.machines.managers.rpm.packages import InstalledPackage
 
 LIST = "/etc/dnf/plugins/versionlock.list:"

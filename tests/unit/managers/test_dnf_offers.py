@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tasks.domain.model import Selection, Update
 from tasks.domain.states import Classification, UpdateState
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories
-from tasks.machines.managers.rpm.dnf.offers import Holds
-from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, parse_priorities, parse_transaction
+from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.offers import OfferedPackage
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_repository_priorities, parse_transaction
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
 from tasks.machines.managers.rpm.packages import InstalledPackage
 from tasks.rules.updates.selection import select_updates
@@ -23,8 +24,8 @@ Operation aborted.
 """  # dnf 4.14
 
 
-def offer(number: int, repository: str = "main", vendor: str = "V") -> AvailablePackage:
-    return AvailablePackage("p", "p", "noarch", f"{number}-1", repository, 1, "p", vendor)
+def offer(number: int, repository: str = "main", vendor: str = "V") -> OfferedPackage:
+    return OfferedPackage("p", "p", "noarch", f"{number}-1", repository, 1, "p", vendor)
 
 
 def security(number: int, severity: str = "Important") -> Advisory:
@@ -32,12 +33,12 @@ def security(number: int, severity: str = "Important") -> Advisory:
 
 
 def pending(
-    offers: Sequence[AvailablePackage],
+    offers: Sequence[OfferedPackage],
     *,
     takes: int | None,
     words: str = "Operation aborted.\n",
     advisories: Sequence[Advisory] = (),
-    hidden: Sequence[AvailablePackage] = (),
+    hidden: Sequence[OfferedPackage] = (),
     priorities: Mapping[str, int] | None = None,
     unread: frozenset[str] = frozenset(),
 ) -> tuple[Update, ...]:
@@ -74,7 +75,7 @@ def test_what_can_be_installed_is_chosen_and_the_rest_is_told() -> None:
 
 def test_of_two_repositories_the_one_with_priority_is_taken() -> None:
     """p 3 is a fix of the distribution; the owner prefers the packages of "own"."""
-    files = parse_priorities("own\t10\nmain\tgarbage\n")
+    files = parse_repository_priorities("own\t10\nmain\tgarbage\n")
     (first, second) = pending(
         [offer(2, "own"), offer(3)], takes=2, advisories=[security(3)], priorities=files, unread=frozenset({"own"})
     )
@@ -175,8 +176,8 @@ REPOSITORIES = st.sampled_from(["main", "own", "other"])
     st.data(),
 )
 def test_each_offered_security_version_is_pending(
-    offers: list[AvailablePackage],
-    hidden: list[AvailablePackage],
+    offers: list[OfferedPackage],
+    hidden: list[OfferedPackage],
     fixes: set[int],
     priorities: dict[str, int],
     data: st.DataObject,

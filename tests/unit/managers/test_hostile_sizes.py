@@ -15,12 +15,12 @@ from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
     build_repository_problem,
     drop_names,
-    redact_text,
+    redact_complaint,
 )
 from tasks.machines.managers.rpm.advisories import parse_advisories
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_needed_by
+from tasks.machines.managers.rpm.dnf.assessment import parse_needed_by
 from tasks.machines.managers.rpm.packages import parse_installed_packages
-from tasks.machines.managers.rpm.repository_problems import find_repository_problems
+from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
 
 LONG = 200_000
@@ -40,13 +40,13 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "marks after a URL": (drop_names, DOTS),
     "brackets": (drop_names, BRACKETS),
     "open brackets": (drop_names, "[" * LONG),
-    "redaction": (redact_text, DOTS),
+    "redaction": (redact_complaint, DOTS),
     "a problem of one repository": (lambda text: build_repository_problem("updates", [text, "x"] * 10), DOTS),
-    "a progress line": (find_repository_problems, SPACES),
-    "lines of marks": (find_repository_problems, (DOTS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
-    "lines of brackets": (find_repository_problems, (BRACKETS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
-    "lines of blanks": (find_repository_problems, (SPACES[:MAX_LINE_LENGTH] + "\n") * 100),
-    "empty lines": (find_repository_problems, "\n" * LONG),
+    "a progress line": (find_rpm_repository_problems, SPACES),
+    "lines of marks": (find_rpm_repository_problems, (DOTS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
+    "lines of brackets": (find_rpm_repository_problems, (BRACKETS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
+    "lines of blanks": (find_rpm_repository_problems, (SPACES[:MAX_LINE_LENGTH] + "\n") * 100),
+    "empty lines": (find_rpm_repository_problems, "\n" * LONG),
     "a kernel's name": (parse_flavour, "1" + "~0" * 40 + "-"),
     "a kernel's long name": (parse_flavour, "1" + "+0" * LONG + "-"),
     "ksplice": (lambda text: read_live_patches("ksplice", text), "\n" * LONG),

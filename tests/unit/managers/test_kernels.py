@@ -4,8 +4,8 @@ import pytest
 
 from tasks.domain.protocols.package_manager import InstalledKernels
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
-from tasks.machines.managers.apt.kernels import parse_kernels as parse_apt_kernels
-from tasks.machines.managers.rpm.kernels import parse_kernels as parse_rpm_kernels
+from tasks.machines.managers.apt.kernels import parse_apt_kernels
+from tasks.machines.managers.rpm.kernels import parse_rpm_kernels
 from tasks.rules.updates.unused_kernels import choose_unused_kernels
 
 UBUNTU = ("6.8.0-45-generic", "6.8.0-49-generic", "6.8.0-100-generic")

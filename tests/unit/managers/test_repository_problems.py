@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.model import RepositoryProblem
-from tasks.machines.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_text
-from tasks.machines.managers.rpm.repository_problems import find_repository_problems
+from tasks.machines.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_complaint
+from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
 from tasks.steps.machine.package_state import keep_repository_problems
 from tests.support.builders import make_package_state
 from tests.unit.managers.recordings import DATA
@@ -56,27 +56,27 @@ def said(name: str) -> str:
 
 @pytest.mark.parametrize("name", REMEDIES)
 def test_each_repository_is_named_once_with_its_remedy_and_without_secrets(name: str) -> None:
-    found = {problem.repository: problem for problem in find_repository_problems(said(name))}
+    found = {problem.repository: problem for problem in find_rpm_repository_problems(said(name))}
     assert found.keys() == REMEDIES[name].keys()
-    assert len(found) == len(find_repository_problems(said(name)))
+    assert len(found) == len(find_rpm_repository_problems(said(name)))
     for repository, words in REMEDIES[name].items():
         assert words in found[repository].remedy, found[repository]
         assert not any(secret in str(found[repository]) for secret in SECRETS)
 
 
 def test_the_message_is_the_line_that_tells_most() -> None:
-    (dns, *_, tls, _) = find_repository_problems(said("zypper-1.14.42-unreachable"))
+    (dns, *_, tls, _) = find_rpm_repository_problems(said("zypper-1.14.42-unreachable"))
     assert str(dns) == "Dns: Connection failed: Could not resolve host: no.such.invalid"
     assert tls.message.startswith("Curl error 35: OpenSSL")
-    *_, signed, _ = find_repository_problems(said("zypper-1.14.42-signatures"))
+    *_, signed, _ = find_rpm_repository_problems(said("zypper-1.14.42-signatures"))
     assert signed.message.endswith("DD26B739 BD9DF843 EC25BC33 292DC7F4 7C383381")
 
 
 def test_that_a_machine_is_not_registered_is_no_problem_by_itself() -> None:
     note = "This system is not registered with an entitlement server. You can use subscription-manager to register.\n"
-    assert find_repository_problems(f"Updating Subscription Management repositories.\n{note}") == ()
+    assert find_rpm_repository_problems(f"Updating Subscription Management repositories.\n{note}") == ()
     nothing = 'Error: There are no enabled repositories in "/etc/yum.repos.d".\n'
-    assert [each.repository for each in find_repository_problems(note + nothing)] == ["", ""]
+    assert [each.repository for each in find_rpm_repository_problems(note + nothing)] == ["", ""]
 
 
 def test_a_mirror_that_fails_before_another_one_answers_is_no_problem() -> None:
@@ -85,12 +85,12 @@ def test_a_mirror_that_fails_before_another_one_answers_is_no_problem() -> None:
         ">>> Status code: 404 for https://mirror.example/repodata/repomd.xml (IP: 192.0.2.7)\n"
         "Repositories loaded.\n"
     )
-    assert find_repository_problems(text) == ()
-    assert find_repository_problems(text.splitlines()[1]) == ()
+    assert find_rpm_repository_problems(text) == ()
+    assert find_rpm_repository_problems(text.splitlines()[1]) == ()
 
 
 def test_repositories_that_are_only_listed_are_told_too() -> None:
-    problems = find_repository_problems("Ignoring repositories: one, two\n")
+    problems = find_rpm_repository_problems("Ignoring repositories: one, two\n")
     assert [problem.repository for problem in problems] == ["one", "two"]
     assert all(problem.remedy for problem in problems)
 
@@ -108,7 +108,7 @@ def test_repositories_that_are_only_listed_are_told_too() -> None:
     ],
 )
 def test_a_refresh_without_trouble_has_no_problem(text: str) -> None:
-    assert find_repository_problems(text) == ()
+    assert find_rpm_repository_problems(text) == ()
 
 
 def test_the_error_for_no_repository_at_all_has_the_most_frequent_remedy() -> None:
@@ -127,7 +127,7 @@ def test_the_error_for_no_repository_at_all_has_the_most_frequent_remedy() -> No
 
 @given(st.lists(st.sampled_from([line for name in REMEDIES for line in said(name).splitlines()]), max_size=200))
 def test_any_order_of_lines_gives_short_redacted_and_few_problems(lines: list[str]) -> None:
-    problems = find_repository_problems("\n".join(lines))
+    problems = find_rpm_repository_problems("\n".join(lines))
     assert len(problems) <= MAX_PROBLEMS
     assert all(problem.remedy and problem.message and len(problem.message) <= 300 for problem in problems)
     assert not any(secret in str(problem) for problem in problems for secret in SECRETS)
@@ -135,7 +135,7 @@ def test_any_order_of_lines_gives_short_redacted_and_few_problems(lines: list[st
 
 @given(st.text())
 def test_garbage_raises_nothing(text: str) -> None:
-    for problem in find_repository_problems(text):
+    for problem in find_rpm_repository_problems(text):
         assert "\n" not in str(problem)
 
 
@@ -146,7 +146,7 @@ def test_no_login_and_no_query_is_shown(secret: str) -> None:
         f"[r|http://h.example/x?token={secret}] bad",
         f"'https://h/?{secret}'",
     ):
-        assert secret not in redact_text(text)
+        assert secret not in redact_complaint(text)
 
 
 def test_an_expired_key_of_a_repository_that_zypper_reads_is_no_problem() -> None:
@@ -156,7 +156,7 @@ def test_an_expired_key_of_a_repository_that_zypper_reads_is_no_problem() -> Non
   Key Expires:      Sun Aug  1 02:51:18 2021 (EXPIRED)
   Subkey:           30C07AF01A6D36BA 2016-08-01 [expired: 2021-08-01]
 """
-    assert find_repository_problems(text) == ()
+    assert find_rpm_repository_problems(text) == ()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_an_expired_key_of_a_repository_that_zypper_reads_is_no_problem() -> Non
 )
 def test_a_mirror_that_is_no_longer_updated_is_a_problem(words: str) -> None:
     """The words of zypper since 1.14.58 (https://github.com/openSUSE/zypper/pull/464), and before."""
-    (problem,) = find_repository_problems(f"Loading repository data...\nRepository 'Updates' {words}\n")
+    (problem,) = find_rpm_repository_problems(f"Loading repository data...\nRepository 'Updates' {words}\n")
     assert (problem.repository, problem.hides_fixes) == ("Updates", True)
     assert "no longer updated" in problem.remedy
 

@@ -7,16 +7,16 @@ import pytest
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import LivePatching
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.rpm.kernels import RebootFacts, find_reboot_need, parse_reboot_facts, replaces_core
+from tasks.machines.managers.rpm.kernels import RpmRebootFacts, find_reboot_need, parse_rpm_reboot_facts, replaces_core
 from tasks.machines.managers.rpm.packages import InstalledPackage
 
 BOOT = 1_000_000
 EL9 = "5.14.0-427.13.1.el9_4"
 
 
-def running(kernel: str = f"{EL9}.x86_64", **changes: object) -> RebootFacts:
+def running(kernel: str = f"{EL9}.x86_64", **changes: object) -> RpmRebootFacts:
     values: dict[str, object] = {"container": False, "flag": False, "kernel": kernel, "boot_time": BOOT}
-    return RebootFacts(**(values | changes))  # type: ignore[arg-type]
+    return RpmRebootFacts(**(values | changes))  # type: ignore[arg-type]
 
 
 def package(name: str, version: str = "1.0-1", at: int | None = BOOT - 1, arch: str = "x86_64") -> InstalledPackage:
@@ -138,9 +138,9 @@ def test_a_newer_kernel_tells_when_the_first_of_them_was_installed() -> None:
 @pytest.mark.parametrize("value", [None, "1", True, -5, 10**30, 1.5])
 def test_an_odd_time_of_the_boot_is_no_time(value: object) -> None:
     record = {"kind": "reboot", "container": False, "flag": False, "kernel": "k", "boot_time": value}
-    assert parse_reboot_facts(record).boot_time is None
+    assert parse_rpm_reboot_facts(record).boot_time is None
 
 
 def test_a_record_without_a_kernel_is_malformed() -> None:
     with pytest.raises(ProtocolViolation):
-        parse_reboot_facts({"kind": "reboot", "container": False, "flag": False})
+        parse_rpm_reboot_facts({"kind": "reboot", "container": False, "flag": False})

@@ -16,7 +16,7 @@ from tasks.machines.managers.rpm.system_state import (
     UPDATER_UNITS,
     YUM_CRON_UNIT,
     build_rpm_updaters_script,
-    find_auto_updaters,
+    find_rpm_updaters,
     find_unpausable_updaters,
     parse_auto_updaters,
 )
@@ -47,7 +47,7 @@ def test_timers_tell_when_they_act_and_services_that_they_run() -> None:
         unit("dnf5-automatic.service", "activating"),
         unit("os-update.timer", when=""),  # it counts from the boot, so no time of day is known
     )
-    assert find_auto_updaters(text, "", NOW) == (
+    assert find_rpm_updaters(text, "", NOW) == (
         ("dnf-automatic.timer", 100.0),
         ("dnf5-automatic.service", 0.0),
         ("os-update.timer", None),
@@ -56,14 +56,14 @@ def test_timers_tell_when_they_act_and_services_that_they_run() -> None:
 
 def test_services_without_a_timer_are_seen_while_they_are_active() -> None:
     text = shown(unit(YUM_CRON_UNIT), unit("packagekit.service", "inactive"))
-    assert find_auto_updaters(text, "", NOW) == ((YUM_CRON_UNIT, None),)
-    assert find_auto_updaters(unit("packagekit.service"), "", NOW) == (("packagekit.service", None),)
+    assert find_rpm_updaters(text, "", NOW) == ((YUM_CRON_UNIT, None),)
+    assert find_rpm_updaters(unit("packagekit.service"), "", NOW) == (("packagekit.service", None),)
 
 
 def test_what_no_run_can_pause_is_known() -> None:
     jobs = "/etc/cron.weekly/opensuse.org-online_update\nno path\n"
     text = shown(unit("dnf-automatic.timer"), unit(YUM_CRON_UNIT))
-    found = find_auto_updaters(text, jobs, NOW, offline_update=True)
+    found = find_rpm_updaters(text, jobs, NOW, offline_update=True)
     assert next(name for name, _ in found) == "dnf-automatic.timer"
     assert find_unpausable_updaters(found) == (
         "/etc/cron.weekly/opensuse.org-online_update",
@@ -127,6 +127,6 @@ def test_a_machine_that_says_nothing_has_none() -> None:
 
 @given(st.text(), st.text(), st.integers(), st.booleans())
 def test_garbage_raises_nothing(one: str, two: str, now: int, offline: bool) -> None:
-    found = find_auto_updaters(one, two, now, offline_update=offline)
+    found = find_rpm_updaters(one, two, now, offline_update=offline)
     assert len(found) <= len(TIMERS) + 24
     assert set(find_unpausable_updaters(found)) <= {name for name, _ in found}

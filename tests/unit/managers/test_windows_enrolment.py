@@ -6,7 +6,7 @@ import pytest
 
 from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tests.unit.managers.windows_records import ENROLLED, NOW, assessment, history_record, system_record
 
 AZURE_2022 = system_record(edition="ServerTurbine", build="20348")
@@ -17,7 +17,7 @@ PLAIN = ENROLLED | {"enrolled": ""}
 
 
 def find(system: dict[str, Any], record: dict[str, Any], *others: Any) -> HotpatchEnrolment | None:
-    return parse_assessment(assessment(system, record, *others)).hotpatch
+    return parse_windows_assessment(assessment(system, record, *others)).hotpatch
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import LivePatching, PackageState, RebootNeed
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
 from tasks.machines.managers.windows_update.records import parse_record
 from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
@@ -28,7 +28,7 @@ MARKS = ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExe
 
 
 def state_of(*records: Any) -> PackageState:
-    return parse_assessment(assessment(*records))
+    return parse_windows_assessment(assessment(*records))
 
 
 def reboot(uptime: float | None = 86_400, **values: Any) -> RebootNeed:
@@ -144,7 +144,7 @@ class TestOtherManagers:
         self, *, is_on: bool | None, policy: dict[str, str], word: str
     ) -> None:
         products = {"kind": "products", "services": ["MSSQLSERVER"], "microsoft_update": is_on}
-        warnings = parse_assessment(
+        warnings = parse_windows_assessment(
             assessment(policy_record(**policy), products, bare=[system_record(), search_record(), {"kind": "reboot"}])
         ).warnings
         assert [word in warning for warning in warnings] == ([True] if word else [])

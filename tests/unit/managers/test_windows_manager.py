@@ -22,7 +22,7 @@ from tasks.domain.protocols.package_manager import JobKind, PackageManager, Tran
 from tasks.domain.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.manager import DEFAULT_RATES, WindowsUpdateManager
 from tasks.machines.transport.script_library import compose_script, load_script_parameters, load_windows_script
 from tasks.rules.updates.transaction_planning import plan_transactions
@@ -111,7 +111,7 @@ def test_every_script_and_what_it_requires_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", ["server-2022-november", "server-2025-hotpatch"])
 def test_recordings_mean_what_is_wanted(name: str) -> None:
     found = recorded(f"{name}.wua_assess", family="windows_update")
-    state = parse_assessment(found)
+    state = parse_windows_assessment(found)
     assert describe(state) == wanted(f"{name}.wua_assess", family="windows_update")
 
 

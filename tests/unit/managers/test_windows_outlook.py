@@ -7,7 +7,7 @@ import pytest
 
 from tasks.domain.model import MachinePlan, PackageState, Selection
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.update_history import MAX_TRIES
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
@@ -37,7 +37,7 @@ def at(text: str) -> int:
 
 def state_of(*records: dict[str, Any], now: int = NOW, **system: Any) -> PackageState:
     of_machine = {"build": "26100", "ubr": 3981, "edition": "ServerStandard", **system}
-    return parse_assessment(assessment(system_record(at=now, **of_machine), *records))
+    return parse_windows_assessment(assessment(system_record(at=now, **of_machine), *records))
 
 
 def plan_of(*records: dict[str, Any], now: int = NOW, **system: Any) -> MachinePlan:

@@ -13,7 +13,7 @@ from tasks.domain.model import PackageState, Selection, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.states import Classification, UpdateState, YesNoUnknown
-from tasks.machines.managers.windows_update.assessment import parse_assessment
+from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
 from tasks.machines.managers.windows_update.hresults import (
     ERROR_CODES,
     RetryClass,
@@ -22,8 +22,14 @@ from tasks.machines.managers.windows_update.hresults import (
     format_code,
 )
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
-from tasks.machines.managers.windows_update.offered_updates import drop_superseded, is_cumulative_title, order_updates
-from tasks.machines.managers.windows_update.records import UPGRADE_CATEGORY, OfferedUpdate, classify, parse_record
+from tasks.machines.managers.windows_update.offered_updates import (
+    UPGRADE_CATEGORY,
+    OfferedUpdate,
+    drop_superseded,
+    is_cumulative_title,
+    order_updates,
+)
+from tasks.machines.managers.windows_update.records import parse_record
 from tasks.rules.updates.selection import select_updates
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
@@ -52,7 +58,7 @@ HOTPATCH = update_record(6, title="2026-11 Hotpatch Cumulative Update for Window
 
 
 def state_of(*records: Any) -> PackageState:
-    return parse_assessment(assessment(*records))
+    return parse_windows_assessment(assessment(*records))
 
 
 def only(*records: Any) -> Update:
@@ -111,7 +117,7 @@ class TestUpdate:
         assert only(update_record(categories=[PRODUCT, category])).classification is expected
 
     def test_the_most_urgent_class_counts(self) -> None:
-        assert classify([UPDATES, DEFINITION, SECURITY]) is Classification.SECURITY
+        assert only(update_record(categories=[UPDATES, DEFINITION, SECURITY])).classification is Classification.SECURITY
 
     @pytest.mark.parametrize(
         ("changes", "word"),
@@ -285,7 +291,7 @@ class TestSearch:
 
     def test_no_search_is_no_healthy_machine(self) -> None:
         with pytest.raises(ManagerError):
-            parse_assessment(assessment(bare=[]))
+            parse_windows_assessment(assessment(bare=[]))
 
 
 class TestRepeated:
@@ -368,7 +374,7 @@ def test_a_record_of_any_shape_is_read_or_refused(kind: str, data: st.DataObject
     base = update_record() | history_record() if kind in {"update", "history"} else {}
     record = base | data.draw(st.dictionaries(st.sampled_from([*KEYS, "values", "at", "hresult", "uptime"]), ANY))
     with suppress(FleetpatchError):
-        parse_assessment(assessment(record | {"kind": kind}))
+        parse_windows_assessment(assessment(record | {"kind": kind}))
 
 
 def test_a_search_that_takes_too_long_says_what_to_look_at() -> None:

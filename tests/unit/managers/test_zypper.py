@@ -15,7 +15,7 @@ from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.registry import MANAGER_TYPES
 from tasks.machines.managers.rpm.manager import RpmManager
 from tasks.machines.managers.rpm.tools import ZYPPER
-from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
+from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
 from tasks.machines.managers.rpm.zypper.pending_updates import Repository
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
@@ -26,7 +26,7 @@ MACHINES = ("sles-15", "sles-15-troubled", "sles-12-sp5", "sles-15-sp6", "leap-1
 
 
 def assessed(machine: str) -> PackageState:
-    return parse_assessment(recorded(f"{machine}.rpm_assess", family=FAMILY))
+    return parse_zypper_assessment(recorded(f"{machine}.rpm_assess", family=FAMILY))
 
 
 def updates_of(machine: str) -> dict[str, Update]:
@@ -82,7 +82,7 @@ class TestPatches:
     def test_without_the_packages_of_patches_nothing_is_told(self) -> None:
         """Else security fixes would look like other updates."""
         with pytest.raises(ProtocolViolation, match="which packages its patches fix"):
-            parse_assessment(changed("sles-15", "patch_details", text=""))
+            parse_zypper_assessment(changed("sles-15", "patch_details", text=""))
 
 
 class TestPendingUpdates:
@@ -97,7 +97,7 @@ class TestPendingUpdates:
         text = "<stream><locks><lock><name>lab-s*</name><type>package</type></lock></locks></stream>"
         result = recorded("sles-15.rpm_assess", family=FAMILY)
         locks = {"kind": "section", "name": "locks", "text": text, "exit_code": 0, "stderr": ""}
-        state = parse_assessment(replace(result, records=(*result.records, locks)))
+        state = parse_zypper_assessment(replace(result, records=(*result.records, locks)))
         assert {update.id for update in state.updates if update.held} == {"lab-sec", "lab-slow", "lab-stack"}
 
     def test_a_locked_patch_holds_its_packages(self) -> None:
@@ -120,7 +120,7 @@ class TestPendingUpdates:
         installed = sections["installed"].replace("THIRD", "FIRST")
         result = changed("sles-15-troubled", "upgrade", text=upgrade)
         records = [{**each, "text": installed} if each.get("name") == "installed" else each for each in result.records]
-        state = parse_assessment(replace(result, records=tuple(records)))
+        state = parse_zypper_assessment(replace(result, records=tuple(records)))
         told = {update.id: update.vendor_change for update in state.updates if update.vendor_change}
         assert told == {"lab-third": "FIRST -> THIRD"}
 
@@ -142,7 +142,7 @@ class TestPendingUpdates:
         result = recorded("sles-15-troubled.rpm_assess", family=FAMILY)
         (upgrade,) = [each for each in result.records if each.get("name") == "upgrade"]
         text = str(upgrade["text"]).replace("In order to install", "Automatically agreeing with")
-        state = parse_assessment(changed("sles-15-troubled", "upgrade", text=text, exit_code=0))
+        state = parse_zypper_assessment(changed("sles-15-troubled", "upgrade", text=text, exit_code=0))
         assert not any(update.needs_licence for update in state.updates)
 
     def test_a_new_package_goes_with_the_one_that_needs_it(self) -> None:
@@ -172,7 +172,7 @@ class TestPendingUpdates:
         problem = (
             "<stream><prompt id='1'><description>Problem: nothing goes\n Solution 1: x</description></prompt></stream>"
         )
-        state = parse_assessment(changed("sles-15", "upgrade", text=problem, exit_code=4))
+        state = parse_zypper_assessment(changed("sles-15", "upgrade", text=problem, exit_code=4))
         assert "lab-sec" in {update.id for update in state.updates}
         assert any("nothing goes" in warning for warning in state.warnings)
 
@@ -204,7 +204,7 @@ class TestRepositories:
             else each
             for each in result.records
         ]
-        (problem,) = parse_assessment(replace(result, records=tuple(records))).repository_problems
+        (problem,) = parse_zypper_assessment(replace(result, records=tuple(records))).repository_problems
         assert (problem.repository, problem.message) == ("Lab 15", "Error building the cache:")
         assert "zypper clean --all" in problem.remedy
 
@@ -244,11 +244,11 @@ class TestFaults:
     def test_a_list_that_zypper_could_not_make_is_an_error(self) -> None:
         text = '<stream><message type="error">Target initialization failed:\nno rpm</message></stream>'
         with pytest.raises(ManagerError, match="Target initialization failed: no rpm"):
-            parse_assessment(changed("sles-15", "updates", text=text, exit_code=4))
+            parse_zypper_assessment(changed("sles-15", "updates", text=text, exit_code=4))
 
     def test_an_unreadable_database_is_a_problem_not_a_list_of_updates(self) -> None:
         broken = changed("sles-15", "installed", text="", exit_code=1, stderr="error: cannot open Packages database")
-        state = parse_assessment(broken)
+        state = parse_zypper_assessment(broken)
         assert state.problems
         assert state.updates == ()
 
@@ -305,7 +305,7 @@ def test_a_package_whose_transaction_has_not_ended_is_not_completely_installed()
 )
 def test_repositories_that_were_not_read_again_are_told_also_for_an_unknown_reason(message: str, told: str) -> None:
     answer = changed("leap-15.6", "update", text=f"<stream>{message}</stream>", exit_code=4)
-    (problem,) = parse_assessment(answer).repository_problems
+    (problem,) = parse_zypper_assessment(answer).repository_problems
     assert told in problem.message
     assert "secret" not in problem.message
     assert problem.hides_fixes

@@ -12,13 +12,13 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.rpm.zypper import xml_answer
-from tasks.machines.managers.rpm.zypper.offers import parse_descriptions, parse_patches
-from tasks.machines.managers.rpm.zypper.pending_updates import parse_candidates
+from tasks.machines.managers.rpm.zypper.offers import parse_candidates
+from tasks.machines.managers.rpm.zypper.patches import parse_descriptions, parse_patches
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     ZypperAnswer,
     parse_answer,
     parse_install_summary,
-    parse_simulation,
+    parse_zypper_simulation,
 )
 from tasks.machines.managers.script_output import ScriptSection
 from tests.unit.managers.recordings import recorded
@@ -38,7 +38,7 @@ def wanted(*specs: str) -> list[Update]:
 
 
 def simulated(recording: str, *specs: str) -> SimulationResult:
-    return parse_simulation(recorded(f"{recording}.rpm_simulate", family="zypper"), wanted(*specs))
+    return parse_zypper_simulation(recorded(f"{recording}.rpm_simulate", family="zypper"), wanted(*specs))
 
 
 class TestSimulation:
@@ -80,7 +80,7 @@ class TestSimulation:
         result = recorded("sles-15.rpm_simulate", family="zypper")
         cached = "lab-dep-2.0-1.noarch.rpm\nlab-sec-2.1-1.noarch.rpm\n"
         records = [{**each, "text": cached} if each.get("name") == "cached" else each for each in result.records]
-        answer = parse_simulation(replace(result, records=tuple(records)), [])
+        answer = parse_zypper_simulation(replace(result, records=tuple(records)), [])
         assert answer.download_count == 2
 
     def test_a_simulation_without_a_reason_is_a_refusal(self) -> None:

@@ -4,14 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.zypper.assessment import parse_assessment
-from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_version, parse_offers, parse_priorities
-from tasks.machines.managers.rpm.zypper.xml_answer import VersionedPackage
+from tasks.machines.managers.rpm.packages import VersionedPackage
+from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
+from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_offer, parse_offers, parse_priorities
 from tasks.machines.managers.versions import RpmVersion
 from tests.unit.managers.recordings import recorded
 
 UPDATES = {
-    update.id: update for update in parse_assessment(recorded("sles-15-left-out.rpm_assess", family="zypper")).updates
+    update.id: update
+    for update in parse_zypper_assessment(recorded("sles-15-left-out.rpm_assess", family="zypper")).updates
 }
 LOWER = "There is an update candidate for '{}', but it comes from a repository with a lower priority"
 
@@ -67,7 +68,7 @@ OFFERS = st.lists(
 def test_a_chosen_version_is_as_good_as_the_wanted_one(
     offers: list[Offer], versions: set[str], priorities: dict[str, int]
 ) -> None:
-    chosen = choose_security_version(versions, WANTED, offers, priorities)
+    chosen = choose_security_offer(versions, WANTED, offers, priorities)
     best = [each for each in offers if each.package == WANTED]
     if chosen and best:
         assert chosen in versions
@@ -84,7 +85,7 @@ def test_a_chosen_version_is_as_good_as_the_wanted_one(
 
 def test_versions_of_another_vendor_are_not_chosen() -> None:
     offers = [offer("2-1", vendor="Other"), offer("1-1"), offer("9-1")]
-    assert choose_security_version(["1-1", "2-1"], WANTED, offers, {}) == "1-1"
+    assert choose_security_offer(["1-1", "2-1"], WANTED, offers, {}) == "1-1"
 
 
 @given(st.text())

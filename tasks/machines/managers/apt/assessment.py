@@ -1,31 +1,29 @@
 """Turns the answers of apt_assess.sh into a PackageState, with apt's own updaters and what Ubuntu Pro's client adds."""
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
-from tasks.domain.states import SUBSCRIPTION_REQUIRED, Classification
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
+    find_dpkg_problems,
     find_lasting_lacks,
-    find_problems,
     find_unfinished_packages,
     is_dpkg_locked,
+    parse_dpkg_packages,
     parse_failed_setups,
-    parse_packages,
     parse_unpacking_failures,
 )
 from tasks.machines.managers.apt.kernels import find_reboot_need, find_services_to_restart
 from tasks.machines.managers.apt.output_parsers import (
     Release,
+    parse_apt_simulation,
     parse_policy,
     parse_releases,
-    parse_simulation,
     parse_stanzas,
 )
 from tasks.machines.managers.apt.package_lists import (
@@ -35,9 +33,8 @@ from tasks.machines.managers.apt.package_lists import (
     read_refresh,
     require_package_lists,
 )
-from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
 from tasks.machines.managers.apt.version_choice import find_distributions_without_security, find_security_publishers
-from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
@@ -74,7 +71,7 @@ UPDATERS_SCRIPT: Final = build_updaters_script("tasks.machines.managers.apt", tu
 """Pauses and restores apt's own timers."""
 
 
-def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
+def find_apt_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
     """Return the system's own updaters that may start, with the seconds until then (0: running; None: not known).
 
     Args:
@@ -96,71 +93,12 @@ def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str,
     )
 
 
-_PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu Pro (esm-apps)"}
-
-
-def with_pro_updates(
-    updates: Sequence[Update], answer: str, native: str, installed: Mapping[str, str]
-) -> tuple[Update, ...]:
-    """Add the data of Ubuntu Pro's client: CVEs, and fixes that need a subscription.
-
-    ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
-    nothing.
-    """
-    pro_updates = _parse_pro_updates(answer)
-    cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}
-    enriched = tuple(replace(update, cves=cves.get(update.name, update.cves)) for update in updates)
-    taken = {update.id for update in updates}
-    lacking = (
-        _build_unpaid_update(item, native, installed, taken)
-        for item in pro_updates
-        if str(item.get("status")) in {"pending_attach", "pending_enable"}
-    )
-    return (*enriched, *lacking)
-
-
-def _parse_pro_updates(answer: str) -> list[dict[str, object]]:
-    try:
-        items = json.loads(answer)["data"]["attributes"]["updates"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return []
-    return [item for item in items if isinstance(item, dict) and item.get("package")] if isinstance(items, list) else []
-
-
-def _parse_cves(names: object) -> tuple[str, ...] | None:
-    return tuple(str(name) for name in names) if isinstance(names, list) else None
-
-
-def _build_unpaid_update(
-    item: Mapping[str, object], native: str, installed: Mapping[str, str], taken: set[str]
-) -> Update:
-    name, size = str(item["package"]), item.get("download_size")
-    service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
-    blocked = f"{SUBSCRIPTION_REQUIRED}: needs {service}; run: pro attach"
-    if item.get("status") != "pending_attach":  # it is paid
-        blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
-    return Update(
-        id=f"{name}+esm" if name in taken else name,
-        name=name,
-        arch=native,
-        installed=installed.get(name),
-        available=str(item.get("version") or "UA_ESM_Required"),
-        classification=Classification.SECURITY_ESM,
-        origins=(str(item.get("origin") or service),),
-        cves=_parse_cves(item.get("related_cves")),
-        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
-        group=name,
-        changes_boot=is_boot_package(name),
-        blocked=blocked,
-    )
-
-
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
 
 
-def parse_assessment(result: ScriptResult) -> PackageState:
+def parse_apt_assessment(result: ScriptResult) -> PackageState:
     """Return the package state from the script's result.
 
     Raises:
@@ -182,11 +120,11 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     require_package_lists(len(releases), unread=is_never_read)
     may_hide_security = any(problem.hides_fixes for problem in unread)  # the security repository may be the one
     missing = () if may_hide_security else find_missing_security(releases.values())
-    packages = parse_packages(sections["odd"].text)
+    packages = parse_dpkg_packages(sections["odd"].text)
     native = require_text(state, "native")
-    simulation = parse_simulation(sections["upgrade"].text)
+    simulation = parse_apt_simulation(sections["upgrade"].text)
     if "unmet" in sections:  # the upgrade was simulated without these
-        unmet = parse_simulation(sections["unmet"].text).unmet_dependencies
+        unmet = parse_apt_simulation(sections["unmet"].text).unmet_dependencies
         simulation = replace(simulation, unmet_dependencies={**unmet, **simulation.unmet_dependencies})
     held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
     stanzas = parse_stanzas(sections["versions"].text)
@@ -208,7 +146,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     locks = result.find_records("lock")
     setups = parse_failed_setups(get_text(sections, "unfinished"))
     failures = parse_unpacking_failures(get_text(sections, "unpacking"))
-    problems = find_problems(
+    problems = find_dpkg_problems(
         packages,
         sections["audit"].text,
         simulation,
@@ -317,4 +255,4 @@ def _with_pro_updates(
 def _parse_auto_updaters(sections: Mapping[str, ScriptSection], now: int) -> tuple[tuple[str, float | None], ...]:
     if "timers" not in sections or "periodic" not in sections:
         return ()
-    return find_auto_updaters(sections["timers"].text, sections["periodic"].text, now)
+    return find_apt_updaters(sections["timers"].text, sections["periodic"].text, now)

@@ -40,7 +40,7 @@ class DpkgPackage:
         return self.name if self.arch in {native, "all"} else f"{self.name}:{self.arch}"
 
 
-def parse_packages(text: str) -> tuple[DpkgPackage, ...]:
+def parse_dpkg_packages(text: str) -> tuple[DpkgPackage, ...]:
     """Read lines of "name:arch, want, error flag, status, version", separated by tabs. Other lines are ignored."""
     packages: list[DpkgPackage] = []
     for line in text.splitlines():
@@ -175,7 +175,7 @@ class DpkgProblems:
     can_install_others: bool = False
 
 
-def find_problems(
+def find_dpkg_problems(
     packages: Sequence[DpkgPackage],
     audit: str,
     simulation: AptSimulation,

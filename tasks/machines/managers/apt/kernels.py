@@ -158,7 +158,7 @@ _IMAGE_PATTERN: Final = re.compile(r"linux-image-(?:unsigned-)?([0-9][A-Za-z0-9.
 _REMOVAL_PATTERN: Final = re.compile(r"^(?:Remv|Purg) (\S+)", re.MULTILINE)
 
 
-def parse_kernels(result: ScriptResult) -> InstalledKernels:
+def parse_apt_kernels(result: ScriptResult) -> InstalledKernels:
     """Read the records of apt_kernels.sh.
 
     Raises:

@@ -10,8 +10,8 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
-from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_assessment
-from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
+from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_apt_assessment
+from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
 from tasks.machines.managers.apt.output_parsers import parse_simulation_result
 from tasks.machines.managers.manager_base import PackageTool
 from tasks.machines.managers.script_output import parse_sections, require_text
@@ -57,7 +57,7 @@ class AptManager(PackageTool):
         if not updates:
             return SimulationResult(changes={}, download_bytes=0, download_count=0)
         params = {
-            "packages": tuple(build_package_spec(update) for update in updates),
+            "packages": tuple(build_apt_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if PACKAGE_NAME_PATTERN.fullmatch(name)),
         }
         result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
@@ -77,18 +77,18 @@ class AptManager(PackageTool):
         states = result.find_records("state")
         if not states:
             raise ProtocolViolation(f"{INSTALLED_SCRIPT.name} did not say the machine's architecture")
-        whole = parse_installed_packages(sections["packages"].text, require_text(states[0], "native"))
+        whole = parse_dpkg_versions(sections["packages"].text, require_text(states[0], "native"))
         return {update.id: whole[update.id] for update in updates if update.id in whole}
 
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
-        return parse_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
+        return parse_apt_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
 
     def _read_state(self, transport: Transport, params: dict[str, ScriptParameter], deadline: Deadline) -> PackageState:
-        return parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))
+        return parse_apt_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))
 
     def _build_spec(self, update: Update) -> str:
-        return build_package_spec(update)
+        return build_apt_spec(update)
 
     def _build_job(self, params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:  # noqa: ARG002
         return replace(JOB_SCRIPT, params=params)
@@ -100,7 +100,7 @@ def _require_package_name(update: Update) -> str:
     return update.name
 
 
-def build_package_spec(update: Update) -> str:
+def build_apt_spec(update: Update) -> str:
     """Return a package with its exact version, as an argument for apt.
 
     Raises:
@@ -111,7 +111,7 @@ def build_package_spec(update: Update) -> str:
     return f"{update.id}={update.available}"
 
 
-def parse_installed_packages(text: str, native: str) -> Mapping[str, str]:
+def parse_dpkg_versions(text: str, native: str) -> Mapping[str, str]:
     """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
     whole: dict[str, str] = {}
     for line in text.splitlines():

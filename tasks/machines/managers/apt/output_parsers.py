@@ -184,7 +184,7 @@ def parse_origin(origin: str) -> Release:
     return Release(label=match[1], version=match[2], archive=match[3]) if match else Release(label=origin)
 
 
-def parse_simulation(text: str) -> AptSimulation:
+def parse_apt_simulation(text: str) -> AptSimulation:
     """Read the output of ``apt-get -s``, of apt 1 to 3."""
     changes: dict[str, PackageChange] = {}
     removals: dict[str, None] = {}
@@ -261,7 +261,7 @@ def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update
 
     ``uris`` is the output of ``--print-uris`` for the same set; None when it was not requested.
     """
-    simulation = parse_simulation(text)
+    simulation = parse_apt_simulation(text)
     unmet = [f"{name}: {words}" for name, words in simulation.unmet_dependencies.items()]
     mentioned = {
         form for words in unmet for name in _NAME_PATTERN.findall(words) for form in (name, name.split(":")[0])

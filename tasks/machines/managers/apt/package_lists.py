@@ -23,7 +23,7 @@ from tasks.machines.managers.repository_problems import (
     build_repository_problem,
     build_slow_problem,
     find_old_copy_problem,
-    redact_text,
+    redact_complaint,
 )
 from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection
 from tasks.machines.managers.versions import DebianVersion
@@ -94,7 +94,7 @@ class _UpdateReader:
 
     def list_remarks(self) -> tuple[str, ...]:
         """Return what apt remarked on repositories that it read, each cause once."""
-        return tuple(redact_text(remark) for remark in list(self._remarks.values())[:MAX_PROBLEMS])
+        return tuple(redact_complaint(remark) for remark in list(self._remarks.values())[:MAX_PROBLEMS])
 
     def build_problems(self, exit_code: int) -> tuple[RepositoryProblem, ...]:
         """Return the repositories that were not read; if apt named none although it failed, its words about all."""
@@ -270,7 +270,7 @@ def find_frozen_archives(sources: str, lists: str, now: int) -> tuple[Repository
             message = f"its content is of {made:%Y-%m-%d}" + (
                 f", and was valid until {until:%Y-%m-%d}" if until else ""
             )
-            problems.append(RepositoryProblem(redact_text(_split_url(url))[:100], message, _FROZEN_REMEDY))
+            problems.append(RepositoryProblem(redact_complaint(_split_url(url))[:100], message, _FROZEN_REMEDY))
     return tuple(problems)[:MAX_PROBLEMS]
 
 

@@ -6,11 +6,13 @@ installed as dependencies, because the policy of an installed package does not s
 rolled out step by step has reached this machine.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.domain.model import Update
+from tasks.domain.states import SUBSCRIPTION_REQUIRED, Classification
 from tasks.machines.managers.apt.output_parsers import (
     AvailableVersion,
     PackageChange,
@@ -227,4 +229,63 @@ def _build_new_package(change: PackageChange, bringer: Update | None, apt_state:
         changes_boot=is_boot_package(name),
         needed_by=bringer.id if bringer else "",
         optional="" if bringer else "a new package, and no known update needs it",
+    )
+
+
+_PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu Pro (esm-apps)"}
+
+
+def with_pro_updates(
+    updates: Sequence[Update], answer: str, native: str, installed: Mapping[str, str]
+) -> tuple[Update, ...]:
+    """Add the data of Ubuntu Pro's client: CVEs, and fixes that need a subscription.
+
+    ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
+    nothing.
+    """
+    pro_updates = _parse_pro_updates(answer)
+    cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}
+    enriched = tuple(replace(update, cves=cves.get(update.name, update.cves)) for update in updates)
+    taken = {update.id for update in updates}
+    lacking = (
+        _build_unpaid_update(item, native, installed, taken)
+        for item in pro_updates
+        if str(item.get("status")) in {"pending_attach", "pending_enable"}
+    )
+    return (*enriched, *lacking)
+
+
+def _parse_pro_updates(answer: str) -> list[dict[str, object]]:
+    try:
+        items = json.loads(answer)["data"]["attributes"]["updates"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
+    return [item for item in items if isinstance(item, dict) and item.get("package")] if isinstance(items, list) else []
+
+
+def _parse_cves(names: object) -> tuple[str, ...] | None:
+    return tuple(str(name) for name in names) if isinstance(names, list) else None
+
+
+def _build_unpaid_update(
+    item: Mapping[str, object], native: str, installed: Mapping[str, str], taken: set[str]
+) -> Update:
+    name, size = str(item["package"]), item.get("download_size")
+    service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
+    blocked = f"{SUBSCRIPTION_REQUIRED}: needs {service}; run: pro attach"
+    if item.get("status") != "pending_attach":  # it is paid
+        blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
+    return Update(
+        id=f"{name}+esm" if name in taken else name,
+        name=name,
+        arch=native,
+        installed=installed.get(name),
+        available=str(item.get("version") or "UA_ESM_Required"),
+        classification=Classification.SECURITY_ESM,
+        origins=(str(item.get("origin") or service),),
+        cves=_parse_cves(item.get("related_cves")),
+        size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
+        group=name,
+        changes_boot=is_boot_package(name),
+        blocked=blocked,
     )

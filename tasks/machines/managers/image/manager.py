@@ -15,11 +15,17 @@ from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
-from tasks.machines.managers.image.state import UPDATE_ID, ImageState, build_package_state, clean_text, find_identity
+from tasks.machines.managers.image.state import (
+    UPDATE_ID,
+    ImageState,
+    build_image_package_state,
+    clean_text,
+    find_image_digest,
+)
 from tasks.machines.managers.manager_base import ManagerDefaults, build_job_parameters
-from tasks.machines.managers.repository_problems import build_repository_error, redact_text
-from tasks.machines.managers.rpm.repository_problems import find_repository_problems
-from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_active
+from tasks.machines.managers.repository_problems import build_repository_error, redact_complaint
+from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
+from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_unit_active
 from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
 
 ASSESS_SCRIPT: Final = "image_assess"
@@ -78,7 +84,7 @@ class ImageTool:
 
     def find_auto_updaters(self, shown: str, now: int) -> tuple[tuple[str, float | None], ...]:
         """Return the updaters that may act, with the seconds until then (see find_scheduled_updaters)."""
-        agents = tuple((agent, None) for agent in self.agents if is_active(shown, agent))
+        agents = tuple((agent, None) for agent in self.agents if is_unit_active(shown, agent))
         return (*find_scheduled_updaters(shown, self.timers, now), *agents)
 
 
@@ -112,7 +118,7 @@ class ImageManager(ManagerDefaults):
         at_work = clean_text(require_text(facts[0], "at_work")) if facts else ""
         now = require_integer(facts[0], "at") if facts else 0
         timers = get_text(sections, "timers")
-        packages = build_package_state(
+        packages = build_image_package_state(
             self.name,
             state,
             at_work=at_work,
@@ -124,7 +130,7 @@ class ImageManager(ManagerDefaults):
             return replace(packages, repository_problems=(*packages.repository_problems, *unasked))
         if not self._tool.partial_failure:
             return packages
-        problems = find_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
+        problems = find_rpm_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
         repositories = {problem.repository for problem in problems}
         more = (
             repository_problem
@@ -197,7 +203,7 @@ class ImageManager(ManagerDefaults):
                 if update.id != UPDATE_ID or not _IMAGE_PATTERN.fullmatch(update.name):
                     raise RequestError(f"not an image: {update.id!r} {update.name!r}")
                 params[f"tx_{transaction.number}_image"] = update.name
-                params[f"tx_{transaction.number}_digest"] = find_identity(update.available)
+                params[f"tx_{transaction.number}_digest"] = find_image_digest(update.available)
         return Script(JOB_SCRIPT, params, read_only=False, package=self._tool.package)
 
     def _read_state(self, transport: Transport, deadline: Deadline) -> ImageState:
@@ -217,8 +223,8 @@ class ImageManager(ManagerDefaults):
         if self._tool.partial_failure and self._tool.partial_failure in output:
             return
         if check.exit_code == 127:
-            raise ManagerError(f"{self.name} can't be run: {redact_text(check.stderr)}")
+            raise ManagerError(f"{self.name} can't be run: {redact_complaint(check.stderr)}")
         if _BUSY_PATTERN.search(output):
-            raise ManagerBusy(f"another process changes the system's images: {redact_text(check.stderr)}")
-        problems = find_repository_problems(output) if self._tool.partial_failure else ()
+            raise ManagerBusy(f"another process changes the system's images: {redact_complaint(check.stderr)}")
+        problems = find_rpm_repository_problems(output) if self._tool.partial_failure else ()
         raise build_repository_error(problems, check.stderr if check.stderr.strip() else output)

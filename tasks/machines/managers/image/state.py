@@ -76,7 +76,7 @@ class ImageState:
         return self.next == update.available or (self.next != update.installed and update.available in self.other_names)
 
 
-def build_package_state(
+def build_image_package_state(
     manager: str,
     state: ImageState,
     *,
@@ -150,7 +150,7 @@ def format_version(label: str | None, digest: str, unknown: str = NEWER_IMAGE) -
     return f"{clean_text(label or 'image')} ({shorten_digest(digest) or unknown})"
 
 
-def find_identity(version: str) -> str:
+def find_image_digest(version: str) -> str:
     """Return the digits of the digest in a version, or "" if it has none."""
     match = _IDENTITY_PATTERN.search(version)
     return match[1] if match else ""

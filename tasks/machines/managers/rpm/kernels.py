@@ -28,7 +28,7 @@ from tasks.domain.protocols.package_manager import InstalledKernels, KernelPacka
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.live_patches import date_newer_kernel, mitigate_reboot
-from tasks.machines.managers.rpm.packages import InstalledPackage, build_package_spec, parse_installed
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_rpm_spec, parse_rpm_packages
 from tasks.machines.managers.script_output import parse_sections, require_boolean, require_single_record, require_text
 from tasks.machines.managers.versions import RpmVersion
 
@@ -47,7 +47,7 @@ _KERNEL_PATTERN: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class RebootFacts:
+class RpmRebootFacts:
     """What the script reports about the system that is running.
 
     Attributes:
@@ -62,7 +62,7 @@ class RebootFacts:
     boot_time: int | None
 
 
-def parse_reboot_facts(record: ScriptRecord) -> RebootFacts:
+def parse_rpm_reboot_facts(record: ScriptRecord) -> RpmRebootFacts:
     """Read the record "reboot" of rpm_assess.sh.
 
     Raises:
@@ -70,7 +70,7 @@ def parse_reboot_facts(record: ScriptRecord) -> RebootFacts:
     """
     boot_time = record.get("boot_time")
     is_time = type(boot_time) is int and 0 < boot_time < 10**12
-    return RebootFacts(
+    return RpmRebootFacts(
         container=require_boolean(record, "container"),
         flag=require_boolean(record, "flag"),
         kernel=require_text(record, "kernel"),
@@ -89,7 +89,7 @@ def replaces_core(name: str) -> bool:
 
 
 def find_reboot_need(
-    facts: RebootFacts,
+    facts: RpmRebootFacts,
     installed: Sequence[InstalledPackage],
     *,
     suggested: Collection[tuple[str, str]] = (),
@@ -122,7 +122,7 @@ def find_reboot_need(
 
 
 def _describe_updates_since_boot(
-    facts: RebootFacts,
+    facts: RpmRebootFacts,
     installed: Iterable[InstalledPackage],
     suggested: Collection[tuple[str, str]],
     extra_names: Collection[str],
@@ -189,7 +189,7 @@ _PACKAGE_PATTERN: Final = re.compile(
 """A kernel with its flavour, and the packages that it is divided into."""
 
 
-def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
+def parse_rpm_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
     """Read the records of rpm_kernels.sh.
 
     ``has_rule``: the tool was asked which kernels it would remove.
@@ -205,7 +205,7 @@ def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
         return InstalledKernels(running, obstacle="rpm's database could not be read")
     kernels = [
         (match[1], match[2] or "", package)
-        for package in parse_installed(sections["packages"].text, native)
+        for package in parse_rpm_packages(sections["packages"].text, native)
         if (match := _PACKAGE_PATTERN.fullmatch(package.name))
     ]
     rule = sections["unused"] if has_rule else None
@@ -217,7 +217,7 @@ def parse_kernels(result: ScriptResult, *, has_rule: bool) -> InstalledKernels:
     packages = []
     for base, part, package in kernels:
         update = Update(package.id, package.name, package.arch, package.version, package.version, Classification.OTHER)
-        update = replace(update, id=build_package_spec(update))
+        update = replace(update, id=build_rpm_spec(update))
         packages.append(
             KernelPackage(
                 package=update,

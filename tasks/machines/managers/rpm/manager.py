@@ -10,8 +10,8 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
-from tasks.machines.managers.rpm.kernels import parse_kernels
-from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
+from tasks.machines.managers.rpm.kernels import parse_rpm_kernels
+from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_rpm_spec, parse_installed_packages
 from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicates
 from tasks.machines.managers.script_output import get_text, parse_sections, require_text
 from tasks.machines.managers.versions import RpmVersion
@@ -72,7 +72,7 @@ class RpmManager(PackageTool):
         if not updates:
             return SimulationResult(changes={}, download_bytes=0, download_count=0)
         params: dict[str, ScriptParameter] = {
-            "packages": tuple(build_package_spec(update) for update in updates),
+            "packages": tuple(build_rpm_spec(update) for update in updates),
             "keep": tuple(name for name in sorted(keep) if NAME_PATTERN.fullmatch(name)),
             "accept_licences": accepts_licences(updates),
             "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
@@ -112,10 +112,10 @@ class RpmManager(PackageTool):
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Read rpm's kernel packages, and where the tool has a rule for them, which ones it would remove."""
         script = self._build_script("rpm_kernels", {"rule": self._tool.kernel_rule})
-        return parse_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
+        return parse_rpm_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
 
     def _build_spec(self, update: Update) -> str:
-        return build_package_spec(update)
+        return build_rpm_spec(update)
 
     def _build_job(self, params: dict[str, ScriptParameter], transactions: Sequence[Transaction]) -> Script:
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)

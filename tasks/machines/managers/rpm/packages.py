@@ -38,7 +38,7 @@ def format_version(epoch: str, version: str, release: str) -> str:
     return f"{prefix}{version}-{release}"
 
 
-def build_package_spec(update: Update) -> str:
+def build_rpm_spec(update: Update) -> str:
     """Return "NAME-[EPOCH:]VERSION-RELEASE.ARCH", as dnf, yum and rpm take it on the command line.
 
     Raises:
@@ -72,7 +72,7 @@ class InstalledPackage:
     vendor: str = ""
 
 
-def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
+def parse_rpm_packages(text: str, native: str) -> tuple[InstalledPackage, ...]:
     """Read the lines of fp_rpm_query. Lines that are not valid are ignored.
 
     Raises:
@@ -103,7 +103,7 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
 def parse_installed_packages(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
     versions_by_package: dict[str, list[str]] = {}
-    for package in parse_installed(text, native):
+    for package in parse_rpm_packages(text, native):
         versions_by_package.setdefault(package.id, []).append(package.version)
     return {name: tuple(versions) for name, versions in versions_by_package.items()}
 
@@ -116,3 +116,12 @@ def parse_natural(text: str) -> int | None:
 def parse_vendor(text: str) -> str:
     """Return a vendor as reports have it: "" for none."""
     return "" if text == "(none)" else text.strip()[:200]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedPackage:
+    """A package, in the version that would be installed or removed."""
+
+    name: str
+    arch: str
+    version: str

@@ -14,7 +14,7 @@ from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
     MAX_LINES,
     MAX_PROBLEMS,
-    Cause,
+    RepositoryCause,
     build_repository_problem,
     build_slow_problem,
     drop_names,
@@ -29,18 +29,18 @@ _RENEW: Final = (
     "provider's own repository."
 )
 RPM_CAUSES: Final = (
-    Cause(
+    RepositoryCause(
         r"not registered|not receiving updates|no repositories available through subscriptions|has been deleted"
         r"|index file for service",
         "Register the machine and give it a subscription (subscription-manager register; SUSEConnect), or configure "
         "repositories that need none.",
     ),
-    Cause(
+    RepositoryCause(
         r"local (?:SSL|client) certificate|[Cc]url error \(58\)|curl#58|X\.509 key or certificate"
         r"|PEM client certificate|alert (?:bad|unknown|expired|revoked|certificate)|certificate required",
         _RENEW,
     ),
-    Cause(
+    RepositoryCause(
         r"(?:rhui|cdn\.redhat\.com|susecloud|updates\.suse\.com).*(?:certificate|40[13]|denied)",
         _RENEW,
         in_names=True,
@@ -103,7 +103,7 @@ _NO_FIXES_PATTERN: Final = re.compile(
 _ADVICE_PATTERN: Final = re.compile(r"^\s+\d\. |^ One of the configured|URIs defined for this repository")
 
 
-def find_repository_problems(text: str) -> tuple[RepositoryProblem, ...]:
+def find_rpm_repository_problems(text: str) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that could not be read, with the remedies; () when the text has no complaint.
 
     A missing registration is only reported together with another problem. Cloud images with repositories of their own
@@ -157,7 +157,7 @@ def find_unread_repositories(
     ``copies`` is what the machine has of them. Without a refresh, a copy that is too old tells nothing any more.
     ``text`` is what the tool said while it read them: the reasons.
     """
-    repository_problems = find_repository_problems(text)
+    repository_problems = find_rpm_repository_problems(text)
     if times.was_ended:  # what is said of others then only follows from that
         repository_problems = tuple(problem for problem in repository_problems if problem.repository)
     named_repositories = {problem.repository for problem in repository_problems}

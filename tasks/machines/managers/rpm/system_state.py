@@ -22,15 +22,15 @@ from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
-from tasks.machines.managers.rpm.kernels import RebootFacts, parse_reboot_facts
-from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_installed
+from tasks.machines.managers.rpm.kernels import RpmRebootFacts, parse_rpm_reboot_facts
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_rpm_packages
 from tasks.machines.managers.running_programs import (
     build_updaters_script,
     describe_lock_holders,
     find_named_updaters,
     find_outdated_services,
     find_scheduled_updaters,
-    is_active,
+    is_unit_active,
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
@@ -97,10 +97,10 @@ def parse_auto_updaters(
     records = result.find_records("updaters")
     jobs = require_text(records[0], "jobs") if records else ""
     is_prepared = bool(records) and require_boolean(records[0], "offline_update")
-    return find_auto_updaters(shown, jobs, now, offline_update=is_prepared)
+    return find_rpm_updaters(shown, jobs, now, offline_update=is_prepared)
 
 
-def find_auto_updaters(
+def find_rpm_updaters(
     shown: str, jobs: str, now: int, *, offline_update: bool = False
 ) -> tuple[tuple[str, float | None], ...]:
     """Return the system's own updaters that may act, with the seconds until then (0: running; None: not known).
@@ -112,7 +112,7 @@ def find_auto_updaters(
         offline_update: whether the next boot installs prepared updates.
     """
     updaters = [*find_scheduled_updaters(shown, TIMERS, now)]
-    updaters += [(unit, None) for unit in (YUM_CRON_UNIT, _PACKAGEKIT_UNIT) if is_active(shown, unit)]
+    updaters += [(unit, None) for unit in (YUM_CRON_UNIT, _PACKAGEKIT_UNIT) if is_unit_active(shown, unit)]
     updaters += [(path, None) for path in jobs.splitlines()[:20] if path.startswith("/") and path.isprintable()]
     return (*updaters, (OFFLINE_UPDATE, None)) if offline_update else tuple(updaters)
 
@@ -141,7 +141,7 @@ class RpmSystem:
 
     native: str
     installed: tuple[InstalledPackage, ...]
-    reboot: RebootFacts
+    reboot: RpmRebootFacts
     state: PackageState
 
 
@@ -155,7 +155,7 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
     sections = parse_sections(result, "rpm_assess", "installed", "duplicates")
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
-    installed = parse_installed(sections["installed"].text, native)
+    installed = parse_rpm_packages(sections["installed"].text, native)
     left_over = _parse_left_over(get_text(sections, "left_over"))
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
@@ -167,7 +167,7 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
     return RpmSystem(
         native=native,
         installed=() if database else installed,
-        reboot=parse_reboot_facts(require_single_record(result, "rpm_assess", "reboot")),
+        reboot=parse_rpm_reboot_facts(require_single_record(result, "rpm_assess", "reboot")),
         state=PackageState(
             manager=manager,
             updates=(),

@@ -10,15 +10,20 @@ from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
-from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_enrolment, find_hotpatching
+from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatch_enrolment, find_hotpatching
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
-from tasks.machines.managers.windows_update.offered_updates import drop_superseded, is_servicing_stack, order_updates
+from tasks.machines.managers.windows_update.offered_updates import (
+    UPGRADE_REASON,
+    OfferedUpdate,
+    drop_superseded,
+    order_updates,
+)
 from tasks.machines.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
     AgentsRecord,
     ProductsRecord,
     ServiceRecord,
-    describe_source,
+    describe_update_source,
     find_other_managers,
     find_products_without_updates,
 )
@@ -30,20 +35,20 @@ from tasks.machines.managers.windows_update.reboot_need import (
     predict_reboot,
 )
 from tasks.machines.managers.windows_update.records import (
-    UPGRADE_REASON,
     CallRecord,
-    HistoryEntry,
-    OfferedUpdate,
     Record,
     SearchRecord,
     SystemRecord,
     Text,
-    is_upgrade,
     parse_first,
     parse_records,
     parse_values,
 )
-from tasks.machines.managers.windows_update.update_history import explain_failing_updates, find_repeated_updates
+from tasks.machines.managers.windows_update.update_history import (
+    HistoryEntry,
+    explain_failing_updates,
+    find_repeated_updates,
+)
 from tasks.rules.runs.reboot_decision import find_uptime
 
 MANAGER_NAME: Final = "windows-update"
@@ -85,7 +90,7 @@ class BusyRecord(Record):
     installer: bool = False
 
 
-def parse_assessment(result: ScriptResult) -> PackageState:
+def parse_windows_assessment(result: ScriptResult) -> PackageState:
     """Return the package state.
 
     Raises:
@@ -95,7 +100,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ProtocolViolation: a record is malformed.
     """
     policy = parse_values(result, "policy")
-    source = describe_source(policy)
+    source = describe_update_source(policy)
     require_search(result, source)
     system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
     records = parse_records(OfferedUpdate, result.find_records("update"))
@@ -108,7 +113,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     failed = explain_failing_updates(offered, history)
     ids = frozenset(offered_update.id for offered_update in offered)
     updates = tuple(
-        replace(build_update(offered_update, source, ids, month), given_up=failed.get(offered_update.id, ""))
+        replace(_build_update(offered_update, source, ids, month), given_up=failed.get(offered_update.id, ""))
         for offered_update in offered
     )
     others = find_other_managers(
@@ -138,11 +143,15 @@ def parse_assessment(result: ScriptResult) -> PackageState:
             *others.warnings,
             *unserved,
             *_find_waiting_upgrades(waiting),
-            *_find_history_warnings(result),
+            *(
+                f"the history of Windows Update can't be read ({call.entry}: {explain_code(call.hresult).text}): what "
+                "failed again and again, and what a boot undid, is not known"
+                for call in parse_records(CallRecord, result.find_records("history_error"))
+            ),
             *find_repeated_updates(offered, history),
         ),
         live_patching=find_hotpatching(hotpatch, system, history),
-        hotpatch=find_enrolment(hotpatch, system, history),
+        hotpatch=find_hotpatch_enrolment(hotpatch, system, history),
         repository_problems=_find_search_problems(result, source),
     )
 
@@ -184,13 +193,13 @@ def require_search(result: ScriptResult, source: str) -> None:
     raise ManagerError(message, hint=code.remedy)
 
 
-def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
+def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
     """Return an update of the model.
 
     Of what it replaces, only ``candidates`` are named: the ids of all offered updates.
     """
     reboot = predict_reboot(offered, month)
-    name, is_stack = offered.name, is_servicing_stack(offered)
+    name, is_stack = offered.name, offered.is_servicing_stack
     return Update(
         id=offered.id,
         name=name,
@@ -203,7 +212,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         cves=tuple(offered.cves) or None,
         size_bytes=offered.download_bytes,
         held=offered.hidden,
-        blocked=UPGRADE_REASON if is_upgrade(offered.categories) else _INPUT_REASON if offered.user_input else "",
+        blocked=UPGRADE_REASON if offered.is_upgrade else _INPUT_REASON if offered.user_input else "",
         requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
         published=offered.published_at,
@@ -225,7 +234,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
 
 def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
     """Return a warning about upgrades that others have prepared: a reboot by fleetpatch does not complete them."""
-    names = [update.name for update in waiting if is_upgrade(update.categories)]
+    names = [update.name for update in waiting if update.is_upgrade]
     if not names:
         return ()
     return (
@@ -242,12 +251,3 @@ def _find_search_problems(result: ScriptResult, source: str) -> tuple[Repository
         message = f": {warning.message}" if warning.message else ""
         problems.append(RepositoryProblem(source, f"part of the search failed: {code.text}{message}", code.remedy))
     return tuple(dict.fromkeys(problems))
-
-
-def _find_history_warnings(result: ScriptResult) -> tuple[str, ...]:
-    errors = parse_records(CallRecord, result.find_records("history_error"))
-    return tuple(
-        f"the history of Windows Update can't be read ({warning.entry}: {explain_code(warning.hresult).text}): what "
-        "failed again and again, and what a boot undid, is not known"
-        for warning in errors
-    )

@@ -15,20 +15,19 @@ The prerequisites of an enrolment are those of Microsoft's documents:
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title, is_hotpatch
-from tasks.machines.managers.windows_update.records import HistoryEntry, Record, SystemRecord, Text
+from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title, is_hotpatch_title
+from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text
+from tasks.machines.managers.windows_update.update_history import HistoryEntry
 from tasks.rules.hotpatch import find_last_baseline, find_next_baseline
 
 PROVIDER: Final = "hotpatch"
 
 BUILD_2022: Final = 20348
 BUILD_2025: Final = 26100
-_AZURE_EDITION: Final = "serverturbine"  # EditionID of "Datacenter: Azure Edition"; "Cor" follows for Server Core
 VBS_RUNNING: Final = 2
 _MAX_PATCHES: Final = 20
 
@@ -59,12 +58,11 @@ def find_hotpatching(
     record: HotpatchRecord | None, system: SystemRecord, history: Sequence[HistoryEntry]
 ) -> LivePatching | None:
     """Return the state of hotpatches; None for a machine that can't get any."""
-    if record is None or not (record.enrolled or is_eligible(record, system)):
+    if record is None or not (record.enrolled or is_hotpatch_eligible(record, system)):
         return None
     state = "not enrolled"
     if record.enrolled:
-        today = datetime.fromtimestamp(system.at, UTC).date()
-        state = f"enrolled, next planned baseline (with a reboot) on {find_next_baseline(today):%Y-%m-%d}"
+        state = f"enrolled, next planned baseline (with a reboot) on {find_next_baseline(system.today):%Y-%m-%d}"
     return LivePatching(
         PROVIDER,
         state,
@@ -74,22 +72,11 @@ def find_hotpatching(
     )
 
 
-def is_eligible(record: HotpatchRecord, system: SystemRecord) -> bool:
+def is_hotpatch_eligible(record: HotpatchRecord, system: SystemRecord) -> bool:
     """Return whether the edition, the version and the licence of a machine are ones for hotpatches."""
-    build = find_build(system)
-    if system.installation_type.lower() == "client" or build < BUILD_2022:
+    if system.is_client or system.build_number < BUILD_2022:
         return False
-    return is_azure_edition(system) or (build >= BUILD_2025 and record.arc and bool(record.licence))
-
-
-def find_build(system: SystemRecord) -> int:
-    """Return the build of Windows as a number; 0 when it is not known."""
-    return int(system.build) if system.build.isascii() and system.build.isdigit() else 0
-
-
-def is_azure_edition(system: SystemRecord) -> bool:
-    """Return whether the edition is "Datacenter: Azure Edition", to which hotpatches belong."""
-    return system.edition.lower().startswith(_AZURE_EDITION)
+    return system.is_azure_edition or (system.build_number >= BUILD_2025 and record.arc and bool(record.licence))
 
 
 def _find_problem(record: HotpatchRecord, system: SystemRecord) -> str:
@@ -101,19 +88,18 @@ def _find_problem(record: HotpatchRecord, system: SystemRecord) -> str:
         problems.append("Secure Boot is off")
     if record.table_size == 0:
         problems.append("HotPatchTableSize is 0")
-    if not is_azure_edition(system) and not record.licence:
+    if not system.is_azure_edition and not record.licence:
         problems.append("no licence of Azure Arc for hotpatches is found")
     return "; ".join(problems)
 
 
 def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tuple[str, ...]:
     """Return the hotpatches that the agent installed since the last planned baseline, the newest last."""
-    since = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
-    start = datetime(since.year, since.month, since.day, tzinfo=UTC).timestamp()
+    baseline = find_last_baseline(system.today)
     hotpatches = [
-        entry for entry in history if entry.is_installation and is_hotpatch(entry.title) and (entry.at or 0) >= start
+        entry for entry in history if entry.is_installation and is_hotpatch_title(entry.title) and entry.day >= baseline
     ]
-    titles = [entry.title for entry in sorted(hotpatches, key=lambda entry: entry.at or 0)]
+    titles = [entry.title for entry in sorted(hotpatches, key=lambda entry: entry.seconds)]
     return tuple(dict.fromkeys(titles))[-_MAX_PATCHES:]
 
 
@@ -126,24 +112,24 @@ _VBS_REMEDY: Final = (
 )
 
 
-def find_enrolment(
+def find_hotpatch_enrolment(
     record: HotpatchRecord | None, system: SystemRecord, history: Sequence[HistoryEntry]
 ) -> HotpatchEnrolment | None:
     """Return what a machine says of its enrolment; None for a version of Windows without hotpatches for servers."""
-    build = find_build(system)
-    if record is None or build < BUILD_2022 or system.installation_type.lower() == "client":
+    build = system.build_number
+    if record is None or build < BUILD_2022 or system.is_client:
         return None
-    edition = _check_edition(system, build)
+    edition = _check_edition(system)
     if edition.level is _BLOCK:
         return HotpatchEnrolment(PROVIDER, product=system.build, prerequisites=(edition,))
     findings = (
         edition,
         *_check_licence(record, system),
         _check_vbs(record),
-        *_check_boot(record, system, build),
+        *_check_boot(record, system),
         *_check_baseline(system, history),
     )
-    if is_azure_edition(system):
+    if system.is_azure_edition:
         # with 2025 hotpatches belong to the system itself; with 2022 the package enrols it
         is_enrolled = build >= BUILD_2025 or bool(record.enrolled)
         receives = is_enrolled and record.vbs_status == VBS_RUNNING
@@ -153,8 +139,9 @@ def find_enrolment(
     return HotpatchEnrolment(PROVIDER, "arc", is_licensed, receives, system.build, findings)
 
 
-def _check_edition(system: SystemRecord, build: int) -> Finding:
-    if is_azure_edition(system):
+def _check_edition(system: SystemRecord) -> Finding:
+    build = system.build_number
+    if system.is_azure_edition:
         return Finding("edition", _GOOD, "Datacenter: Azure Edition")
     if build < BUILD_2025:
         message = f"{system.edition or 'this edition'} gets hotpatches from Windows Server 2025 on"
@@ -169,7 +156,7 @@ def _check_edition(system: SystemRecord, build: int) -> Finding:
 
 
 def _check_licence(record: HotpatchRecord, system: SystemRecord) -> tuple[Finding, ...]:
-    if is_azure_edition(system):
+    if system.is_azure_edition:
         return ()
     if not record.arc:
         remedy = "Connect it: azcmagent connect. Hotpatches of this edition come through Azure Arc."
@@ -192,12 +179,12 @@ def _check_vbs(record: HotpatchRecord) -> Finding:
     return Finding("vbs", _BLOCK, "virtualization-based security is off", _VBS_REMEDY)
 
 
-def _check_boot(record: HotpatchRecord, system: SystemRecord, build: int) -> tuple[Finding, ...]:
+def _check_boot(record: HotpatchRecord, system: SystemRecord) -> tuple[Finding, ...]:
     findings = []
     if record.secure_boot == 0:
         remedy = "Switch it on in the firmware; a virtual machine of Hyper-V must be one of generation 2."
         findings.append(Finding("secure boot", _BLOCK, "Secure Boot is off", remedy))
-    if is_azure_edition(system) and build < BUILD_2025 and not record.table_size:
+    if system.is_azure_edition and system.build_number < BUILD_2025 and not record.table_size:
         remedy = "fleetpatch hotpatch enroll sets the value that Microsoft documents (HotPatchTableSize = 0x1000)."
         findings.append(Finding("table size", _BLOCK, "HotPatchTableSize is not set", remedy))
     return tuple(findings)
@@ -205,10 +192,13 @@ def _check_boot(record: HotpatchRecord, system: SystemRecord, build: int) -> tup
 
 def _check_baseline(system: SystemRecord, history: Sequence[HistoryEntry]) -> tuple[Finding, ...]:
     """Return whether the last planned baseline is installed, by the agent's own history, as far as that tells."""
-    day = find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
-    done = [entry for entry in history if entry.is_installation]
-    installed = [entry for entry in done if is_cumulative_title(entry.title) or is_hotpatch(entry.title)]
-    if any(datetime.fromtimestamp(entry.at or 0, UTC).date() >= day for entry in installed):
+    day = find_last_baseline(system.today)
+    installed = [
+        entry
+        for entry in history
+        if entry.is_installation and (is_cumulative_title(entry.title) or is_hotpatch_title(entry.title))
+    ]
+    if any(entry.day >= day for entry in installed):
         return (Finding("baseline", _GOOD, f"updates of the baseline of {day:%Y-%m-%d} or later are installed"),)
     if not installed:
         return ()

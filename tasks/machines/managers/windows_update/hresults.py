@@ -270,8 +270,12 @@ class ErrorCode:
     @property
     def text(self) -> str:
         """Return the code with its name, meaning and remedy, in one line."""
-        code_text = " ".join(filter(None, (format_code(self.code), self.name)))
-        return f"{code_text}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
+        return f"{format_code(self.code)}{' ' if self.name else ''}{self.explanation}"
+
+    @property
+    def explanation(self) -> str:
+        """Return the text without the code."""
+        return f"{self.name}: {self.meaning}{f' ({self.remedy})' if self.remedy else ''}"
 
 
 def _parse_row(row: str) -> ErrorCode:
@@ -279,7 +283,7 @@ def _parse_row(row: str) -> ErrorCode:
     return ErrorCode(int(code, 16), name, FailureCause(cause), RetryClass(retry), meaning, *remedy)
 
 
-ERROR_CODES: Final[Mapping[int, ErrorCode]] = {each.code: each for each in map(_parse_row, ROWS)}
+ERROR_CODES: Final[Mapping[int, ErrorCode]] = {error_code.code: error_code for error_code in map(_parse_row, ROWS)}
 
 _UNKNOWN_FACILITIES: Final[Mapping[int, tuple[FailureCause, RetryClass, str]]] = {
     0x80240000: (FailureCause.FAILED, RetryClass.PERMANENT, "an error of the Windows Update Agent"),
@@ -296,19 +300,14 @@ _UNKNOWN_FACILITIES: Final[Mapping[int, tuple[FailureCause, RetryClass, str]]] =
 """What the upper 20 bits of a code tell, when the code itself is unknown."""
 
 
-def to_unsigned(code: int) -> int:
-    """Return a code without its sign."""
-    return code & 0xFFFFFFFF
-
-
 def format_code(code: int) -> str:
     """Return a code as documents write it: 0x80240022."""
-    return f"0x{to_unsigned(code):08X}"
+    return f"0x{code & 0xFFFFFFFF:08X}"
 
 
 def explain_code(code: int) -> ErrorCode:
     """Return what is known of a code, with or without its sign."""
-    code = to_unsigned(code)
+    code &= 0xFFFFFFFF
     if code in ERROR_CODES:
         return ERROR_CODES[code]
     cause, retry, meaning = _UNKNOWN_FACILITIES.get(
@@ -326,21 +325,17 @@ def build_job_table() -> tuple[str, ...]:
     The code of a facility is written with an "x" in place of its last digits ("0x80244xxx"). A line that begins
     with the name of an update ("KB2267602:0x80070643") is for that one.
     """
-    explanation = (
-        f"{format_code(error_code.code)}|{error_code.cause}|{error_code.retry}|{_strip(error_code)}"
-        for error_code in ERROR_CODES.values()
-    )
+
+    def build_line(error_code: ErrorCode) -> str:
+        return f"{format_code(error_code.code)}|{error_code.cause}|{error_code.retry}|{error_code.explanation}"
+
     facilities = (
         f"{format_code(code)[:-3]}xxx|{cause}|{retry}|: {meaning}"
         for code, (cause, retry, meaning) in _UNKNOWN_FACILITIES.items()
     )
-    return (*explanation, *facilities, *map(_build_defender_line, DEFENDER_CODES))
-
-
-def _build_defender_line(code: int) -> str:
-    error_code = replace(explain_code(code), remedy=DEFENDER_REMEDY)
-    return f"{DEFENDER_NAME}:{format_code(code)}|{error_code.cause}|{error_code.retry}|{_strip(error_code)}"
-
-
-def _strip(each: ErrorCode) -> str:
-    return each.text.removeprefix(format_code(each.code)).strip()
+    defender = (replace(explain_code(code), remedy=DEFENDER_REMEDY) for code in DEFENDER_CODES)
+    return (
+        *map(build_line, ERROR_CODES.values()),
+        *facilities,
+        *(f"{DEFENDER_NAME}:{build_line(error_code)}" for error_code in defender),
+    )

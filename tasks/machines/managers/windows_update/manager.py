@@ -30,12 +30,12 @@ from tasks.machines.managers.manager_base import ManagerDefaults, accepts_licenc
 from tasks.machines.managers.windows_update.assessment import (
     MANAGER_NAME,
     find_denied_call,
-    parse_assessment,
+    parse_windows_assessment,
     require_search,
 )
 from tasks.machines.managers.windows_update.hresults import build_job_table, explain_code
-from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title
-from tasks.machines.managers.windows_update.records import OfferedUpdate, parse_records
+from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title
+from tasks.machines.managers.windows_update.records import parse_records
 from tasks.machines.managers.windows_update.update_history import find_installed_versions
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class WindowsUpdateManager(ManagerDefaults):
         """
         params = {"refresh": "yes"} if refresh else {}
         result = self._read(transport, Script("wua_assess", params, package=PACKAGE), deadline)
-        return parse_assessment(result)
+        return parse_windows_assessment(result)
 
     def simulate(
         self,
@@ -122,11 +122,11 @@ class WindowsUpdateManager(ManagerDefaults):
         require_search(result, "what the agent has stored")
         offered = {record.id: record for record in parse_records(OfferedUpdate, result.find_records("update"))}
         refused = {update.id: reason for update in updates if (reason := _find_refusal(update, offered.get(update.id)))}
-        left = [offered[update.id] for update in updates if update.id not in refused]
-        missing = [record for record in left if not record.downloaded]
+        accepted = [offered[update.id] for update in updates if update.id not in refused]
+        missing = [record for record in accepted if not record.downloaded]
         is_known = all(record.download_bytes is not None for record in missing)
         return SimulationResult(
-            changes={record.id: record.version for record in left},
+            changes={record.id: record.version for record in accepted},
             refused=refused,
             download_bytes=sum(record.download_bytes or 0 for record in missing) if is_known else None,
             download_count=len(missing),

@@ -1,4 +1,4 @@
-"""Which of the offered Windows updates others stand in for, and the order in which they are installed. Pure.
+"""What the Windows Update Agent offers: classes of updates, which ones others stand in for, and their order. Pure.
 
 By default, the Windows Update Agent leaves out what another update of the same search supersedes, whoever may install
 that one: https://learn.microsoft.com/windows/win32/api/wuapi/nf-wuapi-iupdatesearcher-get_includepotentiallysupersededupdates
@@ -9,16 +9,49 @@ The servicing stack is first: other updates may need the new one. Then come upda
 cumulative update of the system is last: after it, Windows may refuse to install anything before the reboot.
 The agent installs each update by itself, in a transaction of its own. The planner keeps this order among updates of the
 same urgency that both need a reboot, or both do not.
+
+The ids of the categories are the same in every language of Windows. Their names are not, so nothing here reads names.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final
 
-from tasks.machines.managers.windows_update.records import OfferedUpdate, rank_classification
+from pydantic import Field
 
-EXCLUSIVE_IMPACT: Final = 2
+from tasks.domain.states import Classification
+from tasks.machines.managers.windows_update.records import Count, Epoch, Guid, Record, Size, Text, Texts
+
+UPGRADE_CATEGORY: Final = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5"
+UPGRADE_REASON: Final = (
+    "fleetpatch does not install upgrades to another version of Windows: the reboot would undo them without "
+    "IUpdateInstaller4.Commit, which scripts can't call on every Windows"
+)
+"""Why an upgrade is not installed. Microsoft requires that call just before the reboot, once. PowerShell reaches COM
+objects by name, and whether the agent offers that name differs."""
+
+_DRIVER_CATEGORY: Final = "ebfc1fc5-71a4-4f7b-9aca-3b9a503104a0"
+_CLASSIFICATIONS: Final[Mapping[str, Classification]] = {
+    "e6cf1350-c01b-414d-a61f-263d14d133b4": Classification.CRITICAL,
+    "0fa1201d-4330-4fa8-8ae9-b877473b6441": Classification.SECURITY,
+    "28bc880e-0592-4cbf-8f95-c79b17911d5f": Classification.UPDATE_ROLLUP,
+    "68c5b0a3-d1a6-4553-ae49-01d3a7827828": Classification.SERVICE_PACK,
+    "b54e7d24-7add-428f-8b75-90a396fa584f": Classification.FEATURE_PACK,
+    "e0789628-ce08-4437-be74-2495b842f43b": Classification.DEFINITION,
+    "b4832bd8-e735-4761-8daf-37f882276dab": Classification.TOOLS,
+    "cd5ffd1e-e932-4e3a-bf74-18bf0b1bbd83": Classification.UPDATES,
+    UPGRADE_CATEGORY: Classification.OTHER,
+    _DRIVER_CATEGORY: Classification.OTHER,
+    "e140075d-8433-45c3-ad87-e72345b36078": Classification.OTHER,  # developer kits
+}
+"""The most urgent first: an update in several classes has the first of them."""
+_URGENCY: Final = tuple(dict.fromkeys((*_CLASSIFICATIONS.values(), Classification.UNCLASSIFIED)))
+_MAX_BELIEVED_BYTES: Final = 5 * 2**30
+"""The largest download of an update that is believed."""
+_DRIVER_TYPE: Final = 2
+_EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
 _CUMULATIVE_PATTERN: Final = re.compile(r"\bcumulative update (?:preview )?for (?!.*\.net)", re.IGNORECASE)
 _BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{5}\.\d{1,6}\)\s*$", re.IGNORECASE)
@@ -27,8 +60,119 @@ _OTHERS_WITH_BUILD_PATTERN: Final = re.compile(r"\.net\b|\bdynamic update\b|\bdr
 _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
 
 
-class Place(IntEnum):
-    """The place of an update in the order."""
+class OfferedUpdate(Record):
+    """An update that the agent knows: record "update".
+
+    Attributes:
+        kbs: numbers of its articles, without "KB".
+        type: 1 software, 2 driver.
+        hidden: an administrator has hidden it.
+        browse_only: its publisher offers it only to those who look for it: previews, optional updates.
+        reboot_required: it is installed, and a reboot completes it.
+        impact: 0 normal, 1 minor, 2 it must be installed alone; None when unknown.
+        reboot_behavior: 0 never reboots, 1 always, 2 can ask for it; None when unknown.
+        published: seconds since the epoch.
+    """
+
+    id: Guid
+    revision: Count
+    title: Text = ""
+    kbs: Texts = Field(default=[])
+    categories: Texts = Field(default=[])
+    severity: Text = ""
+    cves: Texts = Field(default=[])
+    bulletins: Texts = Field(default=[])
+    superseded: Texts = Field(default=[])
+    type: int = 1
+    installed: bool = False
+    hidden: bool = False
+    downloaded: bool = False
+    browse_only: bool = False
+    reboot_required: bool = False
+    eula_accepted: bool = True
+    max_bytes: Size = None
+    published: Epoch = None
+    impact: int | None = None
+    reboot_behavior: int | None = None
+    user_input: bool | None = None
+
+    @property
+    def version(self) -> str:
+        """Its revision, as ``Update.available`` has it."""
+        return format_update_revision(self.revision)
+
+    @property
+    def name(self) -> str:
+        """The numbers of its articles, or its title when it has none."""
+        numbers = [number.upper().removeprefix("KB") for number in self.kbs[:5]]
+        return "+".join(f"KB{number}" for number in numbers if number.isalnum()) or self.title or self.id
+
+    @property
+    def category_ids(self) -> frozenset[str]:
+        """The ids of its categories, in lower case without braces."""
+        return frozenset(category.strip("{}").lower() for category in self.categories)
+
+    @property
+    def classification(self) -> Classification:
+        """The most urgent class of its categories; UNCLASSIFIED if none of them is a class."""
+        category_ids = self.category_ids
+        classes = (value for category, value in _CLASSIFICATIONS.items() if category in category_ids)
+        return next(classes, Classification.UNCLASSIFIED)
+
+    @property
+    def is_upgrade(self) -> bool:
+        """Whether it installs another version of Windows."""
+        return UPGRADE_CATEGORY in self.category_ids
+
+    @property
+    def optional(self) -> str:
+        """Why only an include mask selects it: it is a driver, an upgrade or a preview. "" otherwise."""
+        if self.type == _DRIVER_TYPE or _DRIVER_CATEGORY in self.category_ids:
+            return "a driver"
+        if self.is_upgrade:
+            return "an upgrade to another version of Windows"
+        return "an optional update or a preview" if self.browse_only else ""
+
+    @property
+    def download_bytes(self) -> int | None:
+        """The size of its download at most; None when unknown.
+
+        For a cumulative update, many systems add up all files of all languages and earlier versions: 22 GB for one of
+        4 GB. Such a number says nothing about time or room.
+        """
+        return None if self.max_bytes is None or self.max_bytes > _MAX_BELIEVED_BYTES else self.max_bytes
+
+    @property
+    def published_at(self) -> datetime | None:
+        """When it was published, or last changed by its publisher."""
+        return datetime.fromtimestamp(self.published, UTC) if self.published else None
+
+    @property
+    def is_servicing_stack(self) -> bool:
+        """Whether it replaces what installs updates. It is known by its English title only."""
+        return bool(_STACK_PATTERN.search(self.title)) and not is_cumulative_title(self.title)
+
+
+def format_update_revision(revision: int) -> str:
+    """Return the version of an update: "rev 200"."""
+    return f"rev {revision}"
+
+
+def is_cumulative_title(title: str) -> bool:
+    """Return whether a title is that of the system's cumulative update, which needs a reboot. A hotpatch is not."""
+    leads_to_build = _BUILD_PATTERN.search(title) and not (
+        _STACK_PATTERN.search(title) or _OTHERS_WITH_BUILD_PATTERN.search(title)
+    )
+    return bool(_CUMULATIVE_PATTERN.search(title) or leads_to_build) and not is_hotpatch_title(title)
+
+
+def is_hotpatch_title(title: str) -> bool:
+    """Return whether a title is that of a hotpatch, which changes the running system without a reboot."""
+    return bool(_HOTPATCH_PATTERN.search(title))
+
+
+class _Place(IntEnum):
+    """The place of an update in the order of installation."""
 
     SERVICING_STACK = 0
     ALONE = 1
@@ -37,52 +181,23 @@ class Place(IntEnum):
     CUMULATIVE = 4
 
 
-def is_servicing_stack(update: OfferedUpdate) -> bool:
-    """Return whether it replaces what installs updates. It is known by its English title only."""
-    return bool(_STACK_PATTERN.search(update.title)) and not is_cumulative(update)
-
-
-def is_cumulative(update: OfferedUpdate) -> bool:
-    """Return whether it is the cumulative update of the system, which needs a reboot. A hotpatch is not."""
-    return is_cumulative_title(update.title)
-
-
-def is_cumulative_title(title: str) -> bool:
-    """Return whether a title is that of the cumulative update of the system."""
-    leads_to_build = _BUILD_PATTERN.search(title) and not (
-        _STACK_PATTERN.search(title) or _OTHERS_WITH_BUILD_PATTERN.search(title)
-    )
-    return bool(_CUMULATIVE_PATTERN.search(title) or leads_to_build) and not is_hotpatch(title)
-
-
-def is_hotpatch(title: str) -> bool:
-    """Return whether a title is that of a hotpatch, which changes the running system without a reboot."""
-    return bool(_HOTPATCH_PATTERN.search(title))
-
-
-def find_place(update: OfferedUpdate) -> Place:
-    """Return the place of an update."""
-    if is_servicing_stack(update):
-        return Place.SERVICING_STACK
-    if is_cumulative(update):
-        return Place.CUMULATIVE
-    if update.impact == EXCLUSIVE_IMPACT:
-        return Place.ALONE
-    return Place.MAY_REBOOT if update.reboot_behavior else Place.USUAL
-
-
 def order_updates(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
     """Return the updates in the order of installation.
 
     Of those that may reboot, the largest is last: in other languages, titles do not show the cumulative update.
     """
-    return tuple(sorted(updates, key=_rank))
 
+    def rank(update: OfferedUpdate) -> tuple[int, int, str, str]:
+        place = _Place.MAY_REBOOT if update.reboot_behavior else _Place.USUAL
+        if update.is_servicing_stack:
+            place = _Place.SERVICING_STACK
+        elif is_cumulative_title(update.title):
+            place = _Place.CUMULATIVE
+        elif update.impact == _EXCLUSIVE_IMPACT:
+            place = _Place.ALONE
+        return place, (update.max_bytes or 0) if place is _Place.MAY_REBOOT else 0, update.name, update.id
 
-def _rank(update: OfferedUpdate) -> tuple[int, int, str, str]:
-    position = find_place(update)
-    size = (update.max_bytes or 0) if position is Place.MAY_REBOOT else 0
-    return position, size, update.name, update.id
+    return tuple(sorted(updates, key=rank))
 
 
 def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]:
@@ -97,7 +212,17 @@ def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ..
         update_id: frozenset(map(str.lower, update.superseded)) & updates_by_id.keys()
         for update_id, update in updates_by_id.items()
     }
-    older = {update_id: _find_all_older(update_id, direct) for update_id in updates_by_id}
+
+    def find_all_older(newest: str) -> set[str]:
+        older: set[str] = set()
+        unread = [newest]
+        while unread:
+            fresh = direct[unread.pop()] - older
+            older |= fresh
+            unread += fresh
+        return older
+
+    older = {update_id: find_all_older(update_id) for update_id in updates_by_id}
     replaced = {
         old
         for newer, update in updates_by_id.items()
@@ -107,19 +232,9 @@ def drop_superseded(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ..
     return tuple(update for update in updates_by_id.values() if update.id not in replaced)
 
 
-def _find_all_older(newest: str, direct: Mapping[str, Set[str]]) -> Set[str]:
-    older: set[str] = set()
-    unread = [newest]
-    while unread:
-        fresh = direct[unread.pop()] - older
-        older |= fresh
-        unread += fresh
-    return older
-
-
 def _stands_in(newer: OfferedUpdate, older: OfferedUpdate) -> bool:
     if older.reboot_required or newer.reboot_required:
         return not older.reboot_required
     if newer.hidden or newer.user_input or newer.optional:
         return False
-    return rank_classification(newer.classification) <= rank_classification(older.classification)
+    return _URGENCY.index(newer.classification) <= _URGENCY.index(older.classification)

@@ -23,7 +23,7 @@ UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedics
 _ON_SCHEDULE: Final = "4"
 _AS_SET_LOCALLY: Final = "5"
 _WINDOWS_UPDATE: Final = "Windows Update"
-_SOURCES: Final[Mapping[str, str]] = {"0": _WINDOWS_UPDATE, "1": "WSUS"}
+_FROM_WINDOWS_UPDATE: Final = "0"  # "1": from WSUS
 _MAX_PRODUCTS: Final = 5
 _CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
 
@@ -90,20 +90,22 @@ def find_other_managers(
 ) -> OtherManagers:
     """Return what else may update the machine."""
     agents = agents or AgentsRecord()
-    others: list[str] = []
+    products: list[str] = []
     if agents.config_manager:
-        others.append("ConfigMgr's client (ccmexec)")
+        products.append("ConfigMgr's client (ccmexec)")
     if agents.mdm_updates or (agents.mdm and (agents.co_management or 0) & _CO_MANAGED_UPDATES):
-        others.append("policies of Intune or another MDM")
+        products.append("policies of Intune or another MDM")
     if agents.azure_updates:
-        others.append("Azure Update Manager's extension")
+        products.append("Azure Update Manager's extension")
     if agents.aws and agents.aws_patches:
-        others.append("AWS Systems Manager's Patch Manager")
-    own = _find_automatic_updates(policy, system)
-    warnings = [*_find_policy_warnings(policy), *_find_service_warnings(services)]
+        products.append("AWS Systems Manager's Patch Manager")
+    updaters = (*_find_automatic_updates(policy, system), *((name, None) for name in products))
+    warnings = _find_policy_warnings(policy)
+    if disabled := sorted(service.name for service in services if service.start.lower() == "disabled"):
+        warnings.append(f"services that updates need are disabled: {', '.join(disabled)}")
     if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
         warnings.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
-    return OtherManagers((*own, *((name, None) for name in others)), tuple(others), tuple(warnings))
+    return OtherManagers(updaters, tuple(products), tuple(warnings))
 
 
 def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:
@@ -111,7 +113,7 @@ def find_products_without_updates(policy: Mapping[str, str], products: ProductsR
 
     ``products`` is None if the machine has none of them.
     """
-    if products is None or products.microsoft_update or describe_source(policy) != _WINDOWS_UPDATE:
+    if products is None or products.microsoft_update or describe_update_source(policy) != _WINDOWS_UPDATE:
         return ()
     names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
     state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
@@ -121,7 +123,7 @@ def find_products_without_updates(policy: Mapping[str, str], products: ProductsR
     )
 
 
-def describe_source(policy: Mapping[str, str]) -> str:
+def describe_update_source(policy: Mapping[str, str]) -> str:
     """Return where the machine gets its updates from: "Windows Update", or "WSUS" with the server's address."""
     server = policy.get("WUServer", "")
     if server and policy.get("UseWUServer") == "1":
@@ -139,11 +141,7 @@ def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> 
     option = policy.get("AUOptions") or policy.get("LocalAUOptions", "")
     if option == _ON_SCHEDULE:
         return ((AUTOMATIC_UPDATES, _find_seconds_until(policy, system)),)
-    if option == _AS_SET_LOCALLY:
-        return ((AUTOMATIC_UPDATES, None),)
-    if not option and system.installation_type.lower() == "client":
-        return ((AUTOMATIC_UPDATES, None),)
-    return ()
+    return ((AUTOMATIC_UPDATES, None),) if option == _AS_SET_LOCALLY or (not option and system.is_client) else ()
 
 
 def _find_seconds_until(policy: Mapping[str, str], system: SystemRecord) -> float | None:
@@ -170,15 +168,8 @@ def _find_policy_warnings(policy: Mapping[str, str]) -> list[str]:
     has_server = bool(policy.get("WUServer")) and policy.get("UseWUServer") == "1"
     if policy.get("DoNotConnectToWindowsUpdateInternetLocations") == "1" and not has_server:
         warnings.append("a policy forbids Windows Update by internet, and no WSUS server is set")
-    if has_server:
-        other = _SOURCES.get(policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates", ""), "")
-        if other == _WINDOWS_UPDATE:
-            warnings.append("a WSUS server is set, but a policy takes quality updates from Windows Update")
+    if has_server and policy.get("SetPolicyDrivenUpdateSourceForQualityUpdates") == _FROM_WINDOWS_UPDATE:
+        warnings.append("a WSUS server is set, but a policy takes quality updates from Windows Update")
     if policy.get("PauseQualityUpdatesStartTime"):
         warnings.append(f"a policy pauses quality updates since {policy['PauseQualityUpdatesStartTime']}")
     return warnings
-
-
-def _find_service_warnings(services: Sequence[ServiceRecord]) -> list[str]:
-    off = sorted(service.name for service in services if service.start.lower() == "disabled")
-    return [f"services that updates need are disabled: {', '.join(off)}"] if off else []

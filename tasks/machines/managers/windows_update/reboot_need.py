@@ -15,7 +15,6 @@ the installation, only what the machine says counts.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from pydantic import Field
@@ -23,9 +22,9 @@ from pydantic import Field
 from inventory.name_lists import format_count
 from tasks.domain.model import RebootNeed
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_eligible
-from tasks.machines.managers.windows_update.offered_updates import is_cumulative, is_hotpatch
-from tasks.machines.managers.windows_update.records import Count, OfferedUpdate, Record, SystemRecord, Texts
+from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_hotpatch_eligible
+from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title, is_hotpatch_title
+from tasks.machines.managers.windows_update.records import Count, Record, SystemRecord, Texts
 from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_release_month
 
 BOOT_MARK_SECONDS: Final = 900
@@ -69,8 +68,8 @@ def find_reboot_need(
     ``uptime`` is in seconds since the boot; None when unknown.
     """
     if record is None or not record.known:
-        told = tuple(_describe_waiting(waiting)) or ("the registry could not be read",)
-        return RebootNeed(YesNoUnknown.YES if waiting else YesNoUnknown.UNKNOWN, told)
+        reasons = [*_describe_waiting(waiting)] or ["the registry could not be read"]
+        return RebootNeed(YesNoUnknown.YES if waiting else YesNoUnknown.UNKNOWN, tuple(reasons))
     reasons = [*_describe_waiting(waiting), *_find_reasons(record)]
     is_servicing = record.servicing or record.servicing_continues
     if is_servicing and not reasons and uptime is not None and uptime < BOOT_MARK_SECONDS:
@@ -78,9 +77,14 @@ def find_reboot_need(
         return RebootNeed(YesNoUnknown.UNKNOWN, (soon,))
     if is_servicing:
         reasons.append(_SERVICING_REASON)
-    if reasons:
-        return RebootNeed(YesNoUnknown.YES, (*reasons, *_find_remarks(record)))
-    return RebootNeed(YesNoUnknown.NO)
+    if not reasons:
+        return RebootNeed(YesNoUnknown.NO)
+    if record.file_renames:
+        files_text = format_count(record.file_renames, "file", ("is", "are"))
+        reasons.append(f"{files_text} to be renamed or removed at the next boot")
+    if record.marks:
+        reasons.append(f"marks: {', '.join(sorted(record.marks)[:_MAX_NAMES])}")
+    return RebootNeed(YesNoUnknown.YES, tuple(reasons))
 
 
 def _describe_waiting(waiting: Sequence[OfferedUpdate]) -> Iterator[str]:
@@ -99,13 +103,6 @@ def _find_reasons(record: RebootRecord) -> Iterator[str]:
         yield "the computer's new name takes effect at the next boot"
     if record.joining:
         yield "the computer joins a domain at the next boot"
-
-
-def _find_remarks(record: RebootRecord) -> Iterator[str]:
-    if record.file_renames:
-        yield f"{format_count(record.file_renames, 'file', ('is', 'are'))} to be renamed or removed at the next boot"
-    if record.marks:
-        yield f"marks: {', '.join(sorted(record.marks)[:_MAX_NAMES])}"
 
 
 _NEVER: Final = 0
@@ -146,24 +143,23 @@ class HotpatchMonth:
 
 def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> HotpatchMonth:
     """Return what hotpatches can do on a machine on the day that its clock shows."""
-    today = datetime.fromtimestamp(system.at, UTC).date()
     doubt = ""
     if record is None or not record.enrolled:
         doubt = "the machine is not enrolled for hotpatches"
-    elif not is_eligible(record, system):
+    elif not is_hotpatch_eligible(record, system):
         doubt = "the machine's edition or licence is not one for hotpatches"
     elif (live := find_hotpatching(record, system, ())) is not None:
         doubt = live.problem
-    is_baseline = find_release_month(today) in BASELINE_MONTHS
-    return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(today):%Y-%m-%d}")
+    is_baseline = find_release_month(system.today) in BASELINE_MONTHS
+    return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(system.today):%Y-%m-%d}")
 
 
 def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
     """Return whether an update needs a reboot, as the module docstring describes."""
-    if is_hotpatch(update.title) and update.reboot_behavior != _ALWAYS:
+    if is_hotpatch_title(update.title) and update.reboot_behavior != _ALWAYS:
         return _predict_hotpatch(update, month)
     required = _REQUIRED.get(update.reboot_behavior)
-    if is_cumulative(update) and required is not False:
+    if is_cumulative_title(update.title) and required is not False:
         return RebootOutlook(required, expected=True, reason="a cumulative update, which a boot completes")
     if required:
         return RebootOutlook(required, reason="it always needs one")

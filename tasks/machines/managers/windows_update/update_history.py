@@ -5,9 +5,9 @@ has the history of that state. Clearing the agent's data (SoftwareDistribution) 
 revision of the update.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 from inventory.name_lists import format_count
@@ -15,12 +15,8 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
-from tasks.machines.managers.windows_update.records import (
-    HistoryEntry,
-    OfferedUpdate,
-    format_update_revision,
-    parse_records,
-)
+from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, format_update_revision
+from tasks.machines.managers.windows_update.records import Count, Epoch, Guid, Record, Text, parse_records
 
 MAX_TRIES: Final = 3
 """After so many failed tries in a row, only an include that names the update selects it."""
@@ -34,6 +30,50 @@ _FAILED: Final = 4
 _MAX_WARNINGS: Final = 20
 
 
+class HistoryEntry(Record):
+    """An entry of the agent's history: record "history".
+
+    Attributes:
+        operation: 1 installation, 2 removal.
+        result_code: 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted.
+    """
+
+    id: Guid
+    revision: Count = 0
+    at: Epoch = None
+    operation: int
+    result_code: int
+    hresult: int = 0
+    title: Text = ""
+
+    @property
+    def is_installation(self) -> bool:
+        """Whether it was installed then."""
+        return self.operation == 1 and self.result_code in {2, 3}
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether it was removed then."""
+        return self.operation == 2 and self.result_code in {2, 3}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its installation failed for a cause of its own."""
+        error_code = explain_code(self.hresult)
+        is_failure = self.operation == 1 and self.result_code == _FAILED
+        return is_failure and error_code.cause in _OWN_CAUSES and error_code.retry not in _PASSING
+
+    @property
+    def seconds(self) -> int:
+        """When, in seconds since the epoch; 0 when unknown."""
+        return self.at or 0
+
+    @property
+    def day(self) -> date:
+        """Its day in UTC; in 1970 when unknown."""
+        return datetime.fromtimestamp(self.seconds, UTC).date()
+
+
 @dataclass(frozen=True, slots=True)
 class _Try:
     """One try: its last entry, and whether the agent said that the update was installed."""
@@ -44,8 +84,7 @@ class _Try:
 
 def explain_failing_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> dict[str, str]:
     """Return the offered updates whose last MAX_TRIES tries or more failed: id -> how, in words."""
-    by_update = _index_history(history)
-    tries_by_update = {update.id: list(_find_tries(update, by_update.get(update.id, ()))) for update in offered}
+    tries_by_update = _find_tries(offered, history)
     return {update_id: _describe(tries) for update_id, tries in tries_by_update.items() if len(tries) >= MAX_TRIES}
 
 
@@ -55,11 +94,8 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
     again and again, with a reboot each time, does not help. What somebody removed since is not among them.
     """
-    by_update = _index_history(history)
-    counts = (
-        (update, sum(entry.was_installed for entry in _find_tries(update, by_update.get(update.id, ()))))
-        for update in offered
-    )
+    tries_by_update = _find_tries(offered, history)
+    counts = ((update, sum(entry.was_installed for entry in tries_by_update[update.id])) for update in offered)
     return tuple(
         f"{update.name} was installed {'once' if count == 1 else f'{count} times'}, and is offered again: "
         "Windows undid it during a boot, or does not notice it; read the Setup and the System event log before the "
@@ -69,44 +105,27 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     )[:_MAX_WARNINGS]
 
 
-def _index_history(history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[HistoryEntry]]:
-    """Return the entries of each update."""
-    entries_by_update: dict[str, list[HistoryEntry]] = {}
-    for entry in history:
+def _find_tries(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[_Try]]:
+    """Return id -> the tries of an offered update in its revision, since somebody removed it: none of them has held."""
+    entries_by_update: dict[str, list[HistoryEntry]] = {update.id: [] for update in offered}
+    for entry in sorted(history, key=lambda entry: entry.seconds):
         entries_by_update.setdefault(entry.id, []).append(entry)
-    return entries_by_update
-
-
-def _find_tries(update: OfferedUpdate, history: Sequence[HistoryEntry]) -> Iterator[_Try]:
-    """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held."""
-    mine = sorted(history, key=_get_time)
-    removed = max((_get_time(entry) for entry in mine if entry.is_removal), default=0)
-    tries = [
-        entry
-        for entry in mine
-        if entry.revision == update.revision
-        and _get_time(entry) >= removed
-        and (entry.is_installation or _failed(entry))
-    ]
-    current: _Try | None = None
-    for entry in tries:
-        is_late = current is None or _get_time(entry) - _get_time(current.last) > _ONE_TRY_SECONDS
-        if current is not None and not is_late and not entry.is_installation:
-            current = _Try(entry, current.was_installed)
-            continue
-        if current is not None:
-            yield current
-        current = _Try(entry, entry.is_installation)
-    if current is not None:
-        yield current
-
-
-def _failed(entry: HistoryEntry) -> bool:
-    """Return whether an installation failed for a cause of its own."""
-    if entry.operation != 1 or entry.result_code != _FAILED:
-        return False
-    error_code = explain_code(entry.hresult)
-    return error_code.cause in _OWN_CAUSES and error_code.retry not in _PASSING
+    tries_by_update: dict[str, list[_Try]] = {}
+    for update in offered:
+        entries = entries_by_update[update.id]
+        removed = max((entry.seconds for entry in entries if entry.is_removal), default=0)
+        tries: list[_Try] = []
+        for entry in entries:
+            if entry.revision != update.revision or entry.seconds < removed:
+                continue
+            if entry.is_installation:
+                tries.append(_Try(entry, was_installed=True))
+            elif entry.has_failed and tries and entry.seconds - tries[-1].last.seconds <= _ONE_TRY_SECONDS:
+                tries[-1] = _Try(entry, tries[-1].was_installed)
+            elif entry.has_failed:
+                tries.append(_Try(entry, was_installed=False))
+        tries_by_update[update.id] = tries
+    return tries_by_update
 
 
 def _describe(tries: Sequence[_Try]) -> str:
@@ -114,12 +133,12 @@ def _describe(tries: Sequence[_Try]) -> str:
     outcome = "installed, and offered again" if last.is_installation else explain_code(last.hresult).text
     on = f" on {datetime.fromtimestamp(last.at, UTC):%Y-%m-%d}" if last.at else ""
     undone = sum(entry.was_installed for entry in tries)
-    how = f"{format_count(undone, 'time')} Windows undid it during a boot, or did not notice it; " if undone else ""
-    return f"its last {format_count(len(tries), 'try')} on this machine failed ({how}the last one{on}: {outcome})"
-
-
-def _get_time(entry: HistoryEntry) -> int:
-    return entry.at or 0
+    undone_text = (
+        f"{format_count(undone, 'time')} Windows undid it during a boot, or did not notice it; " if undone else ""
+    )
+    return (
+        f"its last {format_count(len(tries), 'try')} on this machine failed ({undone_text}the last one{on}: {outcome})"
+    )
 
 
 _FINAL_RESULTS: Final = frozenset({2, 3, 4, 5})
@@ -139,9 +158,8 @@ def find_installed_versions(updates: Sequence[Update], result: ScriptResult) -> 
     present = {record.id: record for record in records if record.installed or record.reboot_required}
     offered = {record.id for record in records if record.id not in present}
     versions = {name: record.version for name, record in present.items()}
-    entries = parse_records(HistoryEntry, result.find_records("history"))
-    done = [entry for entry in entries if entry.result_code in _FINAL_RESULTS]
-    last_entries = {entry.id: entry for entry in sorted(done, key=_get_time)}
+    entries = sorted(parse_records(HistoryEntry, result.find_records("history")), key=lambda entry: entry.seconds)
+    last_entries = {entry.id: entry for entry in entries if entry.result_code in _FINAL_RESULTS}
     for name, entry in last_entries.items():
         if name not in present and name not in offered and entry.is_installation:
             versions[name] = format_update_revision(entry.revision)

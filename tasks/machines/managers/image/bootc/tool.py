@@ -66,7 +66,7 @@ class _Host(_BootcRecord):
     status: _Slots
 
 
-def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
+def parse_bootc_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     """Return what ``bootc status --json`` reports.
 
     Raises:
@@ -115,6 +115,6 @@ def _find_warnings(slots: _Slots) -> list[str]:
 BOOTC: Final = ImageTool(
     name="bootc",
     package="tasks.machines.managers.image.bootc",
-    parse_state=parse_state,
+    parse_state=parse_bootc_status,
     timers=("bootc-fetch-apply-updates.timer", "rpm-ostreed-automatic.timer"),
 )

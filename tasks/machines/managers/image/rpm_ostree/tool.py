@@ -25,7 +25,7 @@ from tasks.machines.managers.image.state import (
     format_version,
 )
 from tasks.machines.managers.image.state import shorten_digest as shorten
-from tasks.machines.managers.running_programs import is_active
+from tasks.machines.managers.running_programs import is_unit_active
 from tasks.machines.managers.script_output import ScriptSection
 
 _MAX_ITEMS: Final = 10_000
@@ -116,7 +116,7 @@ class _Status(_OstreeRecord):
     update_driver: _Driver | None = None
 
 
-def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
+def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     """Return what ``rpm-ostree status --json`` reports.
 
     Raises:
@@ -132,7 +132,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     coming = booted if staged is None or locked else staged
     warnings = _find_warnings(status.deployments, booted)
     driver = status.update_driver
-    if driver and "timers" in sections and is_active(sections["timers"].text, driver.driver_sd_unit):
+    if driver and "timers" in sections and is_unit_active(sections["timers"].text, driver.driver_sd_unit):
         warnings.append(
             f"{clean_text(driver.driver_name)} drives the updates of this system. While it works, rpm-ostree refuses "
             f"others. Pause {clean_text(driver.driver_sd_unit)} in the run (native_updaters), or switch it off"
@@ -222,7 +222,7 @@ def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> l
 RPM_OSTREE: Final = ImageTool(
     name="rpm-ostree",
     package="tasks.machines.managers.image.rpm_ostree",
-    parse_state=parse_state,
+    parse_state=parse_ostree_status,
     no_update_codes=(77,),  # RPM_OSTREE_EXIT_UNCHANGED
     timers=("rpm-ostreed-automatic.timer",),
     agents=("zincati.service",),

@@ -17,7 +17,7 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.image.manager import ImageTool
 from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_text
 from tasks.machines.managers.repository_problems import build_repository_problem
-from tasks.machines.managers.rpm.repository_problems import find_repository_problems
+from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:~^\-]{0,199}")
@@ -50,7 +50,7 @@ def _split(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")]
 
 
-def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
+def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     """Return what snapshots there are and what zypper would update.
 
     Raises:
@@ -85,7 +85,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
 
 def _find_unread_repositories(updates: ScriptSection) -> tuple[RepositoryProblem, ...]:
     """Return the repositories of which a query has no data, or data that have expired."""
-    repository_problems = find_repository_problems(f"{updates.text}\n{updates.stderr}")
+    repository_problems = find_rpm_repository_problems(f"{updates.text}\n{updates.stderr}")
     if repository_problems or updates.exit_code != _SKIPPED_CODE:
         return repository_problems
     return (build_repository_problem("", ["zypper skipped repositories that it could not read"]),)
@@ -138,7 +138,7 @@ def is_installed(state: ImageState, update: Update) -> bool:
 TRANSACTIONAL_UPDATE: Final = ImageTool(
     name="transactional-update",
     package="tasks.machines.managers.image.transactional_update",
-    parse_state=parse_state,
+    parse_state=parse_snapshot_state,
     no_update_codes=(_SKIPPED_CODE,),  # zypper has skipped repositories
     partial_failure="Some of the repositories have not been refreshed",
     timers=("transactional-update.timer",),

@@ -22,21 +22,16 @@ from tasks.machines.managers.repository_problems import (
     warn_of_unclassified,
 )
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
-from tasks.machines.managers.rpm.dnf.offers import Holds
+from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.offers import OfferedPackage, parse_offered_packages
 from tasks.machines.managers.rpm.dnf.output_parsers import (
     LOCKED_EXIT_CODE,
-    AvailablePackage,
-    parse_advisory_sources,
-    parse_available_packages,
-    parse_needed_by,
-    parse_priorities,
-    parse_reboot_suggestions,
-    parse_repository_ids,
+    parse_repository_priorities,
     parse_transaction,
 )
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
 from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_natural
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, format_version, parse_natural
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
@@ -75,7 +70,7 @@ class DnfAnswers:
     parse_holds: Callable[[str], Holds]
 
 
-def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageState:
+def build_dnf_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageState:
     """Return the package state from the script's result.
 
     Raises:
@@ -108,12 +103,12 @@ def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageSta
         _require_answers(sections, answers.manager)
         if not any(problem.hides_fixes for problem in problems):
             problems += _find_release_lock(sections) or _find_lost_distribution(sections, system.installed)
-        additions = parse_available_packages(get_text(sections, "new_packages"), system.native)
+        additions = parse_offered_packages(get_text(sections, "new_packages"), system.native)
         updates = build_pending_updates(
             DnfState(
                 installed=system.installed,
-                offers=(*parse_available_packages(sections["upgrades"].text, system.native), *additions),
-                hidden_offers=parse_available_packages(get_text(sections, "all_upgrades"), system.native),
+                offers=(*parse_offered_packages(sections["upgrades"].text, system.native), *additions),
+                hidden_offers=parse_offered_packages(get_text(sections, "all_upgrades"), system.native),
                 new_packages=_find_new_packages(additions, system),
                 needed_by=parse_needed_by(get_text(sections, "needed_by"), system.native),
                 advisories=index_advisories(
@@ -126,7 +121,7 @@ def build_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageSta
                 reboot_suggested=suggested,
                 transaction=parse_transaction(sections["transaction"].text),
                 holds=holds,
-                priorities=parse_priorities(get_text(sections, "priorities")),
+                priorities=parse_repository_priorities(get_text(sections, "priorities")),
             )
         )
     warnings = (*_warn_of_unread_reboots(sections), *warn_of_unclassified(updates, "repositories without advisories"))
@@ -158,7 +153,7 @@ def _read_advisories(section: ScriptSection, answers: DnfAnswers) -> Sequence[Ad
         raise ProtocolViolation(f"{answers.manager} gave no list of advisories: {error}") from error
 
 
-def _find_new_packages(additions: Iterable[AvailablePackage], system: RpmSystem) -> tuple[AvailablePackage, ...]:
+def _find_new_packages(additions: Iterable[OfferedPackage], system: RpmSystem) -> tuple[OfferedPackage, ...]:
     """Return what the transaction would install without an older version. Kernels have one, beside the new one."""
     installed_ids = {package.id for package in system.installed}
     return tuple({offer.id: offer for offer in additions if offer.id not in installed_ids}.values())
@@ -304,3 +299,40 @@ def _remark_on_silence(updates: Iterable[Update]) -> tuple[str, ...]:
         f"{', '.join(repositories)}: no advisory is about {join_first_names(sorted({u.name for u in silent}))}, so "
         f"{'it counts as no security update' if len(silent) == 1 else 'they count as no security updates'}",
     )
+
+
+def parse_repository_ids(text: str) -> tuple[str, ...]:
+    """Read ``dnf -q repolist``: the ids of the enabled repositories, below the line "repo id …", or one a line.
+
+    Plugins (subscription-manager's, for example) write sentences above it.
+    """
+    _, heading, rows = f"\n{text}".partition("\nrepo id ")
+    lines = [line.split() for line in (rows.splitlines()[1:] if heading else text.splitlines())]
+    ids = (cells[0] for cells in lines if cells and (heading or len(cells) == 1))
+    return tuple(repository_id.lstrip("!*") for repository_id in ids if repository_id != "repolist:")
+
+
+def parse_advisory_sources(text: str) -> Mapping[str, bool]:
+    """Read lines "repository<tab>true/false", the newest first: whether a repository that was read has advisories."""
+    values: dict[str, bool] = {}
+    for line in text.splitlines():
+        repository, tab, answer = line.partition("\t")
+        if tab:
+            values.setdefault(repository, answer == "true")
+    return values
+
+
+def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
+    """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
+    rows = (line.split("\t") for line in text.splitlines())
+    return frozenset((row[0], format_version(*row[1:4])) for row in rows if len(row) == 5)
+
+
+def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
+    """Read lines "new<tab>needer", both "name.arch": id of a new package -> ids of the packages that need it."""
+    values: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        (new, new_arch), (needer, arch) = (part.rpartition(".")[::2] for part in (line.partition("\t")[::2]))
+        key = build_update_id(new, new_arch, native)
+        values.setdefault(key, []).append(build_update_id(needer, arch, native))
+    return {key: tuple(needers) for key, needers in values.items()}

@@ -15,17 +15,11 @@ from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.manager_base import build_simulation_result
 from tasks.machines.managers.rpm.packages import (
-    ARCH_PATTERN,
-    NAME_PATTERN,
-    VERSION_PATTERN,
-    build_package_spec,
+    build_rpm_spec,
     build_update_id,
-    format_version,
     parse_natural,
-    parse_vendor,
 )
 from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
-from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_length
 
 LOCKED_EXIT_CODE: Final = 200
 """dnf's exit code, with exit_on_lock, while another process has its lock."""
@@ -38,25 +32,6 @@ _EXCLUDED_BEGINNINGS: Final = ("All matches were filtered out", "Argument '", "P
 _SKIPPED_REPOSITORY: Final = "no cache for '"
 """What dnf says of a repository that was never read, before it goes on without it."""
 _MAX_TEXT: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class AvailablePackage:
-    """A package that a repository offers.
-
-    Attributes:
-        size_bytes: its download size.
-        source: name of its source package; "" when the repository does not say it.
-    """
-
-    id: str
-    name: str
-    arch: str
-    version: str
-    repository: str
-    size_bytes: int | None
-    source: str
-    vendor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,73 +57,10 @@ class DnfTransaction:
     is_resolved: bool = False
 
 
-def parse_available_packages(text: str, native: str) -> tuple[AvailablePackage, ...]:
-    """Read lines "name|epoch|version|release|arch|repository|size|source|vendor" of ``dnf repoquery``."""
-    packages: list[AvailablePackage] = []
-    for line in text.splitlines():
-        fields = line.split("|", 8)
-        if len(fields) != 9:
-            continue
-        require_length(line, MAX_TEXT_LENGTH, "of an available package")
-        name, epoch, version, release, arch, repository, size, source, vendor = fields
-        full = format_version(epoch, version, release)
-        if NAME_PATTERN.fullmatch(name) and VERSION_PATTERN.fullmatch(full) and ARCH_PATTERN.fullmatch(arch):
-            packages.append(
-                AvailablePackage(
-                    id=build_update_id(name, arch, native),
-                    name=name,
-                    arch=arch,
-                    version=full,
-                    repository=repository[:_MAX_TEXT],
-                    size_bytes=parse_natural(size),
-                    source="" if source == "(none)" else source[:_MAX_TEXT],
-                    vendor=parse_vendor(vendor),
-                )
-            )
-    return tuple(dict.fromkeys(packages))
-
-
-def parse_repository_ids(text: str) -> tuple[str, ...]:
-    """Read ``dnf -q repolist``: the ids of the enabled repositories, below the line "repo id …", or one a line.
-
-    Plugins (subscription-manager's, for example) write sentences above it.
-    """
-    _, heading, rows = f"\n{text}".partition("\nrepo id ")
-    lines = [line.split() for line in (rows.splitlines()[1:] if heading else text.splitlines())]
-    ids = (cells[0] for cells in lines if cells and (heading or len(cells) == 1))
-    return tuple(repository_id.lstrip("!*") for repository_id in ids if repository_id != "repolist:")
-
-
-def parse_advisory_sources(text: str) -> Mapping[str, bool]:
-    """Read lines "repository<tab>true/false", the newest first: whether a repository that was read has advisories."""
-    values: dict[str, bool] = {}
-    for line in text.splitlines():
-        repository, tab, answer = line.partition("\t")
-        if tab:
-            values.setdefault(repository, answer == "true")
-    return values
-
-
-def parse_priorities(text: str) -> Mapping[str, int]:
+def parse_repository_priorities(text: str) -> Mapping[str, int]:
     """Read lines "repository<tab>priority"."""
     rows = (line.partition("\t") for line in text.splitlines())
     return {name: number for name, _, value in rows if (number := parse_natural(value.strip())) is not None}
-
-
-def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
-    """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
-    rows = (line.split("\t") for line in text.splitlines())
-    return frozenset((row[0], format_version(*row[1:4])) for row in rows if len(row) == 5)
-
-
-def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
-    """Read lines "new<tab>needer", both "name.arch": id of a new package -> ids of the packages that need it."""
-    values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        (new, new_arch), (needer, arch) = (part.rpartition(".")[::2] for part in (line.partition("\t")[::2]))
-        key = build_update_id(new, new_arch, native)
-        values.setdefault(key, []).append(build_update_id(needer, arch, native))
-    return {key: tuple(needers) for key, needers in values.items()}
 
 
 def parse_transaction(text: str) -> DnfTransaction:
@@ -208,7 +120,7 @@ _SCRIPT = "rpm_simulate"
 _UNCHANGED = "nothing would change"
 
 
-def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
+def parse_dnf_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
     """Return dnf's answer for a set of updates.
 
     Raises:
@@ -230,7 +142,7 @@ def build_transaction_result(
     transaction: DnfTransaction, wanted: Sequence[Update], native: str, downloads: Mapping[str, int] | None
 ) -> SimulationResult:
     """Return the answer that a transaction is. Each problem is assigned to the updates that it names."""
-    specs = {build_package_spec(update): update.id for update in wanted}
+    specs = {build_rpm_spec(update): update.id for update in wanted}
     errors = transaction.errors
     named = frozenset(spec for error in errors for spec in find_specs(error))
     if not errors and not transaction.changes:

@@ -15,8 +15,9 @@ from tasks.domain.model import Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
 from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
 from tasks.machines.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
-from tasks.machines.managers.rpm.dnf.offers import Holds, OfferJudge
-from tasks.machines.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
+from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.offers import OfferedPackage, OfferJudge
+from tasks.machines.managers.rpm.dnf.output_parsers import DnfTransaction
 from tasks.machines.managers.rpm.kernels import replaces_core
 from tasks.machines.managers.rpm.packages import InstalledPackage
 from tasks.machines.managers.versions import RpmVersion
@@ -43,9 +44,9 @@ class DnfState:
     """
 
     installed: Sequence[InstalledPackage]
-    offers: Sequence[AvailablePackage]
-    hidden_offers: Sequence[AvailablePackage] = ()
-    new_packages: Sequence[AvailablePackage] = ()
+    offers: Sequence[OfferedPackage]
+    hidden_offers: Sequence[OfferedPackage] = ()
+    new_packages: Sequence[OfferedPackage] = ()
     needed_by: Mapping[str, Sequence[str]] = field(default_factory=dict)
     advisories: AdvisoryIndex = field(default_factory=dict)
     advisory_sources: Mapping[str, bool] = field(default_factory=dict)
@@ -82,9 +83,9 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
 
 
 def _group_newer(
-    offers: Sequence[AvailablePackage], newest: Mapping[str, InstalledPackage]
-) -> dict[str, list[AvailablePackage]]:
-    packages_by_id: dict[str, list[AvailablePackage]] = {}
+    offers: Sequence[OfferedPackage], newest: Mapping[str, InstalledPackage]
+) -> dict[str, list[OfferedPackage]]:
+    packages_by_id: dict[str, list[OfferedPackage]] = {}
     for offer in dict.fromkeys(offers):
         current = newest.get(offer.id)
         if current and RpmVersion(offer.version) > RpmVersion(current.version):
@@ -94,8 +95,8 @@ def _group_newer(
 
 def _build_upgrades(
     current: InstalledPackage,
-    visible: Sequence[AvailablePackage],
-    hidden: Sequence[AvailablePackage],
+    visible: Sequence[OfferedPackage],
+    hidden: Sequence[OfferedPackage],
     state: DnfState,
 ) -> list[Update]:
     """Return what is pending for an installed package: the version to install, and newer fixes that can't be."""
@@ -124,9 +125,7 @@ def _build_upgrades(
     return candidates
 
 
-def _build_lost_fixes(
-    current: InstalledPackage, offers: Sequence[AvailablePackage], state: DnfState
-) -> Iterator[Update]:
+def _build_lost_fixes(current: InstalledPackage, offers: Sequence[OfferedPackage], state: DnfState) -> Iterator[Update]:
     """Yield the newest security fix of which there is an advisory, if it is newer than all that repositories offer."""
     since = max((current.version, *(offer.version for offer in offers)), key=RpmVersion)
     versions = [
@@ -138,7 +137,7 @@ def _build_lost_fixes(
     version = max(versions, key=RpmVersion, default=since)
     if RpmVersion(version) <= RpmVersion(since):
         return
-    lost = AvailablePackage(current.id, current.name, current.arch, version, "", None, "", "")
+    lost = OfferedPackage(current.id, current.name, current.arch, version, "", None, "", "")
     fix = _build_upgrade(current, lost, [lost], state, since=since)
     reason = f"no enabled repository has this version, which {fix.advisories[0]} names"
     if current.name in state.transaction.removals:
@@ -148,8 +147,8 @@ def _build_lost_fixes(
 
 def _build_upgrade(
     current: InstalledPackage,
-    wanted: AvailablePackage,
-    offers: Sequence[AvailablePackage],
+    wanted: OfferedPackage,
+    offers: Sequence[OfferedPackage],
     state: DnfState,
     *,
     since: str,
@@ -190,11 +189,11 @@ def _build_upgrade(
     )
 
 
-def _has_advisories(offer: AvailablePackage, state: DnfState) -> bool:
+def _has_advisories(offer: OfferedPackage, state: DnfState) -> bool:
     return state.advisory_sources.get(offer.repository, False)
 
 
-def _requires_reboot(offers: Sequence[AvailablePackage], state: DnfState) -> bool | None:
+def _requires_reboot(offers: Sequence[OfferedPackage], state: DnfState) -> bool | None:
     if is_live_patch_package(offers[0].name):
         return False
     suggested = any((offer.name, offer.version) in state.reboot_suggested for offer in offers)
@@ -221,7 +220,7 @@ def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Upd
     return [updates_by_id[package.id] for package in state.new_packages]
 
 
-def _build_new_package(package: AvailablePackage, bringer: Update | None, state: DnfState) -> Update:
+def _build_new_package(package: OfferedPackage, bringer: Update | None, state: DnfState) -> Update:
     replaces = (package.name, package.arch) in state.transaction.obsoleters
     view = judge_update(
         state.advisories,

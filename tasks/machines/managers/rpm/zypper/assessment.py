@@ -15,31 +15,29 @@ from tasks.machines.managers.repository_problems import (
     warn_of_unclassified,
 )
 from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
+from tasks.machines.managers.rpm.packages import InstalledPackage, parse_natural, parse_rpm_packages
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
-    find_repository_problems,
+    find_rpm_repository_problems,
     find_unread_repositories,
     has_no_fixes,
 )
 from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
 from tasks.machines.managers.rpm.zypper.offers import (
-    Description,
-    index_patches,
-    parse_descriptions,
+    Candidate,
+    parse_candidates,
     parse_obstacles,
     parse_offers,
-    parse_patches,
     parse_priorities,
 )
-from tasks.machines.managers.rpm.zypper.pending_updates import (
-    Candidate,
-    Repository,
-    ZypperState,
-    build_pending_updates,
-    parse_candidates,
+from tasks.machines.managers.rpm.zypper.patches import (
+    ZypperDescription,
+    index_patches,
+    parse_descriptions,
+    parse_patches,
 )
+from tasks.machines.managers.rpm.zypper.pending_updates import Repository, ZypperState, build_pending_updates
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     XmlElement,
     build_no_repository_error,
@@ -68,7 +66,7 @@ _MEDIUM_WORDS: Final = "a disc, which is not inserted. It has no newer packages"
 _PAGE_WORDS: Final = "a web page answered in its place"
 
 
-def parse_assessment(result: ScriptResult) -> PackageState:
+def parse_zypper_assessment(result: ScriptResult) -> PackageState:
     """Return the package state from the script's result.
 
     Raises:
@@ -78,7 +76,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ListsUnread: zypper has never read its repositories.
     """
     system = parse_rpm_system(result, "zypper")
-    suggested = parse_installed(get_text(parse_sections(result, _SCRIPT), "reboot_suggested"), system.native)
+    suggested = parse_rpm_packages(get_text(parse_sections(result, _SCRIPT), "reboot_suggested"), system.native)
     reboot = find_reboot_need(
         system.reboot,
         system.installed,
@@ -165,7 +163,7 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
     except ManagerBusy as busy:
         return str(busy), f"zypper could not read its repositories again: {busy}"
     if any(text.startswith(_ALL_FAILED) for text in answer.errors):
-        raise build_repository_error(find_repository_problems(answer.text), answer.text)
+        raise build_repository_error(find_rpm_repository_problems(answer.text), answer.text)
     return answer.text, ""
 
 
@@ -192,7 +190,7 @@ def _require_repositories(repositories: tuple[Repository, ...], said: str) -> No
     if not repositories:
         raise build_no_repository_error()
     if not any(repository.is_read for repository in repositories):
-        problems = find_repository_problems(said)
+        problems = find_rpm_repository_problems(said)
         if problems:
             raise build_repository_error(problems, said)
         raise ListsUnread(
@@ -214,7 +212,7 @@ def _find_unread_repositories(
     state = require_single_record(result, _SCRIPT, "state")
     was_ended = update is not None and update.exit_code in ENDED_CODES
     begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
-    named_repositories = [problem.repository for problem in find_repository_problems(said)]
+    named_repositories = [problem.repository for problem in find_rpm_repository_problems(said)]
     names = {
         next((name for name in named_repositories if repository.is_named(name)), repository.name): repository
         for repository in repositories
@@ -293,7 +291,7 @@ def _find_newest(installed: tuple[InstalledPackage, ...]) -> Mapping[str, Instal
     return {package.id: package for package in ordered}
 
 
-def _index_names(text: str) -> Mapping[str, Description]:
+def _index_names(text: str) -> Mapping[str, ZypperDescription]:
     return {description.fields.get("Name", ""): description for description in parse_descriptions(text)}
 
 

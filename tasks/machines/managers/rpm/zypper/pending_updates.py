@@ -11,7 +11,7 @@ update to a version between, or come from another vendor.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,15 +20,11 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.boot_packages import is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
 from tasks.machines.managers.rpm.kernels import replaces_core
-from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, parse_vendor
-from tasks.machines.managers.rpm.zypper.offers import Description, FaultyPackage, Offer, Patch, choose_security_version
+from tasks.machines.managers.rpm.packages import InstalledPackage, VersionedPackage, build_update_id, parse_vendor
+from tasks.machines.managers.rpm.zypper.offers import Candidate, Offer, choose_security_offer
+from tasks.machines.managers.rpm.zypper.patches import FaultyPackage, Patch, ZypperDescription
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     InstallSummary,
-    VersionedPackage,
-    ZypperAnswer,
-    get_attribute,
-    parse_package,
-    require_element,
 )
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
@@ -42,20 +38,6 @@ _UNFULFILLED_REASON: Final = (
 _MAX_NAMED: Final = 3
 _VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
 _SOURCE_PATTERN: Final = re.compile(r"(.+)-[^-]+-[^-]+\.(?:no)?src")
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A newer version of an installed package, as ``zypper list-updates --all`` has it.
-
-    Attributes:
-        alias: of the repository.
-        has_licence: somebody must accept a licence first, or has.
-    """
-
-    package: VersionedPackage
-    alias: str
-    has_licence: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +94,14 @@ class ZypperState:
     patched: Mapping[str, tuple[tuple[Patch, FaultyPackage], ...]]
     candidates: tuple[Candidate, ...]
     upgrade: InstallSummary
-    packages: Mapping[str, Description]
-    new_packages: Mapping[str, Description]
+    packages: Mapping[str, ZypperDescription]
+    new_packages: Mapping[str, ZypperDescription]
     repositories: tuple[Repository, ...]
     offers: tuple[Offer, ...] = ()
     priorities: Mapping[str, int] = field(default_factory=dict)
     obstacles: Mapping[str, str] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
     is_rolling: bool = False
-
-
-def parse_candidates(answer: ZypperAnswer) -> tuple[Candidate, ...]:
-    """Return the packages of ``zypper list-updates --all``. Entries that are not valid are left out.
-
-    Raises:
-        ManagerError: zypper could not list them.
-    """
-    require_element(answer, "update-status", "which updates there are")
-    return tuple(_find_candidates(answer))
-
-
-def _find_candidates(answer: ZypperAnswer) -> Iterator[Candidate]:
-    for element in answer.root.iter("update"):
-        if get_attribute(element, "kind") == "package" and (package := parse_package(element)):
-            licence = element.find("license")
-            has_licence = licence is not None and bool((licence.text or "").strip())
-            yield Candidate(package, get_attribute(element.find("source"), "alias"), has_licence)
 
 
 def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
@@ -189,7 +153,7 @@ def _build_update(
     view = _judge(change, installed.version, repository, state)
     ids = frozenset(view.ids)
     patches = [patch for patch, _ in state.patched.get(change.name, ()) if patch.name in ids]
-    secure = choose_security_version(view.security_versions, change, offers, state.priorities)
+    secure = choose_security_offer(view.security_versions, change, offers, state.priorities)
     description = state.packages.get(change.name)
     return Update(
         id=update_id,
@@ -262,12 +226,12 @@ def _find_repository(name: str, alias: str, state: ZypperState) -> Repository | 
     )
 
 
-def _parse_source_package(description: Description | None) -> str:
+def _parse_source_package(description: ZypperDescription | None) -> str:
     match = _SOURCE_PATTERN.fullmatch(description.fields.get("Source package", "")) if description else None
     return match[1] if match else ""
 
 
-def _describe_vendor_change(name: str, vendor: str, description: Description | None, state: ZypperState) -> str:
+def _describe_vendor_change(name: str, vendor: str, description: ZypperDescription | None, state: ZypperState) -> str:
     comes = parse_vendor(description.fields.get("Vendor", "")) if description else ""
     return f"{vendor or '?'} -> {comes or '?'}" if name in state.upgrade.vendor_changes else ""
 

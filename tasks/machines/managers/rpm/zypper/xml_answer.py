@@ -19,7 +19,8 @@ from tasks.machines.managers.rpm.packages import (
     ARCH_PATTERN,
     NAME_PATTERN,
     VERSION_PATTERN,
-    build_package_spec,
+    VersionedPackage,
+    build_rpm_spec,
     build_update_id,
 )
 from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
@@ -161,15 +162,6 @@ _CHANGES: Final = ("to-upgrade", "to-install", "to-downgrade", "to-reinstall")
 
 
 @dataclass(frozen=True, slots=True)
-class VersionedPackage:
-    """A package, in the version that would be installed or removed."""
-
-    name: str
-    arch: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
 class InstallSummary:
     """What zypper would do, or why it would not.
 
@@ -249,7 +241,7 @@ def _find_problems(answer: ZypperAnswer) -> tuple[str, ...]:
 _UNKNOWN_PATTERN: Final = re.compile(r"No provider of '([^']{1,400})' found|[Pp]ackage '([^']{1,400})' not found")
 
 
-def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
+def parse_zypper_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
     """Return what zypper would do if it installed these updates.
 
     Raises:
@@ -265,7 +257,7 @@ def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> Simulati
     summary = parse_install_summary(answer)
     refusals = summary.refusals
     native = require_text(states[0], "native")
-    specs = {build_package_spec(update): update.id for update in wanted}
+    specs = {build_rpm_spec(update): update.id for update in wanted}
     unknown = [name for text in answer.errors for match in _UNKNOWN_PATTERN.findall(text) for name in match]
     return build_simulation_result(
         wanted,
