@@ -17,8 +17,7 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification, Compliance, OperationState, Severity
 from tasks.machines.managers.apt import assessment as apt
-from tasks.machines.managers.rpm.manager import RpmManager
-from tasks.machines.managers.rpm.tools import DNF, DNF5
+from tasks.machines.managers.rpm.manager import DNF, DNF5, RpmManager
 from tasks.machines.managers.rpm.zypper import assessment as zypper
 from tasks.machines.managers.windows_update import assessment as windows
 from tasks.records import schema

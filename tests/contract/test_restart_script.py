@@ -10,9 +10,9 @@ import pytest
 
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.machines.managers.apt.assessment import UPDATER_UNITS, UPDATERS_SCRIPT
-from tasks.machines.managers.apt.kernels import find_services_to_restart
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
-from tasks.machines.transport.posix_shell import build_script_stdin
+from tasks.machines.managers.running_programs import find_services_to_restart
+from tasks.machines.transport.framing import build_script_stdin, generate_nonce
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder
 from tasks.machines.transport.script_library import compose_script
 from tasks.rules.machine_checks.services import build_protected_unit_masks
 
@@ -179,5 +179,5 @@ def test_services_are_told_without_needrestart_by_their_processes() -> None:
             "\t\t",
         ]
     )
-    assert find_services_to_restart(None, told) == ("app@one.service", "nginx.service", "ssh.service")
-    assert find_services_to_restart("", told) == ()
+    assert find_services_to_restart(told) == ("app@one.service", "nginx.service", "ssh.service")
+    assert find_services_to_restart(told, "") == ()

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
@@ -262,3 +263,11 @@ def _name_module(package: ScriptRecord) -> str:
     kernel = require_text(package, "name").removeprefix("kpatch-patch-")
     release = require_text(package, "release").partition(".")[0]
     return f"kpatch-{kernel}-{require_text(package, 'version')}-{release}".replace("-", "_")
+
+
+LIVE_PATCH_MASKS = ("kernel-livepatch*", "kernel[0-9]*-livepatch*", "kpatch-patch*", "uptrack-updates-*")
+
+
+def is_live_patch_package(name: str) -> bool:
+    """Return whether a package is a live patch of the running kernel, or a tool for it: it never needs a reboot."""
+    return any(fnmatchcase(name, mask) for mask in LIVE_PATCH_MASKS)

@@ -13,8 +13,7 @@ from tasks.machines.managers.image.bootc.tool import BOOTC
 from tasks.machines.managers.image.manager import ImageManager
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
 from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
-from tasks.machines.managers.rpm.manager import RpmManager
-from tasks.machines.managers.rpm.tools import DNF, DNF5, YUM, ZYPPER
+from tasks.machines.managers.rpm.manager import DNF, DNF5, YUM, ZYPPER, RpmManager
 from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
 
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {

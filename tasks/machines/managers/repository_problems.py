@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from inventory.name_lists import format_count, join_first_names
+from inventory.name_lists import format_count
 from tasks.domain.compliance import MAX_ANSWER_AGE
 from tasks.domain.errors import READ_LISTS_REMEDY, RepositoryError
-from tasks.domain.model import RepositoryProblem, Update
+from tasks.domain.model import RepositoryProblem
 from tasks.domain.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
-from tasks.domain.states import Classification
 from tasks.rules.redaction import redact_url
 
 MAX_PROBLEMS: Final = 20
@@ -135,20 +134,6 @@ _CAUSES: Final = (
 _OTHER_REMEDY: Final = (
     "No certain remedy is known. Read the repository on the machine by hand: its package manager says more."
 )
-
-
-def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, ...]:
-    """Return a warning about the origins of pending updates without a classification, or ().
-
-    ``sources`` says what such origins are. What is held does not count: that is a person's decision.
-    """
-    unclear = (u for u in updates if u.classification is Classification.UNCLASSIFIED and not u.held)
-    if not (origins := sorted({origin for update in unclear for origin in update.origins})):
-        return ()
-    return (
-        f"{sources}: {join_first_names(origins)}. Which of their updates fix security faults is not known: select "
-        'these as "Unclassified", or by name',
-    )
 
 
 def build_repository_problem(

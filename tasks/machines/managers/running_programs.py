@@ -3,13 +3,14 @@
 systemd shows the updaters; package_locks.sh and outdated_programs.sh write the others.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.machines.managers.script_output import require_integer, require_text
-from tasks.rules.machine_checks.services import find_service_unit
+from tasks.rules.machine_checks.services import SYSTEM_MANAGER, find_service_unit
 
 _MAX_EPOCH_SECONDS: Final = 10**11  # limit for the number that the machine sends
 _RUNNING_STATES: Final = frozenset({"active", "activating"})
@@ -37,19 +38,14 @@ def find_scheduled_updaters(shown: str, timers: Sequence[str], now: int) -> tupl
     ``now`` is the machine's own clock, seconds since the epoch.
     """
     units = {unit.get("Id", ""): unit for unit in map(_parse_properties, shown.split("\n\n"))}
-    found: list[tuple[str, float | None]] = []
+    updaters: list[tuple[str, float | None]] = []
     for timer in timers:
         service, of_timer = _name_service(timer), units.get(timer, {})
         if units.get(service, {}).get("ActiveState") in _RUNNING_STATES:
-            found.append((service, 0.0))
+            updaters.append((service, 0.0))
         elif of_timer.get("ActiveState") == "active":
-            found.append((timer, _parse_seconds_until(of_timer.get("NextElapseUSecRealtime", ""), now)))
-    return tuple(found)
-
-
-def find_named_updaters(found: Sequence[tuple[str, float | None]], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the updaters found that are among these names."""
-    return tuple(name for name, _ in found if name in names)
+            updaters.append((timer, _parse_seconds_until(of_timer.get("NextElapseUSecRealtime", ""), now)))
+    return tuple(updaters)
 
 
 def is_unit_active(shown: str, unit: str) -> bool:
@@ -86,22 +82,28 @@ def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
     return ", ".join(holders)
 
 
-def find_outdated_services(outdated: str) -> tuple[str, ...]:
-    """Return the services of processes that run replaced files, without those of our own jobs.
-
-    A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
-    ``outdated`` has a line "uid<tab>program<tab>cgroup" for each such process.
-    """
-    return without_own_jobs(sorted({_parse_service(line) for line in outdated.splitlines()}))
-
-
-def without_own_jobs(units: Iterable[str]) -> tuple[str, ...]:
-    """Return the units that are not fleetpatch's own, each once."""
-    return tuple(unit for unit in dict.fromkeys(units) if unit and not unit.startswith("fleetpatch-"))
-
-
 def _parse_service(line: str) -> str:
-    uid, _, rest = line.partition("\t")
-    program, _, cgroup = rest.rpartition("\t")
+    uid, _, process = line.partition("\t")
+    program, _, cgroup = process.rpartition("\t")
     unit = find_service_unit(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
     return unit if unit.endswith(".service") else ""
+
+
+NEEDRESTART_PATTERN: Final = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
+
+
+def find_services_to_restart(outdated: str, needrestart: str | None = None) -> tuple[str, ...]:
+    """Return the services that run replaced files, without those of our own jobs.
+
+    A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
+
+    Args:
+        outdated: a line "uid<tab>program<tab>cgroup" for each process that runs replaced files.
+        needrestart: the output of ``needrestart -b``, which is used in its place; None if it is not installed.
+    """
+    if needrestart is None:
+        units = sorted({_parse_service(line) for line in outdated.splitlines()})
+    else:
+        names = [value.strip() for key, value in NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC"]
+        units = [SYSTEM_MANAGER if name == "systemd-manager" else name for name in names]
+    return tuple(unit for unit in dict.fromkeys(units) if unit and not unit.startswith("fleetpatch-"))

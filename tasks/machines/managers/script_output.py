@@ -1,6 +1,6 @@
 """Validates the answers of a script: everything that a machine sends is untrusted before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -49,6 +49,16 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
     return sections
 
 
+def split_rows(text: str, *lengths: int) -> Iterator[list[str]]:
+    """Yield the cells of each line, which tabs separate. Lines with another number of cells are left out."""
+    return (cells for line in text.splitlines() if len(cells := line.split("\t")) in lengths)
+
+
+def clean_text(text: str) -> str:
+    """Return a text from the machine in one line, without control characters."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
     """Return a section's text; "" if the script did not write that section."""
     return sections[name].text if name in sections else ""
@@ -64,6 +74,18 @@ def require_single_record(result: ScriptResult, script: str, kind: str) -> Scrip
     if len(records) != 1:
         raise ProtocolViolation(f"{script} gave {len(records)} records of kind {kind!r}, not one")
     return records[0]
+
+
+def require_native(result: ScriptResult, script: str) -> str:
+    """Return the machine's own architecture: "native" of the record "state".
+
+    Raises:
+        ProtocolViolation: the script did not say it.
+    """
+    records = result.find_records("state")
+    if not records:
+        raise ProtocolViolation(f"{script} did not say the machine's architecture")
+    return require_text(records[0], "native")
 
 
 def require_text(record: ScriptRecord, key: str) -> str:
@@ -98,3 +120,8 @@ def _require(record: ScriptRecord, key: str, kind: type[T], name: str) -> T:
     if not isinstance(value, kind) or type(value) is not kind:  # true is an int too
         raise ProtocolViolation(f"record {record.get('kind')!r} has no {name} {key!r}")
     return value
+
+
+def parse_natural(text: str) -> int | None:
+    """Return a natural number of at most 18 digits, or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -10,7 +10,7 @@ from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
     find_dpkg_problems,
-    find_lasting_lacks,
+    find_lasting_unmet_dependencies,
     find_unfinished_packages,
     parse_dpkg_packages,
     parse_failed_setups,
@@ -106,7 +106,7 @@ def test_what_cannot_be_unpacked_leaves_lasting_unmet_dependencies() -> None:
         f"old has unmet dependencies: old could not be unpacked: {words}",
     )
     (unfinished,) = find_unfinished_packages(
-        parsed[0], "amd64", parsed[1], find_lasting_lacks(unmet.unmet_dependencies, failures)
+        parsed[0], "amd64", parsed[1], find_lasting_unmet_dependencies(unmet.unmet_dependencies, failures)
     )
     assert words in unfinished.failure
     interrupted = judge(packages, simulation=unmet, setups=setups)

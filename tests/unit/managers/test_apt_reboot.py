@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.kernels import find_reboot_need, find_services_to_restart
+from tasks.machines.managers.apt.kernels import find_reboot_need
+from tasks.machines.managers.running_programs import find_services_to_restart
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
 CURRENT = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-28-amd64\nNEEDRESTART-KSTA: 1\n"
@@ -126,13 +127,15 @@ def test_every_reason_is_told() -> None:
 
 def test_services() -> None:
     text = "NEEDRESTART-VER: 3.6\nNEEDRESTART-SVC: nginx.service\nNEEDRESTART-SVC: ssh.service\n"
-    assert find_services_to_restart(text) == ("nginx.service", "ssh.service")
-    assert find_services_to_restart(None) == ()
+    assert find_services_to_restart("", text) == ("nginx.service", "ssh.service")
+    assert find_services_to_restart("") == ()
 
 
 def test_own_jobs_are_no_services_to_restart() -> None:
     unit = "fleetpatch-20260310-010000-aaaaaa-install-0-0011223344.service"
-    assert find_services_to_restart(f"NEEDRESTART-SVC: {unit}\nNEEDRESTART-SVC: nginx.service\n") == ("nginx.service",)
+    assert find_services_to_restart("", f"NEEDRESTART-SVC: {unit}\nNEEDRESTART-SVC: nginx.service\n") == (
+        "nginx.service",
+    )
     cgroup = "/system.slice/{}"
     outdated = f"0\tsh\t{cgroup.format(unit)}\n0\tnginx\t{cgroup.format('nginx.service')}\n"
-    assert find_services_to_restart(None, outdated) == ("nginx.service",)
+    assert find_services_to_restart(outdated) == ("nginx.service",)

@@ -17,9 +17,8 @@ from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.rpm.advisories import parse_severity
 from tasks.machines.managers.rpm.dnf.assessment import parse_repository_ids
 from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation, parse_transaction
-from tasks.machines.managers.rpm.manager import RpmManager
+from tasks.machines.managers.rpm.manager import DNF, DNF5, RpmManager
 from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
-from tasks.machines.managers.rpm.tools import DNF, DNF5
 from tests.support.builders import make_facts, make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import JSON, Replay, Successive

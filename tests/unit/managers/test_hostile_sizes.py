@@ -19,7 +19,7 @@ from tasks.machines.managers.repository_problems import (
 )
 from tasks.machines.managers.rpm.advisories import parse_advisories
 from tasks.machines.managers.rpm.dnf.assessment import parse_needed_by
-from tasks.machines.managers.rpm.packages import parse_installed_packages
+from tasks.machines.managers.rpm.packages import parse_rpm_versions
 from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
 
@@ -53,7 +53,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "klp": (lambda text: read_live_patches("klp", text), "a\n" + " \n" * LONG + " x"),
     "what needs a new package": (lambda text: parse_needed_by(text, "x86_64"), "new.noarch\tneeds.noarch\n" * LONG),
     "versions in one advisory": (parse_advisories, "  Update ID: A\n      Files: x-1-1.noarch.rpm\n" + FILES * LONG),
-    "versions of one package": (lambda text: parse_installed_packages(text, "x86_64"), INSTALLED * 50_000),
+    "versions of one package": (lambda text: parse_rpm_versions(text, "x86_64"), INSTALLED * 50_000),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Compliance
-from tasks.machines.managers.rpm.tools import DNF
+from tasks.machines.managers.rpm.manager import DNF
 from tests.support.builders import make_assessment
 from tests.unit.managers.test_dnf import conversation, parse
 

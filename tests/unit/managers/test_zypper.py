@@ -13,8 +13,7 @@ from tasks.domain.protocols.package_manager import JobKind, Transaction
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.registry import MANAGER_TYPES
-from tasks.machines.managers.rpm.manager import RpmManager
-from tasks.machines.managers.rpm.tools import ZYPPER
+from tasks.machines.managers.rpm.manager import ZYPPER, RpmManager
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
 from tasks.machines.managers.rpm.zypper.pending_updates import Repository
 from tests.support.builders import make_update

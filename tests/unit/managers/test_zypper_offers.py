@@ -4,9 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.packages import VersionedPackage
+from tasks.machines.managers.rpm.packages import VersionedPackage, parse_repository_priorities
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
-from tasks.machines.managers.rpm.zypper.offers import Offer, choose_security_offer, parse_offers, parse_priorities
+from tasks.machines.managers.rpm.zypper.offers import (
+    Offer,
+    choose_security_offer,
+    parse_offers,
+)
 from tasks.machines.managers.versions import RpmVersion
 from tests.unit.managers.recordings import recorded
 
@@ -91,4 +95,4 @@ def test_versions_of_another_vendor_are_not_chosen() -> None:
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     parse_offers(text)
-    parse_priorities(text)
+    parse_repository_priorities(text)

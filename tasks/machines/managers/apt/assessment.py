@@ -5,20 +5,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from tasks.domain.model import PackageState, RepositoryProblem, Update
+from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.machines.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
+    build_dpkg_name,
     find_dpkg_problems,
-    find_lasting_lacks,
+    find_lasting_unmet_dependencies,
     find_unfinished_packages,
     is_dpkg_locked,
     parse_dpkg_packages,
     parse_failed_setups,
     parse_unpacking_failures,
 )
-from tasks.machines.managers.apt.kernels import find_reboot_need, find_services_to_restart
+from tasks.machines.managers.apt.kernels import find_reboot_need
 from tasks.machines.managers.apt.output_parsers import (
     Release,
     parse_apt_simulation,
@@ -38,12 +39,13 @@ from tasks.machines.managers.apt.version_choice import find_distributions_withou
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.manager_base import JUST_ENDED_PROCESS
-from tasks.machines.managers.repository_problems import build_repository_error, warn_of_unclassified
+from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.repository_problems import build_repository_error
 from tasks.machines.managers.running_programs import (
     build_updaters_script,
     describe_lock_holders,
-    find_named_updaters,
     find_scheduled_updaters,
+    find_services_to_restart,
 )
 from tasks.machines.managers.script_output import (
     ScriptSection,
@@ -53,6 +55,7 @@ from tasks.machines.managers.script_output import (
     require_integer,
     require_single_record,
     require_text,
+    split_rows,
 )
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
@@ -80,17 +83,10 @@ def find_apt_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, 
         now: the machine's own clock, seconds since the epoch.
     """
     settings = dict(_PERIODIC_PATTERN.findall(periodic))
-    switched_on = {
-        timer
-        for timer, setting in _SETTING_BY_TIMER.items()
-        if settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
-    }
-    scheduled_updaters = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
-    return tuple(
-        scheduled_updater
-        for scheduled_updater in scheduled_updaters
-        if scheduled_updater[0] in switched_on or scheduled_updater[0].endswith(".service")
-    )
+    is_enabled = settings.get("Enable", "1") != "0"
+    off = {t for t, setting in _SETTING_BY_TIMER.items() if not is_enabled or settings.get(setting, "0") in {"0", ""}}
+    updaters = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
+    return tuple((name, seconds) for name, seconds in updaters if name not in off)
 
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
@@ -108,10 +104,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         ListsUnread: apt has never read its lists.
     """
     sections = parse_sections(result, "apt_assess", *_REQUIRED_SECTIONS)
-    state, reboot = (
-        require_single_record(result, "apt_assess", "state"),
-        require_single_record(result, "apt_assess", "reboot"),
-    )
+    state = require_single_record(result, "apt_assess", "state")
     unread, remarks = _read_repositories(sections, state)
     releases = parse_releases(sections["releases"].text)
     is_never_read = "unread" in state and require_boolean(state, "unread")
@@ -126,23 +119,14 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     if "unmet" in sections:  # the upgrade was simulated without these
         unmet = parse_apt_simulation(sections["unmet"].text).unmet_dependencies
         simulation = replace(simulation, unmet_dependencies={**unmet, **simulation.unmet_dependencies})
-    held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
+    held = frozenset(build_dpkg_name(package.name, package.arch, native) for package in packages if package.is_held)
     stanzas = parse_stanzas(sections["versions"].text)
     policies = parse_policy(sections["policy"].text)
     remarks = (
         *remarks,
         *(_REMARK_ON_CONTENT.format(policy.name, policy.installed) for policy in policies if policy.has_other_content),
     )
-    updates = build_pending_updates(
-        AptState(
-            native_architecture=native,
-            policies=policies,
-            releases=releases,
-            held=held,
-            stanzas=stanzas,
-            changes=simulation.changes,
-        )
-    )
+    updates = build_pending_updates(AptState(native, policies, releases, held, stanzas, simulation.changes))
     locks = result.find_records("lock")
     setups = parse_failed_setups(get_text(sections, "unfinished"))
     failures = parse_unpacking_failures(get_text(sections, "unpacking"))
@@ -154,13 +138,11 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         interrupted=require_boolean(state, "interrupted"),
         failures=failures,
     )
-    lacking = find_lasting_lacks(simulation.unmet_dependencies, failures)
+    lacking = find_lasting_unmet_dependencies(simulation.unmet_dependencies, failures)
     unfinished = find_unfinished_packages(packages, native, setups, lacking)
     changed = "changed" in state and require_boolean(state, "changed")
     at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
-    if (
-        problems.messages and at_work
-    ):  # packages that are half changed now belong to a running transaction; they are not broken
+    if problems.messages and at_work:  # what is half changed now belongs to a running transaction; it is not broken
         problems, unfinished = DpkgProblems(), ()
     was_interrupted = (
         require_boolean(state, "interrupted")
@@ -170,11 +152,14 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     live = parse_live_patches(result, sections)
-    updaters = _parse_auto_updaters(sections, require_integer(state, "at"))
+    updaters = find_apt_updaters(
+        get_text(sections, "timers"), get_text(sections, "periodic"), require_integer(state, "at")
+    )
+    installed = dict(split_rows(get_text(sections, "installed"), 2))
     return PackageState(
         manager="apt",
-        updates=_with_pro_updates(updates, sections, native),
-        reboot=find_reboot_need(reboot, needrestart, live),
+        updates=with_pro_updates(updates, get_text(sections, "pro"), native, installed),
+        reboot=find_reboot_need(require_single_record(result, "apt_assess", "reboot"), needrestart, live),
         held=tuple(sorted(held)),
         problems=problems.messages,
         repairable=problems.repairable,
@@ -186,11 +171,11 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
         if missing or may_hide_security
         else _describe_missing_security(releases.values())
         or warn_of_unclassified(updates, "publishers without a security archive"),
-        services_to_restart=find_services_to_restart(needrestart, get_text(sections, "outdated")),
+        services_to_restart=find_services_to_restart(get_text(sections, "outdated"), needrestart),
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
-        non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
+        non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
         repository_problems=(*unread, *missing),
         remarks=remarks,
         live_patching=live,
@@ -216,43 +201,18 @@ def _read_repositories(
     texts = {name: get_text(sections, name) for name in ("sources", "partial", "lists", "validity")}
     now = require_integer(state, "at")
     frozen = find_frozen_archives(texts["sources"], texts["lists"], now)
+    lists_at, remarks = state.get("lists_at"), tuple[str, ...]()
     if "update" in sections:
         unread, remarks = read_refresh(sections["update"], texts["sources"], texts["partial"])
-        return _join_problems(unread, frozen), remarks
-    if "lists" not in sections:
+    elif "lists" in sections:
+        unread = find_stale_lists(
+            texts["sources"],
+            texts["lists"],
+            texts["validity"],
+            lists_at=lists_at if isinstance(lists_at, int) else 0,
+            now=now,
+        )
+    else:
         return (), ()
-    lists_at = state.get("lists_at")
-    stale = find_stale_lists(
-        texts["sources"],
-        texts["lists"],
-        texts["validity"],
-        lists_at=lists_at if isinstance(lists_at, int) else 0,
-        now=now,
-    )
-    return _join_problems(stale, frozen), ()
-
-
-def _join_problems(
-    unread: tuple[RepositoryProblem, ...], frozen: tuple[RepositoryProblem, ...]
-) -> tuple[RepositoryProblem, ...]:
-    """Return both, without the archives whose problem was told already."""
-    repositories = tuple(problem.repository for problem in unread)
-    return (
-        *unread,
-        *(problem for problem in frozen if not any(name.startswith(problem.repository) for name in repositories)),
-    )
-
-
-def _with_pro_updates(
-    updates: tuple[Update, ...], sections: Mapping[str, ScriptSection], native: str
-) -> tuple[Update, ...]:
-    if "pro" not in sections or "installed" not in sections:
-        return updates
-    installed = dict(line.split("\t", 1) for line in sections["installed"].text.splitlines() if "\t" in line)
-    return with_pro_updates(updates, sections["pro"].text, native, installed)
-
-
-def _parse_auto_updaters(sections: Mapping[str, ScriptSection], now: int) -> tuple[tuple[str, float | None], ...]:
-    if "timers" not in sections or "periodic" not in sections:
-        return ()
-    return find_apt_updaters(sections["timers"].text, sections["periodic"].text, now)
+    names = tuple(problem.repository for problem in unread)  # their problem is told already
+    return (*unread, *(p for p in frozen if not any(name.startswith(p.repository) for name in names))), remarks

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from tasks.domain.model import UnfinishedPackage, Update
 from tasks.domain.protocols.transport import ScriptRecord
 from tasks.machines.managers.apt.output_parsers import AptSimulation
-from tasks.machines.managers.script_output import require_text
+from tasks.machines.managers.script_output import require_text, split_rows
 
 _FAILED_STATES = frozenset({"unpacked", "half-configured"})
 _UNFINISHED_STATES = _FAILED_STATES | {"half-installed"}  # apt itself runs pending triggers
@@ -35,22 +35,19 @@ class DpkgPackage:
         """Its name with its architecture, as dpkg's logs have it."""
         return f"{self.name}:{self.arch}"
 
-    def build_full_name(self, native: str) -> str:
-        """Return the package's name as apt writes it."""
-        return self.name if self.arch in {native, "all"} else f"{self.name}:{self.arch}"
+
+def build_dpkg_name(name: str, arch: str, native: str) -> str:
+    """Return a package's name as apt writes it: with its architecture only if that is a foreign one."""
+    return name if arch in {native, "all", ""} else f"{name}:{arch}"
 
 
 def parse_dpkg_packages(text: str) -> tuple[DpkgPackage, ...]:
     """Read lines of "name:arch, want, error flag, status, version", separated by tabs. Other lines are ignored."""
-    packages: list[DpkgPackage] = []
-    for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) == 5 and fields[0]:
-            name, _, arch = fields[0].partition(":")
-            packages.append(
-                DpkgPackage(name, arch, fields[1] == "hold", fields[2] == "reinstreq", fields[3], fields[4])
-            )
-    return tuple(packages)
+    return tuple(
+        DpkgPackage(*dpkg_name.partition(":")[::2], want == "hold", flag == "reinstreq", status, version)
+        for dpkg_name, want, flag, status, version in split_rows(text, 5)
+        if dpkg_name
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +77,11 @@ _NOTHING_KNOWN = FailedSetup()
 def parse_failed_setups(text: str) -> Mapping[str, FailedSetup]:
     """Read lines of "name:arch, seconds since 1970, provides, depends, words", separated by tabs."""
     setups: dict[str, FailedSetup] = {}
-    for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) == 5 and fields[0]:
-            name, since, provides, depends, status_text = fields
+    for name, since, provides, depends, failure in split_rows(text, 5):
+        if name:
             at = datetime.fromtimestamp(int(since), UTC) if re.fullmatch(r"[0-9]{1,11}", since) else None
             names = frozenset({name.partition(":")[0], *find_package_names(provides)})
-            setups[name] = FailedSetup(at, names, find_package_names(depends), status_text)
+            setups[name] = FailedSetup(at, names, find_package_names(depends), failure)
     return setups
 
 
@@ -110,11 +105,14 @@ def find_unfinished_packages(
     setups: Mapping[str, FailedSetup],
     lacking: Mapping[str, str] = _NOTHING_LACKS,
 ) -> tuple[UnfinishedPackage, ...]:
-    """Return the packages that are unpacked but not configured. For ``lacking`` see ``find_lasting_lacks``."""
+    """Return the packages that are unpacked but not configured.
+
+    For ``lacking`` see ``find_lasting_unmet_dependencies``.
+    """
     waiting = _find_waiting(packages, setups, lacking)
     return tuple(
         UnfinishedPackage(
-            package.build_full_name(native),
+            build_dpkg_name(package.name, package.arch, native),
             package.name,
             package.arch,
             package.version,
@@ -126,16 +124,16 @@ def find_unfinished_packages(
     )
 
 
-def find_lasting_lacks(unmet: Mapping[str, str], failures: Mapping[str, str]) -> Mapping[str, str]:
+def find_lasting_unmet_dependencies(unmet: Mapping[str, str], failures: Mapping[str, str]) -> Mapping[str, str]:
     """Return the packages whose dependencies are unmet because one could not be unpacked: name -> which, and why.
 
     ``unmet`` has for a package what is missing, in apt's words.
     """
     lacking: dict[str, str] = {}
     for name, dependencies in unmet.items():
-        own = name.partition(":")[0]
-        if failed := [word for word in (own, *_WORD_PATTERN.findall(dependencies)) if word in failures]:
-            lacking[own] = f"{failed[0]} could not be unpacked: {failures[failed[0]]}"
+        package = name.partition(":")[0]
+        if failed := [word for word in (package, *_WORD_PATTERN.findall(dependencies)) if word in failures]:
+            lacking[package] = f"{failed[0]} could not be unpacked: {failures[failed[0]]}"
     return lacking
 
 
@@ -150,13 +148,13 @@ def _find_waiting(
         if package.status == "half-configured" or package.dpkg_name in waiting
         for name in setups.get(package.dpkg_name, _NOTHING_KNOWN).provides
     }
-    left = [package for package in packages if package.status == "unpacked" and package.dpkg_name not in waiting]
-    while ready := [package for package in left if setups.get(package.dpkg_name, _NOTHING_KNOWN).depends & set(failed)]:
+    unpacked = [package for package in packages if package.status == "unpacked" and package.dpkg_name not in waiting]
+    while ready := [p for p in unpacked if setups.get(p.dpkg_name, _NOTHING_KNOWN).depends & set(failed)]:
         for package in ready:
             setup = setups[package.dpkg_name]
             waiting[package.dpkg_name] = f"it waits for {failed[min(setup.depends & set(failed))]}"
         failed |= {name: package.name for package in ready for name in setups[package.dpkg_name].provides}
-        left = [package for package in left if package not in ready]
+        unpacked = [package for package in unpacked if package not in ready]
     return waiting
 
 
@@ -192,7 +190,7 @@ def find_dpkg_problems(
     unpacked, so that the dependency stays unmet. Unpacked packages that wait for nothing were interrupted (tried with
     apt 2.6).
     """
-    lacking = find_lasting_lacks(simulation.unmet_dependencies, failures)
+    lacking = find_lasting_unmet_dependencies(simulation.unmet_dependencies, failures)
     mendable, lasting = list[str](), list[str]()
     if interrupted:
         mendable.append("dpkg was interrupted: it left a journal that is not yet in its database")

@@ -32,17 +32,21 @@ from tasks.domain.protocols.package_manager import InstalledKernels, KernelPacka
 from tasks.domain.protocols.transport import Script, ScriptRecord, ScriptResult
 from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.live_patches import date_newer_kernel, mitigate_reboot
-from tasks.machines.managers.running_programs import find_outdated_services, without_own_jobs
-from tasks.machines.managers.script_output import parse_sections, require_boolean, require_single_record, require_text
+from tasks.machines.managers.running_programs import NEEDRESTART_PATTERN
+from tasks.machines.managers.script_output import (
+    parse_sections,
+    require_boolean,
+    require_single_record,
+    require_text,
+    split_rows,
+)
 from tasks.machines.managers.versions import DebianVersion
-from tasks.rules.machine_checks.services import SYSTEM_MANAGER
 
 _FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
 _KERNEL_PACKAGE_PATTERN = re.compile(r"linux-base|linux-image-[a-z0-9.+~-]+")
 """The packages that ask for a reboot only for a new kernel."""
 _KERNEL_TIME_PATTERN = re.compile(r"^\S*/linux-image-(?:unsigned-)?(\S+)\.list ([0-9]{1,12})$", re.MULTILINE)
 _DEBIAN_BUILD_PATTERN = re.compile(r"\bDebian (\S+)")
-_NEEDRESTART_PATTERN = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePa
 
     ``needrestart`` is the output of ``needrestart -b``, or None if it is not installed.
     """
-    states = dict(_NEEDRESTART_PATTERN.findall(needrestart or ""))
+    states = dict(NEEDRESTART_PATTERN.findall(needrestart or ""))
     views = [
         view
         for view in (_check_flag_file(record), _check_kernel(record), *_check_needrestart(states))
@@ -81,17 +85,6 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePa
         YesNoUnknown.UNKNOWN,
         ("the machine has no kernel of its own, and neither needrestart nor a reboot-required hook",),
     )
-
-
-def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
-    """Return the services that run replaced files, without those of our own jobs.
-
-    Without ``needrestart`` (see find_reboot_need), ``outdated`` is the script's own list.
-    """
-    if needrestart is None:
-        return find_outdated_services(outdated)
-    names = (value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC")
-    return without_own_jobs(SYSTEM_MANAGER if name == "systemd-manager" else name for name in names)
 
 
 def _check_flag_file(record: ScriptRecord) -> _RebootIndication:
@@ -174,23 +167,21 @@ def parse_apt_kernels(result: ScriptResult) -> InstalledKernels:
             running, obstacle=f"apt can't tell which kernels are unused: {' '.join(error_lines)[-300:]}"
         )
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
-    lines = (line.split("\t") for line in sections["packages"].text.splitlines())
     rows = [  # those of this architecture that are not gone: name, whether it is whole, and version
-        (fields[0], fields[2:4] == ["ok", "installed"], fields[4])
-        for fields in lines
-        if len(fields) == 5 and fields[1] in {native, "all"} and fields[3] not in {"not-installed", "config-files"}
+        (name, (flag, status) == ("ok", "installed"), version)
+        for name, arch, flag, status, version in split_rows(sections["packages"].text, 5)
+        if arch in {native, "all"} and status not in {"not-installed", "config-files"}
     ]
     versions = {name: version for name, is_whole, version in rows if is_whole}
     images = {name: match[1] for name in versions if (match := _IMAGE_PATTERN.fullmatch(name))}
     order = {kernel: rank for rank, kernel in enumerate(sorted(set(images.values()), key=DebianVersion))}
     packages = []
     for name, version in versions.items():
-        kernel = images.get(name) or next((section for section in order if name.endswith(f"-{section}")), "")
+        kernel = images.get(name) or next((kernel for kernel in order if name.endswith(f"-{kernel}")), "")
         if kernel:
-            package = Update(name, name, native, version, version, Classification.OTHER)
             packages.append(
                 KernelPackage(
-                    package=package,
+                    package=Update(name, name, native, version, version, Classification.OTHER),
                     kernel=kernel,
                     flavour=parse_flavour(kernel),
                     rank=order[kernel],

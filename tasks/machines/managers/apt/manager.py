@@ -5,16 +5,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tasks.domain.errors import ProtocolViolation, RequestError
+from tasks.domain.errors import RequestError
 from tasks.domain.model import PackageState, Update
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_apt_assessment
+from tasks.machines.managers.apt.dpkg_state import build_dpkg_name
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
 from tasks.machines.managers.apt.output_parsers import parse_simulation_result
 from tasks.machines.managers.manager_base import PackageTool
-from tasks.machines.managers.script_output import parse_sections, require_text
+from tasks.machines.managers.script_output import parse_sections, require_native, split_rows
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
@@ -71,14 +72,14 @@ class AptManager(PackageTool):
         """Read from dpkg: update id -> version, for packages that are installed and configured."""
         if not updates:
             return {}
-        names = tuple(dict.fromkeys(_require_package_name(update) for update in updates))
+        for update in updates:
+            if not PACKAGE_NAME_PATTERN.fullmatch(update.name):
+                raise RequestError(f"not a Debian package: {update.name!r}")
+        names = tuple(dict.fromkeys(update.name for update in updates))
         result = transport.run_script(replace(INSTALLED_SCRIPT, params={"packages": names}), deadline=deadline)
         sections = parse_sections(result, INSTALLED_SCRIPT.name, "packages")
-        states = result.find_records("state")
-        if not states:
-            raise ProtocolViolation(f"{INSTALLED_SCRIPT.name} did not say the machine's architecture")
-        whole = parse_dpkg_versions(sections["packages"].text, require_text(states[0], "native"))
-        return {update.id: whole[update.id] for update in updates if update.id in whole}
+        versions = parse_dpkg_versions(sections["packages"].text, require_native(result, INSTALLED_SCRIPT.name))
+        return {update.id: versions[update.id] for update in updates if update.id in versions}
 
     def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
         """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
@@ -94,12 +95,6 @@ class AptManager(PackageTool):
         return replace(JOB_SCRIPT, params=params)
 
 
-def _require_package_name(update: Update) -> str:
-    if not PACKAGE_NAME_PATTERN.fullmatch(update.name):
-        raise RequestError(f"not a Debian package: {update.name!r}")
-    return update.name
-
-
 def build_apt_spec(update: Update) -> str:
     """Return a package with its exact version, as an argument for apt.
 
@@ -113,10 +108,8 @@ def build_apt_spec(update: Update) -> str:
 
 def parse_dpkg_versions(text: str, native: str) -> Mapping[str, str]:
     """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
-    whole: dict[str, str] = {}
-    for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) == 5 and fields[2:4] == ["ok", "installed"]:
-            name, arch = fields[:2]
-            whole[name if arch in {native, "all"} else f"{name}:{arch}"] = fields[4]
-    return whole
+    return {
+        build_dpkg_name(name, arch, native): version
+        for name, arch, flag, status, version in split_rows(text, 5)
+        if (flag, status) == ("ok", "installed")
+    }

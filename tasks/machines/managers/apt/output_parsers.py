@@ -262,10 +262,8 @@ def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update
     ``uris`` is the output of ``--print-uris`` for the same set; None when it was not requested.
     """
     simulation = parse_apt_simulation(text)
-    unmet = [f"{name}: {words}" for name, words in simulation.unmet_dependencies.items()]
-    mentioned = {
-        form for words in unmet for name in _NAME_PATTERN.findall(words) for form in (name, name.split(":")[0])
-    }
+    unmet = [f"{name}: {dependencies}" for name, dependencies in simulation.unmet_dependencies.items()]
+    mentioned = {form for text in unmet for name in _NAME_PATTERN.findall(text) for form in (name, name.split(":")[0])}
     held = {name for names in _HELD_PATTERN.findall(text) for name in names.split()}
     return build_simulation_result(
         wanted,

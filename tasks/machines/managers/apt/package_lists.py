@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Final
 
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy, ManagerError, RepositoryError
@@ -25,7 +26,7 @@ from tasks.machines.managers.repository_problems import (
     find_old_copy_problem,
     redact_complaint,
 )
-from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection
+from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection, split_rows
 from tasks.machines.managers.versions import DebianVersion
 
 _LOCK_ERROR_PREFIX: Final = "Could not get lock "
@@ -254,20 +255,20 @@ def find_frozen_archives(sources: str, lists: str, now: int) -> tuple[Repository
         lists: lines "FILE<tab>Valid-Until<tab>Date<tab>Label<tab>Suite" of the lists that apt has.
         now: the time, by the machine's clock.
     """
-    rows = {fields[0]: fields[1:] for line in lists.splitlines()[:MAX_LINES] if len(fields := line.split("\t")) == 5}
+    rows = {file: cells for file, *cells in islice(split_rows(lists, 5), MAX_LINES)}
     extended = {suite.partition("-")[0] for *_, label, suite in rows.values() if label == "UbuntuESM"}
     problems = list[RepositoryProblem]()
     for url, file in _parse_sources(sources).items():
         row = rows.get(file) or rows.get(f"{file.removesuffix('InRelease')}Release")
         if row is None:
             continue
-        until, made, (label, suite) = _parse_date(row[0]), _parse_date(row[1]), row[2:]
+        until, written, (label, suite) = _parse_date(row[0]), _parse_date(row[1]), row[2:]
         is_judged = label == "Debian-Security" or (label == "Ubuntu" and suite.endswith("-security"))
-        if not is_judged or made is None or suite.removesuffix("-security") in extended:
+        if not is_judged or written is None or suite.removesuffix("-security") in extended:
             continue
-        end = until or made + _MAX_SECURITY_AGE
+        end = until or written + _MAX_SECURITY_AGE
         if end.timestamp() < now:
-            message = f"its content is of {made:%Y-%m-%d}" + (
+            message = f"its content is of {written:%Y-%m-%d}" + (
                 f", and was valid until {until:%Y-%m-%d}" if until else ""
             )
             problems.append(RepositoryProblem(redact_complaint(_split_url(url))[:100], message, _FROZEN_REMEDY))
@@ -290,7 +291,13 @@ def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProble
     """
     known_releases = list(releases)
     lacking = [(f"Debian-Security of {name}", name, "Debian") for name in _find_lacking_debian(known_releases)]
-    lacking += [(f"{name}-security", name, "Ubuntu") for name in _find_lacking_ubuntu(known_releases)]
+    suites = {release.archive for release in known_releases}
+    ubuntu = {r.codename for r in known_releases if r.label == "Ubuntu" and r.archive == r.codename} - {""}
+    lacking += [
+        (f"{name}-security", name, "Ubuntu")
+        for name in sorted(ubuntu)
+        if not suites & {f"{name}-security", f"{name}-updates"}
+    ]
     return tuple(
         RepositoryProblem(
             repository,
@@ -301,27 +308,19 @@ def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProble
     )
 
 
-def _find_lacking_debian(known: Sequence[Release]) -> tuple[str, ...]:
-    stable = [release for release in known if release.label == "Debian" and release.archive in _STABLE_SUITES]
+def _find_lacking_debian(releases: Sequence[Release]) -> tuple[str, ...]:
+    stable = [release for release in releases if release.label == "Debian" and release.archive in _STABLE_SUITES]
     if not stable:
         return ()
-    used = max(stable, key=lambda release: (release.priority, DebianVersion(release.version)))
-    name = used.codename or used.archive
+    newest = max(stable, key=lambda release: (release.priority, DebianVersion(release.version)))
+    name = newest.codename or newest.archive
     # "bookworm-security"; before Debian 11 the release's own codename
     secured = {
         (release.codename or release.archive).removesuffix("-security")
-        for release in known
+        for release in releases
         if release.label == "Debian-Security"
     }
     return () if name in secured else (name,)
-
-
-def _find_lacking_ubuntu(known: Sequence[Release]) -> tuple[str, ...]:
-    suites = {release.archive for release in known}
-    releases = sorted(
-        {release.codename for release in known if release.label == "Ubuntu" and release.archive == release.codename}
-    )
-    return tuple(name for name in releases if name and not suites & {f"{name}-security", f"{name}-updates"})
 
 
 def require_package_lists(releases_known: int, *, unread: bool) -> None:

@@ -1,4 +1,4 @@
-"""Builds the pending updates from apt's data: version, publisher, classification and group.
+"""Builds the pending updates from apt's data and Ubuntu Pro's: version, publisher, classification and group. Pure.
 
 An update is pending if apt's candidate is newer than the installed version. ``apt-get dist-upgrade`` does not decide
 this: it leaves out held packages, and those that another upgrade would remove. It says which new packages would be
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tasks.domain.model import Update
 from tasks.domain.states import SUBSCRIPTION_REQUIRED, Classification
+from tasks.machines.managers.apt.dpkg_state import build_dpkg_name
 from tasks.machines.managers.apt.output_parsers import (
     AvailableVersion,
     PackageChange,
@@ -28,7 +29,8 @@ from tasks.machines.managers.apt.version_choice import (
     find_releases,
     find_security_publishers,
 )
-from tasks.machines.managers.boot_packages import is_boot_package
+from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
+from tasks.machines.managers.script_output import parse_natural
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _KERNEL_PATTERN = re.compile(
@@ -65,171 +67,108 @@ def build_pending_updates(apt_state: AptState) -> tuple[Update, ...]:
     """
     names = {policy.name for policy in apt_state.policies} | {change.name for change in apt_state.changes}
     require_count(len(names), MAX_UPDATES, "updates")
-    index = _Index.build(apt_state)
+    builder = _UpdateBuilder(apt_state)
     upgraded_to = {change.name: change.new_version for change in apt_state.changes}
-    upgrades: list[Update] = []
-    for policy in apt_state.policies:
-        choice = choose_version(policy, apt_state.releases, upgraded_to.get(policy.name))
-        upgrades += _build_upgrades(policy, choice, apt_state, index)
-    fresh = [change for change in apt_state.changes if change.old_version is None]
-    return (*upgrades, *_build_new_packages(fresh, upgrades, apt_state, index))
-
-
-def build_full_name(stanza: Mapping[str, str], native: str) -> str:
-    """Return a package's name as apt writes it: with its architecture only if that is a foreign one."""
-    name, arch = stanza.get("Package", ""), stanza.get("Architecture", "")
-    return name if arch in {native, "all", ""} else f"{name}:{arch}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """What apt says, by names.
-
-    Attributes:
-        stanzas: name and version -> the version's stanza.
-        sources: name -> source package, of any version: a stanza is not known of every version.
-        publishers: name of a release, as a simulation prints it -> the release.
-        security_publishers: the publishers whose security archive is configured.
-    """
-
-    stanzas: Mapping[tuple[str, str], Mapping[str, str]]
-    sources: Mapping[str, str]
-    publishers: Mapping[str, Release]
-    security_publishers: frozenset[str]
-
-    @classmethod
-    def build(cls, apt_state: AptState) -> "_Index":
-        """Return the index of what apt says."""
-        named = [(build_full_name(stanza, apt_state.native_architecture), stanza) for stanza in apt_state.stanzas]
-        return cls(
-            stanzas={(name, stanza.get("Version", "")): stanza for name, stanza in named},
-            sources={name: _parse_source_package(stanza) for name, stanza in named},
-            publishers={str(release): release for release in apt_state.releases.values()},
-            security_publishers=find_security_publishers(apt_state.releases.values()),
+    upgrades = [
+        update
+        for policy in apt_state.policies
+        if policy.installed is not None
+        for update in builder.build_upgrades(
+            policy, choose_version(policy, apt_state.releases, upgraded_to.get(policy.name))
         )
+    ]
+    new_packages = {change.name: change for change in apt_state.changes if change.old_version is None}
+    providers: dict[str, list[str]] = {}
+    for change in new_packages.values():
+        provides = builder.find_stanza(change.name, change.new_version).get("Provides", "")
+        for name in {change.name.partition(":")[0], *_DEPENDENCY_NAME_PATTERN.findall(provides)}:
+            providers.setdefault(name, []).append(change.name)
+
+    def list_needs(update: Update) -> Iterator[str]:  # each searches its dependencies only once: a chain may be long
+        stanza = builder.find_stanza(update.id, update.available)
+        for key in _DEPENDENCY_FIELDS if not update.blocked else ():
+            for name in _DEPENDENCY_NAME_PATTERN.findall(stanza.get(key, "")):
+                yield from providers.pop(name, ())
+
+    return (*upgrades, *build_new_packages(new_packages, upgrades, list_needs, builder.build_new_package))
+
+
+class _UpdateBuilder:
+    """Builds updates from what apt says, by names."""
+
+    def __init__(self, state: AptState) -> None:
+        self._state = state
+        self._stanzas: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._sources: dict[str, str] = {}  # of any version: a stanza is not known of every version
+        for stanza in state.stanzas:
+            name = build_dpkg_name(stanza.get("Package", ""), stanza.get("Architecture", ""), state.native_architecture)
+            self._stanzas[name, stanza.get("Version", "")] = stanza
+            self._sources[name] = stanza.get("Source", "").partition(" ")[0]
+        self._publishers = {str(release): release for release in state.releases.values()}
+        self._security_publishers = find_security_publishers(state.releases.values())
 
     def find_stanza(self, name: str, version: str) -> Mapping[str, str]:
         """Return a version's stanza; empty when it is not known."""
-        return self.stanzas.get((name, version), {})
+        return self._stanzas.get((name, version), {})
 
-    def find_source(self, name: str, version: str) -> str:
-        """Return the name of a version's source package, or what it was for another version."""
-        stanza = self.stanzas.get((name, version))
-        source_package = self.sources.get(name, "") if stanza is None else _parse_source_package(stanza)
-        return source_package or name.partition(":")[0]
+    def build_upgrades(self, policy: PackagePolicy, choice: VersionChoice) -> Iterator[Update]:
+        """Yield what is pending of an installed package: what apt would take, then the versions that it withholds."""
+        if choice.wanted is not None:
+            upgrade = self._build_upgrade(policy, choice.wanted)
+            yield replace(upgrade, security_version=choice.security_version, older_versions=choice.older)
+        for number, withheld in enumerate(choice.withheld, start=choice.wanted is not None):
+            update = self._build_upgrade(policy, withheld.offer, beside=choice.wanted)
+            update_id = f"{update.id}={update.available}" if number else update.id
+            yield replace(update, id=update_id, blocked=withheld.reason)
 
+    def _build_upgrade(
+        self, policy: PackagePolicy, wanted: AvailableVersion, beside: AvailableVersion | None = None
+    ) -> Update:
+        """Return an update; what an older one ``beside`` it fixes does not count."""
+        newer, all_releases = policy.newer_versions, self._state.releases
+        fixed = newer[newer.index(wanted) : newer.index(beside) if beside else None]
+        arch = self.find_stanza(policy.name, wanted.version).get("Architecture") or policy.name.partition(":")[2]
+        update = self._build(
+            PackageChange(policy.name, arch or self._state.native_architecture, policy.installed, wanted.version),
+            find_releases(fixed, all_releases),
+            find_releases([wanted], all_releases),
+        )
+        return replace(update, vendor_change=describe_vendor_change(policy, wanted, all_releases))
 
-def _build_upgrades(policy: PackagePolicy, choice: VersionChoice, apt_state: AptState, index: _Index) -> list[Update]:
-    """Return what is pending of an installed package: what apt would take, then the versions that it withholds."""
-    if policy.installed is None:
-        return []
-    updates: list[Update] = []
-    if choice.wanted is not None:
-        upgrade = _build_upgrade(policy, choice.wanted, apt_state, index)
-        updates.append(replace(upgrade, security_version=choice.security_version, older_versions=choice.older))
-    for withheld in choice.withheld:
-        update = _build_upgrade(policy, withheld.offer, apt_state, index, beside=choice.wanted)
-        update = replace(update, blocked=withheld.reason)
-        updates.append(replace(update, id=f"{update.id}={update.available}") if updates else update)
-    return updates
+    def build_new_package(self, change: PackageChange, bringer: Update | None) -> Update:
+        """Return a new package, with the classification and the group of the upgrade that needs it.
 
+        So both are selected together.
+        """
+        releases = [self._publishers.get(origin) or parse_origin(origin) for origin in change.origins]
+        update = replace(self._build(change, releases, releases), origins=change.origins)
+        if bringer is None:
+            return replace(update, optional="a new package, and no known update needs it")
+        return replace(
+            update,
+            classification=bringer.classification,
+            group=bringer.group,
+            held=bringer.held or update.held,
+            needed_by=bringer.id,
+        )
 
-def _build_upgrade(
-    policy: PackagePolicy,
-    wanted: AvailableVersion,
-    apt_state: AptState,
-    index: _Index,
-    beside: AvailableVersion | None = None,
-) -> Update:
-    """Return an update; what an older one ``beside`` it fixes does not count."""
-    newer = policy.newer_versions
-    fixed = newer[newer.index(wanted) : newer.index(beside) if beside else None]
-    releases = find_releases(fixed, apt_state.releases)
-    name, stanza = policy.name.partition(":")[0], index.find_stanza(policy.name, wanted.version)
-    return Update(
-        id=policy.name,
-        name=name,
-        arch=stanza.get("Architecture") or policy.name.partition(":")[2] or apt_state.native_architecture,
-        installed=policy.installed,
-        available=wanted.version,
-        classification=classify_releases(
-            releases, find_releases([wanted], apt_state.releases), index.security_publishers
-        ),
-        origins=tuple(dict.fromkeys(str(release) for release in releases)),
-        size_bytes=_parse_size(stanza),
-        group=index.find_source(policy.name, wanted.version),
-        held=policy.name in apt_state.held,
-        requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
-        changes_boot=is_boot_package(name),
-        vendor_change=describe_vendor_change(policy, wanted, apt_state.releases),
-    )
-
-
-def _parse_size(stanza: Mapping[str, str]) -> int | None:
-    size = stanza.get("Size", "")
-    return int(size) if size.isascii() and size.isdigit() and len(size) < 19 else None
-
-
-def _parse_source_package(stanza: Mapping[str, str]) -> str:
-    return stanza.get("Source", "").partition(" ")[0]
-
-
-def _build_new_packages(
-    fresh: Sequence[PackageChange], upgrades: Sequence[Update], apt_state: AptState, index: _Index
-) -> list[Update]:
-    """Return the new packages that upgrades install as dependencies (a kernel's metapackage installs the kernel).
-
-    Each gets the classification and the group of the upgrade that needs it, so that both are selected together.
-    """
-    waiting = {change.name: change for change in fresh}
-    providers: dict[str, list[str]] = {}
-    for change in fresh:
-        provides = index.find_stanza(change.name, change.new_version).get("Provides", "")
-        for name in {change.name.partition(":")[0], *_DEPENDENCY_NAME_PATTERN.findall(provides)}:
-            providers.setdefault(name, []).append(change.name)
-    updates: list[Update] = []
-    bringers = [update for update in upgrades if not update.blocked]
-    while bringers:  # each searches its dependencies only once: a chain of packages may be long
-        brought = [
-            (waiting.pop(name), update)
-            for update in bringers
-            for name in _list_dependencies(update, providers, index)
-            if name in waiting
-        ]
-        bringers = [_build_new_package(change, by, apt_state, index) for change, by in brought]
-        updates += bringers
-    return [*updates, *(_build_new_package(change, None, apt_state, index) for change in waiting.values())]
-
-
-def _list_dependencies(update: Update, providers: dict[str, list[str]], index: _Index) -> Iterator[str]:
-    """Yield the new packages on which an update depends, and remove them from ``providers``."""
-    stanza = index.find_stanza(update.id, update.available)
-    for key in _DEPENDENCY_FIELDS:
-        for name in _DEPENDENCY_NAME_PATTERN.findall(stanza.get(key, "")):
-            yield from providers.pop(name, ())
-
-
-def _build_new_package(change: PackageChange, bringer: Update | None, apt_state: AptState, index: _Index) -> Update:
-    releases = [index.publishers.get(origin) or parse_origin(origin) for origin in change.origins]
-    name, stanza = change.name.partition(":")[0], index.find_stanza(change.name, change.new_version)
-    return Update(
-        id=change.name,
-        name=name,
-        arch=change.arch,
-        installed=None,
-        available=change.new_version,
-        classification=bringer.classification
-        if bringer
-        else classify_releases(releases, releases, index.security_publishers),
-        origins=change.origins,
-        size_bytes=_parse_size(stanza),
-        group=bringer.group if bringer else index.find_source(change.name, change.new_version),
-        held=bool(bringer and bringer.held) or change.name in apt_state.held,
-        requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
-        changes_boot=is_boot_package(name),
-        needed_by=bringer.id if bringer else "",
-        optional="" if bringer else "a new package, and no known update needs it",
-    )
+    def _build(self, change: PackageChange, newer: Sequence[Release], wanted: Sequence[Release]) -> Update:
+        name, stanza = change.name.partition(":")[0], self.find_stanza(change.name, change.new_version)
+        source = stanza.get("Source", "").partition(" ")[0] if stanza else self._sources.get(change.name, "")
+        return Update(
+            id=change.name,
+            name=name,
+            arch=change.arch,
+            installed=change.old_version,
+            available=change.new_version,
+            classification=classify_releases(newer, wanted, self._security_publishers),
+            origins=tuple(dict.fromkeys(map(str, newer))),
+            size_bytes=parse_natural(stanza.get("Size", "")),
+            group=source or name,
+            held=change.name in self._state.held,
+            requires_reboot=True if _KERNEL_PATTERN.match(name) else None,
+            changes_boot=is_boot_package(name),
+        )
 
 
 _PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu Pro (esm-apps)"}
@@ -243,24 +182,21 @@ def with_pro_updates(
     ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
     nothing.
     """
-    pro_updates = _parse_pro_updates(answer)
+    try:
+        items = json.loads(answer)["data"]["attributes"]["updates"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        items = None
+    items = items if isinstance(items, list) else []
+    pro_updates = [item for item in items if isinstance(item, dict) and item.get("package")]
     cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}
     enriched = tuple(replace(update, cves=cves.get(update.name, update.cves)) for update in updates)
-    taken = {update.id for update in updates}
+    update_ids = {update.id for update in updates}
     lacking = (
-        _build_unpaid_update(item, native, installed, taken)
+        _build_unpaid_update(item, native, installed, update_ids)
         for item in pro_updates
         if str(item.get("status")) in {"pending_attach", "pending_enable"}
     )
     return (*enriched, *lacking)
-
-
-def _parse_pro_updates(answer: str) -> list[dict[str, object]]:
-    try:
-        items = json.loads(answer)["data"]["attributes"]["updates"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return []
-    return [item for item in items if isinstance(item, dict) and item.get("package")] if isinstance(items, list) else []
 
 
 def _parse_cves(names: object) -> tuple[str, ...] | None:
@@ -268,7 +204,7 @@ def _parse_cves(names: object) -> tuple[str, ...] | None:
 
 
 def _build_unpaid_update(
-    item: Mapping[str, object], native: str, installed: Mapping[str, str], taken: set[str]
+    item: Mapping[str, object], native: str, installed: Mapping[str, str], update_ids: set[str]
 ) -> Update:
     name, size = str(item["package"]), item.get("download_size")
     service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
@@ -276,7 +212,7 @@ def _build_unpaid_update(
     if item.get("status") != "pending_attach":  # it is paid
         blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
     return Update(
-        id=f"{name}+esm" if name in taken else name,
+        id=f"{name}+esm" if name in update_ids else name,
         name=name,
         arch=native,
         installed=installed.get(name),

@@ -19,7 +19,7 @@ from tasks.machines.managers.image.state import (
     UPDATE_ID,
     ImageState,
     build_image_package_state,
-    clean_text,
+    clean_image_text,
     find_image_digest,
 )
 from tasks.machines.managers.manager_base import ManagerDefaults, build_job_parameters
@@ -115,7 +115,7 @@ class ImageManager(ManagerDefaults):
             self._require_success(sections["check"])
         state = self._tool.parse_state(sections)
         facts = result.find_records("state")
-        at_work = clean_text(require_text(facts[0], "at_work")) if facts else ""
+        at_work = clean_image_text(require_text(facts[0], "at_work")) if facts else ""
         now = require_integer(facts[0], "at") if facts else 0
         timers = get_text(sections, "timers")
         packages = build_image_package_state(

@@ -12,6 +12,7 @@ from typing import Final
 
 from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.domain.states import Classification, YesNoUnknown
+from tasks.machines.managers.script_output import clean_text
 
 UPDATE_ID: Final = "deployment"
 DIGEST_LENGTH: Final = 12
@@ -116,7 +117,9 @@ def find_exact_image_problem(image: str) -> tuple[RepositoryProblem, ...]:
     if "@sha256:" not in image:
         return ()
     message = "the system follows one exact image (a digest): nothing newer is offered to it"
-    return (RepositoryProblem(clean_text(image)[:100], message, "Let it follow a tag, or another tool judge it."),)
+    return (
+        RepositoryProblem(clean_image_text(image)[:100], message, "Let it follow a tag, or another tool judge it."),
+    )
 
 
 def _build_update(state: ImageState, update: ImageUpdate) -> Update:
@@ -156,6 +159,6 @@ def find_image_digest(version: str) -> str:
     return match[1] if match else ""
 
 
-def clean_text(text: str) -> str:
+def clean_image_text(text: str) -> str:
     """Return a name from the machine in one line, without control characters and limited in length."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_MAX_TEXT_LENGTH]
+    return clean_text(text)[:_MAX_TEXT_LENGTH]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.states import Classification
+from tasks.machines.managers.rpm.packages import group_values
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_ALL_ITEMS, require_count
 
@@ -75,14 +76,6 @@ class AdvisoryView:
         return bool(self.ids)
 
 
-def group_versions(packages: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
-    """Return the versions of each package: (name, architecture) -> versions, from name, architecture and version."""
-    names_by_package: dict[tuple[str, str], list[str]] = {}
-    for name, arch, version in packages:
-        names_by_package.setdefault((name, arch), []).append(version)
-    return {key: tuple(versions) for key, versions in names_by_package.items()}
-
-
 def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
     """Require that updates together do not name more CVEs than any real machine's.
 
@@ -91,17 +84,13 @@ def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
     Raises:
         ReportTooLarge: they do.
     """
-    count = sum(len(advisory.cves) for own in advisories for advisory in own)
+    count = sum(len(advisory.cves) for of_update in advisories for advisory in of_update)
     require_count(count, MAX_ALL_ITEMS, "CVEs of all updates together")
 
 
 def index_advisories(advisories: Iterable[Advisory]) -> AdvisoryIndex:
     """Return the advisories of each package."""
-    index: dict[tuple[str, str], list[Advisory]] = {}
-    for advisory in advisories:
-        for key in advisory.packages:
-            index.setdefault(key, []).append(advisory)
-    return index
+    return group_values((key, advisory) for advisory in advisories for key in advisory.packages)
 
 
 def judge_update(
@@ -126,8 +115,9 @@ def judge_update(
     about = [advisory for advisory, _ in matches]
     urgent = [advisory for advisory in about if advisory.is_security]
     severity = _find_worst_severity(urgent)
+    classification = Classification.SECURITY if urgent else Classification.OTHER
     return AdvisoryView(
-        classification=_classify(urgent, severity),
+        classification=Classification.CRITICAL if severity.lower() == _SEVERITIES[0] else classification,
         ids=tuple(dict.fromkeys(advisory.id for advisory in about)),
         severity=severity,
         cves=tuple(dict.fromkeys(cve for advisory in about for cve in advisory.cves)),
@@ -156,17 +146,12 @@ def _find_versions(advisory: Advisory, key: tuple[str, str], installed: str | No
     )
 
 
-def _classify(urgent: Sequence[Advisory], severity: str) -> Classification:
-    if not urgent:
-        return Classification.OTHER
-    return Classification.CRITICAL if severity.lower() == _SEVERITIES[0] else Classification.SECURITY
-
-
 def _find_worst_severity(advisories: Iterable[Advisory]) -> str:
     """Return the worst severity with a capital letter, "" for none. Unknown ones come last."""
     severities = {advisory.severity.strip().lower() for advisory in advisories} - {"", "none", "unspecified"}
-    known_severities = [str(severity) for severity in _SEVERITIES if severity in severities]
-    return next(iter(known_severities or sorted(severities)), "").capitalize()
+    return next(
+        (severity for severity in (*_SEVERITIES, *sorted(severities)) if severity in severities), ""
+    ).capitalize()
 
 
 def parse_advisories(text: str, *, knows_epochs: bool = False) -> tuple[Advisory, ...]:
@@ -200,8 +185,8 @@ def _build_advisory(fields: Mapping[str, Sequence[str]], knows_epochs: bool) -> 
         kind=next(iter(fields.get("Type", ())), "").lower()[:_MAX_TEXT],
         severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
         cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
-        published=parse_date(next(iter(fields.get("Updated", ())), "")),
-        packages=group_versions((match[1], match[3], match[2].removeprefix("0:")) for match in files),
+        published=_parse_date(next(iter(fields.get("Updated", ())), "")),
+        packages=group_values(((match[1], match[3]), match[2].removeprefix("0:")) for match in files),
         knows_epochs=knows_epochs,
     )
 
@@ -212,7 +197,7 @@ def parse_severity(text: str) -> str:
     return "" if word.lower() in {"none", "unspecified", "unknown", ""} else word[:_MAX_TEXT]
 
 
-def parse_date(text: str) -> datetime | None:
+def _parse_date(text: str) -> datetime | None:
     """Read "2026-11-01 08:00:00" (UTC); None for anything else."""
     try:
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
@@ -246,7 +231,7 @@ def _build_dnf5_advisory(entry: Mapping[str, object]) -> Advisory:
         severity=parse_severity(_get_text(entry, "Severity")),
         cves=tuple(_list_cves(entry.get("references"))),
         published=_parse_dnf5_time(entry.get("Issued")),
-        packages=group_versions((match[1], match[3], match[2]) for match in packages),
+        packages=group_values(((match[1], match[3]), match[2]) for match in packages),
     )
 
 
@@ -270,6 +255,6 @@ def _list_cves(references: object) -> Iterator[str]:
 
 def _parse_dnf5_time(value: object) -> datetime | None:
     """Read seconds since the epoch, or (before dnf 5.3) "2026-11-01 08:00:00"."""
-    if type(value) is int and isinstance(value, int) and 0 < value <= _LAST_SECOND:
+    if type(value) is int and 0 < value <= _LAST_SECOND:
         return datetime.fromtimestamp(value, UTC)
-    return parse_date(value) if isinstance(value, str) else None
+    return _parse_date(value) if isinstance(value, str) else None

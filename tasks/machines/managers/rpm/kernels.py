@@ -39,10 +39,11 @@ _CORE_NAMES: Final = frozenset(
     )
 )
 _FIRMWARE_PATTERN: Final = re.compile(r"linux-firmware|kernel-firmware.*|microcode_ctl|ucode-(?:intel|amd)")
-_KERNEL_PATTERN: Final = re.compile(
+_KERNEL_NAME: Final = (
     r"kernel(?:[0-9]+\.[0-9]+)?"
-    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
+    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?"
 )
+_KERNEL_PATTERN: Final = re.compile(rf"{_KERNEL_NAME}(?:-(?:core|base))?")
 """Packages that contain a kernel to boot, with the flavour in their name, or the version (Amazon Linux: kernel6.12)."""
 
 
@@ -105,11 +106,15 @@ def find_reboot_need(
     kernel_is_known, newer_kernels = True, list[InstalledPackage]()
     if not facts.container and (kernels := [package for package in installed if is_kernel_package(package.name)]):
         peers = _find_running_flavour(kernels, facts.kernel)
-        newer_kernels = _find_newer_kernels(peers, facts.kernel)
+        current = max((RpmVersion(p.version) for p in peers if is_running_kernel(p, facts.kernel)), default=None)
+        newer_kernels = [p for p in peers if current is not None and RpmVersion(p.version) > current]
         kernel_is_known = bool(peers)
     reasons += _describe_updates_since_boot(facts, installed, suggested, extra_names)
     if newer_kernels or reasons:
-        all_reasons = (*_describe_newer_kernel(newer_kernels, facts.kernel), *reasons)
+        all_reasons = list(reasons)
+        if newer_kernels:
+            newest = max((package.version for package in newer_kernels), key=RpmVersion).rpartition(":")[2]
+            all_reasons.insert(0, f"kernel {newest} is installed, {facts.kernel} is running")
         since = date_newer_kernel(package.installed_at for package in newer_kernels)
         need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(all_reasons)), since=since)
         return mitigate_reboot(need, live, only_kernel=not reasons and facts.boot_time is not None)
@@ -127,18 +132,15 @@ def _describe_updates_since_boot(
     suggested: Collection[tuple[str, str]],
     extra_names: Collection[str],
 ) -> Iterator[str]:
-    boot_time = facts.boot_time
-    if boot_time is None:
-        return
     for package in installed:
-        if package.installed_at is None or package.installed_at <= boot_time:
+        if facts.boot_time is None or package.installed_at is None or package.installed_at <= facts.boot_time:
             continue
         if is_kernel_package(package.name):  # compared with the running one instead
             continue
         if facts.container and _FIRMWARE_PATTERN.fullmatch(package.name):
             continue
-        asked = package.name in extra_names or (package.name, package.version) in suggested
-        if asked or replaces_core(package.name):
+        is_suggested = package.name in extra_names or (package.name, package.version) in suggested
+        if is_suggested or replaces_core(package.name):
             yield f"{package.name} {package.version} was installed after the boot"
 
 
@@ -167,25 +169,7 @@ def is_running_kernel(package: InstalledPackage, running: str) -> bool:
     return is_flavour and (version == release or version.startswith(f"{release}."))
 
 
-def _find_newer_kernels(peers: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
-    if not peers:
-        return []
-    current = max(RpmVersion(package.version) for package in peers if is_running_kernel(package, running))
-    return [package for package in peers if RpmVersion(package.version) > current]
-
-
-def _describe_newer_kernel(newer: Sequence[InstalledPackage], running: str) -> list[str]:
-    if not newer:
-        return []
-    newest = max(newer, key=lambda package: RpmVersion(package.version))
-    return [f"kernel {newest.version.rpartition(':')[2]} is installed, {running} is running"]
-
-
-_PACKAGE_PATTERN: Final = re.compile(
-    r"(kernel(?:[0-9]+\.[0-9]+)?"
-    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?)"
-    r"(-(?:core|base|extra|optional|modules(?:-[a-z0-9]+)*))?"
-)
+_PACKAGE_PATTERN: Final = re.compile(rf"({_KERNEL_NAME})(-(?:core|base|extra|optional|modules(?:-[a-z0-9]+)*))?")
 """A kernel with its flavour, and the packages that it is divided into."""
 
 

@@ -1,7 +1,15 @@
-"""The PackageManager of all RPM families. What differs between them is an RpmTool. Scripts: scripts/."""
+"""The PackageManager of all RPM families. What differs between them is an RpmTool. Scripts: scripts/.
+
+Azure's agent assumes 90 s per update (240 s with zypper), because it installs updates one by one; in a batch the time
+is much shorter. Its 5 minutes for a reboot are used here too. yum 3 resolves dependencies slower than dnf does. zypper
+calls rpm for each package.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from tasks.domain.errors import RequestError
@@ -10,10 +18,16 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
+from tasks.machines.managers.rpm.advisories import parse_advisories, parse_dnf5_advisories
+from tasks.machines.managers.rpm.dnf.assessment import build_dnf_assessment
+from tasks.machines.managers.rpm.dnf.holds import parse_dnf5_holds, parse_holds
+from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation
 from tasks.machines.managers.rpm.kernels import parse_rpm_kernels
-from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_rpm_spec, parse_installed_packages
+from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_rpm_spec, parse_rpm_versions
 from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicates
-from tasks.machines.managers.script_output import get_text, parse_sections, require_text
+from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
+from tasks.machines.managers.rpm.zypper.xml_answer import parse_zypper_simulation
+from tasks.machines.managers.script_output import get_text, parse_sections, require_native
 from tasks.machines.managers.versions import RpmVersion
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
@@ -97,10 +111,9 @@ class RpmManager(PackageTool):
         script = self._build_script("rpm_installed", {"packages": names})
         result = transport.run_script(script, deadline=deadline)
         sections = parse_sections(result, script.name, "packages")
-        native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
-        versions = parse_installed_packages(sections["packages"].text, native)
-        duplicates = get_text(sections, "duplicates")
-        unfinished = {package.id for package in parse_duplicates(duplicates, native)}
+        native = require_native(result, script.name)
+        versions = parse_rpm_versions(sections["packages"].text, native)
+        unfinished = {package.id for package in parse_duplicates(get_text(sections, "duplicates"), native)}
         return {
             update.id: update.available
             if update.available in versions[update.id]
@@ -125,3 +138,72 @@ class RpmManager(PackageTool):
 
     def _build_script(self, name: str, params: Mapping[str, ScriptParameter]) -> Script:
         return Script(name, params, package=self._tool.package)
+
+
+_DNF_RATES: Final = Rates(
+    transaction_seconds=20.0,
+    install_seconds_per_update=3.0,
+    download_bytes_per_second=1e6,
+    reboot_seconds=300.0,
+    validate_seconds=30.0,
+)
+_YUM_JOURNAL_FORMAT: Final = "%Y-%m-%d.%H:%M.%S"
+
+
+def parse_yum_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from yum 3's answers, written in the form of dnf 4's. Errors: see build_assessment."""
+    read_advisories = partial(parse_advisories, knows_epochs=True)
+    state = build_dnf_assessment(result, manager="yum", read_advisories=read_advisories, read_holds=parse_holds)
+    sections = parse_sections(result, "rpm_assess", "unfinished_transactions")
+    times = list[str]()
+    for line in sections["unfinished_transactions"].text.splitlines():
+        with suppress(ValueError):  # another line than a time
+            datetime.strptime(line, _YUM_JOURNAL_FORMAT).replace(tzinfo=UTC)
+            times.append(line)
+    if state.at_work or not times:  # at work: what a running transaction has not done yet
+        return state
+    warning = (
+        f"yum did not end {len(times)} of its transactions, the last one of {max(times)}. What they left undone is "
+        "pending again. yum-complete-transaction --cleanup-only makes yum forget them; do not complete them: they "
+        "could install older versions"
+    )
+    return replace(state, warnings=(*state.warnings, warning))
+
+
+DNF: Final = RpmTool(
+    name="dnf",
+    rates=_DNF_RATES,
+    parse_assessment=partial(
+        build_dnf_assessment, manager="dnf", read_advisories=parse_advisories, read_holds=parse_holds
+    ),
+    parse_simulation=parse_dnf_simulation,
+)
+"""RHEL 8 and 9 and their relatives, Amazon Linux 2023."""
+
+DNF5: Final = RpmTool(
+    name="dnf5",
+    rates=_DNF_RATES,
+    parse_assessment=partial(
+        build_dnf_assessment, manager="dnf5", read_advisories=parse_dnf5_advisories, read_holds=parse_dnf5_holds
+    ),
+    parse_simulation=parse_dnf_simulation,
+    lock_files=("/run/dnf/rpmtransaction.lock",),
+)
+"""Fedora 41 and later."""
+
+YUM: Final = RpmTool(
+    name="yum",
+    rates=replace(_DNF_RATES, transaction_seconds=40.0, install_seconds_per_update=4.0),
+    parse_assessment=parse_yum_assessment,
+    parse_simulation=parse_dnf_simulation,
+)
+"""RHEL 7 and its relatives, Amazon Linux 2."""
+
+ZYPPER: Final = RpmTool(
+    name="zypper",
+    rates=replace(_DNF_RATES, transaction_seconds=30.0),
+    parse_assessment=parse_zypper_assessment,
+    parse_simulation=parse_zypper_simulation,
+    kernel_rule="purge-kernels",
+)
+"""SUSE Linux Enterprise and openSUSE."""

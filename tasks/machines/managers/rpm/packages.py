@@ -5,18 +5,22 @@ version is "EPOCH:VERSION-RELEASE", without an epoch of 0.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Update
+from tasks.machines.managers.script_output import parse_natural
 from tasks.rules.machine_checks.report_limits import (
     MAX_INSTALLED_PACKAGES,
     MAX_TEXT_LENGTH,
     require_count,
     require_length,
 )
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.\-]*")
 VERSION_PATTERN: Final = re.compile(r"([0-9]{1,9}:)?[A-Za-z0-9_+.~^]+-[A-Za-z0-9_+.~^]+")
@@ -79,38 +83,22 @@ def parse_rpm_packages(text: str, native: str) -> tuple[InstalledPackage, ...]:
         ReportTooLarge: there are more packages than any real machine has.
     """
     require_count(text.count("\n"), MAX_INSTALLED_PACKAGES, "installed packages")
-    installed_packages: list[InstalledPackage] = []
+    packages: list[InstalledPackage] = []
     for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) < 5 or not NAME_PATTERN.fullmatch(fields[0]) or not ARCH_PATTERN.fullmatch(fields[4]):
+        name, epoch, version, release, arch, at, vendor = (*line.split("\t"), "", "", "", "", "", "")[:7]
+        if not NAME_PATTERN.fullmatch(name) or not ARCH_PATTERN.fullmatch(arch):
             continue
-        name, arch = fields[0], fields[4]
         require_length(line, MAX_TEXT_LENGTH, "of an installed package")
-        at, vendor = (*fields[5:7], "", "")[:2]
-        installed_packages.append(
-            InstalledPackage(
-                id=build_update_id(name, arch, native),
-                name=name,
-                arch=arch,
-                version=format_version(*fields[1:4]),
-                installed_at=parse_natural(at),
-                vendor=parse_vendor(vendor),
-            )
-        )
-    return tuple(installed_packages)
+        full = format_version(epoch, version, release)
+        update_id = build_update_id(name, arch, native)
+        packages.append(InstalledPackage(update_id, name, arch, full, parse_natural(at), parse_vendor(vendor)))
+    return tuple(packages)
 
 
-def parse_installed_packages(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
+def parse_rpm_versions(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
-    versions_by_package: dict[str, list[str]] = {}
-    for package in parse_rpm_packages(text, native):
-        versions_by_package.setdefault(package.id, []).append(package.version)
-    return {name: tuple(versions) for name, versions in versions_by_package.items()}
-
-
-def parse_natural(text: str) -> int | None:
-    """Return a natural number of at most 18 digits, or None."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+    packages = parse_rpm_packages(text, native)
+    return group_values((package.id, package.version) for package in packages)
 
 
 def parse_vendor(text: str) -> str:
@@ -125,3 +113,17 @@ class VersionedPackage:
     name: str
     arch: str
     version: str
+
+
+def parse_repository_priorities(text: str) -> Mapping[str, int]:
+    """Read lines "REPOSITORY<tab>PRIORITY" of the repositories that have another priority than the default one."""
+    rows = (line.rpartition("\t") for line in text.splitlines())
+    return {name: number for name, _, digits in rows if (number := parse_natural(digits.strip())) is not None}
+
+
+def group_values(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
+    """Return the values of each key, in their order."""
+    values: dict[K, list[V]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    return {key: tuple(items) for key, items in values.items()}

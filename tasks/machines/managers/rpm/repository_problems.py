@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tasks.domain.model import RepositoryProblem
+from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
     MAX_LINES,
@@ -20,6 +21,7 @@ from tasks.machines.managers.repository_problems import (
     drop_names,
     find_old_copy_problem,
 )
+from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection, require_integer, require_single_record
 
 _MAX_CHARACTERS: Final = 200_000
 
@@ -148,6 +150,17 @@ class RefreshTimes:
     now: int
     was_ended: bool = False
 
+    @classmethod
+    def parse(cls, result: ScriptResult, update: ScriptSection | None) -> "RefreshTimes":
+        """Read the record "state" of rpm_assess.sh. ``update`` is the refresh; None without one.
+
+        Raises:
+            ProtocolViolation: it is malformed.
+        """
+        state = require_single_record(result, "rpm_assess", "state")
+        began = require_integer(state, "began") if update is not None and "began" in state else None
+        return cls(began, require_integer(state, "at"), update is not None and update.exit_code in ENDED_CODES)
+
 
 def find_unread_repositories(
     names: Iterable[str], copies: Mapping[str, RepositoryCopy], times: RefreshTimes, text: str
@@ -220,13 +233,11 @@ class _ComplaintReader:
             for name in ignored[1].split(", "):
                 self._add(name, [] if name in self._failed else [line], has_failed=True)
         elif end := _END_PATTERN.search(line):
-            self._end(_get_name(end), line)
+            name = _get_name(end)
+            self._add(name, [*self._complaints.pop("", []), line], has_failed=True)
+            self._name = name if line.startswith("failure: ") else ""  # yum repeats its complaints after that line
         else:
             self._read_complaint(line)
-
-    def _end(self, name: str, line: str) -> None:
-        self._add(name, [*self._complaints.pop("", []), line], has_failed=True)
-        self._name = name if line.startswith("failure: ") else ""  # yum repeats its complaints after that line
 
     def _read_complaint(self, line: str) -> None:
         begin = _BEGIN_PATTERN.match(line)
@@ -246,5 +257,5 @@ class _ComplaintReader:
         return {name: self._complaints[name] for name in self._failed if self._complaints.get(name)}
 
 
-def _get_name(found: re.Match[str]) -> str:
-    return next(group for group in found.groups() if group)
+def _get_name(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group)

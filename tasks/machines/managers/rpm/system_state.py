@@ -17,7 +17,7 @@ from tasks.domain.model import (
     RepositoryProblem,
     UnfinishedPackage,
 )
-from tasks.domain.protocols.transport import Script, ScriptRecord, ScriptResult
+from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches
@@ -27,9 +27,8 @@ from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_
 from tasks.machines.managers.running_programs import (
     build_updaters_script,
     describe_lock_holders,
-    find_named_updaters,
-    find_outdated_services,
     find_scheduled_updaters,
+    find_services_to_restart,
     is_unit_active,
 )
 from tasks.machines.managers.script_output import (
@@ -85,21 +84,6 @@ def build_rpm_updaters_script(package: str) -> Script:
     return build_updaters_script(package, (*TIMERS, YUM_CRON_UNIT), activated=(_PACKAGEKIT_UNIT,))
 
 
-def parse_auto_updaters(
-    result: ScriptResult, sections: Mapping[str, ScriptSection], now: int
-) -> tuple[tuple[str, float | None], ...]:
-    """Return the updaters that may act, from what assess_updaters (updater_facts.sh) wrote.
-
-    Raises:
-        ProtocolViolation: the record is malformed.
-    """
-    shown = get_text(sections, "updaters")
-    records = result.find_records("updaters")
-    jobs = require_text(records[0], "jobs") if records else ""
-    is_prepared = bool(records) and require_boolean(records[0], "offline_update")
-    return find_rpm_updaters(shown, jobs, now, offline_update=is_prepared)
-
-
 def find_rpm_updaters(
     shown: str, jobs: str, now: int, *, offline_update: bool = False
 ) -> tuple[tuple[str, float | None], ...]:
@@ -117,9 +101,9 @@ def find_rpm_updaters(
     return (*updaters, (OFFLINE_UPDATE, None)) if offline_update else tuple(updaters)
 
 
-def find_unpausable_updaters(found: tuple[tuple[str, float | None], ...]) -> tuple[str, ...]:
+def find_unpausable_updaters(updaters: tuple[tuple[str, float | None], ...]) -> tuple[str, ...]:
     """Return the names of the updaters that no run pauses: jobs of cron, and prepared updates."""
-    return tuple(name for name, _ in found if name.startswith("/") or name == OFFLINE_UPDATE)
+    return tuple(name for name, _ in updaters if name.startswith("/") or name == OFFLINE_UPDATE)
 
 
 _CHANGE_LOCK_NAMES: Final = (".rpm.lock", "rpmdb_lock.pid", "rpmtransaction.lock")
@@ -156,14 +140,23 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
     installed = parse_rpm_packages(sections["installed"].text, native)
-    left_over = _parse_left_over(get_text(sections, "left_over"))
+    rows = (line.partition("\t") for line in get_text(sections, "left_over").splitlines())
+    left_over = {old: failure[:300] or "its transaction could not remove it" for old, tab, failure in rows if tab}
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
     problems = (*database, *(_describe_duplicate(package, installed) for package in unfinished))
-    at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
+    at_work = JUST_ENDED_PROCESS if require_boolean(state, "changed") else ""
+    if any(require_text(lock, "path").endswith(_CHANGE_LOCK_NAMES) for lock in locks):
+        at_work = describe_lock_holders(locks)
     if at_work:  # what is half changed now belongs to a running transaction; it is not broken
         problems, unfinished = (), ()
-    updaters = parse_auto_updaters(result, sections, require_integer(state, "at"))
+    updater_record = next(iter(result.find_records("updaters")), None)
+    updaters = find_rpm_updaters(
+        get_text(sections, "updaters"),
+        require_text(updater_record, "jobs") if updater_record else "",
+        require_integer(state, "at"),
+        offline_update=updater_record is not None and require_boolean(updater_record, "offline_update"),
+    )
     return RpmSystem(
         native=native,
         installed=() if database else installed,
@@ -186,21 +179,15 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
             ),
             unfinished=unfinished,
             failed_scripts=_describe_failed_scripts(get_text(sections, "failed_scripts"), installed),
-            services_to_restart=find_outdated_services(get_text(sections, "outdated")),
+            services_to_restart=find_services_to_restart(get_text(sections, "outdated")),
             auto_updaters=updaters,
             updater_units=UPDATER_UNITS,
             unpausable_updaters=find_unpausable_updaters(updaters),
-            non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
+            non_installing_updaters=tuple(name for name, _ in updaters if name in NON_INSTALLING_UPDATERS),
             live_patching=parse_live_patches(result, sections),
             hotpatch=parse_live_patch_enrolment(result, sections),
         ),
     )
-
-
-def _describe_work(locks: Sequence[ScriptRecord], *, changed: bool) -> str:
-    if any(require_text(lock, "path").endswith(_CHANGE_LOCK_NAMES) for lock in locks):
-        return describe_lock_holders(locks)
-    return JUST_ENDED_PROCESS if changed else ""
 
 
 def _split_errors(
@@ -219,12 +206,8 @@ def _split_errors(
 
 
 def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:
-    times = (
-        other_package.installed_at
-        for other_package in installed
-        if (other_package.id, other_package.version) == (package.id, package.version)
-    )
-    since = _describe_since(next((time for time in times if time), None))
+    times = (p.installed_at for p in installed if (p.id, p.version) == (package.id, package.version))
+    since = _describe_since(next(filter(None, times), None))
     failure_text = f": {package.failure}" if package.failure else ""
     return f"{package.name} {package.version} is {package.status}{since}{failure_text}"
 
@@ -235,7 +218,8 @@ def _describe_since(moment: int | None) -> str:
 
 def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -> tuple[str, ...]:
     """Return the installed packages of which the section "failed_scripts" tells a failure."""
-    failures = {package: words[:300] for package, _, words in (line.partition("\t") for line in text.splitlines())}
+    rows = (line.partition("\t") for line in text.splitlines())
+    failures = {package: failure[:300] for package, _, failure in rows}
     named = ((f"{package.name}-{package.version.rpartition(':')[2]}.{package.arch}", package) for package in installed)
     return tuple(
         f"{package.name} {package.version} is not set up{_describe_since(package.installed_at)}: {failures[full]}"
@@ -244,19 +228,13 @@ def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -
     )
 
 
-def _parse_left_over(text: str) -> Mapping[str, str]:
-    """Read lines "OLD<tab>WORDS": an old version that a transaction could not remove -> how its script failed."""
-    rows = (line.partition("\t") for line in text.splitlines())
-    return {old: message[:300] or "its transaction could not remove it" for old, tab, message in rows if tab}
-
-
 def parse_duplicates(
     text: str, native: str, left_over: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[UnfinishedPackage, ...]:
     """Read lines "NEW OLD": an old version that a transaction left beside the new one.
 
-    ``left_over`` is old version -> how its script failed, for those of transactions that have ended. Others were
-    interrupted.
+    ``left_over`` is an old version that a transaction could not remove -> how its script failed, for transactions that
+    have ended. Others were interrupted.
     """
     unfinished_packages: list[UnfinishedPackage] = []
     for line in text.splitlines():

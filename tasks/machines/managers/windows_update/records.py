@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tasks.domain.errors import ProtocolViolation
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
+from tasks.machines.managers.script_output import clean_text
 from tasks.rules.machine_checks.report_limits import (
     MAX_ITEMS,
     MAX_TEXT_LENGTH,
@@ -24,14 +25,11 @@ _AZURE_EDITION: Final = "serverturbine"  # EditionID of "Datacenter: Azure Editi
 _MAX_BYTES: Final = 2**50
 
 
-def clean_text(text: str) -> str:
-    """Return a text from the machine in one line, without control characters.
-
-    Raises:
-        ReportTooLarge: it is longer than a machine's texts may be.
-    """
-    require_length(text, MAX_TEXT_LENGTH, "of Windows Update")
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+def _clean(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    require_length(value, MAX_TEXT_LENGTH, "of Windows Update")
+    return clean_text(value)
 
 
 def _require_few(value: object) -> object:
@@ -40,7 +38,7 @@ def _require_few(value: object) -> object:
     return value
 
 
-Text = Annotated[str, BeforeValidator(lambda value: clean_text(value) if isinstance(value, str) else value)]
+Text = Annotated[str, BeforeValidator(_clean)]
 Texts = Annotated[list[Text], BeforeValidator(_require_few)]
 Guid = Annotated[
     str,
@@ -164,4 +162,4 @@ def parse_values(result: ScriptResult, name: str) -> Mapping[str, str]:
         return {}
     require_count(len(values), MAX_ITEMS, "values of the registry")
     usable = {str(key): value for key, value in values.items() if value is not None}
-    return {key: clean_text(str(value)) for key, value in usable.items() if isinstance(value, str | int)}
+    return {key: str(_clean(str(value))) for key, value in usable.items() if isinstance(value, str | int)}

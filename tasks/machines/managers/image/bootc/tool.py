@@ -12,7 +12,7 @@ from tasks.machines.managers.image.manager import ImageTool
 from tasks.machines.managers.image.state import (
     ImageState,
     ImageUpdate,
-    clean_text,
+    clean_image_text,
     find_exact_image_problem,
     format_version,
 )
@@ -86,7 +86,7 @@ def parse_bootc_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     if cached and cached.is_older_than(coming):  # of a check before the coming image was staged
         cached = None
     return ImageState(
-        image=clean_text(coming.image.image),
+        image=clean_image_text(coming.image.image),
         running=booted.full,
         next=coming.full,
         update=_find_update(cached or downloaded, coming, incompatible=slots.booted.incompatible),

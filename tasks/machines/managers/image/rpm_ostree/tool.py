@@ -20,7 +20,7 @@ from tasks.machines.managers.image.state import (
     NEWER_IMAGE,
     ImageState,
     ImageUpdate,
-    clean_text,
+    clean_image_text,
     find_exact_image_problem,
     format_version,
 )
@@ -67,7 +67,7 @@ class _Deployment(_OstreeRecord):
     @property
     def image(self) -> str:
         """The reference that it follows."""
-        return clean_text(self.container_image_reference or self.origin or "")
+        return clean_image_text(self.container_image_reference or self.origin or "")
 
     @property
     def base(self) -> str:
@@ -133,9 +133,10 @@ def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     warnings = _find_warnings(status.deployments, booted)
     driver = status.update_driver
     if driver and "timers" in sections and is_unit_active(sections["timers"].text, driver.driver_sd_unit):
+        name, unit = map(clean_image_text, (driver.driver_name, driver.driver_sd_unit))
         warnings.append(
-            f"{clean_text(driver.driver_name)} drives the updates of this system. While it works, rpm-ostree refuses "
-            f"others. Pause {clean_text(driver.driver_sd_unit)} in the run (native_updaters), or switch it off"
+            f"{name} drives the updates of this system. While it works, rpm-ostree refuses others. Pause {unit} in the "
+            "run (native_updaters), or switch it off"
         )
     update = _find_update(status.cached_update, staged or booted)
     if locked and update is None:  # rpm-ostree has nothing else to stage
@@ -155,7 +156,7 @@ def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
 def _find_end_of_life(booted: _Deployment) -> tuple[RepositoryProblem, ...]:
     if not booted.endoflife:
         return ()
-    message = f"the image has reached its end of life: {clean_text(booted.endoflife)}"
+    message = f"the image has reached its end of life: {clean_image_text(booted.endoflife)}"
     return (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
 
 
@@ -210,12 +211,14 @@ def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> l
     ]
     local = [*booted.packages, *booted.requested_local_packages]
     if local:
-        names = ", ".join(clean_text(name) for name in local[:5])
+        names = ", ".join(clean_image_text(name) for name in local[:5])
         warnings.append(f"packages are layered on the image: {names}{' and more' if len(local) > 5 else ''}")
     if booted.base_removals or booted.base_local_replacements:
         warnings.append("packages of the image are overridden locally (rpm-ostree override)")
     if booted.unlocked not in {"none", ""}:
-        warnings.append(f"the running image is unlocked ({clean_text(booted.unlocked)}): an update drops such changes")
+        warnings.append(
+            f"the running image is unlocked ({clean_image_text(booted.unlocked)}): an update drops such changes"
+        )
     return warnings
 
 

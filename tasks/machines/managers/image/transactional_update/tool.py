@@ -15,7 +15,7 @@ from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ProtocolViolatio
 from tasks.domain.model import RepositoryProblem, Update
 from tasks.domain.states import Classification
 from tasks.machines.managers.image.manager import ImageTool
-from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_text
+from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_image_text
 from tasks.machines.managers.repository_problems import build_repository_problem
 from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
@@ -66,7 +66,7 @@ def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         raise ProtocolViolation(f"the snapshots of the system are not known: {system!s:.200}")
     for name in ("updates", "patches"):
         if sections[name].exit_code not in _SUCCESS_CODES:
-            error_text = clean_text(sections[name].stderr or sections[name].text[-300:])
+            error_text = clean_image_text(sections[name].stderr or sections[name].text[-300:])
             raise ListsUnread(f"zypper can't read its repositories: {error_text}", hint=READ_LISTS_REMEDY)
     staged = frozenset(sections["installed"].text.splitlines()) if "installed" in sections else frozenset()
     listed = dict.fromkeys(filter(None, map(_format_package, parse_table(sections["updates"].text))))
@@ -75,7 +75,7 @@ def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     is_fulfilled = running != default and (not listed or len(pending) < len(listed))
     patches = () if is_fulfilled else _list_needed(sections["patches"])
     return ImageState(
-        image=clean_text(system.get("product", "") or "system"),
+        image=clean_image_text(system.get("product", "") or "system"),
         running=f"snapshot {running}",
         next=f"snapshot {default}",
         update=_build_update(pending, patches, sections["cves"]) if pending or patches else None,

@@ -1,7 +1,7 @@
 """Turns the answers of rpm_assess.sh with dnf 4, dnf 5 or yum into a PackageState."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from inventory.name_lists import join_first_names
@@ -16,36 +16,34 @@ from tasks.domain.errors import (
 from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
-from tasks.machines.managers.repository_problems import (
-    build_repository_error,
-    build_repository_problem,
-    warn_of_unclassified,
-)
+from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
 from tasks.machines.managers.rpm.dnf.holds import Holds
-from tasks.machines.managers.rpm.dnf.offers import OfferedPackage, parse_offered_packages
-from tasks.machines.managers.rpm.dnf.output_parsers import (
-    LOCKED_EXIT_CODE,
-    parse_repository_priorities,
-    parse_transaction,
-)
+from tasks.machines.managers.rpm.dnf.offers import parse_offered_packages
+from tasks.machines.managers.rpm.dnf.output_parsers import LOCKED_EXIT_CODE, parse_transaction
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
 from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, format_version, parse_natural
+from tasks.machines.managers.rpm.packages import (
+    InstalledPackage,
+    build_update_id,
+    format_version,
+    group_values,
+    parse_repository_priorities,
+)
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
     find_unread_repositories,
     has_no_fixes,
 )
-from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
+from tasks.machines.managers.rpm.system_state import parse_rpm_system
 from tasks.machines.managers.script_output import (
-    ENDED_CODES,
     ScriptSection,
     get_text,
+    parse_natural,
     parse_sections,
-    require_integer,
-    require_single_record,
+    split_rows,
 )
 
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
@@ -55,23 +53,20 @@ _REGISTER: Final = "Enable the distribution's repositories (/etc/yum.repos.d), o
 _UNPACKERS: Final = frozenset({"gzip", "xz", "zstd", "bzip2"})
 
 
-@dataclass(frozen=True, slots=True)
-class DnfAnswers:
-    """What distinguishes the answers of dnf 4 and of dnf 5.
-
-    Attributes:
-        manager: name of the package manager.
-        parse_advisories: reads the section "advisories"; raises ValueError if it is no answer.
-        parse_holds: reads the section "holds".
-    """
-
-    manager: str
-    parse_advisories: Callable[[str], Sequence[Advisory]]
-    parse_holds: Callable[[str], Holds]
-
-
-def build_dnf_assessment(result: ScriptResult, *, answers: DnfAnswers) -> PackageState:
+def build_dnf_assessment(
+    result: ScriptResult,
+    *,
+    manager: str,
+    read_advisories: Callable[[str], Sequence[Advisory]],
+    read_holds: Callable[[str], Holds],
+) -> PackageState:
     """Return the package state from the script's result.
+
+    Args:
+        result: what the script reports.
+        manager: name of the package manager.
+        read_advisories: reads the section "advisories"; raises ValueError if it is no answer.
+        read_holds: reads the section "holds".
 
     Raises:
         ScriptFailed: the script failed.
@@ -80,7 +75,7 @@ def build_dnf_assessment(result: ScriptResult, *, answers: DnfAnswers) -> Packag
         ListsUnread: dnf has never read its repositories.
     """
     sections = parse_sections(result, "rpm_assess", *_REQUIRED_SECTIONS)
-    system = parse_rpm_system(result, answers.manager)
+    system = parse_rpm_system(result, manager)
     sources = parse_advisory_sources(sections["advisory_sources"].text)
     suggested = parse_reboot_suggestions(get_text(sections, "reboot_suggested"))
     reboot = find_reboot_need(
@@ -92,30 +87,33 @@ def build_dnf_assessment(result: ScriptResult, *, answers: DnfAnswers) -> Packag
     )
     problems: tuple[RepositoryProblem, ...] = ()
     updates: tuple[Update, ...] = ()
-    holds = answers.parse_holds(get_text(sections, "holds"))
+    holds = read_holds(get_text(sections, "holds"))
     if system.installed:  # without rpm's database, dnf takes every package for a new one
-        problems = _find_unread_repositories(result, sections, answers.manager)
+        problems = _find_unread_repositories(result, sections, manager)
         # an error, such as a read-only /var, must not look like a machine without repositories
-        _require_answers({"repositories": sections["repositories"]}, answers.manager)
-        unread = _find_never_read(parse_repository_ids(sections["repositories"].text), sources, answers.manager)
+        _require_answers({"repositories": sections["repositories"]}, manager)
+        unread = _find_never_read(parse_repository_ids(sections["repositories"].text), sources, manager)
         named = {problem.repository for problem in problems}
         problems += tuple(problem for problem in unread if problem.repository not in named)
-        _require_answers(sections, answers.manager)
+        _require_answers(sections, manager)
         if not any(problem.hides_fixes for problem in problems):
-            problems += _find_release_lock(sections) or _find_lost_distribution(sections, system.installed)
+            problems += _find_missing_releases(sections, system.installed)
         additions = parse_offered_packages(get_text(sections, "new_packages"), system.native)
+        installed_ids = {package.id for package in system.installed}
+        try:
+            advisories = read_advisories(sections["advisories"].text)
+        except ValueError as error:
+            raise ProtocolViolation(f"{manager} gave no list of advisories: {error}") from error
         updates = build_pending_updates(
             DnfState(
                 installed=system.installed,
                 offers=(*parse_offered_packages(sections["upgrades"].text, system.native), *additions),
                 hidden_offers=parse_offered_packages(get_text(sections, "all_upgrades"), system.native),
-                new_packages=_find_new_packages(additions, system),
+                # kernels have an older version, beside the new one
+                new_packages=tuple({p.id: p for p in additions if p.id not in installed_ids}.values()),
                 needed_by=parse_needed_by(get_text(sections, "needed_by"), system.native),
                 advisories=index_advisories(
-                    (
-                        *_read_advisories(sections["advisories"], answers),
-                        *parse_advisories(get_text(sections, "other_advisories"), knows_epochs=True),
-                    )
+                    (*advisories, *parse_advisories(get_text(sections, "other_advisories"), knows_epochs=True))
                 ),
                 advisory_sources=sources,
                 reboot_suggested=suggested,
@@ -146,19 +144,6 @@ def _list_held(packages: Iterable[str], updates: Iterable[Update]) -> tuple[str,
     return tuple(sorted({*packages} - free | {update.id for update in updates if update.held}))
 
 
-def _read_advisories(section: ScriptSection, answers: DnfAnswers) -> Sequence[Advisory]:
-    try:
-        return answers.parse_advisories(section.text)
-    except ValueError as error:
-        raise ProtocolViolation(f"{answers.manager} gave no list of advisories: {error}") from error
-
-
-def _find_new_packages(additions: Iterable[OfferedPackage], system: RpmSystem) -> tuple[OfferedPackage, ...]:
-    """Return what the transaction would install without an older version. Kernels have one, beside the new one."""
-    installed_ids = {package.id for package in system.installed}
-    return tuple({offer.id: offer for offer in additions if offer.id not in installed_ids}.values())
-
-
 def _find_unread_repositories(
     result: ScriptResult, sections: Mapping[str, ScriptSection], manager: str
 ) -> tuple[RepositoryProblem, ...]:
@@ -168,24 +153,23 @@ def _find_unread_repositories(
         ManagerBusy: another process had dnf's lock all the time.
         RepositoryError: no repository answered.
     """
-    state, update = require_single_record(result, "rpm_assess", "state"), sections.get("update")
+    update = sections.get("update")
     if update is not None and update.exit_code == LOCKED_EXIT_CODE:
         raise ManagerBusy(_shorten(update.text) or f"another process uses {manager}")
-    was_ended = update is not None and update.exit_code in ENDED_CODES
-    began = require_integer(state, "began") if update is not None and "began" in state else None
+    times = RefreshTimes.parse(result, update)
     enabled = parse_repository_ids(sections["repositories"].text)
     copies = _parse_copies(get_text(sections, "copies"))
     problems = find_unread_repositories(
         enabled,
-        copies if began is not None or update is None else {},
-        RefreshTimes(began, require_integer(state, "at"), was_ended),
+        copies if times.began is not None or update is None else {},
+        times,
         update.text if update is not None else "",
     )
     failed = {problem.repository for problem in problems}
-    is_refused = update is not None and update.exit_code != 0 and not was_ended
+    is_refused = update is not None and update.exit_code != 0 and not times.was_ended
     # a refresh that was ended did not come to all: earlier copies count, though the judgement stays open
     has_copies = any(copies[name].read_at for name in enabled if name in copies)
-    is_nothing_known = bool(enabled) and failed.issuperset(enabled) and not (was_ended and has_copies)
+    is_nothing_known = bool(enabled) and failed.issuperset(enabled) and not (times.was_ended and has_copies)
     if update is not None and (is_refused or is_nothing_known):
         raise build_repository_error(problems, update.text)
     return problems
@@ -194,12 +178,12 @@ def _find_unread_repositories(
 def _parse_copies(text: str) -> Mapping[str, RepositoryCopy]:
     """Read lines "REPOSITORY<tab>SECONDS<tab>yes or no". Of several copies of a repository, the newest one counts."""
     copies_by_repository: dict[str, RepositoryCopy] = {}
-    for fields in (line.split("\t") for line in text.splitlines()):
-        read_at = parse_natural(fields[1]) if len(fields) == 3 else None
-        if read_at is not None:
-            former = copies_by_repository.get(fields[0], RepositoryCopy(0))
-            is_being_read = former.is_being_read or fields[2] == "yes"
-            copies_by_repository[fields[0]] = RepositoryCopy(max(former.read_at, read_at), is_being_read)
+    for name, digits, is_being_read in split_rows(text, 3):
+        if (read_at := parse_natural(digits)) is not None:
+            former = copies_by_repository.get(name, RepositoryCopy(0))
+            copies_by_repository[name] = RepositoryCopy(
+                max(former.read_at, read_at), former.is_being_read or is_being_read == "yes"
+            )
     return copies_by_repository
 
 
@@ -228,18 +212,13 @@ def _find_never_read(
     )
 
 
-def _find_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[RepositoryProblem, ...]:
-    release = get_text(sections, "release_lock").strip()[:100]
-    if not release:
-        return ()
-    message = f"the repositories are locked to release {release}: updates of later releases are not seen"
-    return (RepositoryProblem("", message, 'To see the newest ones, write "latest" to /etc/dnf/vars/releasever.'),)
-
-
-def _find_lost_distribution(
+def _find_missing_releases(
     sections: Mapping[str, ScriptSection], installed: Iterable[InstalledPackage]
 ) -> tuple[RepositoryProblem, ...]:
-    """Return a problem if no enabled repository has the packages of the distribution itself."""
+    """Return a problem if the repositories are locked to a release, or none has packages of the distribution itself."""
+    if release := get_text(sections, "release_lock").strip()[:100]:
+        message = f"the repositories are locked to release {release}: updates of later releases are not seen"
+        return (RepositoryProblem("", message, 'To see the newest ones, write "latest" to /etc/dnf/vars/releasever.'),)
     section = sections.get("distribution_repositories")
     core = sorted({package.name for package in installed} & _DISTRIBUTION_NAMES)
     if not core or section is None or section.exit_code != 0 or section.text.strip():
@@ -314,25 +293,19 @@ def parse_repository_ids(text: str) -> tuple[str, ...]:
 
 def parse_advisory_sources(text: str) -> Mapping[str, bool]:
     """Read lines "repository<tab>true/false", the newest first: whether a repository that was read has advisories."""
-    values: dict[str, bool] = {}
-    for line in text.splitlines():
-        repository, tab, answer = line.partition("\t")
-        if tab:
-            values.setdefault(repository, answer == "true")
-    return values
+    return {repository: answer == "true" for repository, answer in reversed([*split_rows(text, 2)])}
 
 
 def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
     """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
-    rows = (line.split("\t") for line in text.splitlines())
-    return frozenset((row[0], format_version(*row[1:4])) for row in rows if len(row) == 5)
+    return frozenset((name, format_version(*version)) for name, *version, _ in split_rows(text, 5))
 
 
 def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read lines "new<tab>needer", both "name.arch": id of a new package -> ids of the packages that need it."""
-    values: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        (new, new_arch), (needer, arch) = (part.rpartition(".")[::2] for part in (line.partition("\t")[::2]))
-        key = build_update_id(new, new_arch, native)
-        values.setdefault(key, []).append(build_update_id(needer, arch, native))
-    return {key: tuple(needers) for key, needers in values.items()}
+
+    def build_id(package: str) -> str:
+        name, _, arch = package.rpartition(".")
+        return build_update_id(name, arch, native)
+
+    return group_values((build_id(new), build_id(needer)) for new, needer in split_rows(text, 2))

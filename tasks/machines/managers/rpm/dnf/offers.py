@@ -17,9 +17,9 @@ from tasks.machines.managers.rpm.packages import (
     InstalledPackage,
     build_update_id,
     format_version,
-    parse_natural,
     parse_vendor,
 )
+from tasks.machines.managers.script_output import parse_natural
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_length
 

@@ -14,12 +14,8 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.manager_base import build_simulation_result
-from tasks.machines.managers.rpm.packages import (
-    build_rpm_spec,
-    build_update_id,
-    parse_natural,
-)
-from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
+from tasks.machines.managers.rpm.packages import build_rpm_spec, build_update_id
+from tasks.machines.managers.script_output import ScriptSection, parse_natural, parse_sections, require_text
 
 LOCKED_EXIT_CODE: Final = 200
 """dnf's exit code, with exit_on_lock, while another process has its lock."""
@@ -55,12 +51,6 @@ class DnfTransaction:
     unknown_specs: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     is_resolved: bool = False
-
-
-def parse_repository_priorities(text: str) -> Mapping[str, int]:
-    """Read lines "repository<tab>priority"."""
-    rows = (line.partition("\t") for line in text.splitlines())
-    return {name: number for name, _, value in rows if (number := parse_natural(value.strip())) is not None}
 
 
 def parse_transaction(text: str) -> DnfTransaction:

@@ -6,20 +6,20 @@ security fix that it would not install is a pending update of its own. So is one
 repository has.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tasks.domain.model import Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
-from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
+from tasks.machines.managers.live_patches import is_live_patch_package
+from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
 from tasks.machines.managers.rpm.dnf.holds import Holds
 from tasks.machines.managers.rpm.dnf.offers import OfferedPackage, OfferJudge
 from tasks.machines.managers.rpm.dnf.output_parsers import DnfTransaction
 from tasks.machines.managers.rpm.kernels import replaces_core
-from tasks.machines.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.rpm.packages import InstalledPackage, group_values
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
@@ -75,22 +75,32 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
     updates = [
         update
         for name in names
-        for update in _build_upgrades(newest[name], visible.get(name, []), hidden.get(name, []), state)
+        for update in _build_upgrades(newest[name], visible.get(name, ()), hidden.get(name, ()), state)
     ]
     for package in newest.values():
         updates += _build_lost_fixes(package, (*visible.get(package.id, ()), *hidden.get(package.id, ())), state)
-    return (*updates, *_build_new_packages(state, updates))
+    new_ids = {package.id for package in state.new_packages}
+    needs = group_values(
+        (needer, new) for new, needers in state.needed_by.items() if new in new_ids for needer in needers
+    )
+    new_packages = build_new_packages(
+        {package.id: package for package in state.new_packages},
+        updates,
+        lambda update: needs.get(update.id, ()),
+        lambda package, bringer: _build_new_package(package, bringer, state),
+    )
+    new_by_id = {update.id: update for update in new_packages}
+    return (*updates, *(new_by_id[package.id] for package in state.new_packages))
 
 
 def _group_newer(
     offers: Sequence[OfferedPackage], newest: Mapping[str, InstalledPackage]
-) -> dict[str, list[OfferedPackage]]:
-    packages_by_id: dict[str, list[OfferedPackage]] = {}
-    for offer in dict.fromkeys(offers):
-        current = newest.get(offer.id)
-        if current and RpmVersion(offer.version) > RpmVersion(current.version):
-            packages_by_id.setdefault(offer.id, []).append(offer)
-    return packages_by_id
+) -> Mapping[str, Sequence[OfferedPackage]]:
+    return group_values(
+        (offer.id, offer)
+        for offer in dict.fromkeys(offers)
+        if (current := newest.get(offer.id)) and RpmVersion(offer.version) > RpmVersion(current.version)
+    )
 
 
 def _build_upgrades(
@@ -104,20 +114,20 @@ def _build_upgrades(
     offers = visible or hidden
     choice = judge.choose(offers)
     usable = [offer for offer in offers if offer == choice or judge.may_replace(offer, choice)]
-    first = _build_upgrade(current, choice, usable, state, since=current.version)
+    first = _build_update(current, choice, usable, state, since=current.version)
     if not visible:
         first = replace(first, held=True)
     elif judge.is_left_out(choice) and not first.held:
         first = replace(first, blocked=judge.explain(choice))
     candidates = [first]
-    for pool, held in ((visible, False), (hidden, True)):
+    for pool, is_hidden in ((visible, False), (hidden, True)):
         since = max((choice.version, candidates[-1].available), key=RpmVersion)
         later = [offer for offer in pool if RpmVersion(offer.version) > RpmVersion(since)]
         if not later:
             continue
         newest = max(later, key=lambda offer: RpmVersion(offer.version))
-        fix = _build_upgrade(current, newest, later, state, since=since)
-        fix = replace(fix, id=f"{fix.id}={newest.version}", held=held or fix.held)
+        fix = _build_update(current, newest, later, state, since=since)
+        fix = replace(fix, id=f"{fix.id}={newest.version}", held=is_hidden or fix.held)
         # what a repository without advisories has is the owner's to judge if another one has priority over it
         is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, choice)
         if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
@@ -138,20 +148,20 @@ def _build_lost_fixes(current: InstalledPackage, offers: Sequence[OfferedPackage
     if RpmVersion(version) <= RpmVersion(since):
         return
     lost = OfferedPackage(current.id, current.name, current.arch, version, "", None, "", "")
-    fix = _build_upgrade(current, lost, [lost], state, since=since)
+    fix = _build_update(current, lost, [lost], state, since=since)
     reason = f"no enabled repository has this version, which {fix.advisories[0]} names"
     if current.name in state.transaction.removals:
         reason = f"an upgrade replaces {current.name} by another package: {fix.advisories[0]} names this version"
     yield replace(fix, id=f"{fix.id}={version}", origins=(), blocked="" if fix.held else reason)
 
 
-def _build_upgrade(
-    current: InstalledPackage,
+def _build_update(
+    current: InstalledPackage | None,
     wanted: OfferedPackage,
     offers: Sequence[OfferedPackage],
     state: DnfState,
     *,
-    since: str,
+    since: str | None,
 ) -> Update:
     """Return the update to a version. ``offers`` are it and older ones that can be installed too, after ``since``."""
     newer = [offer for offer in offers if RpmVersion(offer.version) <= RpmVersion(wanted.version)]
@@ -160,17 +170,19 @@ def _build_upgrade(
         (wanted.name, wanted.arch),
         installed=since,
         available=wanted.version,
-        repository_has_advisories=_has_advisories(wanted, state),
+        repository_has_advisories=state.advisory_sources.get(wanted.repository, False),
     )
     secure = [offer.version for offer in newer if offer.version in view.security_versions]
     security_version = max(secure, key=RpmVersion, default="")
-    vendors = (current.vendor, wanted.vendor)
+    vendors = (current.vendor if current else "", wanted.vendor)
     older = {offer.version for offer in newer} - {wanted.version}
+    suggests_reboot = any((offer.name, offer.version) in state.reboot_suggested for offer in newer)
+    requires_reboot = True if suggests_reboot or replaces_core(wanted.name) else None
     return Update(
         id=wanted.id,
         name=wanted.name,
         arch=wanted.arch,
-        installed=current.version,
+        installed=current.version if current else None,
         available=wanted.version,
         classification=view.classification,
         severity=view.severity,
@@ -178,8 +190,8 @@ def _build_upgrade(
         cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
         size_bytes=wanted.size_bytes,
         group=wanted.source or wanted.name,
-        held=state.holds.hides(current, wanted.version),
-        requires_reboot=_requires_reboot(newer, state),
+        held=current is not None and state.holds.hides(current, wanted.version),
+        requires_reboot=False if is_live_patch_package(wanted.name) else requires_reboot,
         published=view.published,
         security_version="" if security_version == wanted.version else security_version,
         vendor_change=f"{vendors[0]} -> {vendors[1]}" if all(vendors) and vendors[0] != vendors[1] else "",
@@ -189,64 +201,17 @@ def _build_upgrade(
     )
 
 
-def _has_advisories(offer: OfferedPackage, state: DnfState) -> bool:
-    return state.advisory_sources.get(offer.repository, False)
-
-
-def _requires_reboot(offers: Sequence[OfferedPackage], state: DnfState) -> bool | None:
-    if is_live_patch_package(offers[0].name):
-        return False
-    suggested = any((offer.name, offer.version) in state.reboot_suggested for offer in offers)
-    return True if suggested or replaces_core(offers[0].name) else None
-
-
-def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Update]:
-    """Return the new packages. Each gets classification and group of the update that needs it."""
-    updates_by_id: dict[str, Update] = {update.id: update for update in upgrades}
-    waiting = {package.id: package for package in state.new_packages}
-    brings: dict[str, list[str]] = {}
-    for name in waiting:
-        for needer in state.needed_by.get(name, ()):
-            brings.setdefault(needer, []).append(name)
-    bringers = deque(updates_by_id)
-    while bringers:  # a new package may be needed by a new package
-        needer = bringers.popleft()
-        for name in brings.get(needer, ()):
-            if package := waiting.pop(name, None):
-                updates_by_id[name] = _build_new_package(package, updates_by_id[needer], state)
-                bringers.append(name)
-    for name, package in waiting.items():
-        updates_by_id[name] = _build_new_package(package, None, state)
-    return [updates_by_id[package.id] for package in state.new_packages]
-
-
 def _build_new_package(package: OfferedPackage, bringer: Update | None, state: DnfState) -> Update:
+    """Return a new package. It gets classification and group of the update that needs it."""
     replaces = (package.name, package.arch) in state.transaction.obsoleters
-    view = judge_update(
-        state.advisories,
-        (package.name, package.arch),
-        installed=_OLDEST if replaces else None,
-        available=package.version,
-        repository_has_advisories=_has_advisories(package, state),
-    )
-    if replaces and view.classification in URGENT_CLASSIFICATIONS:
-        bringer = None  # it is the fix of what it replaces, whatever else needs it
-    return Update(
-        id=package.id,
-        name=package.name,
-        arch=package.arch,
-        installed=None,
-        available=package.version,
-        classification=bringer.classification if bringer else view.classification,
-        severity=bringer.severity if bringer else view.severity,
-        origins=(package.repository,),
-        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
-        size_bytes=package.size_bytes,
-        group=bringer.group if bringer else package.source or package.name,
-        held=bool(bringer and bringer.held),
-        requires_reboot=_requires_reboot([package], state),
-        published=view.published,
-        changes_boot=is_boot_package(package.name),
-        advisories=view.ids,
-        needed_by=bringer.id if bringer else "",
+    update = _build_update(None, package, [package], state, since=_OLDEST if replaces else None)
+    if bringer is None or (replaces and update.classification in URGENT_CLASSIFICATIONS):
+        return update  # it is the fix of what it replaces, whatever else needs it
+    return replace(
+        update,
+        classification=bringer.classification,
+        severity=bringer.severity,
+        group=bringer.group,
+        held=bringer.held,
+        needed_by=bringer.id,
     )

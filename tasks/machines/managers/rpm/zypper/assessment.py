@@ -9,13 +9,10 @@ from typing import Final
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy
 from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.repository_problems import (
-    build_repository_error,
-    build_repository_problem,
-    warn_of_unclassified,
-)
+from tasks.machines.managers.pending_updates import warn_of_unclassified
+from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_natural, parse_rpm_packages
+from tasks.machines.managers.rpm.packages import InstalledPackage, parse_repository_priorities, parse_rpm_packages
 from tasks.machines.managers.rpm.repository_problems import (
     RefreshTimes,
     RepositoryCopy,
@@ -25,11 +22,9 @@ from tasks.machines.managers.rpm.repository_problems import (
 )
 from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
 from tasks.machines.managers.rpm.zypper.offers import (
-    Candidate,
     parse_candidates,
     parse_obstacles,
     parse_offers,
-    parse_priorities,
 )
 from tasks.machines.managers.rpm.zypper.patches import (
     ZypperDescription,
@@ -39,9 +34,9 @@ from tasks.machines.managers.rpm.zypper.patches import (
 )
 from tasks.machines.managers.rpm.zypper.pending_updates import Repository, ZypperState, build_pending_updates
 from tasks.machines.managers.rpm.zypper.xml_answer import (
-    XmlElement,
     build_no_repository_error,
     get_attribute,
+    get_child_text,
     parse_answer,
     parse_install_summary,
 )
@@ -49,10 +44,10 @@ from tasks.machines.managers.script_output import (
     ENDED_CODES,
     ScriptSection,
     get_text,
+    parse_natural,
     parse_sections,
-    require_integer,
-    require_single_record,
     require_text,
+    split_rows,
 )
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES, require_count
@@ -91,12 +86,14 @@ def parse_zypper_assessment(result: ScriptResult) -> PackageState:
 def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) -> PackageState:
     """Return the package state with what zypper says."""
     sections = parse_sections(result, _SCRIPT, "patches", "updates", "upgrade", "repositories")
-    said, not_refreshed = _read_refresh(sections.get("update"))
+    refresh_text, not_refreshed = _read_refresh(sections.get("update"))
     answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
-    said = f"{said}\n{answers['updates'].text}"  # only a query tells that a repository's data have expired
+    tool_text = f"{refresh_text}\n{answers['updates'].text}"  # only a query tells that a repository's data have expired
     repositories = _parse_repositories(sections["repositories"].text)
-    unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
-    _require_repositories(repositories, said)
+    unread = _find_unread_repositories(
+        result, tool_text, repositories, None if not_refreshed else sections.get("update")
+    )
+    _require_repositories(repositories, tool_text)
     upgrade = parse_install_summary(answers["upgrade"])
     locked = _find_locked_names(sections.get("locks"), system.installed)
     patches = parse_patches(answers["patches"])
@@ -106,7 +103,7 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
     updates = build_pending_updates(
         ZypperState(
             native=system.native,
-            newest=_find_newest(system.installed),
+            newest={p.id: p for p in sorted(system.installed, key=lambda package: RpmVersion(package.version))},
             patches=patches,
             patched=index_patches(patches, get_text(sections, "patch_details")),
             candidates=candidates,
@@ -115,8 +112,13 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
             new_packages=_index_names(get_text(sections, "new_packages")),
             repositories=repositories,
             offers=parse_offers(get_text(sections, "versions")),
-            priorities=parse_priorities(get_text(sections, "priorities")),
-            obstacles=_find_obstacles(sections.get("obstacles"), candidates),
+            priorities=parse_repository_priorities(get_text(sections, "priorities")),
+            obstacles=parse_obstacles(
+                parse_answer(sections["obstacles"], "why it leaves out updates"),
+                [candidate.package for candidate in candidates],
+            )
+            if "obstacles" in sections
+            else {},
             locked=locked,
             is_rolling=is_rolling,
         )
@@ -147,16 +149,14 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
 
 
 def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
-    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if another process had the lock.
+    """Return what ``zypper refresh`` tool_text ("" without a refresh), and a warning if another process had the lock.
 
     A download keeps that lock to its end, another run's, too. The data of the last read are as good as that process's.
 
     Raises:
         RepositoryError: no repository answered, or none is enabled.
     """
-    if section is None:
-        return "", ""
-    if section.exit_code in ENDED_CODES:  # its XML has no end
+    if section is None or section.exit_code in ENDED_CODES:  # then its XML has no end
         return "", ""
     try:
         answer = parse_answer(section, "the refresh of its repositories")
@@ -168,31 +168,29 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
 
 
 def _parse_repositories(text: str) -> tuple[Repository, ...]:
-    fields = [line.split("\t") for line in text.splitlines()]
-    require_count(len(fields), MAX_REPOSITORIES, "repositories")
+    require_count(len(text.splitlines()), MAX_REPOSITORIES, "repositories")
     return tuple(
         Repository(
-            alias=field[0],
-            name=field[1],
-            is_read=field[2] == "yes",
-            has_patches=field[3] == "yes",
-            is_page=field[2] == "page",
-            read_at=(parse_natural(field[4]) if len(field) > 4 else None) or 0,
-            is_medium=len(field) > 5 and field[5] in {"cd", "dvd"},
+            alias=alias,
+            name=name,
+            is_read=read == "yes",
+            has_patches=patches == "yes",
+            is_page=read == "page",
+            read_at=parse_natural("".join(details[:1])) or 0,
+            is_medium=details[1:] in (["cd"], ["dvd"]),
         )
-        for field in fields
-        if len(field) in {4, 5, 6}
+        for alias, name, read, patches, *details in split_rows(text, 4, 5, 6)
     )
 
 
-def _require_repositories(repositories: tuple[Repository, ...], said: str) -> None:
+def _require_repositories(repositories: tuple[Repository, ...], tool_text: str) -> None:
     """Raise if zypper has no data of any repository: such a machine must not count as up to date."""
     if not repositories:
         raise build_no_repository_error()
     if not any(repository.is_read for repository in repositories):
-        problems = find_rpm_repository_problems(said)
+        problems = find_rpm_repository_problems(tool_text)
         if problems:
-            raise build_repository_error(problems, said)
+            raise build_repository_error(problems, tool_text)
         raise ListsUnread(
             "zypper has never read its repositories, so what is pending is not known",
             hint=READ_LISTS_REMEDY,
@@ -200,7 +198,7 @@ def _require_repositories(repositories: tuple[Repository, ...], said: str) -> No
 
 
 def _find_unread_repositories(
-    result: ScriptResult, said: str, repositories: tuple[Repository, ...], update: ScriptSection | None
+    result: ScriptResult, tool_text: str, repositories: tuple[Repository, ...], update: ScriptSection | None
 ) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that were not read, or whose copies are too old.
 
@@ -209,10 +207,9 @@ def _find_unread_repositories(
     Raises:
         RepositoryError: none of them was read before the refresh was ended.
     """
-    state = require_single_record(result, _SCRIPT, "state")
-    was_ended = update is not None and update.exit_code in ENDED_CODES
-    begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
-    named_repositories = [problem.repository for problem in find_rpm_repository_problems(said)]
+    times = RefreshTimes.parse(result, update)
+    begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update and times.was_ended else []
+    named_repositories = [problem.repository for problem in find_rpm_repository_problems(tool_text)]
     names = {
         next((name for name in named_repositories if repository.is_named(name)), repository.name): repository
         for repository in repositories
@@ -223,12 +220,12 @@ def _find_unread_repositories(
         )
         for name, repository in names.items()
     }
-    began = require_integer(state, "began") if update is not None and "began" in state else None
-    times = RefreshTimes(began, require_integer(state, "at"), was_ended)
-    unread = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
-    if was_ended and repositories and not any(repository.is_read for repository in repositories):
+    unread = find_unread_repositories(
+        names, copies if times.began is not None or update is None else {}, times, tool_text
+    )
+    if times.was_ended and repositories and not any(repository.is_read for repository in repositories):
         raise build_repository_error(unread)
-    if update is not None and update.exit_code and not (unread or was_ended):
+    if update is not None and update.exit_code and not (unread or times.was_ended):
         errors = parse_answer(update, "the refresh of its repositories").errors
         message = "; ".join(errors[:3]) or f"zypper refresh ended with {update.exit_code}"
         unread = (build_repository_problem("", [message]),)
@@ -267,36 +264,15 @@ def _find_locked_names(section: ScriptSection | None, installed: Iterable[Instal
     """
     if section is None:
         return frozenset()
-    locks = [lock for lock in parse_answer(section, "its locks").root.iter("lock") if _is_lock_of_packages(lock)]
+    root = parse_answer(section, "its locks").root
+    locks = [lock for lock in root.iter("lock") if get_child_text(lock, "type") in {"", "package"}]
     require_count(len(locks), MAX_LOCKS, "locks")
     matches = [match for lock in locks for match in lock.iter("match") if get_attribute(match, "installed") == "true"]
     named = {get_attribute(match, "name") for match in matches}
-    masks = [_get_mask(lock) for lock in locks if lock.find("matches") is None]
+    masks = [get_child_text(lock, "name")[:_MAX_MASK] for lock in locks if lock.find("matches") is None]
     names = {package.name for package in installed}
     return frozenset(name for name in names if name in named or any(fnmatchcase(name, mask) for mask in masks))
 
 
-def _is_lock_of_packages(lock: XmlElement) -> bool:
-    kind = lock.find("type")
-    return kind is None or (kind.text or "").strip() in {"", "package"}
-
-
-def _get_mask(lock: XmlElement) -> str:
-    name = lock.find("name")
-    return (name.text or "").strip()[:_MAX_MASK] if name is not None else ""
-
-
-def _find_newest(installed: tuple[InstalledPackage, ...]) -> Mapping[str, InstalledPackage]:
-    ordered = sorted(installed, key=lambda package: RpmVersion(package.version))
-    return {package.id: package for package in ordered}
-
-
 def _index_names(text: str) -> Mapping[str, ZypperDescription]:
     return {description.fields.get("Name", ""): description for description in parse_descriptions(text)}
-
-
-def _find_obstacles(section: ScriptSection | None, candidates: Iterable[Candidate]) -> Mapping[str, str]:
-    if section is None:
-        return {}
-    answer = parse_answer(section, "why it leaves out updates")
-    return parse_obstacles(answer, [candidate.package for candidate in candidates])

@@ -9,7 +9,7 @@ from the same vendor (zypper(8): repository priorities; zypp.conf: solver.allowV
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,16 +17,17 @@ from tasks.machines.managers.rpm.packages import (
     DEFAULT_REPOSITORY_PRIORITY,
     VersionedPackage,
     format_version,
-    parse_natural,
     parse_vendor,
 )
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     ZypperAnswer,
     get_attribute,
+    get_child_text,
     parse_install_summary,
     parse_package,
     require_element,
 )
+from tasks.machines.managers.script_output import parse_natural, split_rows
 from tasks.machines.managers.versions import RpmVersion
 
 _POLICY_PATTERN: Final = re.compile(
@@ -55,19 +56,11 @@ def parse_offers(text: str) -> tuple[Offer, ...]:
 
     Lines that are not valid are ignored.
     """
-    rows = (line.split("\t") for line in text.splitlines())
-    priorities = ((row, parse_natural(row[5])) for row in rows if len(row) == 8)
     return tuple(
-        Offer(VersionedPackage(row[0], row[1], format_version(*row[2:5])), row[6], parse_vendor(row[7]), size)
-        for row, size in priorities
-        if size is not None
+        Offer(VersionedPackage(name, arch, format_version(*version)), alias, parse_vendor(vendor), size)
+        for name, arch, *version, digits, alias, vendor in split_rows(text, 8)
+        if (size := parse_natural(digits)) is not None
     )
-
-
-def parse_priorities(text: str) -> Mapping[str, int]:
-    """Read lines "ALIAS<tab>PRIORITY" of the repositories that have another priority than the default one."""
-    rows = (line.rpartition("\t") for line in text.splitlines())
-    return {alias: number for alias, _, digits in rows if (number := parse_natural(digits)) is not None}
 
 
 def choose_security_offer(
@@ -81,14 +74,14 @@ def choose_security_offer(
         offers: all versions that repositories offer; none of a package if they can't be read.
         priorities: alias of a repository -> its priority, where it has another than the default one.
     """
-    own = [offer for offer in offers if (offer.package.name, offer.package.arch) == (wanted.name, wanted.arch)]
-    best = [offer for offer in own if offer.package.version == wanted.version]
+    versions_offered = [o for o in offers if (o.package.name, o.package.arch) == (wanted.name, wanted.arch)]
+    best = [offer for offer in versions_offered if offer.package.version == wanted.version]
 
     def rank(offer: Offer) -> tuple[int, str]:
         return priorities.get(offer.alias, DEFAULT_REPOSITORY_PRIORITY), offer.vendor
 
     ranks = {rank(offer) for offer in best}
-    equal = {offer.package.version for offer in own if rank(offer) in ranks}
+    equal = {offer.package.version for offer in versions_offered if rank(offer) in ranks}
     return max((version for version in versions if not best or version in equal), key=RpmVersion, default="")
 
 
@@ -130,12 +123,8 @@ def parse_candidates(answer: ZypperAnswer) -> tuple[Candidate, ...]:
         ManagerError: zypper could not list them.
     """
     require_element(answer, "update-status", "which updates there are")
-    return tuple(_find_candidates(answer))
-
-
-def _find_candidates(answer: ZypperAnswer) -> Iterator[Candidate]:
-    for element in answer.root.iter("update"):
-        if get_attribute(element, "kind") == "package" and (package := parse_package(element)):
-            licence = element.find("license")
-            has_licence = licence is not None and bool((licence.text or "").strip())
-            yield Candidate(package, get_attribute(element.find("source"), "alias"), has_licence)
+    return tuple(
+        Candidate(package, get_attribute(element.find("source"), "alias"), bool(get_child_text(element, "license")))
+        for element in answer.root.iter("update")
+        if get_attribute(element, "kind") == "package" and (package := parse_package(element))
+    )

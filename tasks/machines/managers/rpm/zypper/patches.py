@@ -12,7 +12,7 @@ from typing import Final
 
 from tasks.domain.errors import ProtocolViolation
 from tasks.machines.managers.rpm.advisories import Advisory
-from tasks.machines.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN
+from tasks.machines.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN, group_values
 from tasks.machines.managers.rpm.zypper.xml_answer import XmlElement, ZypperAnswer, get_attribute, require_element
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
@@ -173,16 +173,15 @@ def index_patches(patches: tuple[Patch, ...], text: str) -> Mapping[str, tuple[t
         ProtocolViolation: zypper told of none of these patches which packages it fixes.
     """
     patches_by_name = {patch.name: patch for patch in patches}
-    faulty_by_package: dict[str, list[tuple[Patch, FaultyPackage]]] = {}
-    for description in parse_descriptions(text):
-        patch = patches_by_name.get(description.fields.get("Name", ""))
-        if patch is None:
-            continue
-        for package in _find_faulty_packages(description.dependencies.get("Conflicts", ())):
-            faulty_by_package.setdefault(package.name, []).append((patch, package))
+    faulty_by_package = group_values(
+        (package.name, (patch, package))
+        for description in parse_descriptions(text)
+        if (patch := patches_by_name.get(description.fields.get("Name", "")))
+        for package in _find_faulty_packages(description.dependencies.get("Conflicts", ()))
+    )
     if patches and not faulty_by_package:
         raise ProtocolViolation("zypper did not tell which packages its patches fix")
-    return {name: tuple(pairs) for name, pairs in faulty_by_package.items()}
+    return faulty_by_package
 
 
 def _find_faulty_packages(conflicts: tuple[str, ...]) -> Iterator[FaultyPackage]:

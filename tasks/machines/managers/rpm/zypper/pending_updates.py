@@ -11,16 +11,22 @@ update to a version between, or come from another vendor.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
-from tasks.machines.managers.boot_packages import is_boot_package
+from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
 from tasks.machines.managers.rpm.kernels import replaces_core
-from tasks.machines.managers.rpm.packages import InstalledPackage, VersionedPackage, build_update_id, parse_vendor
+from tasks.machines.managers.rpm.packages import (
+    InstalledPackage,
+    VersionedPackage,
+    build_update_id,
+    group_values,
+    parse_vendor,
+)
 from tasks.machines.managers.rpm.zypper.offers import Candidate, Offer, choose_security_offer
 from tasks.machines.managers.rpm.zypper.patches import FaultyPackage, Patch, ZypperDescription
 from tasks.machines.managers.rpm.zypper.xml_answer import (
@@ -117,63 +123,60 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     }
     wanted_changes = {update_id: change for update_id, change in changes.items() if update_id in state.newest}
     for update_id, candidate in candidates.items():
-        if update_id not in wanted_changes and _is_own_candidate(candidate.package, state):
+        # zypper itself would choose this version if it could: not if its vendor or its priority is another
+        description = state.packages.get(candidate.package.name)
+        is_own_choice = description is not None and description.fields.get("Version") == candidate.package.version
+        if update_id not in wanted_changes and is_own_choice:
             wanted_changes[update_id] = candidate.package
     require_count(len(wanted_changes.keys() | changes.keys()), MAX_UPDATES, "updates")
     require_few_cves(
         [patch.advisory for patch, _ in state.patched.get(change.name, ())]
         for change in (wanted_changes | changes).values()
     )
-    offers: dict[str, list[Offer]] = {}
-    for offer in state.offers:
-        offers.setdefault(offer.package.name, []).append(offer)
+    offers = group_values((offer.package.name, offer) for offer in state.offers)
     updates = [
-        _build_update(update_id, change, candidates.get(update_id), offers.get(change.name, ()), state)
+        _build_upgrade(update_id, change, candidates.get(update_id), offers.get(change.name, ()), state)
         for update_id, change in wanted_changes.items()
     ]
     fresh = {update_id: change for update_id, change in changes.items() if update_id not in state.newest}
-    updates += _build_new_packages(fresh, updates, state)
+    providers: dict[str, list[str]] = {}
+    for update_id, change in fresh.items():
+        description = state.new_packages.get(change.name)
+        for capability in description.dependencies.get("Provides", ()) if description else ():
+            providers.setdefault(capability.split(" ")[0], []).append(update_id)
+
+    def list_needs(update: Update) -> Iterator[str]:
+        description = state.packages.get(update.name)
+        for capability in description.dependencies.get("Requires", ()) if description else ():
+            yield from providers.pop(capability.split(" ")[0], ())
+
+    updates += build_new_packages(
+        fresh, updates[::-1], list_needs, lambda change, bringer: _build_new_package(change, bringer, state)
+    )
     if state.is_rolling:
         updates = [replace(update, blocked=_ROLLING_REASON) for update in updates]
     return (*updates, *_build_unfulfilled_patches(updates, state))
 
 
-def _is_own_candidate(package: VersionedPackage, state: ZypperState) -> bool:
-    """Whether zypper itself would choose this version if it could: not if its vendor or its priority is another."""
-    installed = state.packages.get(package.name)
-    return installed is not None and installed.fields.get("Version") == package.version
-
-
-def _build_update(
+def _build_upgrade(
     update_id: str, change: VersionedPackage, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
 ) -> Update:
     installed = state.newest[update_id]
     same = candidate if candidate and candidate.package == change else None
-    repository = _find_repository(change.name, same.alias if same else "", state)
-    view = _judge(change, installed.version, repository, state)
+    update, view = _build_update(change, installed.version, offers, same.alias if same else "", state)
     ids = frozenset(view.ids)
     patches = [patch for patch, _ in state.patched.get(change.name, ()) if patch.name in ids]
     secure = choose_security_offer(view.security_versions, change, offers, state.priorities)
     description = state.packages.get(change.name)
-    return Update(
-        id=update_id,
-        name=change.name,
-        arch=change.arch,
-        installed=installed.version,
-        available=change.version,
-        classification=view.classification,
-        severity=view.severity,
-        origins=(repository.name,) if repository else (),
-        cves=_get_cves(view),
-        size_bytes=_get_size(change, offers),
-        group=_parse_source_package(description) or change.name,
+    vendor = parse_vendor(description.fields.get("Vendor", "")) if description else ""
+    return replace(
+        update,
         held=change.name in state.locked or bool(patches and _is_newest_locked(change.name, ids, state)),
-        requires_reboot=True if any(patch.reboot for patch in patches) or replaces_core(change.name) else None,
-        published=view.published,
+        requires_reboot=True if any(patch.reboot for patch in patches) else update.requires_reboot,
         security_version="" if secure == change.version else secure,
-        vendor_change=_describe_vendor_change(change.name, installed.vendor, description, state),
-        changes_boot=is_boot_package(change.name),
-        advisories=view.ids,
+        vendor_change=f"{installed.vendor or '?'} -> {vendor or '?'}"
+        if change.name in state.upgrade.vendor_changes
+        else "",
         updates_manager=any(patch.updates_manager for patch in patches),
         needs_licence=bool(same and same.has_licence and state.upgrade.unaccepted),
         blocked="" if change in state.upgrade.changes else state.obstacles.get(change.name, ""),
@@ -190,105 +193,64 @@ def _is_newest_locked(name: str, ids: frozenset[str], state: ZypperState) -> boo
     return any(patch.is_locked and version == newest for version, patch in fixes)
 
 
-def _get_size(change: VersionedPackage, offers: Iterable[Offer]) -> int | None:
-    return next((offer.size_bytes for offer in offers if offer.package == change), None)
+def _build_new_package(change: VersionedPackage, bringer: Update | None, state: ZypperState) -> Update:
+    """Return a new package. It gets classification and group of the update that needs it: both go together.
+
+    If only an older version of that update is a security fix, the new package has its own classification. If the older
+    version needs it too, it comes along.
+    """
+    update, _ = _build_update(change, None, state.offers, "", state)
+    if bringer is None:
+        return update
+    if not bringer.security_version:
+        update = replace(update, classification=bringer.classification, severity=bringer.severity)
+    return replace(update, group=bringer.group, held=bringer.held, updates_manager=bringer.updates_manager)
 
 
-def _judge(
-    change: VersionedPackage, installed: str | None, repository: Repository | None, state: ZypperState
-) -> AdvisoryView:
+def _build_update(
+    change: VersionedPackage, installed: str | None, offers: Iterable[Offer], alias: str, state: ZypperState
+) -> tuple[Update, AdvisoryView]:
+    """Return what an update and a new package have in common, and what the patches say of it.
+
+    ``alias`` is of its repository; without one, it is the repository that ``zypper info`` names.
+    """
+    description = state.packages.get(change.name)
+    fields = description.fields if description else {}
+    repositories = [repository for repository in state.repositories if repository.alias == alias] if alias else []
+    repositories = repositories or [r for r in state.repositories if r.is_named(fields.get("Repository", ""))]
+    repository = next(iter(repositories), None)
     key = (change.name, change.arch)
-    about = [
+    advisories = [
         replace(patch.advisory, packages={key: (package.fixed_version,)})
         for patch, package in state.patched.get(change.name, ())
         if package.arch in {"", change.arch}
     ]
-    return judge_update(
-        {key: about},
+    view = judge_update(
+        {key: advisories},
         key,
         installed=installed,
         available=change.version,
         repository_has_advisories=bool(repository and repository.has_patches),
     )
-
-
-def _get_cves(view: AdvisoryView) -> tuple[str, ...] | None:
-    return view.cves if view.classification is not Classification.UNCLASSIFIED else None
-
-
-def _find_repository(name: str, alias: str, state: ZypperState) -> Repository | None:
-    """Return the repository with that alias; without one, the repository that ``zypper info`` names."""
-    description = state.packages.get(name)
-    named = description.fields.get("Repository", "") if description else ""
-    repositories = [repository for repository in state.repositories if repository.alias == alias] if alias else []
-    return next(
-        iter(repositories or [repository for repository in state.repositories if repository.is_named(named)]), None
-    )
-
-
-def _parse_source_package(description: ZypperDescription | None) -> str:
-    match = _SOURCE_PATTERN.fullmatch(description.fields.get("Source package", "")) if description else None
-    return match[1] if match else ""
-
-
-def _describe_vendor_change(name: str, vendor: str, description: ZypperDescription | None, state: ZypperState) -> str:
-    comes = parse_vendor(description.fields.get("Vendor", "")) if description else ""
-    return f"{vendor or '?'} -> {comes or '?'}" if name in state.upgrade.vendor_changes else ""
-
-
-def _build_new_packages(
-    fresh: Mapping[str, VersionedPackage], updates: Iterable[Update], state: ZypperState
-) -> list[Update]:
-    """Return the new packages. Each gets classification and group of the update that needs it: both go together.
-
-    If only an older version of that update is a security fix, the new package has its own classification. If the older
-    version needs it too, it comes along.
-    """
-    providers: dict[str, list[str]] = {}
-    for update_id, change in fresh.items():
-        description = state.new_packages.get(change.name)
-        for capability in description.dependencies.get("Provides", ()) if description else ():
-            providers.setdefault(capability.split(" ")[0], []).append(update_id)
-    updates_by_id: dict[str, Update] = {}
-    bringers = list(updates)
-    while bringers:
-        bringer = bringers.pop()
-        description = state.packages.get(bringer.name)
-        for capability in description.dependencies.get("Requires", ()) if description else ():
-            for update_id in providers.pop(capability.split(" ")[0], ()):
-                if update_id not in updates_by_id:
-                    updates_by_id[update_id] = _build_new_package(update_id, fresh[update_id], bringer, state)
-                    bringers.append(updates_by_id[update_id])
-    left = [update_id for update_id in fresh if update_id not in updates_by_id]
-    return [
-        *updates_by_id.values(),
-        *(_build_new_package(update_id, fresh[update_id], None, state) for update_id in left),
-    ]
-
-
-def _build_new_package(update_id: str, change: VersionedPackage, bringer: Update | None, state: ZypperState) -> Update:
-    repository = _find_repository(change.name, "", state)
-    view = _judge(change, None, repository, state)
-    goes_along = bringer is not None and not bringer.security_version
-    return Update(
-        id=update_id,
+    source = _SOURCE_PATTERN.fullmatch(fields.get("Source package", ""))
+    update = Update(
+        id=build_update_id(change.name, change.arch, state.native),
         name=change.name,
         arch=change.arch,
-        installed=None,
+        installed=installed,
         available=change.version,
-        classification=bringer.classification if bringer and goes_along else view.classification,
-        severity=bringer.severity if bringer and goes_along else view.severity,
+        classification=view.classification,
+        severity=view.severity,
         origins=(repository.name,) if repository else (),
-        cves=_get_cves(view),
-        size_bytes=_get_size(change, state.offers),
-        group=bringer.group if bringer else _parse_source_package(state.packages.get(change.name)) or change.name,
-        held=bool(bringer and bringer.held),
+        cves=view.cves if view.classification is not Classification.UNCLASSIFIED else None,
+        size_bytes=next((offer.size_bytes for offer in offers if offer.package == change), None),
+        group=source[1] if source else change.name,
         requires_reboot=True if replaces_core(change.name) else None,
         published=view.published,
         changes_boot=is_boot_package(change.name),
         advisories=view.ids,
-        updates_manager=bool(bringer and bringer.updates_manager),
     )
+    return update, view
 
 
 def _build_unfulfilled_patches(updates: Iterable[Update], state: ZypperState) -> list[Update]:
@@ -300,10 +262,10 @@ def _build_unfulfilled_patches(updates: Iterable[Update], state: ZypperState) ->
         for patch, package in pairs:
             if _is_faulty(package, state) and (name, patch.name) not in covered:
                 faulty.setdefault(patch.name, []).append(package)
-    left = [
+    unfulfilled = [
         patch for patch in state.patches if patch.is_needed and (patch.name in faulty or patch.name not in fulfilled)
     ]
-    return [_build_unfulfilled_patch(patch, faulty.get(patch.name, ()), state) for patch in left]
+    return [_build_unfulfilled_patch(patch, faulty.get(patch.name, ()), state) for patch in unfulfilled]
 
 
 def _is_faulty(package: FaultyPackage, state: ZypperState) -> bool:

@@ -23,7 +23,7 @@ from tasks.machines.managers.rpm.packages import (
     build_rpm_spec,
     build_update_id,
 )
-from tasks.machines.managers.script_output import ScriptSection, parse_sections, require_text
+from tasks.machines.managers.script_output import ScriptSection, parse_natural, parse_sections, require_native
 
 MAX_ANSWER_CHARACTERS: Final = 32_000_000
 """Thousands of patches take a few million."""
@@ -116,6 +116,12 @@ def get_attribute(element: XmlElement | None, name: str) -> str:
     return (element.get(name) or "") if element is not None else ""
 
 
+def get_child_text(element: XmlElement, tag: str) -> str:
+    """Return the text of the first child with that tag; "" without it."""
+    child = element.find(tag)
+    return (child.text or "").strip() if child is not None else ""
+
+
 def require_element(answer: ZypperAnswer, tag: str, subject: str) -> XmlElement:
     """Return the first element with that tag.
 
@@ -156,7 +162,6 @@ def _find_messages(root: XmlElement) -> Iterator[ZypperMessage]:
 
 
 _MAX_PROBLEMS: Final = 50
-_SIZE_PATTERN: Final = re.compile(r"[0-9]{1,18}")
 _LICENSE_PATTERN: Final = re.compile(r"In order to install '([^']{1,200})'")
 _CHANGES: Final = ("to-upgrade", "to-install", "to-downgrade", "to-reinstall")
 
@@ -197,12 +202,12 @@ def parse_install_summary(answer: ZypperAnswer) -> InstallSummary:
     """Return the summary of a dry run. Entries whose name or version is not valid are left out."""
     summary = next(answer.root.iter("install-summary"), None)
     nothing = any(message.text.startswith("Nothing to do") for message in answer.messages)
-    size = get_attribute(summary, "download-size")
+    size = parse_natural(get_attribute(summary, "download-size"))
     return InstallSummary(
         changes=tuple(change for tag in _CHANGES for change in _find_changes(summary, tag)),
         removals=tuple(dict.fromkeys(change.name for change in _find_changes(summary, "to-remove"))),
         vendor_changes=frozenset(change.name for change in _find_changes(summary, "to-change-vendor")),
-        download_bytes=int(size) if _SIZE_PATTERN.fullmatch(size) else 0 if nothing else None,
+        download_bytes=0 if size is None and nothing else size,
         problems=_find_problems(answer),
         unaccepted=tuple(
             match[1] for message in answer.messages if (match := _LICENSE_PATTERN.search(message.text)) is not None
@@ -250,13 +255,10 @@ def parse_zypper_simulation(result: ScriptResult, wanted: Sequence[Update]) -> S
         ProtocolViolation: zypper's answer is not complete.
     """
     sections = parse_sections(result, "rpm_simulate", "simulation")
-    states = result.find_records("state")
-    if len(states) != 1:
-        raise ProtocolViolation("rpm_simulate did not say the machine's architecture")
+    native = require_native(result, "rpm_simulate")
     answer = parse_answer(sections["simulation"], "the installation")
     summary = parse_install_summary(answer)
     refusals = summary.refusals
-    native = require_text(states[0], "native")
     specs = {build_rpm_spec(update): update.id for update in wanted}
     unknown = [name for text in answer.errors for match in _UNKNOWN_PATTERN.findall(text) for name in match]
     return build_simulation_result(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tasks.machines.managers.boot_packages import is_boot_package, is_live_patch_package
+from tasks.machines.managers.live_patches import is_live_patch_package
+from tasks.machines.managers.pending_updates import is_boot_package
 
 
 @pytest.mark.parametrize(
