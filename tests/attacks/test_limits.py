@@ -68,7 +68,7 @@ def substitute(result: ScriptResult, name: str, old: str, new: str) -> ScriptRes
 def lie_as_apt() -> PackageState:
     block = "  Installed: 1\n  Candidate: 2\n  Version table:\n     2 500\n        500 http://x Packages\n *** 1 100\n"
     blocks = "".join(f"made-up-{number}:\n{block}" for number in range(MANY))
-    return apt.parse_assessment(extend(recorded("debian-12.apt_assess"), policy=blocks))
+    return apt.parse_apt_assessment(extend(recorded("debian-12.apt_assess"), policy=blocks))
 
 
 def lie_as_dnf() -> PackageState:
@@ -120,21 +120,21 @@ def lie_as_zypper() -> PackageState:
         f'<solvable type="package" name="made-up-{n}" edition="2-1" arch="noarch"></solvable>' for n in range(MANY)
     )
     answer = recorded("leap-15.6.rpm_assess", family="zypper")
-    return zypper.parse_assessment(substitute(answer, "upgrade", "<to-upgrade>", f"<to-upgrade>{updates}"))
+    return zypper.parse_zypper_assessment(substitute(answer, "upgrade", "<to-upgrade>", f"<to-upgrade>{updates}"))
 
 
 def lie_as_zypper_of_patches() -> PackageState:
     patches = "".join(f'<update kind="patch" name="lie-{n}" edition="1" status="needed"></update>' for n in range(MANY))
     answer = recorded("leap-15.6.rpm_assess", family="zypper")
-    return zypper.parse_assessment(substitute(answer, "patches", "<update-list>", f"<update-list>{patches}"))
+    return zypper.parse_zypper_assessment(substitute(answer, "patches", "<update-list>", f"<update-list>{patches}"))
 
 
 def lie_as_windows() -> PackageState:
-    return windows.parse_assessment(windows_answer(*(update_record(number) for number in range(1, MANY + 1))))
+    return windows.parse_windows_assessment(windows_answer(*(update_record(number) for number in range(1, MANY + 1))))
 
 
 def lie_as_windows_of_a_title() -> PackageState:
-    return windows.parse_assessment(windows_answer(update_record(1, title="x" * MANY)))
+    return windows.parse_windows_assessment(windows_answer(update_record(1, title="x" * MANY)))
 
 
 LIES: Mapping[str, Callable[[], PackageState]] = {
