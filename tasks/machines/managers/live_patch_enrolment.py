@@ -10,14 +10,14 @@ enrol_live_patches.sh runs the commands. They are those of the vendors' manuals:
 plugin of dnf, SUSE's registration.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.script_output import ScriptSection, require_text
+from tasks.machines.managers.live_patches import find_pro_attribute
+from tasks.machines.managers.script_output import ScriptSection, get_text, require_text
 from tasks.rules.hotpatch import HotpatchAction
 
 SUSE_MODULE = "sle-module-live-patching"
@@ -43,8 +43,8 @@ def parse_live_patch_enrolment(result: ScriptResult, sections: Mapping[str, Scri
 
 
 def _read_livepatch(_: ScriptRecord, sections: Mapping[str, ScriptSection]) -> HotpatchEnrolment:
-    attached = _find_attribute(sections.get("pro_attached"), "is_attached")
-    services = _find_attribute(sections.get("pro_services"), "enabled_services")
+    attached = find_pro_attribute(get_text(sections, "pro_attached"), "is_attached")
+    services = find_pro_attribute(get_text(sections, "pro_services"), "enabled_services")
     is_attached = attached if isinstance(attached, bool) else None
     is_enabled = None
     if isinstance(services, list):
@@ -57,14 +57,6 @@ def _read_livepatch(_: ScriptRecord, sections: Mapping[str, ScriptSection]) -> H
         remedy = "On the machine: pro attach, with the token of your subscription."
         finding = Finding(_SUBSCRIPTION_CHECK, _BLOCK, "it is not attached to Ubuntu Pro", remedy)
     return HotpatchEnrolment("livepatch", "pro", is_attached, is_enabled, prerequisites=(finding,))
-
-
-def _find_attribute(section: ScriptSection | None, name: str) -> object:
-    """Return an attribute of an answer of ``pro api``; None when there is none."""
-    try:
-        return json.loads(section.text)["data"]["attributes"][name] if section else None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
 
 
 def _read_kpatch(record: ScriptRecord, _: Mapping[str, ScriptSection]) -> HotpatchEnrolment:

@@ -67,19 +67,26 @@ def parse_live_patches(result: ScriptResult, sections: Mapping[str, ScriptSectio
     in_transition = [
         require_text(live_patch, "name") for live_patch in loaded if require_text(live_patch, "transition") == "1"
     ]
-    others = [_parse_other_kernel(live_patch) for live_patch in result.find_records("other_kernel")]
+    other_kernels = [
+        _OtherKernel(
+            require_text(record, "release"),
+            require_text(record, "relation"),
+            frozenset(_find_cves([require_text(record, "cves")])),
+        )
+        for record in result.find_records("other_kernel")
+    ]
     if "canonical_livepatch" in sections:
         pro_section = sections.get("pro_reboot_required")
         live = _read_canonical(sections["canonical_livepatch"], pro_section.text if pro_section else "", active)
     elif "ksplice" in sections:
-        live = _read_ksplice(sections["ksplice"], others)
+        live = _read_ksplice(sections["ksplice"], other_kernels)
     elif "klp" in sections:
         live = _read_klp(sections["klp"], active)
     else:
         live = _read_kpatch(result.find_records("live_patch_package"), active, kernel)
     if in_transition and not live.problem:
         live = replace(live, state="in transition", problem=f"{in_transition[0]} is not in use everywhere yet")
-    unfixed = _find_unfixed_cves(live.cves, others)
+    unfixed = _find_unfixed_cves(live.cves, other_kernels)
     return replace(live, kernel=kernel, cves=None if live.cves is None else live.cves[:_MAX_CVES], unfixed_cves=unfixed)
 
 
@@ -113,23 +120,16 @@ def _find_cves(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({name.upper() for text in texts for name in _CVE_PATTERN.findall(text)}))
 
 
-def _parse_other_kernel(record: ScriptRecord) -> _OtherKernel:
-    cves = frozenset(_find_cves([require_text(record, "cves")]))
-    return _OtherKernel(require_text(record, "release"), require_text(record, "relation"), cves)
-
-
-def _find_unfixed_cves(fixed: Sequence[str] | None, others: Sequence[_OtherKernel]) -> tuple[str, ...] | None:
+def _find_unfixed_cves(fixed: Sequence[str] | None, kernels: Sequence[_OtherKernel]) -> tuple[str, ...] | None:
     """Return the CVEs that newer kernels fix and ``fixed`` lacks.
 
     None when these are not known: no newer kernel, one that is neither newer nor older, or one whose changelog names
     no CVE (not every distribution does).
     """
-    newer = [live_patch for live_patch in others if live_patch.relation != "older"]
-    if fixed is None or not newer or any(live_patch.relation != "newer" or not live_patch.cves for live_patch in newer):
+    newer = [kernel for kernel in kernels if kernel.relation != "older"]
+    if fixed is None or not newer or any(kernel.relation != "newer" or not kernel.cves for kernel in newer):
         return None
-    return tuple(sorted(frozenset[str]().union(*(live_patch.cves for live_patch in newer)) - frozenset(fixed)))[
-        :_MAX_CVES
-    ]
+    return tuple(sorted(frozenset[str]().union(*(kernel.cves for kernel in newer)) - frozenset(fixed)))[:_MAX_CVES]
 
 
 def _describe_failure(section: ScriptSection, tool: str) -> str:
@@ -142,67 +142,51 @@ def _describe_failure(section: ScriptSection, tool: str) -> str:
 
 def _read_canonical(section: ScriptSection, pro_answer: str, active: tuple[str, ...]) -> LivePatching:
     tool = "canonical-livepatch"
-    status = _parse_canonical_status(section.text)
-    if status is None:
+    try:
+        status = next(load for load in json.loads(section.text)["Status"] if load["Running"] is True)
+        patch = status["Livepatch"]
+        fixed = [str(fix["Name"])[:50] for fix in patch.get("Fixes") or () if fix["Patched"] is True]
+        state, check = (str(patch[key])[:50] or "unknown" for key in ("State", "CheckState"))
+        support = str(status.get("Supported") or "")[:50]  # "" in older versions
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
         if "not enabled" in f"{section.text} {section.stderr}".lower():
             return LivePatching(tool, "not enabled", patches=active)
         return LivePatching(tool, "unknown", patches=active, problem=_describe_failure(section, tool))
     problems = [
-        "" if status.state in _CANONICAL_GOOD_STATES else f"its state is {status.state}",
-        "" if status.check == "checked" else f"its last check: {status.check}",
-        "" if status.support in {"supported", ""} else f"its support of this kernel: {status.support}",
+        "" if state in _CANONICAL_GOOD_STATES else f"its state is {state}",
+        "" if check == "checked" else f"its last check: {check}",
+        "" if support in {"supported", ""} else f"its support of this kernel: {support}",
     ]
     problem = "; ".join(filter(None, problems))
     # "nothing-to-apply" is no assurance: perhaps there is no live patch for this kernel
-    is_patched = not problem and status.state == "applied" and _find_pro_answer(pro_answer) == _KERNEL_PATCHED_ANSWER
+    answer = find_pro_attribute(pro_answer, "reboot_required")
+    is_patched = not problem and state == "applied" and answer == _KERNEL_PATCHED_ANSWER
     return LivePatching(
         tool,
-        status.state,
+        state,
         patches=active,
-        cves=status.cves,
+        cves=_find_cves(fixed),
         problem=problem,
         assurance="the Ubuntu Pro client says that the running kernel has its live patches" if is_patched else "",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _CanonicalStatus:
-    """What canonical-livepatch says of the running kernel. ``support`` is "" in older versions."""
-
-    state: str
-    check: str
-    support: str
-    cves: tuple[str, ...]
-
-
-def _parse_canonical_status(text: str) -> _CanonicalStatus | None:
-    """Return the status of the running kernel; None when the text has none."""
+def find_pro_attribute(text: str, name: str) -> object:
+    """Return an attribute of an answer of Ubuntu Pro's client (``pro api``); None when there is none."""
     try:
-        status = next(load for load in json.loads(text)["Status"] if load["Running"] is True)
-        patch = status["Livepatch"]
-        fixed = [str(fix["Name"])[:50] for fix in patch.get("Fixes") or () if fix["Patched"] is True]
-        state, check = (str(patch[key])[:50] or "unknown" for key in ("State", "CheckState"))
-        support = str(status.get("Supported") or "")[:50]
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError):
-        return None
-    return _CanonicalStatus(state, check, support, _find_cves(fixed))
-
-
-def _find_pro_answer(text: str) -> object:
-    try:
-        return json.loads(text)["data"]["attributes"]["reboot_required"]
+        return json.loads(text)["data"]["attributes"][name]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def _read_ksplice(section: ScriptSection, others: Sequence[_OtherKernel]) -> LivePatching:
+def _read_ksplice(section: ScriptSection, kernels: Sequence[_OtherKernel]) -> LivePatching:
     effective = _KSPLICE_EFFECTIVE_PATTERN.search(section.text)
     if section.exit_code != 0 or effective is None:
         return LivePatching("ksplice", "unknown", problem=_describe_failure(section, "ksplice"))
     updates = _KSPLICE_UPDATE_PATTERN.findall(section.text)
     fixes = [title for _, title in updates if not title.lower().startswith(_KSPLICE_DETECTION_TEXT)]
-    waiting = [live_patch for live_patch in others if live_patch.relation != "older"]
-    is_current = bool(waiting) and all(_is_at_least(effective[1], live_patch.release) for live_patch in waiting)
+    newer = [kernel for kernel in kernels if kernel.relation != "older"]
+    is_current = bool(newer) and all(_is_at_least(effective[1], kernel.release) for kernel in newer)
     return LivePatching(
         "ksplice",
         f"effective kernel {effective[1]}",
@@ -214,10 +198,10 @@ def _read_ksplice(section: ScriptSection, others: Sequence[_OtherKernel]) -> Liv
 
 def _is_at_least(release: str, other: str) -> bool:
     """Return whether a kernel release is as new as another of the same build ("el9uek"); False if not comparable."""
-    mine, theirs = _RELEASE_PATTERN.fullmatch(release), _RELEASE_PATTERN.fullmatch(other)
-    if mine is None or theirs is None or _strip_arch(mine[2]) != _strip_arch(theirs[2]):
+    matches = _RELEASE_PATTERN.fullmatch(release), _RELEASE_PATTERN.fullmatch(other)
+    if matches[0] is None or matches[1] is None or _strip_arch(matches[0][2]) != _strip_arch(matches[1][2]):
         return False
-    return _split_numbers(mine[1]) >= _split_numbers(theirs[1])
+    return _split_numbers(matches[0][1]) >= _split_numbers(matches[1][1])
 
 
 def _strip_arch(build: str | None) -> str:

@@ -29,15 +29,15 @@ class PackageVersion:
         return f"{type(self).__name__}({self.text!r})"
 
 
-def split_epoch(text: str) -> tuple[int, str]:
+def _split_epoch(text: str) -> tuple[int, str]:
     """Return the epoch of "[epoch:]version", 0 without one, and the rest."""
     epoch, colon, remainder = text.partition(":")
     if not (colon and epoch.isascii() and epoch.isdigit()):
         return 0, text
-    return parse_number(epoch), remainder
+    return _parse_number(epoch), remainder
 
 
-def parse_number(digits: str) -> int:
+def _parse_number(digits: str) -> int:
     """Return a number of any length. Python refuses to read more than 4300 digits; no real version has so many."""
     return int(digits[:4000] or "0")
 
@@ -51,7 +51,7 @@ class DebianVersion(PackageVersion):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
-        epoch, remainder = split_epoch(text)
+        epoch, remainder = _split_epoch(text)
         upstream, dash, revision = remainder.rpartition("-")
         if not dash:
             upstream, revision = remainder, ""
@@ -66,7 +66,7 @@ def _build_part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     pieces = _DIGITS_PATTERN.split(part)
     letters, numbers = pieces[0::2], pieces[1::2]
     key = [
-        ((*map(_rank_character, word), 0), parse_number(digits or "0"))
+        ((*map(_rank_character, word), 0), _parse_number(digits or "0"))
         for word, digits in zip_longest(letters, numbers, fillvalue="")
     ]
     while key and key[-1] == (_END_OF_WORD, 0):
@@ -97,7 +97,7 @@ class RpmVersion(PackageVersion):
     __slots__ = ()
 
     def __init__(self, text: str) -> None:
-        epoch, remainder = split_epoch(text)
+        epoch, remainder = _split_epoch(text)
         version, _, release = remainder.partition("-")
         super().__init__(text, (epoch, _build_key(version), _build_key(release)))
 
@@ -112,4 +112,4 @@ def _build_segment(segment: str) -> _Segment:
         return (0, 0, "")
     if segment == "^":
         return (2, 0, "")
-    return (4, parse_number(segment), "") if segment.isdigit() else (3, 0, segment)
+    return (4, _parse_number(segment), "") if segment.isdigit() else (3, 0, segment)

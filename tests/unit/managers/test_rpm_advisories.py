@@ -36,7 +36,7 @@ def test_a_fix_in_a_version_between_counts() -> None:
 
 def test_older_and_newer_versions_do_not_count() -> None:
     view = judge(about("1-1"), about("4-1"))
-    assert (view.classification, view.is_known) == (Classification.OTHER, False)
+    assert (view.classification, view.ids) == (Classification.OTHER, ())
 
 
 def test_the_worst_severity_counts() -> None:
@@ -55,7 +55,7 @@ def test_without_advisories_it_is_not_known_what_an_update_is() -> None:
 
 def test_a_version_without_an_epoch_has_that_of_the_update() -> None:
     assert judge(about("2-1", knows_epochs=False), installed="1:1-1", available="1:3-1").security_versions == {"1:2-1"}
-    assert not judge(about("2-1"), installed="1:1-1", available="1:3-1").is_known
+    assert not judge(about("2-1"), installed="1:1-1", available="1:3-1").ids
 
 
 def test_a_fix_before_a_change_of_the_epoch_counts() -> None:
@@ -71,7 +71,7 @@ def test_of_two_advisories_with_one_id_both_count() -> None:
 
 
 def test_for_a_new_package_only_its_own_version_counts() -> None:
-    assert judge(about("2-1"), installed=None).is_known is False
+    assert judge(about("2-1"), installed=None).ids == ()
     assert judge(about("3-1"), installed=None).classification is Classification.SECURITY
 
 
@@ -83,4 +83,4 @@ def test_only_versions_that_the_update_brings_count(versions: list[str], install
     view = judge(*(about(version) for version in versions), installed=installed, available=available)
     expected = {version for version in versions if installed < version <= available}  # single digits sort as text
     assert view.security_versions == expected
-    assert view.is_known == bool(expected)
+    assert bool(view.ids) == bool(expected)

@@ -6,7 +6,6 @@ installed as dependencies, because the policy of an installed package does not s
 rolled out step by step has reached this machine.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from tasks.machines.managers.apt.version_choice import (
     find_releases,
     find_security_publishers,
 )
+from tasks.machines.managers.live_patches import find_pro_attribute
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
 from tasks.machines.managers.script_output import parse_natural
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
@@ -182,10 +182,7 @@ def with_pro_updates(
     ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
     nothing.
     """
-    try:
-        items = json.loads(answer)["data"]["attributes"]["updates"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        items = None
+    items = find_pro_attribute(answer, "updates")
     items = items if isinstance(items, list) else []
     pro_updates = [item for item in items if isinstance(item, dict) and item.get("package")]
     cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}

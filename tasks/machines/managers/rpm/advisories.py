@@ -57,10 +57,9 @@ class AdvisoryView:
     """What the advisories together say about one update.
 
     Attributes:
-        ids: their ids, the newest first.
+        ids: their ids, the newest first; () when there is no advisory about the update.
         published: of the advisory about the version to install; None when there is none.
         security_versions: the versions with security fixes.
-        is_known: whether there is any advisory about the update.
     """
 
     classification: Classification
@@ -69,11 +68,6 @@ class AdvisoryView:
     cves: tuple[str, ...] = ()
     published: datetime | None = None
     security_versions: frozenset[str] = frozenset()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is any advisory about the update."""
-        return bool(self.ids)
 
 
 def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:

@@ -62,13 +62,6 @@ CUMULATIVE_CLASSES: Final = (Classification.SECURITY, Classification.UPDATE_ROLL
 _INPUT_REASON: Final = "it may ask a person something while it is installed"
 
 
-class SearchWarning(Record):
-    """A warning of the search: record "search_warning"."""
-
-    hresult: int = 0
-    message: Text = ""
-
-
 class ErrorRecord(Record):
     """An error that a script did not expect: record "error". ``place``: "at FUNCTION, FILE: line N"."""
 
@@ -246,7 +239,7 @@ def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
 def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:
     """Return what a search that succeeded in part could not read."""
     problems: list[RepositoryProblem] = []
-    for warning in parse_records(SearchWarning, result.find_records("search_warning"))[:_MAX_WARNINGS]:
+    for warning in parse_records(CallRecord, result.find_records("search_warning"))[:_MAX_WARNINGS]:
         code = explain_code(warning.hresult)
         message = f": {warning.message}" if warning.message else ""
         problems.append(RepositoryProblem(source, f"part of the search failed: {code.text}{message}", code.remedy))

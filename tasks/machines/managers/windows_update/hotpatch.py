@@ -14,7 +14,7 @@ The prerequisites of an enrolment are those of Microsoft's documents:
 - The last baseline, installed and booted: a hotpatch changes that one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
@@ -122,13 +122,7 @@ def find_hotpatch_enrolment(
     edition = _check_edition(system)
     if edition.level is _BLOCK:
         return HotpatchEnrolment(PROVIDER, product=system.build, prerequisites=(edition,))
-    findings = (
-        edition,
-        *_check_licence(record, system),
-        _check_vbs(record),
-        *_check_boot(record, system),
-        *_check_baseline(system, history),
-    )
+    findings = (edition, *_check_prerequisites(record, system, history))
     if system.is_azure_edition:
         # with 2025 hotpatches belong to the system itself; with 2022 the package enrols it
         is_enrolled = build >= BUILD_2025 or bool(record.enrolled)
@@ -155,18 +149,6 @@ def _check_edition(system: SystemRecord) -> Finding:
     return Finding("edition", _GOOD, f"Windows Server 2025, {system.edition}")
 
 
-def _check_licence(record: HotpatchRecord, system: SystemRecord) -> tuple[Finding, ...]:
-    if system.is_azure_edition:
-        return ()
-    if not record.arc:
-        remedy = "Connect it: azcmagent connect. Hotpatches of this edition come through Azure Arc."
-        return (Finding("licence", _BLOCK, "Azure Arc's agent does not run", remedy),)
-    if not record.licence:
-        remedy = "fleetpatch hotpatch enroll with --arc asks Azure Arc for it, or people do in the portal."
-        return (Finding("licence", _BLOCK, "Azure Arc's agent has no licence for hotpatches", remedy),)
-    return (Finding("licence", _GOOD, "Azure Arc's agent has the licence"),)
-
-
 def _check_vbs(record: HotpatchRecord) -> Finding:
     if record.vbs_status == VBS_RUNNING:
         return Finding("vbs", _GOOD, "virtualization-based security runs")
@@ -179,19 +161,28 @@ def _check_vbs(record: HotpatchRecord) -> Finding:
     return Finding("vbs", _BLOCK, "virtualization-based security is off", _VBS_REMEDY)
 
 
-def _check_boot(record: HotpatchRecord, system: SystemRecord) -> tuple[Finding, ...]:
-    findings = []
+def _check_prerequisites(
+    record: HotpatchRecord, system: SystemRecord, history: Sequence[HistoryEntry]
+) -> Iterator[Finding]:
+    """Yield what is said of licence, virtualization-based security, boot and baseline.
+
+    Whether the last planned baseline is installed, the agent's own history tells, as far as it reaches.
+    """
+    if not system.is_azure_edition and not record.arc:
+        remedy = "Connect it: azcmagent connect. Hotpatches of this edition come through Azure Arc."
+        yield Finding("licence", _BLOCK, "Azure Arc's agent does not run", remedy)
+    elif not system.is_azure_edition and not record.licence:
+        remedy = "fleetpatch hotpatch enroll with --arc asks Azure Arc for it, or people do in the portal."
+        yield Finding("licence", _BLOCK, "Azure Arc's agent has no licence for hotpatches", remedy)
+    elif not system.is_azure_edition:
+        yield Finding("licence", _GOOD, "Azure Arc's agent has the licence")
+    yield _check_vbs(record)
     if record.secure_boot == 0:
         remedy = "Switch it on in the firmware; a virtual machine of Hyper-V must be one of generation 2."
-        findings.append(Finding("secure boot", _BLOCK, "Secure Boot is off", remedy))
+        yield Finding("secure boot", _BLOCK, "Secure Boot is off", remedy)
     if system.is_azure_edition and system.build_number < BUILD_2025 and not record.table_size:
         remedy = "fleetpatch hotpatch enroll sets the value that Microsoft documents (HotPatchTableSize = 0x1000)."
-        findings.append(Finding("table size", _BLOCK, "HotPatchTableSize is not set", remedy))
-    return tuple(findings)
-
-
-def _check_baseline(system: SystemRecord, history: Sequence[HistoryEntry]) -> tuple[Finding, ...]:
-    """Return whether the last planned baseline is installed, by the agent's own history, as far as that tells."""
+        yield Finding("table size", _BLOCK, "HotPatchTableSize is not set", remedy)
     day = find_last_baseline(system.today)
     installed = [
         entry
@@ -199,8 +190,7 @@ def _check_baseline(system: SystemRecord, history: Sequence[HistoryEntry]) -> tu
         if entry.is_installation and (is_cumulative_title(entry.title) or is_hotpatch_title(entry.title))
     ]
     if any(entry.day >= day for entry in installed):
-        return (Finding("baseline", _GOOD, f"updates of the baseline of {day:%Y-%m-%d} or later are installed"),)
-    if not installed:
-        return ()
-    message = f"the agent's history has no cumulative update since the baseline of {day:%Y-%m-%d}"
-    return (Finding("baseline", _WARN, message, "Install the newest cumulative update, and restart the machine."),)
+        yield Finding("baseline", _GOOD, f"updates of the baseline of {day:%Y-%m-%d} or later are installed")
+    elif installed:
+        message = f"the agent's history has no cumulative update since the baseline of {day:%Y-%m-%d}"
+        yield Finding("baseline", _WARN, message, "Install the newest cumulative update, and restart the machine.")

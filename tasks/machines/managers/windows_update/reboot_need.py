@@ -157,21 +157,16 @@ def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> 
 def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
     """Return whether an update needs a reboot, as the module docstring describes."""
     if is_hotpatch_title(update.title) and update.reboot_behavior != _ALWAYS:
-        return _predict_hotpatch(update, month)
+        subject = "a hotpatch, which changes the running system"
+        if update.reboot_behavior != _NEVER and month.doubt:
+            return RebootOutlook(None, reason=f"a hotpatch, but {month.doubt}")
+        if update.reboot_behavior != _NEVER and month.is_baseline:
+            return RebootOutlook(None, expected=True, reason="it may ask for one, in a month with a planned baseline")
+        more = "" if update.reboot_behavior == _NEVER else f"; the next planned baseline is on {month.next_baseline}"
+        return RebootOutlook(required=False, reason=f"{subject}{more}")
     required = _REQUIRED.get(update.reboot_behavior)
     if is_cumulative_title(update.title) and required is not False:
         return RebootOutlook(required, expected=True, reason="a cumulative update, which a boot completes")
     if required:
         return RebootOutlook(required, reason="it always needs one")
     return RebootOutlook(required, reason="it may ask for one" if update.reboot_behavior == _CAN_ASK else "")
-
-
-def _predict_hotpatch(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:
-    subject = "a hotpatch, which changes the running system"
-    if update.reboot_behavior == _NEVER:
-        return RebootOutlook(required=False, reason=subject)
-    if month.doubt:
-        return RebootOutlook(None, reason=f"a hotpatch, but {month.doubt}")
-    if month.is_baseline:
-        return RebootOutlook(None, expected=True, reason="it may ask for one, in a month with a planned baseline")
-    return RebootOutlook(required=False, reason=f"{subject}; the next planned baseline is on {month.next_baseline}")

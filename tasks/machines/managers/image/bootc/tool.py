@@ -85,22 +85,20 @@ def parse_bootc_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     cached = slots.booted.cached_update
     if cached and cached.is_older_than(coming):  # of a check before the coming image was staged
         cached = None
+    newer = cached or downloaded
+    update = None
+    if newer is not None and newer.image_digest != coming.image_digest:
+        blocked = "packages are layered on it with rpm-ostree, and bootc can't update such a system"
+        update = ImageUpdate(newer.full, published=newer.built, blocked=blocked if slots.booted.incompatible else "")
     return ImageState(
         image=clean_image_text(coming.image.image),
         running=booted.full,
         next=coming.full,
-        update=_find_update(cached or downloaded, coming, incompatible=slots.booted.incompatible),
+        update=update,
         warnings=tuple(_find_warnings(slots)),
         problems=find_exact_image_problem(booted.image.image),
         was_asked=(cached or slots.staged) is not None,
     )
-
-
-def _find_update(newer: _Image | None, coming: _Image, *, incompatible: bool) -> ImageUpdate | None:
-    if newer is None or newer.image_digest == coming.image_digest:
-        return None
-    blocked = "packages are layered on it with rpm-ostree, and bootc can't update such a system" if incompatible else ""
-    return ImageUpdate(newer.full, published=newer.built, blocked=blocked)
 
 
 def _find_warnings(slots: _Slots) -> list[str]:

@@ -141,6 +141,10 @@ def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
     update = _find_update(status.cached_update, staged or booted)
     if locked and update is None:  # rpm-ostree has nothing else to stage
         update = ImageUpdate(locked.full, blocked=f"it is staged, but {_LOCKED}")
+    ended: tuple[RepositoryProblem, ...] = ()
+    if booted.endoflife:
+        message = f"the image has reached its end of life: {clean_image_text(booted.endoflife)}"
+        ended = (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
     return ImageState(
         image=coming.image,
         running=booted.full,
@@ -148,16 +152,9 @@ def parse_ostree_status(sections: Mapping[str, ScriptSection]) -> ImageState:
         update=update,
         other_names=coming.other_names,
         warnings=tuple(warnings),
-        problems=(*find_exact_image_problem(booted.image), *_find_end_of_life(booted)),
+        problems=(*find_exact_image_problem(booted.image), *ended),
         was_asked=(status.cached_update or staged) is not None,
     )
-
-
-def _find_end_of_life(booted: _Deployment) -> tuple[RepositoryProblem, ...]:
-    if not booted.endoflife:
-        return ()
-    message = f"the image has reached its end of life: {clean_image_text(booted.endoflife)}"
-    return (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
 
 
 def _find_update(cached: _CachedUpdate | None, coming: _Deployment) -> ImageUpdate | None:

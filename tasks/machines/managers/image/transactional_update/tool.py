@@ -12,7 +12,7 @@ from typing import Final
 
 from inventory.name_lists import format_count
 from tasks.domain.errors import READ_LISTS_REMEDY, ListsUnread, ProtocolViolation
-from tasks.domain.model import RepositoryProblem, Update
+from tasks.domain.model import Update
 from tasks.domain.states import Classification
 from tasks.machines.managers.image.manager import ImageTool
 from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_image_text
@@ -73,22 +73,21 @@ def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     pending = [package for package in listed if package not in staged]
     # the patches are those of the running system; a snapshot with none of the packages fulfils none of them
     is_fulfilled = running != default and (not listed or len(pending) < len(listed))
-    patches = () if is_fulfilled else _list_needed(sections["patches"])
+    patches = [
+        row
+        for row in parse_table(sections["patches"].text)
+        if row.get("Status") == "needed" and _NAME_PATTERN.fullmatch(row.get("Name", "")) and not is_fulfilled
+    ]
+    problems = find_rpm_repository_problems(f"{sections['updates'].text}\n{sections['updates'].stderr}")
+    if not problems and sections["updates"].exit_code == _SKIPPED_CODE:  # it has no data, or they have expired
+        problems = (build_repository_problem("", ["zypper skipped repositories that it could not read"]),)
     return ImageState(
         image=clean_image_text(system.get("product", "") or "system"),
         running=f"snapshot {running}",
         next=f"snapshot {default}",
         update=_build_update(pending, patches, sections["cves"]) if pending or patches else None,
-        problems=_find_unread_repositories(sections["updates"]),
+        problems=problems,
     )
-
-
-def _find_unread_repositories(updates: ScriptSection) -> tuple[RepositoryProblem, ...]:
-    """Return the repositories of which a query has no data, or data that have expired."""
-    repository_problems = find_rpm_repository_problems(f"{updates.text}\n{updates.stderr}")
-    if repository_problems or updates.exit_code != _SKIPPED_CODE:
-        return repository_problems
-    return (build_repository_problem("", ["zypper skipped repositories that it could not read"]),)
 
 
 def _is_number(text: str) -> bool:
@@ -99,11 +98,6 @@ def _format_package(row: Row) -> str:
     """Return "NAME-VERSION.ARCH" of a row of list-updates, or "" if it is none."""
     parts = (row.get("Name", ""), row.get("Available Version", ""), row.get("Arch", ""))
     return "{}-{}.{}".format(*parts) if all(map(_NAME_PATTERN.fullmatch, parts)) else ""
-
-
-def _list_needed(section: ScriptSection) -> tuple[Row, ...]:
-    rows = parse_table(section.text)
-    return tuple(row for row in rows if row.get("Status") == "needed" and _NAME_PATTERN.fullmatch(row.get("Name", "")))
 
 
 def _build_update(packages: Sequence[str], patches: Sequence[Row], cves: ScriptSection) -> ImageUpdate:

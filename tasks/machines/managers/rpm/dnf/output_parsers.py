@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from posixpath import basename
 from typing import Final
 
-from tasks.domain.errors import ManagerBusy, ProtocolViolation
+from tasks.domain.errors import ManagerBusy
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.manager_base import build_simulation_result
 from tasks.machines.managers.rpm.packages import build_rpm_spec, build_update_id
-from tasks.machines.managers.script_output import ScriptSection, parse_natural, parse_sections, require_text
+from tasks.machines.managers.script_output import (
+    ScriptSection,
+    get_text,
+    parse_natural,
+    parse_sections,
+    require_native,
+    split_rows,
+)
 
 LOCKED_EXIT_CODE: Final = 200
 """dnf's exit code, with exit_on_lock, while another process has its lock."""
@@ -72,14 +79,12 @@ def parse_transaction(text: str) -> DnfTransaction:
                 obsoleters.add(newest)
     unknown = re.findall(r"^No match for argument: (\S+)", text, re.MULTILINE)
     # an old kernel goes beside its new one; a package of another architecture is not the same one
-    gone = tuple(
-        name for name, arch in removals if not any((name, new_arch) in changes for new_arch in (arch, "noarch"))
-    )
+    removed_names = tuple(name for name, arch in removals if not {(name, arch), (name, "noarch")} & changes.keys())
     return DnfTransaction(
         changes,
         frozenset(installs),
         frozenset(obsoleters),
-        gone,
+        removed_names,
         tuple(dict.fromkeys(unknown)),
         _parse_errors(text),
         is_resolved=bool(changes or _END_PATTERN.search(text)),
@@ -107,11 +112,10 @@ def find_specs(text: str) -> frozenset[str]:
 
 
 _SCRIPT = "rpm_simulate"
-_UNCHANGED = "nothing would change"
 
 
 def parse_dnf_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
-    """Return dnf's answer for a set of updates.
+    """Return dnf's answer for a set of updates. Each problem is assigned to the updates that it names.
 
     Raises:
         ScriptFailed: the script failed.
@@ -122,21 +126,11 @@ def parse_dnf_simulation(result: ScriptResult, wanted: Sequence[Update]) -> Simu
     simulation = sections["simulation"]
     if simulation.exit_code == LOCKED_EXIT_CODE:
         raise ManagerBusy("another process uses the package manager")
-    if not result.find_records("state"):
-        raise ProtocolViolation(f"{_SCRIPT} did not say the machine's architecture")
-    native = require_text(result.find_records("state")[0], "native")
-    return build_transaction_result(parse_transaction(simulation.text), wanted, native, _parse_downloads(sections))
-
-
-def build_transaction_result(
-    transaction: DnfTransaction, wanted: Sequence[Update], native: str, downloads: Mapping[str, int] | None
-) -> SimulationResult:
-    """Return the answer that a transaction is. Each problem is assigned to the updates that it names."""
+    native = require_native(result, _SCRIPT)
+    transaction = parse_transaction(simulation.text)
     specs = {build_rpm_spec(update): update.id for update in wanted}
-    errors = transaction.errors
-    named = frozenset(spec for error in errors for spec in find_specs(error))
-    if not errors and not transaction.changes:
-        errors = (_UNCHANGED,)
+    named = frozenset(spec for error in transaction.errors for spec in find_specs(error))
+    errors = transaction.errors or (() if transaction.changes else ("nothing would change",))
     return build_simulation_result(
         wanted,
         changes={build_update_id(*key, native): version for key, version in transaction.changes.items()},
@@ -144,7 +138,7 @@ def build_transaction_result(
         unknown={specs[spec] for spec in transaction.unknown_specs if spec in specs},
         errors=errors,
         named={specs[spec] for spec in named & specs.keys()},
-        downloads=downloads,
+        downloads=_parse_downloads(sections),
     )
 
 
@@ -152,14 +146,11 @@ def _parse_downloads(sections: Mapping[str, ScriptSection]) -> Mapping[str, int]
     """Read lines "repository|bytes|file", without the files that are there in full."""
     if "downloads" not in sections or sections["downloads"].exit_code != 0:
         return None
-    there: set[tuple[str, int | None]] = set()
-    for line in sections["cached"].text.splitlines() if "cached" in sections else ():
-        size, _, path = line.partition("\t")
-        there.add((basename(path), parse_natural(size)))
+    cached = {(basename(path), parse_natural(size)) for size, path in split_rows(get_text(sections, "cached"), 2)}
     files: dict[str, int] = {}
     for line in sections["downloads"].text.splitlines():
         fields = line.split("|")
         size_bytes = parse_natural(fields[1]) if len(fields) == 3 else None
-        if size_bytes is not None and (basename(fields[2]), size_bytes) not in there:
+        if size_bytes is not None and (basename(fields[2]), size_bytes) not in cached:
             files[basename(fields[2])] = size_bytes
     return files

@@ -187,7 +187,7 @@ def _build_update(
         classification=view.classification,
         severity=view.severity,
         origins=tuple(dict.fromkeys(offer.repository for offer in newer)),
-        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
+        cves=view.cves if view.ids or view.classification is not Classification.UNCLASSIFIED else None,
         size_bytes=wanted.size_bytes,
         group=wanted.source or wanted.name,
         held=current is not None and state.holds.hides(current, wanted.version),
