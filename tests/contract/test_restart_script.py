@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tasks.machines.transport.framing import build_script_stdin, generate_nonce
 
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.machines.managers.apt.assessment import UPDATER_UNITS, UPDATERS_SCRIPT
 from tasks.machines.managers.running_programs import find_services_to_restart
-from tasks.machines.transport.output_decoder import ScriptOutputDecoder
+from tasks.machines.transport.output_decoder import ScriptOutputDecoder, generate_nonce
+from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script
 from tasks.rules.machine_checks.services import build_protected_unit_masks
 

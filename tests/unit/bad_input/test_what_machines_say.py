@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tasks.machines.transport.framing import build_frame_mark
 
 from inventory.errors import FleetpatchError
 from tasks.domain.errors import ProtocolViolation
@@ -23,7 +22,12 @@ from tasks.domain.states import OperationState, UpdateState
 from tasks.machines.managers.apt.assessment import parse_apt_assessment
 from tasks.machines.managers.apt.output_parsers import PackageChange
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
-from tasks.machines.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecoder, parse_record
+from tasks.machines.transport.output_decoder import (
+    MAX_RECORDS_BYTES,
+    ScriptOutputDecoder,
+    build_frame_mark,
+    parse_record,
+)
 from tasks.reports.writer import write_report
 from tasks.rules.updates.selection import select_updates
 from tests.contract.cli.conftest import Stage, security
