@@ -10,7 +10,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import ScriptFailed
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.apt.kernels import find_reboot_need
+from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.apt.manager import ASSESS_SCRIPT, AptManager
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
@@ -104,7 +104,7 @@ def test_the_time_at_which_a_kernel_was_installed_is_told(machine: Machine) -> N
     (record,) = machine.assess().find_records("reboot")
     assert len(str(record["kernel_times"]).splitlines()) == len(list(info.iterdir()))
     images = "6.1.0-40-amd64 6.1.0-41-amd64 6.1.0-42-amd64"
-    need = find_reboot_need({**record, "container": False, "kernel": "6.1.0-40-amd64", "images": images}, None)
+    need = find_apt_reboot_need({**record, "container": False, "kernel": "6.1.0-40-amd64", "images": images}, None)
     assert need.since == datetime.fromtimestamp(1_700_000_000, UTC)
 
 

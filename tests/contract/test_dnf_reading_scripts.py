@@ -13,7 +13,7 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult
 from tasks.machines.managers.rpm.advisories import parse_advisories
 from tasks.machines.managers.rpm.dnf.holds import parse_holds
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation
+from tasks.machines.managers.rpm.dnf.transaction import parse_dnf_simulation
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import compose_script, load_script

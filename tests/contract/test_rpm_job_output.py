@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_transaction
+from tasks.machines.managers.rpm.dnf.transaction import parse_transaction
 from tasks.machines.transport.script_library import load_script
 
 YUM = """Resolving Dependencies

@@ -16,8 +16,7 @@ from typing import Final
 from tasks.domain.model import Finding, HotpatchEnrolment
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import FindingLevel
-from tasks.machines.managers.live_patches import find_pro_attribute
-from tasks.machines.managers.script_output import ScriptSection, get_text, require_text
+from tasks.machines.managers.script_output import ScriptSection, find_pro_attribute, get_text, require_text
 from tasks.rules.hotpatch import HotpatchAction
 
 SUSE_MODULE = "sle-module-live-patching"

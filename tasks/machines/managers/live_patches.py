@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.script_output import ScriptSection, require_text
+from tasks.machines.managers.script_output import ScriptSection, find_pro_attribute, require_text
 
 _MAX_NAMES = 500
 _MAX_CVES = 5_000
@@ -169,14 +169,6 @@ def _read_canonical(section: ScriptSection, pro_answer: str, active: tuple[str, 
         problem=problem,
         assurance="the Ubuntu Pro client says that the running kernel has its live patches" if is_patched else "",
     )
-
-
-def find_pro_attribute(text: str, name: str) -> object:
-    """Return an attribute of an answer of Ubuntu Pro's client (``pro api``); None when there is none."""
-    try:
-        return json.loads(text)["data"]["attributes"][name]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
 
 
 def _read_ksplice(section: ScriptSection, kernels: Sequence[_OtherKernel]) -> LivePatching:

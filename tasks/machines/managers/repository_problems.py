@@ -157,12 +157,12 @@ def build_repository_problem(
 
 
 def _rank(line: str, causes: Sequence[RepositoryCause]) -> int:
-    text = drop_names(line)
+    text = drop_repository_names(line)
     ranks = (rank for rank, cause in enumerate(causes) if re.search(cause.words, line if cause.in_names else text))
     return next(ranks, len(causes))
 
 
-def drop_names(line: str) -> str:
+def drop_repository_names(line: str) -> str:
     """Return a line without URLs and names, which may contain any words."""
     return _NAME_PATTERN.sub("", _replace_urls(line[:MAX_LINE_LENGTH], lambda _: ""))
 

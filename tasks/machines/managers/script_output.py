@@ -1,6 +1,7 @@
 """Validates the answers of a script: everything that a machine sends is untrusted before."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -9,6 +10,8 @@ from tasks.domain.protocols.transport import ScriptRecord, ScriptResult
 from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 ENDED_CODES: Final = frozenset({124, 137})
 """The exit codes of a command that fp_limited has ended, because it took too long."""
@@ -125,3 +128,19 @@ def _require(record: ScriptRecord, key: str, kind: type[T], name: str) -> T:
 def parse_natural(text: str) -> int | None:
     """Return a natural number of at most 18 digits, or None."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def group_values(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
+    """Return the values of each key, in their order."""
+    values: dict[K, list[V]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    return {key: tuple(group) for key, group in values.items()}
+
+
+def find_pro_attribute(text: str, name: str) -> object:
+    """Return an attribute of an answer of Ubuntu Pro's client (``pro api``); None when there is none."""
+    try:
+        return json.loads(text)["data"]["attributes"][name]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

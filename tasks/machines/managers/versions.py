@@ -113,3 +113,8 @@ def _build_segment(segment: str) -> _Segment:
     if segment == "^":
         return (2, 0, "")
     return (4, _parse_number(segment), "") if segment.isdigit() else (3, 0, segment)
+
+
+def find_epoch_prefix(version: str) -> str:
+    """Return a version's epoch with the colon; "" for none."""
+    return version.partition(":")[0] + ":" if ":" in version else ""

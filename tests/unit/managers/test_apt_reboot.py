@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.kernels import find_reboot_need
+from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.running_programs import find_services_to_restart
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"
@@ -53,7 +53,7 @@ def listed(*kernels: tuple[str, int]) -> str:
 def test_a_newer_kernel_tells_when_the_first_of_them_was_installed(
     changes: dict[str, Any], seconds: int | None
 ) -> None:
-    need = find_reboot_need(record(**changes), None)
+    need = find_apt_reboot_need(record(**changes), None)
     assert need.answer is YesNoUnknown.YES
     assert need.since == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
 
@@ -114,14 +114,14 @@ CONTAINER = {"container": True, "kernel": "6.18.44-other", "images": "", "packag
     ],
 )
 def test_witnesses(changes: dict[str, Any], needrestart: str | None, answer: YesNoUnknown, reason: str) -> None:
-    need = find_reboot_need(record(**changes), needrestart)
+    need = find_apt_reboot_need(record(**changes), needrestart)
     assert need.answer is answer
     assert bool(need.reasons) == bool(reason)
     assert all(reason in told for told in need.reasons)
 
 
 def test_every_reason_is_told() -> None:
-    need = find_reboot_need(record(flag=True, images=f"{OLD} {NEW}"), CURRENT)
+    need = find_apt_reboot_need(record(flag=True, images=f"{OLD} {NEW}"), CURRENT)
     assert len(need.reasons) == 2
 
 

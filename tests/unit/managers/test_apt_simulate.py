@@ -4,7 +4,7 @@ import pytest
 
 from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
-from tasks.machines.managers.apt.output_parsers import parse_simulation_result
+from tasks.machines.managers.apt.output_parsers import build_apt_simulation_result
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
 
@@ -21,7 +21,7 @@ def updates(*names: str) -> list[Update]:
 
 
 def simulated(recording: str, *names: str) -> SimulationResult:
-    return parse_simulation_result(section(f"{recording}.apt_simulate", "simulation"), None, updates(*names))
+    return build_apt_simulation_result(section(f"{recording}.apt_simulate", "simulation"), None, updates(*names))
 
 
 def test_a_conflict_names_both() -> None:
@@ -46,7 +46,7 @@ def test_what_apt_does_not_know_any_more_is_refused_in_any_set() -> None:
     ],
 )
 def test_whom_apt_names(wanted: tuple[str, ...], named: set[str]) -> None:
-    answer = parse_simulation_result(KEPT, None, updates(*wanted))
+    answer = build_apt_simulation_result(KEPT, None, updates(*wanted))
     assert answer.named == named
 
 
@@ -54,9 +54,9 @@ def test_a_held_package_that_would_change_is_named() -> None:
     said = (
         "The following held packages will be changed:\n  victim1 victim2\n1 upgraded\nE: Held packages were changed\n"
     )
-    assert parse_simulation_result(said, None, updates("w20")).named == {"victim1", "victim2"}
+    assert build_apt_simulation_result(said, None, updates("w20")).named == {"victim1", "victim2"}
 
 
 def test_other_errors_name_nobody() -> None:
-    answer = parse_simulation_result("E: nothing today\n", None, updates("a"))
+    answer = build_apt_simulation_result("E: nothing today\n", None, updates("a"))
     assert (answer.refusal, answer.named) == ("nothing today", frozenset())

@@ -16,7 +16,7 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.rpm.advisories import parse_severity
 from tasks.machines.managers.rpm.dnf.assessment import parse_repository_ids
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation, parse_transaction
+from tasks.machines.managers.rpm.dnf.transaction import parse_dnf_simulation, parse_transaction
 from tasks.machines.managers.rpm.manager import DNF, DNF5, RpmManager
 from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
 from tests.support.builders import make_facts, make_update

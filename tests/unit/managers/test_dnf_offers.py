@@ -11,9 +11,10 @@ from tasks.domain.states import Classification, UpdateState
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories
 from tasks.machines.managers.rpm.dnf.holds import Holds
 from tasks.machines.managers.rpm.dnf.offers import OfferedPackage
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_transaction
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_repository_priorities
+from tasks.machines.managers.rpm.dnf.transaction import parse_transaction
+from tasks.machines.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.rpm.repositories import parse_repository_priorities
 from tasks.rules.updates.selection import select_updates
 from tests.support.builders import make_package_state
 

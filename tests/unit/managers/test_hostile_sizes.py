@@ -14,13 +14,13 @@ from tasks.machines.managers.live_patches import parse_live_patches
 from tasks.machines.managers.repository_problems import (
     MAX_LINE_LENGTH,
     build_repository_problem,
-    drop_names,
+    drop_repository_names,
     redact_complaint,
 )
 from tasks.machines.managers.rpm.advisories import parse_advisories
 from tasks.machines.managers.rpm.dnf.assessment import parse_needed_by
 from tasks.machines.managers.rpm.packages import parse_rpm_versions
-from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
+from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
 
 LONG = 200_000
@@ -37,9 +37,9 @@ def read_live_patches(tool: str, text: str) -> object:
 
 
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
-    "marks after a URL": (drop_names, DOTS),
-    "brackets": (drop_names, BRACKETS),
-    "open brackets": (drop_names, "[" * LONG),
+    "marks after a URL": (drop_repository_names, DOTS),
+    "brackets": (drop_repository_names, BRACKETS),
+    "open brackets": (drop_repository_names, "[" * LONG),
     "redaction": (redact_complaint, DOTS),
     "a problem of one repository": (lambda text: build_repository_problem("updates", [text, "x"] * 10), DOTS),
     "a progress line": (find_rpm_repository_problems, SPACES),

@@ -26,8 +26,8 @@ from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.image.bootc.tool import BOOTC
 from tasks.machines.managers.image.manager import ImageManager
 from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.machines.managers.image.state import clean_image_text, find_image_digest, format_version
-from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE, parse_table
+from tasks.machines.managers.image.state import clean_image_text, find_image_digest, format_image_version
+from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE, parse_zypper_table
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.script_library import compose_script
 from tests.support.builders import make_facts, make_update
@@ -377,13 +377,13 @@ def test_a_status_that_is_not_valid_is_a_violation(name: str, text: str) -> None
 
 @given(st.text())
 def test_no_text_of_a_machine_breaks_a_table_or_a_name(text: str) -> None:
-    assert all(isinstance(row, dict) for row in parse_table(text))
+    assert all(isinstance(row, dict) for row in parse_zypper_table(text))
     assert "\n" not in clean_image_text(text)
     assert len(clean_image_text(text)) <= 200
 
 
 @given(st.text(alphabet="0123456789abcdef", min_size=32, max_size=64))
 def test_the_digest_of_a_version_is_found_again(digest: str) -> None:
-    assert find_image_digest(format_version("41.1", f"sha256:{digest}")) == digest[:12]
-    assert find_image_digest(format_version(None, digest)) == digest[:12]
-    assert find_image_digest(format_version("41.1", "no digest")) == ""
+    assert find_image_digest(format_image_version("41.1", f"sha256:{digest}")) == digest[:12]
+    assert find_image_digest(format_image_version(None, digest)) == digest[:12]
+    assert find_image_digest(format_image_version("41.1", "no digest")) == ""

@@ -10,7 +10,7 @@ from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.kernels import find_reboot_need
+from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.live_patches import mitigate_reboot, parse_live_patches
 from tasks.machines.managers.script_output import parse_sections
 from tasks.records.encoding.codec import decode, encode
@@ -199,5 +199,5 @@ def test_lists_are_bounded() -> None:
 def test_on_ubuntu_only_a_new_kernel_is_mitigated(
     changes: dict[str, Any], needrestart: str | None, is_mitigated: bool
 ) -> None:
-    need = find_reboot_need(reboot_record(**changes), needrestart, read("ubuntu-22.04-applied"))
+    need = find_apt_reboot_need(reboot_record(**changes), needrestart, read("ubuntu-22.04-applied"))
     assert bool(need.mitigated_by) is is_mitigated

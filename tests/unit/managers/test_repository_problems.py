@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import RepositoryProblem
 from tasks.machines.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_complaint
-from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
+from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.steps.machine.package_state import keep_repository_problems
 from tests.support.builders import make_package_state
 from tests.unit.managers.recordings import DATA

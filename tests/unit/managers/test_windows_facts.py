@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tasks.domain.model import LivePatching, PackageState, RebootNeed
 from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.windows_update.assessment import parse_windows_assessment
-from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
+from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_windows_reboot_need
 from tasks.machines.managers.windows_update.records import parse_record
 from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
 from tests.unit.managers.windows_records import (
@@ -32,7 +32,7 @@ def state_of(*records: Any) -> PackageState:
 
 
 def reboot(uptime: float | None = 86_400, **values: Any) -> RebootNeed:
-    return find_reboot_need(parse_record(RebootRecord, {"kind": "reboot", **values}), uptime=uptime)
+    return find_windows_reboot_need(parse_record(RebootRecord, {"kind": "reboot", **values}), uptime=uptime)
 
 
 class TestReboot:
@@ -54,7 +54,7 @@ class TestReboot:
 
     def test_what_could_not_be_read_is_unknown(self) -> None:
         assert reboot(known=False).answer is YesNoUnknown.UNKNOWN
-        assert find_reboot_need(None).answer is YesNoUnknown.UNKNOWN
+        assert find_windows_reboot_need(None).answer is YesNoUnknown.UNKNOWN
 
 
 def names(state: PackageState) -> list[str]:

@@ -15,7 +15,7 @@ from tasks.domain.states import Classification, YesNoUnknown
 from tasks.machines.managers.registry import MANAGER_TYPES
 from tasks.machines.managers.rpm.manager import ZYPPER, RpmManager
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
-from tasks.machines.managers.rpm.zypper.pending_updates import Repository
+from tasks.machines.managers.rpm.zypper.offers import ZypperRepository
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import describe, recorded, wanted
 from tests.unit.managers.test_apt import Replay
@@ -184,11 +184,13 @@ class TestRepositories:
     def test_zypper_calls_it_by_its_name_with_the_values_of_variables_or_by_its_alias(
         self, name: str, named: str
     ) -> None:
-        assert Repository("alias", name, is_read=True, has_patches=True).is_named(named)
+        assert ZypperRepository("alias", name, is_read=True, has_patches=True).is_named(named)
 
     @pytest.mark.parametrize("named", ["", "SUSE 15.6 (aarch64", "Leap 15.6 (x86_64)"])
     def test_it_calls_no_other_one_so(self, named: str) -> None:
-        assert not Repository("alias", "SUSE ${releasever} ($basearch)", is_read=True, has_patches=True).is_named(named)
+        assert not ZypperRepository("alias", "SUSE ${releasever} ($basearch)", is_read=True, has_patches=True).is_named(
+            named
+        )
 
     def test_a_damaged_copy_of_its_data_is_told_once_with_the_remedy(self) -> None:
         said = (

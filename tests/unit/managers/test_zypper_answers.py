@@ -12,7 +12,7 @@ from tasks.domain.model import Update
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.rpm.zypper import xml_answer
-from tasks.machines.managers.rpm.zypper.offers import parse_candidates
+from tasks.machines.managers.rpm.zypper.offers import parse_zypper_candidates
 from tasks.machines.managers.rpm.zypper.patches import parse_descriptions, parse_patches
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     ZypperAnswer,
@@ -142,7 +142,7 @@ class TestHostileAnswers:
             <update kind="patch" name="c" edition="" arch="noarch"><issue-date time_t="99999999999999999999"/>
               <issue-list><issue type="cve" id="CVE-1; rm"/></issue-list></update>
             </update-list></update-status></stream>"""
-        assert parse_candidates(answered(text)) == ()
+        assert parse_zypper_candidates(answered(text)) == ()
         (patch,) = parse_patches(answered(text))
         assert (patch.name, patch.edition, patch.is_needed, patch.advisory.cves) == ("c", "1", True, ())
         assert patch.advisory.published is None

@@ -4,12 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.packages import VersionedPackage, parse_repository_priorities
+from tasks.machines.managers.rpm.packages import VersionedPackage
+from tasks.machines.managers.rpm.repositories import parse_repository_priorities
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
 from tasks.machines.managers.rpm.zypper.offers import (
-    Offer,
+    ZypperOffer,
     choose_security_offer,
-    parse_offers,
+    parse_zypper_offers,
 )
 from tasks.machines.managers.versions import RpmVersion
 from tests.unit.managers.recordings import recorded
@@ -58,8 +59,8 @@ def test_what_only_a_later_version_needs_is_no_security_update() -> None:
     assert UPDATES["n-new"].classification is Classification.OTHER
 
 
-def offer(version: str, alias: str = "updates", vendor: str = "SUSE") -> Offer:
-    return Offer(VersionedPackage("a", "noarch", version), alias, vendor, 1)
+def offer(version: str, alias: str = "updates", vendor: str = "SUSE") -> ZypperOffer:
+    return ZypperOffer(VersionedPackage("a", "noarch", version), alias, vendor, 1)
 
 
 WANTED = VersionedPackage("a", "noarch", "9-1")
@@ -70,7 +71,7 @@ OFFERS = st.lists(
 
 @given(OFFERS, st.sets(st.sampled_from(["1-1", "2-1", "9-1"])), st.dictionaries(st.sampled_from("xyz"), st.just(50)))
 def test_a_chosen_version_is_as_good_as_the_wanted_one(
-    offers: list[Offer], versions: set[str], priorities: dict[str, int]
+    offers: list[ZypperOffer], versions: set[str], priorities: dict[str, int]
 ) -> None:
     chosen = choose_security_offer(versions, WANTED, offers, priorities)
     best = [each for each in offers if each.package == WANTED]
@@ -94,5 +95,5 @@ def test_versions_of_another_vendor_are_not_chosen() -> None:
 
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
-    parse_offers(text)
+    parse_zypper_offers(text)
     parse_repository_priorities(text)

@@ -19,7 +19,7 @@ from tasks.machines.managers.apt.dpkg_state import (
     parse_failed_setups,
     parse_unpacking_failures,
 )
-from tasks.machines.managers.apt.kernels import find_reboot_need
+from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.apt.output_parsers import (
     Release,
     parse_apt_simulation,
@@ -159,7 +159,7 @@ def parse_apt_assessment(result: ScriptResult) -> PackageState:
     return PackageState(
         manager="apt",
         updates=with_pro_updates(updates, get_text(sections, "pro"), native, installed),
-        reboot=find_reboot_need(require_single_record(result, "apt_assess", "reboot"), needrestart, live),
+        reboot=find_apt_reboot_need(require_single_record(result, "apt_assess", "reboot"), needrestart, live),
         held=tuple(sorted(held)),
         problems=problems.messages,
         repairable=problems.repairable,

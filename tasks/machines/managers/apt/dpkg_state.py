@@ -265,3 +265,12 @@ def block_dependent_updates(
 def is_dpkg_locked(records: Sequence[ScriptRecord]) -> bool:
     """Return whether a process holds dpkg's own lock, that is, changes packages now."""
     return any(require_text(record, "path").startswith("/var/lib/dpkg/") for record in records)
+
+
+def parse_dpkg_versions(text: str, native: str) -> Mapping[str, str]:
+    """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
+    return {
+        build_dpkg_name(name, arch, native): version
+        for name, arch, flag, status, version in split_rows(text, 5)
+        if (flag, status) == ("ok", "installed")
+    }

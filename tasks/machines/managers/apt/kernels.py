@@ -59,7 +59,7 @@ class _RebootIndication:
     since: datetime | None = None
 
 
-def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
+def find_apt_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
     ``needrestart`` is the output of ``needrestart -b``, or None if it is not installed.

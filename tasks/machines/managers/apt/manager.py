@@ -11,11 +11,11 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.package_manager import InstalledKernels, Rates, SimulationResult, Transaction
 from tasks.domain.protocols.transport import Script, ScriptParameter, Transport
 from tasks.machines.managers.apt.assessment import UPDATERS_SCRIPT, parse_apt_assessment
-from tasks.machines.managers.apt.dpkg_state import build_dpkg_name
+from tasks.machines.managers.apt.dpkg_state import parse_dpkg_versions
 from tasks.machines.managers.apt.kernels import KERNELS_SCRIPT, parse_apt_kernels
-from tasks.machines.managers.apt.output_parsers import parse_simulation_result
+from tasks.machines.managers.apt.output_parsers import build_apt_simulation_result
 from tasks.machines.managers.manager_base import PackageTool
-from tasks.machines.managers.script_output import parse_sections, require_native, split_rows
+from tasks.machines.managers.script_output import parse_sections, require_native
 
 _PACKAGE: Final = "tasks.machines.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
@@ -64,7 +64,7 @@ class AptManager(PackageTool):
         result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
         sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
         uris = sections["uris"].text if "uris" in sections else None
-        return parse_simulation_result(sections["simulation"].text, uris, updates)
+        return build_apt_simulation_result(sections["simulation"].text, uris, updates)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
@@ -104,12 +104,3 @@ def build_apt_spec(update: Update) -> str:
     if not (PACKAGE_NAME_PATTERN.fullmatch(update.id) and VERSION_PATTERN.fullmatch(update.available)):
         raise RequestError(f"not a Debian package and version: {update.id!r} {update.available!r}")
     return f"{update.id}={update.available}"
-
-
-def parse_dpkg_versions(text: str, native: str) -> Mapping[str, str]:
-    """Read the output of apt_installed.sh: name as apt writes it -> version, for installed and configured packages."""
-    return {
-        build_dpkg_name(name, arch, native): version
-        for name, arch, flag, status, version in split_rows(text, 5)
-        if (flag, status) == ("ok", "installed")
-    }

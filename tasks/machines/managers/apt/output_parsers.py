@@ -256,7 +256,7 @@ def parse_download_sizes(text: str) -> Mapping[str, int]:
     return {uri[1]: int(uri[2][:18]) for uri in matches if uri}
 
 
-def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:
+def build_apt_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:
     """Return the answer of ``apt-get -s`` for a set of updates.
 
     ``uris`` is the output of ``--print-uris`` for the same set; None when it was not requested.

@@ -28,9 +28,8 @@ from tasks.machines.managers.apt.version_choice import (
     find_releases,
     find_security_publishers,
 )
-from tasks.machines.managers.live_patches import find_pro_attribute
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
-from tasks.machines.managers.script_output import parse_natural
+from tasks.machines.managers.script_output import find_pro_attribute, parse_natural
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _KERNEL_PATTERN = re.compile(
@@ -182,16 +181,20 @@ def with_pro_updates(
     ``answer`` is the JSON of ``pro api u.pro.packages.updates.v1`` or ``…updates_with_cves.v1``; invalid JSON adds
     nothing.
     """
-    items = find_pro_attribute(answer, "updates")
-    items = items if isinstance(items, list) else []
-    pro_updates = [item for item in items if isinstance(item, dict) and item.get("package")]
-    cves = {str(item["package"]): _parse_cves(item["related_cves"]) for item in pro_updates if "related_cves" in item}
+    listed = find_pro_attribute(answer, "updates")
+    entries = listed if isinstance(listed, list) else []
+    pro_updates = [entry for entry in entries if isinstance(entry, dict) and entry.get("package")]
+    cves = {
+        str(pro_update["package"]): _parse_cves(pro_update["related_cves"])
+        for pro_update in pro_updates
+        if "related_cves" in pro_update
+    }
     enriched = tuple(replace(update, cves=cves.get(update.name, update.cves)) for update in updates)
     update_ids = {update.id for update in updates}
     lacking = (
-        _build_unpaid_update(item, native, installed, update_ids)
-        for item in pro_updates
-        if str(item.get("status")) in {"pending_attach", "pending_enable"}
+        _build_unpaid_update(pro_update, native, installed, update_ids)
+        for pro_update in pro_updates
+        if str(pro_update.get("status")) in {"pending_attach", "pending_enable"}
     )
     return (*enriched, *lacking)
 
@@ -201,22 +204,22 @@ def _parse_cves(names: object) -> tuple[str, ...] | None:
 
 
 def _build_unpaid_update(
-    item: Mapping[str, object], native: str, installed: Mapping[str, str], update_ids: set[str]
+    pro_update: Mapping[str, object], native: str, installed: Mapping[str, str], update_ids: set[str]
 ) -> Update:
-    name, size = str(item["package"]), item.get("download_size")
-    service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
+    name, size = str(pro_update["package"]), pro_update.get("download_size")
+    service = _PRO_SERVICE_NAMES.get(str(pro_update.get("provided_by")), "Ubuntu Pro")
     blocked = f"{SUBSCRIPTION_REQUIRED}: needs {service}; run: pro attach"
-    if item.get("status") != "pending_attach":  # it is paid
-        blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
+    if pro_update.get("status") != "pending_attach":  # it is paid
+        blocked = f"{service} is not enabled on this machine; run: pro enable {pro_update.get('provided_by')}"
     return Update(
         id=f"{name}+esm" if name in update_ids else name,
         name=name,
         arch=native,
         installed=installed.get(name),
-        available=str(item.get("version") or "UA_ESM_Required"),
+        available=str(pro_update.get("version") or "UA_ESM_Required"),
         classification=Classification.SECURITY_ESM,
-        origins=(str(item.get("origin") or service),),
-        cves=_parse_cves(item.get("related_cves")),
+        origins=(str(pro_update.get("origin") or service),),
+        cves=_parse_cves(pro_update.get("related_cves")),
         size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
         group=name,
         changes_boot=is_boot_package(name),

@@ -24,7 +24,7 @@ from tasks.machines.managers.image.state import (
 )
 from tasks.machines.managers.manager_base import ManagerDefaults, build_job_parameters
 from tasks.machines.managers.repository_problems import build_repository_error, redact_complaint
-from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
+from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.running_programs import build_updaters_script, find_scheduled_updaters, is_unit_active
 from tasks.machines.managers.script_output import ScriptSection, get_text, parse_sections, require_integer, require_text
 

@@ -148,7 +148,7 @@ def shorten_digest(digest: str) -> str:
     return match[1][:DIGEST_LENGTH] if match else ""
 
 
-def format_version(label: str | None, digest: str, unknown: str = NEWER_IMAGE) -> str:
+def format_image_version(label: str | None, digest: str, unknown: str = NEWER_IMAGE) -> str:
     """Return a version: "41.20250101.0 (0123456789ab)"; ``unknown`` stands for a digest that is not known."""
     return f"{clean_text(label or 'image')} ({shorten_digest(digest) or unknown})"
 

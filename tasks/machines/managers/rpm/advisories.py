@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tasks.domain.states import Classification
-from tasks.machines.managers.rpm.packages import group_values
-from tasks.machines.managers.versions import RpmVersion
+from tasks.machines.managers.script_output import group_values
+from tasks.machines.managers.versions import RpmVersion, find_epoch_prefix
 from tasks.rules.machine_checks.report_limits import MAX_ALL_ITEMS, require_count
 
 SECURITY: Final = "security"
@@ -122,13 +122,10 @@ def judge_update(
     )
 
 
-def find_epoch(version: str) -> str:
-    """Return a version's epoch with the colon; "" for none."""
-    return version.partition(":")[0] + ":" if ":" in version else ""
-
-
 def _find_versions(advisory: Advisory, key: tuple[str, str], installed: str | None, available: str) -> tuple[str, ...]:
-    epochs = {""} if advisory.knows_epochs else {find_epoch(version) for version in (available, installed) if version}
+    epochs = (
+        {""} if advisory.knows_epochs else {find_epoch_prefix(version) for version in (available, installed) if version}
+    )
     versions = dict.fromkeys(epoch + version for version in advisory.packages.get(key, ()) for epoch in sorted(epochs))
     newest = RpmVersion(available)
     oldest = None if installed is None else RpmVersion(installed)

@@ -89,7 +89,7 @@ def replaces_core(name: str) -> bool:
     return name in _CORE_NAMES or is_kernel_package(name) or bool(_FIRMWARE_PATTERN.fullmatch(name))
 
 
-def find_reboot_need(
+def find_rpm_reboot_need(
     facts: RpmRebootFacts,
     installed: Sequence[InstalledPackage],
     *,

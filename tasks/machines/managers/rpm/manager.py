@@ -6,9 +6,7 @@ calls rpm for each package.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -19,12 +17,12 @@ from tasks.domain.protocols.package_manager import InstalledKernels, Rates, Simu
 from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.machines.managers.manager_base import LISTS_LOCK_TIMEOUT_SECONDS, PackageTool, accepts_licences
 from tasks.machines.managers.rpm.advisories import parse_advisories, parse_dnf5_advisories
-from tasks.machines.managers.rpm.dnf.assessment import build_dnf_assessment
+from tasks.machines.managers.rpm.dnf.assessment import build_dnf_assessment, parse_yum_assessment
 from tasks.machines.managers.rpm.dnf.holds import parse_dnf5_holds, parse_holds
-from tasks.machines.managers.rpm.dnf.output_parsers import parse_dnf_simulation
+from tasks.machines.managers.rpm.dnf.transaction import parse_dnf_simulation
 from tasks.machines.managers.rpm.kernels import parse_rpm_kernels
 from tasks.machines.managers.rpm.packages import NAME_PATTERN, build_rpm_spec, parse_rpm_versions
-from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicates
+from tasks.machines.managers.rpm.system_state import build_rpm_updaters_script, parse_duplicate_packages
 from tasks.machines.managers.rpm.zypper.assessment import parse_zypper_assessment
 from tasks.machines.managers.rpm.zypper.xml_answer import parse_zypper_simulation
 from tasks.machines.managers.script_output import get_text, parse_sections, require_native
@@ -113,7 +111,7 @@ class RpmManager(PackageTool):
         sections = parse_sections(result, script.name, "packages")
         native = require_native(result, script.name)
         versions = parse_rpm_versions(sections["packages"].text, native)
-        unfinished = {package.id for package in parse_duplicates(get_text(sections, "duplicates"), native)}
+        unfinished = {package.id for package in parse_duplicate_packages(get_text(sections, "duplicates"), native)}
         return {
             update.id: update.available
             if update.available in versions[update.id]
@@ -147,27 +145,6 @@ _DNF_RATES: Final = Rates(
     reboot_seconds=300.0,
     validate_seconds=30.0,
 )
-_YUM_JOURNAL_FORMAT: Final = "%Y-%m-%d.%H:%M.%S"
-
-
-def parse_yum_assessment(result: ScriptResult) -> PackageState:
-    """Return the package state from yum 3's answers, written in the form of dnf 4's. Errors: see build_assessment."""
-    read_advisories = partial(parse_advisories, knows_epochs=True)
-    state = build_dnf_assessment(result, manager="yum", read_advisories=read_advisories, read_holds=parse_holds)
-    sections = parse_sections(result, "rpm_assess", "unfinished_transactions")
-    times = list[str]()
-    for line in sections["unfinished_transactions"].text.splitlines():
-        with suppress(ValueError):  # another line than a time
-            datetime.strptime(line, _YUM_JOURNAL_FORMAT).replace(tzinfo=UTC)
-            times.append(line)
-    if state.at_work or not times:  # at work: what a running transaction has not done yet
-        return state
-    warning = (
-        f"yum did not end {len(times)} of its transactions, the last one of {max(times)}. What they left undone is "
-        "pending again. yum-complete-transaction --cleanup-only makes yum forget them; do not complete them: they "
-        "could install older versions"
-    )
-    return replace(state, warnings=(*state.warnings, warning))
 
 
 DNF: Final = RpmTool(

@@ -5,13 +5,13 @@ version is "EPOCH:VERSION-RELEASE", without an epoch of 0.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Update
-from tasks.machines.managers.script_output import parse_natural
+from tasks.machines.managers.script_output import group_values, parse_natural
 from tasks.rules.machine_checks.report_limits import (
     MAX_INSTALLED_PACKAGES,
     MAX_TEXT_LENGTH,
@@ -19,16 +19,10 @@ from tasks.rules.machine_checks.report_limits import (
     require_length,
 )
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.\-]*")
 VERSION_PATTERN: Final = re.compile(r"([0-9]{1,9}:)?[A-Za-z0-9_+.~^]+-[A-Za-z0-9_+.~^]+")
 ARCH_PATTERN: Final = re.compile(r"[a-z0-9_]+")
 """What rpm's build accepts (rpm-spec(5): Name, Version, Release), so that it may be part of a command line."""
-
-DEFAULT_REPOSITORY_PRIORITY: Final = 99
-"""The priority of a repository that has none of its own (dnf.conf(5), zypper(8)). Lower numbers come first."""
 
 
 def build_update_id(name: str, arch: str, native: str) -> str:
@@ -36,7 +30,7 @@ def build_update_id(name: str, arch: str, native: str) -> str:
     return name if arch in {native, "noarch", ""} else f"{name}.{arch}"
 
 
-def format_version(epoch: str, version: str, release: str) -> str:
+def format_rpm_version(epoch: str, version: str, release: str) -> str:
     """Return a version as ids and reports have it. An epoch of "0", "(none)" or "" is left out."""
     prefix = "" if epoch in {"", "0", "(none)"} else f"{epoch}:"
     return f"{prefix}{version}-{release}"
@@ -89,7 +83,7 @@ def parse_rpm_packages(text: str, native: str) -> tuple[InstalledPackage, ...]:
         if not NAME_PATTERN.fullmatch(name) or not ARCH_PATTERN.fullmatch(arch):
             continue
         require_length(line, MAX_TEXT_LENGTH, "of an installed package")
-        full = format_version(epoch, version, release)
+        full = format_rpm_version(epoch, version, release)
         update_id = build_update_id(name, arch, native)
         packages.append(InstalledPackage(update_id, name, arch, full, parse_natural(at), parse_vendor(vendor)))
     return tuple(packages)
@@ -113,17 +107,3 @@ class VersionedPackage:
     name: str
     arch: str
     version: str
-
-
-def parse_repository_priorities(text: str) -> Mapping[str, int]:
-    """Read lines "REPOSITORY<tab>PRIORITY" of the repositories that have another priority than the default one."""
-    rows = (line.rpartition("\t") for line in text.splitlines())
-    return {name: number for name, _, digits in rows if (number := parse_natural(digits.strip())) is not None}
-
-
-def group_values(pairs: Iterable[tuple[K, V]]) -> Mapping[K, tuple[V, ...]]:
-    """Return the values of each key, in their order."""
-    values: dict[K, list[V]] = {}
-    for key, value in pairs:
-        values.setdefault(key, []).append(value)
-    return {key: tuple(items) for key, items in values.items()}

@@ -142,7 +142,7 @@ def parse_rpm_system(result: ScriptResult, manager: str) -> RpmSystem:
     installed = parse_rpm_packages(sections["installed"].text, native)
     rows = (line.partition("\t") for line in get_text(sections, "left_over").splitlines())
     left_over = {old: failure[:300] or "its transaction could not remove it" for old, tab, failure in rows if tab}
-    unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
+    unfinished = parse_duplicate_packages(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
     problems = (*database, *(_describe_duplicate(package, installed) for package in unfinished))
     at_work = JUST_ENDED_PROCESS if require_boolean(state, "changed") else ""
@@ -228,7 +228,7 @@ def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -
     )
 
 
-def parse_duplicates(
+def parse_duplicate_packages(
     text: str, native: str, left_over: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[UnfinishedPackage, ...]:
     """Read lines "NEW OLD": an old version that a transaction left beside the new one.

@@ -10,7 +10,13 @@ from tasks.domain.model import PackageState, RepositoryProblem, Update
 from tasks.domain.protocols.package_manager import FailureCause
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
-from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatch_enrolment, find_hotpatching
+from tasks.machines.managers.windows_update.hotpatch import (
+    HotpatchMonth,
+    HotpatchRecord,
+    find_hotpatch_enrolment,
+    find_hotpatch_month,
+    find_hotpatching,
+)
 from tasks.machines.managers.windows_update.hresults import RetryClass, explain_code
 from tasks.machines.managers.windows_update.offered_updates import (
     UPGRADE_REASON,
@@ -27,19 +33,13 @@ from tasks.machines.managers.windows_update.other_managers import (
     find_other_managers,
     find_products_without_updates,
 )
-from tasks.machines.managers.windows_update.reboot_need import (
-    HotpatchMonth,
-    RebootRecord,
-    find_hotpatch_month,
-    find_reboot_need,
-    predict_reboot,
-)
+from tasks.machines.managers.windows_update.reboot_need import RebootRecord, find_windows_reboot_need, predict_reboot
 from tasks.machines.managers.windows_update.records import (
+    BusyRecord,
     CallRecord,
-    Record,
+    ErrorRecord,
     SearchRecord,
     SystemRecord,
-    Text,
     parse_first,
     parse_records,
     parse_values,
@@ -60,27 +60,6 @@ _MAX_WARNINGS: Final = 20
 CUMULATIVE_CLASSES: Final = (Classification.SECURITY, Classification.UPDATE_ROLLUP, Classification.UPDATES)
 """The classifications of cumulative updates. They need the servicing stack, or are not even offered without it."""
 _INPUT_REASON: Final = "it may ask a person something while it is installed"
-
-
-class ErrorRecord(Record):
-    """An error that a script did not expect: record "error". ``place``: "at FUNCTION, FILE: line N"."""
-
-    hresult: int = 0
-    place: Text = ""
-
-
-class BusyRecord(Record):
-    """Who is at work: record "busy".
-
-    Attributes:
-        servicing: ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
-        worker: whether TiWorker.exe runs, which stays for some minutes after its work.
-        installer: whether Windows Installer is at work.
-    """
-
-    servicing: int | None = None
-    worker: bool = False
-    installer: bool = False
 
 
 def parse_windows_assessment(result: ScriptResult) -> PackageState:
@@ -109,7 +88,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         replace(_build_update(offered_update, source, ids, month), given_up=failed.get(offered_update.id, ""))
         for offered_update in offered
     )
-    others = find_other_managers(
+    managers = find_other_managers(
         policy,
         parse_first(AgentsRecord, result, "agents"),
         parse_records(ServiceRecord, result.find_records("service")),
@@ -121,7 +100,7 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
     return PackageState(
         manager=MANAGER_NAME,
         updates=updates,
-        reboot=find_reboot_need(
+        reboot=find_windows_reboot_need(
             parse_first(RebootRecord, result, "reboot"),
             waiting,
             uptime=find_uptime(system.uptime, system.boot_time, system.at),
@@ -129,11 +108,11 @@ def parse_windows_assessment(result: ScriptResult) -> PackageState:
         held=tuple(update.name for update in updates if update.held),
         lock_holder="Windows servicing (TiWorker.exe)" if is_servicing or busy.worker else installer,
         at_work="Windows servicing" if is_servicing else "",
-        auto_updaters=others.updaters,
-        unpausable_updaters=others.unpausable,
+        auto_updaters=managers.updaters,
+        unpausable_updaters=managers.unpausable,
         updater_units=UPDATER_SERVICES,
         warnings=(
-            *others.warnings,
+            *managers.warnings,
             *unserved,
             *_find_waiting_upgrades(waiting),
             *(
@@ -158,8 +137,8 @@ def find_denied_call(result: ScriptResult) -> str:
     calls = parse_records(CallRecord, (*result.find_records("search"), *result.find_records("history_error")))
     entry = next((call.entry or "the search" for call in calls if call.denied), "")
     errors = parse_records(ErrorRecord, result.find_records("error"))
-    places = [error.place.partition(",")[0] for error in errors if error.hresult == ACCESS_DENIED]
-    entry = entry or next((f"a call {call_name}" for call_name in places), "")
+    calls_denied = [error.place.partition(",")[0] for error in errors if error.hresult == ACCESS_DENIED]
+    entry = entry or next((f"a call {call_name}" for call_name in calls_denied), "")
     return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
 
 

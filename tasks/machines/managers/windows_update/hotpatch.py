@@ -15,6 +15,7 @@ The prerequisites of an enrolment are those of Microsoft's documents:
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tasks.domain.model import Finding, HotpatchEnrolment, LivePatching
@@ -22,7 +23,7 @@ from tasks.domain.states import FindingLevel
 from tasks.machines.managers.windows_update.offered_updates import is_cumulative_title, is_hotpatch_title
 from tasks.machines.managers.windows_update.records import Record, SystemRecord, Text
 from tasks.machines.managers.windows_update.update_history import HistoryEntry
-from tasks.rules.hotpatch import find_last_baseline, find_next_baseline
+from tasks.rules.hotpatch import BASELINE_MONTHS, find_last_baseline, find_next_baseline, find_release_month
 
 PROVIDER: Final = "hotpatch"
 
@@ -194,3 +195,31 @@ def _check_prerequisites(
     elif installed:
         message = f"the agent's history has no cumulative update since the baseline of {day:%Y-%m-%d}"
         yield Finding("baseline", _WARN, message, "Install the newest cumulative update, and restart the machine.")
+
+
+@dataclass(frozen=True, slots=True)
+class HotpatchMonth:
+    """What hotpatches can do on a machine today.
+
+    Attributes:
+        doubt: why one may ask for a reboot all the same, or "".
+        is_baseline: whether this month has a planned baseline, from its second Tuesday to the next month's.
+        next_baseline: its date, as text.
+    """
+
+    doubt: str
+    is_baseline: bool
+    next_baseline: str
+
+
+def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> HotpatchMonth:
+    """Return what hotpatches can do on a machine on the day that its clock shows."""
+    doubt = ""
+    if record is None or not record.enrolled:
+        doubt = "the machine is not enrolled for hotpatches"
+    elif not is_hotpatch_eligible(record, system):
+        doubt = "the machine's edition or licence is not one for hotpatches"
+    elif (live := find_hotpatching(record, system, ())) is not None:
+        doubt = live.problem
+    is_baseline = find_release_month(system.today) in BASELINE_MONTHS
+    return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(system.today):%Y-%m-%d}")

@@ -188,14 +188,14 @@ def order_updates(updates: Iterable[OfferedUpdate]) -> tuple[OfferedUpdate, ...]
     """
 
     def rank(update: OfferedUpdate) -> tuple[int, int, str, str]:
-        place = _Place.MAY_REBOOT if update.reboot_behavior else _Place.USUAL
+        position = _Place.MAY_REBOOT if update.reboot_behavior else _Place.USUAL
         if update.is_servicing_stack:
-            place = _Place.SERVICING_STACK
+            position = _Place.SERVICING_STACK
         elif is_cumulative_title(update.title):
-            place = _Place.CUMULATIVE
+            position = _Place.CUMULATIVE
         elif update.impact == _EXCLUSIVE_IMPACT:
-            place = _Place.ALONE
-        return place, (update.max_bytes or 0) if place is _Place.MAY_REBOOT else 0, update.name, update.id
+            position = _Place.ALONE
+        return position, (update.max_bytes or 0) if position is _Place.MAY_REBOOT else 0, update.name, update.id
 
     return tuple(sorted(updates, key=rank))
 

@@ -22,10 +22,11 @@ from pydantic import Field
 from inventory.name_lists import format_count
 from tasks.domain.model import RebootNeed
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_hotpatch_eligible
+from tasks.machines.managers.windows_update.hotpatch import (
+    HotpatchMonth,
+)
 from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title, is_hotpatch_title
-from tasks.machines.managers.windows_update.records import Count, Record, SystemRecord, Texts
-from tasks.rules.hotpatch import BASELINE_MONTHS, find_next_baseline, find_release_month
+from tasks.machines.managers.windows_update.records import Count, Record, Texts
 
 BOOT_MARK_SECONDS: Final = 900
 """How long after a boot the mark of Windows servicing is not trusted alone."""
@@ -60,7 +61,7 @@ class RebootRecord(Record):
     marks: Texts = Field(default=[])
 
 
-def find_reboot_need(
+def find_windows_reboot_need(
     record: RebootRecord | None, waiting: Sequence[OfferedUpdate] = (), *, uptime: float | None = None
 ) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
@@ -124,34 +125,6 @@ class RebootOutlook:
     required: bool | None
     expected: bool = False
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HotpatchMonth:
-    """What hotpatches can do on a machine today.
-
-    Attributes:
-        doubt: why one may ask for a reboot all the same, or "".
-        is_baseline: whether this month has a planned baseline, from its second Tuesday to the next month's.
-        next_baseline: its date, as text.
-    """
-
-    doubt: str
-    is_baseline: bool
-    next_baseline: str
-
-
-def find_hotpatch_month(record: HotpatchRecord | None, system: SystemRecord) -> HotpatchMonth:
-    """Return what hotpatches can do on a machine on the day that its clock shows."""
-    doubt = ""
-    if record is None or not record.enrolled:
-        doubt = "the machine is not enrolled for hotpatches"
-    elif not is_hotpatch_eligible(record, system):
-        doubt = "the machine's edition or licence is not one for hotpatches"
-    elif (live := find_hotpatching(record, system, ())) is not None:
-        doubt = live.problem
-    is_baseline = find_release_month(system.today) in BASELINE_MONTHS
-    return HotpatchMonth(doubt, is_baseline, f"{find_next_baseline(system.today):%Y-%m-%d}")
 
 
 def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook:

@@ -163,3 +163,24 @@ def parse_values(result: ScriptResult, name: str) -> Mapping[str, str]:
     require_count(len(values), MAX_ITEMS, "values of the registry")
     usable = {str(key): value for key, value in values.items() if value is not None}
     return {key: str(_clean(str(value))) for key, value in usable.items() if isinstance(value, str | int)}
+
+
+class ErrorRecord(Record):
+    """An error that a script did not expect: record "error". ``place``: "at FUNCTION, FILE: line N"."""
+
+    hresult: int = 0
+    place: Text = ""
+
+
+class BusyRecord(Record):
+    """Who is at work: record "busy".
+
+    Attributes:
+        servicing: ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
+        worker: whether TiWorker.exe runs, which stays for some minutes after its work.
+        installer: whether Windows Installer is at work.
+    """
+
+    servicing: int | None = None
+    worker: bool = False
+    installer: bool = False

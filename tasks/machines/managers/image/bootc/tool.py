@@ -14,7 +14,7 @@ from tasks.machines.managers.image.state import (
     ImageUpdate,
     clean_image_text,
     find_exact_image_problem,
-    format_version,
+    format_image_version,
 )
 from tasks.machines.managers.script_output import ScriptSection
 
@@ -36,7 +36,7 @@ class _Image(_BootcRecord):
     @property
     def full(self) -> str:
         """Its version."""
-        return format_version(self.version, self.image_digest)
+        return format_image_version(self.version, self.image_digest)
 
     @property
     def built(self) -> datetime | None:

@@ -22,7 +22,7 @@ from tasks.machines.managers.image.state import (
     ImageUpdate,
     clean_image_text,
     find_exact_image_problem,
-    format_version,
+    format_image_version,
 )
 from tasks.machines.managers.image.state import shorten_digest as shorten
 from tasks.machines.managers.running_programs import is_unit_active
@@ -73,7 +73,7 @@ class _Deployment(_OstreeRecord):
     def base(self) -> str:
         """The version of its image, without local packages."""
         label = self.base_version or self.version
-        return format_version(label, self.container_image_reference_digest or self.base_checksum or self.checksum)
+        return format_image_version(label, self.container_image_reference_digest or self.base_checksum or self.checksum)
 
     @property
     def full(self) -> str:
@@ -85,7 +85,7 @@ class _Deployment(_OstreeRecord):
         """What it may have been called before it was built."""
         return (
             self.base,
-            *(format_version(self.base_version or self.version, "", reason) for reason in _UNKNOWN_DIGESTS),
+            *(format_image_version(self.base_version or self.version, "", reason) for reason in _UNKNOWN_DIGESTS),
         )
 
 
@@ -166,13 +166,13 @@ def _find_update(cached: _CachedUpdate | None, coming: _Deployment) -> ImageUpda
     if cached.manifest_diff is not None:  # a container image: its digest is not told before the download
         if coming.staged:
             return None
-        version, published, size = format_version(label, ""), None, cached.manifest_diff.added_size
+        version, published, size = format_image_version(label, ""), None, cached.manifest_diff.added_size
     elif not cached.ref_has_new_commit:
-        version, published = format_version(label, "", _NEWER_PACKAGES), None
+        version, published = format_image_version(label, "", _NEWER_PACKAGES), None
     elif shorten(cached.checksum) in {shorten(coming.checksum), shorten(coming.base_checksum or "")}:
         return None
     else:
-        version = format_version(label, cached.checksum)
+        version = format_image_version(label, cached.checksum)
     return _with_advisories(ImageUpdate(version, published=published, size_bytes=size), cached)
 
 

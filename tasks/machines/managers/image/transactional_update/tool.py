@@ -17,7 +17,7 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.image.manager import ImageTool
 from tasks.machines.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_image_text
 from tasks.machines.managers.repository_problems import build_repository_problem
-from tasks.machines.managers.rpm.repository_problems import find_rpm_repository_problems
+from tasks.machines.managers.rpm.repositories import find_rpm_repository_problems
 from tasks.machines.managers.script_output import ScriptSection
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:~^\-]{0,199}")
@@ -30,7 +30,7 @@ _SEVERITIES: Final = ("low", "moderate", "important", "critical")
 Row = Mapping[str, str]
 
 
-def parse_table(text: str) -> tuple[Row, ...]:
+def parse_zypper_table(text: str) -> tuple[Row, ...]:
     """Read zypper's tables: lines of cells separated by "|", below a heading and a rule. Other lines are skipped."""
     rows: list[Row] = []
     heading: list[str] = []
@@ -69,13 +69,13 @@ def parse_snapshot_state(sections: Mapping[str, ScriptSection]) -> ImageState:
             error_text = clean_image_text(sections[name].stderr or sections[name].text[-300:])
             raise ListsUnread(f"zypper can't read its repositories: {error_text}", hint=READ_LISTS_REMEDY)
     staged = frozenset(sections["installed"].text.splitlines()) if "installed" in sections else frozenset()
-    listed = dict.fromkeys(filter(None, map(_format_package, parse_table(sections["updates"].text))))
+    listed = dict.fromkeys(filter(None, map(_format_package, parse_zypper_table(sections["updates"].text))))
     pending = [package for package in listed if package not in staged]
     # the patches are those of the running system; a snapshot with none of the packages fulfils none of them
     is_fulfilled = running != default and (not listed or len(pending) < len(listed))
     patches = [
         row
-        for row in parse_table(sections["patches"].text)
+        for row in parse_zypper_table(sections["patches"].text)
         if row.get("Status") == "needed" and _NAME_PATTERN.fullmatch(row.get("Name", "")) and not is_fulfilled
     ]
     problems = find_rpm_repository_problems(f"{sections['updates'].text}\n{sections['updates'].stderr}")
@@ -121,7 +121,7 @@ def _build_update(packages: Sequence[str], patches: Sequence[Row], cves: ScriptS
     )
 
 
-def is_installed(state: ImageState, update: Update) -> bool:
+def is_snapshot_installed(state: ImageState, update: Update) -> bool:
     """Return whether the next boot starts another snapshot, in which nothing is pending.
 
     Another pending set is not enough: somebody else's snapshot may wait, or an update may just have been published.
@@ -137,5 +137,5 @@ TRANSACTIONAL_UPDATE: Final = ImageTool(
     partial_failure="Some of the repositories have not been refreshed",
     timers=("transactional-update.timer",),
     lock_files=("/run/tukit.lock",),
-    is_installed=is_installed,
+    is_installed=is_snapshot_installed,
 )

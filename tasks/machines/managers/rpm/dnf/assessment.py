@@ -1,7 +1,10 @@
 """Turns the answers of rpm_assess.sh with dnf 4, dnf 5 or yum into a PackageState."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from inventory.name_lists import join_first_names
@@ -19,28 +22,24 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.pending_updates import warn_of_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.machines.managers.rpm.advisories import Advisory, index_advisories, parse_advisories
-from tasks.machines.managers.rpm.dnf.holds import Holds
+from tasks.machines.managers.rpm.dnf.holds import Holds, parse_holds
 from tasks.machines.managers.rpm.dnf.offers import parse_offered_packages
-from tasks.machines.managers.rpm.dnf.output_parsers import LOCKED_EXIT_CODE, parse_transaction
 from tasks.machines.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
-from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import (
-    InstalledPackage,
-    build_update_id,
-    format_version,
-    group_values,
-    parse_repository_priorities,
-)
-from tasks.machines.managers.rpm.repository_problems import (
+from tasks.machines.managers.rpm.dnf.transaction import LOCKED_EXIT_CODE, parse_transaction
+from tasks.machines.managers.rpm.kernels import find_rpm_reboot_need
+from tasks.machines.managers.rpm.packages import InstalledPackage, build_update_id, format_rpm_version
+from tasks.machines.managers.rpm.repositories import (
     RefreshTimes,
     RepositoryCopy,
     find_unread_repositories,
     has_no_fixes,
+    parse_repository_priorities,
 )
 from tasks.machines.managers.rpm.system_state import parse_rpm_system
 from tasks.machines.managers.script_output import (
     ScriptSection,
     get_text,
+    group_values,
     parse_natural,
     parse_sections,
     split_rows,
@@ -78,7 +77,7 @@ def build_dnf_assessment(
     system = parse_rpm_system(result, manager)
     sources = parse_advisory_sources(sections["advisory_sources"].text)
     suggested = parse_reboot_suggestions(get_text(sections, "reboot_suggested"))
-    reboot = find_reboot_need(
+    reboot = find_rpm_reboot_need(
         system.reboot,
         system.installed,
         suggested=suggested,
@@ -298,7 +297,7 @@ def parse_advisory_sources(text: str) -> Mapping[str, bool]:
 
 def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
     """Read lines "name<tab>epoch<tab>version<tab>release<tab>arch": name and version."""
-    return frozenset((name, format_version(*version)) for name, *version, _ in split_rows(text, 5))
+    return frozenset((name, format_rpm_version(*version)) for name, *version, _ in split_rows(text, 5))
 
 
 def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
@@ -309,3 +308,26 @@ def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
         return build_update_id(name, arch, native)
 
     return group_values((build_id(new), build_id(needer)) for new, needer in split_rows(text, 2))
+
+
+_YUM_JOURNAL_FORMAT: Final = "%Y-%m-%d.%H:%M.%S"
+
+
+def parse_yum_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from yum 3's answers, written in the form of dnf 4's. Errors: see build_assessment."""
+    read_advisories = partial(parse_advisories, knows_epochs=True)
+    state = build_dnf_assessment(result, manager="yum", read_advisories=read_advisories, read_holds=parse_holds)
+    sections = parse_sections(result, "rpm_assess", "unfinished_transactions")
+    times = list[str]()
+    for line in sections["unfinished_transactions"].text.splitlines():
+        with suppress(ValueError):  # another line than a time
+            datetime.strptime(line, _YUM_JOURNAL_FORMAT).replace(tzinfo=UTC)
+            times.append(line)
+    if state.at_work or not times:  # at work: what a running transaction has not done yet
+        return state
+    warning = (
+        f"yum did not end {len(times)} of its transactions, the last one of {max(times)}. What they left undone is "
+        "pending again. yum-complete-transaction --cleanup-only makes yum forget them; do not complete them: they "
+        "could install older versions"
+    )
+    return replace(state, warnings=(*state.warnings, warning))

@@ -37,8 +37,8 @@ class Holds:
         new = replace(installed, version=version)
         if any(_matches(pattern, new) for pattern in self.forbidden):
             return True
-        own = [pattern for pattern in self.locks if _is_about(pattern, installed)]
-        return bool(own) and not any(_matches(pattern, new) for pattern in own)
+        patterns = [pattern for pattern in self.locks if _is_about(pattern, installed)]
+        return bool(patterns) and not any(_matches(pattern, new) for pattern in patterns)
 
     def list_held(self, installed: Iterable[InstalledPackage]) -> tuple[str, ...]:
         """Return the ids of the installed packages that are locked or excluded."""
@@ -85,7 +85,7 @@ def _matches(pattern: str, package: InstalledPackage) -> bool:
     full = version if ":" in version else f"0:{version}"
     bare = version.rpartition(":")[2]
     ends = ("", f".{package.arch}")
-    forms = (package.name, *(f"{package.name}-{each}{end}" for each in (full, bare) for end in ends))
+    forms = (package.name, *(f"{package.name}-{form}{end}" for form in (full, bare) for end in ends))
     return any(fnmatchcase(form, pattern) for form in forms)
 
 

@@ -8,17 +8,17 @@ priority and from the same vendor (dnf.conf(5): priority, allow_vendor_change).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.machines.managers.rpm.dnf.output_parsers import _MAX_TEXT, DnfTransaction, find_specs
+from tasks.machines.managers.rpm.dnf.transaction import _MAX_TEXT, DnfTransaction, find_specs
 from tasks.machines.managers.rpm.packages import (
     ARCH_PATTERN,
-    DEFAULT_REPOSITORY_PRIORITY,
     NAME_PATTERN,
     VERSION_PATTERN,
     InstalledPackage,
     build_update_id,
-    format_version,
+    format_rpm_version,
     parse_vendor,
 )
+from tasks.machines.managers.rpm.repositories import DEFAULT_REPOSITORY_PRIORITY
 from tasks.machines.managers.script_output import parse_natural
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_length
@@ -52,7 +52,7 @@ def parse_offered_packages(text: str, native: str) -> tuple[OfferedPackage, ...]
             continue
         require_length(line, MAX_TEXT_LENGTH, "of an available package")
         name, epoch, version, release, arch, repository, size, source, vendor = fields
-        full = format_version(epoch, version, release)
+        full = format_rpm_version(epoch, version, release)
         if NAME_PATTERN.fullmatch(name) and VERSION_PATTERN.fullmatch(full) and ARCH_PATTERN.fullmatch(arch):
             packages.append(
                 OfferedPackage(

@@ -14,13 +14,14 @@ from tasks.domain.model import Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
 from tasks.machines.managers.live_patches import is_live_patch_package
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
-from tasks.machines.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
+from tasks.machines.managers.rpm.advisories import AdvisoryIndex, judge_update, require_few_cves
 from tasks.machines.managers.rpm.dnf.holds import Holds
 from tasks.machines.managers.rpm.dnf.offers import OfferedPackage, OfferJudge
-from tasks.machines.managers.rpm.dnf.output_parsers import DnfTransaction
+from tasks.machines.managers.rpm.dnf.transaction import DnfTransaction
 from tasks.machines.managers.rpm.kernels import replaces_core
-from tasks.machines.managers.rpm.packages import InstalledPackage, group_values
-from tasks.machines.managers.versions import RpmVersion
+from tasks.machines.managers.rpm.packages import InstalledPackage
+from tasks.machines.managers.script_output import group_values
+from tasks.machines.managers.versions import RpmVersion, find_epoch_prefix
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _OLDEST: Final = "0-0"
@@ -139,7 +140,7 @@ def _build_lost_fixes(current: InstalledPackage, offers: Sequence[OfferedPackage
     """Yield the newest security fix of which there is an advisory, if it is newer than all that repositories offer."""
     since = max((current.version, *(offer.version for offer in offers)), key=RpmVersion)
     versions = [
-        (find_epoch(current.version) if not advisory.knows_epochs else "") + version
+        (find_epoch_prefix(current.version) if not advisory.knows_epochs else "") + version
         for advisory in state.advisories.get((current.name, current.arch), ())
         for version in advisory.packages[current.name, current.arch]
         if advisory.is_security and _MODULE not in current.version + version

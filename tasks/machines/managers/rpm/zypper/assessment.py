@@ -11,20 +11,22 @@ from tasks.domain.model import PackageState, RepositoryProblem
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.machines.managers.pending_updates import warn_of_unclassified
 from tasks.machines.managers.repository_problems import build_repository_error, build_repository_problem
-from tasks.machines.managers.rpm.kernels import find_reboot_need
-from tasks.machines.managers.rpm.packages import InstalledPackage, parse_repository_priorities, parse_rpm_packages
-from tasks.machines.managers.rpm.repository_problems import (
+from tasks.machines.managers.rpm.kernels import find_rpm_reboot_need
+from tasks.machines.managers.rpm.packages import InstalledPackage, parse_rpm_packages
+from tasks.machines.managers.rpm.repositories import (
     RefreshTimes,
     RepositoryCopy,
     find_rpm_repository_problems,
     find_unread_repositories,
     has_no_fixes,
+    parse_repository_priorities,
 )
 from tasks.machines.managers.rpm.system_state import RpmSystem, parse_rpm_system
 from tasks.machines.managers.rpm.zypper.offers import (
-    parse_candidates,
+    ZypperRepository,
     parse_obstacles,
-    parse_offers,
+    parse_zypper_candidates,
+    parse_zypper_offers,
 )
 from tasks.machines.managers.rpm.zypper.patches import (
     ZypperDescription,
@@ -32,7 +34,7 @@ from tasks.machines.managers.rpm.zypper.patches import (
     parse_descriptions,
     parse_patches,
 )
-from tasks.machines.managers.rpm.zypper.pending_updates import Repository, ZypperState, build_pending_updates
+from tasks.machines.managers.rpm.zypper.pending_updates import ZypperState, build_pending_updates
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     build_no_repository_error,
     get_attribute,
@@ -72,7 +74,7 @@ def parse_zypper_assessment(result: ScriptResult) -> PackageState:
     """
     system = parse_rpm_system(result, "zypper")
     suggested = parse_rpm_packages(get_text(parse_sections(result, _SCRIPT), "reboot_suggested"), system.native)
-    reboot = find_reboot_need(
+    reboot = find_rpm_reboot_need(
         system.reboot,
         system.installed,
         suggested=frozenset((package.name, package.version) for package in suggested),
@@ -99,7 +101,7 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
     patches = parse_patches(answers["patches"])
     tool = result.find_records("tool")
     is_rolling = bool(tool) and require_text(tool[0], "upgrade") == "dup"
-    candidates = parse_candidates(answers["updates"])
+    candidates = parse_zypper_candidates(answers["updates"])
     updates = build_pending_updates(
         ZypperState(
             native=system.native,
@@ -111,7 +113,7 @@ def _add_report(state: PackageState, result: ScriptResult, system: RpmSystem) ->
             packages=_index_names(get_text(sections, "package_details")),
             new_packages=_index_names(get_text(sections, "new_packages")),
             repositories=repositories,
-            offers=parse_offers(get_text(sections, "versions")),
+            offers=parse_zypper_offers(get_text(sections, "versions")),
             priorities=parse_repository_priorities(get_text(sections, "priorities")),
             obstacles=parse_obstacles(
                 parse_answer(sections["obstacles"], "why it leaves out updates"),
@@ -167,10 +169,10 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
     return answer.text, ""
 
 
-def _parse_repositories(text: str) -> tuple[Repository, ...]:
+def _parse_repositories(text: str) -> tuple[ZypperRepository, ...]:
     require_count(len(text.splitlines()), MAX_REPOSITORIES, "repositories")
     return tuple(
-        Repository(
+        ZypperRepository(
             alias=alias,
             name=name,
             is_read=read == "yes",
@@ -183,7 +185,7 @@ def _parse_repositories(text: str) -> tuple[Repository, ...]:
     )
 
 
-def _require_repositories(repositories: tuple[Repository, ...], tool_text: str) -> None:
+def _require_repositories(repositories: tuple[ZypperRepository, ...], tool_text: str) -> None:
     """Raise if zypper has no data of any repository: such a machine must not count as up to date."""
     if not repositories:
         raise build_no_repository_error()
@@ -198,7 +200,7 @@ def _require_repositories(repositories: tuple[Repository, ...], tool_text: str) 
 
 
 def _find_unread_repositories(
-    result: ScriptResult, tool_text: str, repositories: tuple[Repository, ...], update: ScriptSection | None
+    result: ScriptResult, tool_text: str, repositories: tuple[ZypperRepository, ...], update: ScriptSection | None
 ) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that were not read, or whose copies are too old.
 
@@ -241,7 +243,9 @@ def _find_unread_repositories(
     )
 
 
-def _find_missing_patches(repositories: tuple[Repository, ...], *, is_rolling: bool) -> tuple[RepositoryProblem, ...]:
+def _find_missing_patches(
+    repositories: tuple[ZypperRepository, ...], *, is_rolling: bool
+) -> tuple[RepositoryProblem, ...]:
     """Return a problem if no repository has patches: SUSE publishes fixes in update repositories, which have them.
 
     Without these (a lost registration, only the installation medium) nothing newer is offered, whatever is missing.

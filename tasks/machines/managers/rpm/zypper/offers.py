@@ -13,12 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.machines.managers.rpm.packages import (
-    DEFAULT_REPOSITORY_PRIORITY,
-    VersionedPackage,
-    format_version,
-    parse_vendor,
-)
+from tasks.machines.managers.rpm.packages import VersionedPackage, format_rpm_version, parse_vendor
+from tasks.machines.managers.rpm.repositories import DEFAULT_REPOSITORY_PRIORITY
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     ZypperAnswer,
     get_attribute,
@@ -37,7 +33,7 @@ _MAX_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ZypperOffer:
     """A version in a repository.
 
     Attributes:
@@ -51,20 +47,20 @@ class Offer:
     size_bytes: int
 
 
-def parse_offers(text: str) -> tuple[Offer, ...]:
+def parse_zypper_offers(text: str) -> tuple[ZypperOffer, ...]:
     """Read lines "NAME<tab>ARCH<tab>EPOCH<tab>VERSION<tab>RELEASE<tab>BYTES<tab>ALIAS<tab>VENDOR".
 
     Lines that are not valid are ignored.
     """
     return tuple(
-        Offer(VersionedPackage(name, arch, format_version(*version)), alias, parse_vendor(vendor), size)
+        ZypperOffer(VersionedPackage(name, arch, format_rpm_version(*version)), alias, parse_vendor(vendor), size)
         for name, arch, *version, digits, alias, vendor in split_rows(text, 8)
         if (size := parse_natural(digits)) is not None
     )
 
 
 def choose_security_offer(
-    versions: Iterable[str], wanted: VersionedPackage, offers: Sequence[Offer], priorities: Mapping[str, int]
+    versions: Iterable[str], wanted: VersionedPackage, offers: Sequence[ZypperOffer], priorities: Mapping[str, int]
 ) -> str:
     """Return the newest version with a security fix that zypper itself could have taken; "" for none.
 
@@ -77,7 +73,7 @@ def choose_security_offer(
     versions_offered = [o for o in offers if (o.package.name, o.package.arch) == (wanted.name, wanted.arch)]
     best = [offer for offer in versions_offered if offer.package.version == wanted.version]
 
-    def rank(offer: Offer) -> tuple[int, str]:
+    def rank(offer: ZypperOffer) -> tuple[int, str]:
         return priorities.get(offer.alias, DEFAULT_REPOSITORY_PRIORITY), offer.vendor
 
     ranks = {rank(offer) for offer in best}
@@ -103,7 +99,7 @@ def parse_obstacles(answer: ZypperAnswer, packages: Iterable[VersionedPackage]) 
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ZypperCandidate:
     """A newer version of an installed package, as ``zypper list-updates --all`` has it.
 
     Attributes:
@@ -116,7 +112,7 @@ class Candidate:
     has_licence: bool
 
 
-def parse_candidates(answer: ZypperAnswer) -> tuple[Candidate, ...]:
+def parse_zypper_candidates(answer: ZypperAnswer) -> tuple[ZypperCandidate, ...]:
     """Return the packages of ``zypper list-updates --all``. Entries that are not valid are left out.
 
     Raises:
@@ -124,7 +120,40 @@ def parse_candidates(answer: ZypperAnswer) -> tuple[Candidate, ...]:
     """
     require_element(answer, "update-status", "which updates there are")
     return tuple(
-        Candidate(package, get_attribute(element.find("source"), "alias"), bool(get_child_text(element, "license")))
+        ZypperCandidate(
+            package, get_attribute(element.find("source"), "alias"), bool(get_child_text(element, "license"))
+        )
         for element in answer.root.iter("update")
         if get_attribute(element, "kind") == "package" and (package := parse_package(element))
     )
+
+
+_VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
+
+
+@dataclass(frozen=True, slots=True)
+class ZypperRepository:
+    """A repository that is enabled.
+
+    Attributes:
+        is_read: zypper has its data.
+        has_patches: it says which of its packages are security fixes.
+        read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
+        is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
+        is_medium: it is a disc, as that of the installation.
+    """
+
+    alias: str
+    name: str
+    is_read: bool
+    has_patches: bool
+    read_at: int = 0
+    is_page: bool = False
+    is_medium: bool = False
+
+    def is_named(self, named: str) -> bool:
+        """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""
+        first, *suffixes = _VARIABLE_PATTERN.split(self.name)
+        if not suffixes:
+            return named in {first, self.alias}
+        return named == self.alias or (named.startswith(first) and named.endswith(suffixes[-1]))

@@ -12,8 +12,9 @@ from typing import Final
 
 from tasks.domain.errors import ProtocolViolation
 from tasks.machines.managers.rpm.advisories import Advisory
-from tasks.machines.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN, group_values
+from tasks.machines.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN
 from tasks.machines.managers.rpm.zypper.xml_answer import XmlElement, ZypperAnswer, get_attribute, require_element
+from tasks.machines.managers.script_output import group_values
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _PATCH_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:\-]{0,199}")

@@ -20,18 +20,18 @@ from tasks.domain.states import Classification
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
 from tasks.machines.managers.rpm.kernels import replaces_core
-from tasks.machines.managers.rpm.packages import (
-    InstalledPackage,
-    VersionedPackage,
-    build_update_id,
-    group_values,
-    parse_vendor,
+from tasks.machines.managers.rpm.packages import InstalledPackage, VersionedPackage, build_update_id, parse_vendor
+from tasks.machines.managers.rpm.zypper.offers import (
+    ZypperCandidate,
+    ZypperOffer,
+    ZypperRepository,
+    choose_security_offer,
 )
-from tasks.machines.managers.rpm.zypper.offers import Candidate, Offer, choose_security_offer
 from tasks.machines.managers.rpm.zypper.patches import FaultyPackage, Patch, ZypperDescription
 from tasks.machines.managers.rpm.zypper.xml_answer import (
     InstallSummary,
 )
+from tasks.machines.managers.script_output import group_values
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
@@ -42,36 +42,7 @@ _UNFULFILLED_REASON: Final = (
     "zypper patch --dry-run on the machine says more"
 )
 _MAX_NAMED: Final = 3
-_VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
 _SOURCE_PATTERN: Final = re.compile(r"(.+)-[^-]+-[^-]+\.(?:no)?src")
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """A repository that is enabled.
-
-    Attributes:
-        is_read: zypper has its data.
-        has_patches: it says which of its packages are security fixes.
-        read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
-        is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
-        is_medium: it is a disc, as that of the installation.
-    """
-
-    alias: str
-    name: str
-    is_read: bool
-    has_patches: bool
-    read_at: int = 0
-    is_page: bool = False
-    is_medium: bool = False
-
-    def is_named(self, named: str) -> bool:
-        """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""
-        first, *suffixes = _VARIABLE_PATTERN.split(self.name)
-        if not suffixes:
-            return named in {first, self.alias}
-        return named == self.alias or (named.startswith(first) and named.endswith(suffixes[-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +69,12 @@ class ZypperState:
     newest: Mapping[str, InstalledPackage]
     patches: tuple[Patch, ...]
     patched: Mapping[str, tuple[tuple[Patch, FaultyPackage], ...]]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ZypperCandidate, ...]
     upgrade: InstallSummary
     packages: Mapping[str, ZypperDescription]
     new_packages: Mapping[str, ZypperDescription]
-    repositories: tuple[Repository, ...]
-    offers: tuple[Offer, ...] = ()
+    repositories: tuple[ZypperRepository, ...]
+    offers: tuple[ZypperOffer, ...] = ()
     priorities: Mapping[str, int] = field(default_factory=dict)
     obstacles: Mapping[str, str] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
@@ -159,7 +130,11 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
 
 
 def _build_upgrade(
-    update_id: str, change: VersionedPackage, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
+    update_id: str,
+    change: VersionedPackage,
+    candidate: ZypperCandidate | None,
+    offers: Sequence[ZypperOffer],
+    state: ZypperState,
 ) -> Update:
     installed = state.newest[update_id]
     same = candidate if candidate and candidate.package == change else None
@@ -208,7 +183,7 @@ def _build_new_package(change: VersionedPackage, bringer: Update | None, state: 
 
 
 def _build_update(
-    change: VersionedPackage, installed: str | None, offers: Iterable[Offer], alias: str, state: ZypperState
+    change: VersionedPackage, installed: str | None, offers: Iterable[ZypperOffer], alias: str, state: ZypperState
 ) -> tuple[Update, AdvisoryView]:
     """Return what an update and a new package have in common, and what the patches say of it.
 

@@ -18,10 +18,16 @@ from tasks.machines.managers.repository_problems import (
     RepositoryCause,
     build_repository_problem,
     build_slow_problem,
-    drop_names,
+    drop_repository_names,
     find_old_copy_problem,
 )
-from tasks.machines.managers.script_output import ENDED_CODES, ScriptSection, require_integer, require_single_record
+from tasks.machines.managers.script_output import (
+    ENDED_CODES,
+    ScriptSection,
+    parse_natural,
+    require_integer,
+    require_single_record,
+)
 
 _MAX_CHARACTERS: Final = 200_000
 
@@ -243,7 +249,7 @@ class _ComplaintReader:
         begin = _BEGIN_PATTERN.match(line)
         if begin:
             self._name = _get_name(begin)
-        if _COMPLAINT_PATTERN.search(drop_names(line)) or _CENTOS_PATTERN.search(line):
+        if _COMPLAINT_PATTERN.search(drop_repository_names(line)) or _CENTOS_PATTERN.search(line):
             is_final = _GIVEN_UP_PATTERN.match(line) if line.startswith(">>> ") else begin or not self._name
             self._add(self._name, [line], has_failed=bool(is_final))
 
@@ -259,3 +265,13 @@ class _ComplaintReader:
 
 def _get_name(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group)
+
+
+DEFAULT_REPOSITORY_PRIORITY: Final = 99
+"""The priority of a repository that has none of its own (dnf.conf(5), zypper(8)). Lower numbers come first."""
+
+
+def parse_repository_priorities(text: str) -> Mapping[str, int]:
+    """Read lines "REPOSITORY<tab>PRIORITY" of the repositories that have another priority than the default one."""
+    rows = (line.rpartition("\t") for line in text.splitlines())
+    return {name: number for name, _, digits in rows if (number := parse_natural(digits.strip())) is not None}
