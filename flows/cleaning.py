@@ -45,7 +45,6 @@ class CleanResult:
     """What became of a machine.
 
     Attributes:
-        message: why.
         remedy: what a person can do.
         remains: what the machine has answered; None: nothing.
     """
@@ -64,7 +63,6 @@ class CleanOrder:
     Attributes:
         database: the records, which know whose runs left something.
         takes_unknown_runs: also remove jobs of runs that these records do not know.
-        at_once: how many machines at a time.
     """
 
     database: Database

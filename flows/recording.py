@@ -43,7 +43,6 @@ class RecordedBundle:
     """What was written.
 
     Attributes:
-        folder: with the files.
         scripts: how many questions have an answer.
         failed: names of scripts that gave none.
         replaced: kind -> how many different values were replaced.
@@ -78,8 +77,6 @@ class MachineRecorder:
     """Records one machine.
 
     Attributes:
-        machine: the machine.
-        real_ports: the connection to it.
         recordings: what it was asked and has answered so far, in order.
     """
 

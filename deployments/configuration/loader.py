@@ -54,22 +54,18 @@ def resolve_notifications(
 ) -> list[NotifyRequest]:
     """Return notifications with absolute paths. A run starts in its own folder, so a relative path would fail."""
     base = located.locate().file.parent.absolute()
-    return [
-        _resolve_notification(target, number, base, located, problems) for number, target in enumerate(notifications)
-    ]
-
-
-def _resolve_notification(
-    notification: NotifyRequest, number: int, base: Path, located: LocatedData, problems: ProblemCollector
-) -> NotifyRequest:
-    kind, _, target = notification.to.partition(":")
-    if kind != "file" or target.startswith(("/", "~")):
-        return notification
-    absolute_target = f"file:{os.path.normpath(base / target)}"
-    if len(absolute_target) > MAX_REFERENCE_LENGTH:
-        message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
-        problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
-    return notification.model_copy(update={"to": absolute_target})
+    resolved: list[NotifyRequest] = []
+    for number, notification in enumerate(notifications):
+        kind, _, target = notification.to.partition(":")
+        if kind != "file" or target.startswith(("/", "~")):
+            resolved.append(notification)
+            continue
+        absolute_target = f"file:{os.path.normpath(base / target)}"
+        if len(absolute_target) > MAX_REFERENCE_LENGTH:
+            message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
+            problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
+        resolved.append(notification.model_copy(update={"to": absolute_target}))
+    return resolved
 
 
 def load_automatic_configuration(
@@ -144,14 +140,11 @@ def find_configurations(explicit: Path | None = None) -> Path:
 
 
 def load_configurations(path: Path, today: date) -> Configurations:
-    """Load configurations.
+    """Load configurations, in the order of the file names.
 
     Args:
         path: a file, or a folder of files (.yaml, .yml, .json); subfolders are not read.
         today: events of iCalendar files are expanded from the start of this year.
-
-    Returns:
-        All configurations, in the order of the file names.
 
     Raises:
         InvalidConfigurations: there are problems. The error has each problem with its place and its hint.

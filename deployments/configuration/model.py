@@ -205,7 +205,6 @@ class AutomaticConfiguration:
 
     Attributes:
         request: the request of each tick, with absolute paths and all freezes.
-        source_location: the place of the key.
     """
 
     request: AutomaticRequest
@@ -218,7 +217,6 @@ class Configurations:
 
     Attributes:
         all_configurations: in the order of the files.
-        source_path: the file or folder.
         automatic_configuration: the key `automatic` of one of the files; None: no file has it.
         common_freezes: the freezes of the whole fleet. Each configuration has them, too.
     """

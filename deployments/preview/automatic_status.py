@@ -1,6 +1,6 @@
 """What automatic patching does, is going to do and waits for: from records, inventory and policy. Changes nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -171,6 +171,15 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     members = (
         candidate for phase in (rollout_progress.phases if rollout_progress else ()) for candidate in phase.machines
     )
+    reasons = {(update.name, update.version): update.reason for update in index.view.held_updates}
+    deadlines = [
+        UpdateDeadline(
+            update,
+            compute_due(index.policy, update, index.view.risks),
+            update.held or (f"held: {reasons[update.key]}" if update.key in reasons else ""),
+        )
+        for update in selected
+    ]
     return AutomaticExplanation(
         now=status.now,
         machine=machine,
@@ -178,15 +187,6 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
         rollout_id=rollout_progress.rollout.id if rollout_progress else "",
         next_run=next((run for run in status.next_runs if name in run.machines), None),
         waiting=status.waiting_by_machine.get(name),
-        deadlines=tuple(
-            sorted(_iterate_deadlines(index, selected), key=lambda candidate: (candidate.due, candidate.update.key))
-        ),
+        deadlines=tuple(sorted(deadlines, key=lambda deadline: (deadline.due, deadline.update.key))),
         others=len(machine.pending) - len(selected),
     )
-
-
-def _iterate_deadlines(index: FleetIndex, updates: tuple[DueUpdate, ...]) -> Iterator[UpdateDeadline]:
-    reasons = {(held_update.name, held_update.version): held_update.reason for held_update in index.view.held_updates}
-    for update in updates:
-        remark = update.held or (f"held: {reasons[update.key]}" if update.key in reasons else "")
-        yield UpdateDeadline(update, compute_due(index.policy, update, index.view.risks), remark)

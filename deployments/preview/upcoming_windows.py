@@ -20,7 +20,6 @@ class WindowOverlap:
 
     Attributes:
         first: name of the configuration that is first in the files.
-        second: name of the other configuration.
         start: start of the first overlap, in UTC.
         count: maximum number of overlaps on one machine.
     """

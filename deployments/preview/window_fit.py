@@ -43,7 +43,6 @@ class WindowFit:
     """Whether the machines of a configuration fit into its window in one zone.
 
     Attributes:
-        minutes: the length of a window.
         at_once: the configuration's number of machines at once.
         turn_seconds: how long a machine takes on average.
         learned: of how many machines anything was learned.
@@ -87,18 +86,17 @@ class WindowFit:
 def estimate_fits(zone_schedules: Iterable[ZoneSchedule], learned: LearnedDurations) -> Iterator[WindowFit]:
     """Yield for each zone schedule with known machines whether they fit. Machines of other owners are left out."""
     for schedule in zone_schedules:
-        machines = _list_patched(schedule)
-        if machines and schedule.inventory is not None:
-            request = schedule.configuration.build_request(schedule.schedule.zone)
-            fit = _estimate_fit(schedule, machines, schedule.inventory, request, learned)
-            if fit is not None:
-                yield fit
-
-
-def _list_patched(schedule: ZoneSchedule) -> list[Machine]:
-    names = frozenset(schedule.machines)
-    machines = schedule.inventory.machines if schedule.inventory is not None else ()
-    return [machine for machine in machines if machine.name in names and machine.owner is PatchOwner.FLEETPATCH]
+        names, inventory = frozenset(schedule.machines), schedule.inventory
+        if inventory is None:
+            continue
+        machines = [
+            machine
+            for machine in inventory.machines
+            if machine.name in names and machine.owner is PatchOwner.FLEETPATCH
+        ]
+        request = schedule.configuration.build_request(schedule.schedule.zone)
+        if machines and (fit := _estimate_fit(schedule, machines, inventory, request, learned)) is not None:
+            yield fit
 
 
 def _estimate_fit(

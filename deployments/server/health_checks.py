@@ -141,20 +141,16 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check for runs that start late, and for runs that Prefect cancelled because another run was active."""
     findings = []
-    stuck = [
-        pending_run
-        for pending_run in snapshot.pending_runs
-        if snapshot.now - pending_run.state.timestamp > MAX_PENDING_TIME
-    ]
+    stuck = [run for run in snapshot.pending_runs if snapshot.now - run.state.timestamp > MAX_PENDING_TIME]
     if stuck:
         counted = format_count(len(stuck), "run", ("stays", "stay"))
         message = f"{counted} Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
         findings.append(Finding("pending", FindingLevel.BLOCK, message, remedy))
     starting = [
-        pending_run
-        for pending_run in snapshot.pending_runs
-        if USUAL_START_TIME < snapshot.now - pending_run.state.timestamp <= MAX_PENDING_TIME
+        run
+        for run in snapshot.pending_runs
+        if USUAL_START_TIME < snapshot.now - run.state.timestamp <= MAX_PENDING_TIME
     ]
     if starting:
         counted = format_count(len(starting), "run", ("waits", "wait"))
@@ -165,9 +161,9 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         )
         findings.append(Finding("starting", FindingLevel.WARN, message, remedy))
     late = [
-        late_run
-        for late_run in snapshot.late_runs
-        if late_run.expected_start_time and snapshot.now - late_run.expected_start_time > MAX_LATENESS
+        run
+        for run in snapshot.late_runs
+        if run.expected_start_time and snapshot.now - run.expected_start_time > MAX_LATENESS
     ]
     if late:
         message = f"{format_count(len(late), 'run', ('is', 'are'))} late: {_join_run_names(snapshot, late)}"
@@ -228,7 +224,7 @@ def _build_good_finding(check: str, words: str) -> Finding:
 
 def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     check = f"pool {name}"
-    pool = next((work_pool for work_pool in snapshot.pools if work_pool.name == name), None)
+    pool = next((pool for pool in snapshot.pools if pool.name == name), None)
     if pool is None:
         return Finding(
             check, FindingLevel.BLOCK, "deployments name it, and it does not exist", "`fleetpatch deploy` creates it."
@@ -244,7 +240,7 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
         message = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
         return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` closes the pool's job template.")
     if online := _find_online_workers(snapshot, name):
-        return _build_good_finding(check, f"online: {join_first_names([work_pool.name for work_pool in online])}")
+        return _build_good_finding(check, f"online: {join_first_names([pool.name for pool in online])}")
     last = f"the last heartbeat was {format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
     remedy = (
         f"Start it as it was started before: `fleetpatch deploy --serve` in a terminal, or "

@@ -59,11 +59,7 @@ _FilterPath = Literal[
 
 
 def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
-    """Check the configured server.
-
-    Returns:
-        The findings of all checks; only one blocking finding if the server does not answer.
-    """
+    """Return the findings of all checks of the configured server; one blocking finding if it does not answer."""
     try:
         return run_server_checks(probe_server(records_url))
     except ServerUnavailable as error:
@@ -214,15 +210,12 @@ def _find_schedule_statuses(
         if not deployment.active_schedules:
             continue
         future_filter = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"after_": now.isoformat()}}
-        creator_ids = [
-            run.created_by.id
-            for run in _read_runs(client, {deployment.id}, future_filter)
-            if run.created_by is not None
-        ]
+        runs = _read_runs(client, {deployment.id}, future_filter)
+        creator_ids = [run.created_by.get("id") for run in runs if run.created_by is not None]
         for schedule in deployment.active_schedules:
-            runs = creator_ids.count(schedule.id)
-            date, fault = (None, "") if runs else compute_next_date(schedule, now)
-            yield ScheduleStatus(deployment, schedule, runs, date, fault)
+            run_count = creator_ids.count(schedule.id)
+            date, fault = (None, "") if run_count else compute_next_date(schedule, now)
+            yield ScheduleStatus(deployment, schedule, run_count, date, fault)
 
 
 def compute_next_date(schedule: ScheduleInfo, now: datetime) -> tuple[datetime | None, str]:

@@ -12,6 +12,9 @@ from tasks.domain.states import FindingLevel
 MIN_BATCH_SIZE: Final = 20  # Prefect's default is 1; fleetpatch sets 200
 
 
+_RESTART_HINT: Final = "Start it with `fleetpatch server` (docs/how-to/server.md)."
+
+
 @dataclass(frozen=True, slots=True)
 class SettingRule:
     """A rule for one setting.
@@ -24,9 +27,9 @@ class SettingRule:
 
     path: str
     is_wrong: Callable[[object], bool]
-    level: FindingLevel
     message: str
-    remedy: str
+    remedy: str = _RESTART_HINT
+    level: FindingLevel = FindingLevel.WARN
 
 
 def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -35,9 +38,9 @@ def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]
     findings = [
-        Finding("settings", setting_rule.level, setting_rule.message, setting_rule.remedy)
-        for setting_rule in SETTING_RULES
-        if (value := snapshot.get_setting(setting_rule.path)) is not None and setting_rule.is_wrong(value)
+        Finding("settings", rule.level, rule.message, rule.remedy)
+        for rule in SETTING_RULES
+        if (value := snapshot.get_setting(rule.path)) is not None and rule.is_wrong(value)
     ]
     return findings or [Finding("settings", FindingLevel.GOOD, "no setting lets others in or loses records")]
 
@@ -50,84 +53,70 @@ def _is_off(value: object) -> bool:
     return value is False
 
 
-_RESTART_HINT = "Start it with `fleetpatch server` (docs/how-to/server.md)."
 _SERVICE_PREFIX = "PREFECT_SERVER_SERVICES"
 SETTING_RULES = (
     SettingRule(
         "server.api.csrf_protection_enabled",
         _is_off,
-        FindingLevel.BLOCK,
         "the protection against forged requests is off: a web page can start runs through your browser",
-        _RESTART_HINT,
+        level=FindingLevel.BLOCK,
     ),
     SettingRule(
         "server.api.cors_allowed_origins",
         lambda value: isinstance(value, str) and names_all_origins(value),
-        FindingLevel.BLOCK,
         "every web page may read the server through your browser",
-        _RESTART_HINT,
+        level=FindingLevel.BLOCK,
     ),
     SettingRule(
         "server.services.scheduler.enabled",
         _is_off,
-        FindingLevel.BLOCK,
         "the scheduler is off: no window opens",
         f"Unset {_SERVICE_PREFIX}_SCHEDULER_ENABLED there, or run `prefect server services start` beside it.",
+        level=FindingLevel.BLOCK,
     ),
     SettingRule(
         "server.services.task_run_recorder.enabled",
         _is_off,
-        FindingLevel.BLOCK,
         "the recorder is off: the server keeps no task run",
         f"Unset {_SERVICE_PREFIX}_TASK_RUN_RECORDER_ENABLED there.",
+        level=FindingLevel.BLOCK,
     ),
     SettingRule(
         "server.services.task_run_recorder.batch_size",
         _is_batch_too_small,
-        FindingLevel.WARN,
         "task runs are written one by one: a large run loses a third of them",
-        _RESTART_HINT,
     ),
     SettingRule(
         "server.services.triggers.read_batch_size",
         _is_batch_too_small,
-        FindingLevel.WARN,
         "automations read events one by one: during a large run they miss some",
-        _RESTART_HINT,
     ),
     SettingRule(
         "server.services.triggers.enabled",
         _is_off,
-        FindingLevel.WARN,
         "automations are off: dead runs stay Running",
         f"Unset {_SERVICE_PREFIX}_TRIGGERS_ENABLED there.",
     ),
     SettingRule(
         "server.services.late_runs.enabled",
         _is_off,
-        FindingLevel.WARN,
         "late runs are not marked: you do not see runs that do not start",
         f"Unset {_SERVICE_PREFIX}_LATE_RUNS_ENABLED there.",
     ),
     SettingRule(
         "server.services.event_persister.enabled",
         _is_off,
-        FindingLevel.WARN,
         "events are not kept: the history of runs is lost",
         f"Unset {_SERVICE_PREFIX}_EVENT_PERSISTER_ENABLED there.",
     ),
     SettingRule(
         "server.services.db_vacuum.enabled",
         lambda value: isinstance(value, list) and "flow_runs" not in value,
-        FindingLevel.WARN,
         "old runs are never removed: the database grows until the scheduler stalls",
-        _RESTART_HINT,
     ),
     SettingRule(
         "server.analytics_enabled",
         lambda value: value is True,
-        FindingLevel.WARN,
         "the server sends usage data to Prefect's makers",
-        _RESTART_HINT,
     ),
 )

@@ -54,12 +54,6 @@ class DeploymentInfo(_PrefectInfo):
         return () if self.paused else tuple(schedule for schedule in self.schedules if schedule.active)
 
 
-class CreatorInfo(_PrefectInfo):
-    """The creator of a run."""
-
-    id: str | None = None
-
-
 class StateInfo(_PrefectInfo):
     """A state of a run, and the time of the change to it."""
 
@@ -74,7 +68,7 @@ class FlowRunInfo(_PrefectInfo):
     name: str
     flow_id: str
     deployment_id: str | None = None
-    created_by: CreatorInfo | None = None
+    created_by: Mapping[str, Any] | None = None
     expected_start_time: AwareDatetime | None = None
     parameters: Mapping[str, Any] = {}
     state: StateInfo
@@ -156,7 +150,6 @@ class ServerSnapshot:
         settings: the settings that the server reports; None if it reports none.
         answers_anyone: whether it answers without a password.
         answers_any_name: whether it answers under a name that is not its own.
-        queues: the queues of each work pool.
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
         refreshed_at: when refresh-schedules completed last, by the id of its deployment.

@@ -125,7 +125,7 @@ def check_queues(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequence[DeploymentInfo]) -> Finding:
-    check, queues = f"queues {pool}", {work_queue.name: work_queue for work_queue in snapshot.queues[pool]}
+    check, queues = f"queues {pool}", {queue.name: queue for queue in snapshot.queues[pool]}
     lost = [
         snapshot.get_deployment_name(deployment)
         for deployment in deployments
@@ -146,11 +146,7 @@ def _check_pool_queues(snapshot: ServerSnapshot, pool: str, deployments: Sequenc
     if second is None:
         message = "assessments wait in the queue of the windows, which may start late behind them"
         return Finding(check, FindingLevel.WARN, message, f"`fleetpatch deploy` makes the queue {ASSESSMENT_QUEUE}.")
-    if late := [
-        work_queue.name
-        for work_queue in used_queues
-        if work_queue is not second and work_queue.priority >= second.priority
-    ]:
+    if late := [queue.name for queue in used_queues if queue is not second and queue.priority >= second.priority]:
         message = f"workers take the runs of {second.name} before those of {', '.join(late)}, which has the windows"
         return Finding(check, FindingLevel.WARN, message, "`fleetpatch deploy` puts them in order.")
     names = [queue.name for queue in sorted(used_queues, key=lambda queue: queue.priority)]

@@ -26,7 +26,6 @@ from deployments.sync.model import (
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet
 from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag
-from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory
 from tasks.domain.errors import RequestError
 from tasks.rules.calendar.description import describe_schedule
@@ -125,13 +124,16 @@ def _build_window_deployments(
         description = (
             f"Downloads {format_duration(stage_ahead_minutes * 60)} ahead of its windows: {window_description}"
         )
+        window = scheduled_request.request.window  # that of the download ends at the latest when the real one opens
+        stage_window = window.model_copy(update={"minutes": min(window.minutes, stage_ahead_minutes)})
+        stage_request = scheduled_request.request.model_copy(update={"window": stage_window})
         kinds.append(
             (
                 stage_fleet,
                 build_stage_slug(scheduled_request.slug),
                 stage_ahead_minutes,
                 description,
-                _shorten_staging_request(scheduled_request.request, stage_ahead_minutes),
+                stage_request,
             )
         )
     for flow, slug, minutes, description, request in kinds:
@@ -156,12 +158,6 @@ def _build_window_deployments(
             at_once=MAX_CONCURRENT_RUNS,
             paused=not configuration.is_enabled,
         )
-
-
-def _shorten_staging_request(request: PatchRequest, ahead: float) -> PatchRequest:
-    """Return a download's request whose window ends at the latest when the real window opens."""
-    minutes = min(request.window.minutes, ahead)
-    return request.model_copy(update={"window": request.window.model_copy(update={"minutes": minutes})})
 
 
 def build_window_schedule(

@@ -178,7 +178,10 @@ def _describe_differences(desired: PrefectObject, actual: PrefectObject) -> list
         if field.name == "schedules":
             differences += _describe_schedule_differences(new, old)
         elif field.name == "schema":
-            differences.append(_summarize_form_differences(_describe_key_differences("", new, old)))
+            # A new release causes dozens in a form, which would hide manual changes: one line for all.
+            in_form = _describe_key_differences("", new, old)
+            more = f", and {len(in_form) - 1} more" if len(in_form) > 1 else ""
+            differences.append(f"form: {in_form[0].strip()}{more}")
         elif isinstance(new, Mapping) and isinstance(old, Mapping):
             differences += _describe_key_differences(field.name, new, old)
         else:
@@ -215,12 +218,6 @@ def _describe_key_differences(
         else:
             differences.append(f"{field_name} {key_path}: {_shorten_value(old)} → {_shorten_value(new)}")
     return differences
-
-
-def _summarize_form_differences(differences: Sequence[str]) -> str:
-    """Summarize the differences of a form in one line. A new release causes dozens, which would hide manual changes."""
-    more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
-    return f"form: {differences[0].strip()}{more}"
 
 
 def _shorten_value(value: object) -> str:

@@ -165,16 +165,13 @@ def find_run_statuses(
     """Return the status of the run of each due window, by deployment. If a run is due within seconds, wait for it."""
     deadline = clock() + SCHEDULER_DELAY
     statuses = {
-        next_window.deployment: _find_run_status(client, next_window)
-        for next_window in next_windows
-        if next_window.due_window is not None
+        window.deployment: _find_run_status(client, window) for window in next_windows if window.due_window is not None
     }
     while clock() < deadline:
         missing = [
-            next_window
-            for next_window in next_windows
-            if statuses.get(next_window.deployment) is RunStatus.NONE
-            and next_window.run_start > clock() - SCHEDULER_DELAY
+            window
+            for window in next_windows
+            if statuses.get(window.deployment) is RunStatus.NONE and window.run_start > clock() - SCHEDULER_DELAY
         ]
         if not missing:
             break

@@ -147,8 +147,7 @@ class SyncPlan:
     def extend_dates(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> tuple[Change, ...]:
         """Apply only changes that extend the dates of schedules in otherwise unchanged deployments.
 
-        Returns:
-            The other changes, which a person must apply.
+        Return the other changes, which a person must apply.
         """
         date_changes = [change for change in self.changes if self._is_date_extension(change)]
         apply_changes(client, date_changes, self.desired, self.actual, report_change)

@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.5
 
 
 def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
-    """Run a worker until it is stopped.
+    """Run a worker until it is stopped. Return its exit code.
 
     The worker is Prefect's. It starts each run as a separate process, and stops these processes when it stops. Jobs on
     machines continue. If this process is killed, its worker accepts no more runs and ends after its active runs.
@@ -33,11 +33,7 @@ def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
         pool: the work pool.
         inventory: the inventory of runs that name none, for example runs from a form. Each run starts in its own
             folder, where no inventory is found. A value in the environment has priority.
-
         configurations: their file or folder: each run enforces the policy beside them.
-
-    Returns:
-        The exit code of the worker.
     """
     name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]
@@ -62,8 +58,7 @@ def supervise_worker(
 ) -> int:
     """Run a worker until it ends. If this process gets a stop signal, stop the worker.
 
-    Returns:
-        The exit code of the worker; 0 if it did not stop in time and was killed.
+    Return the exit code of the worker; 0 if it did not stop in time and was killed.
     """
     stop_times: list[float] = []
     # Install the handler before the worker starts. Otherwise a signal could leave a worker behind that runs old code.

@@ -51,7 +51,7 @@ def approve_run(
     records_url: str | None = None,
     clock: Clock | None = None,
 ) -> Approval:
-    """Approve a run that waits for approval.
+    """Approve a run that waits for approval. Return the recorded approval.
 
     Args:
         run_id: the run's id, or a unique prefix of it.
@@ -62,9 +62,6 @@ def approve_run(
         roles: the roles of the login at the pages.
         records_url: the URL of the records; None: the default.
         clock: the clock for the expiry; the database's by default.
-
-    Returns:
-        The recorded approval.
 
     Raises:
         RequestError: the run does not exist, it does not wait for approval (any more), its plan is a different one, or

@@ -38,7 +38,6 @@ from tasks.rules.automatic.model import (
     CreateRollout,
     HoldUpdate,
     RolloutState,
-    RunPlan,
     StartRun,
     Tell,
 )
@@ -126,7 +125,15 @@ class ActionRunner:
             if isinstance(action, CreateRollout | ChangeRollout):
                 self._require_lease()
                 SqlRollouts(self._world.database).save(action.rollout)
-        self._start_runs([action.plan for action in actions if isinstance(action, StartRun)])
+        plans = [action.plan for action in actions if isinstance(action, StartRun)]
+        for plan in plans:
+            window_end = plan.window_start + timedelta(minutes=plan.window_minutes)
+            run = AutomaticRun(plan.key, plan.machines, plan.window_start, window_end, self._world.now, plan)
+            reason = self._find_obstacle(run)
+            if reason:
+                self._world.print_message(f"not started: {describe_run_plan(plan)}: {reason}")
+            else:
+                self._add_and_start(run)
         for action in actions:
             if isinstance(action, AssessMachines):
                 now = self._world.now
@@ -144,16 +151,6 @@ class ActionRunner:
         announcements = SqlAnnouncements(self._world.database)
         for tell in tells:
             announcements.add(tell.key, tell.message, self._world.now)
-
-    def _start_runs(self, plans: Sequence[RunPlan]) -> None:
-        for plan in plans:
-            window_end = plan.window_start + timedelta(minutes=plan.window_minutes)
-            run = AutomaticRun(plan.key, plan.machines, plan.window_start, window_end, self._world.now, plan)
-            reason = self._find_obstacle(run)
-            if reason:
-                self._world.print_message(f"not started: {describe_run_plan(plan)}: {reason}")
-            else:
-                self._add_and_start(run)
 
     def _add_and_start(self, run: AutomaticRun) -> None:
         self._require_lease()
@@ -193,24 +190,16 @@ class ActionRunner:
 
     def _tell_of_runs_that_never_began(self) -> None:
         """Tell people in one message: without a worker nothing is patched at all. What is not sent is sent later."""
-        runs = [
-            automatic_run.run
-            for automatic_run in self._runs.read_since(self._world.now - LOOK_BACK)
-            if automatic_run.state is None
-        ]
+        runs = [run.run for run in self._runs.read_since(self._world.now - LOOK_BACK) if run.state is None]
         # What was not started because people paused it or cancelled its rollout is no news.
-        lost = [
-            automatic_run
-            for automatic_run in runs
-            if automatic_run.never_began and (automatic_run.flow_run_id or _NO_WORKER in automatic_run.never_began)
-        ]
+        lost = [run for run in runs if run.never_began and (run.flow_run_id or _NO_WORKER in run.never_began)]
         announced_keys = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()
         tells = [
             Tell(
-                f"never-began/{automatic_run.key}",
-                f"a run never began, because {automatic_run.never_began}: {_describe_run(automatic_run)}",
+                f"never-began/{run.key}",
+                f"a run never began, because {run.never_began}: {_describe_run(run)}",
             )
-            for automatic_run in lost
+            for run in lost
         ]
         self._tell([tell for tell in tells if tell.key not in announced_keys])
 

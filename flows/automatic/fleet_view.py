@@ -89,7 +89,6 @@ class AssessedFleet:
     Attributes:
         machines: in the order of the inventory.
         newest: by machine, without machines that were never assessed.
-        rows: pending updates by machine.
         missing: since when they are missing.
         later: machines with assessments that are later than now, which were left out, and the time of the newest one.
     """
@@ -299,9 +298,9 @@ def _read_active_runs(
 ) -> tuple[ActiveRun, ...]:
     """Return runs of automatic patching that are under way or may still begin, and all other unfinished runs."""
     automatic_runs = [
-        ActiveRun(automatic_run.run_id or automatic_run.run.key, automatic_run.run.machines, automatic_run.run.plan)
-        for automatic_run in open_runs
-        if automatic_run.run.plan is not None
+        ActiveRun(run.run_id or run.run.key, run.run.machines, run.run.plan)
+        for run in open_runs
+        if run.run.plan is not None
     ]
     run_ids = {automatic_run.run_id for automatic_run in automatic_runs}
     other_runs = [

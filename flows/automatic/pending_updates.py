@@ -27,7 +27,6 @@ class PendingRow:
             of them, if the policy wants only those.
         held: why a run would not install it on this machine although the policy selects it, or "".
         installed: the version that is installed; None: it would be a new package.
-        seen_at: when the assessment was made.
     """
 
     name: str

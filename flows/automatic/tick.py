@@ -111,7 +111,53 @@ def run_tick(
         RequestError: a freeze is not valid, or a deployment does not exist.
     """
     try:
-        return _run_tick(request, caller, starter, clock, read_credential)
+        inventory = load_inventory(find_inventory(request.inventory))
+        say = caller.listener.on_message
+        with ExitStack() as stack:
+            records = stack.enter_context(open_records(caller.records_url))
+            still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a tick that only shows needs no lease
+            if request.enabled:
+                lease = LeaseRenewer(records.leases, TICK_LEASE, StopToken(), build_holder(find_starter_name(caller)))
+                still_holds_lease = stack.enter_context(lease).still_holds_lease
+            now = clock.now()
+            announcer = Announcer(request.notify, read_credential, say)
+            world = TickWorld(
+                records.database, inventory, request, starter, announcer, say, now, still_holds_lease=still_holds_lease
+            )
+            actions = ActionRunner(world)
+            # What would happen is shown also while it is switched off.
+            policy = replace(request.to_policy(), enabled=True)
+            if request.enabled:
+                actions.complete_earlier()
+            snapshot = read_snapshot(records, inventory, policy, now)
+            if request.enabled:
+                SqlSightings(records.database).save(snapshot.missing.changes)
+            feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
+            freezes = (*request.freezes, *_read_common_freezes(now, say))
+            view = build_fleet_view(
+                records,
+                inventory,
+                policy,
+                now,
+                feeds.risks,
+                freezes=freezes,
+                snapshot=snapshot,
+                require_seals=request.enabled,
+            )
+            decision = decide(policy, view, now)
+            foreign = find_foreign_rollout(records.database, view)
+            if foreign is not None:
+                decision = leave_alone(decision, view, foreign)
+            problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
+            feed_tells = (Tell(f"feed/{_build_digest(problem)}", f"risk feed: {problem}") for problem in problems)
+            news = (tell for tell in feed_tells if tell.key not in view.announced)
+            decision = replace(decision, actions=(*decision.actions, *news))
+            say("automatic patching is switched off; it would:" if not request.enabled else _describe_view(view))
+            for line in describe_decision(decision):
+                say(line)
+            if request.enabled:
+                actions.carry_out(decision)
+        return TickResult(view, decision, now)
     except (InventoryError, RequestError) as error:
         if request.enabled:
             _tell_of_failure(request, caller, clock.now(), read_credential, error)
@@ -133,62 +179,6 @@ def _tell_of_failure(
         announcements = SqlAnnouncements(records.database)
         if tell.key not in announcements.read_keys() and announcer.tell([tell]):
             announcements.add(tell.key, tell.message, now)
-
-
-def _run_tick(
-    request: AutomaticRequest,
-    caller: Caller,
-    starter: RunStarter,
-    clock: Clock,
-    read_credential: Callable[[str], Credential],
-) -> TickResult:
-    inventory = load_inventory(find_inventory(request.inventory))
-    say = caller.listener.on_message
-    with ExitStack() as stack:
-        records = stack.enter_context(open_records(caller.records_url))
-        still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a tick that only shows needs no lease
-        if request.enabled:
-            lease = LeaseRenewer(records.leases, TICK_LEASE, StopToken(), build_holder(find_starter_name(caller)))
-            still_holds_lease = stack.enter_context(lease).still_holds_lease
-        now = clock.now()
-        announcer = Announcer(request.notify, read_credential, say)
-        world = TickWorld(
-            records.database, inventory, request, starter, announcer, say, now, still_holds_lease=still_holds_lease
-        )
-        actions = ActionRunner(world)
-        # What would happen is shown also while it is switched off.
-        policy = replace(request.to_policy(), enabled=True)
-        if request.enabled:
-            actions.complete_earlier()
-        snapshot = read_snapshot(records, inventory, policy, now)
-        if request.enabled:
-            SqlSightings(records.database).save(snapshot.missing.changes)
-        feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
-        freezes = (*request.freezes, *_read_common_freezes(now, say))
-        view = build_fleet_view(
-            records,
-            inventory,
-            policy,
-            now,
-            feeds.risks,
-            freezes=freezes,
-            snapshot=snapshot,
-            require_seals=request.enabled,
-        )
-        decision = decide(policy, view, now)
-        foreign = find_foreign_rollout(records.database, view)
-        if foreign is not None:
-            decision = leave_alone(decision, view, foreign)
-        problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
-        feed_tells = (Tell(f"feed/{_build_digest(problem)}", f"risk feed: {problem}") for problem in problems)
-        news = (tell for tell in feed_tells if tell.key not in view.announced)
-        decision = replace(decision, actions=(*decision.actions, *news))
-        say("automatic patching is switched off; it would:" if not request.enabled else _describe_view(view))
-        for line in describe_decision(decision):
-            say(line)
-        if request.enabled:
-            actions.carry_out(decision)
-    return TickResult(view, decision, now)
 
 
 def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[FreezeRequest, ...]:

@@ -49,7 +49,6 @@ class CalendarEvent:
     Attributes:
         start: naive if it is in the reader's zone; otherwise in UTC.
         end: exclusive; naive or in UTC like ``start``.
-        summary: the title of the event.
     """
 
     start: datetime

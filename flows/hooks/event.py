@@ -25,12 +25,9 @@ class HookEvent:
 
     Attributes:
         id: the same for every call of a hook with the same place and subject in a run.
-        hook: the hook's name.
         place: where the hook runs, before or after what.
         subject: the machine's name, "wave 2" or "run".
-        machines: the names of the affected machines.
         configuration: the configuration of the run, or "".
-        at: when the event was made.
         cancel_until: until when a cancellation prevents the start; only before something.
         state: the state so far; only after something.
         report: the run so far; before and after a machine only the machine's part.

@@ -25,8 +25,6 @@ class HookDeadline:
     """The rule when to stop waiting for a hook.
 
     Attributes:
-        deadline: the hook's deadline.
-        clock: the clock.
         stop_token: the run's stop token; None for a hook that restores something: a run that stops waits for it too.
         initial_seconds: seconds to the deadline at the start, for messages.
     """

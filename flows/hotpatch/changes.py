@@ -56,7 +56,6 @@ class ChangeResult:
     Attributes:
         status: its status afterwards; None when it can't have hotpatches, or is not known.
         message: what was done, or why not.
-        remedy: what people can do.
     """
 
     machine: str

@@ -69,7 +69,6 @@ class Backlog:
 
     Attributes:
         receiver: "syslog" or "webhook".
-        count: how many.
         oldest_at: the time of the oldest one; None for none.
         message: why the last attempt failed; "" if it did not, or if there was none.
         fault: why the next entry can't be sent, whatever the receiver does: the log was changed; "" for nothing.

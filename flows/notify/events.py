@@ -40,12 +40,9 @@ class Event:
     Attributes:
         id: the same for every attempt to send it, also by a process that resumed the run.
         kind: "planned", "failed", "machine_failed", …
-        at: when it was noticed.
-        title: a few words.
         run: the run's data for JSON.
         machine: the machine's data for JSON; empty for an event of the run.
         link: the address of its page; "" for none.
-        text: what is said about it.
         audit: the entry of the audit log; empty for all other events.
     """
 

@@ -56,7 +56,6 @@ class ConfigurationFreezes:
     """The own freezes of one enabled configuration, and for which machines they hold.
 
     Attributes:
-        scope: its machines.
         zone: IANA name of the zone in which they are read; "": that of each machine.
     """
 

@@ -35,14 +35,7 @@ FLOW_RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
 
 @dataclass(slots=True)
 class FlowEnd:
-    """How a flow's function ended.
-
-    Attributes:
-        has_begun: whether it was called.
-        ended: is set when it has ended.
-        result: what it returned.
-        error: what it raised; None: nothing.
-    """
+    """How a flow's function ended: ``result`` is what it returned, ``error`` what it raised."""
 
     has_begun: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -96,12 +89,7 @@ def take_flow_end() -> FlowEnd:
 def wait_while_server_answers(is_over: Callable[[], bool], poll_seconds: float = 0.1) -> bool:
     """Wait until something is over, as long as Prefect's server answers, and at most ``MAX_WAIT_SECONDS``.
 
-    Args:
-        is_over: what is waited for.
-        poll_seconds: how often it is asked.
-
-    Returns:
-        Whether it is over.
+    Return whether it is over.
     """
     url, until = _read_server_url(), time.monotonic() + MAX_WAIT_SECONDS
     faults, check_at = 0, time.monotonic() + CHECK_SECONDS
@@ -123,9 +111,7 @@ def end_process_in_time(exit_code: int) -> None:
     """Let this process end by itself while Prefect's server answers; end it when the server is gone.
 
     For a process that has nothing more to do. At its exit, Prefect waits for each event that its server did not get.
-
-    Args:
-        exit_code: the exit code of a process that does not end by itself.
+    The exit code is that of a process that does not end by itself.
     """
 
     def end_process() -> None:

@@ -22,7 +22,6 @@ class Difference:
     Attributes:
         path: the field: ``waves.failure_budget_percent``.
         title: the field in words: "Waves: failure budget percent".
-        value: the value in words.
     """
 
     path: str
