@@ -75,7 +75,7 @@ class WindowForm(FormModel):
     )
     zone: ZoneName = Field(
         description="The time zone: an IANA name (Europe/Berlin), a Windows name (W. Europe Standard Time), or "
-        "`machine` for each machine's own zone.",
+        "`machine` for each machine's own zone."
     )
     expires: EndTime | None = Field(
         default=None, description="No window opens from then on; a date alone is the last day. Empty: never."
@@ -203,8 +203,7 @@ class FileForm(FormModel):
     """A file of several configurations. Its freezes apply to all configurations that are loaded together."""
 
     automatic: AutomaticForm | None = Field(
-        default=None,
-        description="Patch machines with `owner: managed` automatically. At most one of all files has it.",
+        default=None, description="Patch machines with `owner: managed` automatically. At most one of all files has it."
     )
     configurations: list[ConfigurationForm] = Field(default=[], description="The configurations.")
     freezes: list[FreezeForm] = Field(

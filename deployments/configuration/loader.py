@@ -14,12 +14,7 @@ from deployments.configuration.prefect_names import build_stage_slug
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
-from flows.policy.policy_file import (
-    CONFIGURATIONS_VARIABLE,
-    POLICY_FILE_NAME,
-    find_policy_beside,
-    read_policy_file,
-)
+from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME, find_policy_beside, read_policy_file
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError

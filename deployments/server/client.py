@@ -82,10 +82,7 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
 def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavailable:
     status = error.response.status_code
     if status in {401, 403}:
-        return ServerUnavailable(
-            describe_refused_login(url),
-            hint=LOGIN_HINT,
-        )
+        return ServerUnavailable(describe_refused_login(url), hint=LOGIN_HINT)
     if status in {409, 422}:
         return ServerUnavailable(
             f"the Prefect server at {url} refuses a request (status {status}): {error.response.text[:500]}",

@@ -7,13 +7,7 @@ from urllib.parse import urlsplit
 from deployments.server.connection_urls import is_loopback
 from deployments.server.settings import find_open_variables
 from deployments.server.settings_checks import check_settings
-from deployments.server.snapshot import (
-    FlowRunInfo,
-    RunLeaseState,
-    RunningFlowRun,
-    ServerSnapshot,
-    WorkerInfo,
-)
+from deployments.server.snapshot import FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot, WorkerInfo
 from deployments.server.start_checks import check_date_lists, check_queues, check_scheduler, format_age
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding

@@ -286,9 +286,7 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
     builder.set_default(settings.UI_API_URL_VARIABLE, f"{ui}/api", "where a browser finds the API")
     origins = {ui, own_url} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
     builder.set_default(
-        ALLOWED_ORIGINS_VARIABLE,
-        ",".join(sorted(origins)),
-        "other web pages can't read the API through your browser",
+        ALLOWED_ORIGINS_VARIABLE, ",".join(sorted(origins)), "other web pages can't read the API through your browser"
     )
     exposed = not is_loopback(options.host) or (bool(public) and not is_loopback(urlsplit(public).hostname or ""))
     return builder.environment[settings.UI_URL_VARIABLE], exposed

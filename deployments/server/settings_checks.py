@@ -115,8 +115,6 @@ SETTING_RULES = (
         "old runs are never removed: the database grows until the scheduler stalls",
     ),
     SettingRule(
-        "server.analytics_enabled",
-        lambda value: value is True,
-        "the server sends usage data to Prefect's makers",
+        "server.analytics_enabled", lambda value: value is True, "the server sends usage data to Prefect's makers"
     ),
 )

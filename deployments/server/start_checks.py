@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
-from deployments.server.snapshot import (
-    REFRESH_FLOW,
-    DeploymentInfo,
-    ScheduleInfo,
-    ScheduleStatus,
-    ServerSnapshot,
-)
+from deployments.server.snapshot import REFRESH_FLOW, DeploymentInfo, ScheduleInfo, ScheduleStatus, ServerSnapshot
 from flows.prefect_api.tags import find_tagged_fleets
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding

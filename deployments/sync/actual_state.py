@@ -15,14 +15,7 @@ from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
 
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
-from deployments.sync.model import (
-    Automation,
-    Deployment,
-    DeploymentSet,
-    ScheduleSpec,
-    WaitingFlowRun,
-    WorkPool,
-)
+from deployments.sync.model import Automation, Deployment, DeploymentSet, ScheduleSpec, WaitingFlowRun, WorkPool
 from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 

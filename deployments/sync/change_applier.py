@@ -191,10 +191,7 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
     if actual.type != pool.kind:
         hint = "Name another pool with --pool; `deploy` creates it."
         raise RequestError(f"the work pool {pool.name} is of the kind {actual.type}, not {pool.kind}", hint=hint)
-    changed_fields: dict[str, Any] = {
-        "is_paused": pool.paused,
-        "base_job_template": dict(pool.template),
-    }
+    changed_fields: dict[str, Any] = {"is_paused": pool.paused, "base_job_template": dict(pool.template)}
     if actual.concurrency_limit == 0 and not pool.closed:
         changed_fields["concurrency_limit"] = None
     client.update_work_pool(pool.name, WorkPoolUpdate(**changed_fields))

@@ -128,13 +128,7 @@ def _build_window_deployments(
         stage_window = window.model_copy(update={"minutes": min(window.minutes, stage_ahead_minutes)})
         stage_request = scheduled_request.request.model_copy(update={"window": stage_window})
         kinds.append(
-            (
-                stage_fleet,
-                build_stage_slug(scheduled_request.slug),
-                stage_ahead_minutes,
-                description,
-                stage_request,
-            )
+            (stage_fleet, build_stage_slug(scheduled_request.slug), stage_ahead_minutes, description, stage_request)
         )
     for flow, slug, minutes, description, request in kinds:
         current_schedule = current_schedules.get((f"{flow.name}/{scheduled_request.slug}", slug))

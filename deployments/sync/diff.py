@@ -17,14 +17,7 @@ from deployments.sync.model import (
 from flows.prefect_api.deployment_changes import ActiveSchedule, find_changed_fields, find_outdated_reason
 from flows.prefect_api.tags import DISABLED_TAG
 
-_PAUSES_OF_POOLS = (
-    "paused",
-    "closed",
-    "queue_paused",
-    "queue_closed",
-    "assessments_paused",
-    "assessments_closed",
-)
+_PAUSES_OF_POOLS = ("paused", "closed", "queue_paused", "queue_closed", "assessments_paused", "assessments_closed")
 
 
 def keep_pauses(desired: DeploymentSet, actual: DeploymentSet) -> tuple[DeploymentSet, tuple[str, ...]]:

@@ -19,14 +19,7 @@ from deployments.sync.actual_state import find_foreign_deployments, read_actual_
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
-from deployments.sync.model import (
-    AnyFlow,
-    Change,
-    ChangeAction,
-    Deployment,
-    DeploymentSet,
-    ScheduleSpec,
-)
+from deployments.sync.model import AnyFlow, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.ports.caller import read_os_actor
 from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, find_tagged_fleets

@@ -195,10 +195,7 @@ class ActionRunner:
         lost = [run for run in runs if run.never_began and (run.flow_run_id or _NO_WORKER in run.never_began)]
         announced_keys = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()
         tells = [
-            Tell(
-                f"never-began/{run.key}",
-                f"a run never began, because {run.never_began}: {_describe_run(run)}",
-            )
+            Tell(f"never-began/{run.key}", f"a run never began, because {run.never_began}: {_describe_run(run)}")
             for run in lost
         ]
         self._tell([tell for tell in tells if tell.key not in announced_keys])

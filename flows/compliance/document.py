@@ -16,25 +16,14 @@ from tasks.records.sql_records import SqlRecords
 from tasks.reports.compliance.sections import build_tiles
 from tasks.reports.formatting import format_scope
 from tasks.rules.compliance.figures import KINDS, build_document, find_until
-from tasks.rules.compliance.model import (
-    DEFAULT_SLA_DAYS,
-    ComplianceDocument,
-    Month,
-    ScopeMachine,
-    SlaDays,
-)
+from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, ComplianceDocument, Month, ScopeMachine, SlaDays
 
 ALL_MACHINES = "*"
 MAX_SLA_DAYS = 366.0
 
 
 def make_compliance_document(
-    records: SqlRecords,
-    inventory: Inventory | None,
-    scope: str,
-    month: Month,
-    sla: tuple[SlaDays, str],
-    now: datetime,
+    records: SqlRecords, inventory: Inventory | None, scope: str, month: Month, sla: tuple[SlaDays, str], now: datetime
 ) -> ComplianceDocument:
     """Return the document.
 

@@ -102,11 +102,7 @@ class MachineOrder:
             self._context.listener.on_message(f"{self._context.name}: {record.get('command')}")
 
     def _with_token(self, script: Script) -> Script:
-        token = {
-            "lock_run": self._run_id,
-            "lock_attempt": _ATTEMPT,
-            "lock_until": self._until(),
-        }
+        token = {"lock_run": self._run_id, "lock_attempt": _ATTEMPT, "lock_until": self._until()}
         return replace(script, params={**script.params, **token})
 
     def _until(self) -> str:

@@ -18,13 +18,7 @@ from inventory.scope import Scope
 from tasks.domain.errors import PolicyRefused
 from tasks.domain.model import Window
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.decision import (
-    DeployedPolicy,
-    check_enrolment,
-    check_role_scope,
-    decide_run,
-    describe_refusal,
-)
+from tasks.rules.policy.decision import DeployedPolicy, check_enrolment, check_role_scope, decide_run, describe_refusal
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
 from tasks.rules.runs.approval import is_starter_known
 

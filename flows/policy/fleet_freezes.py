@@ -221,11 +221,7 @@ def list_configuration_files(path: Path, problems: ProblemCollector) -> Iterator
 
 
 def _read_file(
-    file: Path,
-    today: date,
-    problems: ProblemCollector,
-    common: list[FreezeRequest],
-    own: list[ConfigurationFreezes],
+    file: Path, today: date, problems: ProblemCollector, common: list[FreezeRequest], own: list[ConfigurationFreezes]
 ) -> None:
     text = read_text_file(file, problems)
     if text is None or "freezes" not in text:  # a file without the word has none, whatever else is wrong with it

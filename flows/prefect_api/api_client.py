@@ -31,10 +31,7 @@ def limit_retries(count: int) -> Iterator[None]:
 @contextmanager
 def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
     """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``)."""
-    with (
-        limit_retries(0),
-        get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS}) as client,
-    ):
+    with limit_retries(0), get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS}) as client:
         yield client
 
 

@@ -111,9 +111,7 @@ BATCH_SETTINGS = (
         "Events are written 200 at a time: there are three for each task run.",
     ),
     PrefectSetting(
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE",
-        "200",
-        "They are read from their queue as quickly.",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE", "200", "They are read from their queue as quickly."
     ),
 )
 """Without these settings a server loses a third of a large run's task runs, and uses more than twice the CPU time."""

@@ -1,13 +1,7 @@
 """The request models. They are also Prefect's forms and the keys of configuration files."""
 
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from flows.request.policies import (
-    ApprovalRequest,
-    FreezeRequest,
-    HookRequest,
-    HooksRequest,
-    NotifyRequest,
-)
+from flows.request.policies import ApprovalRequest, FreezeRequest, HookRequest, HooksRequest, NotifyRequest
 from flows.request.read_requests import AssessRequest, PlanRequest
 
 RunRequest = PatchRequest | AssessRequest

@@ -4,15 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from inventory.errors import InventoryError
 from inventory.schema.value_types import MachineName, build_validation_error
@@ -88,8 +80,7 @@ Classifications = Annotated[
     list[Classification], Field(description="Kinds of updates. Empty: only those that are included by name.")
 ]
 IncludeMasks = Annotated[
-    list[Mask],
-    Field(max_length=500, description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`."),
+    list[Mask], Field(max_length=500, description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`.")
 ]
 ExcludeMasks = Annotated[
     list[Mask],

@@ -16,15 +16,7 @@ HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
 ]
 OccasionName = Literal[
-    "planned",
-    "waiting",
-    "started",
-    "finished",
-    "failed",
-    "missed",
-    "cancelled",
-    "machine_failed",
-    "machine_rebooted",
+    "planned", "waiting", "started", "finished", "failed", "missed", "cancelled", "machine_failed", "machine_rebooted"
 ]
 _MACHINE_OCCASIONS = frozenset({"machine_failed", "machine_rebooted"})
 
@@ -49,8 +41,7 @@ class HookRequest(FormModel):
         "nothing.",
     )
     repeatable: bool = Field(
-        default=False,
-        description="Whether a resumed run may run it again when it can't know whether it ran.",
+        default=False, description="Whether a resumed run may run it again when it can't know whether it ran."
     )
 
 
@@ -73,8 +64,7 @@ class HooksRequest(FormModel):
         description="For each machine with something to install: after its download and before its first change.",
     )
     after_machine: HookList = Field(
-        default=[],
-        description="For each machine whose `before_machine` ran, also when something failed.",
+        default=[], description="For each machine whose `before_machine` ran, also when something failed."
     )
 
     @model_validator(mode="after")
@@ -139,9 +129,7 @@ class ApprovalRequest(FormModel):
         "still pending, refuse installs nothing on the machine.",
     )
     not_by_starter: bool = Field(
-        default=False,
-        title="Not By The Starter",
-        description="The person who started the run may not approve it.",
+        default=False, title="Not By The Starter", description="The person who started the run may not approve it."
     )
     by: list[ApproverNames] = Field(
         default=[],
