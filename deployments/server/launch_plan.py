@@ -208,7 +208,9 @@ class _EnvironmentBuilder:
     def set(self, name: str, value: str, why: str, source: str = "worked out") -> None:
         """Set a variable. Replace its value if it has one."""
         self.environment[name] = value
-        self.plan(name, _hide_secret(name, value), source, why)
+        if name in settings.SECRET_VARIABLES:
+            value = hide_password(value) if "://" in value else HIDDEN_VALUE
+        self.plan(name, value, source, why)
 
     def plan(self, name: str, value: str, source: str, why: str) -> None:
         """Record a variable whose value is safe to show. Do not set it."""
@@ -222,12 +224,6 @@ class _EnvironmentBuilder:
     def remove(self, name: str) -> str | None:
         """Remove a variable and return its value."""
         return self.environment.pop(name, None) or None
-
-
-def _hide_secret(name: str, value: str) -> str:
-    if name not in settings.SECRET_VARIABLES:
-        return value
-    return hide_password(value) if "://" in value else HIDDEN_VALUE
 
 
 def _find_home(options: ServerOptions, environ: Mapping[str, str]) -> Path:

@@ -33,7 +33,10 @@ AUTOMATIC_TAG = "fleetpatch:automatic"
 
 
 class RunStarter(Protocol):
-    """Starts flow runs. Every method raises PatchError if Prefect does not answer, and RequestError if it refuses."""
+    """Starts flow runs. Every method raises PatchError if Prefect does not answer, and RequestError if it refuses.
+
+    Without its deployment, a start is refused as well.
+    """
 
     def start(self, deployment: str, key: str, name: str, request: FormModel) -> str:
         """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one."""
@@ -52,22 +55,17 @@ class PrefectRunStarter:
         self._deployments: dict[str, DeploymentResponse] = {}
 
     def start(self, deployment: str, key: str, name: str, request: FormModel) -> str:
-        """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one.
-
-        Raises:
-            PatchError: Prefect does not answer.
-            RequestError: Prefect refuses it, or the deployment does not exist.
-        """
+        """See RunStarter."""
         # The words of JSON only: Prefect would send the defaults of a newer release to an older one as well.
         parameters: Mapping[str, Any] = {"request": json.loads(request.model_dump_json(exclude_defaults=True))}
         try:
             with open_fail_fast_client() as client:
-                deployment_id = self._find_deployment(client, deployment)
+                fleet_deployment = self._find_deployment(client, deployment)
                 created_run = client.create_flow_run_from_deployment(
-                    deployment_id.id,
+                    fleet_deployment.id,
                     name=name,
                     parameters=dict(parameters),
-                    tags=[*add_fleet_tag(deployment_id.tags, find_fleet()), AUTOMATIC_TAG],
+                    tags=[*add_fleet_tag(fleet_deployment.tags, find_fleet()), AUTOMATIC_TAG],
                     idempotency_key=build_automatic_key(key),
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
@@ -75,11 +73,7 @@ class PrefectRunStarter:
         return str(created_run.id)
 
     def find(self, key: str) -> str:
-        """Return the id of the flow run that was started with this key; "" if there is none.
-
-        Raises:
-            PatchError: Prefect does not answer.
-        """
+        """See RunStarter."""
         keys = FlowRunFilterIdempotencyKey(any_=[build_automatic_key(key)])
         try:
             with open_fail_fast_client() as client:
@@ -89,11 +83,7 @@ class PrefectRunStarter:
         return str(flow_runs[0].id) if flow_runs else ""
 
     def describe_end(self, flow_run_id: str) -> str:
-        """Return how a flow run ended; "" while it waits, starts or runs.
-
-        Raises:
-            PatchError: Prefect does not answer.
-        """
+        """See RunStarter."""
         try:
             with open_fail_fast_client() as client, suppress(ObjectNotFound):
                 state = client.read_flow_run(UUID(flow_run_id)).state

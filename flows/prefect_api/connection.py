@@ -189,8 +189,7 @@ def begin_connection() -> EphemeralPrefectServer | None:
 def supply_login() -> str:
     """Give Prefect's client the password of the configured server, if it has none and the password is ours.
 
-    Returns:
-        The URL of the server's API; "" if none is configured.
+    Return the URL of the server's API; "" if none is configured.
 
     Raises:
         KeyFileError: the file of the password can't be read, or others than its owner can read it.

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest, convert_request
-from flows.request.policies import FreezeRequest, NotifyRequest
+from flows.request.policies import FreezeRequest, Notifications
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
 from tasks.rules.automatic.model import AutomaticPolicy, RiskRule
@@ -122,9 +122,7 @@ class AutomaticRequest(ScopeRequest):
     failure_budget_percent: float = Field(
         default=20, ge=0, le=100, description="Share of a run's machines that may fail; then the run begins no more."
     )
-    notify: list[NotifyRequest] = Field(
-        default=[], max_length=20, description="Where notifications go, and which events send one."
-    )
+    notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing is changed. They override everything else."
     )

@@ -19,7 +19,7 @@ from flows.request.base import (
     ScopeRequest,
     convert_request,
 )
-from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
+from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity
@@ -178,9 +178,7 @@ class PatchRequest(ScopeRequest):
     )
     approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person must approve the plan.")
     hooks: HooksRequest = Field(default=HooksRequest(), description="Your hooks before and after.")
-    notify: list[NotifyRequest] = Field(
-        default=[], max_length=20, description="Where notifications go, and which events send one."
-    )
+    notify: Notifications = Field(default=[])
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
     )

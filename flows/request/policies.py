@@ -183,6 +183,11 @@ class NotifyRequest(FormModel):
         return self
 
 
+Notifications = Annotated[
+    list[NotifyRequest], Field(max_length=20, description="Where notifications go, and which events send one.")
+]
+
+
 class FreezeRequest(FormModel):
     """A time in which nothing may be changed."""
 
