@@ -17,7 +17,7 @@ from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from flows.hooks.command import find_module_problem, find_program_problem
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credential_references import ReferenceKind
 from inventory.credentials import resolve_credential
 from inventory.errors import CredentialError

@@ -16,7 +16,7 @@ from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime,
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import CheckedPath, FormModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
-from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
+from flows.request.request_parts import ApprovalRequest, HooksRequest, NotifyRequest
 from inventory.schema.value_types import NameList, build_validation_error
 from tasks.domain.errors import RequestError
 from tasks.domain.states import RebootPolicy

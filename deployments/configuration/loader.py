@@ -16,7 +16,7 @@ from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME, find_policy_beside, read_policy_file
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
+from flows.request.request_parts import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path

@@ -11,7 +11,7 @@ from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow,
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules, is_all_over, list_over
 from flows.freezes.time_values import MACHINE_ZONE
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner

@@ -31,7 +31,7 @@ from fleetpatch.web.rendering import render_page
 from fleetpatch.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
 from fleetpatch.windows.month import CalendarDay, build_month, build_weeks, find_today, parse_month
 from fleetpatch.windows.window_list import list_windows
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import RequestError
 from tasks.records.queries.windows import read_window_results
 from tasks.rules.calendar.local_time import get_time_zone

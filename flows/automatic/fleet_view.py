@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from flows.automatic.pending_updates import MissingFixes, PendingRow, PendingUpdateFinder, compute_missing_fixes
 from flows.engine.pinned_updates import find_opted_out
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope

@@ -15,7 +15,7 @@ from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.fleet_freezes import load_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.credentials import Credential
 from inventory.errors import InventoryError
 from inventory.loader import find_inventory, load_inventory

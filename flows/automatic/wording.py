@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from flows.notify.messages import Message, sanitize_text
 from flows.notify.notifier import AppriseNotifier
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Window

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.notify.messages import Message, sanitize_text
 from flows.notify.notifier import AppriseNotifier, CredentialReader
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.machine import Inventory
 from inventory.scope import Scope
 from tasks.domain.errors import RequestError

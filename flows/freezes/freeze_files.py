@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from flows.freezes.calendar_events import parse_events
 from flows.freezes.time_values import FREEZE_OFFSET_HINT, FreezeEndTime, FreezeTime, parse_end_time
 from flows.request.base import CheckedPath, FormModel
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector

@@ -13,7 +13,7 @@ from flows.notify.events import Event, build_announcement_event, build_machine_e
 from flows.notify.messages import Message, build_message
 from flows.ports.ports import Notifier
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credential_references import parse_reference
 from inventory.credentials import Credential
 from tasks.domain.errors import CredentialError, FleetpatchError

@@ -16,7 +16,7 @@ from flows.freezes.freeze_files import build_freezes, iterate_entries
 from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path

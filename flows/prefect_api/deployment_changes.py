@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client, read_all_pages
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, serves_fleet
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.retry import retry

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from flows.request.base import CheckedPath, FormModel, Mask, ScopeRequest, convert_request
-from flows.request.policies import FreezeRequest, Notifications
+from flows.request.request_parts import FreezeRequest, Notifications
 from inventory.schema.value_types import build_validation_error
 from tasks.domain.states import Classification
 from tasks.rules.automatic.model import AutomaticPolicy, RiskRule

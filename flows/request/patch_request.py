@@ -19,7 +19,7 @@ from flows.request.base import (
     ScopeRequest,
     convert_request,
 )
-from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
+from flows.request.request_parts import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
 from tasks.domain.errors import RequestError
 from tasks.domain.model import PinnedUpdates, Selection, Window
 from tasks.domain.states import Classification, RebootPolicy, Severity

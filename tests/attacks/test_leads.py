@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.policy.enforcement import build_demands
-from flows.request.policies import HooksRequest
+from flows.request.request_parts import HooksRequest
 from tasks.domain.model import Hook, HookResult, RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.states import OperationState

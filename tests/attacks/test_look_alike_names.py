@@ -7,7 +7,7 @@ from fleetpatch.access.providers.logins import Logins
 from fleetpatch.access.providers.person import LoginRefused, Person
 from flows.approval.answers import find_approval_objection
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tests.support.fake_clock import FakeClock
 
 MAPPING = {"staff": "run", "Öffnung": "approve"}

@@ -13,7 +13,7 @@ from flows.approval.gate import ApprovalGate
 from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request import PatchRequest
-from flows.request.policies import HookRequest, HooksRequest
+from flows.request.request_parts import HookRequest, HooksRequest
 from tasks.domain.model import PackageState, RebootNeed, RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.states import HookKind, RebootPolicy, YesNoUnknown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.automatic.fleet_view import build_fleet_view, judge_health
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.machine import Inventory, Machine, MachineSet, PatchOwner, WakeSettings
 from tasks.domain.model import Assessment, ErrorInfo, Outcome, Services, StepRecord
 from tasks.domain.states import OperationState, Step

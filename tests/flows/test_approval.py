@@ -28,7 +28,7 @@ from flows.approval.prefect_form import PrefectForm, approve_plan
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tasks.domain.model import RunReport
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, UpdateState

@@ -26,7 +26,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.states import Classification, OperationState

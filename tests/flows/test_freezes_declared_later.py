@@ -17,7 +17,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.deployment_changes import RETRY_INTERVAL, DeclaredFreezes
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_fleet_tag
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.states import OperationState
 from tasks.rules.calendar.freezes import Freeze

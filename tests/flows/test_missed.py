@@ -22,7 +22,7 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.reconcile import reconcile_fleet
 from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

@@ -29,7 +29,7 @@ from flows.ports.ports import Ports
 from flows.reconcile import reconcile_fleet
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tasks.domain.model import RunReport
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.records.approvals import ApprovalDecision, SqlApprovals

@@ -10,7 +10,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.maintenance import build_staging_request, prune_records, report_fleet, stage_fleet
 from flows.request.patch_request import WindowRequest
-from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from flows.request.request_parts import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.domain.states import HookKind, OperationState, RebootState, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

@@ -20,7 +20,7 @@ from flows.ports.caller import Caller
 from flows.ports.ports import Notifier
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
 from flows.request.patch_request import PatchRequest, WindowRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
 from tasks.domain.states import NotificationEvent, OperationState

@@ -8,7 +8,7 @@ from sqlalchemy import insert
 
 from flows.approval.gate import APPROVAL_ACT
 from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tasks.domain.model import (
     Hook,
     HookResult,

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from flows.request.policies import OccasionName
+from flows.request.request_parts import OccasionName
 from inventory.loader import load_inventory
 from inventory.machine import (
     CheckKind,

@@ -14,7 +14,7 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tasks.records.approvals import SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records

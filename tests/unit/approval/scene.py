@@ -12,7 +12,7 @@ from flows.engine.resume_state import read_resume_state
 from flows.local_run import LocalRunner
 from flows.ports.ports import Ports
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import ApprovalRequest
+from flows.request.request_parts import ApprovalRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
 from tasks.domain.rows.audit import AuditEntry

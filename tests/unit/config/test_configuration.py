@@ -6,7 +6,7 @@ import pytest
 
 from deployments.configuration.file_format import SHARED_FIELDS, ConfigurationForm
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import FreezeRequest
+from flows.request.request_parts import FreezeRequest
 from inventory.errors import EmptyScopeError
 from inventory.scope import Scope
 from tasks.domain.states import Classification, RebootPolicy, Severity

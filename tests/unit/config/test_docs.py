@@ -18,7 +18,7 @@ from deployments.configuration.loader import InvalidConfigurations, load_configu
 from flows.freezes.freeze_files import FreezeForm
 from flows.request.automatic_request import OffPeakRequest, PhasesRequest, RiskRuleRequest
 from flows.request.patch_request import UpdatesRequest, WavesRequest
-from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
+from flows.request.request_parts import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.domain.states import RebootPolicy
 from tasks.rules.recurrence.parser import parse_recurrence
 from tests.unit.config.folder import TODAY, Folder

@@ -11,7 +11,7 @@ from flows.engine.resume_state import parse_recorded_request, read_resume_state
 from flows.local_run import LocalRunner
 from flows.ports.ports import GateDecision, Ports
 from flows.request.patch_request import PatchRequest
-from flows.request.policies import HooksRequest
+from flows.request.request_parts import HooksRequest
 from tasks.domain.model import RunReport
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze

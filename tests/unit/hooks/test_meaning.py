@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
-from flows.request.policies import HooksRequest
+from flows.request.request_parts import HooksRequest
 from tasks.domain.model import Hook, HookResult
 from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 from tasks.rules.runs.hooks import (

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.request.policies import HooksRequest
+from flows.request.request_parts import HooksRequest
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
 from inventory.network_targets import parse_tcp_target, parse_url

@@ -30,7 +30,7 @@ from flows.notify.events import (
     render_json,
 )
 from flows.notify.notifier import open_notifier
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credentials import resolve_credential
 from tasks.domain.errors import CredentialError
 from tasks.domain.model import RunReport, Window

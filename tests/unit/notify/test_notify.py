@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier, open_notifier
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential, SecretSources, resolve_credential
 from tasks.domain.states import NotificationEvent
 from tests.support import builders as make

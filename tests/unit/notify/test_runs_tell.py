@@ -9,7 +9,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier
-from flows.request.policies import NotifyRequest
+from flows.request.request_parts import NotifyRequest
 from inventory.credentials import resolve_credential
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState

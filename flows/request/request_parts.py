@@ -1,4 +1,4 @@
-"""Requests for what surrounds a run: hooks, approval, notifications, freezes."""
+"""The parts of requests that surround a run: hooks, approval, notifications, freezes."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
