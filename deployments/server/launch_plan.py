@@ -24,7 +24,7 @@ from deployments.server.connection_urls import (
     require_redis_url,
 )
 from flows.prefect_api import encryption_key
-from flows.prefect_api.port_listeners import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
+from flows.prefect_api.port_listeners import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_server_command, open_listener
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from flows.prefect_api.server_settings import (
     ALLOWED_ORIGINS_VARIABLE,
@@ -188,7 +188,7 @@ def exec_server(plan: LaunchPlan, announce: Callable[[LaunchPlan], None]) -> NoR
     environment[encryption_key.KEY_VARIABLE] = encryption_key.prepare_encryption(
         plan.environment[settings.DATABASE_URL_VARIABLE], plan.environment
     )
-    command = build_command(listener)
+    command = build_server_command(listener)
     announce(plan)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.sync.model import Automation, Deployment, DeploymentSet, ScheduleSpec, WaitingFlowRun, WorkPool
 from flows.prefect_api.api_client import read_all_pages
-from flows.prefect_api.tags import build_fleet_tag
+from flows.prefect_api.tags import build_fleet_tag, build_limit_name
 
 PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
@@ -174,11 +174,6 @@ def _to_limit(answer: PrefectJson) -> dict[str, object]:
         "own": limit["name"] == build_limit_name(answer["id"]),
         "slot_decay_per_second": limit["slot_decay_per_second"],
     }
-
-
-def build_limit_name(deployment_id: UUID | str) -> str:
-    """Return Prefect's name for the concurrency limit of one deployment."""
-    return f"deployment:{deployment_id}"
 
 
 def _read_deployments(client: SyncPrefectClient, deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:

@@ -20,7 +20,7 @@ from prefect.exceptions import Abort, ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
-from deployments.sync.actual_state import build_limit_name, find_assessment_queue
+from deployments.sync.actual_state import find_assessment_queue
 from deployments.sync.model import (
     INTERVAL_ANCHOR,
     Automation,
@@ -32,6 +32,7 @@ from deployments.sync.model import (
     WaitingFlowRun,
     WorkPool,
 )
+from flows.prefect_api.tags import build_limit_name
 from tasks.domain.errors import RequestError
 
 _WAITING_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING})

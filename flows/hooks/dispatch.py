@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flows.engine.retrying_records import build_retrying_appender
 from flows.hooks.command import find_module_problem, run_command_hook
-from flows.hooks.event import HookEvent, build_event
+from flows.hooks.event import HookEvent, build_hook_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
 from flows.ports.audit import AuditAppender, append_nowhere, record_act
@@ -55,7 +55,7 @@ def build_hook_dispatcher(
 
     def dispatch_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
         began = clock.now()
-        event = build_event(hook, report, subject, deadline, began)
+        event = build_hook_event(hook, report, subject, deadline, began)
         observed_stop_token = stop_token if hook.place in BEFORE_PLACES else None
         hook_deadline = HookDeadline(deadline, clock, observed_stop_token, deadline.remaining_seconds(clock))
         match hook.kind:

@@ -71,7 +71,7 @@ class HookEvent:
         }
 
 
-def build_event(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
+def build_hook_event(hook: Hook, report: RunReport, subject: str, deadline: Deadline, now: datetime) -> HookEvent:
     """Return the event of a hook. Pure."""
     run, before = report.run, hook.place in BEFORE_PLACES
     machine_names = _find_affected_machines(hook.place, report.waves, subject)

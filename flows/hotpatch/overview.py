@@ -49,7 +49,7 @@ def build_row(
     return HotpatchRow(machine, status, enrolment, request, baseline, provider_words)
 
 
-def build_overview(
+def build_hotpatch_overview(
     machines: Sequence[str],
     latest: Mapping[str, Assessment],
     last_requests: Mapping[str, EnrolmentRequest],

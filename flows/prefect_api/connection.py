@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_command, open_listener
+from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import AUTH_VARIABLE, find_login
 from flows.prefect_api.server_settings import (
     ALLOWED_ORIGINS_VARIABLE,
@@ -92,7 +92,7 @@ class EphemeralPrefectServer:
         }
         with os.fdopen(descriptor, "wb") as log, open_listener(_HOST, 0) as listener:
             self._process = subprocess.Popen(
-                [*build_command(listener), ENDS_WITH_INPUT],
+                [*build_server_command(listener), ENDS_WITH_INPUT],
                 env=environment,
                 stdin=subprocess.PIPE,  # closed when this process ends, even if it is killed
                 stdout=log,

@@ -94,6 +94,6 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def build_command(listener: socket.socket) -> tuple[str, ...]:
+def build_server_command(listener: socket.socket) -> tuple[str, ...]:
     """Return the command that serves on a socket. The process that executes it must inherit the socket."""
     return (sys.executable, "-P", "-m", "flows.prefect_api.application", str(listener.fileno()))

@@ -1,7 +1,8 @@
-"""Tags of fleetpatch's objects in Prefect: their fleet and their configuration. A flow run uses its fleet's records."""
+"""Tags and names of fleetpatch's objects in Prefect. By its tags a flow run uses the records of its fleet."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from uuid import UUID
 
 from tasks.domain.errors import RequestError
 from tasks.records.fleets import DEFAULT_FLEET, FLEET_VARIABLE, find_environment_fleet, use_fleet
@@ -16,6 +17,7 @@ __all__ = [
     "build_configuration_tag",
     "build_deployment_name",
     "build_fleet_tag",
+    "build_limit_name",
     "build_shown_tag",
     "find_tagged_fleets",
     "serves_fleet",
@@ -89,3 +91,8 @@ def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:
             f"or correct {FLEET_VARIABLE} of the worker.",
         )
     return use_fleet(fleets[0])
+
+
+def build_limit_name(deployment_id: UUID | str) -> str:
+    """Return Prefect's name for the concurrency limit of one deployment."""
+    return f"deployment:{deployment_id}"

@@ -24,7 +24,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
 
 from flows.prefect_api.connection import find_server_fault
-from flows.prefect_api.port_listeners import HOSTS_VARIABLE, build_command, open_listener
+from flows.prefect_api.port_listeners import HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import ensure_login, find_login, find_login_path
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS
 from tests.support.browser import browser_of_all_names, open_prefect
@@ -352,7 +352,7 @@ def test_no_server_starts_open(settings: dict[str, Any], tmp_path: Path) -> None
     of fleetpatch, which open the server. What must hold: it does not start."""
     with open_listener("127.0.0.1", 0) as listener:
         done = subprocess.run(
-            build_command(listener),
+            build_server_command(listener),
             env={
                 **without_ours(),
                 **{each.name: each.value for each in GUARD_SETTINGS},

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from fleetpatch.cli.main import main
-from flows.prefect_api.port_listeners import build_command, open_listener
+from flows.prefect_api.port_listeners import build_server_command, open_listener
 from flows.prefect_api.server_settings import require_trusted_settings
 from flows.recovery.finalizer import start_finalizer
 from inventory.files.file_trust import UntrustedFile
@@ -67,7 +67,7 @@ def test_modules_in_the_current_folder_are_not_run(
     start_finalizer("no-such-run")
     monkeypatch.undo()
     with open_listener("127.0.0.1", 0) as listener:
-        commands.append([*build_command(listener)])  # it does not inherit the socket, and ends
+        commands.append([*build_server_command(listener)])  # it does not inherit the socket, and ends
     for command in commands:
         started = start(command, shared, FLEETPATCH_RECORDS_URL=f"sqlite:///{tmp_path}/records.db")
         assert not (shared / "ran").exists(), started.stderr

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.hooks.deployment import HOOK_FLOW_RUN_TAG, run_deployment_hook
-from flows.hooks.event import HookEvent, build_event
+from flows.hooks.event import HookEvent, build_hook_event
 from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted
 from flows.patch import patch_fleet
 from tasks.domain.model import Hook, RunReport
@@ -36,7 +36,7 @@ def hook(target: str = DEPLOYMENT) -> Hook:
 
 
 def told(subject: str) -> HookEvent:
-    return build_event(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
+    return build_hook_event(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
 
 
 def patience(seconds: float = 240) -> HookDeadline:

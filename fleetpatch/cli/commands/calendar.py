@@ -65,14 +65,14 @@ def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "H
     from fleetpatch.cli.commands.hotpatch import read_requests
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
-    from flows.hotpatch.overview import build_overview
+    from flows.hotpatch.overview import build_hotpatch_overview
     from tasks.domain.errors import RecordsError
 
     calendar, now = load_baseline_calendar(), window_calendar.now
     names = sorted({name for window in window_calendar.windows for name in window.zone_schedule.machines})
     try:
         latest = open_history(records).read_latest_assessments(names, answered=True)
-        overview = build_overview(names, latest, read_requests(names, records), calendar, now.date())
+        overview = build_hotpatch_overview(names, latest, read_requests(names, records), calendar, now.date())
     except RecordsError as error:
         return HotpatchForecast(remark=f"hotpatches are not known: {error.message}")
     enrolled = {name: row.enrolment.product for name, row in overview.items() if row.baseline and row.enrolment}

@@ -201,12 +201,12 @@ def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":
 def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock") -> "list[HotpatchRow]":
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
-    from flows.hotpatch.overview import build_overview
+    from flows.hotpatch.overview import build_hotpatch_overview
 
     names = [machine.name for machine in machines]
     latest = open_history(records).read_latest_assessments(names, answered=True)
     requests, today = read_requests(names, records), clock.now().date()
-    overview = build_overview(names, latest, requests, load_baseline_calendar(), today)
+    overview = build_hotpatch_overview(names, latest, requests, load_baseline_calendar(), today)
     return [overview[name] for name in names]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.hooks.dispatch import build_hook_dispatcher
-from flows.hooks.event import HookEvent, build_event
+from flows.hooks.event import HookEvent, build_hook_event
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Hook, HookResult
 from tasks.domain.protocols.clock import Deadline
@@ -219,7 +219,7 @@ def test_an_event_tells_what_it_is_about() -> None:
     (wave,) = REPORT.waves
 
     def told(place: HookPoint, subject: str, moment: timedelta = timedelta()) -> HookEvent:
-        return build_event(Hook("h", place, HookKind.HTTP, "http://x/"), REPORT, subject, until, now + moment)
+        return build_hook_event(Hook("h", place, HookKind.HTTP, "http://x/"), REPORT, subject, until, now + moment)
 
     before = told(BEFORE, "run")
     assert before.cancel_until == REPORT.run.window.start  # type: ignore[union-attr]
