@@ -172,7 +172,7 @@ def _save_day(connection: Connection, assessment: Assessment, answer: RowValues)
     connection.execute(statements.build_upsert(connection.dialect.name, table, ("day", "machine")), values)
 
 
-def save_cves(connection: Connection, assessments: Iterable[Assessment], stored: SavedUpdates) -> SavedUpdates:
+def save_update_cves(connection: Connection, assessments: Iterable[Assessment], stored: SavedUpdates) -> SavedUpdates:
     """Store the CVEs of the updates of all assessments of a transaction.
 
     Args:

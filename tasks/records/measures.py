@@ -9,9 +9,10 @@ Each function raises RecordsError if the records can't be reached.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from tasks.domain.model import Outcome, TransactionResult
 from tasks.domain.states import RebootState
@@ -136,3 +137,12 @@ def read_learned_durations(database: Database) -> LearnedDurations:
         if mean is not None:
             measures.setdefault(machine, {})[measure] = mean
     return LearnedDurations(measures, {machine: float(mean) for machine, mean in updates})
+
+
+@cache
+def build_samples_query(limit: int) -> Select[tuple[float]]:
+    """Return a query for the newest samples of ``of_measure`` of ``of_machine``, newest first."""
+    table = schema.measures
+    query = select(table.c.value).where(table.c.machine == bindparam("of_machine"))
+    query = query.where(table.c.measure == bindparam("of_measure"))
+    return query.order_by(table.c.at.desc(), table.c.run_id.desc()).limit(limit)

@@ -220,12 +220,14 @@ def _prune_assessments(records: SqlRecords, before: datetime, may_continue: Call
         & (table.c.at != func.coalesce(newest.where(same.c.known).scalar_subquery(), before))
     )
     with records.database.begin_read("look for old assessments") as connection:
-        found = connection.execute(select(table.c.number).where(superseded).order_by(table.c.number)).scalars().all()
+        all_numbers = (
+            connection.execute(select(table.c.number).where(superseded).order_by(table.c.number)).scalars().all()
+        )
     deleted = 0
-    for start in range(0, len(found), _BATCH_SIZE):
+    for start in range(0, len(all_numbers), _BATCH_SIZE):
         if not may_continue():
             break
-        numbers = found[start : start + _BATCH_SIZE]
+        numbers = all_numbers[start : start + _BATCH_SIZE]
         with records.database.begin_write("forget old assessments") as connection:
             deleted += connection.execute(delete(table).where(table.c.number.in_(numbers))).rowcount
     return deleted

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from types import TracebackType
 from typing import Self, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, text
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, text
 
 from tasks.domain.model import Assessment, HookResult, JobOutput, MachinePlan, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.leases import LeaseHolder
@@ -20,12 +21,13 @@ from tasks.records.leases import SqlLeases, require_lease
 from tasks.records.machine_states import (
     SavedUpdates,
     replace_pending_updates,
-    save_cves,
     save_last_run,
     save_machine_state,
+    save_update_cves,
 )
-from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
+from tasks.records.measures import MAX_SAMPLES, build_samples_query, compute_measures, compute_weighted_mean
 from tasks.records.seals import RUN_KEY, Seals
+from tasks.records.statements import build_journal_insert
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -91,7 +93,7 @@ class SqlRecords:
         Raises:
             RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
-        statement = statements.build_journal_insert(self.database.engine.dialect.name)
+        statement = build_journal_insert(self.database.engine.dialect.name)
         row = self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry))
         with self._begin_write("write the journal") as connection:
             connection.execute(statement, row)
@@ -109,7 +111,7 @@ class SqlRecords:
         Raises:
             RecordsError: the journal cannot be read, or an entry was changed in the database.
         """
-        query = statements.build_journal_query(of_machine=machine is not None)
+        query = _build_journal_query(of_machine=machine is not None)
         with self.database.begin_read("read the journal") as connection:
             rows = connection.execute(query, {"of_run": run_id, "of_machine": machine}).mappings().all()
         for row in rows if require_seals else ():
@@ -133,7 +135,7 @@ class SqlRecords:
                 acquire_assessment_locks(connection, [assessment.machine for assessment in assessments])
                 for part in portion:
                     self._save_part(connection, part, run)
-                stored = save_cves(connection, assessments, self._updates_with_cves)
+                stored = save_update_cves(connection, assessments, self._updates_with_cves)
             self._cache_parts(portion)
             self._updates_with_cves |= stored
         if isinstance(item, RunReport):
@@ -171,7 +173,7 @@ class SqlRecords:
         """
         parameters = {"of_machine": machine, "of_measure": measure}
         with self.database.begin_read("read what was learned") as connection:
-            newest_first = connection.execute(statements.build_samples_query(MAX_SAMPLES), parameters).scalars().all()
+            newest_first = connection.execute(build_samples_query(MAX_SAMPLES), parameters).scalars().all()
         return compute_weighted_mean(newest_first[::-1])
 
     def read_last_assessment(self, machine: str) -> Assessment | None:
@@ -180,7 +182,7 @@ class SqlRecords:
         Raises:
             RecordsError: the history cannot be read.
         """
-        query = statements.build_last_assessment_query()
+        query = _build_last_assessment_query()
         with self.database.begin_read("read the last assessment") as connection:
             document = connection.execute(query, {"of_machine": machine}).scalar_one_or_none()
         return decode(Assessment, document) if document is not None else None
@@ -344,3 +346,20 @@ def acquire_assessment_locks(connection: Connection, machines: Iterable[str]) ->
     lock_numbers = sorted({int.from_bytes(digest) % _LOCK_COUNT for digest in digests})
     if lock_numbers and connection.dialect.name == "postgresql":
         connection.execute(_LOCK_STATEMENT, {"ours": _LOCK_NAMESPACE, "turns": lock_numbers})
+
+
+@cache
+def _build_journal_query(*, of_machine: bool) -> Select[tuple[str, str, str, str | None]]:
+    """Return a query for the journal of run ``of_run``, or only of its machine ``of_machine``, oldest entry first."""
+    table = schema.journal
+    query = select(table.c.run_id, table.c.machine, table.c.document, table.c.seal)
+    query = query.where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
+    return query.where(table.c.machine == bindparam("of_machine")) if of_machine else query
+
+
+@cache
+def _build_last_assessment_query() -> Select[tuple[str]]:
+    """Return a query for the newest assessment of ``of_machine`` that has an answer, without its pending updates."""
+    table = schema.assessments
+    answered = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
+    return answered.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)

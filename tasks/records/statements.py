@@ -15,7 +15,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Delete,
-    Select,
     Table,
     TextClause,
     bindparam,
@@ -56,15 +55,6 @@ def build_upsert(
     where = made.excluded[newest_by] >= table.c[newest_by] if newest_by else None
     return _to_text_clause(
         made.on_conflict_do_update(index_elements=key, set_=replaced, where=where).returning(first), dialect, table
-    )
-
-
-@cache
-def build_journal_insert(dialect: str) -> TextClause:
-    """Return a statement that inserts a journal entry, unless an identical entry exists."""
-    table = schema.journal
-    return _to_text_clause(
-        _build_bound_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
     )
 
 
@@ -152,35 +142,18 @@ def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> Tex
 
 
 @cache
-def build_journal_query(*, of_machine: bool) -> Select[tuple[str, str, str, str | None]]:
-    """Return a query for the journal of run ``of_run``, or only of its machine ``of_machine``, oldest entry first."""
-    table = schema.journal
-    query = select(table.c.run_id, table.c.machine, table.c.document, table.c.seal)
-    query = query.where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
-    return query.where(table.c.machine == bindparam("of_machine")) if of_machine else query
-
-
-@cache
-def build_samples_query(limit: int) -> Select[tuple[float]]:
-    """Return a query for the newest samples of ``of_measure`` of ``of_machine``, newest first."""
-    table = schema.measures
-    query = select(table.c.value).where(table.c.machine == bindparam("of_machine"))
-    query = query.where(table.c.measure == bindparam("of_measure"))
-    return query.order_by(table.c.at.desc(), table.c.run_id.desc()).limit(limit)
-
-
-@cache
-def build_last_assessment_query() -> Select[tuple[str]]:
-    """Return a query for the newest assessment of ``of_machine`` that has an answer, without its pending updates."""
-    table = schema.assessments
-    answered = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
-    return answered.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
-
-
-@cache
 def build_delete(column: Column[object]) -> Delete:
     """Return a statement that deletes the rows whose column is ``of``."""
     return delete(column.table).where(column == bindparam("of"))
 
 
 UNFINISHED_STATES = tuple(state.value for state in UNFINISHED_RUN_STATES)
+
+
+@cache
+def build_journal_insert(dialect: str) -> TextClause:
+    """Return a statement that inserts a journal entry, unless an identical entry exists."""
+    table = schema.journal
+    return _to_text_clause(
+        _build_bound_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
+    )

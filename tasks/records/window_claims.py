@@ -49,8 +49,8 @@ class SqlWindowClaims:
         with self._database.begin_write(f"reserve a window of {configuration}") as connection:
             # One statement decides, so only one caller can win.
             upsert_row(connection, _OCCURRENCES, _build_row(mine), where=~_OCCURRENCES.c.what.in_(_FINAL_STATUSES))
-            found = connection.execute(select(_OCCURRENCES).where(*_match_window(configuration, starts_at))).one()
-        return _to_window_claim(found)
+            stored = connection.execute(select(_OCCURRENCES).where(*_match_window(configuration, starts_at))).one()
+        return _to_window_claim(stored)
 
     def record_window_without_run(self, claim: WindowClaim, *, instead_of: WindowClaim | None = None) -> WindowClaim:
         """Record why a window has no run. An existing claim or reason is not changed.
@@ -68,8 +68,8 @@ class SqlWindowClaims:
             if instead_of is not None:
                 same = (_OCCURRENCES.c.run_id == instead_of.run_id, _OCCURRENCES.c.what == instead_of.status.value)
                 connection.execute(update(_OCCURRENCES).where(*key, *same).values(row))
-            found = connection.execute(select(_OCCURRENCES).where(*key)).one()
-        return _to_window_claim(found)
+            stored = connection.execute(select(_OCCURRENCES).where(*key)).one()
+        return _to_window_claim(stored)
 
     def find_claims_between(
         self, start: datetime, end: datetime, configuration: str | None = None

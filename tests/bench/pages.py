@@ -171,7 +171,7 @@ def without_page_tables() -> Iterator[None]:
     with mock.patch.multiple(
         sql_records,
         save_machine_state=is_newest_answer,
-        save_cves=lambda *_: set(),
+        save_update_cves=lambda *_: set(),
         save_last_run=lambda *_: None,
     ):
         yield

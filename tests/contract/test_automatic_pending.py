@@ -8,9 +8,9 @@ from flows.automatic.fleet_view import AssessedFleet, read_snapshot
 from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.domain.model import Assessment, ErrorInfo, Update, UpdateResult
 from tasks.domain.states import Classification, OperationState, Severity, UpdateState
-from tasks.records.automatic.newest_assessments import read_newest_assessments
 from tasks.records.automatic.rollouts import read_rollout_results
 from tasks.records.automatic.sightings import SqlSightings
+from tasks.records.queries.newest_assessments import read_newest_assessments
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.deadlines import Sighting
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout

@@ -303,8 +303,8 @@ def _translate_time_errors(after: int) -> Iterator[None]:
 def _to_stored(entry: AuditEntry) -> AuditEntry:
     """Return an entry with the texts that the columns can hold."""
     texts = {name: replace_unstorable(getattr(entry, name)) for name in _TEXTS}
-    words = {name: to_index_key(getattr(entry, name)) for name in _WORDS}
-    return replace(entry, **texts, **words)  # type: ignore[arg-type] # all of them are texts
+    index_keys = {name: to_index_key(getattr(entry, name)) for name in _WORDS}
+    return replace(entry, **texts, **index_keys)  # type: ignore[arg-type] # all of them are texts
 
 
 def _to_entry(row: Any) -> AuditEntry:  # noqa: ANN401 - SQLAlchemy's rows have no type

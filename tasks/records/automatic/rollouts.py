@@ -186,14 +186,16 @@ def read_rollout_results(
     """
     if not rollouts:
         return RolloutResults()
-    by_id = {each.id: each for each in rollouts}
-    named = [_RUNS.c.document.contains(f'"{ROLLOUT_PREFIX}{each}"', autoescape=True) for each in by_id]
-    since = min(each.created_at for each in rollouts)
+    by_id = {rollout.id: rollout for rollout in rollouts}
+    named = [_RUNS.c.document.contains(f'"{ROLLOUT_PREFIX}{rollout_id}"', autoescape=True) for rollout_id in by_id]
+    since = min(rollout.created_at for rollout in rollouts)
     query = select(_RUNS.c.document).where(_RUNS.c.started_at >= since, _RUNS.c.kind == "patch", or_(*named))
     # Where a run was started matters only for phases, so not if only failures are asked for.
     started = SqlAutomaticRuns(database).read_of_rollouts([] if only_failed else list(by_id))
-    places = {
-        each.run.flow_run_id: each.run.plan.location for each in started if each.run.plan and each.run.flow_run_id
+    locations = {
+        status.run.flow_run_id: status.run.plan.location
+        for status in started
+        if status.run.plan and status.run.flow_run_id
     }
     tries: list[Try] = []
     last_outcomes: dict[str, Outcome] = {}
@@ -204,7 +206,7 @@ def read_rollout_results(
             if rollout is None or run.state in UNFINISHED_RUN_STATES:
                 continue
             for outcome in _read_outcomes(connection, run.id, only_failed=only_failed):
-                attempt = build_try(rollout, run, outcome, places.get(run.flow_run_id))
+                attempt = build_try(rollout, run, outcome, locations.get(run.flow_run_id))
                 tries.append(attempt)
                 if attempt.began:
                     last_outcomes[outcome.machine] = outcome

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from inventory.errors import FleetpatchError
@@ -24,7 +24,7 @@ from tasks.records.backup.archive import (
     write_backup,
 )
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, read_facts
-from tasks.records.backup.postgres_tools import dump_schema
+from tasks.records.backup.postgres_tools import dump_schema, read_schema_name
 from tasks.records.backup.sqlite_files import copy_sqlite_file
 from tasks.records.decisions import SqlDecisions
 from tasks.records.fleets import build_file_path, find_fleet
@@ -117,16 +117,11 @@ def _dump(database: Database, work: Path, now: datetime) -> tuple[BackupManifest
     content = work / "records.dump"
     with database.begin_read("back up the records") as connection:
         facts = _require_own(read_facts(connection), database)
-        schema = read_schema(connection)
+        schema = read_schema_name(connection)
         checked = _check_chains(database, facts, ends)
         snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
         dump_schema(database, schema, snapshot, content)
     return _build_manifest(database, "postgresql", schema, facts, now, content, checked), content
-
-
-def read_schema(connection: Connection) -> str:
-    """Return the schema of a connection to PostgreSQL."""
-    return str(connection.execute(text("SELECT current_schema()")).scalar_one())
 
 
 def _require_own(facts: RecordsFacts, database: Database) -> RecordsFacts:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
 from tasks.domain.errors import RecordsError
@@ -80,8 +81,8 @@ def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence
         if password := next((str(given_password) for given_password in passwords if given_password), ""):
             environment["PGPASSWORD"] = password
         bare = url.set(drivername="postgresql", password=None).difference_update_query(["password"])
-        text = bare.render_as_string(hide_password=False)
-        connection = [f"--dbname={text}"]
+        address = bare.render_as_string(hide_password=False)
+        connection = [f"--dbname={address}"]
     done = subprocess.run(
         [program, *arguments, *connection],
         env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
@@ -93,3 +94,8 @@ def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence
             hint=f"Mend what it says. To see all of it: {command}",
         )
     return done.stdout
+
+
+def read_schema_name(connection: Connection) -> str:
+    """Return the schema of a connection to PostgreSQL."""
+    return str(connection.execute(text("SELECT current_schema()")).scalar_one())

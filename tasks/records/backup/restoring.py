@@ -19,9 +19,8 @@ from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.records import page_tables
 from tasks.records.backup.archive import make_private_folder, read_backup
 from tasks.records.backup.carrying import Carried, carry_chains
-from tasks.records.backup.making import read_schema
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, find_newer_runs, read_facts
-from tasks.records.backup.postgres_tools import require_restoring_tool, restore_schema
+from tasks.records.backup.postgres_tools import read_schema_name, require_restoring_tool, restore_schema
 from tasks.records.backup.sqlite_files import check_sqlite_file, open_kept_file, replace_sqlite_file
 from tasks.records.fleets import REPLACED_PREFIX, build_slug, find_fleet
 from tasks.records.pages_role import grant_pages_role
@@ -67,11 +66,11 @@ def _read_sessions(database: Database) -> tuple[str, ...]:
 def _find_processes(path: Path) -> tuple[str, ...]:
     real_paths = {os.path.realpath(path) + end for end in ("", "-wal", "-shm")}
     sessions = []
-    for process in sorted((each for each in Path("/proc").glob("[0-9]*")), key=lambda each: int(each.name)):
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
         if int(process.name) == os.getpid():
             continue
         with suppress(OSError):
-            if any(_read_link(each) in real_paths for each in (process / "fd").iterdir()):
+            if any(_read_link(link) in real_paths for link in (process / "fd").iterdir()):
                 parts = (process / "cmdline").read_bytes().split(b"\0")
                 command = " ".join(word.decode(errors="replace") for word in parts if word)
                 sessions.append(f"process {process.name} ({command[:100] or 'of no name'})")
@@ -295,11 +294,11 @@ def _replace_file(database: Database, plan: RestorePlan, suffix: str) -> Path | 
 
 
 @contextmanager
-def _open_file(kept: Path | None) -> Iterator[Connection | None]:
-    if kept is None:
+def _open_file(kept_file: Path | None) -> Iterator[Connection | None]:
+    if kept_file is None:
         yield None
         return
-    with open_kept_file(kept) as connection:
+    with open_kept_file(kept_file) as connection:
         yield connection
 
 
@@ -308,7 +307,7 @@ def _replace_tables(database: Database, plan: RestorePlan, suffix: str) -> str:
     earlier_schema = ""
     with database.begin_write("put the present records aside") as connection:
         ensure_schema(connection, database)
-        schema = read_schema(connection)
+        schema = read_schema_name(connection)
         if _list_tables(connection, schema):
             earlier_schema = f"{REPLACED_PREFIX}{suffix.lower()}_{schema}"[:_MAX_NAME]
             connection.exec_driver_sql(f'CREATE SCHEMA "{earlier_schema}"')
@@ -336,7 +335,9 @@ def _move_tables(connection: Connection, source: str, target: str) -> None:
         connection.exec_driver_sql(f'ALTER TABLE "{source}"."{name}" SET SCHEMA "{target}"')
 
 
-def _complete(url: str | None, kept: Path | str | None, old: Connection | None, schema: str | None) -> Restored:
+def _complete(
+    url: str | None, earlier_place: Path | str | None, old: Connection | None, schema: str | None
+) -> Restored:
     """Migrate what was restored, put newer decisions behind it, and end the logins of browsers."""
     with open_records(url) as records, records.database.begin_write("complete the restored records") as new:
         if not records.database.is_sqlite:
@@ -344,4 +345,4 @@ def _complete(url: str | None, kept: Path | str | None, old: Connection | None, 
         carried = carry_chains(old, new, schema) if old is not None else Carried()
         # some sessions and links of the pages had ended after the backup
         ended = (new.execute(delete(table)).rowcount for table in (page_tables.web_sessions, page_tables.login_links))
-        return Restored(str(kept or ""), carried, sum(ended))
+        return Restored(str(earlier_place or ""), carried, sum(ended))

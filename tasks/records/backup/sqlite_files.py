@@ -21,7 +21,7 @@ from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
-def replace_sqlite_file(path: Path, content: Path, kept: Path, *, is_sound: bool) -> Path | None:
+def replace_sqlite_file(path: Path, content: Path, kept_path: Path, *, is_sound: bool) -> Path | None:
     """Put a copy in the place of the records. Return where the replaced records are; None if there were none.
 
     The file stays the same one. So a program that waits for it gets the new content, and never goes on in the old one.
@@ -29,7 +29,7 @@ def replace_sqlite_file(path: Path, content: Path, kept: Path, *, is_sound: bool
     Args:
         path: the records.
         content: a complete database, on the same disk.
-        kept: gets what is replaced.
+        kept_path: gets what is replaced.
         is_sound: whether the present file can be read; otherwise it is moved away.
 
     Raises:
@@ -37,7 +37,7 @@ def replace_sqlite_file(path: Path, content: Path, kept: Path, *, is_sound: bool
     """
     try:
         if not path.exists() or not is_sound:
-            return _put_file(path, content, kept)
+            return _put_file(path, content, kept_path)
         with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as target:
             _lock_out_others(target, path)
             partial = content.with_name("kept")
@@ -45,14 +45,14 @@ def replace_sqlite_file(path: Path, content: Path, kept: Path, *, is_sound: bool
             with closing(sqlite3.connect(partial)) as copy:
                 target.backup(copy)
             _sync_file(partial)
-            publish_file(partial, kept, overwrite=False)
+            publish_file(partial, kept_path, overwrite=False)
             with closing(sqlite3.connect(content)) as source:
                 source.backup(target)
     except (sqlite3.Error, OSError) as error:
         raise RecordsError(
             f"can't replace {path}: {error}", hint="Look at the room on that disk. The records are as they were."
         ) from error
-    return kept
+    return kept_path
 
 
 def _lock_out_others(target: sqlite3.Connection, path: Path) -> None:
@@ -77,16 +77,16 @@ def _lock_out_others(target: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _put_file(path: Path, content: Path, kept: Path) -> Path | None:
+def _put_file(path: Path, content: Path, kept_path: Path) -> Path | None:
     is_there = path.exists()
     if is_there:
-        path.rename(kept)
+        path.rename(kept_path)
     for end in _SIDE_FILES:  # what belongs to the file that is gone must not be read into the new one
         with suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(kept.with_name(kept.name + end))
+            path.with_name(path.name + end).rename(kept_path.with_name(kept_path.name + end))
     _sync_file(content)
     publish_file(content, path, overwrite=False)
-    return kept if is_there else None
+    return kept_path if is_there else None
 
 
 def _sync_file(path: Path) -> None:

@@ -202,7 +202,7 @@ def compress_text(text: str) -> bytes:
     return zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
 
 
-def decompress_text(body: bytes, what: str = "output of a job") -> str:
+def decompress_text(body: bytes, noun: str = "output of a job") -> str:
     """Return the text that ``compress_text`` compressed.
 
     Raises:
@@ -211,7 +211,7 @@ def decompress_text(body: bytes, what: str = "output of a job") -> str:
     try:
         return zlib.decompress(body).decode("utf-8", "surrogatepass")
     except (zlib.error, UnicodeDecodeError) as error:
-        raise RecordsError(f"a stored {what} can't be read: {error}", hint=_DAMAGED_HINT) from error
+        raise RecordsError(f"a stored {noun} can't be read: {error}", hint=_DAMAGED_HINT) from error
 
 
 def _build_assessment_columns(assessment: Assessment) -> dict[str, object]:

@@ -114,9 +114,9 @@ def _read_epss(path: Path, cves: frozenset[str]) -> tuple[datetime, dict[str, Cv
     return _parse_time(path, match[1], "score_date"), risks
 
 
-def _parse_probability(path: Path, number: int, rest: str) -> float:
+def _parse_probability(path: Path, number: int, score_text: str) -> float:
     try:
-        value, _ = (float(part) for part in rest.split(","))
+        value, _ = (float(part) for part in score_text.split(","))
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:

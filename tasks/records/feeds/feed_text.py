@@ -150,8 +150,8 @@ class _JsonReader:
         self._at = 0
         self._is_complete = False
 
-    def build_error(self, what: str) -> FeedError:
-        return FeedError(what, file=self._path, hint=COPY_AGAIN)
+    def build_error(self, fault: str) -> FeedError:
+        return FeedError(fault, file=self._path, hint=COPY_AGAIN)
 
     def expect(self, sign: str) -> None:
         if self.take_if(sign):
@@ -214,15 +214,15 @@ class _JsonReader:
                 return
             self._fill(1)
 
-    def _fill(self, wanted: int) -> None:
+    def _fill(self, character_count: int) -> None:
         """Read at least so many further characters, and drop what was taken."""
         parts = [self._text[self._at :]]
         self._at = 0
-        while wanted > 0:
+        while character_count > 0:
             part = next(self._parts, None)
             if part is None:
                 self._is_complete = True
                 break
             parts.append(part)
-            wanted -= len(part)
+            character_count -= len(part)
         self._text = "".join(parts)

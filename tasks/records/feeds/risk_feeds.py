@@ -89,10 +89,10 @@ def load_risk_feeds(folder: Path | None, cves: Collection[str], max_age_days: fl
         usable.append(feed_file)
     chosen, refused = _choose_files(usable, max_age_days, now)
     risks: dict[str, CveRisk] = {}
-    for each in sorted(chosen, key=lambda one: one.at):
-        for cve, risk in each.risks.items():
+    for source in sorted(chosen, key=lambda file: file.at):
+        for cve, risk in source.risks.items():
             risks[cve] = join_risks(risks.get(cve, CveRisk()), risk)
-    kinds = frozenset(each.kind for each in chosen) | (frozenset() if problems or refused else needless)
+    kinds = frozenset(source.kind for source in chosen) | (frozenset() if problems or refused else needless)
     return RiskFeeds(risks, kinds, tuple(chosen), (*problems, *refused))
 
 
@@ -153,7 +153,7 @@ def _choose_files(
     refused: list[FeedProblem] = []
     chosen: list[FeedFile] = []
     for kind in FeedKind:
-        files = sorted((feed_file for feed_file in usable if feed_file.kind is kind), key=lambda one: one.at)
+        files = sorted((feed_file for feed_file in usable if feed_file.kind is kind), key=lambda file: file.at)
         current = [feed_file for feed_file in files if not _describe_date_fault(feed_file, max_age_days, now)]
         chosen += current if kind is FeedKind.CVSS else current[-1:]
         if kind is FeedKind.CVSS or not current:  # an older copy beside a current one is no problem
@@ -176,10 +176,10 @@ def _iterate_date_faults(files: Sequence[FeedFile], max_age_days: float, now: da
             yield FeedProblem(str(feed_file.path), fault, hint)
 
 
-def _describe_date_fault(each: FeedFile, max_age_days: float, now: datetime) -> str:
-    if each.at > now + _LEAD_TOLERANCE:
-        return f"is refused: its date {each.at:%Y-%m-%d} is in the future"
-    if now - each.at > timedelta(days=max_age_days):
-        days = (now - each.at).total_seconds() / 86_400
-        return f"is refused: it is from {each.at:%Y-%m-%d}, {days:.0f} days old, more than {max_age_days:g}"
+def _describe_date_fault(feed_file: FeedFile, max_age_days: float, now: datetime) -> str:
+    if feed_file.at > now + _LEAD_TOLERANCE:
+        return f"is refused: its date {feed_file.at:%Y-%m-%d} is in the future"
+    if now - feed_file.at > timedelta(days=max_age_days):
+        days = (now - feed_file.at).total_seconds() / 86_400
+        return f"is refused: it is from {feed_file.at:%Y-%m-%d}, {days:.0f} days old, more than {max_age_days:g}"
     return ""

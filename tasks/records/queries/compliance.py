@@ -147,7 +147,7 @@ class _Reader:
             .select_from(runs.outerjoin(windows, and_(windows.c.run_id == runs.c.id, windows.c.what == "run")))
             .where(runs.c.kind == "patch", runs.c.started_at >= month.start, runs.c.started_at < month.end)
         )
-        found = [
+        figures = [
             _build_run(row, totals.get(row[0], Counter()))
             for row in self._execute(query)
             if row[0] in totals or row[0] in without_result
@@ -155,11 +155,11 @@ class _Reader:
         without = select(windows.c.configuration, windows.c.starts_at, windows.c.what, windows.c.reason).where(
             windows.c.what != "run", windows.c.starts_at >= month.start, windows.c.starts_at < month.end
         )
-        found += [
+        figures += [
             RunFigure("", name, starts_at, None, status, "", 0.0, 0, 0, 0, 0, 0, reason)
             for name, starts_at, status, reason in self._execute(without)
         ]
-        return sorted(found, key=lambda each: (each.starts_at, each.configuration, each.run))
+        return sorted(figures, key=lambda figure: (figure.starts_at, figure.configuration, figure.run))
 
     def _count_outcomes(self) -> dict[str, Counter[str]]:
         outcomes, runs, month = schema.outcomes, schema.runs, self._month

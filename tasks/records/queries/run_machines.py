@@ -98,7 +98,7 @@ def read_run_parts(database: Database, run_id: str) -> RunParts | None:
 def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, RecordedMachine]:
     """Return the details of a few machines, not more than some hundred."""
     reader = DocumentReader()
-    outcomes, plans, journal = schema.outcomes, schema.machine_plans, schema.journal
+    journal = schema.journal
     newest = (
         select(func.max(journal.c.number))
         .where(journal.c.run_id == run_id, journal.c.machine.in_(names))
@@ -106,32 +106,23 @@ def read_machine_details(database: Database, run_id: str, names: Sequence[str]) 
         .group_by(journal.c.machine)
     )
     with database.begin_read("read the machines of a run") as connection:
-        found = {
-            outcome.machine: outcome
-            for row in connection.execute(
-                select(outcomes.c.document, outcomes.c.updates).where(
-                    outcomes.c.run_id == run_id, outcomes.c.machine.in_(names)
-                )
-            ).tuples()
-            for outcome in [reader.decode_outcome(*row)]
-        }
-        planned = {
-            outcome.machine: outcome
-            for row in connection.execute(
-                select(plans.c.document, plans.c.updates).where(plans.c.run_id == run_id, plans.c.machine.in_(names))
-            ).tuples()
-            for outcome in [reader.decode_plan(*row)]
-        }
-        open_names = [name for name in names if name not in found]
-        entries = (
+        of_outcomes, of_plans = (
+            connection.execute(
+                select(table.c.document, table.c.updates).where(table.c.run_id == run_id, table.c.machine.in_(names))
+            ).all()
+            for table in (schema.outcomes, schema.machine_plans)
+        )
+        outcomes = {outcome.machine: outcome for outcome in (reader.decode_outcome(*row) for row in of_outcomes)}
+        plans = {plan.machine: plan for plan in (reader.decode_plan(*row) for row in of_plans)}
+        documents = (
             connection.execute(select(journal.c.document).where(journal.c.number.in_(newest))).scalars().all()
-            if open_names
+            if set(names) - set(outcomes)
             else []
         )
-    steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, outcome) for outcome in entries)}
+    steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, document) for document in documents)}
     return {
         name: RecordedMachine(
-            found.get(name), planned.get(name), found[name].steps if name in found else steps.get(name, ())
+            outcomes.get(name), plans.get(name), outcomes[name].steps if name in outcomes else steps.get(name, ())
         )
         for name in names
     }

@@ -59,20 +59,20 @@ class RunFigures:
     reboots_required: int = 0
 
 
-def count_runs(database: Database, wanted: RunFilter) -> int:
+def count_runs(database: Database, run_filter: RunFilter) -> int:
     """Return the number of runs."""
     with database.begin_read("count the runs") as connection:
-        query = select(func.count()).select_from(schema.runs).where(*_build_conditions(database, wanted))
+        query = select(func.count()).select_from(schema.runs).where(*_build_conditions(database, run_filter))
         return connection.execute(query).scalar_one()
 
 
-def read_run_rows(database: Database, wanted: RunFilter, offset: int, limit: int) -> tuple[RunRow, ...]:
+def read_run_rows(database: Database, run_filter: RunFilter, offset: int, limit: int) -> tuple[RunRow, ...]:
     """Return a part of the runs, newest first."""
     table = schema.runs
     with database.begin_read("list the runs") as connection:
         query = (
             select_runs(database)
-            .where(*_build_conditions(database, wanted))
+            .where(*_build_conditions(database, run_filter))
             .order_by(table.c.started_at.desc(), table.c.id.desc())
             .offset(offset)
             .limit(limit)
@@ -161,31 +161,33 @@ def _read_value(database: Database, *path: str) -> ColumnElement[str]:
     return func.json_extract_path_text(cast(document, JSON), *path, type_=Text)
 
 
-def _build_conditions(database: Database, wanted: RunFilter) -> list[ColumnElement[bool]]:
+def _build_conditions(database: Database, run_filter: RunFilter) -> list[ColumnElement[bool]]:
     table = schema.runs
     conditions: list[ColumnElement[bool]] = []
-    if wanted.run_id:
-        conditions.append(table.c.id == wanted.run_id)
-    if wanted.kinds:
-        conditions.append(table.c.kind.in_(wanted.kinds))
-    if wanted.states:
-        conditions.append(table.c.state.in_(wanted.states))
-    if wanted.since:
-        conditions.append(table.c.started_at >= wanted.since)
-    if wanted.until:
-        conditions.append(table.c.started_at < wanted.until)
-    if wanted.configuration:
-        conditions.append(_read_value(database, "request", "configuration") == replace_unstorable(wanted.configuration))
-    if wanted.text:
+    if run_filter.run_id:
+        conditions.append(table.c.id == run_filter.run_id)
+    if run_filter.kinds:
+        conditions.append(table.c.kind.in_(run_filter.kinds))
+    if run_filter.states:
+        conditions.append(table.c.state.in_(run_filter.states))
+    if run_filter.since:
+        conditions.append(table.c.started_at >= run_filter.since)
+    if run_filter.until:
+        conditions.append(table.c.started_at < run_filter.until)
+    if run_filter.configuration:
+        conditions.append(
+            _read_value(database, "request", "configuration") == replace_unstorable(run_filter.configuration)
+        )
+    if run_filter.text:
         columns = (table.c.scope, table.c.id, table.c.message, table.c.started_by)
         # Not LIKE: "_" and "%" are its wildcards.
-        text = replace_unstorable(wanted.text).lower()
+        text = replace_unstorable(run_filter.text).lower()
         position = func.instr if database.is_sqlite else func.strpos
         conditions.append(or_(*(position(func.lower(column), text) > 0 for column in columns)))
-    if wanted.machine:
+    if run_filter.machine:
         tables = (schema.outcomes, schema.machine_plans)
         conditions.append(
-            or_(*(exists().where(t.c.run_id == table.c.id, t.c.machine == wanted.machine) for t in tables))
+            or_(*(exists().where(t.c.run_id == table.c.id, t.c.machine == run_filter.machine) for t in tables))
         )
     return conditions
 
@@ -208,12 +210,12 @@ def count_update_results(database: Database, run_id: str) -> Mapping[tuple[str, 
         .where(of_run.c.run_id == run_id)
         .group_by(table.c.name, table.c.available, table.c.state)
     )
-    found: dict[tuple[str, str], list[int]] = {}
+    counts_by_update: dict[tuple[str, str], list[int]] = {}
     with database.begin_read("count the updates of a run") as connection:
         for name, available, state, number in connection.execute(query).tuples():
-            counts = found.setdefault((name, available), [0, 0, 0])
+            counts = counts_by_update.setdefault((name, available), [0, 0, 0])
             counts[0 if state in {"Installed", "Repaired"} else 1 if state == "Failed" else 2] += number
-    return {key: UpdateResultCounts(*counts) for key, counts in found.items()}
+    return {key: UpdateResultCounts(*counts) for key, counts in counts_by_update.items()}
 
 
 def read_run_states(database: Database, runs: Sequence[str]) -> Mapping[str, OperationState]:

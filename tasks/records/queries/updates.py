@@ -149,7 +149,11 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
     installations = [InstalledUpdate(*row) for row in database.read_rows("read where an update was installed", query)]
     # results are numbered as they are saved: those of two runs at once are mixed
     return tuple(
-        sorted(installations, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
+        sorted(
+            installations,
+            key=lambda installation: installation.run_started_at or datetime.min.replace(tzinfo=UTC),
+            reverse=True,
+        )
     )
 
 
@@ -213,7 +217,7 @@ def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> Old
         holders: dict[str, list[str]] = {}
         for name, machine in connection.execute(of_name).tuples():
             holders.setdefault(name, []).append(machine)
-        name = min(holders, key=lambda each: (-len(holders[each]), each))
+        name = min(holders, key=lambda update: (-len(holders[update]), update))
         lacking = connection.execute(select(distinct(_PENDING.c.machine)).where(_PENDING.c.name == name)).scalars()
         return OldUpdate(min(holders[name]), name, at, sum(map(counts, lacking)))
 

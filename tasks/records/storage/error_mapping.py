@@ -81,18 +81,18 @@ _TRANSIENT_SQLSTATES = ("08", "25P03", "40", "53", "55P03", "57")
 
 
 @contextmanager
-def translate_errors(action: str, place: str) -> Iterator[None]:
+def translate_errors(action: str, database_name: str) -> Iterator[None]:
     """Raise RecordsError for every database error in the block; RecordsUnavailable if the error is transient.
 
     Args:
         action: the action in words, for example "save an outcome". The message puts "can't" before it.
-        place: the database's name for messages, without a password.
+        database_name: the database's name for messages, without a password.
     """
     try:
         yield
     except PoolTimeout as error:
         raise RecordsUnavailable(
-            f"can't {action} in {place}: all connections are busy",
+            f"can't {action} in {database_name}: all connections are busy",
             hint="The database is slow or hangs: look at its load, or run fewer machines at a time.",
         ) from error
     except SQLAlchemyError as error:
@@ -100,14 +100,14 @@ def translate_errors(action: str, place: str) -> Iterator[None]:
         original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
         lines = [line.strip() for line in str(original).splitlines() if line.strip()]
         message = lines[0][:_MAX_MESSAGE_CHARACTERS] if lines else type(original).__name__
-        if (fault := _find_storage_fault(error, message, place)) is not None:
-            raise build_storage_error(RecordsUnavailable, f"can't {action} in {place}", fault) from error
+        if (fault := _find_storage_fault(error, message, database_name)) is not None:
+            raise build_storage_error(RecordsUnavailable, f"can't {action} in {database_name}", fault) from error
         is_transient, hint = _classify_error(error, message)
         kind = RecordsUnavailable if is_transient else RecordsError
-        raise kind(f"can't {action} in {place}: {message}", hint=hint) from error
+        raise kind(f"can't {action} in {database_name}: {message}", hint=hint) from error
 
 
-def _find_storage_fault(error: SQLAlchemyError, message: str, place: str) -> StorageFault | None:
+def _find_storage_fault(error: SQLAlchemyError, message: str, database_name: str) -> StorageFault | None:
     """Return why nothing could be written on a disk; None if that is not the reason.
 
     SQLite says "disk I/O error" when no space is left for its shared memory, and "unable to open database file" when
@@ -118,9 +118,11 @@ def _find_storage_fault(error: SQLAlchemyError, message: str, place: str) -> Sto
         return StorageFault(message, "Make room on the disk of the database server.")
     if not isinstance(original, sqlite3.Error) or not any(text in message.lower() for text in _SQLITE_STORAGE_ERRORS):
         return None
-    fault = find_storage_fault(Path(place), find_temporary_folder(), alternative=RECORDS_ALTERNATIVE)
+    fault = find_storage_fault(Path(database_name), find_temporary_folder(), alternative=RECORDS_ALTERNATIVE)
     if fault is None and _SQLITE_STORAGE_ERRORS[0] in message.lower():
-        return StorageFault(message, f"Make room on the disk of the records, and look at this user's quota: {place}")
+        return StorageFault(
+            message, f"Make room on the disk of the records, and look at this user's quota: {database_name}"
+        )
     return fault
 
 
