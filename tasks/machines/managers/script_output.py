@@ -1,4 +1,4 @@
-"""Validates the answers of a script: everything that a machine sends is untrusted before."""
+"""Reads and validates the answers of a script: everything that a machine sends is untrusted before."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

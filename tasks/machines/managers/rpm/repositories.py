@@ -1,4 +1,4 @@
-"""Finds the repositories that dnf, yum or zypper could not read, in what they said. Pure.
+"""Repositories of dnf, yum and zypper: which ones could not be read, by what the tool said, and priorities. Pure.
 
 dnf 4 and zypper name a repository before their complaints, and again after them. dnf 5 writes its progress line before
 them; yum names it only after them.

@@ -1,7 +1,4 @@
-"""The records of the scripts, validated, and the classes of updates: what a machine sends is untrusted before. Pure.
-
-The ids of the categories are the same in every language of Windows. Their names are not, so nothing here reads names.
-"""
+"""The records of the scripts for Windows, validated: what a machine sends is untrusted before. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime

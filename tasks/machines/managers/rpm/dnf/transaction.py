@@ -1,6 +1,6 @@
-"""Parsers for dnf's output (with LC_ALL=C), and the answer of a simulation with dnf 4 or dnf 5. Pure.
+"""What dnf or yum would do: its words about a transaction (with LC_ALL=C), and the answer of a simulation. Pure.
 
-Lines that are not understood are ignored; the parsers of output raise nothing.
+Lines that are not understood are ignored; ``parse_transaction`` raises nothing.
 """
 
 import re

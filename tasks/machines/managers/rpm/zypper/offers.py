@@ -1,7 +1,4 @@
-"""What repositories offer: patches (SUSE's advisories) with the packages that they fix, and versions. Pure.
-
-A patch has no packages of its own. It conflicts with the versions that have the fault ("openssl < 1.1.1-150.1"), so it
-is needed as long as such a version is installed.
+"""What zypper's repositories offer: versions, and which of them zypper itself would take. Pure.
 
 A command with an exact version overrides the priorities of repositories and changes a package's vendor. So a version is
 only installed if ``zypper update`` would take it, or if it is an older one from a repository of the same priority and
