@@ -35,7 +35,8 @@ from fleetpatch.cli.commands import (  # noqa: F401 - each adds its verbs
     web,
 )
 from fleetpatch.cli.runtime.completion import serve_completion
-from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error
+from fleetpatch.cli.runtime.error_description import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import (
     configure_logging,
     escape_unencodable_output,

@@ -112,9 +112,9 @@ def build_request(
         faults = [_describe_fault(detail["loc"], detail["type"], detail["msg"]) for detail in details[:MAX_FAULTS]]
         if len(details) > MAX_FAULTS:
             faults.append(f"and {len(details) - MAX_FAULTS} more")
-        where = f"{source}, with the options: " if source else ""
+        prefix = f"{source}, with the options: " if source else ""
         hint = f"`fleetpatch {verb} --help` lists the possible values."
-        raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
+        raise RequestError(f"{prefix}{'; '.join(faults)}", hint=hint) from error
 
 
 def _describe_fault(location: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -1,6 +1,6 @@
 """approve, reject and approvals: a person decides about runs that wait for approval."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -23,32 +23,6 @@ PlanDigestOption = Annotated[
         help="Decide only about this plan; `approvals` shows its digest. Without it: show the plan and ask.",
     ),
 ]
-
-
-@app.command("approve", cls=ActingCommand, rich_help_panel=PANEL)
-def approve(
-    run: RunArgument,
-    name: ApproverOption = "",
-    remark: RemarkOption = "",
-    plan: PlanDigestOption = "",
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Approve a run that waits for approval. It installs what its plan shows, and nothing else."""
-    _decide_approval(run, name, remark, plan, records, approves=True, as_json=as_json)
-
-
-@app.command("reject", cls=ActingCommand, rich_help_panel=PANEL)
-def reject(
-    run: RunArgument,
-    name: ApproverOption = "",
-    remark: RemarkOption = "",
-    plan: PlanDigestOption = "",
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Reject a run that waits for approval. It ends without a change."""
-    _decide_approval(run, name, remark, plan, records, approves=False, as_json=as_json)
 
 
 @app.command("approvals", rich_help_panel=PANEL)
@@ -83,38 +57,52 @@ def list_approvals(
     print_json_or_text(as_json, build_approval_json, print_plan_for_approval, report, approval)
 
 
-def _decide_approval(
-    run: str, name: str, remark: str, plan: str, records: str | None, *, approves: bool, as_json: bool
-) -> None:
-    from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_open_run_leases
-    from fleetpatch.cli.views.approval import build_decision_json, print_decision
-    from flows.approval.decisions import approve_run, reject_run
-    from flows.ports.caller import read_login_name
+_DECISIONS: Final = {
+    "approve": "Approve a run that waits for approval. It installs what its plan shows, and nothing else.",
+    "reject": "Reject a run that waits for approval. It ends without a change.",
+}
+"""The verbs that decide, with their help."""
 
-    history = open_history(records)
-    recorded_run = find_run(history, run)
-    login = read_login_name()
-    if approves and not plan:
-        plan_digest = _confirm_plan(read_full_report(history, recorded_run.id), records, as_json=as_json)
-        if plan_digest is None:
-            print_to_stderr("Nothing was done.")
-            return
-        plan = plan_digest
-    record_decision = approve_run if approves else reject_run
-    approval = record_decision(recorded_run.id, name or login, remark, plan=plan, login=login, records_url=records)
-    lease = read_open_run_leases([recorded_run], records).get(recorded_run.id)
-    if as_json:
-        print_json(build_decision_json(approval, lease))
-    else:
-        print_decision(approval, recorded_run, lease)
+
+def _add_decision_command(verb: str, description: str) -> None:
+    @app.command(verb, cls=ActingCommand, rich_help_panel=PANEL, help=description)
+    def decide(
+        run: RunArgument,
+        name: ApproverOption = "",
+        remark: RemarkOption = "",
+        plan: PlanDigestOption = "",
+        records: RecordsOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_open_run_leases
+        from fleetpatch.cli.views.approval import build_decision_json, print_decision
+        from flows.approval.decisions import approve_run, reject_run
+        from flows.ports.caller import read_login_name
+
+        history = open_history(records)
+        recorded_run = find_run(history, run)
+        login = read_login_name()
+        if verb == "approve" and not plan:
+            plan_digest = _confirm_plan(read_full_report(history, recorded_run.id), records, as_json=as_json)
+            if plan_digest is None:
+                print_to_stderr("Nothing was done.")
+                return
+            plan = plan_digest
+        record_decision = approve_run if verb == "approve" else reject_run
+        approval = record_decision(recorded_run.id, name or login, remark, plan=plan, login=login, records_url=records)
+        lease = read_open_run_leases([recorded_run], records).get(recorded_run.id)
+        if as_json:
+            print_json(build_decision_json(approval, lease))
+        else:
+            print_decision(approval, recorded_run, lease)
+
+
+for _verb, _description in _DECISIONS.items():
+    _add_decision_command(_verb, _description)
 
 
 def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> str | None:
-    """Show the plan of a waiting run, ask for approval, and return the digest of that plan; None: no.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
+    """Show a waiting plan, ask for approval, and return its digest; None: no. RequestError: there is no terminal."""
     from fleetpatch.cli.views.approval import print_plan_for_approval
     from flows.approval.decisions import read_approval
     from tasks.records.approvals import ApprovalDecision

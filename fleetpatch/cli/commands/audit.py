@@ -58,11 +58,7 @@ def list_entries(
 
 
 def _require_known(option: str, name: str, known: Sequence[str]) -> None:
-    """Raise an error for a name that the log does not have: an empty list would look like innocence.
-
-    Raises:
-        RequestError: it has not.
-    """
+    """Raise RequestError for a name that the log does not have: an empty list would look like innocence."""
     if name and name not in known:
         listed = f"It has {', '.join(shorten_list(known, 10))}." if known else "It is empty."
         raise RequestError(f"{option}: the audit log has no {name!r}", hint=f"{did_you_mean(name, known)}{listed}")

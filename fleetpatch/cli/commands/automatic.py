@@ -224,11 +224,7 @@ def cancel_rollout(
 
 
 def _find_rollout(rollouts: "tuple[Rollout, ...]", wanted: str) -> "Rollout":
-    """Return the rollout that is to be cancelled.
-
-    Raises:
-        RequestError: there is none, or it is over.
-    """
+    """Return the rollout that is to be cancelled. RequestError: there is none, or it is over."""
     from tasks.rules.automatic.model import RolloutState
 
     match = next((rollout for rollout in reversed(rollouts) if not wanted or rollout.id == wanted), None)

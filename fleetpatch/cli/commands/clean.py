@@ -60,8 +60,8 @@ def clean(
         question = f"Remove that from {format_count(len(planned), 'machine')}?"
         if not (yes or confirm(question, "machines clean", "Add --yes, or --dry-run.")):
             return
-        seen = {result.machine: result for result in results}
-        results = act(partial(clean_machines, seen), list(planned))
+        known_results = {result.machine: result for result in results}
+        results = act(partial(clean_machines, known_results), list(planned))
         if not as_json:
             print_clean_results([result for result in results if result.machine in planned])
     if as_json:

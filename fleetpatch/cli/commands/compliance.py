@@ -23,8 +23,6 @@ from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_
 if TYPE_CHECKING:
     from datetime import date
 
-    from inventory.machine import Inventory
-
 
 @app.command("compliance", rich_help_panel="Look")
 def show_compliance(
@@ -101,6 +99,7 @@ def write_compliance_report(
     """Write the compliance of a month for auditors: HTML to read and print, CSV and Parquet. Contacts no machine."""
     from dataclasses import asdict
 
+    from fleetpatch.cli.runtime.machine_selection import load_inventory_if_any
     from flows.compliance.document import find_sla_days, make_compliance_document, send_compliance_document
     from flows.composition import read_credential
     from tasks.domain.errors import ReportError, RequestError
@@ -116,7 +115,9 @@ def write_compliance_report(
         raise RequestError("this document has no format json", hint="--json prints its figures.")
     sla = find_sla_days(sla_days, None if sla_days.strip() else _read_policy_days(config, now.date()))
     with open_records(records) as database:
-        document = make_compliance_document(database, _load_inventory(inventory, scope), scope, chosen_month, sla, now)
+        # All machines of the records need no inventory.
+        known_inventory = load_inventory_if_any(inventory, is_required=scope.strip() != ALL_MACHINES)
+        document = make_compliance_document(database, known_inventory, scope, chosen_month, sla, now)
     written = write_compliance_files(document, to, chosen)
     unsent: list[str] = []
     if send:
@@ -139,26 +140,8 @@ def write_compliance_report(
         raise ReportError("the document is written, but was not sent to everybody")
 
 
-def _load_inventory(path: Path | None, scope: str) -> "Inventory | None":
-    """Return the inventory. All machines of the records need none."""
-    from inventory.errors import FleetpatchError
-    from inventory.loader import find_inventory, load_inventory
-
-    try:
-        return load_inventory(find_inventory(path))
-    except FleetpatchError as error:
-        if path is not None or scope.strip() != ALL_MACHINES:
-            raise
-        print_to_stderr(f"without the inventory: {error.message}")
-        return None
-
-
 def _read_policy_days(config: Path | None, today: "date") -> float | None:
-    """Return the days of automatic patching; None without it.
-
-    Raises:
-        FleetpatchError: there are configurations, but they can't be read: other days would make another document.
-    """
+    """Return the days of automatic patching; None without it. With faulty configurations, other days would be wrong."""
     from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 
     try:

@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from fleetpatch.cli.app import ConfigurationsArgument, InventoryOption, JsonOption, app
-from fleetpatch.cli.runtime.acting_command import DeployingCommand
+from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.completion import complete_fleet
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import confirm, print_json, print_to_stderr, print_unwrapped
 from inventory.name_lists import format_count
 
 
-@app.command("deploy", cls=DeployingCommand, rich_help_panel="Schedule")
+@app.command("deploy", cls=ActingCommand, rich_help_panel="Schedule")
 def deploy(
     path: ConfigurationsArgument = None,
     inventory: InventoryOption = None,
@@ -137,11 +137,7 @@ def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> 
 
 
 def _confirm_changes(count: int) -> bool:
-    """Ask the person at the terminal for confirmation.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
+    """Ask the person at the terminal for confirmation. RequestError: there is no terminal."""
     question = f"Make {'this change' if count == 1 else f'these {count} changes'}?"
     subject = f"to make {format_count(count, 'change')} in Prefect"
     return confirm(question, subject, "Add --yes to confirm them, or --check to see what differs.")

@@ -119,11 +119,7 @@ def run_doctor(
 
 
 def _require_recordable(folder: Path | None, inventory: Path | None, scope: str, *, asks_machines: bool) -> None:
-    """Check before anything is asked that one machine can be recorded there, if one is to be.
-
-    Raises:
-        RequestError: it can't.
-    """
+    """Raise RequestError, before anything is asked, if one machine is to be recorded there and can't be."""
     if folder is None:
         return
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope

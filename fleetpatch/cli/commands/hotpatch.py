@@ -101,45 +101,32 @@ def _add_change_command(verb: str, description: str) -> None:
         records: RecordsOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        _change(verb, scope, inventory, records, (arc, arc_token), at_once, yes=yes, dry_run=dry_run, as_json=as_json)
+        from fleetpatch.cli.runtime.exit_codes import choose_exit_code
+        from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+        from fleetpatch.cli.runtime.row_table import build_list_table
+        from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
+        from flows.hotpatch.changes import ChangeState
+        from tasks.rules.hotpatch import HotpatchAction
+
+        names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
+        whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"
+        subject = f"hotpatch {verb} changes machines and"
+        if not (yes or dry_run or confirm(f"{verb.capitalize()} {whom}?", subject, "Add --yes, or --dry-run.")):
+            return
+        results = _run_changes(
+            HotpatchAction(verb), scope, names, inventory, records, (arc, arc_token), at_once, dry_run=dry_run
+        )
+        if as_json:
+            print_json(build_change_json(verb, results, dry_run=dry_run))
+        else:
+            print_to_stdout(build_list_table(CHANGE_FACTS, results))
+        raise typer.Exit(
+            int(choose_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
+        )
 
 
 for _verb, _description in _CHANGES.items():
     _add_change_command(_verb, _description)
-
-
-def _change(
-    verb: str,
-    scope: str,
-    inventory: Path | None,
-    records: str | None,
-    arc: tuple[str | None, str],
-    at_once: int,
-    *,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    from fleetpatch.cli.runtime.exit_codes import choose_exit_code
-    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.runtime.row_table import build_list_table
-    from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
-    from flows.hotpatch.changes import ChangeState
-    from tasks.rules.hotpatch import HotpatchAction
-
-    names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
-    whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"
-    subject = f"hotpatch {verb} changes machines and"
-    if not (yes or dry_run or confirm(f"{verb.capitalize()} {whom}?", subject, "Add --yes, or --dry-run.")):
-        return
-    results = _run_changes(HotpatchAction(verb), scope, names, inventory, records, arc, at_once, dry_run=dry_run)
-    if as_json:
-        print_json(build_change_json(verb, results, dry_run=dry_run))
-    else:
-        print_to_stdout(build_list_table(CHANGE_FACTS, results))
-    raise typer.Exit(
-        int(choose_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
-    )
 
 
 def _run_changes(

@@ -144,15 +144,14 @@ def release_set_member(
 
 
 def _require_known(machine: str, out_of_service: Collection[str], recorded: Collection[str]) -> None:
-    """Raise an error if a machine is unknown: after a typing error, the right machine would stay out of service.
-
-    Raises:
-        RequestError: neither the records nor the inventory have it.
-    """
+    """Raise RequestError for an unknown machine: after a typing error, the right one would stay out of service."""
     from inventory.loader import find_inventory, load_inventory
 
     with suppress(FleetpatchError):  # without an inventory, the records alone tell
-        recorded = {*recorded, *(known.name for known in load_inventory(find_inventory(None)).machines)}
+        recorded = {
+            *recorded,
+            *(inventory_machine.name for inventory_machine in load_inventory(find_inventory(None)).machines),
+        }
     if machine not in recorded:
         hint = f"{did_you_mean(machine, out_of_service or recorded)}`fleetpatch sets` shows who is out of service."
         raise RequestError(f"neither the records nor the inventory have a machine {machine!r}", hint=hint)

@@ -128,11 +128,7 @@ def _tell_long_wait(wait: timedelta) -> None:
 
 
 def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: str) -> None:
-    """Raise an error for a name of ``--only`` that is not in the scope. In a request file it may be older, and is none.
-
-    Raises:
-        RequestError: there is such a name.
-    """
+    """Raise RequestError for a name of ``--only`` that is not in the scope. In a request file it may be older."""
     machine_names = {machine.name for machine in machines}
     for name in names:
         if name not in machine_names:
@@ -143,11 +139,7 @@ def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: 
 def _confirm_patch(
     request: "PatchRequest", machines: Sequence[Machine], sets: "Sequence[MachineSet]", records: str | None
 ) -> None:
-    """Ask the person at the terminal.
-
-    Raises:
-        RequestError: there is no terminal.
-    """
+    """Ask the person at the terminal. RequestError: there is no terminal."""
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.views.patch_request import print_patch_request
 

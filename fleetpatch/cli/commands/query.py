@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fleetpatch.cli.app import ConfigurationsOption, InventoryOption, JsonOption, RecordsOption, app, parse_path
 from fleetpatch.cli.runtime.output import print_to_stderr
-
-if TYPE_CHECKING:
-    from inventory.machine import Inventory
 
 DEFAULT_DAYS = 30.0
 """As many days as Azure keeps installations."""
@@ -37,6 +34,7 @@ def query_records(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the records in SQL: tables like those of Azure Resource Graph, and plain ones. Reads only."""
+    from fleetpatch.cli.runtime.machine_selection import load_inventory_if_any
     from fleetpatch.cli.views.query import print_answer_csv, print_answer_json, print_answer_table, write_parquet
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from tasks.domain.errors import RequestError
@@ -48,7 +46,8 @@ def query_records(
     if as_json + as_csv + (parquet is not None) > 1:
         raise RequestError("--json, --csv and --parquet exclude each other")
     named = find_tables(sql)
-    loaded_inventory = _load_inventory(inventory) if "machines" in named else None
+    # Without an inventory, machines have no environment, location and tags.
+    loaded_inventory = load_inventory_if_any(inventory, is_required=False) if "machines" in named else None
     assignments = _read_assignments(config, inventory) if "assignments" in named else ()
     now = SystemClock().now()
     since = now - timedelta(days=days)
@@ -66,20 +65,6 @@ def query_records(
         print_answer_csv(answer)
     else:
         print_answer_table(answer)
-
-
-def _load_inventory(path: Path | None) -> "Inventory | None":
-    """Return the inventory. Without one, machines have no environment, location and tags."""
-    from inventory.errors import FleetpatchError
-    from inventory.loader import find_inventory, load_inventory
-
-    try:
-        return load_inventory(find_inventory(path))
-    except FleetpatchError as error:
-        if path is not None:
-            raise
-        print_to_stderr(f"without the inventory: {error.message}")
-        return None
 
 
 def _read_assignments(config: Path | None, inventory: Path | None) -> Sequence[tuple[str, str]]:

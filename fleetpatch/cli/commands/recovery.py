@@ -122,8 +122,12 @@ def reconcile(
     history = open_history(records)
     if not as_json:
         print_abandoned_runs(abandoned_runs)
-        if not abandoned_runs and not history.read_runs(1) and (others := describe_other_fleets(history.database)):
-            print_to_stdout(others)
+        if (
+            not abandoned_runs
+            and not history.read_runs(1)
+            and (other_fleets := describe_other_fleets(history.database))
+        ):
+            print_to_stdout(other_fleets)
     due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
     if dry_run or not due:
         if as_json:

@@ -202,11 +202,7 @@ def explain_update(
 
 
 def _require_known_update(history: "History", machine: str, update: str, latest: Assessment | None, runs: int) -> None:
-    """Raise an error if a machine, or an update that is named in full, is not in the records: a typing error, mostly.
-
-    Raises:
-        RequestError: it is not.
-    """
+    """Raise RequestError if a machine, or an update named in full, is not in the records: a typing error, mostly."""
     names = {explanation.update.name for explanation in history.explain_updates(machine, runs=runs)}
     if latest is None and not names and machine not in (machines := history.read_known_machines()):
         hint = f"{did_you_mean(machine, machines)}To assess it: fleetpatch assess name={machine}"

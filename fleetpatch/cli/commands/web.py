@@ -22,7 +22,11 @@ _SHARED: Final = {"configurations": ConfigurationsOption, "inventory": Inventory
 def serve_pages(context: typer.Context, **options: Any) -> None:  # noqa: ANN401 - what typer gives
     """Serve the pages over the records. Ctrl-C or SIGTERM ends it."""
     if context.invoked_subcommand is not None:
-        _refuse_options(context)
+        # Options before a command would do nothing, and the command would use other records.
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        if misplaced := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
+            option, verb = f"--{misplaced[0].replace('_', '-')}", context.invoked_subcommand
+            raise typer.BadParameter(f"put it behind the command: fleetpatch web {verb} … {option} …")
         return
     from fleetpatch.server.web_server import serve
     from flows.ports.web_links import parse_web_url
@@ -65,19 +69,6 @@ _CONTEXT: Final = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_K
 _OPTIONS: Final = [_build_parameter(*setting) for setting in list_web_options()]
 serve_pages.__signature__ = inspect.Signature([_CONTEXT, *_OPTIONS])  # type: ignore[attr-defined]
 web_app.callback()(serve_pages)
-
-
-def _refuse_options(context: typer.Context) -> None:
-    """Refuse options before a command: they would do nothing, and the command would use other records."""
-    params = [name for name in context.params if _is_given(context, name)]
-    if params:
-        option = f"--{params[0].replace('_', '-')}"
-        raise typer.BadParameter(f"put it behind the command: fleetpatch web {context.invoked_subcommand} … {option} …")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 token_app = typer.Typer(no_args_is_help=True, help="Logins of people and programs for the pages and the API.")

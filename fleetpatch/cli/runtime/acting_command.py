@@ -13,17 +13,14 @@ from fleetpatch.cli.runtime.output import collect_answers
 _HIDDEN: Final = frozenset({"records", "as_json", "yes"})
 _DONE_CODES: Final = frozenset({0, 3, 4})
 """Exit codes of commands that did what they were asked to do; see fleetpatch/cli/runtime/exit_codes.py."""
-IsActing = Callable[[Mapping[str, Any]], bool]
-
-
-def _acts_without_dry_run(parameters: Mapping[str, Any]) -> bool:
-    return not parameters.get("dry_run")
 
 
 class ActingCommand(TyperCommand):
-    """A command that changes something. With ``--dry-run`` it changes nothing, and is not recorded."""
+    """A command that changes something. With ``--dry-run`` or ``--check`` it changes nothing, and is not recorded."""
 
-    is_acting: IsActing = staticmethod(_acts_without_dry_run)
+    def is_acting(self, options: Mapping[str, Any]) -> bool:
+        """Whether a call with these options changes something."""
+        return not (options.get("dry_run") or options.get("check"))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer has its own copy of click, which is private
         """Run the command, and record that."""
@@ -32,26 +29,16 @@ class ActingCommand(TyperCommand):
         return _invoke_recorded(ctx, functools.partial(super().invoke, ctx))
 
 
-class DeployingCommand(ActingCommand):
-    """A command that changes nothing with ``--check``."""
-
-    is_acting: IsActing = staticmethod(lambda parameters: not parameters.get("check"))
-
-
 class KeepingCommand(ActingCommand):
     """A command that changes something only if an option says how long something is kept."""
 
-    is_acting: IsActing = staticmethod(
-        lambda parameters: any(value is not None for name, value in parameters.items() if name.startswith("keep_"))
-    )
+    def is_acting(self, options: Mapping[str, Any]) -> bool:
+        """Whether a call with these options changes something."""
+        return any(value is not None for name, value in options.items() if name.startswith("keep_"))
 
 
 def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any:  # noqa: ANN401 - click's
-    """Run a command between two entries of the audit log.
-
-    Raises:
-        RecordsError: the log can't be written. The command has not begun.
-    """
+    """Run a command between two entries of the audit log. RecordsError: it can't be written, and nothing has begun."""
     from flows.composition import read_own_secret
     from flows.notify.audit_forwarding import forward_audit_log
     from flows.ports.audit import record_act
@@ -63,23 +50,23 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
 
     act = context.command_path.partition(" ")[2]
     subject, claimed, detail = _describe(context)
-    left: typer.Exit | None = None
-    own = open_records(context.params.get("records"), fleet=context.params.get("fleet"))
-    with own as records, forward_audit_log(records.database, read_own_secret):
+    exit_request: typer.Exit | None = None
+    own_records = open_records(context.params.get("records"), fleet=context.params.get("fleet"))
+    with own_records as records, forward_audit_log(records.database, read_own_secret):
         append = SqlAuditLog(records.database).append
         actor, clock = read_os_actor(claimed), SystemClock()
         with record_act(append, actor, clock, act, subject, detail) as ended, collect_answers() as answers:
             returned = None
             try:
                 returned = invoke()
-            except typer.Exit as left_early:
-                left = left_early
-            if left is not None and left.exit_code not in _DONE_CODES:
-                ended.result, ended.message = AuditResult.FAILED, f"exit code {left.exit_code}"
+            except typer.Exit as request:
+                exit_request = request
+            if exit_request is not None and exit_request.exit_code not in _DONE_CODES:
+                ended.result, ended.message = AuditResult.FAILED, f"exit code {exit_request.exit_code}"
             elif answers and not answers[-1]:
                 ended.result, ended.message = AuditResult.REFUSED, "declined when asked"
-    if left is not None:
-        raise left
+    if exit_request is not None:
+        raise exit_request
     return returned
 
 
@@ -93,11 +80,8 @@ def _describe(context: typer.Context) -> tuple[str, str, str]:
             subject = subject or str(value or "")
         elif "--as" in parameter.opts:
             claimed = str(value or "")
-        elif name not in _HIDDEN and not _is_default(context, name):
-            given_options[name] = str(value)
+        elif name not in _HIDDEN:
+            source = context.get_parameter_source(name)
+            if source is not None and source.name != "DEFAULT":
+                given_options[name] = str(value)
     return subject, claimed, json.dumps(given_options, ensure_ascii=False) if given_options else ""
-
-
-def _is_default(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is None or source.name == "DEFAULT"

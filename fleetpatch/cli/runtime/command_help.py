@@ -80,7 +80,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "prefect": ("prefect work-pool ls", "prefect flow-run ls --limit 5"),
     "version": ("version",),
 }
-"""The words behind ``fleetpatch`` by the name of the command. A line of the help has 80 columns."""
+"""The words behind ``fleetpatch`` by the name of the command: a test parses each. A line of the help has 80 columns."""
 
 
 _PROGRAM: Final = "fleetpatch"
@@ -109,12 +109,7 @@ class CommandGroup(TyperGroup):
 
 
 def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same
-    """Return the command, whose help and that of its commands now has examples.
-
-    Args:
-        command: of Typer.
-        path: its name, as in ``audit list``.
-    """
+    """Return the command of Typer with this name, as in ``audit list``. Its help and its commands' now has examples."""
     if path in EXAMPLES and not (command.epilog or "").startswith(_TITLE):  # it is asked for each time
         lines = "\n".join(f"{_PROGRAM} {example}" for example in EXAMPLES[path])
         command.epilog = f"{_TITLE}\n{lines}" + (f"\n\n{command.epilog}" if command.epilog else "")

@@ -93,11 +93,14 @@ def complete_scope(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the sa
     key, equals, values = term.partition("=")
     if equals and "|" in values:
         before += f"{key}={values.rpartition('|')[0]}|"
-        found = [each.partition("=")[2] for each in _list_terms(inventory.machines) if each.startswith(f"{key}=")]
-        return _keep(incomplete, [f"{before}{each}" for each in found])
-    names = {} if equals else _describe_machines(inventory.machines) | _describe_groups(inventory.machines)
-    terms = dict.fromkeys(_list_terms(inventory.machines), "")
-    return _keep(incomplete, {f"{before}{each}": remark for each, remark in (names | terms).items()})
+        terms = [name for name in _list_terms(inventory.machines) if name.startswith(f"{key}=")]
+        return _keep(incomplete, [f"{before}{name.partition('=')[2]}" for name in terms])
+    names: dict[str, str] = {}
+    if not equals:
+        groups = (group for machine in inventory.machines for group in machine.groups)
+        names = _describe_machines(inventory.machines) | dict.fromkeys(groups, "group")
+    names |= dict.fromkeys(_list_terms(inventory.machines), "")
+    return _keep(incomplete, {f"{before}{name}": remark for name, remark in names.items()})
 
 
 def complete_update(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the same
@@ -149,10 +152,6 @@ def _load_inventory(ctx: Any) -> "Inventory | None":  # noqa: ANN401 - the same
 
 def _describe_machines(machines: "Iterable[Machine]") -> dict[str, str]:
     return {machine.name: " ".join(filter(None, (machine.environment, machine.address))) for machine in machines}
-
-
-def _describe_groups(machines: "Iterable[Machine]") -> dict[str, str]:
-    return dict.fromkeys((group for machine in machines for group in machine.groups), "group")
 
 
 def _list_terms(machines: "Sequence[Machine]") -> list[str]:

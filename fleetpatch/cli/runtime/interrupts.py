@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import get_stderr_console, print_to_stderr, to_safe_text
+from fleetpatch.cli.runtime.output import print_to_stderr, to_safe_text
 from tasks.domain.protocols.records import JournalEntry
 from tasks.steps.context.run_context import StopToken
 
@@ -59,7 +59,7 @@ def print_detached(run_ids: Sequence[str], running: Sequence[JournalEntry] | Non
     _print_running_acts(running)
     _print_show_commands(run_ids)
     for run_id in run_ids:
-        get_stderr_console().print(Text(f"To record the result: fleetpatch resume {run_id} --finalize"), soft_wrap=True)
+        print_to_stderr(f"To record the result: fleetpatch resume {run_id} --finalize")
 
 
 def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
@@ -71,9 +71,9 @@ def _print_running_acts(running: Sequence[JournalEntry] | None) -> None:
         print_to_stderr("Still running:")
         for entry in running:
             subject = "reboot" if entry.act == "reboot" else f"job {entry.key}"
-            get_stderr_console().print(to_safe_text(f"{entry.machine}  {entry.act}  {subject}"), soft_wrap=True)
+            print_to_stderr(to_safe_text(f"{entry.machine}  {entry.act}  {subject}"))
 
 
 def _print_show_commands(run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
-        get_stderr_console().print(Text(f"To see the run: fleetpatch show {run_id}"), soft_wrap=True)
+        print_to_stderr(f"To see the run: fleetpatch show {run_id}")

@@ -159,8 +159,8 @@ def to_safe_lines(text: str) -> Text:
 
 def render_state(name: str, *, short: bool = False) -> Text:
     """Return a state in its colour. ``short`` is for narrow columns."""
-    shown = "Warnings" if short and name == "CompletedWithWarnings" else name
-    return Text(shown, style=_STYLES_BY_STATE.get(name, ""))
+    text = "Warnings" if short and name == "CompletedWithWarnings" else name
+    return Text(text, style=_STYLES_BY_STATE.get(name, ""))
 
 
 def render_count(value: int, style: str = "") -> Text:
@@ -196,8 +196,8 @@ def print_detail(text: str, style: str = "", *, indent: int = 4) -> None:
 
 def _print_whole(console: Console, line: RenderableType) -> None:
     """Print a text without line ends of ours: the terminal wraps it. Tables and the like fit its width."""
-    shown = Text(line) if isinstance(line, str) else line
-    console.print(shown, soft_wrap=isinstance(shown, Text))
+    text = Text(line) if isinstance(line, str) else line
+    console.print(text, soft_wrap=isinstance(text, Text))
 
 
 def print_error(message: str, hint: str) -> None:

@@ -58,12 +58,7 @@ def ensure_prefect_server() -> None:
 
 @contextmanager
 def print_elapsed_time(activity: str, interval_seconds: float = WAIT_MESSAGE_SECONDS) -> Iterator[None]:
-    """Print now and then how long the block has taken.
-
-    Args:
-        activity: what the block does.
-        interval_seconds: time between two lines.
-    """
+    """Print now and then, every some seconds, for how long the block, which does an activity, has taken."""
     finished, started_at = threading.Event(), time.monotonic()
 
     def print_until_finished() -> None:

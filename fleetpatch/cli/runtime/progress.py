@@ -77,12 +77,30 @@ class MachineProgress:
         return 1
 
 
-class LineDisplay:
+class _ProgressDisplay:
+    """What displays know of machines. Many threads tell them."""
+
+    def __init__(self, machines: Iterable[str]) -> None:
+        self._rows = {name: MachineProgress(name) for name in machines}
+        self._lock = threading.Lock()
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        """Note the progress of a machine."""
+        with self._lock:
+            before = self._rows.get(machine, MachineProgress(machine))
+            self._rows[machine] = before.continue_with(step, fraction, message)
+
+    def _end_step(self, machine: str, step: Step, state: str, message: str) -> None:
+        with self._lock:
+            before = self._rows.get(machine, MachineProgress(machine))
+            self._rows[machine] = replace(before, step=step, fraction=1.0, message=message, end_state=state)
+
+
+class LineDisplay(_ProgressDisplay):
     """Prints one line for each step that has ended, and who is waited for: for logs, pipes and CI."""
 
     def __init__(self, machines: Iterable[str] = ()) -> None:
-        self._rows = {name: MachineProgress(name) for name in machines}
-        self._lock = threading.Lock()
+        super().__init__(machines)
         self._over = threading.Event()
         self._printed_at = monotonic()
 
@@ -94,17 +112,9 @@ class LineDisplay:
         """Say no more who is waited for."""
         self._over.set()
 
-    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Note it. Only the end of a step is printed, and who is waited for."""
-        with self._lock:
-            before = self._rows.get(machine, MachineProgress(machine))
-            self._rows[machine] = before.continue_with(step, fraction, message)
-
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """Print the end of a step."""
-        with self._lock:
-            before = self._rows.get(machine, MachineProgress(machine))
-            self._rows[machine] = replace(before, step=step, message=message, end_state=state)
+        self._end_step(machine, step, state, message)
         detail = f": {sanitize_to_one_line(message)}" if message else ""
         self._print_line(f"{sanitize_to_one_line(machine)}: {step} {state}{detail}")
 
@@ -135,14 +145,13 @@ class LineDisplay:
         get_stderr_console().print(Text(f"{datetime.now(UTC):%H:%M:%S} {line}"), soft_wrap=True)
 
 
-class LiveDisplay:
+class LiveDisplay(_ProgressDisplay):
     """Shows a line for each machine, redrawn in place, below the time that is left in the window."""
 
     def __init__(self, machines: Iterable[str], window: Window | None, title: str) -> None:
-        self._rows = {name: MachineProgress(name) for name in machines}
+        super().__init__(machines)
         self._window = window
         self._title = title
-        self._lock = threading.Lock()
         self._live = Live(
             console=get_stderr_console(),
             get_renderable=self.build_renderable,
@@ -159,23 +168,12 @@ class LiveDisplay:
         """Remove the display."""
         self._live.stop()
 
-    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
-        """Update the line of a machine."""
-        with self._lock:
-            before = self._rows.get(machine, MachineProgress(machine))
-            self._rows[machine] = before.continue_with(step, fraction, message)
-
     def on_step_finished(self, machine: str, step: Step, state: str, message: str) -> None:
         """End a step in the line of a machine. Print a failure above the display, where it stays."""
-        with self._lock:
-            before = self._rows.get(machine, MachineProgress(machine))
-            self._rows[machine] = replace(before, step=step, fraction=1.0, message=message, end_state=state)
+        self._end_step(machine, step, state, message)
         if state == OperationState.FAILED:
-            print_to_stderr(
-                Text.assemble(
-                    (f"{sanitize_to_one_line(machine)}: {step} failed", "bold red"), ": ", to_safe_text(message)
-                )
-            )
+            title = to_safe_text(f"{machine}: {step} failed", "bold red")
+            print_to_stderr(Text.assemble(title, ": ", to_safe_text(message)))
 
     def on_message(self, message: str) -> None:
         """Print it above the display, where it stays."""
@@ -186,13 +184,15 @@ class LiveDisplay:
         with self._lock:
             rows = list(self._rows.values())
         max_rows = max(3, get_stderr_console().height - HEADER_ROWS)
-        shown = sorted(rows, key=lambda row: (row.display_rank, row.since))[:max_rows] if len(rows) > max_rows else rows
+        visible = (
+            sorted(rows, key=lambda row: (row.display_rank, row.since))[:max_rows] if len(rows) > max_rows else rows
+        )
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(no_wrap=True, max_width=24, overflow="ellipsis")
         grid.add_column(no_wrap=True, width=9)
         grid.add_column(width=BAR_WIDTH)
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for row in shown:
+        for row in visible:
             grid.add_row(
                 to_safe_text(row.machine),
                 _render_step(row),
@@ -200,8 +200,12 @@ class LiveDisplay:
                 to_safe_text(_describe_row(row), "dim", 200),
             )
         parts: list[RenderableType] = [self._render_header(rows), grid]
-        if len(shown) < len(rows):
-            parts.append(Text(_describe_hidden_rows([row for row in rows if row not in shown]), style="dim"))
+        if len(visible) < len(rows):
+            hidden = [row for row in rows if row not in visible]
+            waiting, ended = sum(row.step is None for row in hidden), sum(bool(row.end_state) for row in hidden)
+            counts = {"working": len(hidden) - waiting - ended, "between steps or done": ended, "waiting": waiting}
+            text = ", ".join(f"{count} {label}" for label, count in counts.items() if count)
+            parts.append(Text(f"… and {len(hidden)} more: {text}", style="dim"))
         return Constrain(Group(*parts), max(20, get_stderr_console().width - INTERRUPT_ECHO_WIDTH))
 
     def _render_header(self, rows: list[MachineProgress]) -> Text:
@@ -222,8 +226,12 @@ def describe_time_left(window: Window, now: datetime) -> str:
     """Return in words how much of a window is left."""
     if now < window.start:
         return f"the window opens in {format_known_duration((window.start - now).total_seconds())}"
-    left = (window.end - now).total_seconds()
-    return f"{format_known_duration(left)} left" if left > 0 else f"the window ended {format_known_duration(-left)} ago"
+    seconds = (window.end - now).total_seconds()
+    return (
+        f"{format_known_duration(seconds)} left"
+        if seconds > 0
+        else f"the window ended {format_known_duration(-seconds)} ago"
+    )
 
 
 def _describe_row(row: MachineProgress) -> str:
@@ -255,15 +263,7 @@ def _render_progress_bar(row: MachineProgress) -> RenderableType:
     if row.step is None:
         return Text("")
     if row.end_state:
-        return (
-            Text("failed", style="bold red") if row.end_state == OperationState.FAILED else Text("done", style="green")
-        )
+        has_failed = row.end_state == OperationState.FAILED
+        return Text("failed", style="bold red") if has_failed else Text("done", style="green")
     pulse = row.fraction is None or row.fraction == 0.0
     return ProgressBar(total=1.0, completed=row.fraction or 0.0, width=BAR_WIDTH, pulse=pulse, complete_style="cyan")
-
-
-def _describe_hidden_rows(rows: list[MachineProgress]) -> str:
-    waiting = sum(row.step is None for row in rows)
-    ended = sum(bool(row.end_state) for row in rows)
-    parts = [(len(rows) - waiting - ended, "working"), (ended, "between steps or done"), (waiting, "waiting")]
-    return f"… and {len(rows)} more: " + ", ".join(f"{count} {label}" for count, label in parts if count)

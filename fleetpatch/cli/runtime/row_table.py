@@ -64,14 +64,7 @@ def build_list_json(facts: Sequence[Fact[Item]], items: Iterable[Item]) -> list[
 def build_list_table(
     facts: Sequence[Fact[Item]], items: Iterable[Item], *, without: Sequence[str] = (), title: str = ""
 ) -> TextTable:
-    """Return a table of items.
-
-    Args:
-        facts: the facts about each of them.
-        items: the items.
-        without: the headings of columns that are left out.
-        title: a line above the table.
-    """
+    """Return a table of items. ``without``: the headings of columns that are left out."""
     columns = [fact for fact in facts if fact.heading is not None and fact.heading not in without]
     headings = (build_column(fact.heading or "", is_number=fact.is_number, wraps=fact.wraps) for fact in columns)
     table = build_table(*headings, title=title)
@@ -121,27 +114,20 @@ class Shown:
 def build_row_table(
     row_type: type, rows: Iterable[object], columns: Sequence[str | Shown], *, title: str = ""
 ) -> TextTable:
-    """Return a table of rows. A value that is not known is a dash.
-
-    Args:
-        row_type: the class of the rows.
-        rows: the rows.
-        columns: the columns, by the names of their fields.
-        title: a line above the table.
-    """
-    shown = [column if isinstance(column, Shown) else Shown(column) for column in columns]
-    fields = [_find_field(row_type, column.name) for column in shown]
+    """Return a table of rows, with columns by the names of their fields. A value that is not known is a dash."""
+    chosen = [column if isinstance(column, Shown) else Shown(column) for column in columns]
+    fields = [_find_field(row_type, column.name) for column in chosen]
     headings = (
         build_column(
             column.heading or field.heading,
             is_number=field.kind in _NUMBERS if column.is_number is None else column.is_number,
             wraps=column.wraps or field.column.is_prose,
         )
-        for column, field in zip(shown, fields, strict=True)
+        for column, field in zip(chosen, fields, strict=True)
     )
     table = build_table(*headings, title=title)
     for row in rows:
-        table.add_row(*(_build_cell(row, column, field) for column, field in zip(shown, fields, strict=True)))
+        table.add_row(*(_build_cell(row, column, field) for column, field in zip(chosen, fields, strict=True)))
     return table
 
 

@@ -36,8 +36,8 @@ def find_run(history: History, run: str) -> RunInfo:
     if run == LAST_RUN:
         if newest := history.read_runs(1):
             return newest[0]
-        others = describe_other_fleets(history.database)
-        raise RequestError("there is no run yet", hint=others or "Start with: fleetpatch assess")
+        other_fleets = describe_other_fleets(history.database)
+        raise RequestError("there is no run yet", hint=other_fleets or "Start with: fleetpatch assess")
     if not run.isascii():  # no run has such an id, and some databases refuse such text
         raise RequestError(f"there is no run {run!r}", hint="`fleetpatch runs` lists them.")
     try:

@@ -169,9 +169,11 @@ def print_automatic_status(status: AutomaticStatus, *, show_all: bool = False) -
     _print_waiting(status, show_all=show_all)
     if status.pauses:
         print_to_stdout(Text("Paused by people", style="bold"), build_list_table(PAUSE_FACTS, status.pauses), "")
-    if held := status.view.held_updates:
-        print_to_stdout(Text("Held updates", style="bold"), build_list_table(HELD_UPDATE_FACTS, held[:_MAX_HELD]))
-        _print_more(len(held) - _MAX_HELD)
+    if held_updates := status.view.held_updates:
+        print_to_stdout(
+            Text("Held updates", style="bold"), build_list_table(HELD_UPDATE_FACTS, held_updates[:_MAX_HELD])
+        )
+        _print_more(len(held_updates) - _MAX_HELD)
         print_to_stdout("", "To try one again: fleetpatch automatic release NAME", "")
     print_feed_problems(status)
 

@@ -64,14 +64,14 @@ def _format_age(moment: datetime | None, now: datetime) -> str:
 
 
 def _print_deadlines(explanation: AutomaticExplanation) -> None:
-    others = f"{format_count(explanation.others, 'pending update')} of other kinds" if explanation.others else ""
+    other_updates = f"{format_count(explanation.others, 'pending update')} of other kinds" if explanation.others else ""
     if not explanation.deadlines:
-        print_to_stdout(f"No update is due{f'; {others}' if others else ''}.")
+        print_to_stdout(f"No update is due{f'; {other_updates}' if other_updates else ''}.")
         return
     facts = _list_deadline_facts(explanation.now)
     print_to_stdout(build_list_table(facts, explanation.deadlines[:_MAX_UPDATES]), "")
     more = len(explanation.deadlines) - _MAX_UPDATES
-    parts = [format_count(len(explanation.deadlines), "due update"), *([others] if others else [])]
+    parts = [format_count(len(explanation.deadlines), "due update"), *([other_updates] if other_updates else [])]
     print_to_stdout(f"{', '.join(parts)}{f'; the last {more} are not shown' if more > 0 else ''}.")
 
 

@@ -265,14 +265,7 @@ def build_policy_json(policy: Policy, machines: Sequence[Machine], decision: Pol
 
 
 def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDecision, subject: str) -> None:
-    """Print the rules that hold for machines, and the decision on a request.
-
-    Args:
-        policy: all rules.
-        machines: those of the request.
-        decision: what the rules say to it.
-        subject: what the request is, as the beginning of a sentence.
-    """
+    """Print the rules that hold for machines, and the decision on a request. ``subject`` begins a sentence."""
     if not policy.files:
         print_to_stdout("There is no policy file here: no rule holds.")
         return

@@ -109,14 +109,7 @@ def print_recorded_policy(policy: Policy) -> None:
 def print_next_windows(
     plan: SyncPlan, next_windows: Sequence[NextWindows], run_statuses: Mapping[str, RunStatus], now: datetime
 ) -> None:
-    """Print when the next windows open, and which windows Prefect will not start.
-
-    Args:
-        plan: the deployed plan.
-        next_windows: the next windows of each configuration.
-        run_statuses: the status of the run of each due window, by deployment.
-        now: the present time, aware.
-    """
+    """Print when the next windows open, and which windows Prefect will not start. Statuses are by deployment."""
     for next_window in next_windows:
         print_to_stdout(
             _render_next_windows(next_window, run_statuses.get(next_window.deployment, RunStatus.NONE), now)

@@ -24,13 +24,7 @@ MissingUpdates = Sequence[tuple[Machine, Update]]
 
 
 def print_machine_table(rows: Sequence[MachineRow], now: datetime, columns: Sequence[str] = ()) -> None:
-    """Print machines as a table. Without any enrolment for hotpatches, their column is left out.
-
-    Args:
-        rows: the machines.
-        now: the present time.
-        columns: the names of the columns to show; none: the usual ones, with remarks below.
-    """
+    """Print machines with these columns; without any, with the usual ones, and remarks below."""
     if columns:
         print_to_stdout(build_row_table(MachineRow, rows, columns))
         return

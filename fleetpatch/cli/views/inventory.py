@@ -235,16 +235,16 @@ def print_sets(inventory: Inventory, slots: Sequence[SetSlot]) -> None:
     """Print the sets of an inventory as a table, and who is out of service as another one."""
     if inventory.sets:
         print_to_stdout(build_list_table(_list_set_facts(inventory, slots), inventory.sets), "")
-    others = _find_others(inventory, slots)
-    members = [slot for slot in slots if slot not in others]
+    other_slots = _find_others(inventory, slots)
+    members = [slot for slot in slots if slot not in other_slots]
     out = {slot.machine for slot in members}
     print_to_stdout(format_count(len(inventory.sets), "set") + (f", {len(out)} out of service" if out else ""))
     if members:
         print_to_stdout("")
         print_set_slots(members)
-    if others:
+    if other_slots:
         print_to_stdout("", "Out of service, and in no set of this inventory:")
-        print_set_slots(others)
+        print_set_slots(other_slots)
 
 
 def _find_others(inventory: Inventory, slots: Sequence[SetSlot]) -> list[SetSlot]:

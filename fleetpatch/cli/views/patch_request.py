@@ -5,7 +5,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import get_stderr_console, to_safe_text
+from fleetpatch.cli.runtime.output import print_to_stderr, to_safe_text
 from flows.engine.run_info import describe_request_shortage
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
@@ -32,22 +32,13 @@ def print_patch_request(
     sets: Sequence[MachineSet] = (),
     assessments: Mapping[str, Assessment] | None = None,
 ) -> None:
-    """Print what the run will do, before the confirmation.
-
-    Args:
-        request: the request.
-        machines: the machines of its scope.
-        now: the present time.
-        sets: machine sets of the inventory, for the waves.
-        assessments: the newest of each machine, for the numbers; None: they can't be read.
-    """
-    console = get_stderr_console()
+    """Print what the run will do, before the confirmation. None as assessments: they can't be read."""
     names = frozenset(request.only_machines)
     patched = [machine for machine in machines if machine.owner.is_patchable and (not names or machine.name in names)]
     now = now.replace(microsecond=0)
     window = request.window.to_window(now)
     if reason := describe_request_shortage(request, patched, window, now):
-        console.print(Text(f"Nothing can begin: {reason}.", style="bold yellow"), soft_wrap=True)
+        print_to_stderr(Text(f"Nothing can begin: {reason}.", style="bold yellow"))
     selected = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
     kinds = ", ".join(str(machine) for machine in selected) or "none"
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
@@ -61,12 +52,12 @@ def print_patch_request(
         "Reboot": f"{request.reboot}{reserve_text}{reboots}",
     }
     for key, value in rows.items():
-        console.print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
+        print_to_stderr(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)))
     differences = [difference for difference in list_differences(request) if difference.path != "scope"]
     if differences:
-        console.print(Text("Not as usual:", "bold"))
+        print_to_stderr(Text("Not as usual:", "bold"))
     for difference in differences:
-        console.print(Text.assemble("  ", to_safe_text(f"{difference.title}: {difference.value}")), soft_wrap=True)
+        print_to_stderr(Text.assemble("  ", to_safe_text(f"{difference.title}: {difference.value}")))
 
 
 def _describe_waves(request: PatchRequest, machines: Sequence[Machine], sets: Sequence[MachineSet]) -> str:

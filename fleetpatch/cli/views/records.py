@@ -149,8 +149,8 @@ def _count(count: int, noun: str, one: str, several: str) -> str:
 
 
 def _list(runs: Iterable[str]) -> str:
-    shown = ", ".join(shorten_list(runs, _SHOWN))
-    return f": {shown}" if shown else "."
+    names = ", ".join(shorten_list(runs, _SHOWN))
+    return f": {names}" if names else "."
 
 
 def _clean(text: str) -> str:

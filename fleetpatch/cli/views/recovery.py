@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error
+from fleetpatch.cli.runtime.error_description import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import (
-    get_stderr_console,
     print_to_stderr,
     print_to_stdout,
     print_unwrapped,
+    to_safe_text,
 )
 from fleetpatch.cli.runtime.row_table import Fact, build_list_table
 from fleetpatch.cli.views.run_result import print_report_error
@@ -22,7 +23,6 @@ from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.run_errors import LeaseHeld
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_iso_utc
-from tasks.reports.sanitizing import sanitize_to_one_line
 
 if TYPE_CHECKING:  # it loads the engine, which a list of runs does not need
     from fleetpatch.cli.runtime.run_session import RunResult
@@ -89,12 +89,9 @@ def print_recovery_result(abandoned_run: AbandonedRun, result: "RunResult | Flee
         print_report_error(result)
         return
     error = describe_error(result)
-    get_stderr_console().print(
-        Text(f"run {abandoned_run.run.id} could not be {verb}: {sanitize_to_one_line(error.message)}", "bold red"),
-        soft_wrap=True,
-    )
+    print_to_stderr(to_safe_text(f"run {abandoned_run.run.id} could not be {verb}: {error.message}", "bold red"))
     if error.hint:
-        get_stderr_console().print(Text(f"hint: {sanitize_to_one_line(error.hint)}"), soft_wrap=True)
+        print_to_stderr(to_safe_text(f"hint: {error.hint}"))
 
 
 def find_recovered_run_exit_code(result: "RunResult | FleetpatchError") -> int:

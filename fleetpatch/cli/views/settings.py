@@ -37,16 +37,11 @@ class ShownSetting:
 
 
 def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -> Sequence[ShownSetting]:
-    """Return the settings that are set: first those that everybody needs, then what else there is by name.
-
-    Args:
-        environ: the environment, with what the file has put into it.
-        file: the settings file.
-    """
+    """Return the settings that are set, also by the file: first those that everybody needs, then the other_names by name."""
     in_file = file.settings if file is not None else {}
     set_names = [name for name in SETTINGS if environ.get(name)]
-    others = {name for name in environ if name.startswith(OUR_PREFIX)} | set(in_file)
-    names = [*set_names, *sorted(others - set(set_names) - {SETTINGS_VARIABLE})]
+    other_names = {name for name in environ if name.startswith(OUR_PREFIX)} | set(in_file)
+    names = [*set_names, *sorted(other_names - set(set_names) - {SETTINGS_VARIABLE})]
     return [_build_row(name, environ, file) for name in names if environ.get(name)]
 
 

@@ -59,16 +59,8 @@ def run_trust(
 ) -> ExitCode:
     """Let a person trust host keys of machines and of their jump hosts.
 
-    Args:
-        scope: which machines.
-        inventory: the inventory; None: the default one.
-        records: URL of the records, for the audit log.
-        at_once: how many machines are asked at the same time.
-        is_asked: whether a person is asked about each unknown key; otherwise all of them are learned.
-        as_json: whether the result is printed as JSON.
-
-    Returns:
-        SUCCESS if all keys are trusted now, else MACHINE_FAILED.
+    ``is_asked``: a person is asked about each unknown key; otherwise all of them are learned. Return SUCCESS if all keys
+    are trusted now, else MACHINE_FAILED.
 
     Raises:
         RequestError: there is no terminal to ask at.

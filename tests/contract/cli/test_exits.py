@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error, to_exit_code
+from fleetpatch.cli.runtime.error_description import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError, Unreachable, WindowClosed
 from tasks.domain.model import Outcome

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, describe_error
+from fleetpatch.cli.runtime.error_description import describe_error
+from fleetpatch.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError
 from inventory.files.paths import find_storage_fault
 from inventory.host_keys import HostKeyStore
