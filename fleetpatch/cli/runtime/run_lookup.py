@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.domain.errors import RequestError, RunNotFound
-from tasks.domain.model import Assessment, Outcome, RunInfo, RunReport, UpdateResult
+from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
@@ -65,31 +65,28 @@ def read_full_summary(history: History, run_id: str) -> RunSummary:
 
 
 def _build_open_outcomes(report: RunReport) -> list[Outcome]:
-    if not report.run.may_change_machines or report.run.state not in {
-        OperationState.IN_PROGRESS,
-        OperationState.UNKNOWN,
-    }:
+    run = report.run
+    if not run.may_change_machines or run.state not in {OperationState.IN_PROGRESS, OperationState.UNKNOWN}:
         return []
+    reason = "the process of the run ended before it recorded this machine's result"
+    reason = "the run is not over" if run.state is OperationState.IN_PROGRESS else reason
     machine_names = {outcome.machine for outcome in report.outcomes}
     return [
-        _build_open_outcome(report.run, assessment)
+        Outcome(
+            run.id,
+            assessment.machine,
+            run.state,
+            reason,
+            tuple(
+                UpdateResult(update, UpdateState.PENDING, reason, update.installed)
+                for update in (assessment.packages.updates if assessment.packages else ())
+            ),
+            started_at=assessment.at,
+            error=assessment.error,
+        )
         for assessment in report.assessments
         if assessment.machine not in machine_names
     ]
-
-
-def _build_open_outcome(run: RunInfo, assessment: Assessment) -> Outcome:
-    under_way = run.state is OperationState.IN_PROGRESS
-    reason = (
-        "the run is not over" if under_way else "the process of the run ended before it recorded this machine's result"
-    )
-    packages = assessment.packages
-    updates = tuple(
-        UpdateResult(update, UpdateState.PENDING, reason, update.installed)
-        for update in (packages.updates if packages else ())
-    )
-    state = OperationState.IN_PROGRESS if under_way else OperationState.UNKNOWN
-    return Outcome(run.id, assessment.machine, state, reason, updates, started_at=assessment.at, error=assessment.error)
 
 
 def read_open_run_leases(runs: Sequence[RunInfo], records: str | None) -> Mapping[str, LeaseStatus | None]:

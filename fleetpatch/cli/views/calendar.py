@@ -31,7 +31,6 @@ from fleetpatch.cli.views.config import ALL_OVER, OVER
 from flows.freezes.time_values import MACHINE_ZONE
 from tasks.reports.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reports.sanitizing import sanitize_to_one_line
-from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.local_time import format_duration, get_time_zone
 
 _WIDE_TERMINAL_COLUMNS = 100
@@ -109,6 +108,19 @@ class CalendarRow:
             text.append_text(Text.assemble("\n", to_safe_text(line, style=colour)))
         return text
 
+    def build_freeze_json(self) -> dict[str, object] | None:
+        """Return the freeze that cancels it as JSON data."""
+        freeze = self.upcoming.freeze
+        if freeze is None:
+            return None
+        return {"start": format_iso_utc(freeze.start), "end": format_iso_utc(freeze.end), "reason": freeze.reason}
+
+    def build_baseline_json(self) -> dict[str, object] | None:
+        """Return the expected baseline as JSON data."""
+        if self.baseline is None:
+            return None
+        return {"date": self.baseline.baseline.day.isoformat(), "machineNames": list(self.baseline.machines)}
+
     def _iterate_remarks(self) -> Iterator[tuple[str, str]]:
         upcoming, fit, freeze = self.upcoming, self.fit, self.upcoming.freeze
         if freeze:
@@ -146,25 +158,13 @@ WINDOW_FACTS: Final[Sequence[Fact[CalendarRow]]] = (
     Fact("runStart", lambda row: row.upcoming.run_start),
     Fact("startedByPrefect", lambda row: row.upcoming.is_started_by_prefect),
     Fact("machineCount", lambda row: len(row.upcoming.zone_schedule.machines)),
-    Fact("frozen", lambda row: _build_freeze_json(row.upcoming.freeze)),
+    Fact("frozen", CalendarRow.build_freeze_json),
     Fact("overlaps", lambda row: row.upcoming.overlapping_configurations),
     Fact("openNow", lambda row: row.upcoming.is_open),
     Fact("note", lambda row: row.upcoming.window.note),
     Fact("fit", lambda row: build_list_json(FIT_FACTS, [row.fit])[0] if row.fit else None),
-    Fact("baseline", lambda row: _build_baseline_json(row.baseline)),
+    Fact("baseline", CalendarRow.build_baseline_json),
 )
-
-
-def _build_freeze_json(freeze: Freeze | None) -> dict[str, object] | None:
-    if freeze is None:
-        return None
-    return {"start": format_iso_utc(freeze.start), "end": format_iso_utc(freeze.end), "reason": freeze.reason}
-
-
-def _build_baseline_json(expected: WindowBaseline | None) -> dict[str, object] | None:
-    if expected is None:
-        return None
-    return {"date": expected.baseline.day.isoformat(), "machineNames": list(expected.machines)}
 
 
 def _build_rows(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> list[CalendarRow]:

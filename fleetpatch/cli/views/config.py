@@ -171,23 +171,6 @@ def print_check_result(
         subject = f"the inventory {path}" if path else "no inventory"
         print_warning(f"{subject}: machines, scopes and overlaps are not checked")
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
-    _print_check_summary(configurations, findings, inventories)
-    if is_all_over(configurations, list_over(configurations, inventories, now)):
-        print_warning(ALL_OVER)
-
-
-def print_configuration_finding(finding: ConfigurationFinding) -> None:
-    """Print a finding and its remedy."""
-    blocks = finding.severity is FindingSeverity.BLOCKS
-    mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
-    name = to_safe_text(finding.configuration, style="bold")
-    print_to_stdout(Text.assemble(mark, name, ": ", to_safe_text(f"{finding.key}: {finding.message}")))
-    print_to_stdout(Text.assemble("    ", to_safe_lines(finding.remedy)))
-
-
-def _print_check_summary(
-    configurations: Configurations, findings: Sequence[ConfigurationFinding], inventories: Inventories
-) -> None:
     blocked = sum(finding.severity is FindingSeverity.BLOCKS for finding in findings)
     warned = len(findings) - blocked + len(inventories.errors)
     parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
@@ -199,6 +182,17 @@ def _print_check_summary(
     if findings or inventories.errors:
         print_to_stdout("")
     print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))
+    if is_all_over(configurations, list_over(configurations, inventories, now)):
+        print_warning(ALL_OVER)
+
+
+def print_configuration_finding(finding: ConfigurationFinding) -> None:
+    """Print a finding and its remedy."""
+    blocks = finding.severity is FindingSeverity.BLOCKS
+    mark = ("✗ ", "bold red") if blocks else ("! ", "yellow")
+    name = to_safe_text(finding.configuration, style="bold")
+    print_to_stdout(Text.assemble(mark, name, ": ", to_safe_text(f"{finding.key}: {finding.message}")))
+    print_to_stdout(Text.assemble("    ", to_safe_lines(finding.remedy)))
 
 
 def count_machines(configuration: Configuration, inventories: Inventories) -> int | None:

@@ -68,7 +68,9 @@ def print_restored(plan: RestorePlan, restored: Restored, keys: Iterable[str]) -
     print_unwrapped(f"{plan.place} has the records of {plan.backup.made_at:%Y-%m-%d %H:%M:%S} UTC.")
     if restored.kept:
         print_unwrapped(f"What was replaced is kept: {restored.kept}")
-        print_unwrapped(_describe_carried(restored))
+        counts = (restored.carried.decisions, restored.carried.audit_entries)
+        decisions, entries = ("not kept" if count is None else f"{count} kept" for count in counts)
+        print_unwrapped(f"Newer than the backup: decisions {decisions}, entries of the audit log {entries}.")
     if written := list(keys):
         print_unwrapped(f"Keys that were not here: {', '.join(written)}")
     if restored.ended_logins:
@@ -88,13 +90,6 @@ def build_next_steps(plan: RestorePlan) -> list[str]:
         )
         steps.append("Read what is installed now: fleetpatch assess '*'.")
     return [*steps, "More: docs/how-to/backup.md#after-a-restoration"]
-
-
-def _describe_carried(restored: Restored) -> str:
-    carried = restored.carried
-    decisions = "not kept" if carried.decisions is None else f"{carried.decisions} kept"
-    entries = "not kept" if carried.audit_entries is None else f"{carried.audit_entries} kept"
-    return f"Newer than the backup: decisions {decisions}, entries of the audit log {entries}."
 
 
 def build_backup_json(path: Path, manifest: BackupManifest, keys: Iterable[str]) -> dict[str, object]:

@@ -37,7 +37,7 @@ class ShownSetting:
 
 
 def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -> Sequence[ShownSetting]:
-    """Return the settings that are set, also by the file: first those that everybody needs, then the other_names by name."""
+    """Return the settings that are set, also by the file: those that everybody needs, then the others by name."""
     in_file = file.settings if file is not None else {}
     set_names = [name for name in SETTINGS if environ.get(name)]
     other_names = {name for name in environ if name.startswith(OUR_PREFIX)} | set(in_file)
@@ -47,15 +47,14 @@ def list_shown_settings(environ: Mapping[str, str], file: SettingsFile | None) -
 
 def _build_row(name: str, environ: Mapping[str, str], file: SettingsFile | None) -> ShownSetting:
     value = environ[name]
-    shown = _hide(name, value)
     setting = file.settings.get(name) if file is not None else None
-    if setting is not None and setting.value == value:
-        return ShownSetting(name, shown, f"line {setting.line}", setting.line)
+    is_unknown = name.startswith(OUR_PREFIX) and name not in SETTINGS and name not in ENVIRONMENT_ONLY
+    source = "environment: unknown" if is_unknown else "environment"
     if setting is not None:
-        return ShownSetting(name, shown, f"environment, not line {setting.line}")
-    if name.startswith(OUR_PREFIX) and name not in SETTINGS and name not in ENVIRONMENT_ONLY:
-        return ShownSetting(name, shown, "environment: unknown")
-    return ShownSetting(name, shown, "environment")
+        is_of_file = setting.value == value
+        source = f"line {setting.line}" if is_of_file else f"environment, not line {setting.line}"
+        return ShownSetting(name, _hide(name, value), source, setting.line if is_of_file else None)
+    return ShownSetting(name, _hide(name, value), source)
 
 
 def _hide(name: str, value: str) -> str:

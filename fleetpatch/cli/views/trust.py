@@ -59,8 +59,8 @@ def run_trust(
 ) -> ExitCode:
     """Let a person trust host keys of machines and of their jump hosts.
 
-    ``is_asked``: a person is asked about each unknown key; otherwise all of them are learned. Return SUCCESS if all keys
-    are trusted now, else MACHINE_FAILED.
+    ``is_asked``: a person is asked about each unknown key; otherwise all of them are learned. Return SUCCESS if all
+    keys are trusted now, else MACHINE_FAILED.
 
     Raises:
         RequestError: there is no terminal to ask at.
