@@ -10,7 +10,7 @@ from fleetpatch.cli.app import InventoryOption, JsonOption, RecordsOption, Scope
 from fleetpatch.cli.commands.fleet_status import machines_app
 from fleetpatch.cli.runtime.acting_command import ActingCommand
 from fleetpatch.cli.runtime.output import confirm, print_json
-from flows.ports.caller import Caller
+from inventory.machine import Machine
 from inventory.name_lists import format_count
 
 if TYPE_CHECKING:
@@ -33,26 +33,21 @@ def clean(
 ) -> None:
     """Remove what fleetpatch has left on machines: jobs, locks, notes, the broker. Shows it first, and asks."""
     from fleetpatch.cli.runtime.exit_codes import choose_exit_code
-    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
-    from fleetpatch.cli.runtime.progress import build_display
+    from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
     from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
     from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
-    from flows.composition import open_ports
-    from flows.request.read_requests import AssessRequest
     from tasks.records.setup import open_records
 
     machines = load_machines_in_scope(inventory, scope)[1]
-    request = AssessRequest(scope=scope, inventory=inventory)
 
-    def act(work: "Callable[..., tuple[CleanResult, ...]]", names: Sequence[str]) -> "tuple[CleanResult, ...]":
+    def act(work: "Callable[..., tuple[CleanResult, ...]]", chosen: Sequence[Machine]) -> "tuple[CleanResult, ...]":
         with (
-            build_display(names, None, "clean") as listener,
             open_records(records) as database,
-            open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+            open_machines(chosen, inventory, scope, records, "clean") as (ports, _),
         ):
             return work(machines, ports, CleanOrder(database.database, unknown_runs, at_once))
 
-    results = act(look_at_machines, [machine.name for machine in machines])
+    results = act(look_at_machines, machines)
     planned = {result.machine: result for result in results if result.state is CleanState.TO_BE_CLEANED}
     if not as_json:
         print_clean_results(results)
@@ -61,7 +56,9 @@ def clean(
         if not (yes or confirm(question, "machines clean", "Add --yes, or --dry-run.")):
             return
         known_results = {result.machine: result for result in results}
-        results = act(partial(clean_machines, known_results), list(planned))
+        results = act(
+            partial(clean_machines, known_results), [machine for machine in machines if machine.name in planned]
+        )
         if not as_json:
             print_clean_results([result for result in results if result.machine in planned])
     if as_json:

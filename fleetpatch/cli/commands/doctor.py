@@ -1,6 +1,5 @@
 """doctor: check whether machines and fleetpatch itself are ready."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,7 @@ from fleetpatch.cli.app import (
 )
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import ask, can_ask, print_json
-from flows.ports.caller import Caller
+from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -97,16 +96,19 @@ def run_doctor(
     readiness: tuple[Readiness, ...] = ()
     bundle: RecordedBundle | None = None
     if not only_here and not server and find_worst_level(own_findings) is not FindingLevel.BLOCK:
-        names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
-        check = functools.partial(_check_machine_readiness, scope, inventory, records, at_once=at_once)
-        readiness, bundle = check(names, refresh=refresh, record=record)
+        machines = load_machines_in_scope(inventory, scope)[1]
+        readiness, bundle = _check_machine_readiness(
+            machines, inventory, scope, records, at_once=at_once, refresh=refresh, record=record
+        )
         if not as_json:
             print_machine_readiness(readiness)
-            unread_names = [machine.machine for machine in readiness if machine.has_unread_lists and record is None]
+            unread_names = {machine.machine for machine in readiness if machine.has_unread_lists and record is None}
             whom = f"The package lists of {len(unread_names)} machines were"
             whom = "Its package lists were" if len(unread_names) == 1 else whom
             if unread_names and can_ask() and ask(f"{whom} never read. Read them now? Nothing else changes."):
-                read_again, _ = check(unread_names, refresh=True)
+                unread = [machine for machine in machines if machine.name in unread_names]
+                again = (unread, inventory, scope, records)
+                read_again, _ = _check_machine_readiness(*again, at_once=at_once, refresh=True)
                 print_machine_readiness(read_again)
                 readiness = (*(machine for machine in readiness if not machine.has_unread_lists), *read_again)
     if as_json:
@@ -136,13 +138,10 @@ def _require_recordable(folder: Path | None, inventory: Path | None, scope: str,
 
 
 def _check_server(records: str | None) -> tuple[Finding, ...]:
-    import os
-
     from fleetpatch.cli.runtime.output import configure_logging
-    from fleetpatch.cli.runtime.prefect_server import QUIET_PREFECT_SETTINGS
+    from fleetpatch.cli.runtime.prefect_server import quieten_prefect
 
-    for name, value in QUIET_PREFECT_SETTINGS.items():
-        os.environ.setdefault(name, value)
+    quieten_prefect()
     from deployments.server.probe import check_server
 
     configure_logging()  # the import of Prefect has changed the logging
@@ -150,33 +149,23 @@ def _check_server(records: str | None) -> tuple[Finding, ...]:
 
 
 def _check_machine_readiness(
-    scope: str,
+    machines: Sequence[Machine],
     inventory: Path | None,
+    scope: str,
     records: str | None,
-    names: Sequence[str],
     *,
     at_once: int,
     refresh: bool,
     record: Path | None = None,
 ) -> "tuple[tuple[Readiness, ...], RecordedBundle | None]":
     """Return whether machines are ready, and what was recorded, if the one machine is to be recorded to a folder."""
-    from fleetpatch.cli.runtime.progress import build_display
-    from flows.composition import open_ports
+    from fleetpatch.cli.runtime.machine_selection import open_machines
     from flows.doctor import check_machines
     from flows.recording import MachineRecorder
-    from flows.request.read_requests import AssessRequest
-    from inventory.scope import Scope
 
-    request = AssessRequest(scope=scope, inventory=inventory)
-    with (
-        build_display(names, None, "doctor") as listener,
-        open_ports(request, Caller(listener=listener, records_url=records)) as ports,
-    ):
-        machines = [
-            machine for machine in Scope.parse(scope).select_machines(ports.inventory) if machine.name in set(names)
-        ]
+    with open_machines(machines, inventory, scope, records, "doctor") as (ports, opened_machines):
         if record is None:
-            return check_machines(machines, ports, at_once=at_once, refresh=refresh), None
-        recorder = MachineRecorder(machines[0], ports)
-        readiness = check_machines(machines, recorder.ports, at_once=1, refresh=refresh)
+            return check_machines(opened_machines, ports, at_once=at_once, refresh=refresh), None
+        recorder = MachineRecorder(opened_machines[0], ports)
+        readiness = check_machines(opened_machines, recorder.ports, at_once=1, refresh=refresh)
         return readiness, recorder.record_rest(record)

@@ -108,13 +108,14 @@ def _add_change_command(verb: str, description: str) -> None:
         from flows.hotpatch.changes import ChangeState
         from tasks.rules.hotpatch import HotpatchAction
 
-        names = [machine.name for machine in load_machines_in_scope(inventory, scope)[1]]
+        machines = load_machines_in_scope(inventory, scope)[1]
+        names = [machine.name for machine in machines]
         whom = f"{format_count(len(names), 'machine')} ({', '.join(shorten_list(names, _MAX_NAMES))})"
         subject = f"hotpatch {verb} changes machines and"
         if not (yes or dry_run or confirm(f"{verb.capitalize()} {whom}?", subject, "Add --yes, or --dry-run.")):
             return
         results = _run_changes(
-            HotpatchAction(verb), scope, names, inventory, records, (arc, arc_token), at_once, dry_run=dry_run
+            HotpatchAction(verb), machines, inventory, scope, records, (arc, arc_token), at_once, dry_run=dry_run
         )
         if as_json:
             print_json(build_change_json(verb, results, dry_run=dry_run))
@@ -131,32 +132,27 @@ for _verb, _description in _CHANGES.items():
 
 def _run_changes(
     action: "HotpatchAction",
-    scope: str,
-    names: Sequence[str],
+    machines: "Sequence[Machine]",
     inventory: Path | None,
+    scope: str,
     records: str | None,
     arc: tuple[str | None, str],
     at_once: int,
     *,
     dry_run: bool,
 ) -> "tuple[ChangeResult, ...]":
-    from fleetpatch.cli.runtime.progress import build_display
-    from flows.composition import open_ports
+    from fleetpatch.cli.runtime.machine_selection import open_machines
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.changes import ChangeOrder, change_enrolments
     from flows.policy.enforcement import enforce_enrolment_policy
     from flows.ports.caller import find_starter_name
-    from flows.request.read_requests import AssessRequest
-    from inventory.scope import Scope
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
     from tasks.records.setup import open_records
 
     calendar = load_baseline_calendar()
-    request = AssessRequest(scope=scope, inventory=inventory)
     with (
-        build_display(names, None, "hotpatch") as listener,
         open_records(records) as database,
-        open_ports(request, Caller(listener=listener, records_url=records)) as ports,
+        open_machines(machines, inventory, scope, records, "hotpatch") as (ports, opened_machines),
     ):
         order = ChangeOrder(
             action=action,
@@ -167,11 +163,10 @@ def _run_changes(
             dry_run=dry_run,
             at_once=at_once,
         )
-        in_scope = Scope.parse(scope).select_machines(ports.inventory)
-        machines = [machine for machine in in_scope if machine.name in set(names)]
         if not dry_run:
-            enforce_enrolment_policy(machines, ports.inventory, ports.clock.now(), ports.read_deployed_policies())
-        return change_enrolments(machines, ports, order)
+            policies = ports.read_deployed_policies()
+            enforce_enrolment_policy(opened_machines, ports.inventory, ports.clock.now(), policies)
+        return change_enrolments(opened_machines, ports, order)
 
 
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from shlex import quote
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from inventory.machine import MachineSet
 
 _LONG_WAIT = timedelta(hours=1)
-PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
-
 _DETAILS_FLAG = typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine.")
 _PLAN_FLAGS: Mapping[str, Any] = {
     "as_flow": typer.Option("--flow", rich_help_panel="Run", help="Run as a Prefect flow. Prefect's UI shows it."),
@@ -64,32 +62,11 @@ class LazyCommand(TyperCommand):
         return build_command().make_context(*arguments, **settings)
 
 
-def _register_patch_verb(name: str, flags: Mapping[str, Any], *, is_act: bool) -> Callable[[PatchVerb], PatchVerb]:
-    """Give a verb the options of a patch request and flags of its own. It receives them as one map.
-
-    An act runs as ``fleetpatch.cli.runtime.acting_command.ActingCommand``, which writes it into the audit log.
-    """
-
-    def register(verb: PatchVerb) -> PatchVerb:
-        @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
-        @cache
-        def build_command() -> Any:  # noqa: ANN401 - of Typer's
-            from fleetpatch.cli.request_options import build_patch_command
-
-            return build_patch_command(name, verb, flags, is_act=is_act)
-
-        return verb
-
-    return register
-
-
-@_register_patch_verb("plan", _PLAN_FLAGS, is_act=False)
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
     patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "yes": True})
 
 
-@_register_patch_verb("patch", _PATCH_FLAGS, is_act=True)
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     from fleetpatch.cli.request_parsing import build_patch_request
@@ -106,7 +83,12 @@ def patch(options: dict[str, Any]) -> None:
     # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
     enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
     if not request.dry_run:
-        _tell_long_wait(request.window.to_window(SystemClock().now()).start - SystemClock().now())
+        wait = request.window.to_window(SystemClock().now()).start - SystemClock().now()
+        if wait > _LONG_WAIT:
+            print_to_stderr(
+                f"The window opens in {format_duration(wait.total_seconds())}. Until then this command waits, and it "
+                "must not be closed. A configuration with this window runs without a terminal: `fleetpatch deploy`."
+            )
     if not request.dry_run and not options["yes"]:
         _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
@@ -116,15 +98,6 @@ def patch(options: dict[str, Any]) -> None:
     )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
-
-
-def _tell_long_wait(wait: timedelta) -> None:
-    """Say that the command stays until the window opens, if that is far off."""
-    if wait > _LONG_WAIT:
-        print_to_stderr(
-            f"The window opens in {format_duration(wait.total_seconds())}. Until then this command waits, and it "
-            "must not be closed. A configuration with this window runs without a terminal: `fleetpatch deploy`."
-        )
 
 
 def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: str) -> None:
@@ -157,6 +130,26 @@ def _confirm_patch(
     print_patch_request(request, machines, SystemClock().now(), sets, assessments)
     if not confirm("Patch them?", subject, hint):
         raise typer.Exit(0)
+
+
+def _add_patch_verb(
+    name: str, verb: Callable[[dict[str, Any]], None], flags: Mapping[str, Any], *, is_act: bool
+) -> None:
+    """Add a verb with the options of a patch request and flags of its own. It receives them as one map.
+
+    An act runs as ``fleetpatch.cli.runtime.acting_command.ActingCommand``, which writes it into the audit log.
+    """
+
+    @app.command(name, cls=LazyCommand, rich_help_panel="Patch", help=verb.__doc__)
+    @cache
+    def build_command() -> Any:  # noqa: ANN401 - of Typer's
+        from fleetpatch.cli.request_options import build_patch_command
+
+        return build_patch_command(name, verb, flags, is_act=is_act)
+
+
+_add_patch_verb("plan", plan, _PLAN_FLAGS, is_act=False)
+_add_patch_verb("patch", patch, _PATCH_FLAGS, is_act=True)
 
 
 @app.command("assess", rich_help_panel="Look")

@@ -19,6 +19,12 @@ QUIET_PREFECT_SETTINGS: Final = {
 WAIT_MESSAGE_SECONDS = 4.0
 
 
+def quieten_prefect() -> None:
+    """Set, before Prefect is loaded, what keeps its log off the terminal. Settings of the user's environment win."""
+    for name, value in QUIET_PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
 def ensure_prefect_server() -> None:
     """Load Prefect, and make sure that its server answers. Settings of the user's environment win.
 
@@ -27,8 +33,7 @@ def ensure_prefect_server() -> None:
             start.
         KeyFileError: the file of the server's password can't be read, or others than its owner can read it.
     """
-    for name, value in QUIET_PREFECT_SETTINGS.items():
-        os.environ.setdefault(name, value)
+    quieten_prefect()
     atexit.register(stop_ephemeral_servers)  # before Prefect registers anything: its last messages still need a server
     try:
         from prefect.context import get_settings_context
