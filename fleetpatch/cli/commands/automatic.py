@@ -109,7 +109,7 @@ def pause(
 
     now = SystemClock().now()
     _, machines = load_machines_in_scope(inventory or _find_inventory_of_policy(now), scope)
-    opt_out = OptOut(scope.strip(), read_login_name(), require_reason(reason), now, parse_pause_end(until, now))
+    opt_out = OptOut(scope.strip(), read_login_name(), require_reason_option(reason), now, parse_pause_end(until, now))
     with open_records(records) as database:
         SqlOptOuts(database.database).add(opt_out)
     if as_json:
@@ -205,7 +205,7 @@ def cancel_rollout(
         question = f"Cancel the rollout {current.id} of {format_count(len(current.updates), 'update')}?"
         if not (yes or confirm(question, f"cancelling the rollout {current.id}")):
             return
-        message = f"cancelled by {read_login_name()}: {require_reason(reason)}"
+        message = f"cancelled by {read_login_name()}: {require_reason_option(reason)}"
         try:
             rollouts.find(current.id, require_seal=True)
         except (SealBroken, SealKeyMissing) as error:  # what is saved is sealed: nothing of its set may be
@@ -273,7 +273,7 @@ def _find_inventory_of_policy(now: datetime) -> Path | None:
     return None if request is None else request.inventory
 
 
-def require_reason(reason: str) -> str:
+def require_reason_option(reason: str) -> str:
     """Return a reason without blanks around it.
 
     Raises:

@@ -62,7 +62,7 @@ def show_calendar(
 def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "HotpatchForecast":
     """Return what is expected of hotpatches, as far as the records tell. A calendar needs no records."""
     from deployments.preview.window_calendar import HotpatchForecast, build_forecast
-    from fleetpatch.cli.commands.hotpatch import read_requests
+    from fleetpatch.cli.commands.hotpatch import read_enrolment_requests
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.overview import build_hotpatch_overview
@@ -72,7 +72,7 @@ def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "H
     names = sorted({name for window in window_calendar.windows for name in window.zone_schedule.machines})
     try:
         latest = open_history(records).read_latest_assessments(names, answered=True)
-        overview = build_hotpatch_overview(names, latest, read_requests(names, records), calendar, now.date())
+        overview = build_hotpatch_overview(names, latest, read_enrolment_requests(names, records), calendar, now.date())
     except RecordsError as error:
         return HotpatchForecast(remark=f"hotpatches are not known: {error.message}")
     enrolled = {name: row.enrolment.product for name, row in overview.items() if row.baseline and row.enrolment}

@@ -88,7 +88,7 @@ def deploy(
             count = sum(change.action is not ChangeAction.KEEP for change in plan.changes)
             if not (yes or _confirm_changes(count)):
                 return
-            with view.report_progress(count) as report_change:
+            with view.report_changes(count) as report_change:
                 plan.apply(client, report_change)
         if record_policy(fleet, policy):
             view.print_recorded_policy(policy)
@@ -128,7 +128,7 @@ def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> 
         if plan.changes:
             if not (yes or _confirm_changes(len(plan.changes))):
                 return
-            with view.report_progress(len(plan.changes)) as report_change:
+            with view.report_changes(len(plan.changes)) as report_change:
                 plan.apply(client, report_change)
     if not as_json:
         print_to_stderr(

@@ -187,12 +187,12 @@ def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock
 
     names = [machine.name for machine in machines]
     latest = open_history(records).read_latest_assessments(names, answered=True)
-    requests, today = read_requests(names, records), clock.now().date()
+    requests, today = read_enrolment_requests(names, records), clock.now().date()
     overview = build_hotpatch_overview(names, latest, requests, load_baseline_calendar(), today)
     return [overview[name] for name in names]
 
 
-def read_requests(names: Sequence[str], records: str | None) -> "Mapping[str, EnrolmentRequest]":
+def read_enrolment_requests(names: Sequence[str], records: str | None) -> "Mapping[str, EnrolmentRequest]":
     """Return what people last asked for on each of these machines."""
     from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
     from tasks.records.setup import open_records

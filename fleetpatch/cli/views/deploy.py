@@ -73,7 +73,7 @@ def print_deploy_plan(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) 
 
 
 @contextmanager
-def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
+def report_changes(count: int) -> Iterator[Callable[[Change], None]]:
     """Yield the function to call before each change. At the end, print the number of changes, or the failed change."""
     started_changes: list[Change] = []
     try:

@@ -23,7 +23,7 @@ from fleetpatch.cli.views.config import print_configuration_finding
 from fleetpatch.cli.views.deploy import (
     print_next_windows,
     print_run_location,
-    report_progress,
+    report_changes,
 )
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory, Machine
@@ -292,13 +292,13 @@ def test_what_is_over_may_have_lost_its_machines(tmp_path: Path) -> None:
 
 def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     change = Change(ChangeAction.CREATE, "deployment", "patch-fleet/web")
-    with report_progress(2) as tell:
+    with report_changes(2) as tell:
         tell(change)
         tell(change)
     assert capsys.readouterr().err.strip() == "2 changes made."
 
     def away() -> None:
-        with report_progress(3) as tell:
+        with report_changes(3) as tell:
             tell(change)
             tell(change)
             raise OSError("away")
