@@ -15,7 +15,7 @@ from flows.policy.policy_file import load_policy
 from flows.recovery.unfinished_runs import find_abandoned_runs
 from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
-from inventory.files.private_keys import KeyFileError
+from inventory.files.own_keys import KeyFileError
 from inventory.loader import find_inventory
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.errors import RecordsError, SealBroken

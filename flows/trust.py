@@ -13,7 +13,7 @@ from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.ssh.connection import SshSettings
-from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey, learn_host_key, show_host_key
+from tasks.machines.transport.ssh.host_key_trust import HostKeyTrust, ShownHostKey, learn_host_key, show_host_key
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool, find_route
 
 TRUST_ACT: Final = "trust host key"
@@ -54,7 +54,7 @@ def trust_host_keys(
             by_name = {machine.name: machine for machine in group}
             with ThreadPoolExecutor(min(at_once, len(group)), thread_name_prefix="host key") as threads:
                 shown_keys = list(threads.map(lambda machine: show_host_key(machine, inventory, settings, pool), group))
-            unknown = [key for key in shown_keys if key.state is HostKeyState.UNKNOWN]
+            unknown = [key for key in shown_keys if key.state is HostKeyTrust.UNKNOWN]
             chosen = {key.machine for key in choose(unknown)} if unknown else set()
             for position, key in enumerate(shown_keys):
                 if key.machine not in chosen:
@@ -62,7 +62,7 @@ def trust_host_keys(
                 text = f"{key.address} {key.fingerprint}; {detail}"
                 with record_act(append, actor, clock, TRUST_ACT, key.machine, text):
                     learn_host_key(by_name[key.machine], key, settings)
-                shown_keys[position] = replace(key, state=HostKeyState.TRUSTED, message="learned now")
+                shown_keys[position] = replace(key, state=HostKeyTrust.TRUSTED, message="learned now")
             yield tuple(shown_keys)
     finally:
         pool.close()

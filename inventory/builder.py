@@ -1,18 +1,17 @@
 """Builds machines from checked settings: merges layers, expands ranges, compares machines with each other."""
 
 import graphlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from inventory.addresses import Endpoint, build_endpoint
-from inventory.credential_references import parse_reference
-from inventory.errors import InventoryError
+from inventory.credential_references import KEY_REFERENCES, ReferenceKind, parse_reference
+from inventory.errors import PASSWORD_FORMS, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import (
-    DEFAULT_CREDENTIAL,
     Check,
     HostKeySettings,
     Inventory,
@@ -21,30 +20,80 @@ from inventory.machine import (
     OsFamily,
     TransportKind,
     WakeSettings,
+    WinrmAuthentication,
+    WinrmScheme,
     WinrmSettings,
 )
-from inventory.machine_rules import check_wake_settings, check_winrm_machine
 from inventory.name_lists import format_count
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
-from inventory.schema.entries import (
-    CheckEntry,
-    HostKeysEntry,
-    MachineEntry,
-    MachineSettings,
-    StrictModel,
-    WinrmEntry,
-)
-from inventory.schema.validation import validate_mapping
-from inventory.set_builder import SetDraft, build_sets
+from inventory.schema.entries import HostKeysEntry, MachineEntry, MachineSettings, WinrmEntry
+from inventory.schema.validation import StrictModel, validate_mapping
+from inventory.set_builder import Rule, SetDraft, build_sets
+
+_CREDENTIAL_HINT = f"Give `credential` as {PASSWORD_FORMS}."
+
+
+def check_winrm_machine(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
+    """Report settings of a machine with the transport winrm that contradict each other, or that are missing."""
+    if machine.transport is not TransportKind.WINRM:
+        return
+    for key, message, hint in (*_find_winrm_faults(machine), *_find_winrm_login_faults(machine)):
+        problems.add(locate(key), f"{machine.name!r}: {message}", hint)
+
+
+def _find_winrm_faults(machine: Machine) -> Iterator[Rule]:
+    if machine.os is not OsFamily.WINDOWS:
+        yield "os", "only Windows is reached over winrm", "Remove `os`, or set the transport to ssh."
+    if machine.jump:
+        hint = "Remove `jump`; let the worker that patches it run in its network."
+        yield "jump", "winrm goes through no jump host", hint
+    settings = machine.winrm
+    if settings.scheme is WinrmScheme.HTTP and not settings.authentication.encrypts_messages:
+        message = f"with authentication {settings.authentication}, WinRM can't encrypt its messages over http"
+        yield "winrm", message, "Set `scheme: https`, or authenticate with ntlm, kerberos or credssp."
+    if settings.scheme is WinrmScheme.HTTP and (settings.ca_file or settings.certificate_thumbprint):
+        message = "over http, the machine shows no certificate that could be checked"
+        yield "winrm", message, "Set `scheme: https`, or remove ca_file and certificate_thumbprint."
+
+
+def _find_winrm_login_faults(machine: Machine) -> Iterator[Rule]:
+    authentication = machine.winrm.authentication
+    kind = parse_reference(machine.credential).kind
+    if authentication.needs_password:
+        if machine.user is None:
+            hint = "Give `user`: NAME for an account of the machine, DOMAIN\\NAME or NAME@DOMAIN for one of a domain."
+            yield "user", f"authentication {authentication.value} needs a user", hint
+        if kind in KEY_REFERENCES:
+            yield "credential", f"authentication {authentication.value} needs a password", _CREDENTIAL_HINT
+    elif authentication is WinrmAuthentication.KERBEROS:
+        if kind not in {ReferenceKind.DEFAULT, ReferenceKind.AGENT}:
+            hint = (
+                "Remove `credential`; get tickets with kinit, or a keytab (KRB5_CLIENT_KTNAME), where fleetpatch runs."
+            )
+            yield "credential", "authentication kerberos uses tickets, no password", hint
+        if "\\" in (machine.user or ""):
+            hint = "Write NAME@REALM; or remove `user`, and the owner of the tickets logs in."
+            yield "user", "authentication kerberos takes no user in the form DOMAIN\\NAME", hint
+    else:
+        if machine.winrm.client_certificate is None:
+            hint = "Give `client_certificate`, and its key as `credential: key:PATH`."
+            yield "winrm", "authentication certificate needs a certificate", hint
+        if kind is not ReferenceKind.KEY:
+            yield "credential", "authentication certificate needs a private key", "Give `credential` as key:PATH."
+
+
+def check_wake_settings(machine: Machine, locate: Callable[[str], SourceLocation], problems: ProblemCollector) -> None:
+    """Report wake settings that can't start a machine. Defaults, groups and the machine may each have a part."""
+    if machine.wake is None or machine.wake.mac or machine.wake.command:
+        return
+    hint = "Give `mac` or `command`; or an empty `wake:` for a machine that fleetpatch does not start."
+    problems.add(locate("wake"), f"{machine.name!r}: `wake` has neither `mac` nor `command`", hint)
+
 
 SettingsLayer = Mapping[str, object]
 """Settings as written: only the keys that are in the file. None resets the value of a weaker layer."""
 
 _MAX_REPORTED_CYCLES = 5
-_CONVERTED_KEYS = frozenset(
-    {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password", "winrm"}
-    | {"wake"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +105,8 @@ class MachineDraft:
 
     def locate(self, key: str) -> SourceLocation:
         """Return the place of a key. Return the place of the machine if a group or a default sets the key."""
-        return (
-            self.source.locate((key,))
-            if isinstance(self.source.data, dict) and key in self.source.data
-            else self.location
-        )
+        is_own = isinstance(self.source.data, dict) and key in self.source.data
+        return self.source.locate((key,)) if is_own else self.location
 
     @property
     def location(self) -> SourceLocation:
@@ -143,25 +189,23 @@ def build_machine_draft(
     if values.get("transport") is TransportKind.WINRM:
         values.setdefault("os", OsFamily.WINDOWS)
     merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
-    base = located.locate().file.parent
-    given_values: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
-    machine = Machine(
-        **given_values,  # type: ignore[arg-type]  # the schema has the types of Machine's fields
-        address=entry.address or entry.name,
-        jump=tuple(dict.fromkeys(merged.jump or ())),
-        groups=tuple(dict.fromkeys(merged.groups or ())),
-        tags=dict(sorted((merged.tags or {}).items())),
-        limits=Limits(**merged.limits.model_dump()) if merged.limits else Limits(),
-        winrm=_to_winrm_settings(merged.winrm, base) if merged.winrm else WinrmSettings(),
-        pre_checks=_to_checks(merged.pre_checks),
-        probes=_to_checks(merged.probes),
-        wake=WakeSettings(**{key: value for key, value in merged.wake.model_dump().items() if value is not None})
-        if merged.wake
-        else None,
-        credential=_to_absolute_reference(merged.credential, base) or DEFAULT_CREDENTIAL,
-        privilege_password=_to_absolute_reference(merged.privilege_password, base),
-    )
-    return MachineDraft(machine, located)
+    base = located.locate().file.parent.absolute()
+    converted_values: dict[str, object] = {
+        "address": entry.address or entry.name,
+        "jump": tuple(dict.fromkeys(merged.jump or ())),
+        "groups": tuple(dict.fromkeys(merged.groups or ())),
+        "tags": dict(sorted((merged.tags or {}).items())),
+        "limits": Limits(**_dump_values(merged.limits)),
+        "winrm": _to_winrm_settings(merged.winrm, base),
+        "pre_checks": tuple(Check(**check.model_dump()) for check in merged.pre_checks or ()),
+        "probes": tuple(Check(**probe.model_dump()) for probe in merged.probes or ()),
+        "wake": WakeSettings(**_dump_values(merged.wake)) if merged.wake else None,
+    }
+    for key in ("credential", "privilege_password"):
+        if key in values:
+            converted_values[key] = str(parse_reference(str(values[key])).to_absolute(base))
+    # the schema has the types of Machine's fields
+    return MachineDraft(Machine(**{**values, **converted_values}), located)  # type: ignore[arg-type]
 
 
 def build_host_key_settings(
@@ -171,15 +215,14 @@ def build_host_key_settings(
     entry = validate_mapping(HostKeysEntry, located, problems)
     if entry is None:
         return None
-    source_location = located.locate()
-    try:
-        path = (
-            source_location.file.parent.absolute() / expand_home(Path(entry.known_hosts)) if entry.known_hosts else None
-        )
-    except InventoryError as error:
-        problems.add(located.locate(("known_hosts",)), error.message, error.hint)
-        return None
-    return HostKeySettings(entry.policy, path), source_location
+    path: Path | None = None
+    if entry.known_hosts:
+        try:
+            path = located.locate().file.parent.absolute() / expand_home(Path(entry.known_hosts))
+        except InventoryError as error:
+            problems.add(located.locate(("known_hosts",)), error.message, error.hint)
+            return None
+    return HostKeySettings(entry.policy, path), located.locate()
 
 
 def build_inventory(fragments: Sequence[InventoryFragment], source: Path, problems: ProblemCollector) -> Inventory:
@@ -195,10 +238,14 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
         check_winrm_machine(draft.machine, draft.locate, problems)
         check_wake_settings(draft.machine, draft.locate, problems)
     _check_jump_cycles(by_name, problems)
-    keys = _find_host_key_settings(fragments, problems)
+    settings = [fragment.host_keys for fragment in fragments if fragment.host_keys]
+    for _, source_location in settings[1:]:
+        message = f"`host_keys` stands here again, first in {settings[0][1].short}"
+        problems.add(source_location, message, "Keep it in one file of the directory.")
     if not drafts and not problems:
-        problems.add(SourceLocation(source), "this inventory describes no machine", "Add one under `machines:`.")
-    inventory = Inventory(tuple(draft.machine for draft in drafts), keys, source)
+        problems.add(source, "this inventory describes no machine", "Add one under `machines:`.")
+    host_keys = settings[0][0] if settings else HostKeySettings()
+    inventory = Inventory(tuple(draft.machine for draft in drafts), host_keys, source)
     if not problems:  # a machine with a problem is missing here, so a scope might match nothing
         set_drafts = [machine_set for fragment in fragments for machine_set in fragment.sets]
         inventory = replace(inventory, sets=build_sets(set_drafts, inventory, problems))
@@ -206,22 +253,16 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     return inventory
 
 
-def _to_checks(entries: Sequence[CheckEntry] | None) -> tuple[Check, ...]:
-    return tuple(Check(**entry.model_dump()) for entry in entries or ())
+def _dump_values(entry: StrictModel | None) -> dict[str, Any]:
+    return {key: value for key, value in entry.model_dump().items() if value is not None} if entry else {}
 
 
-def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
-    given_values: dict[str, Any] = {key: value for key, value in entry.model_dump().items() if value is not None}
-    for key in ("ca_file", "client_certificate"):
-        if key in given_values and not given_values[key].startswith("~"):  # a home is resolved where the file is read
-            given_values[key] = directory.absolute() / given_values[key]
-        elif key in given_values:
-            given_values[key] = Path(given_values[key])
+def _to_winrm_settings(entry: WinrmEntry | None, directory: Path) -> WinrmSettings:
+    given_values = _dump_values(entry)
+    for key in given_values.keys() & {"ca_file", "client_certificate"}:
+        path = Path(given_values[key])
+        given_values[key] = path if given_values[key].startswith("~") else directory / path  # a home is resolved later
     return WinrmSettings(**given_values)
-
-
-def _to_absolute_reference(reference: str | None, directory: Path) -> str | None:
-    return str(parse_reference(reference).to_absolute(directory.absolute())) if reference is not None else None
 
 
 def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:
@@ -246,29 +287,22 @@ def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector
 
 
 def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
-    machine, source_location = draft.machine, draft.locate("jump")
+    machine, location = draft.machine, draft.locate("jump")
     if machine.jump and machine.transport is TransportKind.LOCAL:
-        problems.add(
-            source_location,
-            f"{machine.name!r} is local and needs no jump host",
-            "Remove `jump`, or correct `transport`.",
-        )
+        hint = "Remove `jump`, or correct `transport`."
+        problems.add(location, f"{machine.name!r} is local and needs no jump host", hint)
     for name in machine.jump:
         if name == machine.name:
-            hint = (
-                "Give the jump host itself an empty `jump:`."
-                if source_location == draft.location
-                else "Remove it from `jump`."
-            )
-            problems.add(source_location, f"{name!r} can't be its own jump host", hint)
+            is_inherited = location == draft.location
+            hint = "Give the jump host itself an empty `jump:`." if is_inherited else "Remove it from `jump`."
+            problems.add(location, f"{name!r} can't be its own jump host", hint)
         elif name not in by_name:
-            hint = f"{did_you_mean(name, by_name)}Jump hosts are machines of this inventory; `owner: manual` keeps "
-            problems.add(
-                source_location, f"there is no machine {name!r} to jump through", f"{hint}one from being patched."
-            )
+            hint = "Jump hosts are machines of this inventory; `owner: manual` keeps one from being patched."
+            message = f"there is no machine {name!r} to jump through"
+            problems.add(location, message, f"{did_you_mean(name, by_name)}{hint}")
         elif by_name[name].machine.transport is not TransportKind.SSH:
             kind = by_name[name].machine.transport.value
-            problems.add(source_location, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
+            problems.add(location, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
 
 
 def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
@@ -285,11 +319,3 @@ def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCol
             graph.update((name, set()) for name in circle)
         else:
             return
-
-
-def _find_host_key_settings(fragments: Sequence[InventoryFragment], problems: ProblemCollector) -> HostKeySettings:
-    settings_found = [fragment.host_keys for fragment in fragments if fragment.host_keys]
-    for _, source_location in settings_found[1:]:
-        message = f"`host_keys` stands here again, first in {settings_found[0][1].short}"
-        problems.add(source_location, message, "Keep it in one file of the directory.")
-    return settings_found[0][0] if settings_found else HostKeySettings()

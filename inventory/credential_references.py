@@ -33,7 +33,7 @@ from typing import Final
 import platformdirs
 
 from inventory.errors import PASSWORD_FORMS, CredentialError
-from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE, find_key_folder
+from inventory.files.own_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE, find_key_folder
 
 OWN_VARIABLES: Final = re.compile(
     r"(FLEETPATCH|PREFECT|VAULT|BAO|AWS|AZURE|ARM|GOOGLE)_\w+|PG[A-Z]+|(HTTPS?|ALL)_PROXY|CREDENTIALS_DIRECTORY",
@@ -46,40 +46,6 @@ Those of clouds and proxies are read by libraries, and hold the rights of the co
 _SYSTEM_FOLDERS: Final = ("/proc", "/sys", "/dev")
 """Not files: /proc/self/environ is the worker's environment."""
 _FOREIGN_HINT: Final = "It belongs to fleetpatch itself, and would be sent to a machine. Name a secret of the machine."
-
-
-def require_foreign_variable(name: str) -> None:
-    """Check that a variable may be a credential of a machine.
-
-    Raises:
-        CredentialError: it is one of the controller's own.
-    """
-    if OWN_VARIABLES.fullmatch(name):
-        raise CredentialError(f"the variable {name} is no credential of a machine", hint=_FOREIGN_HINT)
-
-
-def require_foreign_systemd_credential(name: str) -> None:
-    """Check that a credential of systemd may be that of a machine.
-
-    Raises:
-        CredentialError: it is one of fleetpatch's own keys.
-    """
-    if name.startswith(CREDENTIAL_PREFIX):
-        raise CredentialError(f"systemd's credential {name} is no credential of a machine", hint=_FOREIGN_HINT)
-
-
-def require_foreign_target(kind: str, target: str) -> None:
-    """Check that no variable of the controller refers to the same secret: ``FLEETPATCH_VAULT_TOKEN=env:TOKEN``.
-
-    Args:
-        kind: of a reference (inventory/credential_references.py): "env", "systemd", "vault", "prefect".
-        target: the name in it.
-
-    Raises:
-        CredentialError: a variable does.
-    """
-    if _unify(kind, target) in {_unify(*reference) for reference in _iterate_own_references()}:
-        raise CredentialError(f"{kind}:{target} is no credential of a machine", hint=_FOREIGN_HINT)
 
 
 def _unify(kind: str, target: str) -> tuple[str, str]:
@@ -104,19 +70,13 @@ def require_foreign_file(path: Path, descriptor: int) -> None:
     """
     real = Path(f"/proc/self/fd/{descriptor}").readlink()
     opened = os.fstat(descriptor)
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
     if (
         any(real.is_relative_to(folder) for folder in _iterate_own_folders())
-        or any((status.st_dev, status.st_ino) == (opened.st_dev, opened.st_ino) for status in _iterate_own_files())
-        or _is_own_systemd_credential(real)
+        or any(os.path.samestat(status, opened) for status in _iterate_own_files())
+        or (folder and real.name.startswith(CREDENTIAL_PREFIX) and real.is_relative_to(os.path.realpath(folder)))
     ):
         raise CredentialError(f"the file {path} is no credential of a machine", hint=_FOREIGN_HINT)
-
-
-def _is_own_systemd_credential(path: Path) -> bool:
-    folder = os.environ.get(CREDENTIALS_VARIABLE)
-    if not folder or not path.is_relative_to(os.path.realpath(folder)):
-        return False
-    return path.name.startswith(CREDENTIAL_PREFIX)
 
 
 def _iterate_own_folders() -> Iterator[str]:
@@ -158,12 +118,7 @@ def _iterate_entries(folder: Path) -> Iterator[Path]:
 
 
 _PASSPHRASE = "?passphrase="  # noqa: S105  # a keyword, not a secret
-_ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BLOCK_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_SYSTEMD_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _STORE_SEGMENT = r"(?!\.{1,2}(?:/|#|$))[A-Za-z0-9._@+=-]+"
-_VAULT_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{{1,2}}{_STORE_SEGMENT})+#[A-Za-z0-9._-]+")
-_VAULT_SSH_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{_STORE_SEGMENT})+")
 _REFERENCE_FORMS = f"default, agent, key:PATH, key:PATH?passphrase=REF, vault-ssh:MOUNT/ROLE, {PASSWORD_FORMS}"
 _LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a reference, one of {_REFERENCE_FORMS}."
 
@@ -186,6 +141,34 @@ _BARE_REFERENCES = frozenset({ReferenceKind.DEFAULT, ReferenceKind.AGENT})
 """They are one word."""
 KEY_REFERENCES = frozenset({*_BARE_REFERENCES, ReferenceKind.KEY, ReferenceKind.VAULT_SSH})
 """They never lead to a password."""
+_TARGETS = {
+    ReferenceKind.ENV: (
+        r"[A-Za-z_][A-Za-z0-9_]*",
+        "name of an environment variable",
+        "Write env:NAME with letters, digits and _; the password itself goes into the variable.",
+    ),
+    ReferenceKind.SYSTEMD: (
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}",
+        "name of a credential",
+        "Write systemd:NAME, and LoadCredential=NAME:PATH in the unit of the worker.",
+    ),
+    ReferenceKind.VAULT: (
+        rf"{_STORE_SEGMENT}(/{{1,2}}{_STORE_SEGMENT})+#[A-Za-z0-9._-]+",
+        "secret of a store",
+        "Write vault:MOUNT/PATH#KEY, for example vault:secret/fleet/web#password.",
+    ),
+    ReferenceKind.VAULT_SSH: (
+        rf"{_STORE_SEGMENT}(/{_STORE_SEGMENT})+",
+        "role of a store",
+        "Write vault-ssh:MOUNT/ROLE, for example vault-ssh:ssh-client-signer/fleet.",
+    ),
+    ReferenceKind.PREFECT: (
+        r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?",
+        "block name",
+        "Write prefect:NAME with the name of a Secret block: letters, digits and dashes.",
+    ),
+}
+"""What stands after the colon: its pattern, what it is, and the hint. A path may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,35 +214,7 @@ def parse_reference(text: str) -> CredentialReference:
     scheme, colon, target = text.partition(":")
     if not colon or scheme not in set(ReferenceKind) - _BARE_REFERENCES:
         raise CredentialError("this is no credential reference", hint=_build_hint(text))
-    return _build_reference(ReferenceKind(scheme), target)
-
-
-def require_foreign_reference(reference: CredentialReference) -> None:
-    """Check, as far as its text tells, that a reference does not lead to what is the controller's own.
-
-    Raises:
-        CredentialError: it does.
-    """
-    if reference.passphrase is not None:
-        require_foreign_reference(reference.passphrase)
-    elif reference.kind is ReferenceKind.ENV:
-        require_foreign_variable(reference.target)
-    elif reference.kind is ReferenceKind.SYSTEMD:
-        require_foreign_systemd_credential(reference.target)
-    require_foreign_target(reference.kind, reference.target)
-
-
-def _build_hint(text: str) -> str:
-    scheme, colon, _ = text.partition(":")
-    if not colon and text.startswith(("/", "~", "./", "../")):
-        remedy = "write key:PATH for a private key, or file:PATH for a password"
-        return f"It looks like a path: {remedy}. {_LITERAL_SECRET_HINT}"
-    near = difflib.get_close_matches(scheme.lower(), [kind.value for kind in ReferenceKind], n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}? {_LITERAL_SECRET_HINT}" if near else _LITERAL_SECRET_HINT
-
-
-def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
-    inner: CredentialReference | None = None
+    kind, inner = ReferenceKind(scheme), None
     if kind is ReferenceKind.KEY and _PASSPHRASE in target:
         target, _, passphrase = target.partition(_PASSPHRASE)
         inner = parse_reference(passphrase)
@@ -271,29 +226,40 @@ def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
     # No message repeats the text after env: or prefect:. "env:hunter2!" contains a password.
     if not target or any(ord(character) < 32 for character in target):
         raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_REFERENCE_FORMS}.")
-    if kind is ReferenceKind.ENV and not _ENV_NAME_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'env:' is no name of an environment variable",
-            hint="Write env:NAME with letters, digits and _; the password itself goes into the variable.",
-        )
-    if kind is ReferenceKind.SYSTEMD and not _SYSTEMD_NAME_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'systemd:' is no name of a credential",
-            hint="Write systemd:NAME, and LoadCredential=NAME:PATH in the unit of the worker.",
-        )
-    if kind is ReferenceKind.VAULT and not _VAULT_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'vault:' is no secret of a store",
-            hint="Write vault:MOUNT/PATH#KEY, for example vault:secret/fleet/web#password.",
-        )
-    if kind is ReferenceKind.VAULT_SSH and not _VAULT_SSH_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'vault-ssh:' is no role of a store",
-            hint="Write vault-ssh:MOUNT/ROLE, for example vault-ssh:ssh-client-signer/fleet.",
-        )
-    if kind is ReferenceKind.PREFECT and not _BLOCK_NAME_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'prefect:' is no block name",
-            hint="Write prefect:NAME with the name of a Secret block: letters, digits and dashes.",
-        )
+    if kind in _TARGETS:
+        pattern, meaning, hint = _TARGETS[kind]
+        if not re.fullmatch(pattern, target):
+            raise CredentialError(f"what stands after '{kind}:' is no {meaning}", hint=hint)
     return CredentialReference(kind, target, inner)
+
+
+def require_foreign_reference(reference: CredentialReference) -> None:
+    """Check, as far as its text tells, that a reference does not lead to what is the controller's own.
+
+    That is a variable of the controller or one of fleetpatch's keys, and what such a variable refers to:
+    ``FLEETPATCH_VAULT_TOKEN=env:TOKEN``.
+
+    Raises:
+        CredentialError: it does.
+    """
+    if reference.passphrase is not None:
+        require_foreign_reference(reference.passphrase)
+    kind, target = reference.kind, reference.target
+    subject = ""
+    if kind is ReferenceKind.ENV and OWN_VARIABLES.fullmatch(target):
+        subject = f"the variable {target}"
+    elif kind is ReferenceKind.SYSTEMD and target.startswith(CREDENTIAL_PREFIX):
+        subject = f"systemd's credential {target}"
+    elif _unify(kind, target) in {_unify(*own_reference) for own_reference in _iterate_own_references()}:
+        subject = f"{kind}:{target}"
+    if subject:
+        raise CredentialError(f"{subject} is no credential of a machine", hint=_FOREIGN_HINT)
+
+
+def _build_hint(text: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if not colon and text.startswith(("/", "~", "./", "../")):
+        remedy = "write key:PATH for a private key, or file:PATH for a password"
+        return f"It looks like a path: {remedy}. {_LITERAL_SECRET_HINT}"
+    near = difflib.get_close_matches(scheme.lower(), [kind.value for kind in ReferenceKind], n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}? {_LITERAL_SECRET_HINT}" if near else _LITERAL_SECRET_HINT

@@ -18,8 +18,8 @@ from inventory.credential_references import (
 )
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.file_trust import UntrustedFile, require_trusted
+from inventory.files.own_keys import CREDENTIALS_VARIABLE
 from inventory.files.paths import expand_home
-from inventory.files.private_keys import CREDENTIALS_VARIABLE
 from inventory.secret_store import CertificateIssuer, SecretStore
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -145,8 +145,9 @@ def resolve_credential(reference: str, sources: SecretSources = _NO_SOURCES) -> 
     if parsed.kind is ReferenceKind.KEY:
         path = expand_home(Path(parsed.target), CredentialError)
         os.close(_open_private_file(path, "private key", is_own=False))
-        passphrase = Secret(_read_password(parsed.passphrase, sources)) if parsed.passphrase else None
-        return Credential(CredentialKind.KEY, path=path, secret=passphrase)
+        passphrase = parsed.passphrase
+        secret = Secret(_require_password(passphrase, _read_secret(passphrase, sources))) if passphrase else None
+        return Credential(CredentialKind.KEY, path=path, secret=secret)
     if parsed.kind is ReferenceKind.VAULT_SSH:
         if sources.issuer is None:
             raise _build_no_store_error(parsed)
@@ -169,10 +170,6 @@ def resolve_own_secret(reference: str, sources: SecretSources = _NO_SOURCES) -> 
     if parsed.kind in KEY_REFERENCES:
         raise CredentialError("a password is wanted here, no key", hint=f"Write {PASSWORD_FORMS}.")
     return Secret(_require_password(parsed, _read_secret(parsed, sources, is_own=True)))
-
-
-def _read_password(reference: CredentialReference, sources: SecretSources) -> str:
-    return _require_password(reference, _read_secret(reference, sources))
 
 
 def _read_secret(reference: CredentialReference, sources: SecretSources, *, is_own: bool = False) -> str:
@@ -258,25 +255,21 @@ def _open_private_file(path: Path, what: str, *, mask: int = 0o077, is_own: bool
             f"the {what} file {path} can't be opened: {error.strerror}",
             hint="It must be readable for the user that runs fleetpatch.",
         ) from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise CredentialError(f"{path} is no regular file", hint=f"Point the reference at the {what} file itself.")
-    if status.st_mode & mask:
-        os.close(handle)
-        raise CredentialError(
-            f"the {what} file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"Run: chmod 600 {path}",
-        )
     try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise CredentialError(f"{path} is no regular file", hint=f"Point the reference at the {what} file itself.")
+        if mode & mask:
+            message = f"the {what} file {path} is open to others (mode {stat.S_IMODE(mode):04o})"
+            raise CredentialError(message, hint=f"Run: chmod 600 {path}")
         require_trusted(path, handle)
         if not is_own:
             require_foreign_file(path, handle)
-    except UntrustedFile as error:
+    except BaseException as error:
         os.close(handle)
-        raise CredentialError(f"the {what} file {path} is not trusted: {error.message}", hint=error.hint) from error
-    except CredentialError:
-        os.close(handle)
+        if isinstance(error, UntrustedFile):
+            message = f"the {what} file {path} is not trusted: {error.message}"
+            raise CredentialError(message, hint=error.hint) from error
         raise
     return handle
 

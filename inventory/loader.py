@@ -9,7 +9,7 @@ from inventory.builder import InventoryFragment, build_inventory
 from inventory.errors import InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path, find_working_directory
-from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.problems import ProblemCollector, did_you_mean
 from inventory.files.text_files import MAX_FILE_BYTES, list_directory_names, read_text_file
 from inventory.formats.ansible.parsers import AnsibleFile, is_unlike_ini, looks_like_ini, looks_like_yaml_inventory
 from inventory.formats.fleet_files import FLEET_FILE_KEYS, parse_fleet_csv, parse_fleet_yaml
@@ -48,20 +48,8 @@ def read_inventory_file(
             return AnsibleFile(path, text)
         else:
             fault, hint = "this is no inventory", _FORMATS_HINT
-    problems.add(SourceLocation(path), fault, hint)
+    problems.add(path, fault, hint)
     return InventoryFragment()
-
-
-def read_file_if_ansible(path: Path) -> AnsibleFile | None:
-    """Read a file whose name is not that of an inventory. Return it if Ansible would read it as an inventory."""
-    text = read_text_file(path, ProblemCollector(), must_be_regular=True)
-    if text is None:
-        return None
-    if path.suffix in {"", *YAML_SUFFIXES}:
-        located = parse_yaml(path, text, ProblemCollector(), ansible=True)
-        if located and looks_like_yaml_inventory(located.data):
-            return AnsibleFile(path, located)
-    return AnsibleFile(path, text) if path.suffix not in YAML_SUFFIXES and looks_like_ini(text) else None
 
 
 def is_script(path: Path) -> bool:
@@ -79,43 +67,34 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
     noted = ProblemCollector()
     located = parse_yaml(path, text, noted, ansible=True)
     data = located.data if located else None
-    if isinstance(data, dict) and ("plugin" in data or "_meta" in data):
-        content = (
-            "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"
-        )
-        problems.add(SourceLocation(path), f"this is {content}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
-        return InventoryFragment()
-    if (  # a group of Ansible may be named `sets`; a group is a map
-        located
-        and isinstance(data, dict)
-        and looks_like_yaml_inventory(data)
-        and not any(key in FLEET_FILE_KEYS and not (key == "sets" and isinstance(data[key], dict)) for key in data)
-    ):
-        problems.extend(noted)
-        return AnsibleFile(path, located)
+    if isinstance(data, dict):
+        if "plugin" in data or "_meta" in data:
+            is_plugin = "plugin" in data
+            kind = "the configuration of an inventory plugin" if is_plugin else "the output of a dynamic inventory"
+            problems.add(path, f"this is {kind}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
+            return InventoryFragment()
+        # a group of Ansible may be named `sets`; a group is a map
+        own_keys = [
+            key for key in data if key in FLEET_FILE_KEYS and not (key == "sets" and isinstance(data[key], dict))
+        ]
+        if located and looks_like_yaml_inventory(data) and not own_keys:
+            problems.extend(noted)
+            return AnsibleFile(path, located)
     if "!vault" in text or "!unsafe" in text:  # Ansible tags without Ansible's format: an error here
         noted = ProblemCollector()
         located = parse_yaml(path, text, noted)
-    if located is not None and _is_unrelated_document(located.data):
-        problems.add(
-            SourceLocation(path), "this is no inventory", _FORMATS_HINT
-        )  # ignore the problems of a file that is not an inventory
-        return InventoryFragment()
+        data = located.data if located else None
+    if isinstance(data, dict) and data and not data.keys() & set(FLEET_FILE_KEYS):
+        is_misspelled = any(did_you_mean(key, FLEET_FILE_KEYS) for key in list(data)[:100])
+        if not is_misspelled:
+            problems.add(path, "this is no inventory", _FORMATS_HINT)  # without the problems in such a file
+            return InventoryFragment()
     problems.extend(noted)
-    if located is None:
-        if not noted:
-            problems.add(
-                SourceLocation(path), "this file is empty", "Begin it with `machines:` and a list of machines."
-            )
-        return InventoryFragment()
-    return parse_fleet_yaml(located, problems)
-
-
-def _is_unrelated_document(data: object) -> bool:
-    """Return whether a document has no key of fleet.yaml, not even a misspelled one."""
-    if not isinstance(data, dict) or not data or data.keys() & set(FLEET_FILE_KEYS):
-        return False
-    return not any(did_you_mean(key, FLEET_FILE_KEYS) for key in list(data)[:100])
+    if located is not None:
+        return parse_fleet_yaml(located, problems)
+    if not noted:
+        problems.add(path, "this file is empty", "Begin it with `machines:` and a list of machines.")
+    return InventoryFragment()
 
 
 def _looks_like_yaml(path: Path, text: str) -> bool:
@@ -159,7 +138,7 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
         fragments |= unrecognized.read_ansible_files(other_paths, 0)
         if (folder / "vars_plugins").is_dir():
             problems.add(
-                SourceLocation(folder / "vars_plugins"),
+                folder / "vars_plugins",
                 "fleetpatch runs no plugins for variables",
                 DYNAMIC_INVENTORY_HINT,
             )
@@ -185,21 +164,17 @@ class _UnrecognizedFiles:
         for path in items:
             if self._bytes_read > MAX_TOTAL_BYTES or depth > MAX_DIRECTORY_DEPTH:
                 hint = "Give a directory that holds nothing but inventories."
-                self._problems.add(
-                    SourceLocation(path), "too many files, or directories too deep, are in this directory", hint
-                )
+                self._problems.add(path, "too many files, or directories too deep, are in this directory", hint)
                 break
             if path.is_dir():
                 if path.name != "vars_plugins":
                     fragments |= self.read_ansible_files(list(_list_candidates(path, self._problems)), depth + 1)
             elif (source := self._read_if_ansible(path)) is not None:
-                self._report_skipped_cfg(source)
+                self._report_skipped_cfg(path)
                 fragments[path] = source
             elif is_script(path) or path.suffix == ".toml":
                 fault = "Ansible takes this for an inventory, and fleetpatch can't read it"
-                self._problems.add(
-                    SourceLocation(path), fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory."
-                )
+                self._problems.add(path, fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory.")
             else:
                 logger.warning("%s is no inventory by its content, and is not read", path)
         return fragments
@@ -209,33 +184,34 @@ class _UnrecognizedFiles:
         for path in items:
             if is_script(path):
                 fault = "this is a program, and fleetpatch runs no dynamic inventories"
-                self._problems.add(SourceLocation(path), fault, DYNAMIC_INVENTORY_HINT)
-            elif path.suffix == ".cfg" and (source := self._read_if_ansible(path)) is not None:
-                self._report_skipped_cfg(source)
+                self._problems.add(path, fault, DYNAMIC_INVENTORY_HINT)
+            elif path.suffix == ".cfg" and self._read_if_ansible(path) is not None:
+                self._report_skipped_cfg(path)
             elif not path.is_dir() and path.suffix not in _SILENTLY_IGNORED_SUFFIXES:
                 logger.warning("%s is no inventory by its name, and is not read", path)
 
-    def _report_skipped_cfg(self, source: AnsibleFile) -> None:
-        if source.path.suffix == ".cfg":
+    def _report_skipped_cfg(self, path: Path) -> None:
+        if path.suffix == ".cfg":
             fault = "this looks like an inventory, but Ansible leaves .cfg out of directories"
-            self._problems.add(
-                SourceLocation(source.path), fault, "Rename it to .ini, or move it out of the directory."
-            )
+            self._problems.add(path, fault, "Rename it to .ini, or move it out of the directory.")
 
     def _read_if_ansible(self, path: Path) -> AnsibleFile | None:
+        """Return a file if Ansible would read it as an inventory."""
         try:  # files in /proc have size 0: skip empty files
             size = path.stat().st_size if path.is_file() else 0
         except OSError:
             return None
-        if (
-            not 0 < size <= MAX_FILE_BYTES
-            or path.suffix == ".toml"
-            or self._bytes_read > MAX_TOTAL_BYTES
-            or is_script(path)
-        ):
+        is_limited = not 0 < size <= MAX_FILE_BYTES or self._bytes_read > MAX_TOTAL_BYTES
+        if is_limited or path.suffix == ".toml" or is_script(path):
             return None
         self._bytes_read += size
-        return read_file_if_ansible(path)
+        text = read_text_file(path, ProblemCollector(), must_be_regular=True)
+        if text is not None and path.suffix in {"", *YAML_SUFFIXES}:
+            located = parse_yaml(path, text, ProblemCollector(), ansible=True)
+            if located and looks_like_yaml_inventory(located.data):
+                return AnsibleFile(path, located)
+        is_ini = text is not None and path.suffix not in YAML_SUFFIXES and looks_like_ini(text)
+        return AnsibleFile(path, text or "") if is_ini else None
 
 
 def _list_candidates(folder: Path, problems: ProblemCollector) -> Iterator[Path]:
@@ -269,10 +245,16 @@ def load_inventory(path: Path) -> Inventory:
     if not path.is_absolute():
         find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
     problems = ProblemCollector()
-    fragments = (
-        read_inventory_directory(path, problems) if _is_directory(path) else [read_inventory_file(path, problems)]
-    )
-    return build_inventory(_join_ansible_files(fragments, path, problems), path, problems)
+    is_directory = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises when a name is too long
+    contents = read_inventory_directory(path, problems) if is_directory else [read_inventory_file(path, problems)]
+    files = [content for content in contents if isinstance(content, AnsibleFile)]
+    fragments = [content for content in contents if isinstance(content, InventoryFragment)]
+    if files:  # one fragment, because Ansible reads all its files as one inventory
+        from inventory.formats.ansible.reader import read_ansible_inventory  # noqa: PLC0415 - most inventories are not Ansible's
+
+        joined = read_ansible_inventory(files, path if is_directory else path.parent, problems)
+        fragments.insert(contents.index(files[0]), joined)
+    return build_inventory(fragments, path, problems)
 
 
 def find_inventory(explicit: Path | None = None) -> Path:
@@ -291,32 +273,10 @@ def find_inventory(explicit: Path | None = None) -> Path:
         what="file",
         explicit_origin="named on the command line or in the request",
         remedy="name the inventory",
-        build_missing_error=_build_missing_error,
+        build_missing_error=lambda folders: InventoryError(
+            f"there is no inventory: {'neither ' if len(folders) > 1 else 'not even '}"
+            + " nor ".join(str(folder / DEFAULT_FILE_NAME) for folder in folders),
+            hint=f"Write one there ({Path(__file__).with_name('fleet.example.yaml')} is an example), name it with "
+            f"--inventory, or set {INVENTORY_VARIABLE}.",
+        ),
     )
-
-
-def _build_missing_error(folders: list[Path]) -> InventoryError:
-    looked = " nor ".join(str(folder / DEFAULT_FILE_NAME) for folder in folders)
-    example = Path(__file__).with_name("fleet.example.yaml")
-    return InventoryError(
-        f"there is no inventory: {'neither ' if len(folders) > 1 else 'not even '}{looked}",
-        hint=f"Write one there ({example} is an example), name it with --inventory, or set {INVENTORY_VARIABLE}.",
-    )
-
-
-def _is_directory(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises when a name is too long
-
-
-def _join_ansible_files(
-    found: list[InventoryFragment | AnsibleFile], path: Path, problems: ProblemCollector
-) -> list[InventoryFragment]:
-    """Join all Ansible files into one fragment, because Ansible reads them as one inventory."""
-    files = [fragment for fragment in found if isinstance(fragment, AnsibleFile)]
-    fragments = [fragment for fragment in found if isinstance(fragment, InventoryFragment)]
-    if files:
-        from inventory.formats.ansible.reader import read_ansible_inventory  # noqa: PLC0415 - most inventories are not Ansible's
-
-        joined = read_ansible_inventory(files, path if _is_directory(path) else path.parent, problems)
-        fragments.insert(found.index(files[0]), joined)
-    return fragments

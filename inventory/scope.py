@@ -71,7 +71,13 @@ class ScopeTerm:
 
     def matches(self, machine: Machine) -> bool:
         """Return whether the term matches a machine."""
-        return self._matches_any_value(machine) is not self.negated
+        # A missing value matches no mask. So `env=*` means: the machine has an environment.
+        plain_values, masks = _separate_masks(self.key, self.values)
+        texts = _find_value_reader(self.key)(machine)
+        is_match = not plain_values.isdisjoint(texts) or any(
+            text and _matches_mask(self.key, mask, text) for mask in masks for text in texts
+        )
+        return is_match is not self.negated
 
     def suggest_values(self, machines: Iterable[Machine]) -> str:
         """Return a suggestion for a term that matches none of these machines."""
@@ -85,10 +91,13 @@ class ScopeTerm:
         plain_values, masks = _separate_masks(self.key, self.values)
         if masks or self.negated:
             return self.filter_machines(inventory.machines)
-        if self.key not in inventory.machine_indexes:
-            inventory.machine_indexes[self.key] = _build_value_index(self.key, inventory)
-        indexes = inventory.machine_indexes[self.key]
-        numbers = {number for word in plain_values for number in indexes.get(word, ())}
+        if (index := inventory.machine_indexes.get(self.key)) is None:
+            read_values, index = _find_value_reader(self.key), dict[str, list[int]]()
+            for number, machine in enumerate(inventory.machines):
+                for value in read_values(machine):
+                    index.setdefault(value, []).append(number)
+            inventory.machine_indexes[self.key] = index
+        numbers = {number for value in plain_values for number in index.get(value, ())}
         return [inventory.machines[number] for number in sorted(numbers)]
 
     def filter_machines(self, machines: Sequence[Machine]) -> list[Machine]:
@@ -98,14 +107,6 @@ class ScopeTerm:
             return [machine for machine in machines if self.matches(machine)]
         value_reader = _find_value_reader(self.key)
         return [machine for machine in machines if plain_values.isdisjoint(value_reader(machine)) is self.negated]
-
-    def _matches_any_value(self, machine: Machine) -> bool:
-        # A missing value matches no mask. So `env=*` means: the machine has an environment.
-        plain_values, masks = _separate_masks(self.key, self.values)
-        machine_values = _find_value_reader(self.key)(machine)
-        if not plain_values.isdisjoint(machine_values):
-            return True
-        return any(text and _matches_mask(self.key, mask, text) for mask in masks for text in machine_values)
 
     def __str__(self) -> str:
         short = self.key.removeprefix(_TAG_PREFIX)
@@ -134,8 +135,12 @@ class Scope:
         """
         if not text.strip():
             raise InventoryError("the scope is empty", hint="Write `all` for every machine, or for example env=prod.")
-        first, *further = (cls._parse_part(part, text) for part in _OR_PATTERN.split(f" {text} "))
-        return cls(first.terms, tuple(further))
+        parts = []
+        for part in _OR_PATTERN.split(f" {text} "):
+            if not part.strip():
+                raise _build_error("there is nothing on one side of `or`", text, "Write a scope on each side of it.")
+            parts.append(cls(tuple(_parse_term(term.strip(), text) for term in part.split(","))))
+        return cls(parts[0].terms, tuple(parts[1:]))
 
     def matches(self, machine: Machine) -> bool:
         """Return whether a machine matches. This does not detect typing errors; ``select_machines`` does."""
@@ -150,6 +155,25 @@ class Scope:
             InventoryError: no machine has the tag of a term.
             EmptyScopeError: no machine matches. The message says how many machines each term leaves.
         """
+        self._check_terms(inventory)
+        selections: list[Sequence[Machine]] = []
+        for part in (Scope(self.terms), *self.alternatives):
+            first, *further = part.terms
+            matching = first.find_in_inventory(inventory)
+            for term in further:
+                matching = term.filter_machines(matching)
+            if self.alternatives and not matching:
+                logger.warning("in the scope %s, no machine matches %s", self, part)
+            selections.append(matching)
+        if not any(selections):
+            raise self._build_empty_error(inventory)
+        if not self.alternatives:
+            return tuple(selections[0])
+        names = {machine.name for selection in selections for machine in selection}
+        return tuple(machine for machine in inventory.machines if machine.name in names)
+
+    def _check_terms(self, inventory: Inventory) -> None:
+        """Raise if no machine has the tag of a term, and warn of terms and values that change nothing."""
         machines = inventory.machines
         for term in (*self.terms, *(term for alternative in self.alternatives for term in alternative.terms)):
             _require_known_tag(term, machines)
@@ -161,39 +185,9 @@ class Scope:
                     if not alone.find_in_inventory(inventory):
                         advice = alone.suggest_values(inventory.machines)
                         logger.warning("in the scope %s, no machine matches %r of %s. %s", self, value, term, advice)
-        selected = self._find_matching_all_terms(inventory)
-        if self.alternatives:
-            selected = self._find_matching_any_part(inventory)
-        if not selected:
-            raise self._build_empty_error(inventory)
-        return tuple(selected)
-
-    def _find_matching_any_part(self, inventory: Inventory) -> Sequence[Machine]:
-        """Return the machines that match one side of an `or`, and warn of sides that add none."""
-        names = set[str]()
-        for part in (Scope(self.terms), *self.alternatives):
-            machines = part._find_matching_all_terms(inventory)  # noqa: SLF001 - of its own class
-            if not machines:
-                logger.warning("in the scope %s, no machine matches %s", self, part)
-            names.update(machine.name for machine in machines)
-        return [machine for machine in inventory.machines if machine.name in names]
-
-    def _find_matching_all_terms(self, inventory: Inventory) -> Sequence[Machine]:
-        """Return the machines that match all terms."""
-        first, *further = self.terms
-        machines = first.find_in_inventory(inventory)
-        for term in further:
-            machines = term.filter_machines(machines)
-        return machines
 
     def __str__(self) -> str:
         return " or ".join([",".join(str(term) for term in self.terms), *map(str, self.alternatives)])
-
-    @classmethod
-    def _parse_part(cls, text: str, whole: str) -> "Scope":
-        if not text.strip():
-            raise _build_error("there is nothing on one side of `or`", whole, "Write a scope on each side of it.")
-        return cls(tuple(_parse_term(part.strip(), whole) for part in text.split(",")))
 
     def _build_empty_error(self, inventory: Inventory) -> EmptyScopeError:
         remaining = list(inventory.machines)
@@ -275,14 +269,6 @@ def _separate_masks(key: str, values: tuple[str, ...]) -> tuple[frozenset[str], 
     """Split values into plain words and masks. Plain words need only a look-up."""
     masks = tuple(value for value in values if _MASK_CHARACTERS & set(value) or (key == "address" and "/" in value))
     return frozenset(values).difference(masks, {""}), masks
-
-
-def _build_value_index(key: str, inventory: Inventory) -> dict[str, list[int]]:
-    read_values, index = _find_value_reader(key), dict[str, list[int]]()
-    for number, machine in enumerate(inventory.machines):
-        for word in read_values(machine):
-            index.setdefault(word, []).append(number)
-    return index
 
 
 @lru_cache(maxsize=1024)

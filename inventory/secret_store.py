@@ -1,4 +1,4 @@
-"""What fleetpatch asks a secret store, such as OpenBao or HashiCorp Vault. Each is one file in tasks/secret_stores."""
+"""What fleetpatch asks a secret store, such as OpenBao or HashiCorp Vault (tasks/machines/secret_stores)."""
 
 import threading
 from collections.abc import Callable
@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from inventory.errors import CredentialError
+
+_YEAR_9999 = 253_402_300_799
+"""Its end, in seconds since 1970."""
 
 
 class SecretStore(Protocol):
@@ -105,7 +108,11 @@ def _sign_new_key(store: SecretStore, signer: str, user: str, now: datetime) -> 
         raise CredentialError(f"what {signer} signed is no certificate of OpenSSH") from error
     if not isinstance(certificate, SSHCertificate):
         raise CredentialError(f"what {signer} signed is a key without a certificate")
-    began, ends = (datetime.fromtimestamp(seconds, UTC) for seconds in _read_validity(certificate))
+    # OpenSSH writes 2**64-1 for a certificate without an end
+    began, ends = (
+        datetime.fromtimestamp(min(seconds, _YEAR_9999), UTC)
+        for seconds in (certificate.valid_after, certificate.valid_before)
+    )
     if fault := _find_fault(certificate, public_key, user, now, ends):
         raise CredentialError(
             f"the certificate that {signer} signed for {user} can't be used: {fault}",
@@ -113,12 +120,6 @@ def _sign_new_key(store: SecretStore, signer: str, user: str, now: datetime) -> 
         )
     private_key = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     return SignedKey(private_key, text, max(began, now) + (ends - max(began, now)) / 2, ends)
-
-
-def _read_validity(certificate: SSHCertificate) -> tuple[int, int]:
-    """Return the begin and the end, in seconds since 1970. OpenSSH writes 2**64-1 for a certificate without an end."""
-    year_9999 = 253_402_300_799
-    return min(certificate.valid_after, year_9999), min(certificate.valid_before, year_9999)
 
 
 def _find_fault(certificate: SSHCertificate, public_key: bytes, user: str, now: datetime, ends: datetime) -> str:

@@ -1,7 +1,7 @@
 """Builds machine sets from their entries: finds the members, and checks a set against them."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import itemgetter
@@ -49,7 +49,8 @@ def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: Probl
         if not members:
             continue
         machine_set = _build_set(draft.entry, members)
-        for key, message, hint in _find_faults(machine_set, [by_name[name] for name in members]):
+        machines = [by_name[name] for name in members]
+        for key, message, hint in (*_find_faults(machine_set, machines), *_find_order_faults(machine_set, machines)):
             problems.add(draft.source.locate((key,)), f"the set {machine_set.name!r}: {message}", hint)
         if machine_set.drain is not None and machine_set.undrain is None:
             logger.warning("the set %s has `drain` and no `undrain`: nothing brings its members back", machine_set.name)
@@ -58,19 +59,17 @@ def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: Probl
                 "the set %s has `drain` and no `healthy`: no run sees a member that stays drained", machine_set.name
             )
         machine_sets.append(machine_set)
-    ordered = [
-        ordered_set for ordered_set in machine_sets if ordered_set.order and ordered_set.role and ordered_set.role.tag
-    ]
+    ordered = [candidate for candidate in machine_sets if candidate.order and candidate.role and candidate.role.tag]
     order_locations = {draft.entry.name: draft.source.locate(("order",)) for draft in drafts}
-    for first_set, later_set in _find_pairs(ordered):
+    hint = "Neither could ever begin. Correct one of the two orders."
+    names_by_set = {candidate.name: frozenset(candidate.members) for candidate in ordered}
+    for first_set, later_set in combinations(ordered, 2):
+        if names_by_set[first_set.name].isdisjoint(later_set.members):
+            continue
         if (pair := _find_contradiction(first_set, later_set, by_name)) is not None:
             first, later = pair
-            message = (
-                f"the set {later_set.name!r}: {later} comes before {first}, and in the set {first_set.name!r} after it"
-            )
-            problems.add(
-                order_locations[later_set.name], message, "Neither could ever begin. Correct one of the two orders."
-            )
+            message = f"{later} comes before {first}, and in the set {first_set.name!r} after it"
+            problems.add(order_locations[later_set.name], f"the set {later_set.name!r}: {message}", hint)
     return tuple(machine_sets)
 
 
@@ -120,24 +119,6 @@ def _to_action(entry: SetActionEntry | None) -> SetAction | None:
     return SetAction(entry.kind, entry.target, entry.timeout_minutes * 60, entry.repeatable) if entry else None
 
 
-def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:
-    yield from _find_limit_faults(machine_set)
-    yield from _find_tag_faults("update_domain", machine_set.update_domain, members)
-    if machine_set.role is not None:
-        yield from _find_tag_faults("role", machine_set.role.tag, members)
-    yield from _find_order_faults(machine_set, members)
-
-
-def _find_pairs(ordered: Sequence[MachineSet]) -> list[tuple[MachineSet, MachineSet]]:
-    """Return the pairs of sets that share a member."""
-    of_machine: dict[str, list[int]] = {}
-    for number, machine_set in enumerate(ordered):
-        for name in machine_set.members:
-            of_machine.setdefault(name, []).append(number)
-    pairs = {pair for numbers in of_machine.values() for pair in combinations(numbers, 2)}
-    return [(ordered[first_set], ordered[later_set]) for first_set, later_set in sorted(pairs)]
-
-
 def _find_contradiction(one: MachineSet, other: MachineSet, by_name: Mapping[str, Machine]) -> tuple[str, str] | None:
     """Return two machines of which the first comes first in one set, and the second in the other set."""
     shared = set(other.members)
@@ -161,22 +142,18 @@ def _find_rank(machine_set: MachineSet, machine: Machine) -> int:
     return machine_set.order.index(role) if role in machine_set.order else -1
 
 
-def _find_limit_faults(machine_set: MachineSet) -> Iterator[Rule]:
-    count, quorum = len(machine_set.members), machine_set.quorum
+def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:
+    count, quorum = len(members), machine_set.quorum
     if quorum is not None and quorum >= count:
         message = f"with a quorum of {quorum} and {format_count(count, 'member')}, none could ever be patched"
         yield "quorum", message, "Give fewer than there are members, or correct `scope`."
-
-
-def _find_tag_faults(key: str, tag: str, members: Sequence[Machine]) -> Iterator[Rule]:
-    """Yield a fault if no member has the tag. Otherwise a typing error would switch the rule off."""
-    if not tag:
-        return
     known_tags = sorted({name for machine in members for name in machine.tags})
-    without = [machine.name for machine in members if not machine.tags.get(tag)]
-    if len(without) == len(members):
-        hint = f"{did_you_mean(tag, known_tags)}Tags of its members are {', '.join(known_tags) or 'none'}."
-        yield key, f"no member has a tag {tag!r}", hint
+    role_tag = machine_set.role.tag if machine_set.role else ""
+    for key, tag in (("update_domain", machine_set.update_domain), ("role", role_tag)):
+        # otherwise a typing error would switch the rule off
+        if tag and not any(machine.tags.get(tag) for machine in members):
+            hint = f"{did_you_mean(tag, known_tags)}Tags of its members are {', '.join(known_tags) or 'none'}."
+            yield key, f"no member has a tag {tag!r}", hint
 
 
 def _find_order_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:
@@ -189,13 +166,9 @@ def _find_order_faults(machine_set: MachineSet, members: Sequence[Machine]) -> I
         hint = "Say with `role` how the role of a member is found: `role: {tag: role}` or `role: {command: ...}`."
         yield "order", "an order of roles, and no role", hint
     elif machine_set.role.tag:
-        yield from _find_unknown_roles(machine_set.order, machine_set.role, members)
-
-
-def _find_unknown_roles(order: Iterable[str], source: SetRole, members: Iterable[Machine]) -> Iterator[Rule]:
-    """Yield roles that no member has. With a typing error in the last role, its members would come first."""
-    known_roles = sorted({role for machine in members if (role := source.find_in_tags(machine.tags))})
-    for role in order:
-        if known_roles and role not in known_roles:
-            hint = f"{did_you_mean(role, known_roles)}Roles of its members are {', '.join(known_roles)}."
-            yield "order", f"no member has the role {role!r}", hint
+        # with a typing error in the last role, its members would come first
+        known_roles = sorted({machine_set.role.find_in_tags(machine.tags) for machine in members} - {""})
+        for role in machine_set.order if known_roles else ():
+            if role not in known_roles:
+                hint = f"{did_you_mean(role, known_roles)}Roles of its members are {', '.join(known_roles)}."
+                yield "order", f"no member has the role {role!r}", hint

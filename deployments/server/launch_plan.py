@@ -34,8 +34,8 @@ from flows.prefect_api.server_settings import (
     require_trusted_settings,
 )
 from inventory.credentials import resolve_own_secret
+from inventory.files.own_keys import find_key_path
 from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
-from inventory.files.private_keys import find_key_path
 from tasks.domain.errors import CannotRun, RequestError
 
 HIDDEN_VALUE = "(hidden)"

@@ -11,7 +11,7 @@ from fleetpatch.access.token_secrets import create_token, digest_secret
 from flows.ports.audit import build_entry
 from flows.ports.caller import current_caller, find_actor, find_starter_name
 from inventory.errors import InventoryError
-from inventory.files.private_keys import ensure_key
+from inventory.files.own_keys import ensure_key
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock

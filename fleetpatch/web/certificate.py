@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from inventory.files.private_keys import ensure_key, find_key_path
+from inventory.files.own_keys import ensure_key, find_key_path
 from tasks.domain.errors import CannotRun
 
 WARNING_TIME: Final = timedelta(days=14)

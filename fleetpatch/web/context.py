@@ -25,7 +25,7 @@ from fleetpatch.updates.pending_index import PendingIndexReader
 from fleetpatch.web.certificate import read_certificate_end
 from fleetpatch.web.live_hub import LiveHub
 from fleetpatch.web.prefect_watcher import PrefectWatcher
-from inventory.files.private_keys import ensure_key
+from inventory.files.own_keys import ensure_key
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.queries.history import History

@@ -24,8 +24,8 @@ from typing import Final
 from flows.notify.event_senders import send_syslog, send_webhook
 from flows.notify.events import Event, build_audit_event
 from inventory.credentials import Secret
+from inventory.files.own_keys import KeyFileError
 from inventory.files.paths import ensure_private_directory
-from inventory.files.private_keys import KeyFileError
 from tasks.domain.errors import CredentialError, FleetpatchError
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.audit import AuditEntry

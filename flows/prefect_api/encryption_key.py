@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from inventory.files.private_keys import ensure_key, find_key_path, read_key
+from inventory.files.own_keys import ensure_key, find_key_path, read_key
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import CannotRun
 

@@ -1,7 +1,7 @@
 """The password of the Prefect server that `fleetpatch server` starts, and which server it is sent to.
 
 The first start makes it: a private file of the user. Every program of the same user reads it there. Services get it
-from systemd or from their container, see ``inventory.files.private_keys``.
+from systemd or from their container, see ``inventory.files.own_keys``.
 """
 
 import ipaddress
@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from flows.prefect_api.port_listeners import IpAddress, describe_other_user, read_listeners
-from inventory.files.private_keys import create_secret, ensure_key, find_key_folder, find_key_path, read_key
+from inventory.files.own_keys import create_secret, ensure_key, find_key_folder, find_key_path, read_key
 
 KEY_NAME: Final = "prefect-login"
 AUTH_VARIABLE: Final = "PREFECT_API_AUTH_STRING"

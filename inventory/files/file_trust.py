@@ -162,7 +162,10 @@ def _check_mode(entry: Path, status: os.stat_result, trust: _Trust, subject: str
             f"everybody can write to {subject} {mode}", hint=f"Run: chmod go-w {shlex.quote(str(entry))}"
         )
     if status.st_mode & stat.S_IWGRP and not _is_trusted_group(status.st_gid, trust):
-        group = _name_group(status.st_gid)
+        try:
+            group = grp.getgrgid(status.st_gid).gr_name
+        except KeyError:
+            group = str(status.st_gid)
         raise UntrustedFile(
             f"the group {group} can write to {subject} {mode}",
             hint=f"Run: chmod g-w {shlex.quote(str(entry))}. Or, where all members of that group may decide what runs, "
@@ -256,10 +259,3 @@ def _name_user(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return f"uid {user}"
-
-
-def _name_group(group: int) -> str:
-    try:
-        return grp.getgrgid(group).gr_name
-    except KeyError:
-        return str(group)

@@ -57,7 +57,7 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
     """
     try:
         if not _is_depth_allowed(text):
-            problems.add(SourceLocation(path), f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
+            problems.add(path, f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
             return None
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
@@ -123,13 +123,12 @@ class _LocatedDataBuilder:
             return None
         self._open_nodes.add(id(node))
         try:
-            return (
-                self._build_map(node, path)
-                if isinstance(node, yaml.MappingNode)
-                else [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
-            )
+            return self._build_map(node, path) if isinstance(node, yaml.MappingNode) else self._build_list(node, path)
         finally:
             self._open_nodes.discard(id(node))
+
+    def _build_list(self, node: yaml.Node, path: KeyPath) -> list[object]:
+        return [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
 
     def _build_text(self, node: yaml.ScalarNode) -> str:
         """Return the text of a scalar; as TypedScalar where Ansible gives it another type."""
@@ -160,9 +159,11 @@ class _LocatedDataBuilder:
             if key_node.tag == _MERGE_TAG:
                 merged = {**self._build_merged_map(value_node, path), **merged}
                 continue
-            key = self._build_key(key_node, path)
-            if key is None:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag not in _PLAIN_TAGS:
+                location = self._locate(key_node, path)
+                self.problems.add(location, "a key must be plain text", "Quote it, or give it a name.")
                 continue
+            key = self._build_text(key_node)
             line = key_node.start_mark.line + 1
             source_location = SourceLocation(self.path, line, ".".join(str(part) for part in (*path, key)))
             if key in lines:
@@ -173,24 +174,16 @@ class _LocatedDataBuilder:
             own_values[key] = self.build_value(value_node, (*path, key), source_location)
         return {**merged, **own_values}
 
-    def _build_key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        if isinstance(node, yaml.ScalarNode) and node.tag in _PLAIN_TAGS:
-            return self._build_text(node)
-        self.problems.add(self._locate(node, path), "a key must be plain text", "Quote it, or give it a name.")
-        return None
-
     def _build_merged_map(self, node: yaml.Node, path: KeyPath) -> Mapping[str, object]:
         """Return the merged map of ``<<``. A merged value keeps the place where it is written."""
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, object] = {}
         for source in sources:
-            data = (
-                self.build_value(source, path, self.locations[path]) if isinstance(source, yaml.MappingNode) else None
-            )
-            if not isinstance(data, dict):
-                self.problems.add(
-                    self._locate(node, path), "<< takes a map, or a list of maps", "Give it an alias (*x)."
-                )
-                continue
-            merged = {**data, **merged}
+            is_map = isinstance(source, yaml.MappingNode)
+            data = self.build_value(source, path, self.locations[path]) if is_map else None
+            if isinstance(data, dict):
+                merged = {**data, **merged}
+            else:
+                location = self._locate(node, path)
+                self.problems.add(location, "<< takes a map, or a list of maps", "Give it an alias (*x).")
         return merged

@@ -141,12 +141,10 @@ def find_storage_fault(
     if number not in {0, *STORAGE_ERRNOS}:
         return None
     for place in places:
-        folder = _find_existing_folder(place)
+        folder = next(filter(Path.is_dir, (place.absolute(), *place.absolute().parents)), Path("/"))
         if number == errno.EDQUOT:
-            return StorageFault(
-                f"the quota of this user is used up at {folder}",
-                f"Make room there (`quota -s` shows the limit), or {alternative}.",
-            )
+            hint = f"Make room there (`quota -s` shows the limit), or {alternative}."
+            return StorageFault(f"the quota of this user is used up at {folder}", hint)
         if fault := _describe_disk(folder, number, alternative):
             return fault
     return None
@@ -162,11 +160,6 @@ def build_storage_error(kind: type[_Error], message: str, fault: StorageFault) -
     error = kind(f"{message}: {fault.reason}", hint=fault.hint)
     error.is_storage_fault = True
     return error
-
-
-def _find_existing_folder(place: Path) -> Path:
-    candidates = (place.absolute(), *place.absolute().parents)
-    return next((folder for folder in candidates if folder.is_dir()), Path("/"))
 
 
 def _describe_disk(folder: Path, number: int, alternative: str) -> StorageFault | None:
@@ -186,18 +179,13 @@ def _describe_disk(folder: Path, number: int, alternative: str) -> StorageFault 
             f"Delete files there (df -i {folder} shows the inodes), or {alternative}.",
         )
     free = disk.f_bavail * disk.f_frsize
-    if number == errno.ENOSPC and free >= FULL_BELOW_BYTES:
-        size = f"{_format_size(free)} of {_format_size(disk.f_blocks * disk.f_frsize)}"
-        return StorageFault(
-            f"the disk of {folder} is full: it took no more, although {size} are free now",
-            f"Try again; if it stays so, make room there, look at quotas (quota -s), or {alternative}.",
-        )
+    size = f"{_format_size(free)} of {_format_size(disk.f_blocks * disk.f_frsize)} are free"
     if free < FULL_BELOW_BYTES:
-        return StorageFault(
-            f"the disk of {folder} is full: {_format_size(free)} of {_format_size(disk.f_blocks * disk.f_frsize)} "
-            "are free",
-            f"Make room there (df -h {folder} shows the disk), or {alternative}.",
-        )
+        hint = f"Make room there (df -h {folder} shows the disk), or {alternative}."
+        return StorageFault(f"the disk of {folder} is full: {size}", hint)
+    if number == errno.ENOSPC:
+        hint = f"Try again; if it stays so, make room there, look at quotas (quota -s), or {alternative}."
+        return StorageFault(f"the disk of {folder} is full: it took no more, although {size} now", hint)
     return None
 
 

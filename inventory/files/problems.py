@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory.errors import InvalidInventory, InventoryError
+from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 
 KeyPath = tuple[str | int, ...]
 
@@ -66,12 +66,13 @@ class ProblemCollector:
     def __init__(self) -> None:
         self._problems: list[InventoryError] = []
 
-    def add(self, location: SourceLocation, message: str, hint: str = "") -> None:
-        """Add a problem, unless it is there already."""
+    def add(self, location: SourceLocation | Path, message: str, hint: str = "") -> None:
+        """Add a problem, unless it is there already. A path is the place of a whole file."""
         if len(self._problems) < MAX_PROBLEMS:
-            key = _truncate(location.key, 200) or None
+            source = SourceLocation(location) if isinstance(location, Path) else location
+            key = _truncate(source.key, 200) or None
             error = InventoryError(
-                _truncate(message, 1000), file=location.file, line=location.line, key=key, hint=_truncate(hint, 1500)
+                _truncate(message, 1000), file=source.file, line=source.line, key=key, hint=_truncate(hint, 1500)
             )
             if all(error.message != problem.message for problem in self._problems):
                 self._problems.append(error)
@@ -83,14 +84,14 @@ class ProblemCollector:
     def __bool__(self) -> bool:
         return bool(self._problems)
 
-    def raise_if_any(self) -> None:
-        """Raise an error with all problems.
+    def raise_if_any(self, error_type: type[InvalidFiles] = InvalidInventory) -> None:
+        """Raise an error of this type with all problems, if there is one.
 
         Raises:
-            InvalidInventory: there is at least one problem.
+            InvalidFiles: there is at least one problem.
         """
         if self._problems:
-            raise InvalidInventory(self._problems)
+            raise error_type(self._problems)
 
 
 def _truncate(text: str, max_length: int) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import platformdirs
 
+from inventory.addresses import has_url_password
 from inventory.errors import InvalidFiles, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
@@ -146,10 +146,7 @@ def read_settings_file(environ: Mapping[str, str]) -> SettingsFile | None:
             _read_line(stripped, SourceLocation(path, number), settings, problems)
     if text is not None:
         _require_closed_secrets(path, settings, problems)
-    try:
-        problems.raise_if_any()
-    except InvalidFiles as error:
-        raise InvalidSettings(error.problems) from error
+    problems.raise_if_any(InvalidSettings)
     return SettingsFile(path, settings)
 
 
@@ -172,50 +169,29 @@ def is_secret(name: str, value: str) -> bool:
     return has_url_password(value) or (_SECRET_NAME.search(name) is not None and not name.endswith("_FILE"))
 
 
-def has_url_password(value: str) -> bool:
-    """Return whether a value is a URL with a password in it."""
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return "@" in value
-    return bool(parts.password) or "password=" in parts.query
-
-
 def _read_line(
     line: str, location: SourceLocation, settings: dict[str, FileSetting], problems: ProblemCollector
 ) -> None:
     name, equals, value = line.partition("=")
-    source_location = SourceLocation(location.file, location.line, name.strip()[:80])
-    if not equals or not _NAME.fullmatch(name):
-        problems.add(
-            source_location,
-            "this line is no setting",
-            "Write NAME=value, without blanks around the sign and without export.",
-        )
-        return
-    if fault := _find_name_fault(name, settings):
-        problems.add(source_location, *fault)
-        return
-    plain = _strip_quotes(value)
-    if plain is None:
-        problems.add(
-            source_location,
-            "systemd, compose and fleetpatch would not read this value alike",
-            "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks.",
-        )
-        return
-    settings[name] = FileSetting(plain, location.line or 0)
+    fault, plain = _find_name_fault(name if equals else "", settings), _strip_quotes(value)
+    if fault is None and plain is None:
+        hint = "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks."
+        fault = "systemd, compose and fleetpatch would not read this value alike", hint
+    if fault is not None:
+        problems.add(SourceLocation(location.file, location.line, name.strip()[:80]), *fault)
+    elif plain is not None:
+        settings[name] = FileSetting(plain, location.line or 0)
 
 
 def _find_name_fault(name: str, settings: Mapping[str, FileSetting]) -> tuple[str, str] | None:
     """Return what is wrong with a name, and the remedy."""
+    if not _NAME.fullmatch(name):
+        return "this line is no setting", "Write NAME=value, without blanks around the sign and without export."
     if name in settings:
         return f"it is set twice, first in line {settings[name].line}", "Remove one of the lines."
     if name in ENVIRONMENT_ONLY:
-        return (
-            "it is not read from this file",
-            "Set it in the environment: `systemctl edit` and Environment= for a unit, environment: in compose.",
-        )
+        hint = "Set it in the environment: `systemctl edit` and Environment= for a unit, environment: in compose."
+        return "it is not read from this file", hint
     if name.startswith(OUR_PREFIX) and name not in SETTINGS:
         hint = f"{did_you_mean(name, SETTINGS)}docs/reference/settings.md has all names. Correct or remove the line."
         return "fleetpatch knows no such setting", hint

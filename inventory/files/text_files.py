@@ -34,17 +34,15 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
     try:
         raw = _read_bytes(path, MAX_FILE_BYTES + 1, must_be_regular)
     except UntrustedFile as error:
-        problems.add(SourceLocation(path), f"this file is not trusted: {error.message}", error.hint)
+        problems.add(path, f"this file is not trusted: {error.message}", error.hint)
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        problems.add(SourceLocation(path), f"this file can't be read: {reason}", hint)
+        problems.add(path, f"this file can't be read: {reason}", hint)
         return None
     if len(raw) > MAX_FILE_BYTES:
-        problems.add(
-            SourceLocation(path), "this file is larger than 10 MiB", "Split it, and give the directory of the parts."
-        )
+        problems.add(path, "this file is larger than 10 MiB", "Split it, and give the directory of the parts.")
         return None
     try:
         return raw.decode("utf-8-sig")  # spreadsheet programs write a byte order mark into CSV files
@@ -106,12 +104,12 @@ def list_directory_names(
         finally:
             os.close(handle)
     except UntrustedFile as error:
-        problems.add(SourceLocation(folder), f"this directory is not trusted: {error.message}", error.hint)
+        problems.add(folder, f"this directory is not trusted: {error.message}", error.hint)
         return []
     except OSError as error:
-        problems.add(SourceLocation(folder), f"this directory can't be read: {error.strerror}", unreadable_hint)
+        problems.add(folder, f"this directory can't be read: {error.strerror}", unreadable_hint)
         return []
     if len(names) > max_entries:
-        problems.add(SourceLocation(folder), f"more than {max_entries:,} entries are in this directory", too_many_hint)
+        problems.add(folder, f"more than {max_entries:,} entries are in this directory", too_many_hint)
         return []
     return sorted(names)

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from inventory.builder import (
@@ -58,18 +59,14 @@ def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dic
         return None
     # The same schema checks these names and the names in a machine's list of groups.
     part = located.get_child("groups")
+    layers: dict[str, SettingsLayer] = {}
     for name in data:
-        validate_mapping(
-            MachineEntry,
-            LocatedData({"name": name}, {(): part.locate((name,)), ("name",): part.locate((name,))}),
-            problems,
-        )
-    return {
-        name: collect_explicit_fields(validate_mapping(MachineSettings, part.get_child(name), problems))
-        if settings is not None
-        else {}
-        for name, settings in data.items()
-    }
+        location = part.locate((name,))
+        validate_mapping(MachineEntry, LocatedData({"name": name}, {(): location, ("name",): location}), problems)
+    for name, settings in data.items():
+        own_part = part.get_child(name) if settings is not None else replace(part, data={})
+        layers[name] = collect_explicit_fields(validate_mapping(MachineSettings, own_part, problems))
+    return layers
 
 
 def _build_machine_drafts(
@@ -86,33 +83,24 @@ def _build_machine_drafts(
         return []
     machine_list = located.get_child("machines")
     drafts = []
-    for single in expand_machine_entries(
-        (_to_named_entry(machine_list.get_child(index)) for index in range(len(entries))), problems
-    ):
+    parts = [machine_list.get_child(index) for index in range(len(entries))]
+    # a bare word of the list is a machine's name
+    named = (replace(part, data={"name": part.data}) if isinstance(part.data, str) else part for part in parts)
+    for single in expand_machine_entries(named, problems):
         entry = validate_mapping(MachineEntry, single, problems)
-        if entry is not None:
-            layers = _find_group_layers(entry, single, groups, problems)
-            drafts.append(build_machine_draft(single, [defaults, *layers], entry))
+        if entry is None:
+            continue
+        group_names = entry.groups or () if groups is not None else ()
+        layers = [defaults]
+        for name in group_names:
+            if groups and name in groups:
+                layers.append(groups[name])
+            else:
+                hint = "Add it under `groups:`, with nothing after it when it sets nothing."
+                message = f"there is no group {name!r}"
+                problems.add(single.locate(("groups",)), message, f"{did_you_mean(name, groups or ())}{hint}")
+        drafts.append(build_machine_draft(single, layers, entry))
     return drafts
-
-
-def _to_named_entry(located: LocatedData) -> LocatedData:
-    """Turn a bare word of the list into an entry with that machine name."""
-    if isinstance(located.data, str):
-        return LocatedData({"name": located.data}, located.locations, located.base_path)
-    return located
-
-
-def _find_group_layers(
-    entry: MachineEntry, located: LocatedData, groups: dict[str, SettingsLayer] | None, problems: ProblemCollector
-) -> list[SettingsLayer]:
-    if groups is None:
-        return []
-    for name in entry.groups or ():
-        if name not in groups:
-            hint = f"{did_you_mean(name, groups)}Add it under `groups:`, with nothing after it when it sets nothing."
-            problems.add(located.locate(("groups",)), f"there is no group {name!r}", hint)
-    return [groups[name] for name in entry.groups or () if name in groups]
 
 
 _TAG_COLUMN_PREFIX = "tag:"
@@ -132,7 +120,10 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
 
     The key of a problem's place is the column.
     """
-    delimiter, text = _find_delimiter(text)
+    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
+    delimiter = next((delimiter for delimiter in _DELIMITERS if delimiter in first), ",")
+    if match := _SEPARATOR_PATTERN.fullmatch(first):
+        delimiter, text = match[1], text.replace(first, "#", 1)  # the line becomes a comment
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
@@ -146,9 +137,7 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
         problems.add(SourceLocation(path, reader.line_num), f"this is no valid CSV: {error}", hint)
         return InventoryFragment()
     if not rows:
-        problems.add(
-            SourceLocation(path), "this file is empty", "Begin it with a header such as: name,address,user,tag:ring"
-        )
+        problems.add(path, "this file is empty", "Begin it with a header such as: name,address,user,tag:ring")
         return InventoryFragment()
     (header_line, header), *body = rows
     columns = _check_header(SourceLocation(path, header_line), header, problems)
@@ -161,14 +150,6 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
     return InventoryFragment(tuple(drafts))
 
 
-def _find_delimiter(text: str) -> tuple[str, str]:
-    """Return the separator, and the text in which a first line that tells it (Excel: "sep=;") is a comment."""
-    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
-    if match := _SEPARATOR_PATTERN.fullmatch(first):
-        return match[1], text.replace(first, "#", 1)
-    return next((delimiter for delimiter in _DELIMITERS if delimiter in first), ","), text
-
-
 def _check_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> list[str]:
     """Return the columns to read, with "" for one that has a fault. Return none if this is a file of another kind."""
     known_columns = [column for column in header if column in COLUMNS or column.startswith(_TAG_COLUMN_PREFIX)]
@@ -179,17 +160,16 @@ def _check_header(place: SourceLocation, header: list[str], problems: ProblemCol
             header, known_columns = [column for column in header if did_you_mean(column, COLUMNS)], []
     columns = []
     for index, column in enumerate(header):
-        spot = SourceLocation(place.file, place.line, column or f"column {index + 1}")
-        is_faulty = True
+        fault: tuple[str, str] | None = None
         if not column:
-            problems.add(spot, "this column has no name", "Name it, or remove it.")
+            fault = "this column has no name", "Name it, or remove it."
         elif column in header[:index]:
-            problems.add(spot, f"the column {column!r} stands here twice", "Remove one of the two.")
+            fault = f"the column {column!r} stands here twice", "Remove one of the two."
         elif column not in COLUMNS and not column.startswith(_TAG_COLUMN_PREFIX):
-            problems.add(spot, *describe_unknown_key(column, [*COLUMNS, "tag:NAME"]))
-        else:
-            is_faulty = False
-        columns.append("" if is_faulty else column)
+            fault = describe_unknown_key(column, [*COLUMNS, "tag:NAME"])
+        if fault:
+            problems.add(SourceLocation(place.file, place.line, column or f"column {index + 1}"), *fault)
+        columns.append("" if fault else column)
     return columns if known_columns else []
 
 
@@ -201,23 +181,16 @@ def _parse_row(
         problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
         return None
     data: dict[str, object] = {} if "name" in header else {"name": _NO_NAME}
+    maps: dict[str, dict[str, str]] = {"tags": {}, "limits": {}}
     locations: dict[KeyPath, SourceLocation] = {(): place}
-    tags: dict[str, str] = {}
-    limits: dict[str, str] = {}
     for column, cell in zip(header, cells, strict=True):
-        path: KeyPath = (column,)
+        path: tuple[str, ...] = (column,)
         if column.startswith(_TAG_COLUMN_PREFIX):
             path = ("tags", column.removeprefix(_TAG_COLUMN_PREFIX))
         elif column in _LIMIT_COLUMNS:
             path = ("limits", column)
         locations[path] = SourceLocation(place.file, place.line, column)
-        if not cell or not column:
-            continue  # an empty cell sets no value, and a faulty column is told already
-        if path[0] == "tags":
-            tags[str(path[1])] = cell
-        elif path[0] == "limits":
-            limits[column] = cell
-        else:
-            data[column] = cell
-    data |= {key: value for key, value in (("tags", tags), ("limits", limits)) if value}
-    return LocatedData(data, locations)
+        if cell and column:  # an empty cell sets no value, and a faulty column is told already
+            values = maps[path[0]] if len(path) > 1 else data
+            values[path[-1]] = cell
+    return LocatedData(data | {key: values for key, values in maps.items() if values}, locations)

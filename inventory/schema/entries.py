@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from inventory.addresses import find_action_target_fault, parse_tcp_target, parse_url, render_without_login
 from inventory.machine import (
     CheckKind,
     CheckLevel,
@@ -21,7 +22,7 @@ from inventory.machine import (
     WinrmAuthentication,
     WinrmScheme,
 )
-from inventory.network_targets import find_action_target_fault, parse_tcp_target, parse_url
+from inventory.schema.validation import StrictModel
 from inventory.schema.value_types import (
     ControllerCommand,
     Label,
@@ -34,7 +35,6 @@ from inventory.schema.value_types import (
     ThumbprintList,
     UrlPath,
     build_validation_error,
-    render_without_login,
     validate_address,
     validate_credential,
     validate_ipv4,
@@ -45,12 +45,6 @@ from inventory.schema.value_types import (
 
 MAX_CHECK_TARGET_LENGTH = 16_000
 """Maximum length of a check's command. The command is one argument on the machine, and arguments have a limit."""
-
-
-class StrictModel(BaseModel):
-    """Base class of maps that reject unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class CheckEntry(StrictModel):
@@ -76,20 +70,16 @@ class CheckEntry(StrictModel):
             elif self.kind is CheckKind.HTTP:
                 parse_url(self.target)
         except ValueError as error:
-            raise build_validation_error(*_describe_invalid_target(self.kind, self.target, str(error))) from None
+            message = f"{self.target[:200]!r} is no TCP target: {error}"
+            hint = "Give host:port, or a port of the machine itself."
+            if self.kind is CheckKind.HTTP:
+                path, _, query = self.target.partition("?")
+                # Do not show a login or a query: they may contain secrets.
+                subject = "this" if "@" in query else render_without_login(path)
+                message = f"{subject} is no URL that can be asked: {error}"
+                hint = "Give one that begins with http:// or https://, such as http://host:8080/health."
+            raise build_validation_error(message, hint) from None
         return self
-
-
-def _describe_invalid_target(kind: CheckKind, target: str, why: str) -> tuple[str, str]:
-    if kind is CheckKind.TCP:
-        return f"{target[:200]!r} is no TCP target: {why}", "Give host:port, or a port of the machine itself."
-    path, _, query = target.partition("?")
-    # Do not show a login or a query: they may contain secrets.
-    named = "this" if "@" in query else render_without_login(path)
-    return (
-        f"{named} is no URL that can be asked: {why}",
-        "Give one that begins with http:// or https://, such as http://host:8080/health.",
-    )
 
 
 class LimitsEntry(StrictModel):
@@ -286,16 +276,14 @@ def _validate_health_checks(checks: list[CheckEntry]) -> list[CheckEntry]:
     for check in checks:
         if check.level is CheckLevel.WARN:
             raise build_validation_error(f"{check.name!r} can't make a member unhealthy", "Leave out `level: warn`.")
-        if _find_host(check) in _OWN_HOSTS:
+        host: str | None = None
+        if check.kind is not CheckKind.COMMAND:
+            is_tcp = check.kind is CheckKind.TCP
+            host = parse_tcp_target(check.target)[0] if is_tcp else parse_url(check.target).hostname
+        if host in _OWN_HOSTS:
             message = f"{check.name!r} asks the controller, and not the member"
             raise build_validation_error(message, "Give the port alone, or ask on the member with `kind: command`.")
     return checks
-
-
-def _find_host(check: CheckEntry) -> str:
-    if check.kind is CheckKind.COMMAND:
-        return ""
-    return parse_tcp_target(check.target)[0] if check.kind is CheckKind.TCP else parse_url(check.target).hostname or ""
 
 
 class SetEntry(StrictModel):

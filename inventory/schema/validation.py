@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, did_you_mean
@@ -11,6 +11,13 @@ from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, did
 _SECRET_KEY_WORDS = ("password", "passwd", "passphrase", "secret", "become_pass", "sudo_pass")
 _SECRET_KEYS = frozenset({"credential", "privilege_password", "notify", "target"})
 """Keys whose values are not repeated, nor those below them: a secret may stand there by mistake, or in a URL."""
+
+
+class StrictModel(BaseModel):
+    """Base class of maps that reject unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -65,7 +72,9 @@ def validate_mapping(
     """
     data = located.data
     if not isinstance(data, dict):
-        hint = f"Write {expected_keys or _describe_some_keys(model)} under it."
+        by_need = sorted(model.model_fields, key=lambda key: not model.model_fields[key].is_required())
+        some_keys = expected_keys or ", ".join(f"`{key}:`" for key in by_need[:3])
+        hint = f"Write {some_keys} under it."
         problems.add(located.locate(), f"a map is wanted here, not {describe_type(data)}", hint)
         return None
     try:
@@ -145,11 +154,6 @@ def _find_models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _find_models(part)]
-
-
-def _describe_some_keys(model: type[BaseModel]) -> str:
-    by_need = sorted(model.model_fields, key=lambda key: not model.model_fields[key].is_required())
-    return ", ".join(f"`{key}:`" for key in by_need[:3])
 
 
 def describe_type(value: object) -> str:

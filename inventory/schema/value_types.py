@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 import zoneinfo
 from functools import lru_cache
 from typing import Annotated
@@ -9,14 +10,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from inventory.addresses import parse_legacy_ipv4
+from inventory.addresses import find_command_fault, render_without_login
 from inventory.credential_references import KEY_REFERENCES, parse_reference, require_foreign_reference
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.problems import did_you_mean
-from inventory.machine import (
-    PatchOwner,
-)
-from inventory.network_targets import find_command_fault
+from inventory.machine import PatchOwner
 
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _NAME_PATTERN = re.compile(NAME_PATTERN)
@@ -25,6 +23,7 @@ _HOST_PATTERN = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
 )
 _AZURE_SCHEDULES_OWNER = "schedules"
+"""Azure's term for customer managed schedules: ``fleetpatch``."""
 _FORBIDDEN_IN_LABELS = ",|*?[]"
 
 
@@ -48,15 +47,14 @@ def validate_address(value: str) -> str:
         return str(ipaddress.ip_address(host))
     except ValueError:
         pass  # it is not an IP address: check it as a host name
-    if not _HOST_PATTERN.fullmatch(host) or re.fullmatch(r"[0-9.]+", host) or parse_legacy_ipv4(host):
+    try:
+        socket.inet_aton(host)
+        is_legacy_ipv4 = True  # as the system's resolver reads a text such as 0x7f.1
+    except (OSError, ValueError):
+        is_legacy_ipv4 = False
+    if not _HOST_PATTERN.fullmatch(host) or re.fullmatch(r"[0-9.]+", host) or is_legacy_ipv4:
         raise build_validation_error(f"{render_without_login(value)} is no address", _build_address_hint(value))
     return host
-
-
-def render_without_login(value: str) -> str:
-    """Return a value for a message. If it is a URL, remove its login, which may contain a password."""
-    _, at, host = value.rpartition("@")
-    return repr(f"***@{host}"[:200] if at else value[:200])
 
 
 def _build_address_hint(value: str) -> str:
@@ -158,10 +156,6 @@ def _validate_thumbprint(value: str) -> str:
     return digits
 
 
-def _to_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def _validate_url_path(value: str) -> str:
     path = value.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path):
@@ -174,11 +168,6 @@ def _split_names(value: object) -> object:
     return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
 
 
-def _to_owner(value: object) -> object:
-    """Translate Azure's term for customer managed schedules into ``fleetpatch``."""
-    return PatchOwner.FLEETPATCH if value == _AZURE_SCHEDULES_OWNER else value
-
-
 MachineName = Annotated[str, AfterValidator(_validate_name)]
 Label = Annotated[str, AfterValidator(_validate_label)]
 _TEXT_SCHEMA = {"type": "string"}
@@ -189,15 +178,15 @@ NameList = Annotated[
 ]
 ThumbprintList = Annotated[
     tuple[Annotated[str, AfterValidator(_validate_thumbprint)], ...],
-    BeforeValidator(_to_list),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     Field(min_length=1),
     WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}),
 ]
 UrlPath = Annotated[str, AfterValidator(_validate_url_path)]
 Owner = Annotated[
     PatchOwner,
-    BeforeValidator(_to_owner),
-    WithJsonSchema({**_TEXT_SCHEMA, "enum": [*(each.value for each in PatchOwner), _AZURE_SCHEDULES_OWNER]}),
+    BeforeValidator(lambda value: PatchOwner.FLEETPATCH if value == _AZURE_SCHEDULES_OWNER else value),
+    WithJsonSchema({**_TEXT_SCHEMA, "enum": [*(owner.value for owner in PatchOwner), _AZURE_SCHEDULES_OWNER]}),
 ]
 PasswordReference = Annotated[str, AfterValidator(_validate_password_reference)]
 Minutes = Annotated[float, Field(ge=0, le=24 * 60, allow_inf_nan=False)]

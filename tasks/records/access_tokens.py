@@ -2,7 +2,7 @@
 
 No token is stored, only its SHA-256 digest. Only who has the private key makes a token valid. The command that adds
 tokens signs them. The pages have only the public key: neither who writes their tables nor who controls their process
-makes a token valid, longer, or mightier. Both keys are files of inventory/files/private_keys.py. A file of public keys
+makes a token valid, longer, or mightier. Both keys are files of inventory/files/own_keys.py. A file of public keys
 may have several lines, so that a key can be replaced. All threads of a process may share the objects.
 """
 
@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Select, delete, insert, select, update
 
-from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
+from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.fleets import DEFAULT_FLEET

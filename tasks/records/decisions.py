@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, insert, select, text
 
-from inventory.files.private_keys import KeyFileError
+from inventory.files.own_keys import KeyFileError
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import schema
 from tasks.records.audit.seals_and_heads import AuditHead, advance_head, find_head_path, read_head

@@ -1,7 +1,7 @@
 """Seals of records: who can write the database can't decide what a run does.
 
 What a process reads from the records and then does as root is sealed when it is written: HMAC-SHA-256 (RFC 2104) with a
-private key that stands outside the database (inventory/files/private_keys.py). A seal also names its key, so that a
+private key that stands outside the database (inventory/files/own_keys.py). A seal also names its key, so that a
 process with another key can say so. What is not sealed can be shown, and is never executed.
 
 A key file may have several lines, each a key. The first one seals, all of them are accepted: so a key is replaced.
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import Column, RowMapping, Table
 
-from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
+from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import page_tables, schema
 from tasks.records.fleets import DEFAULT_FLEET

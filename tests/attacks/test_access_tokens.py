@@ -12,7 +12,7 @@ from rich.console import Console
 from fleetpatch.access.login_admin import DEFAULT_DAYS, create_access_token, remove_access_token
 from fleetpatch.access.token_secrets import create_token, digest_secret
 from fleetpatch.cli.views.web_access import build_tokens_json, print_tokens
-from inventory.files.private_keys import FOLDER_VARIABLE
+from inventory.files.own_keys import FOLDER_VARIABLE
 from tasks.domain.errors import RecordsError
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
 from tasks.records.setup import open_records

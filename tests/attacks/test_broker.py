@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from inventory.files.private_keys import ensure_key
+from inventory.files.own_keys import ensure_key
 from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import PrivilegeError
 from tasks.domain.protocols.clock import Deadline, SystemClock

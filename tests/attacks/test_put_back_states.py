@@ -16,7 +16,7 @@ from flows.automatic.fleet_view import build_fleet_view
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.installation_checks import check_installation
 from flows.recovery.unfinished_runs import AbandonedRun, read_and_judge_run
-from inventory.files.private_keys import FOLDER_VARIABLE
+from inventory.files.own_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
 from tasks.domain.errors import SealBroken
 from tasks.domain.protocols.leases import LeaseHolder

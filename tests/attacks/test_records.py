@@ -25,7 +25,7 @@ from flows.ports.caller import Caller
 from flows.recovery.reconciliation import resume_run
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
-from inventory.files.private_keys import FOLDER_VARIABLE
+from inventory.files.own_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
 from tasks.domain.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport, Window

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from inventory.files.private_keys import FOLDER_VARIABLE
+from inventory.files.own_keys import FOLDER_VARIABLE
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.setup import open_records

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from deployments.server.connection_urls import build_database_url
 from flows.prefect_api.encryption_key import KEY_NAME, KEY_VARIABLE, find_encryption_key, prepare_encryption
-from inventory.files.private_keys import KeyFileError, ensure_key
+from inventory.files.own_keys import KeyFileError, ensure_key
 from tasks.domain.errors import CannotRun
 from tests.support import postgres
 

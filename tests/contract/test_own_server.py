@@ -20,7 +20,7 @@ from deployments.server.settings_checks import SETTING_RULES
 from flows.prefect_api.connection import START_TIMEOUT_SECONDS, EphemeralPrefectServer, find_server_fault
 from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
-from inventory.files.private_keys import ensure_key
+from inventory.files.own_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 

@@ -213,7 +213,7 @@ def _trust(machine: Machine, host_keys: HostKeySettings) -> object:
     inventory = Inventory((machine, replace(machine, name="target", jump=(machine.name,))), host_keys)
     around = connecting.SshSettings(host_keys, pytest.fail, None, None)  # type: ignore[arg-type]  # nothing is opened
     BASTIONS.build_dialer(inventory.find_machine("target"), inventory, around)
-    return BASTIONS._find_jump_host((machine,), host_keys)
+    return BASTIONS._jump_hosts[jump_hosts._build_route_key((machine,), host_keys)]
 
 
 BASTIONS = jump_hosts.JumpHostPool()

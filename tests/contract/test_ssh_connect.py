@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from inventory.credentials import Credential, CredentialKind, Secret
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore
 from inventory.machine import HostKeyPolicy
 from tasks.domain.errors import (
     AuthenticationFailed,

@@ -13,11 +13,11 @@ from fleetpatch.cli.app import app
 from fleetpatch.cli.commands import doctor
 from flows.ports.caller import Actor
 from flows.trust import TRUST_ACT, trust_host_keys
-from inventory.host_keys import HostKeyStore
+from inventory.known_hosts import PinnedKey
 from inventory.machine import HostKeyPolicy, HostKeySettings, Inventory, Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.audit import AuditEntry, AuditResult
-from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
+from tasks.machines.transport.ssh.host_key_trust import HostKeyTrust, ShownHostKey
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tests.contract.ssh_world import GREET, World, soon
@@ -48,13 +48,13 @@ def test_an_unknown_key_is_learned_only_if_it_is_chosen(world):
         return ()
 
     shown, entries = trust(world, world.machine(server), choose=choose_none)
-    assert shown["m"].state is HostKeyState.UNKNOWN
-    fingerprint = HostKeyStore.compute_fingerprint(server.host_key.get_base64())
+    assert shown["m"].state is HostKeyTrust.UNKNOWN
+    fingerprint = PinnedKey("", server.host_key.get_base64()).fingerprint
     assert [key.fingerprint for key in asked] == [f"ED25519 {fingerprint}"]
     assert not world.known_hosts.exists()
     assert entries == []
     shown, entries = trust(world, world.machine(server))
-    assert shown["m"].state is HostKeyState.TRUSTED
+    assert shown["m"].state is HostKeyTrust.TRUSTED
     assert world.known_hosts.read_text().startswith(f"[127.0.0.1]:{server.port} ssh-ed25519 ")
     assert [(entry.act, entry.subject, entry.result) for entry in entries] == [
         (TRUST_ACT, "m", AuditResult.BEGUN), (TRUST_ACT, "m", AuditResult.DONE),
@@ -64,7 +64,7 @@ def test_an_unknown_key_is_learned_only_if_it_is_chosen(world):
     assert server.logins == []
     assert world.session(server).run_script(GREET, deadline=soon()).exit_code == 7
     shown, entries = trust(world, world.machine(server))
-    assert (shown["m"].state, entries) == (HostKeyState.TRUSTED, [])
+    assert (shown["m"].state, entries) == (HostKeyTrust.TRUSTED, [])
 
 
 def test_a_changed_key_is_shown_with_both_fingerprints_and_never_replaced(world, tmp_path):
@@ -73,9 +73,9 @@ def test_a_changed_key_is_shown_with_both_fingerprints_and_never_replaced(world,
     world.pin(server, other)
     before = world.known_hosts.read_bytes()
     shown, entries = trust(world, world.machine(server))
-    assert shown["m"].state is HostKeyState.CHANGED
+    assert shown["m"].state is HostKeyTrust.CHANGED
     for key in (other, server.host_key):
-        assert HostKeyStore.compute_fingerprint(key.get_base64()) in shown["m"].message
+        assert PinnedKey("", key.get_base64()).fingerprint in shown["m"].message
     assert "ssh-keygen -R" in shown["m"].hint
     assert (world.known_hosts.read_bytes(), entries) == (before, [])
 
@@ -92,10 +92,10 @@ def test_a_jump_host_is_trusted_before_the_machine_behind_it_is_asked(world):
 
     shown, _ = trust(world, machine, choose=choose_none)
     assert asked == ["bastion"]
-    assert (shown["m"].state, shown["m"].key) == (HostKeyState.UNREAD, None)
+    assert (shown["m"].state, shown["m"].key) == (HostKeyTrust.UNREAD, None)
     assert "bastion" in shown["m"].message
     shown, _ = trust(world, machine)
-    assert {key.state for key in shown.values()} == {HostKeyState.TRUSTED}
+    assert {key.state for key in shown.values()} == {HostKeyTrust.TRUSTED}
     assert target.logins == []
 
 
@@ -117,7 +117,7 @@ def test_in_the_users_own_file_names_are_hashed_where_ssh_does(world, tmp_path, 
     found = subprocess.run(find, capture_output=True, text=True, check=True)
     assert server.host_key.get_base64() in found.stdout
     shown, _ = trust(world, world.machine(server))
-    assert shown["m"].state is HostKeyState.TRUSTED
+    assert shown["m"].state is HostKeyTrust.TRUSTED
 
 
 def test_what_has_no_host_key_to_trust(world):

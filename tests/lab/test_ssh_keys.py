@@ -15,11 +15,11 @@ import pytest
 
 from flows.ports.caller import Actor
 from flows.trust import trust_host_keys
-from inventory.host_keys import PinnedKey
+from inventory.known_hosts import PinnedKey
 from inventory.machine import HostKeySettings, Inventory, Machine
 from tasks.domain.errors import AuthenticationFailed, CredentialError, FleetpatchError, Unreachable
 from tasks.domain.rows.audit import AuditEntry
-from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
+from tasks.machines.transport.ssh.host_key_trust import HostKeyTrust, ShownHostKey
 from tests.contract.ssh_world import GREET, soon
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.test_ssh import machine_of
@@ -155,7 +155,7 @@ def test_the_host_key_is_learned_as_ssh_shows_and_finds_it(host, tmp_path, monke
         return next(groups)[0]
 
     learned = trust()
-    assert learned.state is HostKeyState.TRUSTED
+    assert learned.state is HostKeyTrust.TRUSTED
     shown = host.sh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", root=True)
     assert learned.fingerprint.removeprefix("ED25519 ") in shown
     known = tmp_path / ".ssh" / "known_hosts"
@@ -164,7 +164,7 @@ def test_the_host_key_is_learned_as_ssh_shows_and_finds_it(host, tmp_path, monke
     other = PinnedKey("ssh-ed25519", new_key(tmp_path / "other").get_base64())
     known.write_text(f"{host.address} {other.type} {other.base64}\n")
     changed = trust()
-    assert changed.state is HostKeyState.CHANGED
+    assert changed.state is HostKeyTrust.CHANGED
     assert changed.message.count("SHA256:") == 2
     assert len(entries) == 2
 

@@ -16,7 +16,7 @@ from fleetpatch.server.listening import open_listener
 from fleetpatch.server.web_server import add_certificate, build_server
 from fleetpatch.settings import WebSettings
 from fleetpatch.web.context import WebContext, build_context
-from inventory.files.private_keys import find_key_path
+from inventory.files.own_keys import find_key_path
 from tasks.domain.protocols.clock import Clock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

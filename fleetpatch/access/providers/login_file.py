@@ -12,8 +12,7 @@ from inventory.errors import InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.problems import ProblemCollector
 from inventory.files.text_files import read_text_file
-from inventory.schema.entries import StrictModel
-from inventory.schema.validation import validate_mapping
+from inventory.schema.validation import StrictModel, validate_mapping
 from inventory.schema.value_types import PasswordReference, build_validation_error
 from tasks.domain.errors import RequestError
 from tasks.rules.policy.login_names import fold_ascii

@@ -6,13 +6,13 @@ from typing import Final
 
 from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from inventory.addresses import has_url_password
 from inventory.files.settings_file import (
     ENVIRONMENT_ONLY,
     OUR_PREFIX,
     SETTINGS,
     SETTINGS_VARIABLE,
     SettingsFile,
-    has_url_password,
     is_secret,
     list_default_places,
 )

@@ -22,34 +22,34 @@ from flows.ports.caller import read_os_actor
 from flows.trust import trust_host_keys
 from tasks.domain.errors import RequestError
 from tasks.domain.states import FindingLevel
-from tasks.machines.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
+from tasks.machines.transport.ssh.host_key_trust import HostKeyTrust, ShownHostKey
 from tasks.machines.transport.ssh.host_key_verifier import COMPARE_COMMAND
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
 
 _LEVELS = {
-    HostKeyState.TRUSTED: FindingLevel.GOOD,
-    HostKeyState.UNKNOWN: FindingLevel.WARN,
-    HostKeyState.CHANGED: FindingLevel.BLOCK,
-    HostKeyState.UNREAD: FindingLevel.BLOCK,
+    HostKeyTrust.TRUSTED: FindingLevel.GOOD,
+    HostKeyTrust.UNKNOWN: FindingLevel.WARN,
+    HostKeyTrust.CHANGED: FindingLevel.BLOCK,
+    HostKeyTrust.UNREAD: FindingLevel.BLOCK,
 }
 _WORDS = {
-    HostKeyState.TRUSTED: "is trusted",
-    HostKeyState.UNKNOWN: "is not trusted",
-    HostKeyState.CHANGED: "must not be trusted",
-    HostKeyState.UNREAD: "was not read",
+    HostKeyTrust.TRUSTED: "is trusted",
+    HostKeyTrust.UNKNOWN: "is not trusted",
+    HostKeyTrust.CHANGED: "must not be trusted",
+    HostKeyTrust.UNREAD: "was not read",
 }
 
 
 def print_shown_keys(keys: Sequence[ShownHostKey]) -> None:
     """Print the key of each machine, with the reason and the remedy if it can't be trusted."""
     for key in keys:
-        outcome = "was learned now" if key.state is HostKeyState.TRUSTED and key.message else _WORDS[key.state]
+        outcome = "was learned now" if key.state is HostKeyTrust.TRUSTED and key.message else _WORDS[key.state]
         fingerprint = f" ({key.fingerprint})" if key.key is not None else ""
         text = f"the host key of {key.address}{fingerprint} {outcome}"
         print_to_stdout(render_marked_line(_LEVELS[key.state], key.machine, text))
-        if key.state in {HostKeyState.CHANGED, HostKeyState.UNREAD}:
+        if key.state in {HostKeyTrust.CHANGED, HostKeyTrust.UNREAD}:
             for text in filter(None, (key.message, key.hint)):
                 print_detail(text)
 
@@ -86,7 +86,7 @@ def run_trust(
             keys += group
             if not as_json:
                 print_shown_keys(group)
-    trusted = sum(key.state is HostKeyState.TRUSTED for key in keys)
+    trusted = sum(key.state is HostKeyTrust.TRUSTED for key in keys)
     if as_json:
         print_json({"hostKeys": build_list_json(KEY_FACTS, keys)})
     else:
@@ -111,7 +111,7 @@ KEY_FACTS: Final[Sequence[Fact[ShownHostKey]]] = (
     Fact("state", lambda key: key.state),
     Fact("keyType", lambda key: key.key.type if key.key else None),
     Fact("fingerprint", lambda key: key.fingerprint.partition(" ")[2] or None),
-    Fact("learned", lambda key: key.state is HostKeyState.TRUSTED and bool(key.message)),
+    Fact("learned", lambda key: key.state is HostKeyTrust.TRUSTED and bool(key.message)),
     Fact("message", lambda key: key.message),
     Fact("hint", lambda key: key.hint),
 )

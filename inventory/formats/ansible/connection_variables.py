@@ -40,9 +40,9 @@ class MachineEntryBuilder:
             return None
         return value
 
-    def read_text(self, variable: str) -> str | None:
+    def read_text(self, variable: str | None) -> str | None:
         """Return the text of a variable, or None."""
-        value = self.read_value(variable)
+        value = self.read_value(variable) if variable else None
         return value if isinstance(value, str) else None
 
     def find_last_variable(self, variables: Sequence[str]) -> str | None:
@@ -139,70 +139,42 @@ _PIN_HINT = (
     "Set fleetpatch_winrm={certificate_thumbprint: ...} to the SHA-256 of the machine's certificate, or the variable "
     "to validate with a CA file."
 )
+_UNSAFE_VALUES = (
+    ("validation", "ignore", "no password to a machine whose certificate is not checked", _PIN_HINT),
+    ("encryption", "never", "nothing in the clear", "Remove it, or use HTTPS."),
+)
 
 
 def set_winrm(builder: MachineEntryBuilder, connection: str, problems: ProblemCollector) -> None:
     """Set the key ``winrm`` of a machine, and the credential if it is a client certificate's key."""
-    variables = WINRM_VARIABLES.get(connection)
-    if variables is None:
+    if connection not in WINRM_VARIABLES:
         return
-    values = {key: builder.read_text(name) for key, names in variables.items() if (name := _find(builder, names))}
+    variables = WINRM_VARIABLES[connection].items()
+    names = {key: name for key, candidates in variables if (name := builder.find_last_variable(candidates))}
+    values = {key: builder.read_text(name) for key, name in names.items()}
     plain = ("path", "ca_file", "client_certificate", "kerberos_hostname")
-    settings: dict[str, object] = {key: value for key in plain if (value := values.get(key))}
-    scheme = values.get("scheme")
-    if scheme is not None:
-        settings["scheme"] = scheme
-    elif str(builder.data.get("port", "")) == _HTTP_PORT:
-        settings["scheme"] = "http"
-    source_location = builder.locations[()]
-    if (authentication_text := values.get("authentication")) is not None:
-        name = _find(builder, variables["authentication"]) or ""
-        source_location = builder.variables[name].locate()
-        first = next(
-            (
-                authentication
-                for part in authentication_text.split(",")
-                if (authentication := _AUTHENTICATIONS.get(part.strip()))
-            ),
-            None,
-        )
-        if first is None:
-            problems.add(
-                source_location,
-                f"{name} is {authentication_text[:80]!r}, which fleetpatch does not know",
-                "Set fleetpatch_winrm.",
-            )
+    settings: dict[str, object] = {key: values[key] for key in plain if values.get(key)}
+    default_scheme = {"scheme": "http"} if str(builder.data.get("port", "")) == _HTTP_PORT else {}
+    settings |= {"scheme": values["scheme"]} if "scheme" in names else default_scheme
+    location = builder.locations[()]
+    if (text := values.get("authentication")) is not None:
+        location = builder.variables[names["authentication"]].locate()
+        options = [_AUTHENTICATIONS[part.strip()] for part in text.split(",") if part.strip() in _AUTHENTICATIONS]
+        if not options:
+            message = f"{names['authentication']} is {text[:80]!r}, which fleetpatch does not know"
+            problems.add(location, message, "Set fleetpatch_winrm.")
+        elif options[0] == "basic" and "client_certificate" in settings:
+            settings["authentication"] = "certificate"  # as pywinrm reads "ssl" with a certificate
         else:
-            # to pywinrm, "ssl" with a certificate is a login by certificate
-            settings["authentication"] = (
-                "certificate" if first == "basic" and "client_certificate" in settings else first
-            )
-    if OWN_VARIABLE not in builder.variables:
-        _report_unsafe(builder, variables, values, problems)
-    if key := values.get("key"):
-        builder.set_key("credential", f"key:{key}", builder.locations[()])
+            settings["authentication"] = options[0]
+    for key, unsafe_value, consequence, hint in _UNSAFE_VALUES if OWN_VARIABLE not in builder.variables else ():
+        if values.get(key) == unsafe_value:
+            message = f"{names[key]} is {unsafe_value}: fleetpatch sends {consequence}"
+            problems.add(builder.variables[names[key]].locate(), message, hint)
+    if key_path := values.get("key"):
+        builder.set_key("credential", f"key:{key_path}", builder.locations[()])
     if settings:
-        builder.set_key("winrm", settings, source_location)
-
-
-def _find(builder: MachineEntryBuilder, names: tuple[str, ...]) -> str | None:
-    return builder.find_last_variable(names)
-
-
-def _report_unsafe(
-    builder: MachineEntryBuilder,
-    variables: dict[str, tuple[str, ...]],
-    said: dict[str, str | None],
-    problems: ProblemCollector,
-) -> None:
-    if said.get("validation") == "ignore":
-        name = _find(builder, variables["validation"]) or ""
-        message = f"{name} is ignore: fleetpatch sends no password to a machine whose certificate is not checked"
-        problems.add(builder.variables[name].locate(), message, _PIN_HINT)
-    if said.get("encryption") == "never":
-        name = _find(builder, variables["encryption"]) or ""
-        message = f"{name} is never: fleetpatch sends nothing in the clear"
-        problems.add(builder.variables[name].locate(), message, "Remove it, or use HTTPS.")
+        builder.set_key("winrm", settings, location)
 
 
 CONNECTION_TYPES = {

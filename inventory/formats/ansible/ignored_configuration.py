@@ -6,7 +6,7 @@ error if they would change which machine is reached, or what its owner allows.
 
 import configparser
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from inventory.files.problems import ProblemCollector, SourceLocation
@@ -19,8 +19,8 @@ from inventory.formats.ansible.connection_variables import (
     TRANSPORT_BY_CONNECTION,
 )
 from inventory.formats.ansible.inventory_tree import InventoryTree, Variables
-from inventory.formats.ansible.jump_hosts import UnsupportedProxy, parse_ssh_arguments
-from inventory.formats.ansible.parsers import read_variable_files
+from inventory.formats.ansible.parsers import parse_variable_files
+from inventory.formats.ansible.ssh_arguments import UnsupportedProxy, parse_ssh_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -83,29 +83,19 @@ def check_ignored_configuration(
             _check_ansible_cfg(near_folder / "ansible.cfg", hosts, problems)
             break
     for near_folder in near[1:]:
-        if _has_playbooks(near_folder):
-            _check_playbook_variables(near_folder, tree, problems)
+        if (near_folder / "ansible.cfg").is_file() or any(near_folder.glob("*.yml")) or any(near_folder.glob("*.yaml")):
+            _check_playbook_variables(near_folder / "group_vars", tree.groups, problems)
+            _check_playbook_variables(near_folder / "host_vars", tree.hosts, problems)
 
 
-def _has_playbooks(folder: Path) -> bool:
-    """Return whether a folder looks like a playbook folder with variables beside the playbooks."""
-    if not any((folder / name).is_dir() for name in ("group_vars", "host_vars")):
-        return False
-    return (folder / "ansible.cfg").is_file() or any(folder.glob("*.yml")) or any(folder.glob("*.yaml"))
-
-
-def _check_playbook_variables(folder: Path, tree: InventoryTree, problems: ProblemCollector) -> None:
-    for name, names in (("group_vars", tree.groups), ("host_vars", tree.hosts)):
-        noted = ProblemCollector()
-        for variables in read_variable_files(folder / name, names, noted).values():
-            for variable, value in variables.items():
-                if variable not in _LOGIN_VARIABLES:
-                    variable_name = variable.partition(":")[0]
-                    message = (
-                        f"{variable_name} stands beside playbooks, and fleetpatch reads what is beside the inventory"
-                    )
-                    hint = f"Move {name} to the directory of the inventory, or remove this variable there."
-                    problems.add(value.locate(), message, hint)
+def _check_playbook_variables(folder: Path, names: Iterable[str], problems: ProblemCollector) -> None:
+    for variables in parse_variable_files(folder, names, ProblemCollector()).values():
+        for variable, value in variables.items():
+            if variable not in _LOGIN_VARIABLES:
+                name = variable.partition(":")[0]
+                message = f"{name} stands beside playbooks, and fleetpatch reads what is beside the inventory"
+                hint = f"Move {folder.name} to the directory of the inventory, or remove this variable there."
+                problems.add(value.locate(), message, hint)
 
 
 def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: ProblemCollector) -> None:
@@ -119,44 +109,28 @@ def _check_ansible_cfg(path: Path, hosts: Mapping[str, Variables], problems: Pro
     except configparser.Error:
         logger.warning("%s makes no sense, and is not read", path)
         return
-    for (section, key), value in _find_relevant_settings(settings):
-        instead = _VARIABLES_BY_SETTING[section, key]
-        affected = (
-            (name, host_variables)
-            for name, host_variables in hosts.items()
-            if _is_setting_relevant(key, host_variables)
-        )
-        without = next(
-            (
-                name
-                for name, host_variables in affected
-                if not any(line_text in host_variables for line_text in instead)
-            ),
-            None,
-        )
-        if without is not None:
-            line = next(
-                (n for n, line_text in enumerate(text.splitlines(), 1) if line_text.strip().startswith(key)), None
-            )
-            hint = f"Write it as {instead[0]} under group_vars/all." if instead else _REMOVE_HINT
-            message = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {without!r} says it"
-            problems.add(SourceLocation(path, line, f"{section}.{key}"), message, hint)
-
-
-def _is_setting_relevant(key: str, own: Variables) -> bool:
-    """Return whether a setting affects a host, given the host's connection type."""
-    connection = own.get("fleetpatch_transport") or own.get("ansible_connection")
-    way = CONNECTION_TYPES.get(str(connection.data).rpartition(".")[2], "ssh") if connection is not None else "ssh"
-    transport = TRANSPORT_BY_CONNECTION[way]
-    return transport != "local" if key == "remote_user" else transport == "ssh" or key not in _SSH_ONLY_SETTINGS
-
-
-def _find_relevant_settings(settings: configparser.ConfigParser) -> Iterator[tuple[tuple[str, str], str]]:
-    for section, key in _VARIABLES_BY_SETTING:
+    for (section, key), replacements in _VARIABLES_BY_SETTING.items():
         value = settings.get(section, key, fallback="").strip()
-        harmless = value.rpartition(".")[2] in _HARMLESS_VALUES.get(key, ())
-        if value and not harmless and (not key.startswith("ssh_") or _may_change_destination(value)):
-            yield (section, key), value
+        if not value or value.rpartition(".")[2] in _HARMLESS_VALUES.get(key, ()):
+            continue
+        if key.startswith("ssh_") and not _may_change_destination(value):
+            continue
+        for name, variables in hosts.items():
+            if _is_setting_relevant(key, variables) and variables.keys().isdisjoint(replacements):
+                lines = enumerate(text.splitlines(), 1)
+                number = next((number for number, line in lines if line.strip().startswith(key)), None)
+                hint = f"Write it as {replacements[0]} under group_vars/all." if replacements else _REMOVE_HINT
+                message = f"Ansible obeys {key}={value[:80]}; fleetpatch does not, and no variable of {name!r} says it"
+                problems.add(SourceLocation(path, number, f"{section}.{key}"), message, hint)
+                break
+
+
+def _is_setting_relevant(key: str, variables: Variables) -> bool:
+    """Return whether a setting affects a host, given the host's connection type."""
+    connection = variables.get("fleetpatch_transport") or variables.get("ansible_connection")
+    kind = CONNECTION_TYPES.get(str(connection.data).rpartition(".")[2], "ssh") if connection is not None else "ssh"
+    transport = TRANSPORT_BY_CONNECTION[kind]
+    return transport != "local" if key == "remote_user" else transport == "ssh" or key not in _SSH_ONLY_SETTINGS
 
 
 def _may_change_destination(arguments: str) -> bool:

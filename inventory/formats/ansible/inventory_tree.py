@@ -3,7 +3,7 @@
 import graphlib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,10 +83,9 @@ class InventoryTree:
         """
         with_port = _HOST_WITH_PORT_PATTERN.fullmatch(pattern)
         bare, port = with_port.groups() if with_port else (pattern, "")
+        is_limited = len(bare) > _MAX_PATTERN_LENGTH or self.host_name_count > MAX_MACHINES
         try:
-            names = (
-                expand_ranges(bare) if len(bare) <= _MAX_PATTERN_LENGTH and self.host_name_count <= MAX_MACHINES else ()
-            )
+            names = () if is_limited else expand_ranges(bare)
         except InvalidRange as error:
             problems.add(place, str(error), "Write it as [first:last] or [first:last:step].")
             return ()
@@ -131,19 +130,16 @@ class InventoryTree:
     def check_groups(self, problems: ProblemCollector) -> None:
         """Report groups that contain themselves, and invalid uses of Ansible's groups `all` and `ungrouped`."""
         for group in self.groups.values():
-            for child, source_location in group.children.items():
-                if (
-                    child == ALL_GROUP
-                    or (child == UNGROUPED_GROUP and group.name != ALL_GROUP)
-                    or group.name == UNGROUPED_GROUP
-                ):
-                    name = UNGROUPED_GROUP if group.name == UNGROUPED_GROUP else child
+            for child, location in group.children.items():
+                is_ungrouped = group.name == UNGROUPED_GROUP
+                if is_ungrouped or child == ALL_GROUP or (child == UNGROUPED_GROUP and group.name != ALL_GROUP):
+                    name = UNGROUPED_GROUP if is_ungrouped else child
                     hint = "`all` holds every group, `ungrouped` is in no other group and holds none."
-                    problems.add(source_location, f"the group {name!r} can't stand here", hint)
+                    problems.add(location, f"the group {name!r} can't stand here", hint)
         self._check_group_cycles(problems)
-        among = {host for group in self.groups.values() if group.name != ALL_GROUP for host in group.hosts}
+        grouped_hosts = {host for group in self.groups.values() if group.name != ALL_GROUP for host in group.hosts}
         for name, host in self.hosts.items():
-            if name in self.groups and name not in among:
+            if name in self.groups and name not in grouped_hosts:
                 hint = "Rename one of the two, or put the host into a group."
                 problems.add(host.place, f"{name!r} is a group and a host in no group", hint)
 
@@ -227,18 +223,12 @@ class VariablePrecedence:
         """Return the variables of a host. Each value is from its strongest source."""
         groups = tuple(self.find_groups(host))
         if groups not in self._variables_by_groups:
-            self._variables_by_groups[groups] = {
-                key: value for layer in self._list_layers(groups) for key, value in layer.items()
-            }
-        return {
-            **self._variables_by_groups[groups],
-            **self._tree.hosts[host].variables,
-            **self._host_files.get(host, {}),
-        }
-
-    def _list_layers(self, groups: tuple[str, ...]) -> Iterator[Variables]:
-        yield from (self._tree.groups[name].variables for name in (ALL_GROUP, *groups))
-        yield from (self._group_files.get(name, {}) for name in (ALL_GROUP, *groups))
+            names = (ALL_GROUP, *groups)
+            layers = [self._tree.groups[name].variables for name in names]
+            layers += [self._group_files.get(name, {}) for name in names]
+            self._variables_by_groups[groups] = {key: value for layer in layers for key, value in layer.items()}
+        own_variables = self._tree.hosts[host].variables
+        return {**self._variables_by_groups[groups], **own_variables, **self._host_files.get(host, {})}
 
     def _compute_ancestors(self) -> None:
         """Compute the depth and the ancestors of each group, parents before children."""

@@ -38,12 +38,10 @@ def looks_like_yaml_inventory(data: object) -> bool:
     return "all" in data or any(isinstance(group, dict) and group.keys() & set(GROUP_KEYS) for group in data.values())
 
 
-def parse_yaml_inventory(located: LocatedData, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Add a parsed YAML inventory, a map of groups, to a tree."""
-    _add_groups(tree, located, None, problems)
-
-
-def _add_groups(tree: InventoryTree, located: LocatedData, parent: str | None, problems: ProblemCollector) -> None:
+def parse_yaml_inventory(
+    located: LocatedData, tree: InventoryTree, problems: ProblemCollector, parent: str | None = None
+) -> None:
+    """Add a parsed YAML inventory to a tree: a map of groups, which are children of ``parent``."""
     for name in _list_keys(located, "groups", problems):
         part = located.get_child(name)
         _check_name_is_text(name, part, problems)
@@ -57,7 +55,7 @@ def _add_groups(tree: InventoryTree, located: LocatedData, parent: str | None, p
                 for variable, value in collect_variables(part.get_child(key), problems).items():
                     tree.set_variable(name, variable, value, problems)
             elif key == "children":
-                _add_groups(tree, part.get_child(key), name, problems)
+                parse_yaml_inventory(part.get_child(key), tree, problems, name)
             else:
                 hint = f"{did_you_mean(key, GROUP_KEYS)}A group has `hosts`, `vars` and `children`."
                 problems.add(part.locate((key,)), f"unknown key {key[:80]!r} in a group", hint)
@@ -99,6 +97,8 @@ def _list_keys(located: LocatedData, what: str, problems: ProblemCollector) -> l
 _SECTION_PATTERN = re.compile(r"\[(?P<group>[^:\[\]\s]+)(?::(?P<kind>\w+))?\]\s*(#.*)?")
 _CHILD_PATTERN = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
 _SECTION_KINDS = ("children", "vars", "hosts")
+_BRACKETED_HOST_PATTERN = re.compile(r"\[[0-9A-Za-z]*:[0-9A-Za-z:.]*\].")
+"""A host with a leading bracket: a range or an IPv6 address."""
 _MAX_LINE_LENGTH = 100_000
 _QUOTING_CHARACTERS = frozenset("'\"\\#")
 _BLANKS_PATTERN = re.compile(r"[ \t]+")
@@ -110,7 +110,8 @@ def looks_like_ini(text: str) -> bool:
     meant = [line for line in lines if line and not line.startswith(("#", ";"))]
     if any(_SECTION_PATTERN.fullmatch(line) for line in meant):
         return True
-    return bool(meant) and all(_is_host_line(line) for line in meant)
+    words_by_line = [_BLANKS_PATTERN.split(line.partition("#")[0].strip()) for line in meant]
+    return bool(meant) and all(is_host_pattern(words[0]) and "=" in (*words, "=")[1] for words in words_by_line)
 
 
 def is_unlike_ini(text: str) -> bool:
@@ -120,18 +121,11 @@ def is_unlike_ini(text: str) -> bool:
     return hosts * 2 < len(meant) and not any(line.startswith("[") for line in meant)
 
 
-def _is_host_line(line: str) -> bool:
-    first, *other_words = _BLANKS_PATTERN.split(line.partition("#")[0].strip())
-    return is_host_pattern(first) and (not other_words or "=" in other_words[0])
+class IniInventoryParser:
+    """Parses an INI inventory into the tree from the files before it.
 
-
-def parse_ini_inventory(path: Path, text: str, tree: InventoryTree, problems: ProblemCollector) -> None:
-    """Parse an INI inventory into the tree from the files before this one."""
-    _IniParser(path, tree, problems).parse(text)
-
-
-class _IniParser:
-    """Parser for one file. A group that it names must be in this file or in a file before it."""
+    A group that it names must be in this file or in a file before it.
+    """
 
     def __init__(self, path: Path, tree: InventoryTree, problems: ProblemCollector) -> None:
         self._path = path
@@ -145,6 +139,7 @@ class _IniParser:
         self._section_kind = ""
 
     def parse(self, text: str) -> None:
+        """Add the hosts, groups and variables of the file to the tree."""
         for number, raw in enumerate(text.splitlines(), start=1):
             line, source_location = raw.strip(), SourceLocation(self._path, number)
             if not line or line.startswith(("#", ";")):
@@ -153,7 +148,9 @@ class _IniParser:
                 self._problems.add(
                     source_location, f"this line is longer than {_MAX_LINE_LENGTH:,} characters", "Split it."
                 )
-            elif line.startswith("[") and not _is_bracketed_host(line):
+            elif line.startswith("[") and (
+                _SECTION_PATTERN.fullmatch(line) or not _BRACKETED_HOST_PATTERN.match(line.split(maxsplit=1)[0])
+            ):
                 self._parse_section_heading(line, source_location)
             elif self._current_group:
                 self._parse_section_line(self._current_group, line, source_location)
@@ -217,12 +214,6 @@ class _IniParser:
                 self._tree.set_variable(name, key, _build_located_value(place, key, value), self._problems)
 
 
-def _is_bracketed_host(line: str) -> bool:
-    """Return whether a line with a leading bracket is a host: a range or an IPv6 address."""
-    head = line.split(maxsplit=1)[0]
-    return _SECTION_PATTERN.fullmatch(line) is None and re.match(r"\[[0-9A-Za-z]*:[0-9A-Za-z:.]*\].", head) is not None
-
-
 def _build_located_value(place: SourceLocation, key: str, value: str) -> LocatedData:
     return LocatedData(IniValue(value), {(): SourceLocation(place.file, place.line, key)})
 
@@ -235,7 +226,7 @@ _MAX_DIRECTORY_DEPTH = 10
 _MAX_ENTRIES = 100_000
 
 
-def read_variable_files(directory: Path, names: Iterable[str], problems: ProblemCollector) -> dict[str, Variables]:
+def parse_variable_files(directory: Path, names: Iterable[str], problems: ProblemCollector) -> dict[str, Variables]:
     """Read the variables of hosts or groups from a directory.
 
     Args:
@@ -251,9 +242,13 @@ def read_variable_files(directory: Path, names: Iterable[str], problems: Problem
     entry_names = set(_list_entries(directory, problems))
     variables_by_name: dict[str, Variables] = {}
     for name in names:
-        variables: Variables = {}
-        for path in _find_variable_files(directory, name, entry_names, problems):
-            variables |= _read_variable_file(path, problems)
+        # Ansible reads only the first candidate that exists
+        first = next((name + suffix for suffix in _VARIABLE_FILE_SUFFIXES if name + suffix in entry_names), None)
+        if first is None:
+            continue
+        path, variables = directory / first, Variables()
+        for file in _find_files_in_directory(path, 0, problems) if path.is_dir() else (path,):
+            variables |= _read_variable_file(file, problems)
         if variables:
             variables_by_name[name] = variables
     return variables_by_name
@@ -266,21 +261,10 @@ def _list_entries(directory: Path, problems: ProblemCollector) -> list[str]:
     )
 
 
-def _find_variable_files(directory: Path, name: str, there: set[str], problems: ProblemCollector) -> Iterator[Path]:
-    """Yield the files that Ansible reads for a name: only the first candidate that exists."""
-    first = next((f"{name}{suffix}" for suffix in _VARIABLE_FILE_SUFFIXES if f"{name}{suffix}" in there), None)
-    if first is not None:
-        yield from (
-            _find_files_in_directory(directory / first, 0, problems)
-            if (directory / first).is_dir()
-            else [directory / first]
-        )
-
-
 def _find_files_in_directory(directory: Path, depth: int, problems: ProblemCollector) -> Iterator[Path]:
     if depth > _MAX_DIRECTORY_DEPTH:
         problems.add(
-            SourceLocation(directory),
+            directory,
             f"directories nest deeper than {_MAX_DIRECTORY_DEPTH} levels",
             "Make them flatter.",
         )

@@ -26,14 +26,14 @@ from inventory.formats.ansible.inventory_tree import (
     VariablePrecedence,
     Variables,
 )
-from inventory.formats.ansible.jump_hosts import JumpHostResolver
 from inventory.formats.ansible.parsers import (
     VAULTED_FILE_VARIABLE,
     AnsibleFile,
-    parse_ini_inventory,
+    IniInventoryParser,
+    parse_variable_files,
     parse_yaml_inventory,
-    read_variable_files,
 )
+from inventory.formats.ansible.ssh_arguments import SshArgumentReader
 from inventory.formats.ansible.variable_values import parse_structure
 from inventory.name_ranges import MAX_MACHINES
 from inventory.schema.entries import MachineEntry, MachineSettings
@@ -59,7 +59,7 @@ class MachineMapper:
         self._hosts = hosts
         self._problems = problems
         self._warnings_given: set[tuple[str, SourceLocation]] = set()
-        self._jump_host_resolver = JumpHostResolver(hosts, problems)
+        self._ssh_argument_reader = SshArgumentReader(hosts, problems)
 
     def build_machine_entry(self, name: str, place: SourceLocation, groups: list[str]) -> LocatedData:
         """Return the machine entry of a host."""
@@ -71,7 +71,7 @@ class MachineMapper:
             builder.set_from_last_variable(CONNECTION_VARIABLES[connection][key], key, str)
         self._set_login(builder, connection)
         set_winrm(builder, connection, self._problems)
-        unused = self._jump_host_resolver.set_jump_hosts(builder, connection)
+        unused = self._ssh_argument_reader.set_jump_hosts(builder, connection)
         for variable, meaning in unused:
             self._warn_once(variable, builder.variables[variable].locate(), meaning)
         for variable, value in builder.variables.items():
@@ -127,11 +127,11 @@ class MachineMapper:
     def _set_from_fleetpatch_variable(self, builder: MachineEntryBuilder, variable: str, value: LocatedData) -> None:
         key = variable.removeprefix(VARIABLE_PREFIX)
         if variable.startswith(VAULTED_FILE_VARIABLE):
-            says = builder.read_text(VAULTED_FILE_VARIABLE)
-            if says not in {None, "ignore"}:
+            setting = builder.read_text(VAULTED_FILE_VARIABLE)
+            if setting not in {None, "ignore"}:
                 location = builder.variables[VAULTED_FILE_VARIABLE].locate()
                 self._problems.add(location, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
-            elif says is None:
+            elif setting is None:
                 message = "this file is vaulted as a whole, so what it says of its machines is not known"
                 self._problems.add(value.locate(), message, _VAULT_HINT)
         elif variable.startswith(TAG_VARIABLE_PREFIX):
@@ -146,9 +146,7 @@ class MachineMapper:
             )
         elif key in MACHINE_KEYS:
             builder.set_from_last_variable(
-                (variable,),
-                key,
-                _keep_unchanged if key not in _NESTED_KEYS else lambda data: parse_structure(data, variable),
+                (variable,), key, lambda data: parse_structure(data, variable) if key in _NESTED_KEYS else data
             )
         else:
             variable_names = [f"{VARIABLE_PREFIX}{name}" for name in (*MACHINE_KEYS, "tag_NAME")]
@@ -159,10 +157,6 @@ class MachineMapper:
         if (variable, place) not in self._warnings_given:
             self._warnings_given.add((variable, place))
             logger.warning("%s%s: %s %s", place.file, f":{place.line}" if place.line else "", variable, what)
-
-
-def _keep_unchanged(data: object) -> object:
-    return data
 
 
 def _merge_tags(single: object, tags: object) -> object:
@@ -185,20 +179,20 @@ def read_ansible_inventory(
     noted = ProblemCollector()
     for source in sources:
         if isinstance(source.content, str):
-            parse_ini_inventory(source.path, source.content, tree, noted)
+            IniInventoryParser(source.path, tree, noted).parse(source.content)
         else:
             parse_yaml_inventory(source.content, tree, noted)
     if tree.host_name_count > MAX_MACHINES:
         problems.extend(noted)
         return InventoryFragment()
     tree.check_groups(noted)
-    group_files = read_variable_files(folder / "group_vars", tree.groups, noted)
-    host_files = read_variable_files(folder / "host_vars", tree.hosts, noted)
+    group_files = parse_variable_files(folder / "group_vars", tree.groups, noted)
+    host_files = parse_variable_files(folder / "host_vars", tree.hosts, noted)
     problems.extend(noted)
     try:
         precedence = VariablePrecedence(tree, group_files, host_files)
     except GroupsTooComplex as error:
-        problems.add(SourceLocation(folder), str(error), "Make the groups fewer, or flatter.")
+        problems.add(folder, str(error), "Make the groups fewer, or flatter.")
         return InventoryFragment()
     except ValueError:  # a cycle of groups, which is already reported
         return InventoryFragment()

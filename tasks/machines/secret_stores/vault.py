@@ -44,9 +44,16 @@ class VaultLogin:
     build_body: Callable[[], dict[str, str]] = dict
 
 
-@dataclass(frozen=True, slots=True)
-class VaultSettings:
-    """Where a store is.
+@dataclass(slots=True)
+class _Token:
+    value: Secret
+    renew_at: float
+    """As time.monotonic()."""
+
+
+@dataclass
+class VaultStore:
+    """A SecretStore.
 
     Attributes:
         address: its URL, without a path.
@@ -59,20 +66,6 @@ class VaultSettings:
     login: VaultLogin
     namespace: str = ""
     ca: str | None = None
-
-
-@dataclass(slots=True)
-class _Token:
-    value: Secret
-    renew_at: float
-    """As time.monotonic()."""
-
-
-@dataclass
-class VaultStore:
-    """A SecretStore."""
-
-    settings: VaultSettings
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _token: _Token | None = None
 
@@ -80,51 +73,44 @@ class VaultStore:
         """See SecretStore."""
         mount, _, name = path.partition("//") if "//" in path else path.partition("/")
         subject = f"vault:{path}"
-        answer = self._call(
-            "GET", f"{mount}/data/{name}", subject, f'path "{mount}/data/{name}" {{capabilities=["read"]}}'
-        )
-        values = _read_map(_read_map(answer, "data", subject), "data", subject)
-        value = values.get(key)
+        answer = self._call("GET", f"{mount}/data/{name}", subject, "read")
+        value = _read_map(_read_map(answer, "data", subject), "data", subject).get(key)
         if not isinstance(value, str) or not value:
-            raise CredentialError(
-                f"the secret {subject} has no text under the key {key!r}", hint="Correct the key after '#'."
-            )
+            message = f"the secret {subject} has no text under the key {key!r}"
+            raise CredentialError(message, hint="Correct the key after '#'.")
         return value
 
     def sign_public_key(self, signer: str, public_key: str, user: str) -> str:
         """See SecretStore."""
         mount, _, role = signer.rpartition("/")
         subject = f"vault-ssh:{signer}"
-        answer = self._call(
-            "POST",
-            f"{mount}/sign/{role}",
-            subject,
-            f'path "{mount}/sign/{role}" {{capabilities=["update"]}}',
-            {"public_key": public_key, "valid_principals": user, "cert_type": "user"},
-        )
+        body = {"public_key": public_key, "valid_principals": user, "cert_type": "user"}
+        answer = self._call("POST", f"{mount}/sign/{role}", subject, "update", body)
         signed = _read_map(answer, "data", subject).get("signed_key")
         if not isinstance(signed, str):
             raise CredentialError(f"the secret store signed nothing for {subject}")
         return signed
 
     def _call(
-        self, method: str, path: str, what: str, policy: str, body: Mapping[str, str] | None = None
+        self, method: str, path: str, subject: str, capability: str, body: Mapping[str, str] | None = None
     ) -> dict[str, object]:
         token = self._find_token()
         status, answer = self._send(method, path, body, token.value)
-        if status == HTTPStatus.FORBIDDEN and self._forget_token(token):  # it was revoked, or it ended early
-            status, answer = self._send(method, path, body, self._find_token().value)
+        if status == HTTPStatus.FORBIDDEN:  # it was revoked, or it ended early
+            with self._lock:
+                self._token = None if self._token is token else self._token
+            if self.login.read_token is None:  # a login can give another one
+                status, answer = self._send(method, path, body, self._find_token().value)
         if status == HTTPStatus.OK:
             return answer
+        message, hint = f"the secret store refused {subject}: {_describe(status, answer)}", _LOGIN_HINT
         if status == HTTPStatus.FORBIDDEN:
-            raise CredentialError(
-                f"the secret store does not let fleetpatch use {what}", hint=f"Give its policy: {policy}."
-            )
-        if status == HTTPStatus.NOT_FOUND:
-            raise CredentialError(
-                f"the secret store has no {what}", hint="Is it KV version 2, and is the secret or role written so?"
-            )
-        raise CredentialError(f"the secret store refused {what}: {_describe(status, answer)}", hint=_LOGIN_HINT)
+            message = f"the secret store does not let fleetpatch use {subject}"
+            hint = f'Give its policy: path "{path}" {{capabilities=["{capability}"]}}.'
+        elif status == HTTPStatus.NOT_FOUND:
+            message = f"the secret store has no {subject}"
+            hint = "Is it KV version 2, and is the secret or role written so?"
+        raise CredentialError(message, hint=hint)
 
     def _find_token(self) -> _Token:
         with self._lock:
@@ -132,15 +118,8 @@ class VaultStore:
                 self._token = self._log_in()
             return self._token
 
-    def _forget_token(self, token: _Token) -> bool:
-        """Forget a token. Return whether a login can give another one."""
-        with self._lock:
-            if self._token is token:
-                self._token = None
-        return self.settings.login.read_token is None
-
     def _log_in(self) -> _Token:
-        login = self.settings.login
+        login = self.login
         if login.read_token is not None:
             return _Token(login.read_token(), time.monotonic())  # read anew each time: an agent renews it
         status, answer = self._send("POST", f"auth/{login.path}", login.build_body(), None)
@@ -158,20 +137,20 @@ class VaultStore:
         headers = {"X-Vault-Request": "true"}
         if token is not None:
             headers["X-Vault-Token"] = token.reveal()
-        if self.settings.namespace:
-            headers["X-Vault-Namespace"] = self.settings.namespace
-        host = urlsplit(self.settings.address).netloc
+        if self.namespace:
+            headers["X-Vault-Namespace"] = self.namespace
+        host = urlsplit(self.address).netloc
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy sees tokens, and ~/.netrc adds no login
                 response = session.request(
                     method,
-                    f"{self.settings.address}/v1/{quote(path)}",
+                    f"{self.address}/v1/{quote(path)}",
                     json=body,
                     headers=headers,
                     timeout=TIMEOUT_SECONDS,
                     allow_redirects=False,  # the token would go to another host
-                    verify=self.settings.ca or True,
+                    verify=self.ca or True,
                 )
         except requests.exceptions.SSLError as error:
             raise CredentialError(
@@ -214,17 +193,14 @@ def open_vault(environment: Mapping[str, str]) -> VaultStore:
             hint="Unset it, and name the file of the store's authority in VAULT_CACERT.",
         )
     parts = urlsplit(address)
-    if parts.path or not parts.hostname or not (parts.scheme == "https" or _is_loopback(parts.hostname)):
+    try:
+        is_loopback = ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        is_loopback = parts.hostname == "localhost"
+    if parts.path or not parts.hostname or not (parts.scheme == "https" or is_loopback):
         raise CredentialError("VAULT_ADDR is no https address", hint="Write https://HOST:8200, without a path.")
     login = _build_login(environment, find("TOKEN"))
-    return VaultStore(VaultSettings(address, login, find("NAMESPACE"), find("CACERT") or find("CAPATH") or None))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return VaultStore(address, login, find("NAMESPACE"), find("CACERT") or find("CAPATH") or None)
 
 
 def _build_login(environment: Mapping[str, str], token: str) -> VaultLogin:
@@ -241,18 +217,13 @@ def _build_login(environment: Mapping[str, str], token: str) -> VaultLogin:
     mount = environment.get("FLEETPATCH_VAULT_AUTH_MOUNT", "").strip("/")
     if role_id:
         secret_id = environment.get("FLEETPATCH_VAULT_SECRET_ID", "")
-        return VaultLogin(
-            path=f"{mount or 'approle'}/login",
-            build_body=lambda: {"role_id": role_id, "secret_id": resolve_own_secret(secret_id).reveal()},
-        )
+        build_body = lambda: {"role_id": role_id, "secret_id": resolve_own_secret(secret_id).reveal()}  # noqa: E731
+        return VaultLogin(path=f"{mount or 'approle'}/login", build_body=build_body)
     if role:
         file = Path(environment.get("FLEETPATCH_VAULT_JWT_FILE", ""))
-        return VaultLogin(
-            path=f"{mount or 'jwt'}/login", build_body=lambda: {"role": role, "jwt": _read_token_file(file)}
-        )
-    if token_reference:
-        return VaultLogin(read_token=lambda: resolve_own_secret(token_reference))
-    return VaultLogin(read_token=lambda: Secret(token))
+        build_body = lambda: {"role": role, "jwt": _read_token_file(file)}  # noqa: E731
+        return VaultLogin(path=f"{mount or 'jwt'}/login", build_body=build_body)
+    return VaultLogin(read_token=lambda: resolve_own_secret(token_reference) if token_reference else Secret(token))
 
 
 def _read_token_file(path: Path) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, cast
 
 from tasks.domain.errors import Unreachable
 from tasks.domain.protocols.clock import Clock, Deadline
@@ -45,12 +45,17 @@ class LocalShellChannel:
             )
         except OSError as error:
             raise Unreachable(f"{command[0]} can't be run here: {error.strerror}") from error
+        streams = cast("tuple[IO[bytes], IO[bytes], IO[bytes]]", (child.stdin, child.stdout, child.stderr))
         try:
-            return self._exchange_streams(child, stdin, decoder, deadline)
+            if self._exchange_streams(*streams, stdin, decoder, deadline):
+                return None
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    return child.wait(deadline.require_seconds(self._clock, _POLL_SECONDS))
         finally:
-            for stream in (child.stdin, child.stdout, child.stderr):
+            for stream in streams:
                 with suppress(OSError):
-                    _require_stream(stream).close()
+                    stream.close()
             if child.poll() is None:  # it is not killed; the thread only waits for its end
                 threading.Thread(target=child.wait, name="fleetpatch-reaper", daemon=True).start()
 
@@ -58,36 +63,33 @@ class LocalShellChannel:
         """Do nothing: there is no connection to close."""
 
     def _exchange_streams(
-        self, child: subprocess.Popen[bytes], stdin: bytes, decoder: ScriptOutputDecoder, deadline: Deadline
-    ) -> int | None:
-        unsent = memoryview(stdin)
+        self,
+        child_stdin: IO[bytes],
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+        data: bytes,
+        decoder: ScriptOutputDecoder,
+        deadline: Deadline,
+    ) -> bool:
+        """Send the input and read the output, until the answer is complete (True) or the streams end."""
+        unsent = memoryview(data)
         with selectors.DefaultSelector() as selector:
-            for stream, event in (
-                (child.stdin, selectors.EVENT_WRITE),
-                (child.stdout, selectors.EVENT_READ),
-                (child.stderr, selectors.EVENT_READ),
-            ):
-                os.set_blocking(_require_stream(stream).fileno(), False)
-                selector.register(_require_stream(stream), event)
+            for stream in (child_stdin, stdout, stderr):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_WRITE if stream is child_stdin else selectors.EVENT_READ)
             while len(selector.get_map()) > 0:
                 for key, _ in selector.select(deadline.require_seconds(self._clock, _POLL_SECONDS)):
-                    if key.fileobj is child.stdin:
-                        unsent = _write_stdin(selector, _require_stream(child.stdin), unsent)
-                    elif _read_output(
-                        selector, _require_stream(child.stdout), _require_stream(child.stderr), key.fd, decoder
-                    ):
+                    if key.fileobj is child_stdin:
+                        unsent = _write_stdin(selector, child_stdin, unsent)
+                    elif not (output := os.read(key.fd, _CHUNK_BYTES)):
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is stderr:
+                        decoder.feed_stderr(output)
+                    elif decoder.feed_stdout(output):
                         with suppress(BlockingIOError):  # what was written before the answer's end; no wait for more
-                            decoder.feed_stderr(os.read(_require_stream(child.stderr).fileno(), _CHUNK_BYTES))
-                        return None
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return child.wait(deadline.require_seconds(self._clock, _POLL_SECONDS))
-
-
-def _require_stream(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise ValueError("the child has no such stream")
-    return stream
+                            decoder.feed_stderr(os.read(stderr.fileno(), _CHUNK_BYTES))
+                        return True
+        return False
 
 
 def _write_stdin(selector: selectors.BaseSelector, stream: IO[bytes], unsent: memoryview) -> memoryview:
@@ -100,18 +102,3 @@ def _write_stdin(selector: selectors.BaseSelector, stream: IO[bytes], unsent: me
         with suppress(BrokenPipeError):
             stream.close()
     return unsent
-
-
-def _read_output(
-    selector: selectors.BaseSelector, out: IO[bytes], err: IO[bytes], fd: int, decoder: ScriptOutputDecoder
-) -> bool:
-    """Read what is available. Return whether the answer is complete."""
-    data = os.read(fd, _CHUNK_BYTES)
-    stream = out if fd == out.fileno() else err
-    if not data:
-        selector.unregister(stream)
-        return False
-    if stream is err:
-        decoder.feed_stderr(data)
-        return False
-    return decoder.feed_stdout(data)

@@ -71,7 +71,12 @@ class RecordingTransport:
             events += status.events
             if status.phase is not JobPhase.RUNNING:
                 del self._jobs[job_id]
-                self._keep(_build_job_recording(script, events, status))
+                if status.phase is JobPhase.FINISHED:
+                    result = ScriptResult(tuple(events), status.exit_code or 0, status.log)
+                    self._keep(Recording(script, result, as_job=True))
+                else:
+                    error = ErrorInfo.from_error(JobLost(f"the job is {status.phase}"))
+                    self._keep(Recording(script, None, error, as_job=True))
         return status
 
     def close(self) -> None:
@@ -81,13 +86,6 @@ class RecordingTransport:
     def _keep(self, recording: Recording) -> None:
         if recording.script.read_only and recording.script.name not in _NEVER_KEPT:
             self._keep_recording(recording)
-
-
-def _build_job_recording(script: Script, events: list[ScriptRecord], status: JobStatus) -> Recording:
-    if status.phase is JobPhase.FINISHED:
-        return Recording(script, ScriptResult(tuple(events), status.exit_code or 0, status.log), as_job=True)
-    error = JobLost(f"the job is {status.phase}")
-    return Recording(script, None, ErrorInfo.from_error(error), as_job=True)
 
 
 def describe_recording(recording: Recording) -> Mapping[str, object]:

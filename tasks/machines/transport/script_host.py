@@ -154,10 +154,10 @@ def read_log(data: bytes, *, is_complete: bool) -> tuple[str, int]:
         is_complete: whether it goes to the end of a log to which nothing more is written.
     """
     is_full = len(data) >= MAX_LOG_BYTES
-    whole = data if is_complete else cut_torn_end(data) if is_full else cut_torn_line(data)
-    if is_full and not whole:  # a word without an end: nobody reads it, and it may hide a secret
+    lines = data if is_complete else cut_torn_end(data) if is_full else cut_torn_line(data)
+    if is_full and not lines:  # a word without an end: nobody reads it, and it may hide a secret
         return f"[{len(data)} bytes left out]\n", len(data)
-    return redact_text(whole.decode("utf-8", "replace")), len(whole)
+    return redact_text(lines.decode("utf-8", "replace")), len(lines)
 
 
 def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], int]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from inventory.files.private_keys import KeyFileError, ensure_key
+from inventory.files.own_keys import KeyFileError, ensure_key
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.audit import AuditEntry, AuditResult

@@ -20,14 +20,14 @@ from datetime import UTC
 from pathlib import Path
 from typing import Final
 
+from inventory.files.own_keys import KeyFileError, find_key_folder, read_key
 from inventory.files.paths import ensure_private_directory
-from inventory.files.private_keys import KeyFileError, find_key_folder, read_key
 from tasks.domain.errors import RequestError
 from tasks.domain.rows.audit import AuditEntry
 from tasks.records.storage.database import Database
 
 KEY_NAME: Final = "audit"
-"""The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
+"""The name of the key in inventory/files/own_keys.py. A former key is kept as ``audit-`` and its id."""
 CUT_ACT: Final = "cut audit log"
 MISS_ACT: Final = "miss audit entry"
 """The act of an entry that says which other one is gone or replaced, although a program has seen it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inventory.files.private_keys import KeyFileError
+from inventory.files.own_keys import KeyFileError
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog

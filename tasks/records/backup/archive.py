@@ -17,7 +17,7 @@ from typing import IO, Final
 
 from pydantic import ValidationError
 
-from inventory.files.private_keys import create_key_file, find_key_folder, read_key
+from inventory.files.own_keys import create_key_file, find_key_folder, read_key
 from tasks.domain.errors import RecordsError
 from tasks.records.backup.manifest import BackupManifest
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from inventory.addresses import find_action_target_fault
 from inventory.machine import MachineSet, SetAction, SetActionKind
-from inventory.network_targets import find_action_target_fault
 from tasks.domain.model import Finding, Hook, HookResult
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState

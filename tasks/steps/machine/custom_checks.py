@@ -12,8 +12,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, unquote, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from inventory.addresses import parse_tcp_target, parse_url
 from inventory.machine import Check, CheckKind, CheckLevel
-from inventory.network_targets import parse_tcp_target, parse_url
 from tasks.domain.errors import TransportError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline

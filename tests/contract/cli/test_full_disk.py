@@ -13,7 +13,7 @@ from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError
 from inventory.files.paths import find_storage_fault
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore
 from tasks.records.setup import open_records
 from tasks.reports.report_directory import require_writable_directory
 from tests.support.ssh_server import new_key

@@ -7,7 +7,7 @@ import pytest
 
 import inventory.files.text_files
 from inventory.errors import InventoryError
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore
 from inventory.loader import load_inventory
 from tests.unit.bad_input.conftest import Refused
 

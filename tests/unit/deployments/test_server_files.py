@@ -15,7 +15,7 @@ from deployments.server.settings import build_environment
 from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_login import KEY_NAME as LOGIN_NAME
 from flows.prefect_api.server_settings import SettingTarget
-from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE
+from inventory.files.own_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE
 from tasks.records.pages_role import PAGES_ROLE
 from tests.ci import tree
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inventory.errors import InvalidInventory, InventoryError
-from inventory.formats.ansible.jump_hosts import JumpHostSpec, UnsupportedProxy, parse_ssh_arguments
+from inventory.formats.ansible.ssh_arguments import JumpHostSpec, UnsupportedProxy, parse_ssh_arguments
 from inventory.loader import load_inventory
 from inventory.machine import Inventory, OsFamily, PrivilegeMethod, TransportKind
 

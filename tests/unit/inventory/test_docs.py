@@ -8,7 +8,8 @@ import pytest
 from inventory.errors import InvalidInventory
 from inventory.formats.ansible.reader import MACHINE_KEYS as ANSIBLE_KEYS
 from inventory.loader import load_inventory
-from inventory.schema.entries import MachineEntry, SetActionEntry, SetRoleEntry, StrictModel
+from inventory.schema.entries import MachineEntry, SetActionEntry, SetRoleEntry
+from inventory.schema.validation import StrictModel
 from inventory.scope import SCOPE_KEYS, Scope
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "inventory.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from flows.prefect_api.server_settings import require_trusted_settings
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files import file_trust
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted, require_trusted_path
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore
 from inventory.loader import load_inventory
 from tasks.domain.errors import FeedError
 from tasks.records.feeds.feed_text import iterate_text

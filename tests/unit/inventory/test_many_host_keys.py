@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from inventory import host_keys, known_hosts_index
+from inventory import host_key_store, known_hosts
 from inventory.errors import HostKeyConflict
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore
 from tests.unit.inventory.test_host_keys import RSA, A, B, hashed, line
 
 MANY = 500
@@ -31,11 +31,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(module, name, counting)
 
-    watch(host_keys, "_parse_entry")
-    watch(host_keys, "_read_known_hosts")
-    watch(known_hosts_index, "_compile_pattern")
+    watch(known_hosts, "_parse_entry")
+    watch(host_key_store, "_read_known_hosts")
+    watch(known_hosts, "_compile_pattern")
     watch(hmac, "digest")
-    watch(host_keys, "_write_line", lambda words: len(words[1]) if isinstance(words[1], bytes) else 0)
+    watch(host_key_store, "_write_line", lambda words: len(words[1]) if isinstance(words[1], bytes) else 0)
     return counts
 
 
@@ -108,7 +108,7 @@ def test_a_line_that_openssh_adds_while_a_key_is_learned_is_kept_and_heeded(
     path = tmp_path / "known_hosts"
     path.write_text(line("h", A))
     store = HostKeyStore.load(path)
-    inner = host_keys._append_line
+    inner = host_key_store._append_line
 
     def late(*words: object) -> object:
         with path.open("a") as other:
@@ -116,7 +116,7 @@ def test_a_line_that_openssh_adds_while_a_key_is_learned_is_kept_and_heeded(
         return inner(*words)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(host_keys, "_append_line", late)
+        patch.setattr(host_key_store, "_append_line", late)
         store.pin_first_key("mine", 22, A.type, A.base64)
     store.reload_if_changed()
     assert [store.find_keys(name) for name in ("h", "theirs", "mine")] == [(A,), (B,), (A,)]
@@ -138,8 +138,8 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         def write(self, data: bytes) -> int:
             return os.write(self.fileno(), data[:10])
 
-    inner = host_keys._write_line
-    monkeypatch.setattr(host_keys, "_write_line", lambda stream, data: inner(Full(stream), data))  # type: ignore[arg-type]
+    inner = host_key_store._write_line
+    monkeypatch.setattr(host_key_store, "_write_line", lambda stream, data: inner(Full(stream), data))  # type: ignore[arg-type]
     store = HostKeyStore.load(path)
     with pytest.raises(Exception, match="is full: it took no more"):
         store.pin_first_key("mine", 22, A.type, A.base64)

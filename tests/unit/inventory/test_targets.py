@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 
 from flows.request.request_parts import HooksRequest
+from inventory.addresses import parse_tcp_target, parse_url
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from inventory.network_targets import parse_tcp_target, parse_url
 from tasks.steps.machine.custom_checks import build_http_request
 
 BAD_URLS = [

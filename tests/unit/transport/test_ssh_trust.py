@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
     SSHCertificateType,
 )
 
-from inventory.host_keys import HostKeyStore
+from inventory.host_key_store import HostKeyStore, load_host_key_store
 from inventory.machine import HostKeyPolicy, HostKeySettings
 from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown
-from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
+from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier
 from tasks.machines.transport.ssh.restricted_transport import (
     HOST_CERTIFICATE_ALGORITHMS,
     HOST_KEY_ALGORITHMS,
-    parse_public_key,
+    parse_host_public_key,
 )
 
 NOW = datetime(2026, 3, 10, 1, 0, tzinfo=UTC)
@@ -81,7 +81,7 @@ def test_a_good_certificate_is_trusted_and_its_key_is_found_in_it(tmp_path, kind
     rules = trust(tmp_path, authority())
     assert rules.select_algorithms() == HOST_CERTIFICATE_ALGORITHMS
     rules.verify_host_key(shown)
-    plain = parse_public_key(shown)
+    plain = parse_host_public_key(shown)
     assert plain.get_base64() == line(HOST_KINDS[kind]).split()[1]
 
 
@@ -166,4 +166,4 @@ def test_a_certificate_of_an_unknown_kind_has_no_plain_key():
     message.add_string("sk-ssh-ed25519@openssh.com")
     message.add_string(b"x" * 32)
     with pytest.raises(Exception, match="sk-ssh"):
-        parse_public_key(message.asbytes())
+        parse_host_public_key(message.asbytes())

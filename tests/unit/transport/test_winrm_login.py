@@ -8,7 +8,7 @@ from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthenticat
 from tasks.domain.errors import AuthenticationFailed, TransportError
 from tasks.machines.transport.lockout_guard import LoginAttempt
 from tasks.machines.transport.tcp_connection import ConnectionDropped
-from tasks.machines.transport.winrm.login import _build_broken_login, _build_refusal, find_port
+from tasks.machines.transport.winrm.login import _build_broken_login, _build_refusal, find_winrm_port
 from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused
 
 NTLM, CERTIFICATE, BASIC = WinrmAuthentication.NTLM, WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC
@@ -60,4 +60,4 @@ def test_a_refusal(how, sent, offered, message, refused):
 
 
 def test_a_port_follows_from_the_scheme():
-    assert [find_port(machine(NTLM, scheme)) for scheme in WinrmScheme] == [5986, 5985]
+    assert [find_winrm_port(machine(NTLM, scheme)) for scheme in WinrmScheme] == [5986, 5985]

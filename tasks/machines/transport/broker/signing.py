@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from inventory.files.private_keys import KeyFileError, ensure_key, read_key
+from inventory.files.own_keys import KeyFileError, ensure_key, read_key
 from tasks.machines.transport.broker import BROKER_PATH
 from tasks.machines.transport.script_library import load_script
 

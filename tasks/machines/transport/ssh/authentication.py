@@ -135,13 +135,11 @@ def _build_all_refused_error(
     login: LoginContext, offered: OfferedKeys, results: list[str], rest: Sequence[OfferableKey]
 ) -> AuthenticationFailed:
     message = login.transport.disconnect_message
-    banner = f"; it said: {message}" if message else ""
-    left = f"; not offered: {', '.join(map(str, rest))}" if rest else ""
-    unusable = "".join(f"; {fault}" for fault in offered.faults)
+    details = [*results, *([f"it said: {message}"] if message else [])]
+    details += [f"not offered: {', '.join(map(str, rest))}"] if rest else []
     hint = _TOO_MANY_KEYS_HINT if rest or message else _REFUSED_HINT
     return AuthenticationFailed(
-        f"the machine accepted no key of {offered.source} for {login.user}: {'; '.join(results)}"
-        f"{banner}{left}{unusable}",
+        f"the machine accepted no key of {offered.source} for {login.user}: {'; '.join((*details, *offered.faults))}",
         hint=" ".join((*offered.remedies, hint)),
     )
 
@@ -153,18 +151,25 @@ def _authenticate_with_password(login: LoginContext, password: str) -> None:
         ask = lambda: login.transport.auth_password(login.user, password, fallback=False)  # noqa: E731
         _send_credential(login, CredentialKind.PASSWORD, ask)
     elif _KEYBOARD_INTERACTIVE in kinds:
-        answers = _PromptResponder(password)
+        passwords, other_prompts = [password], [""]
+
+        def answer_prompts(_title: str, _instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
+            """Answer the first hidden prompt with the password, and no other prompt."""
+            answers = []
+            for prompt, is_echoed in prompts:
+                if is_echoed or not passwords:
+                    other_prompts.append(" ".join(prompt.split())[:80] or "another question")
+                answers.append("" if is_echoed or not passwords else passwords.pop())
+            return answers
+
+        ask = lambda: login.transport.auth_interactive(login.user, answer_prompts)  # noqa: E731
         try:
-            _send_credential(
-                login, CredentialKind.PASSWORD, lambda: login.transport.auth_interactive(login.user, answers)
-            )
+            _send_credential(login, CredentialKind.PASSWORD, ask)
         except AuthenticationFailed:
-            if not answers.unanswered_prompt:
+            if not other_prompts[-1]:
                 raise
-            raise AuthenticationFailed(
-                f"the machine asks more of {login.user} than a password: {answers.unanswered_prompt}",
-                hint=_EXTRA_PROOF_HINT,
-            ) from None
+            message = f"the machine asks more of {login.user} than a password: {other_prompts[-1]}"
+            raise AuthenticationFailed(message, hint=_EXTRA_PROOF_HINT) from None
     elif kinds:
         raise _build_method_not_accepted_error(login.user, CredentialKind.PASSWORD, kinds)
 
@@ -179,28 +184,6 @@ def _read_accepted_methods(login: LoginContext, kind: str) -> list[str]:
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise _build_no_answer_error(login, kind) from error
     return []
-
-
-class _PromptResponder:
-    """Answers the machine's prompts: the first hidden prompt with the password, and no other prompt.
-
-    Attributes:
-        unanswered_prompt: the last other prompt.
-    """
-
-    def __init__(self, password: str) -> None:
-        self._password: str | None = password
-        self.unanswered_prompt = ""
-
-    def __call__(self, _title: str, _instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
-        return [self._answer_prompt(question, shown=shown) for question, shown in questions]
-
-    def _answer_prompt(self, question: str, *, shown: bool) -> str:
-        if shown or self._password is None:
-            self.unanswered_prompt = " ".join(question.split())[:80] or "another question"
-            return ""
-        answer, self._password = self._password, None
-        return answer
 
 
 def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]], name: str = "") -> None:
@@ -243,7 +226,7 @@ def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]
 def _build_no_answer_error(login: LoginContext, kind: str, name: str = "") -> FleetpatchError:
     """Return the error for a missing answer: ConnectionLost, or AuthenticationFailed if a credential had been sent."""
     transport = login.transport
-    said = transport.disconnect_message or transport.login_banner
+    server_message = transport.disconnect_message or transport.login_banner
     if not transport.credentials_sent and transport.is_active():
         seconds = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if none are left, that is the error to report
         return Unreachable(
@@ -253,14 +236,15 @@ def _build_no_answer_error(login: LoginContext, kind: str, name: str = "") -> Fl
     if not transport.credentials_sent:
         message = f": {transport.disconnect_message}" if transport.disconnect_message else ""
         return ConnectionLost(f"the connection was lost during the login{message}")
-    if _PAM_NOLOGIN in said and not transport.disconnect_message:
-        return ConnectionLost(f"logins are disabled there now: {said}")
+    if _PAM_NOLOGIN in server_message and not transport.disconnect_message:
+        return ConnectionLost(f"logins are disabled there now: {server_message}")
     login.attempt.is_refused = bool(transport.disconnect_message)
     login.attempt.is_interrupted = not transport.disconnect_message
     login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if the deadline has passed, that is the error to report
-    how = "gave no answer" if transport.is_active() else "closed the connection"
+    event = "gave no answer" if transport.is_active() else "closed the connection"
+    also = f"; it said: {server_message}" if server_message else ""
     return AuthenticationFailed(
-        f"the machine {how} after the {kind} of {login.user}{name} was sent{f'; it said: {said}' if said else ''}",
+        f"the machine {event} after the {kind} of {login.user}{name} was sent{also}",
         hint="Look at its sshd's log. It is not sent again in this run.",
     )
 

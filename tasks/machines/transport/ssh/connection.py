@@ -12,6 +12,7 @@ from typing import Any, Final
 import paramiko
 
 from inventory.credentials import CredentialKind, CredentialResolver
+from inventory.host_key_store import load_host_key_store
 from inventory.machine import HostKeySettings, Machine
 from tasks.domain.errors import (
     ConnectionLost,
@@ -23,7 +24,7 @@ from tasks.domain.errors import (
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, LoginContext, authenticate
-from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
+from tasks.machines.transport.ssh.host_key_verifier import HostKeyVerifier
 from tasks.machines.transport.ssh.private_keys import load_private_key
 from tasks.machines.transport.ssh.restricted_transport import RestrictedTransport
 from tasks.machines.transport.tcp_connection import (

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inventory.host_keys import HostKeyStore, PinnedKey, render_known_hosts_name
+from inventory.host_key_store import load_host_key_store
+from inventory.known_hosts import PinnedKey, render_known_hosts_name
 from inventory.machine import HostKeyPolicy, Inventory, Machine
 from tasks.domain.errors import FleetpatchError, HostKeyMismatch, HostKeyUnknown, RequestError
 from tasks.domain.protocols.clock import Deadline
 from tasks.machines.transport.ssh.connection import DEFAULT_PORT, SshSettings, build_verifier, read_host_key
-from tasks.machines.transport.ssh.host_key_verifier import load_host_key_store, parse_host_key
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 
 READ_SECONDS: Final = 60.0
@@ -20,7 +20,7 @@ _SSH_SECONDS: Final = 5.0
 _SHORT_NAMES: Final = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 
 
-class HostKeyState(StrEnum):
+class HostKeyTrust(StrEnum):
     """Whether the key that a machine shows is trusted."""
 
     TRUSTED = "trusted"
@@ -43,7 +43,7 @@ class ShownHostKey:
 
     machine: str
     address: str
-    state: HostKeyState
+    state: HostKeyTrust
     key: PinnedKey | None = None
     message: str = ""
     hint: str = ""
@@ -54,7 +54,7 @@ class ShownHostKey:
         if self.key is None:
             return ""
         kind = _SHORT_NAMES.get(self.key.type, "ECDSA" if self.key.type.startswith("ecdsa-") else self.key.type)
-        return f"{kind} {HostKeyStore.compute_fingerprint(self.key.base64)}"
+        return f"{kind} {self.key.fingerprint}"
 
 
 def show_host_key(machine: Machine, inventory: Inventory, settings: SshSettings, pool: JumpHostPool) -> ShownHostKey:
@@ -73,17 +73,17 @@ def show_host_key(machine: Machine, inventory: Inventory, settings: SshSettings,
     try:
         dial = pool.build_dialer(machine, inventory, settings)
         blob = read_host_key(machine, dial, settings, deadline=Deadline.after(settings.clock, READ_SECONDS))
-        key = parse_host_key(blob)
+        key = PinnedKey.from_blob(blob)
         build_verifier(machine, settings).verify_host_key(blob)
     except HostKeyUnknown as error:
         if key is not None:
-            return ShownHostKey(machine.name, address, HostKeyState.UNKNOWN, key)
-        return ShownHostKey(machine.name, address, HostKeyState.UNREAD, None, str(error), error.hint)
+            return ShownHostKey(machine.name, address, HostKeyTrust.UNKNOWN, key)
+        return ShownHostKey(machine.name, address, HostKeyTrust.UNREAD, None, str(error), error.hint)
     except FleetpatchError as error:
         is_changed = key is not None and isinstance(error, HostKeyMismatch)
-        state = HostKeyState.CHANGED if is_changed else HostKeyState.UNREAD
+        state = HostKeyTrust.CHANGED if is_changed else HostKeyTrust.UNREAD
         return ShownHostKey(machine.name, address, state, key, error.message, error.hint)
-    return ShownHostKey(machine.name, address, HostKeyState.TRUSTED, key)
+    return ShownHostKey(machine.name, address, HostKeyTrust.TRUSTED, key)
 
 
 def learn_host_key(machine: Machine, shown: ShownHostKey, settings: SshSettings) -> None:
@@ -107,7 +107,7 @@ def _hashes_names(host: str) -> bool:
     if ssh is None:
         return False
     try:
-        done = subprocess.run([ssh, "-G", "--", host], capture_output=True, timeout=_SSH_SECONDS, check=False)
+        answer = subprocess.run([ssh, "-G", "--", host], capture_output=True, timeout=_SSH_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return b"hashknownhosts yes" in done.stdout.splitlines()
+    return b"hashknownhosts yes" in answer.stdout.splitlines()

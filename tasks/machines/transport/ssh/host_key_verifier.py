@@ -3,11 +3,8 @@
 Host certificates follow OpenSSH's PROTOCOL.certkeys. paramiko does not verify them, so this module does.
 """
 
-import base64
-import threading
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,39 +17,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from inventory.errors import HostKeyConflict
-from inventory.files.paths import expand_home
-from inventory.host_keys import HostKeyStore, PinnedKey, render_known_hosts_name
-from inventory.machine import HostKeyPolicy, HostKeySettings
+from inventory.host_key_store import HostKeyStore
+from inventory.known_hosts import PinnedKey, render_known_hosts_name
+from inventory.machine import HostKeyPolicy
 from tasks.domain.errors import HostKeyMismatch, HostKeyUnknown
 from tasks.machines.transport.ssh.restricted_transport import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
 
 COMPARE_COMMAND: Final = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
 """What a person runs on the machine's console to see the fingerprint."""
-_DEFAULT_KNOWN_HOSTS: Final = Path("~/.ssh/known_hosts")
-_stores: Final[dict[Path, HostKeyStore]] = {}
-_stores_lock: Final = threading.Lock()
-
-
-def find_known_hosts(host_keys: HostKeySettings) -> Path:
-    """Return the known_hosts file of an inventory.
-
-    Raises:
-        InventoryError: it is in the home directory of a user who does not exist.
-    """
-    return expand_home(host_keys.known_hosts or _DEFAULT_KNOWN_HOSTS)
-
-
-def load_host_key_store(host_keys: HostKeySettings) -> HostKeyStore:
-    """Return the store of an inventory's known_hosts. The file is read again only if it has changed.
-
-    Raises:
-        InventoryError: the file can't be read.
-    """
-    path = find_known_hosts(host_keys)
-    with _stores_lock:
-        store = _stores.setdefault(path, HostKeyStore(path))
-    store.reload_if_changed()
-    return store
 
 
 class HostKeyVerifier:
@@ -119,28 +91,27 @@ class HostKeyVerifier:
         if self._policy is HostKeyPolicy.CA:
             self._verify_certificate(blob)
         else:
-            self._verify_plain_key(parse_host_key(blob))
+            self._verify_plain_key(PinnedKey.from_blob(blob))
 
     @property
     def _address(self) -> str:
         return render_known_hosts_name(self._host, self._port)
 
     def _verify_plain_key(self, shown: PinnedKey) -> None:
-        fingerprint = HostKeyStore.compute_fingerprint(shown.base64)
         self._require_not_revoked(shown)
         pinned = self._store.find_keys(self._host, self._port)
         if shown in pinned:
             return
         if pinned:
-            pinned_text = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
+            pinned_text = ", ".join(f"{key.type} {key.fingerprint}" for key in pinned)
             raise HostKeyMismatch(
-                f"it shows the host key {shown.type} {fingerprint}, but pinned is {pinned_text}",
+                f"it shows the host key {shown.type} {shown.fingerprint}, but pinned is {pinned_text}",
                 hint="An attacker may be in between, or the machine was reinstalled. If you know that it was, "
                 f"remove its line: ssh-keygen -R '{self._address}' -f {self._store.path}",
             )
         if self._policy is not HostKeyPolicy.LEARN:
             raise HostKeyUnknown(
-                f"its host key is not trusted yet: {shown.type} {fingerprint}",
+                f"its host key is not trusted yet: {shown.type} {shown.fingerprint}",
                 hint=f"Compare it with the machine's own ({COMPARE_COMMAND}). To trust it: fleetpatch doctor "
                 f"{self._machine or self._host} --trust, or add to {self._store.path}: "
                 f"{self._address} {shown.type} {shown.base64}",
@@ -153,28 +124,26 @@ class HostKeyVerifier:
     def _require_not_revoked(self, key: PinnedKey) -> None:
         if self._store.is_revoked(key.type, key.base64):
             raise HostKeyMismatch(
-                f"its key {key.type} {HostKeyStore.compute_fingerprint(key.base64)} is revoked",
+                f"its key {key.type} {key.fingerprint} is revoked",
                 hint="Give the machine a new host key. A revoked key is never trusted again.",
             )
 
     def _verify_certificate(self, blob: bytes) -> None:
         certificate = _parse_certificate(blob)
         authority = _parse_openssh_key(certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
-        fingerprint = HostKeyStore.compute_fingerprint(authority.base64)
         self._require_not_revoked(authority)
         self._require_not_revoked(
             _parse_openssh_key(certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
         )
-        self._require_not_revoked(parse_host_key(blob))
+        self._require_not_revoked(PinnedKey.from_blob(blob))
         if authority not in self._store.find_authorities(self._host, self._port):
             raise HostKeyMismatch(
-                f"its host certificate is signed by {fingerprint}, which is not trusted for this host",
+                f"its host certificate is signed by {authority.fingerprint}, which is not trusted for this host",
                 hint=f"Look at the @cert-authority lines of {self._store.path}, and at what answers there.",
             )
-        wrong = _describe_certificate_fault(certificate, self._host, self._now())
-        if wrong:
+        if fault := _describe_certificate_fault(certificate, self._host, self._now()):
             raise HostKeyMismatch(
-                f"its host certificate '{certificate.key_id.decode('utf-8', 'replace')}' is no good: {wrong}",
+                f"its host certificate '{certificate.key_id.decode('utf-8', 'replace')}' is no good: {fault}",
                 hint="Issue a new one: ssh-keygen -s CA -h -n NAME … on the authority.",
             )
 
@@ -197,7 +166,7 @@ def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: dat
 
 
 def _parse_certificate(blob: bytes) -> SSHCertificate:
-    shown = parse_host_key(blob)
+    shown = PinnedKey.from_blob(blob)
     try:
         certificate = load_ssh_public_identity(f"{shown.type} {shown.base64}".encode())
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -208,12 +177,6 @@ def _parse_certificate(blob: bytes) -> SSHCertificate:
             hint="Set HostCertificate in its sshd_config, or use the policy pinned.",
         )
     return certificate
-
-
-def parse_host_key(blob: bytes) -> PinnedKey:
-    """Return the key that a host showed."""
-    size = int.from_bytes(blob[:4], "big")
-    return PinnedKey(blob[4 : 4 + size].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
 
 
 def _parse_openssh_key(openssh: bytes) -> PinnedKey:

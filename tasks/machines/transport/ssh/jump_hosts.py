@@ -4,18 +4,20 @@ import copy
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 import paramiko
 
 from inventory.errors import InventoryError
+from inventory.host_key_store import find_known_hosts
 from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.domain.protocols.clock import Deadline
 from tasks.machines.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
-from tasks.machines.transport.ssh.host_key_verifier import find_known_hosts
 from tasks.machines.transport.ssh.restricted_transport import ChannelTimeout, ThreadSafeTransport
 from tasks.machines.transport.tcp_connection import describe_connection_error
 
@@ -173,7 +175,11 @@ class _JumpHost:
         name, endpoint = access.machine.name, f"{address} port {port}"
         attempt, is_new = self._find_or_start_attempt(access)
         while True:
-            transport = self._wait_for_attempt(attempt, access, deadline)
+            try:
+                transport = attempt.wait_for_connection(deadline.remaining_seconds(access.settings.clock))
+            except TimeoutError:
+                message = f"the jump host {name} did not open in the time that was given"
+                raise DeadlineExceeded(message, machine=name) from None
             seconds = deadline.require_seconds(
                 access.settings.clock, CHANNEL_TIMEOUT_SECONDS, message=f"no time was left to go through {name}"
             )
@@ -188,9 +194,8 @@ class _JumpHost:
             except (paramiko.SSHException, EOFError, OSError) as error:
                 transport.close()
                 if is_new:
-                    raise _build_tunnel_error(
-                        name, endpoint, f"its own connection was lost: {describe_connection_error(error)}"
-                    ) from error
+                    reason = f"its own connection was lost: {describe_connection_error(error)}"
+                    raise _build_tunnel_error(name, endpoint, reason) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True
 
@@ -202,17 +207,6 @@ class _JumpHost:
                 return attempt, not attempt.is_open
             self._attempt = _ConnectionAttempt(access)
             return self._attempt, True
-
-    def _wait_for_attempt(
-        self, attempt: _ConnectionAttempt, access: _JumpHostAccess, deadline: Deadline
-    ) -> ThreadSafeTransport:
-        try:
-            return attempt.wait_for_connection(deadline.remaining_seconds(access.settings.clock))
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the jump host {access.machine.name} did not open in the time that was given",
-                machine=access.machine.name,
-            ) from None
 
 
 def _build_tunnel_error(name: str, place: str, why: str) -> Unreachable:
@@ -237,11 +231,13 @@ class JumpHostPool:
             InventoryError: its jump hosts are not valid.
         """
         hops = find_route(machine, inventory)
-        dial = build_tcp_dialer(hops[0] if hops else machine, settings.clock)
-        for position, hop in enumerate(hops):
-            jump_host = self._find_jump_host(hops[: position + 1], settings.host_keys)
-            behind = hops[position + 1] if position + 1 < len(hops) else machine
-            dial = _build_tunnel_dialer(jump_host, _JumpHostAccess(hop, dial, settings), behind)
+        dial = build_tcp_dialer((*hops, machine)[0], settings.clock)
+        for position, (hop, target) in enumerate(pairwise((*hops, machine)), start=1):
+            with self._lock:
+                key = _build_route_key(hops[:position], settings.host_keys)
+                jump_host = self._jump_hosts.setdefault(key, _JumpHost())
+            access = _JumpHostAccess(hop, dial, settings)
+            dial = partial(jump_host.open_tunnel, access, target.address, target.port or DEFAULT_PORT)
         return dial
 
     def close(self) -> None:
@@ -250,10 +246,6 @@ class JumpHostPool:
             for _, jump_host in sorted(self._jump_hosts.items(), key=lambda item: -len(item[0])):
                 jump_host.close()
             self._jump_hosts.clear()
-
-    def _find_jump_host(self, hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _JumpHost:
-        with self._lock:
-            return self._jump_hosts.setdefault(_build_route_key(hops, host_keys), _JumpHost())
 
 
 def _build_route_key(hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _RouteKey:
@@ -273,37 +265,29 @@ def _build_route_key(hops: tuple[Machine, ...], host_keys: HostKeySettings) -> _
     )
 
 
-def _build_tunnel_dialer(jump_host: _JumpHost, access: _JumpHostAccess, target: Machine) -> Dialer:
-    def dial(deadline: Deadline) -> AbstractContextManager[Tunnel]:
-        return jump_host.open_tunnel(access, target.address, target.port or DEFAULT_PORT, deadline)
-
-    return dial
-
-
-def find_route(machine: Machine, inventory: Inventory) -> tuple[Machine, ...]:
+def find_route(machine: Machine, inventory: Inventory, users: tuple[str, ...] = ()) -> tuple[Machine, ...]:
     """Return the jump hosts of a machine, nearest first. A jump host may have jump hosts itself.
+
+    ``users`` are the names of the machines whose route goes through this one.
 
     Raises:
         InventoryError: a jump host is not in the inventory, goes through itself, or is not reached by SSH.
     """
-    return _find_hops(machine, inventory, (machine.name,))
-
-
-def _find_hops(machine: Machine, inventory: Inventory, seen: tuple[str, ...]) -> tuple[Machine, ...]:
+    names = (*users, machine.name)
     hops: list[Machine] = []
     for position, name in enumerate(machine.jump):
-        if name in seen or name in {hop.name for hop in hops}:
-            path = " → ".join((*seen, name))
-            raise InventoryError(f"its jump hosts go round in a circle: {path}", machine=seen[0], key="jump")
+        if name in names or name in {hop.name for hop in hops}:
+            path = " → ".join((*names, name))
+            raise InventoryError(f"its jump hosts go round in a circle: {path}", machine=names[0], key="jump")
         try:
             hop = inventory.find_machine(name)
         except KeyError:
             raise InventoryError(
-                f"its jump host '{name}' is not in the inventory", machine=seen[0], key="jump", file=inventory.source
+                f"its jump host '{name}' is not in the inventory", machine=names[0], key="jump", file=inventory.source
             ) from None
         if hop.transport is not TransportKind.SSH:
-            raise InventoryError(f"its jump host '{name}' is not reached by SSH", machine=seen[0], key="jump")
+            raise InventoryError(f"its jump host '{name}' is not reached by SSH", machine=names[0], key="jump")
         if position == 0:  # only the first of a list can have its own route; the others are behind it
-            hops += _find_hops(hop, inventory, (*seen, name))
+            hops += find_route(hop, inventory, names)
         hops.append(hop)
     return tuple(hops)

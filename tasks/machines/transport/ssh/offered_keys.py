@@ -4,14 +4,13 @@ Every wait for the agent is bounded: one that hangs, or asks a person, must not 
 """
 
 import base64
-import binascii
-import functools
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +22,7 @@ from inventory.files.paths import expand_home
 from tasks.domain.errors import AuthenticationFailed, CredentialError
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.retry import retry
-from tasks.machines.transport.ssh.private_keys import is_encrypted, load_private_key
+from tasks.machines.transport.ssh.private_keys import is_key_encrypted, load_private_key
 from tasks.machines.transport.tcp_connection import describe_connection_error
 
 logger = logging.getLogger(__name__)
@@ -108,11 +107,18 @@ def open_agent(seconds: float) -> Iterator[AgentClient]:
             hint="A service has no agent: give the machine a credential: key:PATH. In a shell, start one: "
             "eval $(ssh-agent); ssh-add.",
         )
+    clock = SystemClock()
+    deadline = Deadline.after(clock, seconds)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
+        connect = partial(connection.connect, path)
         try:
-            _connect_socket(connection, path, seconds)
+            # an agent with many clients accepts some of them later
+            retry(connect, BlockingIOError, clock=clock, deadline=deadline, wait=CONNECT_RETRY_SECONDS)
             agent = AgentClient(connection)
+        except (FileNotFoundError, ConnectionRefusedError):
+            message = f"there is no SSH agent any more at {path} (SSH_AUTH_SOCK)"
+            raise AuthenticationFailed(message, hint=_NO_AGENT_HINT) from None
         except (paramiko.SSHException, OSError) as error:
             raise build_agent_error(describe_connection_error(error)) from error
         yield agent
@@ -120,30 +126,9 @@ def open_agent(seconds: float) -> Iterator[AgentClient]:
 
 def build_agent_error(why: str, key: OfferedKey | None = None) -> AuthenticationFailed:
     """Return the error for an agent that does not answer."""
-    asked = f" when it has to sign with {key}" if key else ""
-    return AuthenticationFailed(
-        f"the SSH agent does not answer{asked}: {why}",
-        hint="Does it ask a person for a touch or a confirmation? ssh-add -d removes such a key. " + _NO_AGENT_HINT
-        if key
-        else _NO_AGENT_HINT,
-    )
-
-
-def _connect_socket(connection: socket.socket, path: str, seconds: float) -> None:
-    """Connect, and retry: an agent with many clients accepts some of them later."""
-    clock = SystemClock()
-    try:
-        retry(
-            lambda: connection.connect(path),
-            BlockingIOError,
-            clock=clock,
-            deadline=Deadline.after(clock, seconds),
-            wait=CONNECT_RETRY_SECONDS,
-        )
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise AuthenticationFailed(
-            f"there is no SSH agent any more at {path} (SSH_AUTH_SOCK)", hint=_NO_AGENT_HINT
-        ) from None
+    situation = f" when it has to sign with {key}" if key else ""
+    advice = "Does it ask a person for a touch or a confirmation? ssh-add -d removes such a key. " if key else ""
+    return AuthenticationFailed(f"the SSH agent does not answer{situation}: {why}", hint=advice + _NO_AGENT_HINT)
 
 
 DEFAULT_KEY_FILES: Final = (
@@ -244,33 +229,39 @@ def open_default_keys(agent_seconds: float) -> Iterator[OfferedKeys]:
         except AuthenticationFailed as error:
             agent_fault = error.message
         agent_keys = agent.offered_keys if agent is not None else ()
-        public_keys = [file.public_key for file in files]
-        held = {key.asbytes() for key in agent_keys}
-        left = [file for file in files if file.public_key not in held]
-        faulty = [file for file in left if file.key is None]
+        ranks = {file.public_key: rank for rank, file in reversed(list(enumerate(files)))}
+        keys_of_agent = {key.asbytes() for key in agent_keys}
+        other_files = [file for file in files if file.public_key not in keys_of_agent]
+        faulty = [file for file in other_files if file.key is None]
         offered: tuple[OfferableKey, ...] = (
-            *sorted(agent_keys, key=functools.partial(_rank_by_file, public_keys)),
-            *(file.key for file in left if file.key is not None),
+            *sorted(agent_keys, key=lambda key: ranks.get(key.asbytes(), len(files))),
+            *(file.key for file in other_files if file.key is not None),
         )
         faults = (*(file.fault for file in faulty), *([] if agent_keys else [agent_fault]))
         remedies = tuple(file.remedy for file in faulty if file.remedy)
+        if not offered and len(faults) > 1:
+            raise AuthenticationFailed(f"no key can be offered: {'; '.join(faults)}", hint=" ".join(remedies))
         if not offered:
-            raise _build_no_key_error(faults, remedies)
+            names = ", ".join(DEFAULT_KEY_FILES)
+            raise AuthenticationFailed(
+                f"there is no key to log in with: {faults[0]}, and this user has none of {names}",
+                hint="Make one (ssh-keygen -t ed25519), or name another: credential: key:PATH.",
+            )
         yield OfferedKeys("the SSH agent and the default files", offered, agent, faults, remedies)
-
-
-def _rank_by_file(known: list[bytes], key: OfferedKey) -> int:
-    return known.index(key.asbytes()) if key.asbytes() in known else len(known)
 
 
 def _read_key_file(path: Path) -> _KeyFile | None:
     """Return what a default file has; None if it does not exist."""
     if not path.exists():
         return None
-    public_key = _read_public_key(path)
+    try:
+        text = path.with_name(f"{path.name}.pub").read_text()
+        public_key = base64.b64decode(text.split()[1], validate=True)
+    except (OSError, ValueError, IndexError):  # it is not there, or no key
+        public_key = b""
     try:
         credential = resolve_credential(f"key:{path}")
-        if is_encrypted(path.read_bytes()):
+        if is_key_encrypted(path.read_bytes()):
             return _KeyFile(
                 public_key,
                 fault=f"{path} is encrypted, and no SSH agent has its key",
@@ -283,20 +274,3 @@ def _read_key_file(path: Path) -> _KeyFile | None:
     except OSError as error:
         return _KeyFile(public_key, fault=f"{path} can't be read: {error.strerror}")
     return _KeyFile(key.asbytes(), FileKey(path, key))
-
-
-def _read_public_key(path: Path) -> bytes:
-    """Return the public key beside a private one; b"" if it is not there."""
-    try:
-        return base64.b64decode(path.with_name(f"{path.name}.pub").read_text().split()[1], validate=True)
-    except (OSError, ValueError, IndexError, binascii.Error):
-        return b""
-
-
-def _build_no_key_error(faults: tuple[str, ...], remedies: tuple[str, ...]) -> AuthenticationFailed:
-    if len(faults) > 1:
-        return AuthenticationFailed(f"no key can be offered: {'; '.join(faults)}", hint=" ".join(remedies))
-    return AuthenticationFailed(
-        f"there is no key to log in with: {faults[0]}, and this user has none of {', '.join(DEFAULT_KEY_FILES)}",
-        hint="Make one (ssh-keygen -t ed25519), or name another: credential: key:PATH.",
-    )

@@ -66,7 +66,7 @@ def find_format_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
     return _ENCRYPTED if cipher and not passphrase else None
 
 
-def is_encrypted(text: bytes) -> bool:
+def is_key_encrypted(text: bytes) -> bool:
     """Return whether a private key needs a passphrase."""
     return find_format_fault(text, None) is _ENCRYPTED
 

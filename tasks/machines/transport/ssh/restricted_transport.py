@@ -106,11 +106,11 @@ class ThreadSafeTransport(paramiko.Transport):
         super()._parse_request_failure(message)  # type: ignore[misc]  # the stubs know nothing private
 
     def _parse_channel_open_success(self, message: Message) -> None:
-        number, theirs = message.get_int(), message.get_int()
+        number, server_number = message.get_int(), message.get_int()
         if self._channels.get(number) is None:  # type: ignore[attr-defined]  # nothing waits for it any more
             close = Message()
             close.add_byte(cMSG_CHANNEL_CLOSE)
-            close.add_int(theirs)
+            close.add_int(server_number)
             self._send_message(close)
             return
         message.rewind()
@@ -214,7 +214,7 @@ class RestrictedTransport(ThreadSafeTransport):
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         if self.host_key_blob and self.host_key_blob != host_key:
             raise paramiko.SSHException("the host showed another key when keys were exchanged again")
-        plain = parse_public_key(host_key)
+        plain = parse_host_public_key(host_key)
         # H is the hash that both sides made of the exchange. A signature over it proves that the host has the key.
         if self.H is None or not plain.verify_ssh_sig(self.H, Message(sig)):
             raise paramiko.SSHException(f"the host's signature with its {plain.get_name()} key is wrong")
@@ -222,8 +222,8 @@ class RestrictedTransport(ThreadSafeTransport):
         self.host_key = plain
 
 
-def parse_public_key(blob: bytes) -> paramiko.PKey:
-    """Return the public key in a key's or a certificate's blob.
+def parse_host_public_key(blob: bytes) -> paramiko.PKey:
+    """Return the public key in a host key's or a host certificate's blob.
 
     Raises:
         paramiko.SSHException: its type is not known.

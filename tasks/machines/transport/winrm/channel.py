@@ -6,15 +6,23 @@ there. Output may have been lost with the broken one: the frame's length (output
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from inventory.machine import Machine
 from tasks.domain.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.output_decoder import ScriptOutputDecoder
-from tasks.machines.transport.winrm.faults import TIMED_OUT, WsmanFault, build_fault_error
 from tasks.machines.transport.winrm.login import WinrmEnvironment, open_client
-from tasks.machines.transport.winrm.messages import MessageLost, NoOutputYet, WinrmLoginRefused, WsmanClient
+from tasks.machines.transport.winrm.messages import (
+    TIMED_OUT,
+    MessageLost,
+    NoOutputYet,
+    WinrmLoginRefused,
+    WsmanClient,
+    WsmanFault,
+    build_fault_error,
+)
 
 ClientOpener = Callable[[Deadline], tuple[WsmanClient, str]]
 """Connects, logs in and opens a shell; returns the connection and the shell."""
@@ -234,28 +242,15 @@ def connect(
     Raises:
         TransportError: see ``open_client``, and ``build_fault_error`` for a machine that opens no shell.
     """
-
-    def open_another(until: Deadline) -> tuple[WsmanClient, str]:
-        return open_client(machine, environment, deadline=until)
-
     try:
-        client, shell_id = open_client(machine, environment, deadline=deadline, is_first=is_first)
+        client, shell_id = open_client(machine, environment, deadline, is_first=is_first)
     except WsmanFault as fault:
-        error = build_fault_error(fault)
-        error.machine = machine.name
-        raise error from fault
+        raise build_fault_error(fault) from fault
     shells = shells_to_delete if shells_to_delete is not None else []
-    _delete_shells(client, shells)
-    return WinrmChannel(client, shell_id, open_another, environment.clock, shells)
-
-
-def _delete_shells(client: WsmanClient, shells: list[str]) -> None:
-    """Delete shells of broken connections: a login may have 30, and they would end by themselves after two hours."""
-    while shells:
-        try:
-            client.delete_shell(shells[-1], CLEANUP_SECONDS)
-        except WsmanFault:
-            pass  # it is gone already
-        except (MessageLost, WinrmLoginRefused):
-            return  # the first command finds that the connection is broken, and replaces it
-        shells.pop()
+    # of broken connections: a login may have 30 shells, and they would end by themselves after two hours
+    with suppress(MessageLost, WinrmLoginRefused):  # the first command finds that the connection is broken
+        while shells:
+            with suppress(WsmanFault):  # it is gone already
+                client.delete_shell(shells[-1], CLEANUP_SECONDS)
+            shells.pop()
+    return WinrmChannel(client, shell_id, partial(open_client, machine, environment), environment.clock, shells)

@@ -21,6 +21,12 @@ MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 """The longest answer. fleetpatch asks for at most 150 kB."""
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
 _KEEPALIVE_SECONDS: Final = 30
+_LINUX_OPTIONS: Final = {"TCP_USER_TIMEOUT": TCP_USER_TIMEOUT_MILLISECONDS, "TCP_KEEPIDLE": _KEEPALIVE_SECONDS}
+_SOCKET_OPTIONS: Final = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), n) for name, n in _LINUX_OPTIONS.items() if hasattr(socket, name)),
+]
 
 
 class LineBroken(Exception):
@@ -54,13 +60,13 @@ class HttpLine(HTTPAdapter):
         self._connections: list[HTTPConnection] = []
         self._expired = False
         self._pool: HTTPConnectionPool
-        options: dict[str, Any] = {"maxsize": 1, "block": False, "socket_options": _build_socket_options()}
+        options: dict[str, Any] = {"maxsize": 1, "block": False, "socket_options": _SOCKET_OPTIONS}
         if tls is None:
             self._pool = HTTPConnectionPool(host, port, **options)
-            self._pool.ConnectionCls = _build_connection_class(HTTPConnection, self, thumbprints)
         else:
             self._pool = HTTPSConnectionPool(host, port, ssl_context=tls, **options)
-            self._pool.ConnectionCls = _build_connection_class(HTTPSConnection, self, thumbprints)
+        base = HTTPConnection if tls is None else HTTPSConnection
+        self._pool.ConnectionCls = _build_connection_class(base, self, thumbprints)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:  # noqa: ANN401  # as its base
         """Send a request on the connection.
@@ -159,14 +165,6 @@ def _build_connection_class(base: type[HTTPConnection], line: HttpLine, thumbpri
 
 def _hash(name: str, data: bytes) -> str:
     return hashlib.new(name, data, usedforsecurity=False).hexdigest()
-
-
-def _build_socket_options() -> list[tuple[int, int, int]]:
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MILLISECONDS), ("TCP_KEEPIDLE", _KEEPALIVE_SECONDS)):
-        if hasattr(socket, name):  # only Linux has them
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
 
 
 def _limit_bytes(response: requests.Response) -> None:

@@ -4,7 +4,7 @@ pywinrm's Kerberos tries a refused login twice more. Over HTTPS its first try is
 """
 
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import requests
 
@@ -73,10 +73,8 @@ def allow_one_login(auth: Any, *, is_https: bool) -> None:  # noqa: ANN401  # th
             raise KerberosFailed(f"there is no Kerberos ticket for this machine: {text}", code) from error
 
     def handle_first_401(response: requests.Response, **options: object) -> requests.Response:
-        if "Authorization" in response.request.headers:
-            return response
-        answer: requests.Response = handle_401(response, **options)
-        return answer
+        is_login = "Authorization" in response.request.headers
+        return response if is_login else cast("requests.Response", handle_401(response, **options))
 
     def require_server(response: requests.Response) -> bool:
         if not authenticate(response):

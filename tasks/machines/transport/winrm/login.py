@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import requests
+import winrm.transport
 from winrm.exceptions import WinRMError
 from winrm.protocol import Protocol
 
@@ -31,10 +32,9 @@ from tasks.machines.transport.tcp_connection import (
     open_tcp_connection,
     try_connection,
 )
-from tasks.machines.transport.winrm.faults import WsmanFault
 from tasks.machines.transport.winrm.http_line import HttpLine
 from tasks.machines.transport.winrm.kerberos import KDC_AWAY, KerberosFailed
-from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused, WsmanClient
+from tasks.machines.transport.winrm.messages import MessageLost, WinrmLoginRefused, WsmanClient, WsmanFault
 from tasks.machines.transport.winrm.tls import build_certificate_error, build_tls_context, describe_shown_certificate
 
 PROBE_TIMEOUT_SECONDS: Final = 10.0
@@ -77,7 +77,7 @@ class WinrmEnvironment:
 
 
 def open_client(
-    machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline, is_first: bool = False
+    machine: Machine, environment: WinrmEnvironment, deadline: Deadline, *, is_first: bool = False
 ) -> tuple[WsmanClient, str]:
     """Connect, log in and open a shell. Return the connection and the shell.
 
@@ -104,7 +104,7 @@ def open_client(
     )
 
 
-def find_port(machine: Machine) -> int:
+def find_winrm_port(machine: Machine) -> int:
     """Return the port of a machine."""
     return machine.port or WINRM_PORTS[machine.winrm.scheme]
 
@@ -116,7 +116,7 @@ def _open_once(
     clock = environment.clock
     try:
         seconds = deadline.require_seconds(clock, PROBE_TIMEOUT_SECONDS, message=_NO_TIME)
-        open_tcp_connection(machine.address, find_port(machine), seconds, _WINRM).close()
+        open_tcp_connection(machine.address, find_winrm_port(machine), seconds, _WINRM).close()
         shell = _log_in(client, machine, credential, environment, deadline)
     except BaseException:
         client.close()
@@ -156,7 +156,7 @@ def _log_in(
                 _sent_password(machine, client)
             ):
                 raise ConnectionSilent(
-                    f"{machine.address} port {find_port(machine)} accepts the connection, "
+                    f"{machine.address} port {find_winrm_port(machine)} accepts the connection, "
                     f"and gives no answer within {waited:.0f} s",
                     _LISTENER_HINT,
                 ) from lost
@@ -164,17 +164,16 @@ def _log_in(
 
 
 def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
-    settings = machine.winrm
-    how = settings.authentication
-    port = find_port(machine)
+    settings, port = machine.winrm, find_winrm_port(machine)
+    authentication = settings.authentication
     if credential.private_key is not None or credential.issuer is not None:
         raise CredentialError(
             "its credential is a private key, and WinRM needs a password, or the key in a file",
             hint="Let `credential` lead to a password, or write key:PATH for authentication certificate.",
         )
     secret = credential.secret.reveal() if credential.secret else None
-    key = credential.path if how is WinrmAuthentication.CERTIFICATE else None
-    if how is WinrmAuthentication.BASIC and not (f"{machine.user}{secret}").isascii():
+    key = credential.path if authentication is WinrmAuthentication.CERTIFICATE else None
+    if authentication is WinrmAuthentication.BASIC and not (f"{machine.user}{secret}").isascii():
         raise CredentialError(
             "a user name or password with other than ASCII characters can't be sent with authentication basic",
             hint="Use ntlm, or another password.",
@@ -185,7 +184,7 @@ def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
     try:
         protocol = Protocol(
             f"{settings.scheme.value}://{host}:{port}/{settings.path}",
-            transport=how.value,
+            transport=authentication.value,
             username=machine.user,
             password=None if key else secret,
             ca_trust_path="",  # the line has its own TLS settings
@@ -198,24 +197,18 @@ def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
             proxy="",
         )
     except WinRMError as error:
-        raise CredentialError(f"this login can't be used: {error}", hint=_REFUSED_HINTS[how]) from error
-    _require_library(how)
+        raise CredentialError(f"this login can't be used: {error}", hint=_REFUSED_HINTS[authentication]) from error
+    installed = {
+        WinrmAuthentication.KERBEROS: winrm.transport.HAVE_KERBEROS,
+        WinrmAuthentication.CREDSSP: winrm.transport.HAVE_CREDSSP,
+    }
+    if not installed.get(authentication, True):
+        raise CannotRun(
+            f"authentication {authentication.value} needs a library that is not installed",
+            hint=f"Install it where fleetpatch runs: pip install 'pywinrm[{authentication.value}]'.",
+        )
     thumbprints = settings.certificate_thumbprint if is_https else ()
     return WsmanClient(protocol, HttpLine(machine.address, port, tls=tls, thumbprints=thumbprints))
-
-
-def _require_library(how: WinrmAuthentication) -> None:
-    import winrm.transport as libraries  # noqa: PLC0415  # its flags are read when they are needed
-
-    missing = {
-        WinrmAuthentication.KERBEROS: not libraries.HAVE_KERBEROS,
-        WinrmAuthentication.CREDSSP: not libraries.HAVE_CREDSSP,
-    }
-    if missing.get(how):
-        raise CannotRun(
-            f"authentication {how.value} needs a library that is not installed",
-            hint=f"Install it where fleetpatch runs: pip install 'pywinrm[{how.value}]'.",
-        )
 
 
 def _sent_password(machine: Machine, client: WsmanClient) -> bool:
@@ -227,18 +220,22 @@ def _sent_password(machine: Machine, client: WsmanClient) -> bool:
 def _build_refusal(
     machine: Machine, client: WsmanClient, refused: WinrmLoginRefused, attempt: LoginAttempt
 ) -> AuthenticationFailed:
-    how = machine.winrm.authentication
-    whose = f"the login of {machine.user}" if machine.user else "this login"
+    authentication = machine.winrm.authentication
+    schemes = _SCHEMES[authentication]
     offered = [word for part in refused.offered.split(",") if (word := part.strip().partition(" ")[0].lower())]
-    attempt.is_refused = _sent_password(machine, client) or not how.needs_password
-    if _SCHEMES[how] and offered and not set(_SCHEMES[how]) & set(offered):
-        attempt.is_refused = attempt.is_refused and how is not WinrmAuthentication.BASIC  # it looked at no password
+    attempt.is_refused = _sent_password(machine, client) or not authentication.needs_password
+    if schemes and offered and not set(schemes) & set(offered):
+        if authentication is WinrmAuthentication.BASIC:  # it looked at no password
+            attempt.is_refused = False
+        options = ", ".join(dict.fromkeys(offered))
         return AuthenticationFailed(
-            f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
+            f"the machine accepts no authentication {authentication.value}; it accepts: {options}",
             hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
         )
+    login = f"the login of {machine.user}" if machine.user else "this login"
     reason = f": {refused.reason[:300]}" if refused.reason else ""
-    return AuthenticationFailed(f"the machine refused {whose} ({how.value}){reason}", hint=_REFUSED_HINTS[how])
+    message = f"the machine refused {login} ({authentication.value}){reason}"
+    return AuthenticationFailed(message, hint=_REFUSED_HINTS[authentication])
 
 
 def _build_kerberos_error(problem: KerberosFailed) -> TransportError:
@@ -252,16 +249,16 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
     if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
         error = build_certificate_error(lost, machine.winrm)
         if isinstance(error, HostKeyMismatch | HostKeyUnknown):
-            shown = describe_shown_certificate(machine.address, find_port(machine))
-            error.hint = " ".join(part for part in (error.hint, shown) if part)
+            description = describe_shown_certificate(machine.address, find_winrm_port(machine))
+            error.hint = " ".join(filter(None, (error.hint, description)))
         return error
-    how = machine.winrm.authentication
-    if lost.status == 403 and how is WinrmAuthentication.CERTIFICATE:
+    if lost.status == 403 and machine.winrm.authentication is WinrmAuthentication.CERTIFICATE:
         attempt.is_refused = True
-        return AuthenticationFailed("the machine refused the client certificate (HTTP 403)", hint=_REFUSED_HINTS[how])
+        hint = _REFUSED_HINTS[WinrmAuthentication.CERTIFICATE]
+        return AuthenticationFailed("the machine refused the client certificate (HTTP 403)", hint=hint)
     if lost.status in {403, 404, 405}:
         return TransportError(
-            f"{machine.address} port {find_port(machine)} answers, and not as WinRM: {text}",
+            f"{machine.address} port {find_winrm_port(machine)} answers, and not as WinRM: {text}",
             hint="Correct the port, or winrm.path.",
         )
     if lost.status == 503:
@@ -272,5 +269,5 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
             f"the machine gave no answer after the password of {machine.user} was sent: {text}",
             hint="Look at its event log (Security). It is not sent again in this run.",
         )
-    message = f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}"
+    message = f"there is no answer of WinRM at {machine.address} port {find_winrm_port(machine)}: {text}"
     return ConnectionDropped(message, _LISTENER_HINT)

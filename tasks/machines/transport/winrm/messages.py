@@ -1,14 +1,16 @@
 """Sends WS-Management messages with pywinrm, on one connection, within a time.
 
 What pywinrm leaves open is closed here: it follows redirects, reads the environment (proxies, .netrc), takes answers of
-any length, and takes answers over HTTP that are not encrypted.
+any length, and takes answers over HTTP that are not encrypted. What a fault means is told by its code (wsmerror.h,
+winerror.h), because its text is localised.
 """
 
 import binascii
 import re
 import struct
 from collections.abc import Callable
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
 
 import requests
 import spnego.exceptions
@@ -18,7 +20,7 @@ from winrm.exceptions import WinRMError, WinRMOperationTimeoutError, WinRMTransp
 from winrm.protocol import Protocol
 from winrm.transport import Transport
 
-from tasks.machines.transport.winrm.faults import TIMED_OUT, WsmanFault
+from tasks.domain.errors import ConnectionLost, DeadlineExceeded, PrivilegeError, ProtocolViolation, TransportError
 from tasks.machines.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
 from tasks.machines.transport.winrm.kerberos import (
     KerberosFailed,
@@ -26,6 +28,99 @@ from tasks.machines.transport.winrm.kerberos import (
     describe_kerberos_error,
     is_kerberos_error,
 )
+
+TIMED_OUT: Final = 2150858793
+SHELL_NOT_FOUND: Final = 2150858843
+ABORTED: Final = 995
+STALE_PROFILE: Final = 2147943418
+ACCESS_DENIED: Final = frozenset({5, 2147942405})
+SHELL_QUOTAS: Final = frozenset({2150859173, 2150859240})
+OPERATION_QUOTAS: Final = frozenset({2150859174, 2150859175, 2150859176, 2150859239, 2150859241})
+"""Faults of Create and Command after which nothing ran: the same request may succeed later, or in a new shell."""
+LOST_SHELL: Final = frozenset({SHELL_NOT_FOUND, STALE_PROFILE})
+
+
+class WsmanFault(Exception):
+    """A fault that the machine answered: the login worked, and the request did not.
+
+    Attributes:
+        code: its code, without a sign; 0 if it has none.
+        reason: its text, in the machine's language.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{reason} (0x{code:08X})")
+        self.code = code
+        self.reason = " ".join(reason.split())
+
+    @property
+    def is_lost_shell(self) -> bool:
+        """Whether the shell is gone, and all that ran in it."""
+        return self.code in LOST_SHELL
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether a quota was full, so that nothing ran."""
+        return self.code in SHELL_QUOTAS | OPERATION_QUOTAS
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    error: type[TransportError] | type[ProtocolViolation]
+    message: str
+    hint: str
+
+
+_SHELL_QUOTA: Final = _Meaning(
+    ConnectionLost,
+    "the machine allows this login no further shell",
+    "Shells of broken connections end after two hours. Raise MaxShellsPerUser: winrm set winrm/config/winrs "
+    '@{MaxShellsPerUser="100"}.',
+)
+_OPERATION_QUOTA: Final = _Meaning(
+    ConnectionLost,
+    "the machine allows this login no further operation now",
+    'Raise the quota: winrm set winrm/config/service @{MaxConcurrentOperationsPerUser="1500"}.',
+)
+_ACCESS_DENIED: Final = _Meaning(
+    PrivilegeError,
+    "the login works, and may not use remote shells",
+    "It must be in the machine's group Administrators. A local account other than the built-in Administrator also "
+    "needs LocalAccountTokenFilterPolicy = 1 (DWORD) in "
+    "HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Policies\\System.",
+)
+_MEANINGS: Final = {
+    **dict.fromkeys(SHELL_QUOTAS, _SHELL_QUOTA),
+    **dict.fromkeys(OPERATION_QUOTAS, _OPERATION_QUOTA),
+    **dict.fromkeys(ACCESS_DENIED, _ACCESS_DENIED),
+    SHELL_NOT_FOUND: _Meaning(
+        ConnectionLost,
+        "the shell on the machine is gone: it restarted, or its WinRM service did",
+        "Ask again; what ran in the shell was ended.",
+    ),
+    STALE_PROFILE: _Meaning(
+        ConnectionLost,
+        "the machine still unloads the profile of an earlier login",
+        "Ask again; if it stays so, restart the WinRM service there.",
+    ),
+    ABORTED: _Meaning(
+        ConnectionLost,
+        "the command was ended on the machine",
+        "Did it run out of the memory of a shell (MaxMemoryPerShellMB, 1024 or more), or was WinRM stopped?",
+    ),
+    TIMED_OUT: _Meaning(DeadlineExceeded, "the machine did not carry out the request in time", "Is it overloaded?"),
+}
+_DEFAULT_HINT: Final = "Look at the machine's event log: Microsoft-Windows-WinRM/Operational."
+
+
+def build_fault_error(fault: WsmanFault) -> TransportError | ProtocolViolation:
+    """Return the error for a fault that nothing repaired."""
+    meaning = _MEANINGS.get(fault.code)
+    fault_text = f" (WS-Management fault {fault.code}: {fault.reason[:300]})"
+    if meaning is None:
+        return TransportError(f"the machine refused the request{fault_text}", hint=_DEFAULT_HINT)
+    return meaning.error(f"{meaning.message}{fault_text}", hint=meaning.hint)
+
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0
 """For TCP and TLS. That the port is open was probed before, with a shorter time."""
@@ -42,8 +137,8 @@ _INVALID_ANSWERS: Final = (
 )  # fmt: skip
 """What pywinrm raises if an answer is not what it expects."""
 _BROKEN: Final = (
-    LineBroken, requests.RequestException, urllib3.exceptions.HTTPError, OSError, spnego.exceptions.SpnegoError,
-    WinRMError,
+    AnswerTooLong, LineBroken, requests.RequestException, urllib3.exceptions.HTTPError, OSError,
+    spnego.exceptions.SpnegoError, WinRMError,
 )  # fmt: skip
 
 _LOGIN_LIBRARIES: Final = ("requests_credssp", "winrm.vendor.requests_kerberos")
@@ -96,11 +191,9 @@ class _LineTransport(Transport):
         self.timeouts = (CONNECT_TIMEOUT_SECONDS, OPERATION_SECONDS + ANSWER_GRACE_SECONDS)
 
     def build_session(self) -> requests.Session:
-        if self.session is not None:
-            return self.session
-        session = super().build_session()
-        self._prepare(session)
-        return session
+        if self.session is None:
+            self._prepare(super().build_session())
+        return cast("requests.Session", self.session)
 
     def setup_encryption(self, session: requests.Session) -> None:
         self._prepare(session)
@@ -244,28 +337,21 @@ class WsmanClient:
             raise WsmanFault(int(code) & 0xFFFFFFFF, str(error.reason or "")) from None
         except WinRMTransportError as error:
             raise MessageLost(f"HTTP status {error.code} without a fault", status=int(error.code)) from error
-        except AnswerTooLong as error:
-            raise MessageLost(str(error)) from error
         except (WinrmLoginRefused, MessageLost, KerberosFailed):
             raise
         except Exception as error:
-            translated = self._translate_error(error)
-            if translated is error:
-                raise
-            raise translated from error
+            if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
+                raise WinrmLoginRefused("", _describe_error(error)) from error
+            if is_kerberos_error(error):
+                raise MessageLost(describe_kerberos_error(error)[0]) from error
+            if isinstance(error, _BROKEN):
+                raise MessageLost(_describe_error(error)) from error
+            if isinstance(error, _INVALID_ANSWERS):
+                text = f"an answer is no WS-Management: {type(error).__name__}: {error}"
+                raise MessageLost(text[:300]) from error
+            raise
         self._line.is_logged_in = True
         return result
-
-    def _translate_error(self, error: Exception) -> Exception:
-        if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
-            return WinrmLoginRefused("", _describe_error(error))
-        if is_kerberos_error(error):
-            return MessageLost(describe_kerberos_error(error)[0])
-        if isinstance(error, _BROKEN):
-            return MessageLost(_describe_error(error))
-        if isinstance(error, _INVALID_ANSWERS):
-            return MessageLost(f"an answer is no WS-Management: {type(error).__name__}: {error}"[:300])
-        return error
 
 
 def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:
@@ -275,9 +361,9 @@ def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:
 
 def _describe_error(error: BaseException) -> str:
     """Return the innermost reason of an error: requests and urllib3 wrap it several times."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
+    visited: set[int] = set()
+    while id(error) not in visited:
+        visited.add(id(error))
         inner = getattr(error, "reason", None) or next((arg for arg in error.args if isinstance(arg, Exception)), None)
         error = inner if isinstance(inner, BaseException) else error
     return str(error) or type(error).__name__

@@ -21,15 +21,17 @@ _PIN_HINT = (
     "Compare it with the machine's own (certlm.msc, or Get-ChildItem Cert:\\LocalMachine\\My there). If it was "
     "replaced on purpose, correct certificate_thumbprint; else someone is between."
 )
-_TRUST_HINTS = (
-    ("self-signed", "Give its thumbprint as winrm.certificate_thumbprint, or the certificate itself as winrm.ca_file."),
-    ("self signed", "Give its thumbprint as winrm.certificate_thumbprint, or the certificate itself as winrm.ca_file."),
-    ("expired", "Renew it on the machine, and give the listener the new one."),
-    ("not yet valid", "Compare the clocks of the machine and of the controller."),
-    ("mismatch", "Write the name that is in the certificate as the address, or pin winrm.certificate_thumbprint."),
-    ("not valid for", "Write the name that is in the certificate as the address, or pin winrm.certificate_thumbprint."),
-    ("issuer", "Give the CA's certificates (root and intermediate, PEM) as winrm.ca_file."),
-)
+_TRUST_HINT = "Give its thumbprint as winrm.certificate_thumbprint, or the certificate itself as winrm.ca_file."
+_NAME_HINT = "Write the name that is in the certificate as the address, or pin winrm.certificate_thumbprint."
+_HINTS_BY_REASON = {
+    "self-signed": _TRUST_HINT,
+    "self signed": _TRUST_HINT,
+    "expired": "Renew it on the machine, and give the listener the new one.",
+    "not yet valid": "Compare the clocks of the machine and of the controller.",
+    "mismatch": _NAME_HINT,
+    "not valid for": _NAME_HINT,
+    "issuer": "Give the CA's certificates (root and intermediate, PEM) as winrm.ca_file.",
+}
 _NO_TLS_HINT = (
     "Is the listener on that port an HTTPS one (winrm enumerate winrm/config/listener), with a certificate? "
     "TLS 1.2 is needed."
@@ -66,19 +68,16 @@ def build_tls_context(
         # Windows asks for the certificate after the handshake. With TLS 1.3 (Server 2022 and later), WinRM resets the
         # connection then, also for Windows' own clients; with TLS 1.2 it works.
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-        _load_client_certificate(context, expand_home(settings.client_certificate), key, passphrase)
+        path = expand_home(settings.client_certificate)
+        try:
+            # a function, because without one OpenSSL would ask for a passphrase on the terminal
+            context.load_cert_chain(path, key, password=lambda: passphrase or "")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise InventoryError(
+                f"the client certificate {path} with the key {key} can't be used: {error}",
+                hint="Both are PEM, and belong to each other; an encrypted key is written key:PATH?passphrase=REF.",
+            ) from error
     return context
-
-
-def _load_client_certificate(context: ssl.SSLContext, path: Path, key: Path | None, passphrase: str | None) -> None:
-    try:
-        # a function, because without one OpenSSL would ask for a passphrase on the terminal
-        context.load_cert_chain(path, key, password=lambda: passphrase or "")
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise InventoryError(
-            f"the client certificate {path} with the key {key} can't be used: {error}",
-            hint="Both are PEM, and belong to each other; an encrypted key is written key:PATH?passphrase=REF.",
-        ) from error
 
 
 def build_certificate_error(error: BaseException, settings: WinrmSettings) -> TransportError:
@@ -88,8 +87,7 @@ def build_certificate_error(error: BaseException, settings: WinrmSettings) -> Tr
         return HostKeyMismatch("the machine's certificate is not the pinned one", hint=_PIN_HINT)
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text:
         reason = text.rpartition("certificate verify failed:")[2].partition("(_ssl")[0].strip(" '\")") or text
-        lower = reason.lower()
-        hint = next((hint for word, hint in _TRUST_HINTS if word in lower), _TRUST_HINTS[0][1])
+        hint = next((hint for phrase, hint in _HINTS_BY_REASON.items() if phrase in reason.lower()), _TRUST_HINT)
         return HostKeyUnknown(f"the machine's certificate is not trusted: {reason}", hint=hint)
     if settings.client_certificate is not None and "alert" in text.lower():
         return TransportError(
@@ -115,20 +113,20 @@ def describe_shown_certificate(host: str, port: int) -> str:
             socket.create_connection((host, port), timeout=_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=host) as line,
         ):
-            shown = line.getpeercert(binary_form=True)
+            der = line.getpeercert(binary_form=True)
     except (OSError, ValueError):
         return ""
-    return describe_certificate(shown) if shown else ""
+    return describe_certificate(der) if der else ""
 
 
-def describe_certificate(shown: bytes) -> str:
-    """Return a sentence about a certificate (DER): its name, issuer and end, and both of its thumbprints."""
-    sha256 = hashlib.sha256(shown).hexdigest().upper()
-    sha1 = hashlib.sha1(shown, usedforsecurity=False).hexdigest().upper()
+def describe_certificate(der: bytes) -> str:
+    """Return a sentence about a certificate: its name, issuer and end, and both of its thumbprints."""
+    sha256 = hashlib.sha256(der).hexdigest().upper()
+    sha1 = hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
     try:
-        x509_certificate = x509.load_der_x509_certificate(shown)
-        subject_text = f" of {_find_name(x509_certificate.subject)}, issued by {_find_name(x509_certificate.issuer)},"
-        subject_text += f" valid until {x509_certificate.not_valid_after_utc:%Y-%m-%d},"
+        certificate = x509.load_der_x509_certificate(der)
+        subject_text = f" of {_find_name(certificate.subject)}, issued by {_find_name(certificate.issuer)},"
+        subject_text += f" valid until {certificate.not_valid_after_utc:%Y-%m-%d},"
     except (ValueError, TypeError):  # what a machine shows may be anything
         subject_text = ""
     return (

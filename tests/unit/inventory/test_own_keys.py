@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
+from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 
 
 @pytest.fixture(autouse=True)

@@ -137,25 +137,22 @@ def _parse_proxy_command(text: str) -> tuple[JumpHostSpec, ...]:
     hosts = [value for flag, value in options if not flag]
     values_by_flag = {flag: value for flag, value in options if flag in {"W", "p", "l", "J"}}
     for flag, value in options:
-        moves = flag == "o" and (
-            _parse_option(value)[0] in _DESTINATION_OPTIONS or _parse_option(value)[0].startswith("proxy")
-        )
-        if moves or (flag and flag not in {*values_by_flag, "o", *_HARMLESS_FLAGS}):
-            option_text = f"-o {_parse_option(value)[0]}" if moves else f"-{flag}"
+        name = _parse_option(value)[0] if flag == "o" else ""
+        is_destination = name in _DESTINATION_OPTIONS or name.startswith("proxy")
+        if is_destination or (flag and flag not in {*values_by_flag, "o", *_HARMLESS_FLAGS}):
+            option_text = f"-o {name}" if is_destination else f"-{flag}"
             raise UnsupportedProxy(f"this ProxyCommand uses {option_text}, which a jump host can't be told here")
-    if (
-        values_by_flag.get("W") not in _FORWARD_TARGETS
-        or len(hosts) != 1
-        or not _PORT_PATTERN.fullmatch(values_by_flag.get("p", "1"))
-    ):
+    port_text = values_by_flag.get("p")
+    is_port = port_text is None or _PORT_PATTERN.fullmatch(port_text)
+    if values_by_flag.get("W") not in _FORWARD_TARGETS or len(hosts) != 1 or not is_port:
         raise UnsupportedProxy("this ProxyCommand is no `ssh -W %h:%p HOST`")
     before = _parse_jump_list(values_by_flag["J"]) if "J" in values_by_flag else ()
     last = _parse_jump_host(hosts[0])
     users = {last.user, values_by_flag.get("l")} - {None}
-    ports = {str(last.port) if last.port else None, values_by_flag.get("p")} - {None}
+    ports = {str(last.port) if last.port else None, port_text} - {None}
     if len(users) > 1 or len(ports) > 1:
         raise UnsupportedProxy("this ProxyCommand names two users, or two ports")
-    port = last.port or (int(values_by_flag["p"]) if "p" in values_by_flag else None)
+    port = last.port or (int(port_text) if port_text else None)
     return (*before, JumpHostSpec(last.host, last.user or values_by_flag.get("l"), port))
 
 
@@ -171,7 +168,7 @@ class _SshEndpoint:
     user: str | None
 
 
-class JumpHostResolver:
+class SshArgumentReader:
     """Reads ssh arguments and finds the machines that they name as jump hosts."""
 
     def __init__(self, hosts: Mapping[str, Variables], problems: ProblemCollector) -> None:
@@ -232,36 +229,34 @@ class JumpHostResolver:
     @cached_property
     def _names_by_address(self) -> dict[str, list[str]]:
         names_by_address: dict[str, list[str]] = {}
-        for name, reach in self._endpoints.items():
-            names_by_address.setdefault(reach.address, []).append(name)
+        for name, endpoint in self._endpoints.items():
+            names_by_address.setdefault(endpoint.address, []).append(name)
         return names_by_address
 
     def _find_machine_name(self, spec: JumpHostSpec, place: SourceLocation) -> str:
         """Return the machine name of a jump host. Check that its connection settings are the same."""
-        candidates = self._names_by_address.get(canonicalize_address(spec.host), [])
-        candidates = sorted(
-            candidates, key=lambda name: (self._matches_spec(name, spec), name == spec.host), reverse=True
-        )
-        if candidates:
-            name = candidates[0]
-            reach = self._endpoints[name]
-            port = str(spec.port or 22)
-            if spec.user not in {None, reach.user}:
+        port = str(spec.port or 22)
+
+        def rank(name: str) -> tuple[bool, bool]:
+            endpoint = self._endpoints[name]
+            return endpoint.port == port and spec.user in {None, endpoint.user}, name == spec.host
+
+        if candidates := self._names_by_address.get(canonicalize_address(spec.host)):
+            name = max(candidates, key=rank)
+            endpoint = self._endpoints[name]
+            if spec.user not in {None, endpoint.user}:
                 hint = f"Give the host {name!r} ansible_user={spec.user}, or remove it here."
                 self._problems.add(place, f"the jump host's user {spec.user!r} is not that of {name!r}", hint)
-            if port != reach.port:
-                hint = f"Give {name!r} ansible_port={port}, or write {spec.host}:{reach.port}, or set fleetpatch_jump."
-                self._problems.add(place, f"the jump host's port {port!r} is not that of {name!r}", hint)
+            if port != endpoint.port:
+                ways = f"Give {name!r} ansible_port={port}, or write {spec.host}:{endpoint.port}"
+                message = f"the jump host's port {port!r} is not that of {name!r}"
+                self._problems.add(place, message, f"{ways}, or set fleetpatch_jump.")
             return name
         if spec.host in self._endpoints:
             address = self._endpoints[spec.host].address
             message = f"ssh goes to {spec.host!r} by that name, but the machine of that name is at {address!r}"
             self._problems.add(place, message, f"Write {address} there, or set fleetpatch_jump={spec.host}.")
         return spec.host
-
-    def _matches_spec(self, name: str, spec: JumpHostSpec) -> bool:
-        reach = self._endpoints[name]
-        return reach.port == str(spec.port or 22) and spec.user in {None, reach.user}
 
 
 def _build_endpoint(name: str, variables: Variables) -> _SshEndpoint:
