@@ -15,7 +15,7 @@ from tasks.records.queries.compliance import read_compliance_data, read_machines
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.compliance.sections import build_tiles
 from tasks.reports.formatting import format_scope
-from tasks.rules.compliance.figures import KINDS, build_document, find_until
+from tasks.rules.compliance.figures import KINDS, build_document, find_evaluation_end
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, ComplianceDocument, Month, ScopeMachine, SlaDays
 
 ALL_MACHINES = "*"
@@ -39,7 +39,7 @@ def make_compliance_document(
         raise RequestError(f"the month {month} has not begun", hint="Name a month that is over, or the present one.")
     machines = _select_machines(records, inventory, scope, month)
     names = [machine.name for machine in machines]
-    data = read_compliance_data(records, names, month, find_until(month, sla[0], now))
+    data = read_compliance_data(records, names, month, find_evaluation_end(month, sla[0], now))
     return build_document(month, scope, machines, data, sla[0], sla[1], now)
 
 

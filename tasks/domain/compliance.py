@@ -45,10 +45,8 @@ _ENDED_SUPPORT_REMEDY: Final = (
 def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
     """Return a problem if the support of a system has ended. Its publisher makes no more fixes.
 
-    Args:
-        system: its name and version.
-        support_end: the first day without support (os-release(5)), "YYYY-MM-DD"; "" when the system does not tell it.
-        today: the day of the judgement.
+    ``system`` is its name and version, ``support_end`` the first day without support (os-release(5)), "YYYY-MM-DD"; ""
+    when the system does not tell it.
     """
     if not support_end or today.isoformat() < support_end:
         return ()
@@ -82,11 +80,7 @@ def judge_compliance(
 ) -> Compliance:
     """Return whether a machine whose package state is known is compliant. All that shows compliance asks here.
 
-    Args:
-        urgent: how many critical and security updates are pending.
-        unclassified: how many pending updates may be security updates.
-        broken: whether packages are broken.
-        problems: the repositories that were not read.
+    ``urgent`` critical and security updates are pending, ``unclassified`` pending ones may be security updates.
     """
     if urgent or broken:
         return Compliance.NON_COMPLIANT
@@ -96,12 +90,10 @@ def judge_compliance(
 
 
 def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: str = "") -> bool:
-    """Return whether a machine's newest answer says what the machine is now.
+    """Return whether a machine's newest answer says what the machine is now. None: it has never answered.
 
-    Args:
-        answered_at: the time of the answer; None: the machine has never answered.
-        now: the present time.
-        error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
+    ``error_kind`` is the class of the error of its newest assessment, "" for none. A refused report ends earlier
+    answers.
     """
     was_refused = error_kind == ReportTooLarge.__name__
     return answered_at is not None and not was_refused and now - answered_at <= MAX_ANSWER_AGE
@@ -113,12 +105,7 @@ def judge_present_compliance(
     """Return whether a machine is compliant now. All that shows the state of machines asks here.
 
     A try that got no answer does not hide what the machine lacks, and does not say that it still lacks nothing.
-
-    Args:
-        known: by its newest answer.
-        answered_at: the time of that answer; None: the machine has never answered.
-        now: the present time.
-        error_kind: the class of the error of its newest assessment, "" for none.
+    ``known`` is by its newest answer. For the rest see ``is_answer_current``.
     """
     if not is_answer_current(answered_at, now, error_kind) or (error_kind and known is Compliance.COMPLIANT):
         return Compliance.NOT_ASSESSED

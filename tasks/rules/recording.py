@@ -232,9 +232,9 @@ class _Replacer:
         if isinstance(value, str):
             return value if field == "kind" else self._replace_text(value, has_versions=field in VERSION_FIELDS)
         if isinstance(value, Mapping):
-            return {key: self.replace(item, str(key)) for key, item in value.items()}
+            return {key: self.replace(part, str(key)) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return [self.replace(item, field) for item in value]
+            return [self.replace(part, field) for part in value]
         return value
 
     def count(self) -> dict[str, int]:
@@ -317,16 +317,12 @@ def list_known_names(machine: Machine, records: Iterable[Mapping[str, object]]) 
 
     Of all ``records`` that the machine has answered, "name" and "kernel" count.
     """
-    names = (*_list_inventory_names(machine), *_list_own_names(records))
+    hosts = (machine.name, machine.address, machine.winrm.kerberos_hostname or "")
+    names = [name for host in hosts for name in _split_host(host)]
+    names += _split_user(machine.user or "")
+    names += [KnownName("hardware", machine.wake.mac)] if machine.wake is not None else []
+    names += _list_own_names(records)
     return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in names if name.value.strip()))
-
-
-def _list_inventory_names(machine: Machine) -> Iterator[KnownName]:
-    for host in (machine.name, machine.address, machine.winrm.kerberos_hostname or ""):
-        yield from _split_host(host)
-    yield from _split_user(machine.user or "")
-    if machine.wake is not None:
-        yield KnownName("hardware", machine.wake.mac)
 
 
 def _list_own_names(records: Iterable[Mapping[str, object]]) -> Iterator[KnownName]:

@@ -78,8 +78,14 @@ class Answer:
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a pandas frame. Columns of integers that lack values stay integers."""
         import pandas as pd  # noqa: PLC0415 - loads slowly
+        import pyarrow as pa  # noqa: PLC0415 - loads slowly
 
-        dtypes = _build_frame_dtypes()
+        dtypes = {
+            pa.int64(): pd.Int64Dtype(),
+            pa.int32(): pd.Int32Dtype(),
+            pa.bool_(): pd.BooleanDtype(),
+            pa.string(): pd.StringDtype(),
+        }
         frame: pd.DataFrame = self.table.to_pandas(types_mapper=dtypes.get)
         return frame
 
@@ -87,11 +93,7 @@ class Answer:
 class FleetQuery:
     """A database in memory for questions about one state of the records. Each table is read once, when it is named.
 
-    Only one thread may use it.
-
-    Args:
-        source: reads the tables.
-        seconds: how long a question may take, without the time for reading the tables.
+    Only one thread may use it. A question may take so many ``seconds``, without the time for reading the tables.
     """
 
     def __init__(self, source: TableSource, seconds: float = DEFAULT_SECONDS) -> None:
@@ -104,7 +106,7 @@ class FleetQuery:
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
         for name in TABLES:
-            self._register(name, build_arrow_kinds(TABLES[name]).empty_table())
+            self._connection.register(name, build_arrow_kinds(TABLES[name]).empty_table())
         for statement in VIEWS.values():
             self._connection.execute(statement)
 
@@ -122,7 +124,10 @@ class FleetQuery:
             RecordsError: the records can't be read.
         """
         self._require_reading(sql)
-        self._load(find_tables(sql))
+        for name in sorted(find_tables(sql) - self._loaded):
+            self._connection.unregister(name)
+            self._connection.register(name, _read_arrow_table(self._source, name))
+            self._loaded.add(name)
         with _translate_errors():
             return self._execute(sql)
 
@@ -145,15 +150,6 @@ class FleetQuery:
                 "the query must be one statement that only reads",
                 hint="Begin it with SELECT, WITH, DESCRIBE, SHOW TABLES or SUMMARIZE, and have no second one.",
             )
-
-    def _load(self, names: frozenset[str]) -> None:
-        for name in sorted(names - self._loaded):
-            self._connection.unregister(name)
-            self._register(name, _read_arrow_table(self._source, name))
-            self._loaded.add(name)
-
-    def _register(self, name: str, table: "pa.Table") -> None:
-        self._connection.register(name, table)
 
     def _execute(self, sql: str) -> Answer:
         """Return the answer, from a thread of its own: DuckDB does not always look for SIGINT while it works.
@@ -179,28 +175,20 @@ class FleetQuery:
     def _read_answer(self, sql: str) -> Answer:
         relation = self._connection.sql(sql)
         if "INTERVAL" in map(str, relation.types):  # neither JSON nor Parquet has this type
-            relation = relation.project(
-                ", ".join(
-                    f"#{number}::VARCHAR AS {_quote(name)}" if str(kind) == "INTERVAL" else f"#{number}"
-                    for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
-                )
-            )
+            columns = [f"#{number}" for number in range(1, len(relation.columns) + 1)]
+            for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
+                if str(kind) == "INTERVAL":
+                    escaped = name.replace('"', '""')
+                    columns[number] += f'::VARCHAR AS "{escaped}"'
+            relation = relation.project(", ".join(columns))
         return Answer(_collect(relation.to_arrow_reader(_BATCH_ROWS)))
 
 
 @contextlib.contextmanager
 def open_query(source: TableSource, seconds: float = DEFAULT_SECONDS) -> Iterator[FleetQuery]:
-    """Give a database for questions about the records.
-
-    Args:
-        source: reads the tables: ``QueryTables`` of tasks.records.
-        seconds: how long a question may take.
-    """
-    query = FleetQuery(source, seconds)
-    try:
+    """Give a database for questions about the records: ``QueryTables`` of tasks.records reads them."""
+    with contextlib.closing(FleetQuery(source, seconds)) as query:
         yield query
-    finally:
-        query.close()
 
 
 def find_tables(sql: str) -> frozenset[str]:
@@ -255,11 +243,6 @@ def _make_unique(names: Sequence[str]) -> list[str]:
     return list(unique_names)
 
 
-def _quote(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
-
-
 def _shorten(message: str) -> str:
     """Return the first line of DuckDB's message, without its own guess about names, which may be of system tables."""
     first, *other_lines = [line.strip() for line in message.splitlines() if line.strip()]
@@ -289,15 +272,3 @@ def _read_arrow_table(source: TableSource, name: str) -> "pa.Table":
             arrays = [build_arrow_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             batches.append(pa.record_batch(arrays, schema=schema))
     return pa.Table.from_batches(batches, schema=schema)
-
-
-def _build_frame_dtypes() -> dict[Any, Any]:
-    import pandas as pd  # noqa: PLC0415 - loads slowly
-    import pyarrow as pa  # noqa: PLC0415 - loads slowly
-
-    return {
-        pa.int64(): pd.Int64Dtype(),
-        pa.int32(): pd.Int32Dtype(),
-        pa.bool_(): pd.BooleanDtype(),
-        pa.string(): pd.StringDtype(),
-    }

@@ -25,12 +25,13 @@ from tasks.rules.automatic.model import (
     MachineView,
     Rollout,
     RolloutState,
+    RunPlan,
     StartRun,
     Tell,
     Waiting,
 )
 from tasks.rules.automatic.rollout import create_rollout, freeze_again
-from tasks.rules.automatic.starts import Starts, find_starts
+from tasks.rules.automatic.starts import find_starts
 
 ASK_AGAIN = timedelta(hours=1)
 """A machine that did not answer is asked again after this time, so that one that is back is assessed at once."""
@@ -66,12 +67,14 @@ def find_assessments(index: FleetIndex) -> tuple[tuple[AssessMachines, ...], int
     room = max(0, index.policy.max_assessments - len(index.view.assessing))
     asked = [name for *_, name in due[:room]]
     batches = (asked[start : start + BATCH_SIZE] for start in range(0, len(asked), BATCH_SIZE))
-    actions = tuple(AssessMachines(_build_key(index.now, batch), tuple(batch)) for batch in batches)
+    actions = tuple(
+        AssessMachines(f"assess/{index.now:%Y%m%dT%HZ}/{_build_digest(batch)}", tuple(batch)) for batch in batches
+    )
     return actions, len(due) - len(asked)
 
 
-def _build_key(now: datetime, names: Iterable[str]) -> str:
-    return f"assess/{now:%Y%m%dT%HZ}/{sha256(chr(0).join(names).encode()).hexdigest()[:16]}"
+def _build_digest(names: Iterable[str]) -> str:
+    return sha256(chr(0).join(names).encode()).hexdigest()[:16]
 
 
 def _list_first_machines(index: FleetIndex) -> frozenset[str]:
@@ -171,10 +174,6 @@ def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Ite
             )
 
 
-def _build_digest(names: Iterable[str]) -> str:
-    return sha256(chr(0).join(names).encode()).hexdigest()[:16]
-
-
 def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
     worst = index.find_worst(machine)
     if worst is not None and index.now >= worst[1] - (worst[1] - worst[0].since) / 2:
@@ -185,12 +184,13 @@ def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
             yield Tell(f"breached/{stamp}", f"{subject} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
         elif index.now >= due - WARN_BEFORE:
             yield Tell(f"breach-soon/{stamp}", f"{subject} is due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
-    seen = machine.last_answer
+    answer = machine.last_answer
     is_missed = machine.asked_at is not None and not index.is_seen(machine) and not machine.opted_out
-    if is_missed and (seen is None or index.now - seen >= PATIENCE):
-        when = "has never been assessed" if seen is None else f"was last seen on {seen:%Y-%m-%d %H:%M} UTC"
-        stamp = "never" if seen is None else f"{seen:%Y%m%dT%H%M}"
-        yield Tell(f"unseen/{machine.name}/{stamp}", f"{machine.name} {when}")
+    if is_missed and answer is None:
+        yield Tell(f"unseen/{machine.name}/never", f"{machine.name} has never been assessed")
+    elif is_missed and answer is not None and index.now - answer >= PATIENCE:
+        message = f"{machine.name} was last seen on {answer:%Y-%m-%d %H:%M} UTC"
+        yield Tell(f"unseen/{machine.name}/{answer:%Y%m%dT%H%M}", message)
 
 
 def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> AutomaticDecision:
@@ -207,39 +207,39 @@ def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> Automatic
         )
         return AutomaticDecision(waiting=tuple(waiting))
     steps = decide_steps(index)
-    found, held = steps.found, steps.found.held if steps.found else ()
-    actions: list[Action] = [*steps.rollouts, *(HoldUpdate(update) for update in held)]
-    actions += [StartRun(plan) for plan in steps.starts.plans]
+    held = steps.advance.held if steps.advance else ()
+    actions: list[Action] = [*steps.rollouts, *map(HoldUpdate, held), *map(StartRun, steps.plans)]
     assessments, later_assessments = find_assessments(index)
     actions += assessments
-    actions += find_news(index, found.rollout if found else None, held)
-    return AutomaticDecision(tuple(actions), steps.starts.waiting, later_assessments)
+    actions += find_news(index, steps.advance.rollout if steps.advance else None, held)
+    return AutomaticDecision(tuple(actions), steps.waiting, later_assessments)
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What happens to rollouts now, and which runs start. A forecast needs only this of a decision."""
 
-    found: Advance | None
+    advance: Advance | None
     rollouts: tuple[CreateRollout | ChangeRollout, ...]
-    starts: Starts
+    plans: tuple[RunPlan, ...]
+    waiting: tuple[Waiting, ...]
 
 
 def decide_steps(index: FleetIndex) -> Steps:
     """Return what happens to rollouts now, and which runs start."""
-    found = None if index.rolling is None else advance_rollout(index, freeze_again(index, index.rolling))
-    is_over = found is not None and found.rollout.state is not RolloutState.ROLLING_FORWARD
-    starts = find_starts(index, None if is_over else found)
-    return Steps(found, tuple(_list_rollout_actions(index, found, starts)), starts)
+    advance = None if index.rolling is None else advance_rollout(index, freeze_again(index, index.rolling))
+    is_over = advance is not None and advance.rollout.state is not RolloutState.ROLLING_FORWARD
+    plans, waiting = find_starts(index, None if is_over else advance)
+    return Steps(advance, tuple(_list_rollout_actions(index, advance, plans)), plans, waiting)
 
 
 def _list_rollout_actions(
-    index: FleetIndex, found: Advance | None, starts: Starts
+    index: FleetIndex, advance: Advance | None, plans: Iterable[RunPlan]
 ) -> list[CreateRollout | ChangeRollout]:
     """Return the rollout's creation, or its change if there is one."""
-    if found is None:
+    if advance is None:
         created = create_rollout(index)
         return [] if created is None else [CreateRollout(created)]
-    numbers = {plan.phase for plan in starts.plans if plan.rollout_id == found.rollout.id}
-    changed = found.rollout.mark_started(numbers, index.now)
+    numbers = {plan.phase for plan in plans if plan.rollout_id == advance.rollout.id}
+    changed = advance.rollout.mark_started(numbers, index.now)
     return [] if changed == index.rolling else [ChangeRollout(changed)]

@@ -46,13 +46,7 @@ SUCCESSFUL_STATES = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETE
 
 
 class FleetIndex:
-    """A fleet view with answers that are computed once.
-
-    Args:
-        policy: how the fleet is patched.
-        view: what is known.
-        now: aware.
-    """
+    """A fleet view with answers that are computed once. ``now`` is aware."""
 
     def __init__(self, policy: AutomaticPolicy, view: FleetView, now: datetime) -> None:
         self.policy, self.view, self.now = policy, view, now

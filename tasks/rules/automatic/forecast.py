@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from tasks.domain.states import OperationState
 from tasks.rules.automatic.deadlines import compute_due
-from tasks.rules.automatic.decision import Steps, decide, decide_steps
+from tasks.rules.automatic.decision import decide, decide_steps
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.model import (
     Action,
@@ -68,7 +68,7 @@ def _foretell(index: FleetIndex, future: "_Future", machine: MachineView) -> Mac
         return MachineForecast(machine.name)
     dues = sorted(
         ((compute_due(index.policy, update, index.view.risks), update) for update in updates),
-        key=lambda item: (item[0], item[1].key),
+        key=lambda pair: (pair[0], pair[1].key),
     )
     times = [future.installed.get((machine.name, update.key)) for update in updates]
     known_times = [time for time in times if time is not None]
@@ -96,7 +96,12 @@ class _Future:
     def __init__(self, index: FleetIndex, end: datetime) -> None:
         policy, view = index.policy, index.view
         self.policy, self.now, self.end = replace(policy, enabled=True), index.now, end
-        self.step = max(_SHORTEST_STEP, min(_LONGEST_STEP, _find_off_peak_length(policy) / 4))
+        start, end_of_night = (
+            timedelta(hours=moment.hour, minutes=moment.minute)
+            for moment in (policy.off_peak_start, policy.off_peak_end)
+        )
+        night = (end_of_night - start) % timedelta(days=1) or timedelta(days=1)
+        self.step = max(_SHORTEST_STEP, min(_LONGEST_STEP, night / 4))
         self.idle = {machine.name for machine in view.machines if machine.opted_out or not index.is_seen(machine)}
         self.machines = {machine.name: machine for machine in view.machines} | {
             machine.name: replace(machine, last_seen=end, assessed_at=end, asked_at=None)
@@ -121,31 +126,27 @@ class _Future:
             self._end_runs()
             index = FleetIndex(self.policy, self.view, self.now)
             steps = decide_steps(index)
-            self.last_reasons = {
-                waiting_machine.machine: waiting_machine.reason for waiting_machine in steps.starts.waiting
-            }
+            self.last_reasons = {waiting.machine: waiting.reason for waiting in steps.waiting}
             self.first_reasons = self.first_reasons or self.last_reasons
             rollouts = _apply(self.view.rollouts, steps.rollouts)
-            held = self.view.held_updates + (steps.found.held if steps.found else ())
-            for plan in steps.starts.plans:
+            held = self.view.held_updates + (steps.advance.held if steps.advance else ())
+            for plan in steps.plans:
                 self._count += 1
                 run = ActiveRun(f"foretold-{self._count}", plan.machines, plan)
                 self.runs.append((self._find_end(run), run))
             runs = tuple(run for _, run in self.runs)
             self.view = replace(self.view, rollouts=rollouts, held_updates=held, active_runs=runs)
-            if not self.runs and (
-                all(waiting_machine.machine in self.idle for waiting_machine in steps.starts.waiting)
-                or self._is_at_rest(index, steps)
-            ):
+            soonest = find_next_creation(index)
+            # no rollout is under way or begins, and nobody waits for a time
+            is_at_rest = (
+                index.rolling is None
+                and not steps.rollouts
+                and (soonest is None or soonest <= self.now)
+                and all(waiting.until is None for waiting in steps.waiting)
+            )
+            if not self.runs and (is_at_rest or all(waiting.machine in self.idle for waiting in steps.waiting)):
                 return
             self.now += self.step
-
-    def _is_at_rest(self, index: FleetIndex, steps: Steps) -> bool:
-        """Return whether nothing happens any more: no rollout is under way or begins, and nobody waits for a time."""
-        soonest = find_next_creation(index)
-        if index.rolling is not None or steps.rollouts or (soonest is not None and soonest > self.now):
-            return False
-        return all(waiting_machine.until is None for waiting_machine in steps.starts.waiting)
 
     def _end_runs(self) -> None:
         over = [(end, run) for end, run in self.runs if end <= self.now]
@@ -163,19 +164,11 @@ class _Future:
 
     def _patch(self, name: str, run: ActiveRun, rollout: Rollout, end: datetime) -> Try:
         machine = self.machines[name]
-        done = tuple(update.key for update in machine.pending if update.key in rollout.updates and not update.held)
-        self.installed |= {(name, key): end for key in done}
-        left = tuple(update for update in machine.pending if update.key not in done)
+        keys = tuple(update.key for update in machine.pending if update.key in rollout.updates and not update.held)
+        self.installed |= {(name, key): end for key in keys}
+        self.machines[name] = replace(machine, pending=tuple(u for u in machine.pending if u.key not in keys))
         location = run.plan.location if run.plan is not None else None
-        self.machines[name] = replace(machine, pending=left)
-        return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=done, location=location)
-
-
-def _find_off_peak_length(policy: AutomaticPolicy) -> timedelta:
-    start = timedelta(hours=policy.off_peak_start.hour, minutes=policy.off_peak_start.minute)
-    end = timedelta(hours=policy.off_peak_end.hour, minutes=policy.off_peak_end.minute)
-    length = (end - start) % timedelta(days=1)
-    return length or timedelta(days=1)
+        return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=keys, location=location)
 
 
 _MAX_MOMENTS = 12

@@ -15,13 +15,8 @@ def find_off_peak(now: datetime, zone: str, start: time, end: time) -> Window | 
 
     The result is in UTC. Between its start and its end, the machine's clock always shows a time that is in the
     off-peak hours. So with a start or an end that occurs twice, because the clocks are put back, the result is the
-    shorter one; and hours that the clocks skip are missing. Equal start and end: all day.
-
-    Args:
-        now: aware.
-        zone: IANA name of the machine's zone.
-        start: first time of day.
-        end: the first time of day that is no longer off-peak. Not later than ``start``: on the following day.
+    shorter one; and hours that the clocks skip are missing. Equal start and end: all day. ``now`` is aware, ``zone`` an
+    IANA name. ``end`` is the first time of day that is no longer off-peak; not later than ``start``: on the next day.
     """
     today = to_wall_time(now, zone).date()
     nights = (_build_night(today + offset * _DAY, zone, start, end) for offset in (-1, 0))

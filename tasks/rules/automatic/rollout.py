@@ -57,21 +57,21 @@ def _colour(locations: list[str], pairs: dict[str, set[str]]) -> list[list[str]]
     The way is called DSATUR. It finds the fewest groups for pairs, and for groups that have no location in common.
     """
     groups: list[list[str]] = []
-    left = list(locations)
-    while left:
-        chosen = max(left, key=lambda location: (_count_closed(location, groups, pairs), len(pairs.get(location, ()))))
-        left.remove(chosen)
-        fitting = (group for group in groups if not pairs.get(chosen, set()).intersection(group))
-        group = next(fitting, None)
+    waiting = list(locations)
+
+    def rank(location: str) -> tuple[int, int]:
+        partners = pairs.get(location, set())
+        return sum(not partners.isdisjoint(group) for group in groups), len(partners)
+
+    while waiting:
+        chosen = max(waiting, key=rank)
+        waiting.remove(chosen)
+        group = next((group for group in groups if pairs.get(chosen, set()).isdisjoint(group)), None)
         if group is None:
             groups.append([chosen])
         else:
             group.append(chosen)
     return [sorted(group, key=_order_by_name) for group in groups]
-
-
-def _count_closed(location: str, groups: list[list[str]], pairs: dict[str, set[str]]) -> int:
-    return sum(bool(pairs.get(location, set()).intersection(group)) for group in groups)
 
 
 _NIGHT = timedelta(days=1)
@@ -95,7 +95,10 @@ def create_rollout(index: FleetIndex) -> Rollout | None:
     last = max(earlier_rollouts, key=lambda rollout: rollout.created_at, default=None)
     if not reasons or (last is not None and not _is_time(index, last, reasons)):
         return None
-    return build_rollout(index, _build_next_id(index.view.rollouts), index.now)
+    # the next number, so that two ticks that see the same rollouts give the same id
+    numbers = (rollout.id.rpartition("-")[2] for rollout in index.view.rollouts)
+    number = 1 + max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+    return build_rollout(index, f"rollout-{number:04}", index.now)
 
 
 def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, waits_for: Collection[str] = ()) -> Rollout:
@@ -155,12 +158,12 @@ def can_catch_up(index: FleetIndex, machine: MachineView) -> bool:
 
     Only where its phase has run. Otherwise all locations that were paused or off meanwhile would go in one night.
     """
-    done = index.completed
-    if done is None or index.is_out_of_tries(done, machine.name):
+    completed = index.completed
+    if completed is None or index.is_out_of_tries(completed, machine.name):
         return False
-    if not any(machine.location in phase.locations and phase.has_run for phase in done.phases):
+    if not any(machine.location in phase.locations and phase.has_run for phase in completed.phases):
         return False
-    remaining = index.find_remaining(done, machine)
+    remaining = index.find_remaining(completed, machine)
     return bool(remaining) and not remaining & index.held
 
 
@@ -188,21 +191,10 @@ def _is_time(index: FleetIndex, last: Rollout, reasons: Iterable[tuple[MachineVi
     regular = last.created_at + timedelta(hours=index.policy.new_rollout_hours)
     if index.now >= regular:
         return True
-    latest_end = regular + estimate_duration(index, len(last.phases))
+    # without failures, a phase takes a night and its soak time
+    latest_end = regular + len(last.phases) * (_NIGHT + timedelta(hours=index.policy.soak_hours))
     return any(
         update.key in keys - last.updates and compute_due(index.policy, update, index.view.risks) < latest_end
         for machine, keys in reasons
         for update in index.list_selected(machine)
     )
-
-
-def estimate_duration(index: FleetIndex, phases: int) -> timedelta:
-    """Return how long a rollout takes without failures: a night and the soak time for each phase."""
-    return phases * (_NIGHT + timedelta(hours=index.policy.soak_hours))
-
-
-def _build_next_id(rollouts: Iterable[Rollout]) -> str:
-    """Return the next number, so that two ticks that see the same rollouts give the same id."""
-    numbers = (rollout.id.rpartition("-")[2] for rollout in rollouts)
-    last = max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
-    return f"rollout-{last + 1:04}"

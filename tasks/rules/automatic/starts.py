@@ -1,7 +1,7 @@
 """Decides which runs start now, and why the other machines wait. Pure."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -28,42 +28,33 @@ class Turn:
     due: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """The runs that start now, and who waits."""
-
-    plans: tuple[RunPlan, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
-
-
-def find_starts(index: FleetIndex, found: Advance | None) -> Starts:
+def find_starts(index: FleetIndex, advance: Advance | None) -> tuple[tuple[RunPlan, ...], tuple[Waiting, ...]]:
     """Return the runs that start now, the machines with the earliest deadline first, and who waits for what."""
-    turns: list[Turn] = []
+    turns: dict[str, list[Turn]] = defaultdict(list)
     waiting: list[Waiting] = []
     for machine in index.view.machines:
         if index.get_keys(machine) or index.list_selected(machine):
-            turn = find_turn(index, found, machine)
-            (turns if isinstance(turn, Turn) else waiting).append(turn)  # type: ignore[arg-type]  # each in its list
+            turn = find_turn(index, advance, machine)
+            if isinstance(turn, Turn):
+                turns[machine.location].append(turn)
+            else:
+                waiting.append(turn)
     plans: list[RunPlan] = []
     busy = {run.plan.location for run in index.view.active_runs if run.plan is not None}
-    for location, theirs in _group_by_location(turns):
-        zone, reason = _choose_zone(index, found, location, theirs)
+    # the location with the earliest deadline first
+    for location in sorted(turns, key=lambda name: (min(turn.due for turn in turns[name]), name)):
+        zone, reason = _choose_zone(index, advance, location, turns[location])
         reason = _find_busy_pair(index, location, busy) or reason
-        chosen = [turn for turn in theirs if turn.machine.availability_zone == zone and not reason]
-        plans += _build_plans(index, chosen)
-        busy.update(turn.machine.location for turn in chosen)
         zone_reason = reason or f"availability zone {zone or '(none)'} of its location is first"
-        left = (turn.machine.name for turn in theirs if reason or turn.machine.availability_zone != zone)
-        waiting += [Waiting(name, zone_reason) for name in left]
-    return Starts(tuple(plans), tuple(sorted(waiting, key=lambda each: each.machine)))
-
-
-def _group_by_location(turns: Iterable[Turn]) -> list[tuple[str, list[Turn]]]:
-    """Return the machines of each location, the location with the earliest deadline first."""
-    turns_by_zone: dict[str, list[Turn]] = defaultdict(list)
-    for turn in turns:
-        turns_by_zone[turn.machine.location].append(turn)
-    return sorted(turns_by_zone.items(), key=lambda item: (min(turn.due for turn in item[1]), item[0]))
+        groups: dict[tuple[str, str], list[Turn]] = defaultdict(list)
+        for turn in turns[location]:
+            if reason or turn.machine.availability_zone != zone:
+                waiting.append(Waiting(turn.machine.name, zone_reason))
+            else:
+                groups[turn.rollout.id, turn.machine.zone].append(turn)
+        plans += [_build_plan(index, groups[key]) for key in sorted(groups)]
+        busy |= {location} if groups else set()
+    return tuple(plans), tuple(sorted(waiting, key=lambda wait: wait.machine))
 
 
 def _find_busy_pair(index: FleetIndex, location: str, busy: Collection[str]) -> str:
@@ -72,17 +63,21 @@ def _find_busy_pair(index: FleetIndex, location: str, busy: Collection[str]) -> 
     Their phases differ, but machines that were off catch up later than their phase.
     """
     paired = (set(group) - {location} for group in index.policy.paired_locations if location in group)
-    busy_partners = sorted(other for group in paired for other in group if other in busy)
+    busy_partners = sorted(name for group in paired for name in group if name in busy)
     return f"the paired location {busy_partners[0]} is being patched" if busy_partners else ""
 
 
-def find_turn(index: FleetIndex, found: Advance | None, machine: MachineView) -> Turn | Waiting:
+def find_turn(index: FleetIndex, advance: Advance | None, machine: MachineView) -> Turn | Waiting:
     """Return that a machine could be patched now, or why it waits."""
-    offered = _find_obstacle(index, machine) or _find_offer(index, found, machine)
+    offered = _find_obstacle(index, machine) or _find_offer(index, advance, machine)
     if isinstance(offered, Waiting):
         return offered
     rollout, phase = offered
-    off_peak = _find_silence(index, machine) or _find_window(index, machine)
+    if not index.is_seen(machine) and not machine.can_wake:
+        return Waiting(machine.name, "it does not answer; it is asked every hour")
+    if sick_set := index.find_unhealthy_set(machine):
+        return Waiting(machine.name, sick_set)
+    off_peak = _find_window(index, machine)
     if isinstance(off_peak, Waiting):
         return off_peak
     due = index.find_due(machine, index.find_remaining(rollout, machine))
@@ -97,37 +92,31 @@ def _find_obstacle(index: FleetIndex, machine: MachineView) -> Waiting | None:
     return None
 
 
-def _find_silence(index: FleetIndex, machine: MachineView) -> Waiting | None:
-    if not index.is_seen(machine) and not machine.can_wake:
-        return Waiting(machine.name, "it does not answer; it is asked every hour")
-    blocked = index.find_unhealthy_set(machine)
-    return Waiting(machine.name, blocked) if blocked else None
-
-
-def _find_offer(index: FleetIndex, found: Advance | None, machine: MachineView) -> tuple[Rollout, Phase] | Waiting:
+def _find_offer(index: FleetIndex, advance: Advance | None, machine: MachineView) -> tuple[Rollout, Phase] | Waiting:
     """Return the rollout whose updates a machine gets next, and its phase there, or why there is none now."""
-    reason, until = "the next rollout has its updates", None
-    if found is not None:
-        phase = found.rollout.find_phase(machine.location)
-        if phase is not None and index.find_remaining(found.rollout, machine):
-            if index.is_out_of_tries(found.rollout, machine.name):
-                return Waiting(machine.name, f"it was tried {index.policy.max_tries} times in {found.rollout.id}")
-            if phase.number <= found.open_phases:
-                offer = (found.rollout, phase)
-                return Waiting(machine.name, f"{found.rollout.id} pauses: {found.pause}") if found.pause else offer
+    reason = "the next rollout has its updates"
+    if advance is not None:
+        phase = advance.rollout.find_phase(machine.location)
+        if phase is not None and index.find_remaining(advance.rollout, machine):
+            if index.is_out_of_tries(advance.rollout, machine.name):
+                return Waiting(machine.name, f"it was tried {index.policy.max_tries} times in {advance.rollout.id}")
+            if phase.number <= advance.open_phases:
+                offer = (advance.rollout, phase)
+                return (
+                    Waiting(machine.name, f"{advance.rollout.id} pauses: {advance.pause}") if advance.pause else offer
+                )
             stands = "waits" if phase.has_run else "has not begun"
-            reason = f"phase {phase.number} of {found.rollout.id} {stands}; phase {found.open_phases} is under way"
+            reason = f"phase {phase.number} of {advance.rollout.id} {stands}; phase {advance.open_phases} is under way"
     if index.completed is not None and can_catch_up(index, machine):
         phase = index.completed.find_phase(machine.location)
         if phase is not None:
             return index.completed, phase
     keys = index.get_keys(machine)
     if not keys:
-        held = index.list_selected(machine)[0].held
-        return Waiting(machine.name, f"the machine does not install its updates: {held}")
-    if keys <= index.held:
+        reason = f"the machine does not install its updates: {index.list_selected(machine)[0].held}"
+    elif keys <= index.held:
         reason = "its updates are held, because they failed elsewhere"
-    return Waiting(machine.name, reason, until)
+    return Waiting(machine.name, reason)
 
 
 def _find_window(index: FleetIndex, machine: MachineView) -> Window | Waiting:
@@ -138,9 +127,9 @@ def _find_window(index: FleetIndex, machine: MachineView) -> Window | Waiting:
         return Waiting(machine.name, "its off-peak hours have not begun", following)
     if any(phase_try.ended_at >= off_peak.start for phase_try in index.tries_of.get(machine.name, ())):
         return Waiting(machine.name, "it had its turn in these off-peak hours", following)
-    left = (off_peak.end - index.now).total_seconds() / 60
-    whole = (off_peak.end - off_peak.start).total_seconds() / 60
-    if left < min(LEAST_MINUTES, index.policy.window_minutes, whole / 2):
+    remaining_minutes = (off_peak.end - index.now).total_seconds() / 60
+    minutes = (off_peak.end - off_peak.start).total_seconds() / 60
+    if remaining_minutes < min(LEAST_MINUTES, index.policy.window_minutes, minutes / 2):
         return Waiting(machine.name, "too little is left of its off-peak hours", following)
     freeze = find_freeze(_cut_window(index, off_peak), index.view.freezes)
     if freeze is not None:
@@ -153,7 +142,7 @@ def _cut_window(index: FleetIndex, off_peak: Window) -> Window:
     return Window(index.now, end, off_peak.zone)
 
 
-def _choose_zone(index: FleetIndex, found: Advance | None, location: str, turns: Sequence[Turn]) -> tuple[str, str]:
+def _choose_zone(index: FleetIndex, advance: Advance | None, location: str, turns: Sequence[Turn]) -> tuple[str, str]:
     """Return the availability zone of a location that has its turn, or why none has."""
     running = {
         run.plan.availability_zone
@@ -165,7 +154,7 @@ def _choose_zone(index: FleetIndex, found: Advance | None, location: str, turns:
         zones = zones & running if len(running) == 1 else set()
         if not zones:
             return "", f"availability zone {min(running) or '(none)'} of its location is being patched"
-    begun, reason = _find_begun_zones(index, found, location)
+    begun, reason = _find_begun_zones(index, advance, location)
     allowed = zones if not reason else zones & begun
     if not allowed:
         return "", reason
@@ -175,17 +164,17 @@ def _choose_zone(index: FleetIndex, found: Advance | None, location: str, turns:
     return min(allowed, key=lambda zone: (zone not in begun, earliest[zone], zone)), ""
 
 
-def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -> tuple[set[str], str]:
+def _find_begun_zones(index: FleetIndex, advance: Advance | None, location: str) -> tuple[set[str], str]:
     """Return the zones that the rollout has reached, and why no other zone may begin, or ""."""
-    if found is None:
+    if advance is None:
         return set(), ""
     begun: set[str] = set()
     untried: dict[str, int] = defaultdict(int)
     results: dict[str, list[bool]] = defaultdict(list)
     open_still: set[str] = set()
     for machine in index.by_location[location]:
-        zone, tries = machine.availability_zone, index.list_tries(found.rollout, machine.name)
-        standing = index.find_standing(found.rollout, machine)
+        zone, tries = machine.availability_zone, index.list_tries(advance.rollout, machine.name)
+        standing = index.find_standing(advance.rollout, machine)
         if standing is MachineStanding.READY:
             open_still.add(zone)
             untried[zone] += not tries
@@ -201,13 +190,6 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
         if zone in open_still and bad * 100 > index.policy.failure_budget_percent * len(results[zone]):
             return begun, f"availability zone {zone or '(none)'}: {bad} failed; what failed is tried again first"
     return begun, ""
-
-
-def _build_plans(index: FleetIndex, turns: Iterable[Turn]) -> list[RunPlan]:
-    groups: dict[tuple[str, str], list[Turn]] = defaultdict(list)
-    for turn in turns:
-        groups[turn.rollout.id, turn.machine.zone].append(turn)
-    return [_build_plan(index, theirs) for _, theirs in sorted(groups.items())]
 
 
 def _build_plan(index: FleetIndex, turns: Sequence[Turn]) -> RunPlan:
@@ -245,8 +227,8 @@ def _count_runs(index: FleetIndex, turn: Turn) -> int:
         for phase_try in index.view.tries
         if phase_try.rollout_id == turn.rollout.id
         and phase_try.ended_at >= turn.off_peak.start
-        and (other := index.machines.get(phase_try.machine)) is not None
-        and (other.location, other.availability_zone, other.zone) == zone_key
+        and (machine := index.machines.get(phase_try.machine)) is not None
+        and (machine.location, machine.availability_zone, machine.zone) == zone_key
     }
     unfinished = {
         run.run_id

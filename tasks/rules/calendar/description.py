@@ -6,7 +6,7 @@ from itertools import groupby
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.calendar.schedule import Schedule
 from tasks.rules.recurrence.expansion import find_anchor, list_times_of_day, to_explicit_rule
-from tasks.rules.recurrence.model import DAY_NAMES, CronUnion, EveryHours, Frequency, Once, RecurrenceRule, Weekday
+from tasks.rules.recurrence.model import DAY_NAMES, CronUnion, EveryHours, Frequency, Once, RecurrenceRule
 
 _ORDINAL_WORDS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", -1: "last"}
 _FREQUENCY_UNITS = {
@@ -33,7 +33,12 @@ def describe_schedule(schedule: Schedule) -> str:
             days = f"every {_render_count(recurrence.interval, 'hour')} from {schedule.start:%Y-%m-%d %H:%M}"
             ends = f", each for {format_duration(schedule.minutes * 60)}"
         case RecurrenceRule():
-            days, ends = _describe_days(recurrence, schedule.start), _describe_end(recurrence)
+            days = _describe_days(recurrence, schedule.start)
+            if recurrence.count is not None:
+                ends = f", {_render_count(recurrence.count, 'time', 'once')}{' in all' if recurrence.count > 1 else ''}"
+            elif recurrence.until is not None:
+                zone = " UTC" if recurrence.until.tzinfo else ""
+                ends = f", the last no later than {recurrence.until:%Y-%m-%d %H:%M}{zone}"
         case CronUnion():
             by_day, by_week = recurrence.rules
             days = f"{_describe_days(by_day, schedule.start)} and also {_describe_days(by_week, schedule.start)}"
@@ -62,9 +67,12 @@ def _describe_times(schedule: Schedule) -> str:
 
 def _describe_days(rule: RecurrenceRule, start: datetime) -> str:
     anchor = find_anchor(rule, start)
-    whole = to_explicit_rule(rule, anchor)
-    weekdays, month_days = _describe_weekdays(whole.weekdays), _describe_month_days(whole.month_days)
-    months = _join_with_and([_MONTH_NAMES[month - 1] for month in whole.months])
+    explicit = to_explicit_rule(rule, anchor)
+    names = [DAY_NAMES[weekday.day] for weekday in explicit.weekdays if not weekday.nth]
+    names += [f"the {_render_ordinal(day.nth)} {DAY_NAMES[day.day]}" for day in explicit.weekdays if day.nth]
+    weekdays = "Monday to Friday" if names == list(DAY_NAMES[:5]) else _join_with_and(names)
+    month_days = _describe_month_days(explicit.month_days)
+    months = _join_with_and([_MONTH_NAMES[month - 1] for month in explicit.months])
     days = weekdays + (" that is also " if weekdays and month_days else "") + month_days
     if rule.positions:
         ordinals = _join_with_and([_render_ordinal(number) for number in rule.positions])
@@ -84,13 +92,6 @@ def _describe_days(rule: RecurrenceRule, start: datetime) -> str:
     )
 
 
-def _describe_weekdays(weekdays: tuple[Weekday, ...]) -> str:
-    if weekdays == tuple(Weekday(day) for day in range(5)):
-        return "Monday to Friday"
-    names = [f"the {_render_ordinal(weekday.nth)} {DAY_NAMES[weekday.day]}" for weekday in weekdays if weekday.nth]
-    return _join_with_and([DAY_NAMES[weekday.day] for weekday in weekdays if not weekday.nth] + names)
-
-
 def _describe_month_days(days: tuple[int, ...]) -> str:
     """Return the days in words, with ranges: "day 1, day 8 to 14 and the last day"."""
     parts: list[str] = []
@@ -100,14 +101,6 @@ def _describe_month_days(days: tuple[int, ...]) -> str:
         parts += [f"day {run[0]} to {run[-1]}"] if len(run) > 2 else [f"day {day}" for day in run]
     parts += ["the last day" if day == -1 else f"the {_render_ordinal(day)} day" for day in sorted(days) if day < 0]
     return _join_with_and(parts)
-
-
-def _describe_end(rule: RecurrenceRule) -> str:
-    if rule.count is not None:
-        return f", {_render_count(rule.count, 'time', 'once')}{' in all' if rule.count > 1 else ''}"
-    if rule.until is None:
-        return ""
-    return f", the last no later than {rule.until:%Y-%m-%d %H:%M}{' UTC' if rule.until.tzinfo else ''}"
 
 
 def _render_ordinal(number: int) -> str:

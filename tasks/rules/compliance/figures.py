@@ -3,8 +3,7 @@
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 
@@ -30,14 +29,6 @@ Version = tuple[str, str]
 """Name and version of an update."""
 
 
-@dataclass(slots=True)
-class _OpenFix:
-    """A fix that a machine lacks at its last sight."""
-
-    first: PendingFix
-    last: PendingFix
-
-
 def find_fixes(
     sights: Iterable[Sight],
     installations: Iterable[Installation],
@@ -56,88 +47,88 @@ def find_fixes(
         baseline_until: sights before it only show what was known by then; when it became known is not known.
     """
     ordered = list(sights)
-    times = _find_known_times(ordered, first_seen)
-    by_key: dict[tuple[str, str], list[Installation]] = {}
-    for installation in sorted(installations, key=lambda one: one.at):
-        by_key.setdefault((installation.machine, installation.name), []).append(installation)
-    fixes: list[Fix] = []
-    for machine, own in groupby(ordered, key=lambda sight: sight.machine):
-        fixes += _follow_machine(_Follower(machine, times, by_key, first_seen, baseline_until), list(own))
-    return tuple(fixes)
+    follower = _Follower(ordered, installations, first_seen, baseline_until)
+    by_machine = groupby(ordered, key=lambda sight: sight.machine)
+    return tuple(fix for _, machine_sights in by_machine for fix in follower.follow(list(machine_sights)))
 
 
-def _find_known_times(sights: Sequence[Sight], first_seen: Mapping[Version, datetime]) -> dict[Version, datetime]:
-    """Return when each update became known: its stored time, or its first sight on any machine."""
-    published_by_version: dict[Version, datetime] = {}
-    for sight in sights:
-        for fix in sight.pending:
-            key = (fix.name, fix.version)
-            published_by_version[key] = min(
-                sight.at, published_by_version.get(key, sight.at), first_seen.get(key, sight.at)
-            )
-    return published_by_version
-
-
-@dataclass(slots=True)
 class _Follower:
-    """What is needed to close the fixes of one machine."""
+    """Follows what machines lack from sight to sight."""
 
-    machine: str
-    known: Mapping[Version, datetime]
-    installations: Mapping[tuple[str, str], Sequence[Installation]]
-    first_seen: Mapping[Version, datetime]
-    baseline_until: datetime
+    def __init__(
+        self,
+        sights: Iterable[Sight],
+        installations: Iterable[Installation],
+        first_seen: Mapping[Version, datetime],
+        baseline_until: datetime,
+    ) -> None:
+        self.first_seen, self.baseline_until = first_seen, baseline_until
+        self.known: dict[Version, datetime] = {}  # when an update became known: as stored, or its first sight anywhere
+        for sight in sights:
+            for key in ((fix.name, fix.version) for fix in sight.pending):
+                self.known[key] = min(sight.at, self.known.get(key, sight.at), first_seen.get(key, sight.at))
+        self.installations: dict[tuple[str, str], list[Installation]] = {}
+        for installation in sorted(installations, key=lambda installation: installation.at):
+            self.installations.setdefault((installation.machine, installation.name), []).append(installation)
 
-    def find_installation(self, name: str, after: datetime, until: datetime) -> Installation | None:
-        """Return the last installation of an update of this name in a time."""
-        own = self.installations.get((self.machine, name), ())
-        position = bisect_right(own, until, key=lambda each: each.at)
-        return own[position - 1] if position and own[position - 1].at > after else None
+    def follow(self, sights: Sequence[Sight]) -> Iterator[Fix]:
+        """Yield the fixes of the machine of these sights."""
+        machine, before = sights[0].machine, None
+        missing: dict[str, tuple[PendingFix, PendingFix]] = {}  # as first and as last seen pending
+        for sight in sights:
+            pending = {fix.name: fix for fix in sight.pending}
+            for name, (first, last) in list(missing.items()):
+                installed = self._find_installation(machine, name, before, sight.at)
+                still = pending.get(name)
+                if still is not None and (installed is None or installed.version == still.version):
+                    missing[name] = (first, still)
+                    continue
+                yield self._close(machine, first, last, installed, sight.at)
+                del missing[name]
+            for name, fix in pending.items():
+                missing.setdefault(name, (fix, fix))
+            before = sight.at
+        for name, (first, last) in missing.items():
+            yield self._close(machine, first, last, self._find_installation(machine, name, before, None), None)
 
-    def close(self, fix: _OpenFix, ended_at: datetime | None, *, by_run: bool) -> Fix:
-        """Return a fix."""
-        key = (fix.first.name, fix.first.version)
-        known_at = self.known[key]
+    def _find_installation(
+        self, machine: str, name: str, after: datetime | None, until: datetime | None
+    ) -> Installation | None:
+        """Return the last installation of an update of this name in a time; None as its end: up to now."""
+        installations = self.installations.get((machine, name), ())
+        count = len(installations)
+        if until is not None:
+            count = bisect_right(installations, until, key=lambda installation: installation.at)
+        last = installations[count - 1] if count else None
+        return last if last is not None and after is not None and last.at > after else None
+
+    def _close(
+        self,
+        machine: str,
+        first: PendingFix,
+        last: PendingFix,
+        installed: Installation | None,
+        ended_at: datetime | None,
+    ) -> Fix:
+        key = (first.name, first.version)
+        ended_at = installed.at if installed is not None else ended_at
         return Fix(
-            machine=self.machine,
-            name=fix.first.name,
-            version=fix.last.version,
-            kind=fix.first.kind,
-            known_at=known_at,
-            known_at_least=known_at < self.baseline_until and key not in self.first_seen,
-            ended_at=None if ended_at is None else max(ended_at, known_at),
-            installed_by_run=by_run,
-            withheld=fix.last.withheld,
+            machine=machine,
+            name=first.name,
+            version=last.version,
+            kind=first.kind,
+            known_at=self.known[key],
+            known_at_least=self.known[key] < self.baseline_until and key not in self.first_seen,
+            ended_at=None if ended_at is None else max(ended_at, self.known[key]),
+            installed_by_run=installed is not None,
+            withheld=last.withheld,
         )
-
-
-def _follow_machine(follower: _Follower, sights: Sequence[Sight]) -> list[Fix]:
-    fixes: list[Fix] = []
-    missing: dict[str, _OpenFix] = {}
-    before: datetime | None = None
-    for sight in sights:
-        pending = {fix.name: fix for fix in sight.pending}
-        for name, fix in list(missing.items()):
-            installed = follower.find_installation(name, before, sight.at) if before is not None else None
-            still = pending.get(name)
-            if still is not None and (installed is None or installed.version == still.version):
-                fix.last = still
-                continue
-            fixes.append(follower.close(fix, installed.at if installed else sight.at, by_run=installed is not None))
-            del missing[name]
-        for name, pending_fix in pending.items():
-            missing.setdefault(name, _OpenFix(pending_fix, pending_fix))
-        before = sight.at
-    for name, fix in missing.items():
-        installed = follower.find_installation(name, sights[-1].at, datetime.max.replace(tzinfo=sights[-1].at.tzinfo))
-        fixes.append(follower.close(fix, installed.at if installed else None, by_run=installed is not None))
-    return fixes
 
 
 KINDS = ("critical", "security")
 
 
-def find_until(month: Month, sla: SlaDays, now: datetime) -> datetime:
+def find_evaluation_end(month: Month, sla: SlaDays, now: datetime) -> datetime:
     """Return until when installations are considered: fixes of the month's last day have all their days."""
     return min(now, month.end + timedelta(days=max(sla.values())))
 
@@ -151,21 +142,11 @@ def build_document(
     sla_source: str,
     now: datetime,
 ) -> ComplianceDocument:
-    """Return the document.
-
-    Args:
-        month: the month.
-        scope: the scope as text.
-        machines: the machines of the scope.
-        data: what the records know of these machines.
-        sla: days until a fix must be installed.
-        sla_source: where the days come from.
-        now: the present time.
-    """
-    ends_at, until = min(month.end, max(now, month.start)), find_until(month, sla, now)
+    """Return the document of the machines. ``sla_source`` says where the days come from."""
+    ends_at, until = min(month.end, max(now, month.start)), find_evaluation_end(month, sla, now)
     fixes = find_fixes(data.sights, data.installations, data.first_seen, month.start)
     in_month = [fix for fix in fixes if month.start <= fix.known_at < ends_at]
-    shown = [fix for fix in fixes if month.start <= fix.known_at < ends_at or fix.is_missing_at(ends_at)]
+    listed = [fix for fix in fixes if month.start <= fix.known_at < ends_at or fix.is_missing_at(ends_at)]
     return ComplianceDocument(
         month=month,
         scope=scope,
@@ -176,33 +157,37 @@ def build_document(
         sla=tuple(compute_sla(in_month, kind, sla[kind], until) for kind in KINDS),
         weeks=compute_weeks(data.days, machines, month.start, ends_at),
         days=compute_days(data.days, month.start, ends_at),
-        machines=compute_machines(data.days, machines, shown, ends_at),
-        fixes=tuple(sorted(shown, key=lambda fix: (fix.known_at, fix.machine, fix.name))),
+        machines=compute_machines(data.days, machines, listed, ends_at),
+        fixes=tuple(sorted(listed, key=lambda fix: (fix.known_at, fix.machine, fix.name))),
         runs=data.runs,
         exceptions=data.exceptions,
-        gaps=tuple(find_gaps(month, data, machines, shown, ends_at)),
+        gaps=tuple(find_gaps(month, data, machines, listed, ends_at)),
     )
 
 
 def compute_sla(fixes: Iterable[Fix], kind: str, days: float, until: datetime) -> SlaFigure:
-    """Return how fast the fixes of a kind were installed.
+    """Return how fast the fixes of a kind were installed, of those that became known in the month.
 
-    Args:
-        fixes: fixes that became known in the month.
-        kind: "critical" or "security".
-        days: within how many days they must be installed.
-        until: the time at which it is decided whether the days are over.
+    ``days`` is within how many days they must be installed; at ``until`` it is decided whether these are over.
     """
-    own = [fix for fix in fixes if fix.kind == kind]
-    counts = Counter(_judge(fix, days, until) for fix in own)
+    fixes = [fix for fix in fixes if fix.kind == kind]
+    counts: Counter[str] = Counter()
+    needed: list[float] = []
+    for fix in fixes:
+        due = fix.known_at + timedelta(days=days)
+        if fix.ended_at is not None and fix.ended_at <= until:
+            counts["in_time" if fix.ended_at <= due else "late"] += 1
+            needed.append(fix.count_days(until))
+        else:
+            counts["overdue" if until > due else "not_due"] += 1
+    needed.sort()
     decided = counts["in_time"] + counts["late"] + counts["overdue"]
-    needed = sorted(fix.count_days(until) for fix in own if fix.ended_at is not None and fix.ended_at <= until)
     return SlaFigure(
         kind=kind,
         days=days,
-        fixes=len({(fix.name, fix.version) for fix in own}),
-        machines=len({fix.machine for fix in own}),
-        known=len(own),
+        fixes=len({(fix.name, fix.version) for fix in fixes}),
+        machines=len({fix.machine for fix in fixes}),
+        known=len(fixes),
         in_time=counts["in_time"],
         late=counts["late"],
         overdue=counts["overdue"],
@@ -213,13 +198,6 @@ def compute_sla(fixes: Iterable[Fix], kind: str, days: float, until: datetime) -
     )
 
 
-def _judge(fix: Fix, days: float, until: datetime) -> str:
-    due = fix.known_at + timedelta(days=days)
-    if fix.ended_at is not None and fix.ended_at <= until:
-        return "in_time" if fix.ended_at <= due else "late"
-    return "overdue" if until > due else "not_due"
-
-
 def compute_percentile(ordered: Sequence[float], percent: float) -> float | None:
     """Return the smallest of the values, in ascending order, that at least so many of 100 do not exceed."""
     return ordered[max(1, math.ceil(len(ordered) * percent / 100)) - 1] if ordered else None
@@ -228,36 +206,38 @@ def compute_percentile(ordered: Sequence[float], percent: float) -> float | None
 def compute_days(days: Iterable[MachineDay], start: datetime, end: datetime) -> tuple[DayFigure, ...]:
     """Return a figure for each day of a time, also for days without an assessment."""
     by_day: dict[date, list[MachineDay]] = {}
-    for day in days:
-        by_day.setdefault(day.day, []).append(day)
-    count = math.ceil((end - start) / timedelta(days=1))
-    return tuple(_count_day(start + timedelta(days=n), by_day) for n in range(count))
-
-
-def _count_day(begin: datetime, by_day: dict[date, list[MachineDay]]) -> DayFigure:
-    own = by_day.get(begin.date(), [])
-    if not own:
-        return DayFigure(begin, 0, None, None, None, None, None, None)
-    states = Counter(day.compliance for day in own)
-    return DayFigure(
-        day=begin,
-        assessed=len(own),
-        compliant=states[Compliance.COMPLIANT],
-        non_compliant=states[Compliance.NON_COMPLIANT],
-        unclear=states[Compliance.NOT_ASSESSED],
-        critical=sum(day.critical for day in own),
-        security=sum(day.security for day in own),
-        reboot_required=sum(day.reboot == "yes" for day in own),
-    )
+    for machine_day in days:
+        by_day.setdefault(machine_day.day, []).append(machine_day)
+    figures: list[DayFigure] = []
+    for number in range(math.ceil((end - start) / timedelta(days=1))):
+        begin = start + timedelta(days=number)
+        assessed = by_day.get(begin.date(), [])
+        if not assessed:
+            figures.append(DayFigure(begin, 0, None, None, None, None, None, None))
+            continue
+        states = Counter(machine_day.compliance for machine_day in assessed)
+        figures.append(
+            DayFigure(
+                day=begin,
+                assessed=len(assessed),
+                compliant=states[Compliance.COMPLIANT],
+                non_compliant=states[Compliance.NON_COMPLIANT],
+                unclear=states[Compliance.NOT_ASSESSED],
+                critical=sum(machine_day.critical for machine_day in assessed),
+                security=sum(machine_day.security for machine_day in assessed),
+                reboot_required=sum(machine_day.reboot == "yes" for machine_day in assessed),
+            )
+        )
+    return tuple(figures)
 
 
 def compute_weeks(
     days: Iterable[MachineDay], machines: Sequence[ScopeMachine], start: datetime, end: datetime
 ) -> tuple[WeekFigure, ...]:
     """Return the state at the end of each week (Sunday), and at the end of the time."""
-    ordered, names = sorted(days, key=lambda each: each.day), {each.name for each in machines}
-    ends = [start + timedelta(days=n) for n in range(1, 32)]
-    stops = [each for each in ends if each < end and each.weekday() == 0]
+    ordered, names = sorted(days, key=lambda day: day.day), {machine.name for machine in machines}
+    midnights = [start + timedelta(days=n) for n in range(1, 32)]
+    stops = [midnight for midnight in midnights if midnight < end and midnight.weekday() == 0]
     last: dict[str, str] = {}
     weeks: list[WeekFigure] = []
     position = 0
@@ -283,16 +263,16 @@ def compute_machines(
     """Return the state of each machine at the end."""
     last: dict[str, MachineDay] = {}
     counts: Counter[str] = Counter()
-    for each in sorted((each for each in days if _begin(each.day) < end), key=lambda each: each.day):
-        last[each.machine] = each
-        counts[each.machine] += 1
+    for day in sorted((day for day in days if _begin(day.day) < end), key=lambda day: day.day):
+        last[day.machine] = day
+        counts[day.machine] += 1
     missing: dict[str, list[Fix]] = {}
     for fix in fixes:
         if fix.is_missing_at(end):
             missing.setdefault(fix.machine, []).append(fix)
     return tuple(
         _build_machine(machine, last.get(machine.name), counts[machine.name], missing.get(machine.name, []), end)
-        for machine in sorted(machines, key=lambda each: each.name)
+        for machine in sorted(machines, key=lambda machine: machine.name)
     )
 
 
@@ -326,13 +306,13 @@ def find_gaps(
         yield (
             f"The records of these machines begin on {since:%Y-%m-%d}: nothing is known of the time before.{retention}"
         )
-    empty = [each.day for each in compute_days(data.days, month.start, end) if not each.assessed]
+    empty = [figure.day for figure in compute_days(data.days, month.start, end) if not figure.assessed]
     if empty:
         first = ", ".join(f"{day:%d}" for day in empty[:10]) + (" …" if len(empty) > 10 else "")
         yield f"Days without an assessment: {len(empty)} (day {first}). Their figures are empty, not zero."
-    gone = sum(not each.in_inventory for each in machines)
-    if gone:
-        yield f"Machines that have records, but are not in the present inventory: {gone}."
+    removed = sum(not machine.in_inventory for machine in machines)
+    if removed:
+        yield f"Machines that have records, but are not in the present inventory: {removed}."
     unclear = sum(fix.known_at_least for fix in fixes)
     if unclear:
         yield f"Missing fixes that became known before the month, it is not known when: {unclear}. Ages are minimums."

@@ -5,7 +5,7 @@ from typing import Literal
 
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
-from tasks.domain.model import Finding, LivePatching, PackageState, RepositoryProblem, Update
+from tasks.domain.model import Finding, LivePatching, PackageState, Update
 from tasks.domain.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 from tasks.rules.calendar.local_time import format_duration
 
@@ -112,12 +112,16 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
     of_scripts = (Finding.warn(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()
     # they do not block: the updates of the other repositories can be installed; what was only remarked is good
     remedy = "Correct it on the machine, or consider it when you select updates."
+    unread = []
+    for problem in packages.repository_problems:
+        hidden = "what it fixes is not known" if problem.hides_fixes else "it has no security fixes"
+        message = f"not read ({hidden}): {problem}"
+        if not problem.repository and problem.hides_fixes:
+            message = f"fixes are not seen: {problem}"
+        unread.append(Finding.warn(REPOSITORIES_CHECK, message, problem.remedy))
     return (
         *of_scripts,
-        *(
-            Finding.warn(REPOSITORIES_CHECK, _describe_unread(problem), problem.remedy)
-            for problem in packages.repository_problems
-        ),
+        *unread,
         *(Finding.warn(REPOSITORIES_CHECK, warning, remedy) for warning in packages.warnings),
         *(Finding.good(REPOSITORIES_CHECK, f"read, with a remark: {remark}") for remark in packages.remarks),
     )
@@ -126,13 +130,6 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
 def prevents_installation(packages: PackageState) -> bool:
     """Return whether packages are broken in a way that no update can be installed beside."""
     return bool(packages.problems) and not packages.can_install_others
-
-
-def _describe_unread(problem: RepositoryProblem) -> str:
-    if not problem.repository and problem.hides_fixes:
-        return f"fixes are not seen: {problem}"
-    hidden = "what it fixes is not known" if problem.hides_fixes else "it has no security fixes"
-    return f"not read ({hidden}): {problem}"
 
 
 def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:

@@ -108,12 +108,17 @@ def parse_port(name: str) -> int:
 
 def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...]:
     """Return the ports on which services listened before and do not listen now, with their programs if known."""
-    gone = set(before.listening) - set(after.listening)
-    return tuple(
-        f"{name}{_describe_programs(name, before.listeners)}"
-        for name in sorted(gone, key=lambda port: (parse_port(port), port))
-        if not _has_moved_port(name, before, after)
-    )
+    descriptions = []
+    for name in sorted(set(before.listening) - set(after.listening), key=lambda port: (parse_port(port), port)):
+        if not _has_moved_port(name, before, after):
+            units = {
+                listener.program: listener.unit
+                for listener in before.listeners
+                if listener.name == name and listener.program
+            }
+            programs = ", ".join(f"{program} of {unit}" if unit else program for program, unit in units.items())
+            descriptions.append(f"{name} ({programs})" if programs else name)
+    return tuple(descriptions)
 
 
 def _is_service(socket: ListeningSocket) -> bool:
@@ -141,12 +146,6 @@ def _has_moved_port(name: str, before: Services, after: Services) -> bool:
         and parse_port(listener.name) in _RPC_PORTS
         for listener in after.listeners
     )
-
-
-def _describe_programs(name: str, listeners: Sequence[Listener]) -> str:
-    who = {listener.program: listener.unit for listener in listeners if listener.name == name and listener.program}
-    programs = ", ".join(f"{program} of {unit}" if unit else program for program, unit in who.items())
-    return f" ({programs})" if programs else ""
 
 
 def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
@@ -190,10 +189,10 @@ def check_services(
     if late:
         message = f"not started yet since the boot, because the system starts them late: {join_first_names(late)}"
         findings.append(Finding.warn("services", message, "Look on the machine whether they run now."))
-    gone = find_vanished_listeners(before, after)
-    if gone:
+    ports = find_vanished_listeners(before, after)
+    if ports:
         remedy = "Read the logs of the service that listened there, and start it."
-        findings.append(Finding.block("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
+        findings.append(Finding.block("ports", f"nothing listens any more on {join_first_names(ports)}", remedy))
     over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
     over += [service.name for service in services if not service.runs]
     return tuple(findings) or (_build_all_good(before, over),)
@@ -256,7 +255,12 @@ def find_restartable_services(packages: PackageState | None, exclude: Iterable[s
     if packages is None:
         return ()
     names, masks = packages.services_to_restart, build_protected_unit_masks(packages.updater_units, exclude)
-    return tuple(name for name in names if _UNIT_PATTERN.fullmatch(name) and not _is_matching_any_mask(name, masks))
+    return tuple(
+        name
+        for name in names
+        if _UNIT_PATTERN.fullmatch(name)
+        and not any(fnmatchcase(form, mask) for form in (name, name.removesuffix(".service")) for mask in masks)
+    )
 
 
 def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ()) -> tuple[Finding, ...]:
@@ -281,8 +285,3 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
 def join_first_services(names: Iterable[str]) -> str:
     """Return the first eight names and the number of the others."""
     return join_first_names(tuple(names), 8)
-
-
-def _is_matching_any_mask(name: str, masks: Iterable[str]) -> bool:
-    stem = name.removesuffix(".service")
-    return any(fnmatchcase(name, mask) or fnmatchcase(stem, mask) for mask in masks)

@@ -142,18 +142,15 @@ def _judge(status: UnitStatus, active_units: Collection[str], *, rebooted: bool)
     if status.load == "not-found":
         return UnitFault.GONE
     is_wanted = any(name in active_units or name.endswith(".device") for name in status.wanted_by)
-    return _judge_boot(status, is_wanted=is_wanted) if rebooted else _judge_stop(status, is_wanted=is_wanted)
+    return _judge_inactive(status, is_wanted=is_wanted, rebooted=rebooted)
 
 
-def _judge_stop(status: UnitStatus, *, is_wanted: bool) -> UnitFault | None:
-    """Return what is wrong with a unit that was stopped, or ended, without a reboot."""
-    if status.starts_on_demand:
+def _judge_inactive(status: UnitStatus, *, is_wanted: bool, rebooted: bool) -> UnitFault | None:
+    """Return what is wrong with a unit that is not active after a reboot, or that was stopped or ended without one."""
+    if not rebooted and status.starts_on_demand:
         return None
-    return UnitFault.STOPPED if is_wanted else _judge_unwanted(status)
-
-
-def _judge_boot(status: UnitStatus, *, is_wanted: bool) -> UnitFault | None:
-    """Return what is wrong with a unit that is not active after a reboot."""
+    if not rebooted:
+        return UnitFault.STOPPED if is_wanted else _judge_unwanted(status)
     if status.was_active:
         return UnitFault.STOPPED if is_wanted and not status.is_service else None
     if status.lacks_condition:
@@ -178,7 +175,12 @@ def check_units(
             is_mild = fault in _WARNINGS or (status.is_short and fault in {UnitFault.STARTING, UnitFault.STOPPED})
             faults.setdefault((fault, is_mild), []).append(status)
     for fault, is_mild in sorted(faults, key=lambda pair: (pair[1], list(UnitFault).index(pair[0]))):
-        message = f"{fault.value}: {join_first_names([_describe(unit) for unit in faults[fault, is_mild]])}"
+        names = []
+        for unit in faults[fault, is_mild]:
+            words = "; ".join(line.strip() for line in unit.words.splitlines() if line.strip())
+            shown_words = words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
+            names.append(f"{unit.name} ({shown_words})" if words else unit.name)
+        message = f"{fault.value}: {join_first_names(names)}"
         yield (Finding.warn if is_mild else Finding.block)(UNITS_CHECK, message, _REMEDIES[fault])
 
 
@@ -188,12 +190,6 @@ def find_starting_units(
     """Return the units that become active, perhaps."""
     judged = ((status.name, judge_unit(status, before, after, rebooted=rebooted)) for status in statuses)
     return tuple(name for name, fault in judged if fault is UnitFault.STARTING)
-
-
-def _describe(status: UnitStatus) -> str:
-    message = "; ".join(line.strip() for line in status.words.splitlines() if line.strip())
-    message = message if len(message) <= _MAX_WORDS else f"{message[:_MAX_WORDS]}…"
-    return f"{status.name} ({message})" if message else status.name
 
 
 _CHECK: Final = "services"

@@ -23,10 +23,7 @@ def iterate_wall_times(
 ) -> Iterator[datetime]:
     """Yield the wall times from ``since`` on, in order, without duplicates.
 
-    Args:
-        recurrence: any recurrence except EveryHours, which counts elapsed time and not wall time.
-        start: wall time of the first possible window; intervals count from it.
-        since: the earliest wall time to yield.
+    ``start`` is the wall time of the first possible window; intervals count from it. EveryHours counts elapsed time.
     """
     match recurrence:
         case Once():

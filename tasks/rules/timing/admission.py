@@ -78,16 +78,10 @@ def check_admission(
 ) -> AdmissionRefusal | None:
     """Return why a run may not begin, or None when it may. A freeze has priority over all other reasons.
 
-    Args:
-        window: the window of the run.
-        now: the current time, aware.
-        freezes: freezes of the run's configuration.
-        scheduled: whether the run has a scheduled start. Only then a late start matters, and a second run of the same
-            window. If a person gives a window that is over, the outcome of each machine says that no time is left.
-        policy: the reboot policy; it decides whether there is a reboot reserve.
-        reserve_seconds: the reboot reserve.
-        claim: the record of this window; None when the records were not read yet.
-        claimant: the id that wants the window, see ``WindowClaim.reason``.
+    A late start, and a second run of the same window, only matter for a run with a ``scheduled`` start. If a person
+    gives a window that is over, the outcome of each machine says that no time is left. The reboot ``policy`` decides
+    whether there is a reboot reserve. ``claim`` is the record of this window; None when the records were not read yet.
+    ``claimant`` is the id that wants the window, see ``WindowClaim.reason``.
     """
     freeze = find_freeze(window, freezes)
     if freeze is not None:
@@ -105,7 +99,13 @@ def check_admission(
             f"{ago} the last moment to begin anything, {format_time_with_zone(last_start, window.zone)}{cut_off_text}"
         )
         return AdmissionRefusal(WindowStatus.MISSED, reason)
-    return None if claim is None else _check_claim(claim, window, claimant)
+    if claim is not None and claim.status is WindowStatus.CANCELLED:
+        reason = f"the window {describe_window(window)} was cancelled: {claim.reason}"
+        return AdmissionRefusal(WindowStatus.CANCELLED, reason)
+    if claim is not None and claim.status is WindowStatus.CLAIMED and not (claimant and claim.reason == claimant):
+        reason = f"the window {describe_window(window)} of {claim.configuration} belongs to run {claim.run_id}"
+        return AdmissionRefusal(WindowStatus.CLAIMED, reason)
+    return None
 
 
 def compute_last_start(window: Window, policy: RebootPolicy, reserve_seconds: float) -> datetime:
@@ -122,17 +122,6 @@ def describe_freeze(freeze: Freeze, window: Window) -> str:
         f"to {format_date_and_time(freeze.end, window.zone)}; "
         f"the window is {describe_window(window)}"
     )
-
-
-def _check_claim(claim: WindowClaim, window: Window, claimant: str) -> AdmissionRefusal | None:
-    if claim.status is WindowStatus.CANCELLED:
-        return AdmissionRefusal(
-            WindowStatus.CANCELLED, f"the window {describe_window(window)} was cancelled: {claim.reason}"
-        )
-    if claim.status is WindowStatus.CLAIMED and not (claimant and claim.reason == claimant):
-        reason = f"the window {describe_window(window)} of {claim.configuration} belongs to run {claim.run_id}"
-        return AdmissionRefusal(WindowStatus.CLAIMED, reason)
-    return None
 
 
 MISSED_WINDOW_GRACE_PERIOD = timedelta(minutes=5)

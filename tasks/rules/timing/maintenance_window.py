@@ -111,13 +111,8 @@ def check_time_fit(
 ) -> TimeFit:
     """Return whether ``needed_seconds`` fit between ``now`` and ``until``, with the calculation as a sentence.
 
-    Args:
-        now: when the work would begin.
-        needed_seconds: predicted duration of the work.
-        until: when the work must end.
-        what: the work, as a noun: "install of 3 updates".
-        until_reason: source of ``until`` (see ``describe_cut_off``); may be empty.
-        zone: IANA name of the zone for display; the zone of ``until`` when empty.
+    ``what`` is the work, as a noun: "install of 3 updates". ``until_reason`` is the source of ``until`` (see
+    ``describe_cut_off``), or "". Times are shown in ``zone`` (IANA name; "": the zone of ``until``).
     """
     left = (until.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
     moment = format_time_with_zone(until, zone)

@@ -166,9 +166,10 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
     )
     if not_selected_reason:
         return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
-    blocked_reason = _check_installable(update, selection)
-    if blocked_reason:
-        return UpdateResult(update, UpdateState.BLOCKED, blocked_reason)
+    if update.blocked:
+        return UpdateResult(update, UpdateState.BLOCKED, f"it can't be installed on this machine: {update.blocked}")
+    if update.given_up and not _is_named(update, selection):
+        return UpdateResult(update, UpdateState.BLOCKED, f"{update.given_up}; {TRY_AGAIN}")
     excluded_reason = _check_install_limits(update, selection)
     return UpdateResult(update, UpdateState.EXCLUDED, excluded_reason) if excluded_reason else None
 
@@ -211,14 +212,6 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     if not tested:
         return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
     return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
-
-
-def _check_installable(update: Update, selection: Selection) -> str:
-    if update.blocked:
-        return f"it can't be installed on this machine: {update.blocked}"
-    if update.given_up and not _is_named(update, selection):
-        return f"{update.given_up}; {TRY_AGAIN}"
-    return ""
 
 
 def _check_install_limits(update: Update, selection: Selection) -> str:

@@ -253,26 +253,18 @@ def find_new_packages(changes: Mapping[str, str], packages: PackageState) -> tup
     """
     update_ids = {update.id for update in packages.updates}
     archs = {update.arch for update in packages.updates} - {""}
-    updates = (
-        _build_new_package(update_id, version, archs)
-        for update_id, version in sorted(changes.items())
-        if update_id not in update_ids
-    )
-    return tuple(
-        UpdateResult(update, UpdateState.NOT_SELECTED, _REASON)
-        for update in updates
-        if _NAME_PATTERN.fullmatch(update.name)
-    )
+    results = []
+    for update_id, version in sorted(changes.items()):
+        # its id is its name, with its architecture only if that is a foreign one
+        arch = next((arch for arch in archs if update_id.endswith((f":{arch}", f".{arch}"))), "")
+        name = update_id[: -len(arch) - 1] if arch else update_id
+        if update_id not in update_ids and _NAME_PATTERN.fullmatch(name):
+            update = Update(update_id, name, arch, None, version, Classification.OTHER)
+            results.append(UpdateResult(update, UpdateState.NOT_SELECTED, _REASON))
+    return tuple(results)
 
 
 def describe_new_packages(results: Iterable[UpdateResult]) -> tuple[str, ...]:
     """Return a note about new packages that come along; none without them."""
     names = [f"{result.update.name} {result.update.available}" for result in results]
     return (f"new packages that come along: {join_first_names(names)}",) if names else ()
-
-
-def _build_new_package(update_id: str, version: str, archs: Iterable[str]) -> Update:
-    """Return a new package as an update. Its id is its name, with its architecture only if that is a foreign one."""
-    arch = next((arch for arch in archs if update_id.endswith((f":{arch}", f".{arch}"))), "")
-    name = update_id[: -len(arch) - 1] if arch else update_id
-    return Update(update_id, name, arch, None, version, Classification.OTHER)

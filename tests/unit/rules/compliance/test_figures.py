@@ -16,7 +16,7 @@ from tasks.rules.compliance.figures import (
     compute_percentile,
     compute_sla,
     compute_weeks,
-    find_until,
+    find_evaluation_end,
 )
 from tasks.rules.compliance.model import (
     ComplianceData,
@@ -193,8 +193,8 @@ def test_a_month_that_is_not_over_ends_now() -> None:
 
 def test_fixes_of_the_last_day_have_all_their_days() -> None:
     sla = {"critical": 7.0, "security": 30.0}
-    assert find_until(MONTH, sla, MONTH.end + timedelta(days=100)) == MONTH.end + timedelta(days=30)
-    assert find_until(MONTH, sla, MONTH.end) == MONTH.end
+    assert find_evaluation_end(MONTH, sla, MONTH.end + timedelta(days=100)) == MONTH.end + timedelta(days=30)
+    assert find_evaluation_end(MONTH, sla, MONTH.end) == MONTH.end
 
 
 def test_only_fixes_of_the_month_are_judged_but_all_open_ones_are_shown() -> None:
