@@ -24,8 +24,9 @@ from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import NotificationEvent, OperationState
 from tasks.reports.formatting import format_count
-from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks, index_sets
+from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
+from tasks.rules.runs.set_capacity import index_sets
 from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.checkpoint import restore_checkpoint

@@ -15,13 +15,8 @@ from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import HookPoint, NotificationEvent, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
-from tasks.rules.runs.hooks import (
-    MACHINE_PLACES,
-    build_set_hooks,
-    describe_blocking_failure,
-    index_sets,
-    is_blocking_failure,
-)
+from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, describe_blocking_failure, is_blocking_failure
+from tasks.rules.runs.set_capacity import index_sets
 from tasks.rules.timing.admission import describe_freeze
 from tasks.rules.updates.transaction_planning import find_shortest_installation
 from tasks.steps.context.journal import UNLOCK_ACT

@@ -19,7 +19,7 @@ from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.domain.model import Finding
 from tasks.domain.protocols.leases import SetSlot, SlotRule
 from tasks.domain.states import FindingLevel, HookPoint, Step
-from tasks.rules.runs.hooks import build_set_hooks, index_sets, is_blocking_failure
+from tasks.rules.runs.hooks import build_set_hooks, is_blocking_failure
 from tasks.rules.runs.set_capacity import (
     MemberRefusal,
     SetSituation,
@@ -27,6 +27,7 @@ from tasks.rules.runs.set_capacity import (
     check_capacity,
     describe_left,
     find_domain,
+    index_sets,
     select_slots,
 )
 from tasks.steps.context.machine_context import MachineContext, MachineState

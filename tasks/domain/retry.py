@@ -40,8 +40,8 @@ def retry(
 
     def is_last_attempt(attempt: RetryCallState) -> bool:
         # A clock that is set back does not make the waits longer than the deadline meant.
-        left = min(deadline.remaining_seconds(clock), seconds - attempt.idle_for)
-        return left <= attempt.upcoming_sleep or attempt.attempt_number == max_attempts
+        time_left = min(deadline.remaining_seconds(clock), seconds - attempt.idle_for)
+        return time_left <= attempt.upcoming_sleep or attempt.attempt_number == max_attempts
 
     def report_error(attempt: RetryCallState) -> None:
         if attempt.outcome is not None:

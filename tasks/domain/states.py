@@ -113,9 +113,11 @@ class Severity(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        word = str(value).strip().capitalize()
-        word = {"Medium": "Moderate", "High": "Important", "": "Unspecified", "None": "Unspecified"}.get(word, word)
-        return next((cl for cl in cls if cl.value == word), None)
+        publisher_word = str(value).strip().capitalize()
+        publisher_word = {"Medium": "Moderate", "High": "Important", "": "Unspecified", "None": "Unspecified"}.get(
+            publisher_word, publisher_word
+        )
+        return next((cl for cl in cls if cl.value == publisher_word), None)
 
     @classmethod
     def rate(cls, text: str) -> Self:

@@ -70,9 +70,9 @@ def _find_url_secrets(target: str) -> set[str]:
     behind = target.partition(parts.netloc)[2] if parts.netloc else ""
     values = {value for _, value in parse_qsl(parts.query)} | set(login.split(":"))
     segments = {part for part in parts.path.split("/") if len(part) >= _MIN_SECRET_SEGMENT_LENGTH}
-    whole = {target, behind, parts.path, parts.query, parts.fragment, login}
+    texts = {target, behind, parts.path, parts.query, parts.fragment, login}
     return (
-        {part for part in whole if len(part) > 1} | segments | {v for v in values if len(v) >= _MIN_SECRET_VALUE_LENGTH}
+        {part for part in texts if len(part) > 1} | segments | {v for v in values if len(v) >= _MIN_SECRET_VALUE_LENGTH}
     )
 
 
@@ -174,24 +174,24 @@ def redact_value(value: object) -> object:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, Mapping):
-        return {redact_text(str(key)): redact_value(item) for key, item in value.items()}
+        return {redact_text(str(key)): redact_value(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_value(item) for item in value]
+        return [redact_value(part) for part in value]
     return value
 
 
 def _redact_word(found: re.Match[str]) -> str:
-    word = found[0]
-    end = word.rfind("@")
-    if end >= 0 and (login := _RAW_LOGIN_PATTERN.search(word, 0, end)):
-        word = f"{word[: login.end(1)]}{REDACTED}{word[end:]}"
-    elif end >= 0 and (login := _DECODED_LOGIN_PATTERN.search(word, 0, end)):
+    text = found[0]
+    end = text.rfind("@")
+    if end >= 0 and (login := _RAW_LOGIN_PATTERN.search(text, 0, end)):
+        text = f"{text[: login.end(1)]}{REDACTED}{text[end:]}"
+    elif end >= 0 and (login := _DECODED_LOGIN_PATTERN.search(text, 0, end)):
         is_host = "." in login[2] or login[2] == "localhost"
-        ends = list((_HOST_AND_PATH_PATTERN if is_host else _END_PATTERN).finditer(word, login.end()))
-        word = f"{word[: login.end(1)]}{REDACTED}{word[ends[-1].start() :]}" if ends else word
-    head, mark, query = word.partition("?")
+        ends = list((_HOST_AND_PATH_PATTERN if is_host else _END_PATTERN).finditer(text, login.end()))
+        text = f"{text[: login.end(1)]}{REDACTED}{text[ends[-1].start() :]}" if ends else text
+    head, mark, query = text.partition("?")
     if not mark or not _URL_BEGIN_PATTERN.search(head):
-        return word
+        return text
     parts = re.split(r"(&amp;|[&;?])", query)
     return (
         head + mark + "".join(_redact_parameter(part) if index % 2 == 0 else part for index, part in enumerate(parts))

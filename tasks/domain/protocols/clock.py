@@ -58,10 +58,10 @@ class Deadline:
         Raises:
             DeadlineExceeded: the deadline has passed.
         """
-        left = self.remaining_seconds(clock)
-        if left <= 0:
+        seconds = self.remaining_seconds(clock)
+        if seconds <= 0:
             raise DeadlineExceeded(message)
-        return min(left, at_most)
+        return min(seconds, at_most)
 
     def has_passed(self, clock: Clock) -> bool:
         """Return whether the deadline has passed."""

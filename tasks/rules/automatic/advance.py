@@ -39,7 +39,7 @@ def advance_rollout(index: FleetIndex, rollout: Rollout) -> Advance:
     if any(index.is_later(moment) for moment in (rollout.created_at, *times)):
         fault = "its times are later than now: the controller's clock was ahead then, or is behind now"
         return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0)
-    held: dict[UpdateKey, HeldUpdate] = {}
+    held_updates: dict[UpdateKey, HeldUpdate] = {}
     for number, phase in enumerate(rollout.phases, start=1):
         # after a run in a later phase, this one was judged, but for machines that were late
         is_passed = any(later.has_run for later in rollout.phases[number:])
@@ -54,18 +54,18 @@ def advance_rollout(index: FleetIndex, rollout: Rollout) -> Advance:
         pause = review.find_pause(watched)
         if review.phase.ended_at is None:
             if not review.is_over():
-                return Advance(rollout.replace_phase(review.phase), number, tuple(held.values()), pause)
+                return Advance(rollout.replace_phase(review.phase), number, tuple(held_updates.values()), pause)
             if lacks_canary_success(index, rollout, phase):
                 return _wait_for_canaries(index, rollout.replace_phase(review.phase), review.phase, pause)
-            held |= {(update.name, update.version): update for update in review.blame(everything=False)}
+            held_updates |= {(update.name, update.version): update for update in review.blame(everything=False)}
             review.end_phase()
             rollout = rollout.replace_phase(review.phase)
         soak_end = find_soak_end(index, review.phase)
         is_soaking = soak_end is None or index.now < soak_end
         if pause or is_soaking or not review.is_proven():
-            return Advance(rollout, number, tuple(held.values()), pause)
+            return Advance(rollout, number, tuple(held_updates.values()), pause)
     completed = _end(index, rollout, RolloutState.COMPLETED, "")
-    return Advance(completed, len(rollout.phases), tuple(held.values()))
+    return Advance(completed, len(rollout.phases), tuple(held_updates.values()))
 
 
 def _end(index: FleetIndex, rollout: Rollout, state: RolloutState, message: str) -> Rollout:
@@ -234,8 +234,8 @@ class _PhaseReview:
             settled |= {MachineStanding.BLOCKED}
         if any(standing not in settled for _, standing in self.standings):
             return False
-        if done := self.count(MachineStanding.DONE):
-            return _is_enough(self.index, done, self.count(MachineStanding.FAILED) + len(self.lapsed))
+        if done_count := self.count(MachineStanding.DONE):
+            return _is_enough(self.index, done_count, self.count(MachineStanding.FAILED) + len(self.lapsed))
         if any(
             standing is MachineStanding.AWAY and not self.index.is_unseen_for(machine, CANARY_PATIENCE)
             for machine, standing in self.standings

@@ -65,12 +65,12 @@ def find_assessments(index: FleetIndex) -> tuple[tuple[AssessMachines, ...], int
         if _is_assessment_due(index, machine) or (machine.name in first and _may_be_asked(index, machine))
     )
     room = max(0, index.policy.max_assessments - len(index.view.assessing))
-    asked = [name for *_, name in due[:room]]
-    batches = (asked[start : start + BATCH_SIZE] for start in range(0, len(asked), BATCH_SIZE))
+    names = [name for *_, name in due[:room]]
+    batches = (names[start : start + BATCH_SIZE] for start in range(0, len(names), BATCH_SIZE))
     actions = tuple(
         AssessMachines(f"assess/{index.now:%Y%m%dT%HZ}/{_build_digest(batch)}", tuple(batch)) for batch in batches
     )
-    return actions, len(due) - len(asked)
+    return actions, len(due) - len(names)
 
 
 def _build_digest(names: Iterable[str]) -> str:
@@ -150,8 +150,8 @@ def _tell_of_faults(index: FleetIndex, rollout: Rollout | None) -> Iterator[Tell
     for earlier in index.view.rollouts:
         is_told = earlier.ended_at is None or index.now - earlier.ended_at > TELL_LATER or earlier == rollout
         if earlier.state is RolloutState.FAULTED and not is_told:
-            held = (update for update in index.view.held_updates if update.rollout_id == earlier.id)
-            yield from _tell_of_rollout(earlier, held)
+            rollout_held = (update for update in index.view.held_updates if update.rollout_id == earlier.id)
+            yield from _tell_of_rollout(earlier, rollout_held)
 
 
 def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Iterator[Tell]:

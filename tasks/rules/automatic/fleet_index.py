@@ -116,15 +116,15 @@ class FleetIndex:
 
         Some have left the inventory as well.
         """
-        places = [
+        visits = [
             (phase_try.rollout_id, phase_try.location, phase_try.machine)
             for phase_try in self.view.tries
             if phase_try.began
         ]
         plans = ((run.plan, run.machines) for run in self.view.active_runs if run.plan is not None)
-        places += [(plan.rollout_id, plan.location, name) for plan, names in plans for name in names]
+        visits += [(plan.rollout_id, plan.location, name) for plan, names in plans for name in names]
         leavers: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
-        for rollout_id, location, name in places:
+        for rollout_id, location, name in visits:
             machine = self.machines.get(name)
             if location is not None and (machine is None or machine.location != location):
                 leavers[rollout_id, location][name] = None
@@ -157,8 +157,8 @@ class FleetIndex:
     def completed(self) -> Rollout | None:
         """The newest completed rollout in which anything ran, or None. Machines that were off catch up with it."""
         rollouts = (rollout for rollout in reversed(self.view.rollouts) if not self.is_later(rollout.created_at))
-        done = (rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED)
-        return next((rollout for rollout in done if any(phase.has_run for phase in rollout.phases)), None)
+        completed_rollouts = (rollout for rollout in rollouts if rollout.state is RolloutState.COMPLETED)
+        return next((rollout for rollout in completed_rollouts if any(phase.has_run for phase in rollout.phases)), None)
 
     def list_selected(self, machine: MachineView) -> tuple[DueUpdate, ...]:
         """Return the pending updates that the policy selects, those included that can't be installed now."""
@@ -176,16 +176,16 @@ class FleetIndex:
 
     def find_remaining(self, rollout: Rollout, machine: MachineView) -> frozenset[UpdateKey]:
         """Return the updates of a rollout that a machine still lacks. What its last runs installed is left out."""
-        left = self.get_keys(machine) & rollout.updates
-        if not left:
-            return left
+        lacking = self.get_keys(machine) & rollout.updates
+        if not lacking:
+            return lacking
         assessed = machine.assessed_at
         tries = self.tries_of.get(machine.name, ())
         fresh = (phase_try for phase_try in tries if assessed is None or phase_try.ended_at >= assessed)
-        done = {
+        installed_names = {
             name for phase_try in fresh for name, _ in phase_try.installed
         }  # of several versions, one was installed
-        return frozenset(key for key in left if key[0] not in done) if done else left
+        return frozenset(key for key in lacking if key[0] not in installed_names) if installed_names else lacking
 
     def find_worst(self, machine: MachineView) -> tuple[DueUpdate, datetime] | None:
         """Return the selected update of a machine with the earliest deadline, and the deadline, or None."""
@@ -222,8 +222,8 @@ class FleetIndex:
         """
         if updates not in self._shown_at:
             self._shown_at[updates] = self._find_shown_at(updates)
-        shown = self._shown_at[updates]
-        return shown is not None and (machine.assessed_at is None or machine.assessed_at < shown)
+        shown_at = self._shown_at[updates]
+        return shown_at is not None and (machine.assessed_at is None or machine.assessed_at < shown_at)
 
     def _find_shown_at(self, updates: frozenset[UpdateKey]) -> datetime | None:
         first: dict[UpdateKey, datetime] = {}

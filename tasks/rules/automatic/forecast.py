@@ -129,13 +129,13 @@ class _Future:
             self.last_reasons = {waiting.machine: waiting.reason for waiting in steps.waiting}
             self.first_reasons = self.first_reasons or self.last_reasons
             rollouts = _apply(self.view.rollouts, steps.rollouts)
-            held = self.view.held_updates + (steps.advance.held if steps.advance else ())
+            held_updates = self.view.held_updates + (steps.advance.held if steps.advance else ())
             for plan in steps.plans:
                 self._count += 1
                 run = ActiveRun(f"foretold-{self._count}", plan.machines, plan)
                 self.runs.append((self._find_end(run), run))
             runs = tuple(run for _, run in self.runs)
-            self.view = replace(self.view, rollouts=rollouts, held_updates=held, active_runs=runs)
+            self.view = replace(self.view, rollouts=rollouts, held_updates=held_updates, active_runs=runs)
             soonest = find_next_creation(index)
             # no rollout is under way or begins, and nobody waits for a time
             is_at_rest = (

@@ -27,9 +27,9 @@ def build_phases(
     canaries = find_canaries(policy, everywhere)
     if not chosen.intersection(canaries):
         canaries = [location for location in everywhere if location in chosen][:1] or canaries
-    others = [location for location in everywhere if location not in canaries]
+    noncanaries = [location for location in everywhere if location not in canaries]
     pairs = _find_pairs(policy)
-    groups = [*_colour(canaries, pairs), *_colour(others, pairs)]
+    groups = [*_colour(canaries, pairs), *_colour(noncanaries, pairs)]
     return tuple(Phase(number, tuple(group)) for number, group in enumerate(groups, start=1))
 
 
@@ -124,8 +124,8 @@ def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, wait
 def count_canary_phases(policy: AutomaticPolicy, rollout: Rollout) -> int:
     """Return how many of the first phases are for canaries: one, or more if canary locations are paired."""
     named = set(policy.canary_locations)
-    others = (number for number, phase in enumerate(rollout.phases) if not named.intersection(phase.locations))
-    return max(1, next(others, len(rollout.phases)))
+    later_numbers = (number for number, phase in enumerate(rollout.phases) if not named.intersection(phase.locations))
+    return max(1, next(later_numbers, len(rollout.phases)))
 
 
 def freeze_again(index: FleetIndex, rollout: Rollout) -> Rollout:

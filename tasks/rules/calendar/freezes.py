@@ -56,8 +56,8 @@ def _list_possible_instants(moment: datetime, zone: str) -> tuple[datetime, ...]
     try:
         if moment.tzinfo is not None:
             return (moment.astimezone(UTC),)
-        here = get_time_zone(zone)
-        return tuple(moment.replace(tzinfo=here, fold=fold).astimezone(UTC) for fold in (0, 1))
+        time_zone = get_time_zone(zone)
+        return tuple(moment.replace(tzinfo=time_zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     except OverflowError:  # year 9999 in a zone where the UTC time is after the last year
         return (moment.replace(tzinfo=UTC),)
 

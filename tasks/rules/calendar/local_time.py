@@ -22,17 +22,17 @@ def wall_time_to_utc(wall: datetime, zone: str) -> tuple[datetime, str]:
     Returns:
         The instant and the note. The note is empty when the time occurs exactly once.
     """
-    here = get_time_zone(zone)
-    first = wall.replace(tzinfo=here, fold=0).astimezone(UTC)
-    second = wall.replace(tzinfo=here, fold=1).astimezone(UTC)
+    time_zone = get_time_zone(zone)
+    first = wall.replace(tzinfo=time_zone, fold=0).astimezone(UTC)
+    second = wall.replace(tzinfo=time_zone, fold=1).astimezone(UTC)
     if first == second:
         return first, ""
     if first < second:
         return first, f"{wall:%Y-%m-%d %H:%M} happens twice in {zone}: the clocks are put back; the first one is meant"
-    jump = _find_clock_change(here, second, first)
-    shown = jump.astimezone(here)
+    jump = _find_clock_change(time_zone, second, first)
+    local_jump = jump.astimezone(time_zone)
     reason = f"{wall:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward"
-    first_minute = f"{shown:%H:%M}" if shown.date() == wall.date() else f"{shown:%Y-%m-%d %H:%M}"
+    first_minute = f"{local_jump:%H:%M}" if local_jump.date() == wall.date() else f"{local_jump:%Y-%m-%d %H:%M}"
     return jump, f"{reason}; it starts with the first minute after that, {first_minute}"
 
 
@@ -54,9 +54,9 @@ def localize_time(naive: datetime, zone: str) -> datetime:
         RequestError: the zone is unknown, or the clocks skip that time.
         OverflowError: the time is outside the calendar.
     """
-    here = get_time_zone(zone)
-    local = naive.replace(tzinfo=here, fold=0)
-    back = local.astimezone(UTC).astimezone(here)
+    time_zone = get_time_zone(zone)
+    local = naive.replace(tzinfo=time_zone, fold=0)
+    back = local.astimezone(UTC).astimezone(time_zone)
     if back.replace(tzinfo=None, fold=0) != naive.replace(fold=0):
         raise RequestError(
             f"{naive:%Y-%m-%d %H:%M} does not exist in {zone}: the clocks are put forward over it",
@@ -112,13 +112,13 @@ def format_duration(seconds: float) -> str:
     """Return seconds in words, in at most two units: "45 s", "4 min 10 s", "2 h 5 min", "1 d 3 h"."""
     if seconds < 0:
         return f"minus {format_duration(-seconds)}"
-    whole = round(seconds)
-    if whole >= _HOUR_SECONDS:  # seconds with hours, and minutes with days, are not useful
-        step = _HOUR_SECONDS if whole >= _DAY_SECONDS else _MINUTE_SECONDS
-        whole = round(whole / step) * step
+    remainder = round(seconds)
+    if remainder >= _HOUR_SECONDS:  # seconds with hours, and minutes with days, are not useful
+        step = _HOUR_SECONDS if remainder >= _DAY_SECONDS else _MINUTE_SECONDS
+        remainder = round(remainder / step) * step
     parts: list[str] = []
     for size, unit in ((_DAY_SECONDS, "d"), (_HOUR_SECONDS, "h"), (_MINUTE_SECONDS, "min"), (1, "s")):
-        count, whole = divmod(whole, size)
+        count, remainder = divmod(remainder, size)
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2]) or "0 s"

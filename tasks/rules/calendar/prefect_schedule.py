@@ -9,8 +9,8 @@ do it, and compared with the schedule's dates up to the horizon. If they differ,
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from dateutil.rrule import rrulestr
@@ -20,8 +20,8 @@ from tasks.domain.errors import RequestError
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
 from tasks.rules.calendar.schedule import Occurrence, Schedule, iterate_occurrences
-from tasks.rules.recurrence.expansion import find_anchor, list_times_of_day, to_explicit_rule
-from tasks.rules.recurrence.model import EveryHours, Frequency, RecurrenceRule, Weekday, render_rrule
+from tasks.rules.recurrence.expansion import shift_rule_earlier
+from tasks.rules.recurrence.model import EveryHours, RecurrenceRule, render_rrule
 
 COMPARISON_HORIZON = timedelta(days=5 * 366)
 MAX_RRULE_LENGTH = 6000
@@ -133,11 +133,11 @@ def iterate_prefect_starts(sent: PrefectSchedule, begin: datetime, end: datetime
     else:
         return
     later = itertools.dropwhile(lambda moment: moment < begin, moments)
-    seen = set()
+    wall_times = set()
     for moment in itertools.takewhile(lambda moment: moment < end, later):
         wall = to_wall_time(moment, sent.zone)
-        if wall not in seen:
-            seen.add(wall)
+        if wall not in wall_times:
+            wall_times.add(wall)
             yield moment
 
 
@@ -169,7 +169,7 @@ def _is_same_as_expected(candidate: PrefectSchedule, expected: _ExpectedRuns) ->
     pairs = itertools.zip_longest(
         iterate_prefect_starts(candidate, expected.begin, expected.end), expected.iterate_runs()
     )
-    return all(theirs == ours for theirs, ours in pairs)
+    return all(prefect_start == expected_start for prefect_start, expected_start in pairs)
 
 
 def _build_candidates(expected: _ExpectedRuns) -> Iterator[PrefectSchedule]:
@@ -205,61 +205,3 @@ def _build_rrule_schedule(expected: _ExpectedRuns, rule: str, zone: str) -> Pref
 
 def _format_wall_time(moment: datetime, zone: str) -> str:
     return f"{to_wall_time(moment, zone):%Y%m%dT%H%M%S}"
-
-
-_SHORTEST_MONTH_DAYS = 28
-"""Every month has these days. Within them, a shifted date exists if and only if the original date exists."""
-
-_REFERENCE_DAY = date(2000, 1, 15)
-
-
-def shift_rule_earlier(rule: RecurrenceRule, start: datetime, lead: timedelta) -> RecurrenceRule | None:
-    """Return the rule for dates that are ``lead`` before the dates of a rule, without offset, count and end.
-
-    The result has explicit days. Its time of day comes from its first date, unless there are several times per day.
-    Intervals count from the wall time ``start``.
-    """
-    whole = to_explicit_rule(rule, find_anchor(rule, start))
-    if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:
-        return None  # dateutil combines "every Monday and the second Tuesday" with "and", and searches to year 9999
-    moved = [datetime.combine(_REFERENCE_DAY, moment) - lead for moment in list_times_of_day(rule, start)]
-    days = {(moment.date() - _REFERENCE_DAY).days for moment in moved}
-    minutes = {(moment.minute, moment.second, moment.microsecond) for moment in moved}
-    if len(days) > 1 or (len(moved) > 1 and (len(minutes) > 1 or moved[0].second or moved[0].microsecond)):
-        return None
-    several = len(moved) > 1
-    hours = tuple(sorted(moment.hour for moment in moved)) if several else ()
-    plain = replace(whole, hours=hours, minute=moved[0].minute if several else None, offset=0, count=None, until=None)
-    shift = rule.offset + days.pop()
-    return plain if shift == 0 else _shift_days(plain, shift)
-
-
-def _shift_days(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None:
-    """Shift the days of a rule. The n-th weekday becomes a weekday within seven days of the month."""
-    is_weekly = rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}
-    is_monthly = rule.frequency is Frequency.MONTHLY or (rule.months and not is_weekly)
-    if rule.positions or not (is_monthly or (is_weekly and not rule.months and not rule.month_days)):
-        return None
-    weekdays = tuple(sorted(Weekday((weekday.day + shift) % 7) for weekday in rule.weekdays))
-    if is_weekly:
-        counts_weeks = rule.frequency is Frequency.WEEKLY and rule.interval > 1
-        return replace(rule, weekdays=weekdays, week_start=(rule.week_start + shift) % 7 if counts_weeks else 0)
-    days = set(rule.month_days)
-    if rule.weekdays:
-        nth = rule.weekdays[0].nth
-        if len(rule.weekdays) > 1 or nth == 0 or days:
-            return None
-        days = set(range(7 * nth - 6, 7 * nth + 1)) if nth > 0 else set(range(7 * nth, 7 * nth + 7))
-    moved = [_shift_month_day(day, shift, whole=rule.interval == 1 and not rule.months) for day in days]
-    month_days = {day for day in moved if day is not None}
-    if len(month_days) < len(moved):
-        return None
-    return replace(rule, month_days=tuple(sorted(month_days)), weekdays=weekdays)
-
-
-def _shift_month_day(day: int, shift: int, *, whole: bool) -> int | None:
-    """Return the shifted day of the month. ``whole``: it may be in another month, since every month has a window."""
-    moved, sign = day + shift, 1 if day > 0 else -1
-    if 1 <= moved * sign <= _SHORTEST_MONTH_DAYS and abs(day) <= _SHORTEST_MONTH_DAYS:
-        return moved
-    return moved - sign if whole and -_SHORTEST_MONTH_DAYS < moved * sign <= 0 else None  # there is no day 0

@@ -30,10 +30,10 @@ def find_other_patchers(packages: PackageState, *, paused: bool) -> tuple[str, .
 
 def describe_left_out(packages: PackageState, policy: OthersPolicy, *, paused: bool) -> str:
     """Return why a machine is left out, or "": others patch it, and the policy skips such machines."""
-    others = find_other_patchers(packages, paused=paused) if policy == "skip" else ()
+    patchers = find_other_patchers(packages, paused=paused) if policy == "skip" else ()
     return (
-        f"left out: others patch this machine ({join_first_names(others)}), and the request skips such machines"
-        if others
+        f"left out: others patch this machine ({join_first_names(patchers)}), and the request skips such machines"
+        if patchers
         else ""
     )
 
@@ -42,13 +42,13 @@ def check_auto_updaters(
     packages: PackageState, policy: OthersPolicy = "warn", *, paused: bool = False
 ) -> Iterable[Finding]:
     """Yield a finding about each updater that may act by itself. With the policy "fail", those that install block."""
-    others = find_other_patchers(packages, paused=paused)
+    patchers = find_other_patchers(packages, paused=paused)
     for name, seconds in packages.auto_updaters:
-        when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
+        time = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
         is_pausable = name not in packages.unpausable_updaters
         if paused and is_pausable and seconds != 0:  # an updater that is active now causes a wait, so it warns
             yield Finding.good(
-                AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
+                AUTO_UPDATER_CHECK, f"{name} would act by itself {time}; it is paused before anything is installed"
             )
             continue
         remedy = "Disable it, or move its time out of the window."
@@ -57,13 +57,13 @@ def check_auto_updaters(
             if is_pausable
             else f"{remedy} No run pauses it."
         )
-        if policy == "fail" and name in others:
-            message = f"{name} may install updates by itself {when}, and the request refuses machines that others patch"
+        if policy == "fail" and name in patchers:
+            message = f"{name} may install updates by itself {time}, and the request refuses machines that others patch"
             remedy = f"{remedy} Or leave the machine to it (patched_by_others: skip)."
             yield Finding.block(AUTO_UPDATER_CHECK, message, remedy)
             continue
         yield Finding.warn(
-            AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {when}", remedy
+            AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {time}", remedy
         )
 
 
@@ -157,21 +157,21 @@ def get_repair_remedy(packages: PackageState) -> str:
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
     """Yield a finding about holds. A person decided them, so they are good, and compliance tells what they prevent."""
-    held = [update for update in packages.updates if update.held or update.name in packages.held]
-    urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
+    held_updates = [update for update in packages.updates if update.held or update.name in packages.held]
+    urgent = sorted(update.name for update in held_updates if update.classification in URGENT_CLASSIFICATIONS)
     if urgent:
         yield Finding.good("held", f"on hold although security updates are available: {join_first_names(urgent)}")
-    elif held or packages.held:
-        names = sorted({*packages.held, *(update.name for update in held)})
+    elif held_updates or packages.held:
+        names = sorted({*packages.held, *(update.name for update in held_updates)})
         yield Finding.good("held", f"on hold, so not updated: {join_first_names(names)}")
 
 
 def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable[Finding]:
     """Yield a warning about security updates that are not tried again because their last tries failed."""
-    left = {u.name for u in packages.updates if u.given_up and u.classification in URGENT_CLASSIFICATIONS}
-    left -= {update.name for update in chosen}
-    if left:
-        names = join_first_names(sorted(left))
+    untried = {u.name for u in packages.updates if u.given_up and u.classification in URGENT_CLASSIFICATIONS}
+    untried -= {update.name for update in chosen}
+    if untried:
+        names = join_first_names(sorted(untried))
         remedy = f"Find out why they fail, with the error in the reason of each; {TRY_AGAIN}."
         yield Finding.warn("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
 

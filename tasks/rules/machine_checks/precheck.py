@@ -250,9 +250,9 @@ def _check_mount_space(
         remedy = "Find out why (often a disk error), repair that, and mount it writable."
         yield Finding.block("disk", f"{disk.mount} is mounted read-only", remedy)
         return
-    own, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
-    if disk.free_bytes < own + reserve:
-        parts = [_format_size(own)] * bool(own) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
+    own_bytes, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
+    if disk.free_bytes < own_bytes + reserve:
+        parts = [_format_size(own_bytes)] * bool(own_bytes) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
         purposes = " and ".join(needs[role].purpose for role in roles)
         message = f"{disk.mount} has {_format_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
         commands = {"boot": f": {kernel_removal}" if kernel_removal else ""}

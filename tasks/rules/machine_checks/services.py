@@ -125,9 +125,9 @@ def _is_service(socket: ListeningSocket) -> bool:
     if "user.slice" in socket.cgroup.split("/"):
         return False
     unit = parse_unit(socket.cgroup)
-    own = _LOGIN_UNIT_PROGRAMS.get(unit.removesuffix(".service").partition("@")[0])
-    if own is not None:
-        return socket.uid in {0, None} and socket.program == own
+    login_program = _LOGIN_UNIT_PROGRAMS.get(unit.removesuffix(".service").partition("@")[0])
+    if login_program is not None:
+        return socket.uid in {0, None} and socket.program == login_program
     return bool(unit) or socket.uid is None or socket.uid not in _USER_UIDS
 
 
@@ -268,15 +268,15 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
     names = packages.services_to_restart
     if not names:
         return ()
-    others = find_restartable_services(packages, exclude)
-    left = [name for name in names if name not in others]
+    restartable = find_restartable_services(packages, exclude)
+    skipped = [name for name in names if name not in restartable]
     remedies = (
-        [f"Restart {join_first_services(others)}, or have a run do so (restart_services: IfRequired)."]
-        if others
+        [f"Restart {join_first_services(restartable)}, or have a run do so (restart_services: IfRequired)."]
+        if restartable
         else []
     )
-    remedies += [f"No run restarts {join_first_services(left)}: a reboot does, or you by hand."] if left else []
-    remedies += ["`systemctl daemon-reexec` restarts systemd itself."] if SYSTEM_MANAGER in left else []
+    remedies += [f"No run restarts {join_first_services(skipped)}: a reboot does, or you by hand."] if skipped else []
+    remedies += ["`systemctl daemon-reexec` restarts systemd itself."] if SYSTEM_MANAGER in skipped else []
     counted = format_count(len(names), "service", ("still runs", "still run"))
     message = f"{counted} files that updates have replaced: {join_first_services(names)}"
     return (Finding.warn(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)

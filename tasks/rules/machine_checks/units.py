@@ -110,8 +110,8 @@ def find_missing_units(before: Services, after: Services, paused: Collection[str
     if not after.active_units:
         return ()
     missing = set(before.active_units) - set(after.active_units) - set(paused)
-    gone = {name for name in missing if not _NUMBERED_UNITS.fullmatch(name)}
-    return tuple(sorted(find_failed_service_units(gone | (set(after.failed) - set(before.failed)))))
+    inactive = {name for name in missing if not _NUMBERED_UNITS.fullmatch(name)}
+    return tuple(sorted(find_failed_service_units(inactive | (set(after.failed) - set(before.failed)))))
 
 
 def has_ended_by_itself(status: UnitStatus, *, rebooted: bool) -> bool:
@@ -177,9 +177,9 @@ def check_units(
     for fault, is_mild in sorted(faults, key=lambda pair: (pair[1], list(UnitFault).index(pair[0]))):
         names = []
         for unit in faults[fault, is_mild]:
-            words = "; ".join(line.strip() for line in unit.words.splitlines() if line.strip())
-            shown_words = words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
-            names.append(f"{unit.name} ({shown_words})" if words else unit.name)
+            message_lines = "; ".join(line.strip() for line in unit.words.splitlines() if line.strip())
+            shown_words = message_lines if len(message_lines) <= _MAX_WORDS else f"{message_lines[:_MAX_WORDS]}…"
+            names.append(f"{unit.name} ({shown_words})" if message_lines else unit.name)
         message = f"{fault.value}: {join_first_names(names)}"
         yield (Finding.warn if is_mild else Finding.block)(UNITS_CHECK, message, _REMEDIES[fault])
 

@@ -49,26 +49,26 @@ def decide_run(
     Raises:
         RequestError: a machine's zone is unknown, or a freeze is not valid.
     """
-    rules = [(rule, here) for rule in policy.rules if (here := rule.select_machines(machines))]
+    rules = [(rule, rule_machines) for rule in policy.rules if (rule_machines := rule.select_machines(machines))]
     refusals = [*check_role_scope(starter, machines, "run"), *_check_inventory(policy, demands)]
     freezes: list[Freeze] = []
     patchable = sum(machine.owner.is_patchable for machine in machines)  # others are left out of the run
-    for rule, here in rules:
-        names = tuple(machine.name for machine in here)
+    for rule, rule_machines in rules:
+        names = tuple(machine.name for machine in rule_machines)
         refusals += [
             Refusal(_describe_rule(rule), key, reason, names, rule.ask)
             for key, reason in _check_rule(rule, demands, patchable, starter)
         ]
-        own = [] if demands.is_download else rule.build_freezes({machine.zone for machine in here})
-        own = [freeze for freeze in own if freeze.end > now]
-        freezes += own
-        hit = find_freeze(demands.window, own)
+        rule_freezes = [] if demands.is_download else rule.build_freezes({machine.zone for machine in rule_machines})
+        rule_freezes = [freeze for freeze in rule_freezes if freeze.end > now]
+        freezes += rule_freezes
+        hit = find_freeze(demands.window, rule_freezes)
         if hit is not None:
             reason = describe_freeze(hit, demands.window)
             refusals.append(Refusal(_describe_rule(rule), "freezes", reason, names, rule.ask))
     return PolicyDecision(
         refusals=tuple(refusals),
-        rules=tuple((rule, tuple(machine.name for machine in here)) for rule, here in rules),
+        rules=tuple((rule, tuple(machine.name for machine in rule_machines)) for rule, rule_machines in rules),
         approvers=()
         if demands.is_download
         else tuple(dict.fromkeys(rule.approvers for rule, _ in rules if rule.approvers is not None)),
@@ -150,8 +150,8 @@ def _check_rule(
     """Yield the key and the reason of each limit of a rule that a run would break, except its freezes."""
     for option in sorted(rule.forbidden & demands.options):
         yield "forbid", f"{option}: {option.meaning}"
-    if rule.hooks is not None and (others := sorted(demands.hooks - rule.hooks)):
-        yield "hooks", f"the hook {others[0]!r} is not one that the rule allows"
+    if rule.hooks is not None and (foreign_hooks := sorted(demands.hooks - rule.hooks)):
+        yield "hooks", f"the hook {foreign_hooks[0]!r} is not one that the rule allows"
     if rule.classifications is not None:
         yield from _check_classifications(rule.classifications, demands)
     if rule.reboots is not None:
@@ -170,12 +170,14 @@ def _check_rule(
 
 def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) -> Iterator[tuple[str, str]]:
     minutes = (demands.window.end - demands.window.start).total_seconds() / 60 + demands.lead_minutes
-    which = "minutes of the window and of the lead for its hooks" if demands.lead_minutes else "minutes of the window"
+    window_subject = (
+        "minutes of the window and of the lead for its hooks" if demands.lead_minutes else "minutes of the window"
+    )
     budget = demands.failure_budget_percent
     if demands.failure_budget_count is not None:
         budget = 100.0 * demands.failure_budget_count / max(1, machine_count)
-    for key, subject, asked, limit in (
-        ("longest_window", which, minutes, rule.longest_window_minutes),
+    for key, subject, value, limit in (
+        ("longest_window", window_subject, minutes, rule.longest_window_minutes),
         ("failure_budget_percent", "percent of the machines that may fail", budget, rule.failure_budget_percent),
         (
             "unreachable_percent",
@@ -184,15 +186,15 @@ def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) ->
             rule.unreachable_percent,
         ),
     ):
-        if limit is not None and asked > limit:
-            yield key, f"{asked:g} {subject}, and {limit:g} are allowed"
+        if limit is not None and value > limit:
+            yield key, f"{value:g} {subject}, and {limit:g} are allowed"
 
 
 def _check_classifications(allowed: frozenset[Classification], demands: RunDemands) -> Iterator[tuple[str, str]]:
     allowed = include_esm(allowed)
     allowed_text = ", ".join(sorted(allowed))
-    if others := sorted(demands.classifications - allowed):
-        yield "classifications", f"updates of the kind {', '.join(others)}, and allowed is {allowed_text}"
+    if excess := sorted(demands.classifications - allowed):
+        yield "classifications", f"updates of the kind {', '.join(excess)}, and allowed is {allowed_text}"
     if RiskyOption.INCLUDE in demands.options:
         yield "classifications", f"updates by name may be of any kind, and allowed is {allowed_text}"
     if RiskyOption.NEWEST in demands.options and Classification.OTHER not in allowed:
@@ -234,15 +236,15 @@ def describe_difference(deployed: Sequence[DeployedPolicy], here: Sequence[Polic
     paths = {file.path for file in here}
     policy, missing = min(gaps, key=lambda gap: not any(file.path in paths for file in gap[1]))
     edited = next((file.path for file in missing if file.path in paths), "")
-    when = f"{policy.at:%Y-%m-%d %H:%M} UTC"
+    stamp = f"{policy.at:%Y-%m-%d %H:%M} UTC"
     if edited:
         return (
-            f"the policy {edited} is not the one that `fleetpatch deploy` recorded on {when}: it was edited, or this "
+            f"the policy {edited} is not the one that `fleetpatch deploy` recorded on {stamp}: it was edited, or this "
             f"machine has another copy. Deploy again to let the edited one hold, or correct the copy"
         )
     files = f"it reads {', '.join(file.path for file in here)}" if here else "it reads none"
     return (
-        f"the policy {missing[0].path}, which `fleetpatch deploy` recorded on {when}, is not read by this process: "
+        f"the policy {missing[0].path}, which `fleetpatch deploy` recorded on {stamp}, is not read by this process: "
         f"{files}. Set FLEETPATCH_CONFIGURATIONS to the folder of that file (with units: in worker.env) and restart; "
         f"on another machine, copy the file there. If it is to hold no more, deploy again"
     )

@@ -89,11 +89,11 @@ def _parse_month_days(text: str, field: str) -> tuple[int, ...]:
     if not _is_restricted(field):
         return ()
     pieces = field.split(",")
-    others = [piece for piece in pieces if piece != "L"]
-    numbers = _parse_numbers(text, ",".join(others), "day of the month", range(1, 32), {}) if others else ()
+    plain_pieces = [piece for piece in pieces if piece != "L"]
+    numbers = _parse_numbers(text, ",".join(plain_pieces), "day of the month", range(1, 32), {}) if plain_pieces else ()
     if len(numbers) == 31:
         return ()
-    return tuple(sorted({*numbers, *([-1] if len(others) < len(pieces) else [])}))
+    return tuple(sorted({*numbers, *([-1] if len(plain_pieces) < len(pieces) else [])}))
 
 
 def _parse_weekdays(text: str, field: str) -> tuple[Weekday, ...]:

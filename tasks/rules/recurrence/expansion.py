@@ -1,4 +1,4 @@
-"""Computes the wall times of a recurrence. schedule.py applies the zone.
+"""Computes the wall times of a recurrence, and the rule for earlier ones. schedule.py applies the zone.
 
 The computation begins at the requested period, so that an old start costs no time. Only a rule with a count begins at
 its start.
@@ -81,7 +81,7 @@ def _iterate_rule(rule: RecurrenceRule, start: datetime, since: datetime) -> Ite
 def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: datetime) -> Iterator[datetime]:
     """Yield the wall times without the offset: from the start on if the rule has a count, else from ``floor`` on."""
     anchor = find_anchor(rule, start)
-    whole, times = to_explicit_rule(rule, anchor), list_times_of_day(rule, start)
+    explicit, times = to_explicit_rule(rule, anchor), list_times_of_day(rule, start)
     shift = timedelta(days=rule.offset)
     earliest = start - shift
     ends = rule.until.date() if rule.until is not None and rule.until.tzinfo is None else None
@@ -90,7 +90,7 @@ def _iterate_without_offset(rule: RecurrenceRule, start: datetime, floor: dateti
         if begins.year > last + _MAX_YEARS_WITHOUT_DATE or (ends is not None and begins + shift > ends):
             return  # a rule without dates is searched neither for ever nor beyond its end
         days = (begins + timedelta(days=number) for number in range(length))
-        walls = [datetime.combine(day, moment) for day in days if _is_matching_day(whole, day) for moment in times]
+        walls = [datetime.combine(day, moment) for day in days if _is_matching_day(explicit, day) for moment in times]
         if rule.positions:
             numbers = {position - 1 if position > 0 else position + len(walls) for position in rule.positions}
             walls = [wall for number, wall in enumerate(walls) if number in numbers]
@@ -147,3 +147,61 @@ def _is_matching_weekday(rule: RecurrenceRule, weekday: Weekday, day: date) -> b
 def _count_month_days(day: date) -> int:
     """Return the number of days in the month of a date."""
     return monthrange(day.year, day.month)[1]
+
+
+_SHORTEST_MONTH_DAYS = 28
+"""Every month has these days. Within them, a shifted date exists if and only if the original date exists."""
+
+_REFERENCE_DAY = date(2000, 1, 15)
+
+
+def shift_rule_earlier(rule: RecurrenceRule, start: datetime, lead: timedelta) -> RecurrenceRule | None:
+    """Return the rule for dates that are ``lead`` before the dates of a rule, without offset, count and end.
+
+    The result has explicit days. Its time of day comes from its first date, unless there are several times per day.
+    Intervals count from the wall time ``start``.
+    """
+    base = to_explicit_rule(rule, find_anchor(rule, start))
+    if len({weekday.nth == 0 for weekday in rule.weekdays}) > 1:
+        return None  # dateutil combines "every Monday and the second Tuesday" with "and", and searches to year 9999
+    moved = [datetime.combine(_REFERENCE_DAY, moment) - lead for moment in list_times_of_day(rule, start)]
+    days = {(moment.date() - _REFERENCE_DAY).days for moment in moved}
+    minutes = {(moment.minute, moment.second, moment.microsecond) for moment in moved}
+    if len(days) > 1 or (len(moved) > 1 and (len(minutes) > 1 or moved[0].second or moved[0].microsecond)):
+        return None
+    several = len(moved) > 1
+    hours = tuple(sorted(moment.hour for moment in moved)) if several else ()
+    plain = replace(base, hours=hours, minute=moved[0].minute if several else None, offset=0, count=None, until=None)
+    shift = rule.offset + days.pop()
+    return plain if shift == 0 else _shift_days(plain, shift)
+
+
+def _shift_days(rule: RecurrenceRule, shift: int) -> RecurrenceRule | None:
+    """Shift the days of a rule. The n-th weekday becomes a weekday within seven days of the month."""
+    is_weekly = rule.frequency in {Frequency.DAILY, Frequency.WEEKLY}
+    is_monthly = rule.frequency is Frequency.MONTHLY or (rule.months and not is_weekly)
+    if rule.positions or not (is_monthly or (is_weekly and not rule.months and not rule.month_days)):
+        return None
+    weekdays = tuple(sorted(Weekday((weekday.day + shift) % 7) for weekday in rule.weekdays))
+    if is_weekly:
+        counts_weeks = rule.frequency is Frequency.WEEKLY and rule.interval > 1
+        return replace(rule, weekdays=weekdays, week_start=(rule.week_start + shift) % 7 if counts_weeks else 0)
+    days = set(rule.month_days)
+    if rule.weekdays:
+        nth = rule.weekdays[0].nth
+        if len(rule.weekdays) > 1 or nth == 0 or days:
+            return None
+        days = set(range(7 * nth - 6, 7 * nth + 1)) if nth > 0 else set(range(7 * nth, 7 * nth + 7))
+    every_month = rule.interval == 1 and not rule.months  # a shifted day may be in another month
+    month_days: set[int] = set()
+    for day in days:
+        moved, sign = day + shift, 1 if day > 0 else -1
+        if 1 <= moved * sign <= _SHORTEST_MONTH_DAYS and abs(day) <= _SHORTEST_MONTH_DAYS:
+            month_days.add(moved)
+        elif every_month and -_SHORTEST_MONTH_DAYS < moved * sign <= 0:
+            month_days.add(moved - sign)  # there is no day 0
+        else:
+            return None
+    if len(month_days) < len(days):
+        return None
+    return replace(rule, month_days=tuple(sorted(month_days)), weekdays=weekdays)

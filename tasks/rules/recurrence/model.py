@@ -151,11 +151,11 @@ def _render_azure_month(rule: RecurrenceRule) -> str:
     every = _render_interval(rule.interval, "Month")
     if not rule.weekdays:
         return f"{every} {','.join(f'day{day}' for day in rule.month_days)}".rstrip()
-    one = rule.weekdays[0]
-    if len(rule.weekdays) > 1 or rule.month_days or one.nth not in ORDINALS:
+    weekday = rule.weekdays[0]
+    if len(rule.weekdays) > 1 or rule.month_days or weekday.nth not in ORDINALS:
         return ""
     moved = f" Offset{rule.offset}" if rule.offset else ""
-    return f"{every} {ORDINALS[one.nth]} {DAY_NAMES[one.day]}{moved}"
+    return f"{every} {ORDINALS[weekday.nth]} {DAY_NAMES[weekday.day]}{moved}"
 
 
 def _render_interval(number: int, unit: str) -> str:

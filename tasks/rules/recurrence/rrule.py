@@ -66,7 +66,7 @@ def _parse_parts(text: str) -> dict[str, str]:
     parts: dict[str, str] = {}
     for token in (piece.strip() for piece in body.rstrip(";").split(";")):
         name, equals, value = token.partition("=")
-        if any(word in token for word in ("DTSTART", "RDATE", "EXDATE", "EXRULE")) or "\n" in token:
+        if any(part in token for part in ("DTSTART", "RDATE", "EXDATE", "EXRULE")) or "\n" in token:
             remedy = "Give the start as the window's start, and dates without a window as freezes."
             raise build_recurrence_error(text, token, "is not part of a rule", remedy)
         if name not in _KNOWN_PARTS or not equals or not value:
@@ -169,10 +169,10 @@ def _parse_list(
 ) -> tuple[_Item, ...]:
     numbers = set()
     for token in parts[name].split(",") if name in parts else ():
-        item = parse_item(token.strip())
-        if item is None:
+        value = parse_item(token.strip())
+        if value is None:
             raise build_recurrence_error(text, f"{name}={token}", "is not possible", remedy)
-        numbers.add(item)
+        numbers.add(value)
     return tuple(sorted(numbers))
 
 

@@ -41,8 +41,8 @@ def build_approve_command(run_id: str, digest_shown: str) -> str:
 
 def is_approval_required(run: RunInfo) -> bool:
     """Return whether the request of a run requires an approval."""
-    asked = run.request.get("approval")
-    return isinstance(asked, Mapping) and bool(asked.get("required"))
+    approval = run.request.get("approval")
+    return isinstance(approval, Mapping) and bool(approval.get("required"))
 
 
 def collect_planned_updates(plans: Iterable[MachinePlan]) -> dict[str, dict[str, str]]:
@@ -101,6 +101,6 @@ def _leave_out_updates(plan: MachinePlan, left_out: Mapping[str, str], note: str
 
 def _describe_differences(now: Mapping[str, str], items: Mapping[str, str]) -> str:
     new = sorted(f"{name} {version}" for name, version in now.items() if items.get(name) != version)
-    gone = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
-    parts = [f"{join_first_names(names)} {verb}" for names, verb in ((new, "came in"), (gone, "went")) if names]
+    removed = sorted(f"{name} {version}" for name, version in items.items() if name not in now)
+    parts = [f"{join_first_names(names)} {verb}" for names, verb in ((new, "came in"), (removed, "went")) if names]
     return "; ".join(parts)

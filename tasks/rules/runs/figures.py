@@ -83,7 +83,7 @@ def _name_by_reason(updates: Iterable[Update]) -> str:
     for update in updates:
         names.setdefault(update.reboot_reason, []).append(update.name)
     groups = ((join_first_names(update_names, _MAX_NAMES), reason) for reason, update_names in names.items())
-    return "; ".join(f"{shown} ({reason})" if reason else shown for shown, reason in groups)
+    return "; ".join(f"{listed} ({reason})" if reason else listed for listed, reason in groups)
 
 
 def collect_cves(updates: Sequence[Update]) -> tuple[str, ...] | None:

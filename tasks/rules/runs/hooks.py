@@ -1,7 +1,7 @@
 """The effect of a hook's result on its run, wave or machine, and the actions of machine sets as hooks. Pure."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from inventory.addresses import find_action_target_fault
 from inventory.machine import MachineSet, SetAction, SetActionKind
@@ -76,20 +76,11 @@ def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
 
 def _render_place(point: HookPoint) -> str:
     """Return a hook point in words: "before the run"."""
-    when, _, subject = point.value.partition("_")
-    return f"{when} the {subject}"
+    time, _, subject = point.value.partition("_")
+    return f"{time} the {subject}"
 
 
 _DRAIN_KEY = re.compile(rf"{HookPoint.BEFORE_MACHINE}/set ([^/]+): drain/(.+)")
-
-
-def index_sets(sets: Sequence[MachineSet]) -> Mapping[str, tuple[MachineSet, ...]]:
-    """Return the sets of each machine that is in one, in the order of the inventory."""
-    sets_by_machine: dict[str, tuple[MachineSet, ...]] = {}
-    for machine_set in sets:
-        for name in machine_set.members:
-            sets_by_machine[name] = (*sets_by_machine.get(name, ()), machine_set)
-    return sets_by_machine
 
 
 def build_set_hooks(sets: Sequence[MachineSet]) -> tuple[Hook, ...]:

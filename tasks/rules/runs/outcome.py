@@ -46,11 +46,11 @@ def determine_outcome_state(
     faults += [str(finding) for finding in hooks if finding.level is FindingLevel.BLOCK]
     if faults:
         return OperationState.FAILED, "; ".join(faults)
-    done = _describe_work_done(results, reboot)
+    work = _describe_work_done(results, reboot)
     warnings = _find_warnings(results, (*findings, *later, *hooks), reboot, window_exceeded_seconds)
     if warnings:
-        return OperationState.COMPLETED_WITH_WARNINGS, "; ".join([done, *warnings])
-    return OperationState.SUCCEEDED, done
+        return OperationState.COMPLETED_WITH_WARNINGS, "; ".join([work, *warnings])
+    return OperationState.SUCCEEDED, work
 
 
 def determine_run_state(outcomes: Sequence[Outcome]) -> OperationState:

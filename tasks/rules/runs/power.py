@@ -74,8 +74,8 @@ def describe_power_cycle(cycle: PowerCycle | None) -> tuple[Finding, ...]:
     """Return the finding for the report."""
     if cycle is None or cycle.seconds is None:
         return ()
-    how = f"a login worked after {format_duration(cycle.seconds)}"
-    began = f"powered on by this run: {how}" if cycle.was_off else f"asked to power on: {how}"
+    login = f"a login worked after {format_duration(cycle.seconds)}"
+    began = f"powered on by this run: {login}" if cycle.was_off else f"asked to power on: {login}"
     level = FindingLevel.WARN if cycle.needs_attention else FindingLevel.GOOD
     return (Finding(POWER_CHECK, level, f"{began}; {cycle.note}" if cycle.note else began),)
 

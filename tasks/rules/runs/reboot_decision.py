@@ -91,12 +91,12 @@ class LivePatchPolicy:
         deadline = self._find_deadline(need)
         if deadline is None or need.since is None or self.window is None:
             return ""
-        when = format_date_and_time(deadline.replace(second=0, microsecond=0), self.window.zone)
+        deadline_text = format_date_and_time(deadline.replace(second=0, microsecond=0), self.window.zone)
         if not self.is_overdue(need):
-            return f"put off until {when}"
+            return f"put off until {deadline_text}"
         waited = (self.window.start - need.since).days
         waits = f"it has waited {format_count(waited, 'day')}, and may wait {self.max_days:g}"
-        return f"due since {when}: live patches mitigate it, but {waits}"
+        return f"due since {deadline_text}: live patches mitigate it, but {waits}"
 
     def _covers(self, need: RebootNeed) -> bool:
         return need.answer is YesNoUnknown.YES and bool(need.mitigated_by) and not self.reboot
@@ -150,9 +150,9 @@ def decide_reboot(
     ``reboots_so_far``.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
-    done = RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
+    without_need = RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
     states = {YesNoUnknown.YES: RebootState.REQUIRED, YesNoUnknown.UNKNOWN: RebootState.UNKNOWN}
-    state = states.get(need.answer, done)
+    state = states.get(need.answer, without_need)
     if live_patch_policy.may_wait(need, policy):
         reason = describe_wait(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason, mitigated_by=need.mitigated_by)

@@ -68,6 +68,15 @@ def select_slots(machine_set: MachineSet, slots: Sequence[SetSlot], domains: Map
     return tuple(slots_by_machine.values())
 
 
+def index_sets(sets: Sequence[MachineSet]) -> Mapping[str, tuple[MachineSet, ...]]:
+    """Return the sets of each machine that is in one, in the order of the inventory."""
+    sets_by_machine: dict[str, tuple[MachineSet, ...]] = {}
+    for machine_set in sets:
+        for name in machine_set.members:
+            sets_by_machine[name] = (*sets_by_machine.get(name, ()), machine_set)
+    return sets_by_machine
+
+
 def find_domain(machine_set: MachineSet, machine: Machine) -> str:
     """Return the update domain of a member. Members without the tag are one domain together."""
     return machine.tags.get(machine_set.update_domain, "") if machine_set.update_domain else ""
@@ -99,18 +108,18 @@ def _find_obstacle(
     machine_set = situation.machine_set
     if any(slot.machine == machine and slot.run_id != run_id and not slot.is_left for slot in slots):
         return "the machine itself"
-    others = {slot.machine for slot in slots} | set(down)
-    others.discard(machine)
+    unavailable = {slot.machine for slot in slots} | set(down)
+    unavailable.discard(machine)
     if machine_set.update_domain:
-        own = situation.domains.get(machine, "")
+        domain_of_member = situation.domains.get(machine, "")
         of_slots = {slot.domain for slot in slots if slot.machine != machine}
-        of_down = {situation.domains.get(name, "") for name in others & set(down)}
-        if any(domain != own for domain in of_slots | of_down):
+        of_down = {situation.domains.get(name, "") for name in unavailable & set(down)}
+        if any(domain != domain_of_member for domain in of_slots | of_down):
             return "one update domain at a time"
     allowed = machine_set.allowed_unavailable
-    if len(others) + 1 > allowed:
+    if len(unavailable) + 1 > allowed:
         return f"{allowed} of {len(machine_set.members)} may be out of service"
-    if machine_set.quorum is not None and len(machine_set.members) - len(others) - 1 < machine_set.quorum:
+    if machine_set.quorum is not None and len(machine_set.members) - len(unavailable) - 1 < machine_set.quorum:
         return f"{machine_set.quorum} of {len(machine_set.members)} must be healthy"
     return ""
 
@@ -118,10 +127,12 @@ def _find_obstacle(
 def _describe(situation: SetSituation, machine: str, run_id: str) -> str:
     limit = _find_obstacle(situation, machine, run_id, situation.slots, situation.down)
     slots = [slot for slot in situation.slots if slot.machine != machine or slot.run_id != run_id]
-    held = {slot.machine for slot in slots}
+    machines = {slot.machine for slot in slots}
     parts = [_describe_slot(slot, run_id, situation) for slot in slots]
     parts += [
-        f"{name} is not healthy: {reason}" for name, reason in situation.down.items() if name not in {*held, machine}
+        f"{name} is not healthy: {reason}"
+        for name, reason in situation.down.items()
+        if name not in {*machines, machine}
     ]
     more = [f"{len(parts) - _MAX_NAMED} more are out of service"] if len(parts) > _MAX_NAMED else []
     named = "; ".join([*parts[:_MAX_NAMED], *more])
@@ -177,9 +188,9 @@ def check_slot(wanted: SetSlot, present: Sequence[SetSlot], may_take: Callable[[
     same = [slot for slot in present if slot.machine == wanted.machine]
     if any((slot.set_name, slot.run_id) == (wanted.set_name, wanted.run_id) for slot in same):
         return ""
-    other = next((slot for slot in same if slot.run_id != wanted.run_id and not slot.is_left), None)
-    if other is not None:
-        return f"set {other.set_name}: run {other.run_id} has {other.machine}"
+    holder = next((slot for slot in same if slot.run_id != wanted.run_id and not slot.is_left), None)
+    if holder is not None:
+        return f"set {holder.set_name}: run {holder.run_id} has {holder.machine}"
     return may_take(wanted.set_name)(present)
 
 
@@ -194,14 +205,14 @@ def build_stored_slot(wanted: SetSlot, present: Sequence[SetSlot]) -> SetSlot:
     The reason of a member that is drained stays until it is brought back: it tells also the next process of this run
     that the member was out of service before.
     """
-    for each in present:
-        if (each.set_name, each.machine, each.run_id) == (wanted.set_name, wanted.machine, wanted.run_id):
-            reason = each.reason if each.drained else ""
-            return replace(wanted, since=each.since, drained=each.drained or wanted.drained, reason=reason)
-    left = find_taken_over(wanted.machine, present)
-    if not left:
+    for stored in present:
+        if (stored.set_name, stored.machine, stored.run_id) == (wanted.set_name, wanted.machine, wanted.run_id):
+            reason = stored.reason if stored.drained else ""
+            return replace(wanted, since=stored.since, drained=stored.drained or wanted.drained, reason=reason)
+    left_slots = find_taken_over(wanted.machine, present)
+    if not left_slots:
         return wanted
-    oldest = min(left, key=lambda slot: slot.since)
+    oldest = min(left_slots, key=lambda slot: slot.since)
     return replace(wanted, since=oldest.since, drained=True, reason=describe_left(oldest))
 
 

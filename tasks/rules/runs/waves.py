@@ -36,7 +36,7 @@ def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet],
     levels: dict[str, int] = {}  # the length of the longest chain of machines before each node
     for node in graphlib.TopologicalSorter(graph).static_order():
         step = 0 if node.startswith(_SET_MARK) else 1
-        levels[node] = step + max((levels[other] for other in graph.get(node, ())), default=-1)
+        levels[node] = step + max((levels[predecessor] for predecessor in graph.get(node, ())), default=-1)
     last = max(levels.values(), default=0) + 1
     return {
         machine.name: last if machine.transport is TransportKind.LOCAL else levels[machine.name] for machine in machines
@@ -105,11 +105,11 @@ def _iterate_role_edges(
 
 def _group_by_role(machine_set: MachineSet, by_name: Mapping[str, Machine], roles: KnownRoles) -> list[list[str]]:
     """Return the members in this run in the order of their turns; one group if their roles are not known."""
-    role, order, asked = machine_set.role, machine_set.order, roles.get(machine_set.name, {})
+    role, order, known_roles = machine_set.role, machine_set.order, roles.get(machine_set.name, {})
     names = [name for name in machine_set.members if name in by_name]
-    if role is None or not order or not (role.tag or asked):
+    if role is None or not order or not (role.tag or known_roles):
         return [names]
-    turns = [asked[name] if name in asked else role.find_in_tags(by_name[name].tags) for name in names]
+    turns = [known_roles[name] if name in known_roles else role.find_in_tags(by_name[name].tags) for name in names]
     ranks = (order.index(role_name) if role_name in order else -1 for role_name in turns)
     ranked = list(zip(ranks, names, strict=True))
     return [[name for rank, name in ranked if rank == turn] for turn in sorted({rank for rank, _ in ranked})]
@@ -205,11 +205,13 @@ def build_waves(
     canaries = count_canaries(len(machines), policy)
     waves: list[Wave] = []
     for level in sorted(set(levels.values())):
-        here = [machine for machine in machines if levels[machine.name] == level]
-        early = _interleave_locations([machine for machine in here if machine.name not in no_canaries])[:canaries]
+        level_machines = [machine for machine in machines if levels[machine.name] == level]
+        early = _interleave_locations([machine for machine in level_machines if machine.name not in no_canaries])[
+            :canaries
+        ]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
-        later_machines = [machine for machine in here if machine.name not in early_names]
+        later_machines = [machine for machine in level_machines if machine.name not in early_names]
         for group in _split_by_location(early, policy):
             waves.append(_build_wave(len(waves) + 1, group, canary=True))
         for group in _split_by_location(later_machines, policy):
@@ -233,20 +235,20 @@ def _build_wave(number: int, machines: Sequence[Machine], *, canary: bool) -> Wa
 
 
 def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
-    places: dict[str, list[Machine]] = {}
+    machines_by_location: dict[str, list[Machine]] = {}
     for machine in machines:
-        places.setdefault(machine.location, []).append(machine)
-    return list(places.values())
+        machines_by_location.setdefault(machine.location, []).append(machine)
+    return list(machines_by_location.values())
 
 
 def _interleave_locations(machines: Sequence[Machine]) -> list[Machine]:
     """Return the machines in turn by location: first one of each location, then a second one of each, and so on."""
-    places = _group_by_location(machines)
-    longest = max((len(location_machines) for location_machines in places), default=0)
+    groups = _group_by_location(machines)
+    longest = max((len(location_machines) for location_machines in groups), default=0)
     return [
         location_machines[turn]
         for turn in range(longest)
-        for location_machines in places
+        for location_machines in groups
         if turn < len(location_machines)
     ]
 

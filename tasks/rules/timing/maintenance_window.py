@@ -86,8 +86,8 @@ def compute_overrun_seconds(window: Window, ended_at: datetime) -> float:
 
 def describe_window(window: Window) -> str:
     """Return the window in words: "2026-11-21 01:00 to 03:00 CET (2 h)"."""
-    here = get_time_zone(window.zone)
-    start, end = window.start.astimezone(here), window.end.astimezone(here)
+    time_zone = get_time_zone(window.zone)
+    start, end = window.start.astimezone(time_zone), window.end.astimezone(time_zone)
     length = compute_window_seconds(window)
     # With two dates or a clock change, each end needs its own date or zone abbreviation.
     same_offset = start.utcoffset() == end.utcoffset()
@@ -114,17 +114,17 @@ def check_time_fit(
     ``what`` is the work, as a noun: "install of 3 updates". ``until_reason`` is the source of ``until`` (see
     ``describe_cut_off``), or "". Times are shown in ``zone`` (IANA name; "": the zone of ``until``).
     """
-    left = (until.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
+    seconds = (until.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
     moment = format_time_with_zone(until, zone)
     room = (
-        f"{format_duration(left)} {'is' if left < 1.5 else 'are'} left until {moment}"
-        if left > 0
-        else f"no time is left: {moment} was {format_duration(-left)} ago"
-        if left < 0
+        f"{format_duration(seconds)} {'is' if seconds < 1.5 else 'are'} left until {moment}"
+        if seconds > 0
+        else f"no time is left: {moment} was {format_duration(-seconds)} ago"
+        if seconds < 0
         else f"no time is left: it is {moment}"
     )
     source = f" ({until_reason})" if until_reason else ""
-    return TimeFit(left >= needed_seconds, f"{what} needs about {format_duration(needed_seconds)}; {room}{source}")
+    return TimeFit(seconds >= needed_seconds, f"{what} needs about {format_duration(needed_seconds)}; {room}{source}")
 
 
 def describe_shortage(
@@ -136,17 +136,16 @@ def describe_shortage(
     openssl".
     """
     end = window.end.astimezone(UTC)
-    left = (end - max(now, window.start).astimezone(UTC)).total_seconds()
-    kept = 0.0 if policy is RebootPolicy.NEVER else max(0.0, reserve_seconds)
-    if left >= needed_seconds + kept:
+    left_seconds = (end - max(now, window.start).astimezone(UTC)).total_seconds()
+    reserved = 0.0 if policy is RebootPolicy.NEVER else max(0.0, reserve_seconds)
+    if left_seconds >= needed_seconds + reserved:
         return ""
-    if left <= 0:
-        return (
-            f"the window has ended: {format_time_with_zone(window.end, window.zone)} was {format_duration(-left)} ago"
-        )
-    sum_words = f"; together {format_duration(needed_seconds + kept)}" if kept else ""
-    reserve = f", and {format_duration(kept)} are kept for a reboot" if kept else ""
+    if left_seconds <= 0:
+        ended_at = format_time_with_zone(window.end, window.zone)
+        return f"the window has ended: {ended_at} was {format_duration(-left_seconds)} ago"
+    sum_words = f"; together {format_duration(needed_seconds + reserved)}" if reserved else ""
+    reserve = f", and {format_duration(reserved)} are kept for a reboot" if reserved else ""
     return (
-        f"the window has {format_duration(left)} left, until {format_time_with_zone(window.end, window.zone)}; "
+        f"the window has {format_duration(left_seconds)} left, until {format_time_with_zone(window.end, window.zone)}; "
         f"{what} needs about {format_duration(needed_seconds)}{reserve}{sum_words}"
     )

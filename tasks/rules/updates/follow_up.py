@@ -59,7 +59,7 @@ def warn_of_new_updates(updates: tuple[Update, ...], why_not: str) -> tuple[Find
 
 def join_plans(first: MachinePlan, second: MachinePlan) -> MachinePlan:
     """Return the plan of both rounds."""
-    one, two = first.prediction, second.prediction
+    prediction, two = first.prediction, second.prediction
     names = join_first_names([update.name for update in second.chosen])
     are_bytes_known = first.download_bytes is not None and second.download_bytes is not None
     return replace(
@@ -67,11 +67,11 @@ def join_plans(first: MachinePlan, second: MachinePlan) -> MachinePlan:
         chosen=(*first.chosen, *second.chosen),
         skipped=(*first.skipped, *second.skipped),
         prediction=DurationPrediction(
-            stage=one.stage + two.stage,
-            install=one.install + two.install,
-            reboot=one.reboot + two.reboot,
-            validate=one.validate + two.validate,
-            basis=one.basis,
+            stage=prediction.stage + two.stage,
+            install=prediction.install + two.install,
+            reboot=prediction.reboot + two.reboot,
+            validate=prediction.validate + two.validate,
+            basis=prediction.basis,
         ),
         notes=(*first.notes, f"offered only after the first installation, in a second round: {names}"),
         download_bytes=(first.download_bytes or 0) + (second.download_bytes or 0) if are_bytes_known else None,

@@ -76,10 +76,10 @@ def find_objections(
 
 def _find_holds_in_the_way(simulation: SimulationResult, packages: PackageState) -> list[str]:
     """Return the packages on hold with a pending update that a refusal names; none if a part of it names none."""
-    held = {u.name for u in packages.updates if u.held or not {u.name, u.id}.isdisjoint(packages.held)}
-    parts = [held & set(_NAME_PATTERN.findall(part)) for part in simulation.refusal.split("; ")]
+    held_names = {u.name for u in packages.updates if u.held or not {u.name, u.id}.isdisjoint(packages.held)}
+    parts = [held_names & set(_NAME_PATTERN.findall(part)) for part in simulation.refusal.split("; ")]
     if not any(parts):  # the words may name no package
-        return sorted(held & simulation.named)
+        return sorted(held_names & simulation.named)
     return sorted(set().union(*parts)) if all(parts) else []
 
 

@@ -152,13 +152,13 @@ def _build_update_result(
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
     if now is None and had is not None:
-        others = f"packages were being changed by {changed_by}"
+        changes = f"packages were being changed by {changed_by}"
         if changed_by and ran is None:
-            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {others}"
+            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {changes}"
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
         reason_text = _describe_transaction_end(ran, update) if ran else not_attempted_reason
         detail = f": {reason_text}" if reason_text else ""
-        detail += f"; {others}" if changed_by else ""
+        detail += f"; {changes}" if changed_by else ""
         reason = f"left half-configured or gone: {had} was there before and nothing whole is there now{detail}"
         return UpdateResult(update, UpdateState.FAILED, reason, None)
     if ran is None:
@@ -228,7 +228,7 @@ def check_installed_versions(
         return [Finding.good(_CHECK, counted)]
     # the id has the architecture, unless it is only a number for the machine
     labels = {u.id: u.id if u.name in u.id else u.name for u in (result.update for result in installed)}
-    others = ", ".join(sorted(labels[update_id] for update_id in set(wrong) - set(rolled_back))[:_MAX_NAMES])
+    changed = ", ".join(sorted(labels[update_id] for update_id in set(wrong) - set(rolled_back))[:_MAX_NAMES])
     findings = []
     if rolled_back:
         names = "; ".join(
@@ -239,8 +239,8 @@ def check_installed_versions(
         )
         remedy = "Read why it did not start: the log of the boot before, and its health checks."
         findings.append(Finding.block(_CHECK, f"rolled back during the boot: {names}", remedy))
-    if others:
-        message = f"not at the version that was installed: {others}"
+    if changed:
+        message = f"not at the version that was installed: {changed}"
         findings.append(Finding.block(_CHECK, message, "Look at who changed them."))
     return findings
 

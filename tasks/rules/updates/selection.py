@@ -115,12 +115,12 @@ def _find_unneeded_packages(
     Add each to ``skipped`` before the next one: it may need further new packages, which come after it.
     """
     offered = {update.id: update for update in packages.updates}
-    taken = {update.id: update.available for update in chosen}
+    versions = {update.id: update.available for update in chosen}
     for new in chosen:
         by = offered.get(new.needed_by)
         if by is None or _is_named(new, selection):
             continue
-        if by.id in skipped or taken.get(by.id) != by.available:
+        if by.id in skipped or versions.get(by.id) != by.available:
             yield new, f"only {by.name} {by.available} needs it, which is not chosen"
 
 
@@ -184,9 +184,9 @@ def _check_classification(update: Update, selection: Selection) -> str:
         return f'include mask "{near}" asks for another version than {update.available}, which is offered'
     if update.optional:
         return f"it is {update.optional}, {update.blocked or 'which only an include mask selects'}"
-    asked = ", ".join(sorted(selection.classifications)) or "none"
+    selected = ", ".join(sorted(selection.classifications)) or "none"
     masks = " and no include mask names it" if selection.include else ""
-    return f"classification {update.classification} is not selected (selected: {asked}){masks}"
+    return f"classification {update.classification} is not selected (selected: {selected}){masks}"
 
 
 def _is_needed(update: Update, selection: Selection) -> bool:
@@ -200,8 +200,8 @@ def _check_severity(update: Update, selection: Selection) -> str:
         return ""
     if any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
-    asked = ", ".join(severity for severity in Severity if severity in severities)
-    return f"severity {update.severity or Severity.UNSPECIFIED} is not selected (selected: {asked})"
+    selected = ", ".join(severity for severity in Severity if severity in severities)
+    return f"severity {update.severity or Severity.UNSPECIFIED} is not selected (selected: {selected})"
 
 
 def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:

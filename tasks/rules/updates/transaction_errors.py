@@ -46,20 +46,22 @@ def find_unattributed_errors(
     reasons = [result.reason for result in results]
     errors: dict[str, None] = {}
     for ran in (ran for ran in transactions if ran.started_at and ran.exit_code is not None and _has_error(ran)):
-        own = [result for result in results if result.update.id in ran.updates]
+        own_results = [result for result in results if result.update.id in ran.updates]
         parts = [part for part in ran.detail.split("; ") if part]
         again = (
-            result.update for result in own if result.state is UpdateState.FAILED or last[result.update.id] is not ran
+            result.update
+            for result in own_results
+            if result.state is UpdateState.FAILED or last[result.update.id] is not ran
         )
         known_texts = (*reasons, *(find_setup_error(update, ran) for update in again))
-        installed = [result.update for result in own if result.state is UpdateState.INSTALLED]
+        installed = [result.update for result in own_results if result.state is UpdateState.INSTALLED]
         errors |= dict.fromkeys(
             part
             for part in parts
             if not any(part in text for text in known_texts)
             and not any(_is_waiting(update, part) for update in installed)
         )
-        if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own):
+        if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own_results):
             errors[f"exit code {ran.exit_code}"] = None
     return tuple(errors)
 

@@ -55,8 +55,8 @@ def predict_durations(
     the sum of the sizes of the updates.
     """
     to_fetch = estimate_download_bytes(updates) if download_bytes is None else download_bytes
-    asked = reboot is YesNoUnknown.YES or (reboot is YesNoUnknown.UNKNOWN and bool(updates))
-    reboots = policy is RebootPolicy.ALWAYS or (policy is RebootPolicy.IF_REQUIRED and asked)
+    needs_reboot = reboot is YesNoUnknown.YES or (reboot is YesNoUnknown.UNKNOWN and bool(updates))
+    reboots = policy is RebootPolicy.ALWAYS or (policy is RebootPolicy.IF_REQUIRED and needs_reboot)
     return DurationPrediction(
         stage=to_fetch / rates.download_bytes_per_second,
         install=rates.predict_install_seconds(len(updates)),
@@ -235,12 +235,12 @@ def _divide_time(
         return rank_place(unit, manager_first=manager_first)
 
     waiting = sorted(group_updates(updates), key=lambda unit: (find_place(unit), min(map(rank_urgency, unit))))
-    own = sum(find_place(unit) == 0 for unit in waiting)  # the manager's updates, which are alone
+    manager_units = sum(find_place(unit) == 0 for unit in waiting)  # the manager's updates, which are alone
     division, after = _Division([], []), 0.0
     while waiting:
-        together = waiting[:own] or waiting
+        together = waiting[:manager_units] or waiting
         size = _count_fitting_units(together, costs, available - after, one_by_one=one_by_one)
-        own = max(0, own - (size or 1))
+        manager_units = max(0, manager_units - (size or 1))
         if size == 0:
             division.left_out.append((waiting.pop(0), after))
             continue
