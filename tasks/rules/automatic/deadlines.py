@@ -28,24 +28,18 @@ def compute_due(policy: AutomaticPolicy, update: DueUpdate, risks: Mapping[str, 
     """
     due_times = [update.since + timedelta(days=policy.due_days)]
     update_risks = [risks[cve] for cve in update.cves if cve in risks] if policy.risk_rules else []
-    rules = (rule for rule in policy.risk_rules if _applies(rule, update_risks))
-    due_times += [_find_rule_start(rule, update, update_risks) + timedelta(days=rule.due_days) for rule in rules]
+    exploited_days = [risk.exploited_since for risk in update_risks if risk.exploited_since is not None]
+    for rule in policy.risk_rules:
+        start = update.since
+        if rule.known_exploited and exploited_days:
+            start = max(start, datetime.combine(min(exploited_days), time(), UTC))
+        if (
+            (not rule.known_exploited or exploited_days)
+            and (rule.epss is None or any(risk.epss is not None and risk.epss >= rule.epss for risk in update_risks))
+            and (rule.cvss is None or any(risk.cvss is not None and risk.cvss >= rule.cvss for risk in update_risks))
+        ):
+            due_times.append(start + timedelta(days=rule.due_days))
     return min(due_times)
-
-
-def _applies(rule: RiskRule, risks: Collection[CveRisk]) -> bool:
-    return (
-        (not rule.known_exploited or any(risk.exploited_since is not None for risk in risks))
-        and (rule.epss is None or any(risk.epss is not None and risk.epss >= rule.epss for risk in risks))
-        and (rule.cvss is None or any(risk.cvss is not None and risk.cvss >= rule.cvss for risk in risks))
-    )
-
-
-def _find_rule_start(rule: RiskRule, update: DueUpdate, risks: Iterable[CveRisk]) -> datetime:
-    if not rule.known_exploited:
-        return update.since
-    days = [risk.exploited_since for risk in risks if risk.exploited_since is not None]
-    return max(update.since, datetime.combine(min(days), time(), UTC))
 
 
 def find_missing_since(

@@ -101,23 +101,20 @@ def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:
     reasons = need.explanation
-    match need.answer:
-        case YesNoUnknown.NO:
-            return Finding.good(PENDING_REBOOT_CHECK, "no reboot is pending")
-        case YesNoUnknown.YES if may_wait:
-            return Finding.good(PENDING_REBOOT_CHECK, f"a reboot is pending, and may wait: {reasons}")
-        case YesNoUnknown.YES if first:
-            return Finding.good(PENDING_REBOOT_CHECK, f"the pending reboot is done first: {reasons}")
-        case YesNoUnknown.YES if due:
-            return Finding.good(PENDING_REBOOT_CHECK, f"a reboot is pending: {reasons}; {due}")
-        case YesNoUnknown.YES:
-            remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
-            return Finding.warn(PENDING_REBOOT_CHECK, f"a reboot was pending already: {reasons}", remedy)
-        case _:
-            return Finding.good(
-                PENDING_REBOOT_CHECK,
-                f"the machine can't tell whether a reboot is pending: {reasons}",
-            )
+    if need.answer is YesNoUnknown.NO:
+        message = "no reboot is pending"
+    elif need.answer is YesNoUnknown.UNKNOWN:
+        message = f"the machine can't tell whether a reboot is pending: {reasons}"
+    elif may_wait:
+        message = f"a reboot is pending, and may wait: {reasons}"
+    elif first:
+        message = f"the pending reboot is done first: {reasons}"
+    elif due:
+        message = f"a reboot is pending: {reasons}; {due}"
+    else:
+        remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
+        return Finding.warn(PENDING_REBOOT_CHECK, f"a reboot was pending already: {reasons}", remedy)
+    return Finding.good(PENDING_REBOOT_CHECK, message)
 
 
 _SKEW_WARN_SECONDS = 5.0

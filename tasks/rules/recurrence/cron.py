@@ -34,11 +34,6 @@ _NUMBERED_DAY_PATTERN = re.compile(r"(\w+)#([1-5])|L(\w+)|(\w+)L")
 _FORMAT_REMEDY = 'Write minute, hour, day of the month, month and day of the week, as in "0 22 * * TUE#2".'
 
 
-def is_cron(text: str) -> bool:
-    """Return whether a text looks like a cron line."""
-    return text.startswith(("@", "*")) or re.match(r"\d[\d,/-]*\s", text) is not None
-
-
 def parse_cron(text: str) -> RecurrenceRule | CronUnion:
     """Return the recurrence of a cron line.
 

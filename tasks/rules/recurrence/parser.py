@@ -10,7 +10,7 @@ the start, and a month without day 31 has no window for ``day31``.
 
 import re
 
-from tasks.rules.recurrence.cron import is_cron, parse_cron
+from tasks.rules.recurrence.cron import parse_cron
 from tasks.rules.recurrence.model import (
     DAY_NAMES,
     MAX_INTERVAL,
@@ -24,7 +24,7 @@ from tasks.rules.recurrence.model import (
     Weekday,
     build_recurrence_error,
 )
-from tasks.rules.recurrence.rrule import is_rrule, parse_rrule
+from tasks.rules.recurrence.rrule import parse_rrule
 
 _INTERVAL_PATTERN = re.compile(r"(\d*)\s*(hour|day|week|month)s?(?=\s|$)\s*", re.IGNORECASE)
 _ORDINAL_NUMBERS = {name.lower(): nth for nth, name in ORDINALS.items()}
@@ -33,20 +33,8 @@ _MONTH_DAY_PATTERN = re.compile(r"day\s*([+-]?\d+)", re.IGNORECASE)
 _OFFSET_PATTERN = re.compile(r"offset\s*([+-]?\d+)", re.IGNORECASE)
 
 
-def is_azure(text: str) -> bool:
-    """Return whether a text begins like Azure's recurrence format."""
-    return _INTERVAL_PATTERN.match(text) is not None
-
-
-def parse_azure(text: str) -> RecurrenceRule | EveryHours:
-    """Return the recurrence of a text in Azure's format.
-
-    Raises:
-        RequestError: the text is invalid; the error names the wrong word and the correct form.
-    """
-    head = _INTERVAL_PATTERN.match(text)
-    if head is None:
-        raise build_recurrence_error(text, text, "does not begin with a number of hours, days, weeks or months")
+def _parse_azure(text: str, head: re.Match[str]) -> RecurrenceRule | EveryHours:
+    """Return the recurrence of a text in Azure's format. ``head`` is its number and unit."""
     every = int(head[1] or 1)
     if not 1 <= every <= MAX_INTERVAL:
         raise build_recurrence_error(
@@ -127,11 +115,11 @@ def parse_recurrence(text: str) -> Recurrence:
         )
     if plain.lower() == "once":
         return Once()
-    if is_rrule(plain):
+    if "FREQ=" in plain.upper() or plain.upper().startswith("RRULE"):
         return parse_rrule(plain)
-    if is_azure(plain):
-        return parse_azure(plain)
-    if is_cron(plain):
+    if head := _INTERVAL_PATTERN.match(plain):
+        return _parse_azure(plain, head)
+    if plain.startswith(("@", "*")) or re.match(r"\d[\d,/-]*\s", plain):
         return parse_cron(plain)
     first = plain.split(maxsplit=1)[0] if plain else ""
     raise build_recurrence_error(text, first, "does not begin a recurrence that is understood" if first else "is empty")

@@ -29,11 +29,6 @@ _MAX_COUNT = 100_000
 _Item = TypeVar("_Item", int, Weekday)
 
 
-def is_rrule(text: str) -> bool:
-    """Return whether a text looks like an iCalendar rule."""
-    return "FREQ=" in text.upper() or text.upper().startswith("RRULE")
-
-
 def parse_rrule(text: str) -> RecurrenceRule | EveryHours:
     """Return the recurrence of a rule, with or without the prefix ``RRULE:``.
 

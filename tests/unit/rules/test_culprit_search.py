@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from tasks.domain.model import Selection
 from tasks.domain.states import Classification, UpdateState
-from tasks.rules.updates.objections import find_objections
-from tasks.rules.updates.simulation import filter_by_simulation
+from tasks.rules.updates.simulation import filter_by_simulation, find_objections
 from tasks.rules.updates.transaction_planning import group_updates, rank_urgency
 from tests.unit.rules.examples import FakeSolver, a_state, an_update
 

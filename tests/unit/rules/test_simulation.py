@@ -1,7 +1,7 @@
 from tasks.domain.model import Selection, UpdateResult
 from tasks.domain.protocols.package_manager import SimulationResult
 from tasks.domain.states import Classification, UpdateState
-from tasks.rules.updates.objections import find_objections
+from tasks.rules.updates.simulation import find_objections
 from tests.unit.rules.examples import a_state, an_update
 
 A, B, C = an_update("a"), an_update("b"), an_update("c")
