@@ -14,7 +14,7 @@ from inventory.errors import InventoryError
 from tasks.domain.errors import RequestError
 from tasks.rules.recurrence.expansion import iterate_wall_times
 from tasks.rules.recurrence.model import Frequency, RecurrenceRule
-from tasks.rules.recurrence.rrule import parse_rrule
+from tasks.rules.recurrence.parser import parse_rrule
 
 MAX_EXPANSION_DAYS = 300_000
 """Days to search for all series of a file: some seconds at most. A file that needs more is not a list of freezes."""

@@ -158,9 +158,7 @@ def _choose_zone(index: FleetIndex, advance: Advance | None, location: str, turn
     allowed = zones if not reason else zones & begun
     if not allowed:
         return "", reason
-    earliest = {
-        zone: min(turn.due for turn in turns if turn.machine.availability_zone == zone) for zone in sorted(allowed)
-    }
+    earliest = {zone: min(turn.due for turn in turns if turn.machine.availability_zone == zone) for zone in allowed}
     return min(allowed, key=lambda zone: (zone not in begun, earliest[zone], zone)), ""
 
 

@@ -177,9 +177,9 @@ def check_units(
     for fault, is_mild in sorted(faults, key=lambda pair: (pair[1], list(UnitFault).index(pair[0]))):
         names = []
         for unit in faults[fault, is_mild]:
-            message_lines = "; ".join(line.strip() for line in unit.words.splitlines() if line.strip())
-            shown_words = message_lines if len(message_lines) <= _MAX_WORDS else f"{message_lines[:_MAX_WORDS]}…"
-            names.append(f"{unit.name} ({shown_words})" if message_lines else unit.name)
+            unit_words = "; ".join(line.strip() for line in unit.words.splitlines() if line.strip())
+            shown_words = unit_words if len(unit_words) <= _MAX_WORDS else f"{unit_words[:_MAX_WORDS]}…"
+            names.append(f"{unit.name} ({shown_words})" if unit_words else unit.name)
         message = f"{fault.value}: {join_first_names(names)}"
         yield (Finding.warn if is_mild else Finding.block)(UNITS_CHECK, message, _REMEDIES[fault])
 
@@ -192,7 +192,6 @@ def find_starting_units(
     return tuple(name for name, fault in judged if fault is UnitFault.STARTING)
 
 
-_CHECK: Final = "services"
 _SWITCHED_BY_WINDOWS: Final = frozenset({"bits", "trustedinstaller"})
 """Windows starts these automatically while they have work, and by hand afterwards."""
 _VERSION: Final = re.compile(r"\d+\.\d+\.\d+")
@@ -289,4 +288,4 @@ def check_service_starts(statuses: Sequence[ServiceStatus], *, rebooted: bool) -
             faults.setdefault(fault, []).append(status.name)
     for fault in sorted(faults, key=list(ServiceFault).index):
         build = Finding.block if fault in _BLOCKERS else Finding.warn
-        yield build(_CHECK, f"{fault.value}: {join_first_names(faults[fault])}", _SERVICE_REMEDIES[fault])
+        yield build(UNITS_CHECK, f"{fault.value}: {join_first_names(faults[fault])}", _SERVICE_REMEDIES[fault])

@@ -79,9 +79,8 @@ def _find_faults(
     failed = [result for result in results if result.state is UpdateState.FAILED]
     if failed:
         faults.append(f"{format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
-    unbootable = [
-        result for result in results if result.state is UpdateState.SETUP_FAILED and result.update.changes_boot
-    ]
+    not_set_up = [result for result in results if result.state is UpdateState.SETUP_FAILED]
+    unbootable = [result for result in not_set_up if result.update.changes_boot]
     if unbootable:
         reasons = _join_updates_with_reasons(unbootable)
         faults.append(f"the setup of packages that decide the next boot failed: {reasons}")
@@ -101,9 +100,8 @@ def _find_warnings(
     waiting = [result for result in results if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING)]
     if waiting:
         warnings.append(f"{format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
-    unset = [
-        result for result in results if result.state is UpdateState.SETUP_FAILED and not result.update.changes_boot
-    ]
+    not_set_up = [result for result in results if result.state is UpdateState.SETUP_FAILED]
+    unset = [result for result in not_set_up if not result.update.changes_boot]
     if unset:
         count = format_count(len(unset), "update")
         warnings.append(f"the setup of {count} failed: {_join_updates_with_reasons(unset)}")

@@ -4,9 +4,9 @@ Jump hosts, the controller, and roles in machine sets decide which machines must
 """
 
 import graphlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import ceil
 from types import MappingProxyType
 
@@ -41,16 +41,6 @@ def compute_wave_levels(machines: Sequence[Machine], sets: Sequence[MachineSet],
     return {
         machine.name: last if machine.transport is TransportKind.LOCAL else levels[machine.name] for machine in machines
     }
-
-
-def find_members_of_later_roles(
-    machines: Sequence[Machine], sets: Iterable[MachineSet], roles: KnownRoles
-) -> frozenset[str]:
-    """Return the machines in whose sets another of these machines has its turn before, because of its role."""
-    by_name = {machine.name: machine for machine in machines}
-    return frozenset(
-        name for machine_set in sets for group in _group_by_role(machine_set, by_name, roles)[1:] for name in group
-    )
 
 
 def _build_jump_graph(machines: Sequence[Machine]) -> _Graph:
@@ -200,7 +190,11 @@ def build_waves(
         RequestError: two machines have the same name, or the jump hosts form a circle.
     """
     levels = compute_wave_levels(machines, sets, roles)
-    no_canaries = find_members_of_later_roles(machines, sets, roles)
+    by_name = {machine.name: machine for machine in machines}
+    # in their sets, other machines have their turn before, because of their role
+    no_canaries = {
+        name for machine_set in sets for group in _group_by_role(machine_set, by_name, roles)[1:] for name in group
+    }
     size = policy.size or _compute_share(len(machines), policy.percent)
     canaries = count_canaries(len(machines), policy)
     waves: list[Wave] = []
@@ -213,10 +207,11 @@ def build_waves(
         early_names = {machine.name for machine in early}
         later_machines = [machine for machine in level_machines if machine.name not in early_names]
         for group in _split_by_location(early, policy):
-            waves.append(_build_wave(len(waves) + 1, group, canary=True))
+            waves.append(Wave(len(waves) + 1, tuple(machine.name for machine in group), canary=True))
         for group in _split_by_location(later_machines, policy):
             for begin in range(0, len(group), size):
-                waves.append(_build_wave(len(waves) + 1, group[begin : begin + size], canary=False))
+                names = tuple(machine.name for machine in group[begin : begin + size])
+                waves.append(Wave(len(waves) + 1, names))
     return tuple(waves)
 
 
@@ -230,10 +225,6 @@ def _compute_share(total: int, percent: float) -> int:
     return max(1, ceil(total * percent / 100 - 1e-9))  # 10 * 30.000000000000004 / 100 is 3, not 4
 
 
-def _build_wave(number: int, machines: Sequence[Machine], *, canary: bool) -> Wave:
-    return Wave(number, tuple(machine.name for machine in machines), canary)
-
-
 def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
     machines_by_location: dict[str, list[Machine]] = {}
     for machine in machines:
@@ -243,14 +234,8 @@ def _group_by_location(machines: Sequence[Machine]) -> list[list[Machine]]:
 
 def _interleave_locations(machines: Sequence[Machine]) -> list[Machine]:
     """Return the machines in turn by location: first one of each location, then a second one of each, and so on."""
-    groups = _group_by_location(machines)
-    longest = max((len(location_machines) for location_machines in groups), default=0)
-    return [
-        location_machines[turn]
-        for turn in range(longest)
-        for location_machines in groups
-        if turn < len(location_machines)
-    ]
+    turns = zip_longest(*_group_by_location(machines))
+    return [machine for turn in turns for machine in turn if machine is not None]
 
 
 def _split_by_location(machines: Sequence[Machine], policy: WavePolicy) -> list[list[Machine]]:

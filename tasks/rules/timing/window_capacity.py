@@ -5,6 +5,7 @@ nothing is installed past the machine's cut-off. It assumes that each machine ha
 """
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -83,16 +84,13 @@ def estimate_capacity(work: PatchWork, window_seconds: float, at_once: int) -> W
 
 def _find_enough(work: PatchWork, window_seconds: float) -> int | None:
     """Return the smallest number at once that is enough. More at once never take longer."""
-    too_few, enough = 0, MAX_AT_ONCE
-    if _count_in_time(work, window_seconds, enough)[0] < len(work.turns):
-        return None
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if _count_in_time(work, window_seconds, middle)[0] == len(work.turns):
-            enough = middle
-        else:
-            too_few = middle
-    return enough
+    numbers = range(1, MAX_AT_ONCE + 1)
+
+    def is_enough(at_once: int) -> bool:
+        return _count_in_time(work, window_seconds, at_once)[0] == len(work.turns)
+
+    index = bisect_left(numbers, x=True, key=is_enough)
+    return numbers[index] if index < len(numbers) else None
 
 
 def _count_in_time(work: PatchWork, window_seconds: float, at_once: int) -> tuple[int, float]:
