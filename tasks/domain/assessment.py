@@ -6,7 +6,7 @@ from typing import Self
 
 from inventory.errors import FleetpatchError
 from tasks.domain.compliance import RepositoryProblem, judge_compliance
-from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
+from tasks.domain.states import Classification, Compliance, FindingLevel, YesNoUnknown
 
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
@@ -377,7 +377,7 @@ class Assessment:
     def urgent_count(self) -> int:
         """Return the number of critical and security updates."""
         updates = self.packages.updates if self.packages else ()
-        return sum(update.classification in URGENT_CLASSIFICATIONS for update in updates)
+        return sum(update.classification.is_urgent for update in updates)
 
     @property
     def other_count(self) -> int:

@@ -101,6 +101,11 @@ class Classification(StrEnum):
     OTHER = "Other"
     UNCLASSIFIED = "Unclassified"
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it decides compliance: critical and security updates."""
+        return self in URGENT_CLASSIFICATIONS
+
 
 class Severity(StrEnum):
     """How severe a publisher rates what an update fixes. Read in any case, also in the words of other publishers."""

@@ -80,9 +80,7 @@ def _find_url_secrets(target: str) -> set[str]:
 _QUOTE: Final = r"""["'](?![\s,;:.)\]}>&]|$)"""
 _PORT: Final = r"""\d+(?:[\s/?#"',;:.)\]}<>\\&]|$)"""
 _BEGIN: Final = r":(?:\\?/){2}"
-_MAX_LENGTH: Final = (
-    300  # of what a pattern may try at many places of a text: a search must not take longer than its text
-)
+_MAX_LENGTH: Final = 300  # of what a pattern may try at many places: a search must not take longer than its text
 _NOT_SECRET: Final = re.escape(REDACTED)
 _LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(?!/))*@""")
 # What follows the user is no port: a password with /, ? or # that was written without percent signs.

@@ -182,9 +182,8 @@ class FleetIndex:
         assessed = machine.assessed_at
         tries = self.tries_of.get(machine.name, ())
         fresh = (phase_try for phase_try in tries if assessed is None or phase_try.ended_at >= assessed)
-        installed_names = {
-            name for phase_try in fresh for name, _ in phase_try.installed
-        }  # of several versions, one was installed
+        # of several versions, one was installed
+        installed_names = {name for phase_try in fresh for name, _ in phase_try.installed}
         return frozenset(key for key in lacking if key[0] not in installed_names) if installed_names else lacking
 
     def find_worst(self, machine: MachineView) -> tuple[DueUpdate, datetime] | None:

@@ -294,9 +294,7 @@ class FleetView:
 
     machines: tuple[MachineView, ...]
     rollouts: tuple[Rollout, ...] = ()  # the newest last; at most one is RollingForward
-    tries: tuple[
-        Try, ...
-    ] = ()  # of the rollout that is under way, the newest completed one, and all of the last 2 days
+    tries: tuple[Try, ...] = ()  # of the rollout under way, the newest completed one, and all of the last 2 days
     active_runs: tuple[ActiveRun, ...] = ()
     assessing: frozenset[str] = frozenset()  # machines whose assessment waits for a worker or is under way
     held_updates: tuple[HeldUpdate, ...] = ()
@@ -304,9 +302,7 @@ class FleetView:
     announced: frozenset[str] = frozenset()  # keys of Tell actions that were carried out
     set_sizes: Mapping[str, int] = field(default_factory=dict)  # members, those outside the policy's scope included
     risks: Mapping[str, CveRisk] = field(default_factory=dict)  # by CVE id
-    later_records: Mapping[str, datetime] = field(
-        default_factory=dict
-    )  # machines whose records of the future are ignored
+    later_records: Mapping[str, datetime] = field(default_factory=dict)  # machines with records of the future: ignored
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,8 @@ class ScheduleFinding:
 
 def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
     """Return the faults and surprises of a schedule within the next two years."""
-    following = find_occurrences(
-        schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD
-    )  # separate years: callers ask for the first year again, and the result is cached
+    # separate years: callers ask for the first year again, and the result is cached
+    following = find_occurrences(schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD)
     ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
     if not ahead and not has_window_left(schedule, now):
         return [_build_no_window_finding(schedule)]

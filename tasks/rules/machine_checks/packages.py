@@ -6,7 +6,7 @@ from typing import Literal
 from inventory.name_lists import join_first_names
 from tasks.domain.assessment import TRY_AGAIN
 from tasks.domain.model import Finding, LivePatching, PackageState, Update
-from tasks.domain.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
+from tasks.domain.states import FindingLevel, YesNoUnknown
 from tasks.rules.calendar.local_time import format_duration
 
 AUTO_UPDATER_CHECK = "auto-updater"
@@ -158,7 +158,7 @@ def get_repair_remedy(packages: PackageState) -> str:
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
     """Yield a finding about holds. A person decided them, so they are good, and compliance tells what they prevent."""
     held_updates = [update for update in packages.updates if update.held or update.name in packages.held]
-    urgent = sorted(update.name for update in held_updates if update.classification in URGENT_CLASSIFICATIONS)
+    urgent = sorted(update.name for update in held_updates if update.classification.is_urgent)
     if urgent:
         yield Finding.good("held", f"on hold although security updates are available: {join_first_names(urgent)}")
     elif held_updates or packages.held:
@@ -168,7 +168,7 @@ def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
 
 def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable[Finding]:
     """Yield a warning about security updates that are not tried again because their last tries failed."""
-    untried = {u.name for u in packages.updates if u.given_up and u.classification in URGENT_CLASSIFICATIONS}
+    untried = {u.name for u in packages.updates if u.given_up and u.classification.is_urgent}
     untried -= {update.name for update in chosen}
     if untried:
         names = join_first_names(sorted(untried))

@@ -62,9 +62,8 @@ def check_machine_state(
         *check_disk_space(facts, download_bytes=download, updates=chosen, kernel_removal=kernel_removal),
         *check_vendor_changes(chosen),
         *check_given_up(packages, chosen),
-        *(
-            finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK
-        ),  # _check_pending_reboot reports it, with the action of this run
+        # _check_pending_reboot reports it, with the action of this run
+        *(finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK),
         _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait, due=reboot_due),
     ]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Assessment, MachinePlan, Outcome, Update, UpdateResult
-from tasks.domain.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState, YesNoUnknown
+from tasks.domain.states import PRESENT_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
 
 _MAX_NAMES = 5
 REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "possible"}
@@ -46,7 +46,7 @@ def compute_plan_figures(plans: Iterable[MachinePlan]) -> PlanFigures:
     return PlanFigures(
         machines=len(busy),
         updates=len(chosen),
-        urgent=sum(update.classification in URGENT_CLASSIFICATIONS for update in chosen),
+        urgent=sum(update.classification.is_urgent for update in chosen),
         cves=None if fixed is None else len(fixed),
         reboots=answers.count(YesNoUnknown.YES),
         possible_reboots=answers.count(YesNoUnknown.UNKNOWN),
@@ -144,6 +144,6 @@ def _build_counts(updates_with_states: Iterable[tuple[Update, UpdateState]]) -> 
     for update, state in updates_with_states:
         states[state] += 1
         if state not in PRESENT_UPDATE_STATES:
-            urgent += update.classification in URGENT_CLASSIFICATIONS
+            urgent += update.classification.is_urgent
             unclassified += update.classification is Classification.UNCLASSIFIED
     return UpdateCounts(states, urgent, unclassified)

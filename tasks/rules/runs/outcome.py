@@ -8,7 +8,6 @@ from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, Update
 from tasks.domain.states import (
     PRESENT_UPDATE_STATES,
     SUBSCRIPTION_REQUIRED,
-    URGENT_CLASSIFICATIONS,
     Classification,
     FindingLevel,
     OperationState,
@@ -109,7 +108,7 @@ def _find_warnings(
         result
         for result in results
         if result.state is UpdateState.BLOCKED
-        and result.update.classification in {*URGENT_CLASSIFICATIONS, Classification.UNCLASSIFIED}
+        and (result.update.classification.is_urgent or result.update.classification is Classification.UNCLASSIFIED)
         and not _needs_subscription(result)
     ]
     if blocked:

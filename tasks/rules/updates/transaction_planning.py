@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tasks.domain.model import DurationPrediction, RebootNeed, Update, UpdateResult
 from tasks.domain.protocols.package_manager import Rates, Transaction
-from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification, RebootPolicy, UpdateState, YesNoUnknown
+from tasks.domain.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tasks.rules.timing.maintenance_window import check_time_fit
 
 _DEFAULT_UPDATE_BYTES = 2 * 1024**2  # mean size of an update on a server
@@ -103,21 +103,16 @@ def rank_place(unit: Iterable[Update], *, manager_first: bool = True) -> int:
     rule for its update stack. ``manager_first``: that is so also for an update that is neither critical nor security.
     """
     unit = tuple(unit)
-    if any(update.updates_manager and (manager_first or is_urgent(update)) for update in unit):
+    if any(update.updates_manager and (manager_first or update.classification.is_urgent) for update in unit):
         return 0
     return 2 if any(must_install_last(update) for update in unit) else 1
-
-
-def is_urgent(update: Update) -> bool:
-    """Return whether an update is a critical or security update."""
-    return update.classification in URGENT_CLASSIFICATIONS
 
 
 def rank_urgency(update: Update) -> int:
     """Return the rank of an update: 0 for critical, 1 for security, 2 for others. Lower ranks get time first."""
     if update.classification is Classification.CRITICAL:
         return 0
-    return 1 if is_urgent(update) else 2
+    return 1 if update.classification.is_urgent else 2
 
 
 def group_updates(updates: Iterable[Update]) -> list[list[Update]]:
@@ -225,7 +220,7 @@ class _Division(NamedTuple):
     left_out: list[tuple[list[Update], float]]
 
     def count_urgent_left_out(self) -> int:
-        return sum(is_urgent(update) for unit, _ in self.left_out for update in unit)
+        return sum(update.classification.is_urgent for unit, _ in self.left_out for update in unit)
 
 
 def _divide_time(

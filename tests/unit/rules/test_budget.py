@@ -13,7 +13,6 @@ from tasks.domain.states import Classification, RebootPolicy, UpdateState, YesNo
 from tasks.machines.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.rules.updates.transaction_planning import (
     group_updates,
-    is_urgent,
     learn_rates,
     must_install_last,
     plan_transactions,
@@ -153,9 +152,9 @@ def test_no_urgent_update_is_left_out_for_an_ordinary_one_of_the_package_manager
     updates, managers, speed, left, single
 ):
     updates = [replace(each, updates_manager=number in managers) for number, each in enumerate(updates)]
-    plain = [replace(each, updates_manager=each.updates_manager and is_urgent(each)) for each in updates]
+    plain = [replace(each, updates_manager=each.updates_manager and each.classification.is_urgent) for each in updates]
     left_out, at_best = (
-        sum(is_urgent(result.update) for result in split(each, left, speed, one_by_one=single)[1])
+        sum(result.update.classification.is_urgent for result in split(each, left, speed, one_by_one=single)[1])
         for each in (updates, plain)
     )
     assert left_out <= at_best
