@@ -109,8 +109,6 @@ class ProgressStore(Protocol):
 
     def save(self, run_id: str, rows: Sequence[ProgressRow], holder: LeaseHolder | None = None) -> bool:
         """Store or replace rows. Return False, and store nothing, if another process has the run."""
-        ...
 
     def delete(self, run_id: str, holder: LeaseHolder | None = None) -> bool:
         """Delete all rows of a run. Return False, and delete nothing, if another process has the run."""
-        ...

@@ -32,12 +32,8 @@ class TableSource(Protocol):
     """Reads whole tables."""
 
     def read_table(self, name: str) -> Iterable[Batch]:
-        """Return the rows of a table, in batches.
-
-        Args:
-            name: a key of ``TABLES``.
+        """Return the rows of a table (a key of ``TABLES``), in batches.
 
         Raises:
             RecordsError: the records can't be read.
         """
-        ...

@@ -16,11 +16,8 @@ def build_phases(
 
     Canary locations that are paired with each other are in phases of their own, before all others.
 
-    Args:
-        policy: says the canary locations and the pairs.
-        locations: all locations of the fleet.
-        concerned: locations with machines that get updates of the rollout; None: all. A canary location without any
-            would test nothing. If that is true of all of them, the first concerned location by name is the canary.
+    ``concerned`` are the locations with machines that get updates of the rollout; None: all. A canary location without
+    any would test nothing. If that is true of all of them, the first concerned location by name is the canary.
     """
     everywhere = sorted(set(locations), key=_order_by_name)
     chosen = set(everywhere) if concerned is None else set(concerned) & set(everywhere)

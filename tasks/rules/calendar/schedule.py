@@ -102,11 +102,8 @@ def iterate_occurrences(
 ) -> Iterator[Occurrence]:
     """Yield the windows that open from ``after`` on, in order. Each start is unique.
 
-    Args:
-        schedule: the schedule.
-        after: aware; a window that opens at exactly this time is included.
-        until: aware; windows that open at or after this time are excluded. None: no end (but nothing after year 9990).
-        limit: maximum number of windows; None: no limit.
+    A window that opens at exactly ``after`` is included, one at ``until`` is not; both are aware. None: no end
+    (but nothing after year 9990). ``limit`` is the maximum number of windows; None: no limit.
 
     Raises:
         ValueError: a time has no zone.

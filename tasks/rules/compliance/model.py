@@ -345,11 +345,6 @@ class ComplianceDocument:
     gaps: tuple[str, ...] = field(default=())
 
     @property
-    def is_month_over(self) -> bool:
-        """Whether the month was over when it was made."""
-        return self.ends_at >= self.month.end
-
-    @property
     def open_fixes(self) -> tuple[Fix, ...]:
         """The fixes that were missing at the end, the oldest first."""
         missing_fixes = [fix for fix in self.fixes if fix.is_missing_at(self.ends_at)]

@@ -62,10 +62,8 @@ def find_service_listeners(
 ) -> tuple[Listener, ...]:
     """Return the listeners that are services, one for each name and program.
 
-    Args:
-        sockets: all listening sockets.
-        ephemeral: first and last port of the ephemeral range, as Linux writes them (ip_local_port_range); "": default.
-        reserved: ports that are excluded from this range, such as "8080,9148-9150".
+    ``ephemeral`` has the first and last port of the ephemeral range, as Linux writes them (ip_local_port_range; "":
+    default), ``reserved`` the ports that are excluded from this range, such as "8080,9148-9150".
     """
     first, last = next(
         _parse_port_ranges(re.sub(r"(\d)\s+(\d)", r"\1-\2", ephemeral.strip())), _DEFAULT_EPHEMERAL_PORTS

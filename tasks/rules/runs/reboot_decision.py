@@ -39,10 +39,7 @@ def find_uptime(counted: float | None, booted_at: float | None, now: float) -> f
     of the boot is wrong if somebody has set the clock since, unless the system has moved it along. So the time of the
     boot decides, and if the two differ by more than a drift, the shorter uptime: who has just booted needs patience.
 
-    Args:
-        counted: what a counter says, in seconds; None without one.
-        booted_at: when it was booted, by its own clock, in seconds since the epoch; None when it does not say.
-        now: its own clock, in seconds since the epoch.
+    ``counted`` is what a counter says, ``booted_at`` and ``now`` are by its own clock, in seconds since the epoch.
     """
     since_boot = None if booted_at is None or booted_at > now else now - booted_at
     if since_boot is None or counted is None:

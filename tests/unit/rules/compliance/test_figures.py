@@ -186,7 +186,7 @@ def test_a_month_that_is_not_over_ends_now() -> None:
     now = datetime(2026, 11, 10, 12, tzinfo=UTC)
     document = _document(now)
     assert document.ends_at == now
-    assert not document.is_month_over
+    assert document.ends_at < document.month.end
     assert len(document.days) == 10
     assert "not over" in document.gaps[0]
 
