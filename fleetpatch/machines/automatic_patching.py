@@ -6,7 +6,7 @@ from datetime import datetime
 
 from deployments.preview.automatic_status import describe_off_peak
 from fleetpatch.machines.snapshot import FleetSnapshot
-from flows.engine.pinned_updates import find_opted_out
+from flows.engine.pinned_updates import find_machines_opted_out
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.updates import read_held_reasons
@@ -78,5 +78,5 @@ def read_automatic_state(database: Database, fleet: FleetSnapshot, now: datetime
     return AutomaticState(
         rollout=SqlRollouts(database).find_newest(),
         held=read_held_reasons(database),
-        paused=find_opted_out(machines, SqlOptOuts(database).read_active(now)),
+        paused=find_machines_opted_out(machines, SqlOptOuts(database).read_active(now)),
     )

@@ -20,7 +20,7 @@ from flows.automatic.run_starter import (
     build_patch_request,
 )
 from flows.automatic.wording import Announcer, describe_run_plan
-from flows.engine.pinned_updates import find_opted_out
+from flows.engine.pinned_updates import find_machines_opted_out
 from flows.request.automatic_request import AutomaticRequest
 from inventory.machine import Inventory
 from inventory.name_lists import join_first_names
@@ -185,7 +185,7 @@ class ActionRunner:
         world = self._world
         machines = select_managed_machines(world.request.scope, world.inventory)
         opt_outs = SqlOptOuts(world.database).read_active(world.now)
-        paused = sorted(find_opted_out(machines, opt_outs).keys() & set(run.machines))
+        paused = sorted(find_machines_opted_out(machines, opt_outs).keys() & set(run.machines))
         return f"paused meanwhile: {', '.join(paused)}" if paused else ""
 
     def _tell_of_runs_that_never_began(self) -> None:

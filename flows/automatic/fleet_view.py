@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from flows.automatic.pending_updates import MissingFixes, PendingRow, PendingUpdateFinder, compute_missing_fixes
-from flows.engine.pinned_updates import find_opted_out
+from flows.engine.pinned_updates import find_machines_opted_out
 from flows.request.request_parts import FreezeRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
@@ -250,7 +250,7 @@ def _list_lost_turns(
 def _build_machine_views(
     snapshot: AssessedFleet, inventory: Inventory, opt_outs: Sequence[OptOut], results: RolloutResults
 ) -> tuple[MachineView, ...]:
-    paused, sets = find_opted_out(snapshot.machines, opt_outs), _find_sets(inventory)
+    paused, sets = find_machines_opted_out(snapshot.machines, opt_outs), _find_sets(inventory)
     return tuple(
         MachineView(
             name=machine.name,

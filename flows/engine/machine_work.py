@@ -126,7 +126,7 @@ class MachineWork:
         """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
         if not is_under_way(context) and (reason := self.check_budget()):
             return reason
-        if can_wake(context) and context.state.power is None:
+        if context.state.machine.wake is not None:
             recall_wake(context)
         self._plan_late_machine(context)
         return ""
@@ -210,6 +210,8 @@ def recall_wake(context: MachineContext) -> None:
 
     A run that is resumed before it had any plan begins anew, and its machines have lost their state.
     """
+    if not can_wake(context) or context.state.power is not None:
+        return
     with _record_failures(context):
         cycle = restore_power_cycle(context.records.read_entries(context.run.id, context.name))
         context.state = replace(context.state, power=cycle)

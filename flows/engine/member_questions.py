@@ -15,7 +15,7 @@ from tasks.domain.states import Step
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor, check_role_order, find_rank
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
-from tasks.steps.machine.set_member import add_health_finding, ask_role, check_member_health, open_member
+from tasks.steps.machine.set_member import add_member_health_finding, ask_member_role, check_member_health, open_member
 
 FRESH: Final = timedelta(seconds=10)
 """How long an answer about a member's health is used for other members that wait."""
@@ -91,7 +91,7 @@ class MemberQuestions:
         Raises:
             FleetpatchError: it can't be asked.
         """
-        role = "" if machine_set.role is None else ask_role(context, machine_set.role)
+        role = "" if machine_set.role is None else ask_member_role(context, machine_set.role)
         with self._lock:
             self._roles[machine_set.name, context.name] = role
         return role
@@ -201,7 +201,7 @@ def await_health(
         while reason := check_member_health(context, machine_set.healthy):
             if deadline.has_passed(clock) or stop_token.is_lease_lost:
                 reason = f"it is not healthy {machine_set.healthy_seconds:.0f} s after its turn: {reason}"
-                add_health_finding(context, f"set {machine_set.name}", reason)
+                add_member_health_finding(context, f"set {machine_set.name}", reason)
                 return reason
             if not is_told:
                 listener.on_progress(context.name, Step.VALIDATE, None, f"waiting until it is healthy: {reason}")

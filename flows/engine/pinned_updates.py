@@ -128,25 +128,20 @@ def _find_last_run(history: History, configuration: str) -> RunInfo:
     )
 
 
-def find_opted_out(machines: Sequence[Machine], opt_outs: Sequence[OptOut]) -> dict[str, str]:
+def find_machines_opted_out(machines: Sequence[Machine], opt_outs: Sequence[OptOut]) -> dict[str, str]:
     """Return the words of each paused machine's opt-out; of several, the oldest counts."""
     reasons_by_machine: dict[str, str] = {}
     for opt_out in opt_outs:
         until = f", until {opt_out.until:%Y-%m-%d %H:%M} UTC" if opt_out.until is not None else ""
         reason = f": {opt_out.reason}" if opt_out.reason else ""
-        scope = _parse_leniently(opt_out.scope)
+        try:
+            scope = Scope.parse(opt_out.scope)
+        except InventoryError:  # it pauses every machine, as its writer wanted a pause
+            scope = None
         for machine in machines:
             if scope is None or scope.matches(machine):
                 reasons_by_machine.setdefault(machine.name, f"paused by {opt_out.who}{until}{reason}")
     return reasons_by_machine
-
-
-def _parse_leniently(scope: str) -> Scope | None:
-    """Return a scope; None for one that can't be parsed: then it pauses every machine, as its writer wanted a pause."""
-    try:
-        return Scope.parse(scope)
-    except InventoryError:
-        return None
 
 
 def limit_rollout_run(
@@ -167,7 +162,7 @@ def limit_rollout_run(
     if rollout is not None and rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
         return request, f"{rollout.id} is {rollout.state}: {rollout.message}"
     opt_outs = SqlOptOuts(database).read_active(now)
-    paused = find_opted_out(read_machines(), opt_outs) if opt_outs else {}
+    paused = find_machines_opted_out(read_machines(), opt_outs) if opt_outs else {}
     left = [name for name in request.only_machines if name not in paused]
     if request.only_machines and not left:
         name = request.only_machines[0]

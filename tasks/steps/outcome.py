@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.domain.model import Facts, Finding, Outcome, UpdateResult
+from tasks.domain.model import Finding, Outcome, UpdateResult
 from tasks.domain.states import (
     FindingLevel,
     HookPoint,
@@ -74,6 +74,8 @@ def build_outcome(context: MachineContext) -> Outcome:
         and not after_hook_failed
     ):
         state, reason = machine_state.halted_as, machine_state.halted
+    validated = machine_state.validation.assessment if machine_state.validation else None
+    facts = validated.facts if validated else machine_state.baseline
     ended = machine_state.steps[-1].ended_at if machine_state.steps else context.clock.now()
     return Outcome(
         run_id=context.run.id,
@@ -91,19 +93,13 @@ def build_outcome(context: MachineContext) -> Outcome:
         prediction=machine_state.plan.prediction if machine_state.plan else None,
         install=machine_state.install,
         reboot_result=final,
-        facts=_find_final_facts(machine_state),
+        facts=facts.without_active_units() if facts else None,
         error=machine_state.error,
         services_to_restart=machine_state.latest_packages.services_to_restart if machine_state.latest_packages else (),
         kernel_before=machine_state.assessment.facts.kernel
         if machine_state.assessment and machine_state.assessment.facts
         else "",
     )
-
-
-def _find_final_facts(machine_state: MachineState) -> Facts | None:
-    validated = machine_state.validation.assessment if machine_state.validation else None
-    facts = validated.facts if validated else machine_state.baseline
-    return facts.without_active_units() if facts else None
 
 
 def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, ...]:

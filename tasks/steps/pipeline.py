@@ -96,7 +96,8 @@ def clean_up_machine(context: MachineContext) -> None:
             restore_updaters(context)
             run_after_hooks(context)
             release_lock(context)
-        power_off_again(context)
+        if context.state.power is not None:
+            power_off_again(context)
     finally:
         context.transport.close()
 

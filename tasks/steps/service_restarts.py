@@ -78,9 +78,10 @@ def restart_services(context: MachineContext) -> None:
         journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, {"error": error.message})
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {error.message}")
         return
-    _record_results(
-        context, job_id, watch_job(context, job_id, lambda _: None, _build_watch_deadline(context, len(units))), units
-    )
+    # it may end late, and the machine may be unreachable for a while
+    seconds = context.options.max_unreachable_seconds + len(units) * RESTART_SECONDS_PER_SERVICE
+    deadline = Deadline(max(context.clock.now(), context.window.end) + timedelta(seconds=seconds))
+    _record_results(context, job_id, watch_job(context, job_id, lambda _: None, deadline), units)
 
 
 def resume_service_restarts(context: MachineContext) -> None:
@@ -116,13 +117,6 @@ def _format_latest_start(context: MachineContext) -> str:
     """Return the latest time to restart a service, by the machine's own clock."""
     last = context.window.end.timestamp() - RESTART_SECONDS_PER_SERVICE
     return str(math.floor(last + context.facts.clock_skew_seconds))
-
-
-def _build_watch_deadline(context: MachineContext, count: int) -> Deadline:
-    """Return the deadline for watching the job. It may end late, and the machine may be unreachable for a while."""
-    now, window = context.clock.now(), context.window
-    seconds = context.options.max_unreachable_seconds + count * RESTART_SECONDS_PER_SERVICE
-    return Deadline(max(now, window.end) + timedelta(seconds=seconds))
 
 
 def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, units: tuple[str, ...]) -> None:

@@ -96,17 +96,13 @@ def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
 def is_visit_needed_for_plan(plan: MachinePlan, packages: PackageState | None, options: PatchOptions) -> bool:
     """Return whether a plan, or the package state that was assessed for it, is a reason to visit the machine."""
     broken = packages is not None and bool(packages.problems)
+    restarts_services = options.restart_services == "IfRequired" and not options.download_only
     return (
         bool(plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
         or _is_early_reboot(packages, options)
         or (packages is not None and options.is_reboot_overdue(packages.reboot))
-        or _has_services_to_restart(packages, options)
+        or (restarts_services and bool(find_restartable_services(packages, options.restart_services_exclude)))
     )
-
-
-def _has_services_to_restart(packages: PackageState | None, options: PatchOptions) -> bool:
-    restarts_services = options.restart_services == "IfRequired" and not options.download_only
-    return restarts_services and bool(find_restartable_services(packages, options.restart_services_exclude))
 
 
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:

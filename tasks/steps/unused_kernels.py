@@ -19,8 +19,8 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import SubmittedJob, find_submitted_update_ids, run_job
 from tasks.steps.machine.facts import read_facts
-from tasks.steps.machine.package_state import build_retry_deadline, read_package_state_with_retry
-from tasks.steps.machine.retry import retry_transient
+from tasks.steps.machine.package_state import read_package_state_with_retry
+from tasks.steps.machine.retry import build_retry_deadline, retry_transient
 from tasks.steps.start_checks import check_stop_requested, check_window_fit
 
 UNUSED_KERNELS_CHECK = "unused-kernels"

@@ -24,11 +24,10 @@ from tasks.steps.jobs.job_result import JobResult
 from tasks.steps.jobs.package_job import SubmittedJob
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
-    build_retry_deadline,
     read_package_state_with_retry,
     wait_for_idle_packages,
 )
-from tasks.steps.machine.retry import retry_transient
+from tasks.steps.machine.retry import build_retry_deadline, retry_transient
 
 
 @dataclass(slots=True)

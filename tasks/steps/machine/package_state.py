@@ -13,7 +13,7 @@ from tasks.domain.states import Step
 from tasks.rules.machine_checks.report_limits import drop_impossible_dates, require_within_limits
 from tasks.rules.runs.reboot_decision import date_reboot_need
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.machine.retry import retry_transient
+from tasks.steps.machine.retry import build_retry_deadline, retry_transient
 
 MAX_WAIT_SECONDS = 600.0
 """The longest wait for another process that changes packages, inside the window."""
@@ -93,11 +93,6 @@ def date_reboot(
 def read_package_state_with_retry(context: MachineContext) -> PackageState:
     """Read the package state, and retry while the machine is unreachable."""
     return retry_transient(context, lambda: read_package_state(context), build_retry_deadline(context))
-
-
-def build_retry_deadline(context: MachineContext) -> Deadline:
-    """Return the deadline for retries on a machine that was just changed and may be unreachable."""
-    return Deadline.after(context.clock, context.options.max_unreachable_seconds)
 
 
 def wait_for_idle_packages(

@@ -49,3 +49,8 @@ def pause_between_polls(context: MachineContext, waited: float, allowed: float) 
     """Sleep before a machine is asked again: longer, the longer it was waited for."""
     pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
     context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
+
+
+def build_retry_deadline(context: MachineContext) -> Deadline:
+    """Return the deadline for retries on a machine that was just changed and may be unreachable."""
+    return Deadline.after(context.clock, context.options.max_unreachable_seconds)

@@ -23,7 +23,7 @@ _ACTS_OUT_OF_SERVICE: Final = MACHINE_CHANGING_ACTS - {"stage"}  # a download ch
 _ANSWER_SECONDS: Final = 10.0
 
 
-def ask_role(context: MachineContext, role: SetRole) -> str:
+def ask_member_role(context: MachineContext, role: SetRole) -> str:
     """Return the role of a member: its tag, or the first word that its command says. "": none.
 
     Raises:
@@ -105,7 +105,7 @@ def find_drained_sets(context: MachineContext, set_names: Sequence[str]) -> Coll
     return {name for name in set_names if build_hook_name(name, "undrain") not in back}
 
 
-def add_health_finding(context: MachineContext, check: str, why: str) -> None:
+def add_member_health_finding(context: MachineContext, check: str, why: str) -> None:
     """Report that a member is not healthy after its turn: as a fault of the validation, if there was one."""
     remedy = "Look at the machine. No more members of its set begin in this run than its limits allow."
     validation = context.state.validation
