@@ -142,11 +142,9 @@ class OsFamily(StrEnum):
 
 
 class PatchOwner(StrEnum):
-    """Who may patch a machine, and when: its orchestration mode (see tasks/rules/timing/admission.py).
+    """Who may patch a machine, and when: its orchestration mode. fleetpatch changes only machines that it owns."""
 
-    fleetpatch changes only machines that it owns.
-    """
-
+    # tasks/rules/timing/admission.py decides by it.
     FLEETPATCH = "fleetpatch"  # in the windows of configurations, or when a person starts a run
     MANAGED = "managed"  # by fleetpatch, but never in the window of a configuration
     OS = "os"  # by the updater of the system

@@ -3,12 +3,15 @@
 The engine decides by the same functions when the run begins (``flows.execution``), whatever these pages have seen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from fastapi import Request
+from pydantic import ValidationError
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
+from fleetpatch.acts.flow_runs import ASSESS_FLOW, PATCH_FLOW, RESUME_FLOW, FlowRunStatus
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.context import get_context
 from flows.engine.run_info import select_machines
@@ -17,10 +20,15 @@ from flows.policy.policy_file import load_policy
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError, InventoryError
-from tasks.domain.errors import CannotRun
+from tasks.domain.errors import CannotRun, RunNotFound
 from tasks.domain.model import RunInfo
 from tasks.rules.policy.decision import check_role_scope
 from tasks.rules.policy.model import Policy
+
+_REQUESTS: Final[Mapping[str, type[PatchRequest] | type[AssessRequest]]] = {
+    PATCH_FLOW: PatchRequest,
+    ASSESS_FLOW: AssessRequest,
+}
 
 
 def check_request(request: Request, wanted: AssessRequest | PatchRequest) -> None:
@@ -93,6 +101,30 @@ def require_machines_of_request(request: Request, role: Role, wanted: AssessRequ
     except InventoryError as error:
         raise CannotRun(error.message, hint="Ask somebody whose role is not limited.") from error
     _require_machines(request, role, [machine.name for machine in machines])
+
+
+def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> None:
+    """Refuse to cancel a flow run with a machine outside of the scope of the person's role ``run``.
+
+    Raises:
+        CannotRun: the role is limited, and it can't be said which machines the flow run is about.
+        PolicyRefused: a machine is outside.
+        RecordsError: the records can't be read.
+    """
+    if not get_identity(request).scopes.get(Role.RUN, ""):
+        return
+    try:
+        if waiting.flow == RESUME_FLOW:
+            run = get_context(request).history.find_run(str(waiting.parameters["run_id"]))
+            require_machines_of_run(request, Role.RUN, run)
+            return
+        run_request = _REQUESTS[waiting.flow].model_validate(waiting.parameters["request"])
+    except (KeyError, ValidationError, RunNotFound) as error:
+        raise CannotRun(
+            f"it can't be said which machines flow run {waiting.id} is about",
+            hint="Ask somebody whose role is not limited.",
+        ) from error
+    require_machines_of_request(request, Role.RUN, run_request)
 
 
 def _require_machines(request: Request, role: Role, names: Iterable[str]) -> None:

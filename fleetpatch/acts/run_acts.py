@@ -11,14 +11,21 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from fastapi import Request
-from pydantic import ValidationError
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.flow_runs import FlowRunStatus, cancel_waiting_flow_run, read_flow_run, start_flow_run
+from fleetpatch.acts.flow_runs import (
+    ASSESS_FLOW,
+    PATCH_FLOW,
+    RESUME_FLOW,
+    FlowRunStatus,
+    cancel_waiting_flow_run,
+    read_flow_run,
+    start_flow_run,
+)
 from fleetpatch.acts.policy_checks import (
     check_request,
-    require_machines_of_request,
+    require_machines_of_flow_run,
     require_machines_of_run,
 )
 from fleetpatch.web.audit import record_act
@@ -31,18 +38,13 @@ from flows.recovery.cancellation import CancelRequest, cancel_run
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
-from tasks.domain.errors import CannotRun, FleetpatchError, RequestError, RunNotFound
+from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.approvals import Approval
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tasks.records.storage.column_types import replace_unstorable
 
-PATCH_FLOW, ASSESS_FLOW, RESUME_FLOW = "patch-fleet", "assess-fleet", "resume-fleet"
-_REQUESTS: Final[Mapping[str, type[PatchRequest] | type[AssessRequest]]] = {
-    PATCH_FLOW: PatchRequest,
-    ASSESS_FLOW: AssessRequest,
-}
 MAX_KEY_LENGTH: Final = 200
 MAX_RESUMES: Final = 50
 """How many flow runs may try to resume a run that no process holds, before somebody has to look."""
@@ -147,30 +149,6 @@ def cancel_before_start(request: Request, flow_run_id: str) -> bool:
         require_machines_of_flow_run(request, waiting)
         SqlRequestedRuns(get_context(request).records.database).cancel(waiting.key)
         return cancel_waiting_flow_run(flow_run_id, get_identity(request).name)
-
-
-def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> None:
-    """Refuse to cancel a flow run with a machine outside of the scope of the person's role ``run``.
-
-    Raises:
-        CannotRun: the role is limited, and it can't be said which machines the flow run is about.
-        PolicyRefused: a machine is outside.
-        RecordsError: the records can't be read.
-    """
-    if not get_identity(request).scopes.get(Role.RUN, ""):
-        return
-    try:
-        if waiting.flow == RESUME_FLOW:
-            run = get_context(request).history.find_run(str(waiting.parameters["run_id"]))
-            require_machines_of_run(request, Role.RUN, run)
-            return
-        run_request = _REQUESTS[waiting.flow].model_validate(waiting.parameters["request"])
-    except (KeyError, ValidationError, RunNotFound) as error:
-        raise CannotRun(
-            f"it can't be said which machines flow run {waiting.id} is about",
-            hint="Ask somebody whose role is not limited.",
-        ) from error
-    require_machines_of_request(request, Role.RUN, run_request)
 
 
 def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:

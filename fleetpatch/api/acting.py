@@ -23,7 +23,7 @@ from fleetpatch.api import models
 from fleetpatch.api.dependencies import allow_act
 from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
-from fleetpatch.pages.acts import find_exact_run
+from fleetpatch.pages.run import find_exact_run
 from fleetpatch.web.context import get_context
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest

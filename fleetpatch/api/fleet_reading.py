@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import AwareDatetime
@@ -14,9 +14,10 @@ from fleetpatch.api.problems import describe_problems
 from fleetpatch.machines.automatic_patching import read_automatic_state
 from fleetpatch.machines.machine_list import filter_machines, sort_machines
 from fleetpatch.machines.snapshot import count_fleet
-from fleetpatch.pages.machine import explain_pending, read_details
+from fleetpatch.pages.machine import read_details
 from fleetpatch.pages.machines import Filters
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
+from fleetpatch.updates.pending_explanations import explain_waiting
 from fleetpatch.updates.update_list import UpdateFilter, find_cve, list_updates, select_scope
 from fleetpatch.web.context import get_context
 from fleetpatch.windows.window_list import list_windows
@@ -41,13 +42,14 @@ _CVE: Final = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
 def build_part(request: Request, items: Sequence[Item], page: int) -> models.Part[Item]:
     """Return one part of a list."""
     part = build_page(request, items, page, PAGE_SIZE)
-    return describe_part(part, part.items, page)
+    return describe_part(part, page)
 
 
-def describe_part(part: Page[Any], items: Sequence[Item], page: int) -> models.Part[Item]:
+def describe_part(part: Page[Item], page: int) -> models.Part[Item]:
     """Return a part for a program. Behind the end nothing comes, so that counting up ``page`` ends."""
-    part_items = list(items) if page == part.number else []
-    return models.Part(items=part_items, page=page, total=part.total, next=part.next_url or None)
+    return models.Part(
+        items=list(part.items) if page == part.number else [], page=page, total=part.total, next=part.next_url or None
+    )
 
 
 @router.get("/overview", tags=["Fleet"])
@@ -97,11 +99,12 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
     if row is None:
         raise HTTPException(404, f"there is no machine {name!r} in the inventory")
     automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
+    details = read_details(context, name)
     patches = tuple(
         build_missing_update_row(
             name, pending_update.update, pending_update.since, pending_update.reason, pending_update.run_id
         )
-        for pending_update in explain_pending(snapshot, automatic, machine, read_details(context, name))
+        for pending_update in explain_waiting(snapshot, automatic, machine, details.pending, details.packages)
     )
     return copy_row(models.MachineDetails, row, patches=patches)
 

@@ -10,8 +10,8 @@ from fleetpatch.api import models
 from fleetpatch.api.dependencies import READ
 from fleetpatch.api.fleet_reading import Number, describe_part
 from fleetpatch.api.problems import describe_problems
-from fleetpatch.pages.acts import find_exact_run
 from fleetpatch.pages.paging import PAGE_SIZE, build_part
+from fleetpatch.pages.run import find_exact_run
 from fleetpatch.web.context import get_context
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.approvals import ApprovalRow
@@ -47,7 +47,7 @@ def list_runs(
         total=count_runs(database, run_filter),
         size=limit,
     )
-    return describe_part(part, part.items, page)
+    return describe_part(part, page)
 
 
 @router.get("/runs/{run_id}", tags=["Runs"])
@@ -107,4 +107,4 @@ def list_audit(request: Request, page: Number = 1) -> models.Part[AuditEntry]:
     part = build_part(
         request, lambda offset, limit: log.read(limit, offset=offset), page, total=log.count(), size=PAGE_SIZE
     )
-    return describe_part(part, part.items, page)
+    return describe_part(part, page)

@@ -5,21 +5,21 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from fleetpatch.access.identity import get_identity, require_role
-from fleetpatch.access.roles import Role
+from fleetpatch.access.identity import get_identity
 from fleetpatch.live.live_runs import RunTopic, read_live_part
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
 from tasks.records.queries.runs import find_run_row
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
 RETRY_SECONDS: Final = "30"
 SEND_SECONDS: Final = 30.0
@@ -48,7 +48,11 @@ class EventStream(StreamingResponse):
             with self._place:
                 await self._send_events(scope, receive, send)
         except TooManyStreams as refusal:
-            await _build_refusal(refusal)(scope, receive, send)
+            # The page says that it is not connected, and loads itself.
+            text = "You follow" if refusal.is_own else "Browsers follow"
+            text += " as many live pages as are allowed at once. This one is loaded again from time to time.\n"
+            answer = PlainTextResponse(text, 429 if refusal.is_own else 503, {"Retry-After": RETRY_SECONDS})
+            await answer(scope, receive, send)
 
     async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
 
@@ -82,10 +86,3 @@ def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str
     hub, identity = get_context(request).live, get_identity(request)
     events = hub.stream(topic, read, seen, request.is_disconnected)
     return EventStream(events, hub.reserve_place(identity.address, identity.name))
-
-
-def _build_refusal(refusal: TooManyStreams) -> Response:
-    """Return the answer to a browser that gets no stream. Its page says that it is not connected, and loads itself."""
-    text = "You follow" if refusal.is_own else "Browsers follow"
-    text += " as many live pages as are allowed at once. This one is loaded again from time to time.\n"
-    return PlainTextResponse(text, 429 if refusal.is_own else 503, {"Retry-After": RETRY_SECONDS})

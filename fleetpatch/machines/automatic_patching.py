@@ -32,7 +32,7 @@ class AutomaticSummary:
     def phase(self) -> Phase | None:
         """The phase that has begun last; None if none has begun."""
         phases = self.rollout.phases if self.rollout is not None else ()
-        return next((each for each in reversed(phases) if each.started_at is not None), None)
+        return next((phase for phase in reversed(phases) if phase.started_at is not None), None)
 
 
 def read_automatic_summary(snapshot: FleetSnapshot, database: Database) -> AutomaticSummary | None:

@@ -38,7 +38,7 @@ class MachineFilters:
     @property
     def given(self) -> dict[str, str]:
         """The filters that limit the list."""
-        return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name).strip())}
 
 
 NO_VALUE: Final = "(none)"
@@ -85,7 +85,8 @@ def filter_machines(snapshot: FleetSnapshot, filters: MachineFilters, without: s
         InventoryError: the scope is not valid, or no machine is in it.
     """
     tests = _build_tests(filters, without)
-    names = select_names(snapshot, filters.scope) if filters.scope else None
+    scope = filters.given.get("scope")
+    names = select_names(snapshot, scope) if scope else None
     return [
         machine
         for machine in snapshot.machines.values()
@@ -113,15 +114,11 @@ def _build_tests(filters: MachineFilters, without: str) -> list[Callable[[Machin
         elif name in FACETS:
             tests.append(lambda machine, read=FACETS[name], value=value: read(machine) == value)  # type: ignore[misc]
     if "q" in other_filters:
-        tests.append(_build_search(other_filters["q"]))
+        part = other_filters["q"].casefold()
+        tests.append(lambda machine: part in machine.name.casefold() or part in (machine.address or "").casefold())
     if "show" in other_filters:
         tests.append(SHOWN[other_filters["show"]][1] if other_filters["show"] in SHOWN else lambda _: False)
     return tests
-
-
-def _build_search(text: str) -> Callable[[MachineRow], bool]:
-    part = text.strip().casefold()
-    return lambda machine: part in machine.name.casefold() or part in (machine.address or "").casefold()
 
 
 def count_facets(snapshot: FleetSnapshot, filters: MachineFilters) -> dict[str, list[tuple[str, int]]]:

@@ -96,9 +96,11 @@ def find_window_scope(
     chosen = [zone_schedule for zone_schedule in mine if zone_schedule.schedule.zone in zones]
     if not chosen:
         return ""
-    found = chosen[0].configuration
-    requests = " or ".join(found.build_request(zone_schedule.schedule.zone).scope for zone_schedule in chosen)
-    scope = found.scope if len(chosen) == len(mine) else requests
-    if found.inventory_path is None:
+    chosen_configuration = chosen[0].configuration
+    requests = " or ".join(
+        chosen_configuration.build_request(zone_schedule.schedule.zone).scope for zone_schedule in chosen
+    )
+    scope = chosen_configuration.scope if len(chosen) == len(mine) else requests
+    if chosen_configuration.inventory_path is None:
         return scope
     return find_exact_scope([scope], {name for zone_schedule in chosen for name in zone_schedule.machines}, inventory)

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
-from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
 from deployments.preview.window_fit import WindowFit
 from deployments.preview.zone_schedules import ZoneSchedule
 from fleetpatch.machines.sources import FleetSources
-from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.machine import Machine, PatchOwner
 from tasks.domain.rows.machines import LastRun, MachineRow, NextWindow
 from tasks.domain.states import Compliance, YesNoUnknown
 from tasks.records.machine_rows import Plans, RecordedState, build_machine_row
 from tasks.records.queries.updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
-from tasks.rules.hotpatch import BaselineCalendar, EnrolmentRequest
+from tasks.rules.hotpatch import EnrolmentRequest
 
 SEARCH_HORIZON = timedelta(days=400)
 UPCOMING_COUNT = 10
@@ -45,39 +44,25 @@ class FleetMachine:
     enrolment_request: EnrolmentRequest | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class FleetSnapshot:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FleetSnapshot(FleetSources):
     """The fleet at one moment. Two of them are never equal, so they can be keys of caches.
 
     Attributes:
         at: when it was read.
         rows: all machines of the inventory by name, in the order of the inventory.
-        inventory: None if it can't be read.
-        configurations: None if there are none, or if they can't be read.
-        zone_schedules: the windows of the enabled configurations.
-        disabled_schedules: those of the disabled ones, for their past.
-        managed: how many machines are patched automatically; None: it is not on, or not known.
-        problems: what could not be read, for the pages.
         upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
         fits: whether the machines of enabled configurations fit into their windows.
         ended: windows whose run has ended, see ``FleetWindows``.
-        baselines: of machines with hotpatches; None: they can't be read.
     """
 
     at: datetime
     rows: Mapping[str, FleetMachine]
-    inventory: Inventory | None
-    configurations: Configurations | None
-    zone_schedules: tuple[ZoneSchedule, ...]
-    problems: tuple[str, ...]
     upcoming: tuple[UpcomingWindow, ...] = ()
     oldest: OldUpdate | None = None
-    disabled_schedules: tuple[ZoneSchedule, ...] = ()
-    managed: int | None = None
     fits: tuple[WindowFit, ...] = ()
     ended: frozenset[tuple[str, datetime]] = frozenset()
-    baselines: BaselineCalendar | None = None
 
     @cached_property
     def machines(self) -> Mapping[str, MachineRow]:
@@ -118,7 +103,15 @@ def find_fleet_windows(
 ) -> FleetWindows:
     """Find the next windows. ``ended``: see ``FleetWindows``."""
     coming = [
-        (_build_next_window(zone_schedule, window), zone_schedule.machines)
+        (
+            NextWindow(
+                configuration=zone_schedule.configuration.name,
+                start=window.start,
+                end=window.end,
+                zone=zone_schedule.schedule.zone,
+            ),
+            zone_schedule.machines,
+        )
         for zone_schedule in zone_schedules
         if (window := _find_next_window(zone_schedule, now, ended)) is not None
     ]
@@ -128,15 +121,6 @@ def find_fleet_windows(
             by_name.setdefault(name, []).append(next_window)
     by_machine = {name: tuple(windows) for name, windows in by_name.items()}
     return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now, ended)), ended)
-
-
-def _build_next_window(zone_schedule: ZoneSchedule, window: Occurrence) -> NextWindow:
-    return NextWindow(
-        configuration=zone_schedule.configuration.name,
-        start=window.start,
-        end=window.end,
-        zone=zone_schedule.schedule.zone,
-    )
 
 
 def _list_upcoming(
@@ -181,19 +165,13 @@ def build_snapshot(
         for machine in (inventory.machines if inventory is not None else ())
     }
     return FleetSnapshot(
+        **vars(sources),
         at=now,
         rows=rows,
-        inventory=inventory,
-        configurations=sources.configurations,
-        zone_schedules=sources.zone_schedules,
-        problems=sources.problems,
         upcoming=windows.upcoming,
         oldest=oldest,
-        disabled_schedules=sources.disabled_schedules,
-        managed=sources.managed,
         fits=fits,
         ended=windows.ended,
-        baselines=sources.baselines,
     )
 
 

@@ -139,11 +139,15 @@ class SourceReader:
         schedules = build_zone_schedules(configurations, inventories)
         automatic = configurations.automatic
         own = inventories.by_path.get(automatic.inventory) if automatic is not None else None
+        names_by_machine: dict[str, dict[str, None]] = {}
+        for zone_schedule in schedules:
+            for name in zone_schedule.machines:
+                names_by_machine.setdefault(name, {})[zone_schedule.configuration.name] = None
         return FleetSources(
             inventory,
             configurations,
             schedules,
-            _list_configurations(schedules),
+            {name: tuple(names) for name, names in names_by_machine.items()},
             tuple(problems),
             build_zone_schedules(configurations, inventories, enabled=False),
             _find_automatic_machines(automatic, own),
@@ -210,11 +214,3 @@ def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inve
     if automatic is None or not automatic.enabled or inventory is None:
         return frozenset()
     return frozenset(managed_machine.name for managed_machine in select_managed_machines(automatic.scope, inventory))
-
-
-def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:
-    names_by_machine: dict[str, dict[str, None]] = {}
-    for zone_schedule in zone_schedules:
-        for name in zone_schedule.machines:
-            names_by_machine.setdefault(name, {})[zone_schedule.configuration.name] = None
-    return {name: tuple(names) for name, names in names_by_machine.items()}

@@ -2,16 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
-from fleetpatch.access.identity import Identity, require_role
+from fleetpatch.access.identity import Identity
 from fleetpatch.access.roles import Role
-from fleetpatch.acts.flow_runs import LATE_SECONDS, FlowRunStatus, read_flow_run
+from fleetpatch.acts.flow_runs import LATE_SECONDS, RESUME_FLOW, FlowRunStatus, read_flow_run
 from fleetpatch.acts.patch_form import preview_scope
 from fleetpatch.acts.run_acts import (
-    RESUME_FLOW,
     build_key,
     cancel_before_start,
     may_cancel_before_start,
@@ -19,16 +18,16 @@ from fleetpatch.acts.run_acts import (
     start_assessment,
     start_resume,
 )
-from fleetpatch.web.authentication import ActPermission
+from fleetpatch.pages.run import find_exact_run
+from fleetpatch.web.authentication import ActPermission, build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
 from flows.recovery.cancellation import require_cancellable
 from flows.request.read_requests import AssessRequest
-from tasks.domain.errors import RequestError, RunNotFound
-from tasks.domain.model import RunInfo
+from tasks.domain.errors import RequestError
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
 
 
@@ -127,22 +126,6 @@ def resume(request: Request, run_id: str, _: Runner) -> Response:
     except RequestError as error:
         return _ask(request, run_id, "resume", error)
     return RedirectResponse(f"/starting/{flow_run_id}", 303)
-
-
-def find_exact_run(context: WebContext, run_id: str) -> RunInfo:
-    """Return a run by its whole id.
-
-    Raises:
-        HTTPException: there is none (404).
-        RecordsError: the records can't be read.
-    """
-    try:
-        run = context.history.find_run(run_id)
-    except RunNotFound as error:
-        raise HTTPException(404, error.message) from error
-    if run.id != run_id:
-        raise HTTPException(404, f"there is no run {run_id!r}")
-    return run
 
 
 def _ask(request: Request, run_id: str, act: str, refusal: RequestError | None = None) -> Response:

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi import Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from fleetpatch.access.identity import Identity, require_role
+from fleetpatch.access.identity import Identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
 from fleetpatch.pages.paging import build_page
+from fleetpatch.pages.run import find_exact_run, find_run
 from fleetpatch.runs.plan_view import PlanView
-from fleetpatch.web.authentication import ActPermission
+from fleetpatch.web.authentication import ActPermission, build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval, find_approval_objection
 from flows.engine.resume_state import parse_recorded_request
-from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, RunNotFound
+from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.leases import LeaseStatus
 from tasks.domain.states import UNFINISHED_RUN_STATES
@@ -26,7 +27,7 @@ from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, re
 from tasks.rules.runs.approval import is_approval_required
 from tasks.rules.timing.maintenance_window import describe_window
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def show_approvals(request: Request) -> HTMLResponse:
 @router.get("/approvals/{run_id}")
 def show_approval(request: Request, run_id: str, page: int = 1, part: int = 1) -> Response:
     """Show the whole plan of a run, and the form that decides on it."""
-    run = _find_run(get_context(request), run_id)
+    run = find_run(get_context(request), run_id)
     if run.id != run_id:
         return RedirectResponse(f"/approvals/{run.id}", 303)
     return _show_plan(request, run, page=page, part=part)
@@ -116,11 +117,11 @@ def reject(
 
 def _decide(request: Request, run_id: str, decide: Callable[[RunInfo], Approval]) -> Response:
     context = get_context(request)
-    run = _require_exact_run(context, run_id)
+    run = find_exact_run(context, run_id)
     try:
         decide(run)
     except RequestError as error:
-        return _show_plan(request, _find_run(context, run.id), refusal=error)
+        return _show_plan(request, find_run(context, run.id), refusal=error)
     return RedirectResponse(f"/approvals/{run.id}", 303)
 
 
@@ -191,20 +192,6 @@ def _read_waiting(context: WebContext, approval: Approval) -> WaitingPlan:
         raise
     except RecordsError as error:
         return WaitingPlan(run, approval, None, error.message)
-
-
-def _find_run(context: WebContext, run_id: str) -> RunInfo:
-    try:
-        return context.history.find_run(run_id)
-    except RunNotFound as error:
-        raise HTTPException(404, error.message) from error
-
-
-def _require_exact_run(context: WebContext, run_id: str) -> RunInfo:
-    run = _find_run(context, run_id)
-    if run.id != run_id:
-        raise HTTPException(404, f"there is no run {run_id!r}")
-    return run
 
 
 def _get_approvals(context: WebContext) -> SqlApprovals:

@@ -2,16 +2,15 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.records.audit.log import SqlAuditLog
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 _SIZE: Final = 200
 
 
@@ -21,9 +20,9 @@ def show_audit(
 ) -> Response:
     """Show who did what, newest first."""
     context = get_context(request)
-    found = SqlAuditLog(context.records.database).read(_SIZE + 1, before=before, who=who, act=act)
-    entries = found[:_SIZE]
-    older = request.url.include_query_params(before=entries[-1].number).query if len(found) > _SIZE else ""
+    listed = SqlAuditLog(context.records.database).read(_SIZE + 1, before=before, who=who, act=act)
+    entries = listed[:_SIZE]
+    older = request.url.include_query_params(before=entries[-1].number).query if len(listed) > _SIZE else ""
     newest = request.url.remove_query_params("before").query
     return render_page(
         request, "audit.html.j2", entries=entries, who=who, act=act, older=older, newest=newest, is_newest=not before

@@ -14,18 +14,16 @@ from datetime import UTC, date, datetime
 from functools import cache, partial
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from deployments.preview.automatic_status import describe_off_peak
 from deployments.preview.window_calendar import list_freezes
 from deployments.preview.zone_schedules import ZoneSchedule, list_over_schedules
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.scopes import find_window_scope
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.web.authentication import FEED_PATH
+from fleetpatch.web.authentication import FEED_PATH, build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from fleetpatch.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
@@ -36,7 +34,7 @@ from tasks.domain.errors import RequestError
 from tasks.records.queries.windows import read_window_results
 from tasks.rules.calendar.local_time import get_time_zone
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 MAX_LISTED = 400
 """With more entries in a month, the list below the grid has only one day."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -51,38 +49,45 @@ def show_calendar(
     fleet, now = context.fleet.read(), context.clock.now()
     chosen_zone, problems = choose_zone(zone, context.settings.zone)
     today = find_today(now, chosen_zone)
-    shown = build_month(parse_month(month, today), chosen_zone)
+    month_grid = build_month(parse_month(month, today), chosen_zone)
     schedules, disabled = (
         select_schedules(listed, configuration) for listed in (fleet.zone_schedules, fleet.disabled_schedules)
     )
-    results = read_window_results(context.records.database, shown.since, shown.until)
-    windows = list_windows(schedules, results, shown.since, shown.until, now, disabled)
-    freezes = list_freezes(schedules, shown.since, shown.until, *list_common_freezes(fleet))
-    weeks = build_weeks(shown, windows, freezes, now)
-    days = [each for week in weeks for each in week if each.is_in_month and (each.entries or each.freezes)]
+    results = read_window_results(context.records.database, month_grid.since, month_grid.until)
+    windows = list_windows(schedules, results, month_grid.since, month_grid.until, now, disabled)
+    freezes = list_freezes(schedules, month_grid.since, month_grid.until, *list_common_freezes(fleet))
+    weeks = build_weeks(month_grid, windows, freezes, now)
+    days = [
+        calendar_day
+        for week in weeks
+        for calendar_day in week
+        if calendar_day.is_in_month and (calendar_day.entries or calendar_day.freezes)
+    ]
     listed = _list_days(days, day, today)
     automatic = fleet.configurations.automatic if fleet.configurations is not None else None
     return render_page(
         request,
         "calendar.html.j2",
-        month=shown,
+        month=month_grid,
         weeks=weeks,
         days=listed,
         is_one_day=len(listed) < len(days),
-        other_days=[each.day for each in days],
+        other_days=[calendar_day.day for calendar_day in days],
         max_listed=MAX_LISTED,
         zone=chosen_zone,
         zones=_list_zones(fleet, context.settings.zone, chosen_zone),
         configuration=configuration,
-        configurations=sorted({each.configuration.name for each in (*fleet.zone_schedules, *fleet.disabled_schedules)}),
+        configurations=sorted(
+            {schedule.configuration.name for schedule in (*fleet.zone_schedules, *fleet.disabled_schedules)}
+        ),
         has_enabled=bool(fleet.zone_schedules),
         # Kept: a configuration has the same machines in all of its windows, and to compare them takes time.
         find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
         disabled=_list_disabled(fleet),
         over=list_over_schedules(fleet.zone_schedules, now),
         tight={(fit.configuration, fit.zone): fit for fit in fleet.fits if fit.message},
-        overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
-        total=sum(len(each.entries) for each in days),
+        overlaps=sum(bool(entry.overlaps) for calendar_day in days for entry in calendar_day.entries),
+        total=sum(len(calendar_day.entries) for calendar_day in days),
         today=today,
         automatic=automatic if automatic is not None and automatic.enabled else None,
         off_peak=describe_off_peak(automatic) if automatic is not None else "",
@@ -162,7 +167,10 @@ def show_feed(request: Request, configuration: str = "", scope: str = "") -> Res
     windows = list_windows(schedules, results, since, until, now, disabled)
     if len(windows) > MAX_WINDOWS:
         raise HTTPException(413, f"{len(windows)} windows are too many for one feed: add ?configuration= or ?scope=")
-    source = FeedSource(context.settings.fleet, _find_change(fleet, now), context.settings.public_url)
+    path = fleet.configurations.source_path if fleet.configurations is not None else None
+    moments = [moment for file in _list_files(path) if (moment := _read_change(file)) is not None]
+    changed_at = min(max(moments, default=datetime.fromtimestamp(0, UTC)), now)
+    source = FeedSource(context.settings.fleet, changed_at, context.settings.public_url)
     body = build_feed(windows, list_freezes(schedules, since, until, *list_common_freezes(fleet)), source)
     headers = {"Content-Disposition": 'inline; filename="fleetpatch.ics"'}
     return Response(body, media_type="text/calendar; charset=utf-8", headers=headers)
@@ -185,13 +193,6 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
         for schedule in schedules
     )
     return tuple(window for window in narrowed if window.machines)
-
-
-def _find_change(fleet: FleetSnapshot, now: datetime) -> datetime:
-    """Return when the files of configurations changed last."""
-    path = fleet.configurations.source_path if fleet.configurations is not None else None
-    moments = [moment for file in _list_files(path) if (moment := _read_change(file)) is not None]
-    return min(max(moments, default=datetime.fromtimestamp(0, UTC)), now)
 
 
 def _list_files(path: Path | None) -> list[Path]:

@@ -7,11 +7,10 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.compliance.document import ALL_MACHINES, find_sla_days, make_compliance_document
@@ -19,7 +18,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.reports.compliance.files import build_file_name, build_values, render_compliance_files
 from tasks.rules.compliance.model import ComplianceDocument, Month
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 MAX_AGE: Final = timedelta(minutes=5)
 """How long a document is shown before it is computed again: a large fleet's takes seconds."""
@@ -74,12 +73,6 @@ def _get_documents(request: Request) -> ComplianceDocumentCache:
     return compliance_documents
 
 
-def _has_runs_before(context: WebContext, month: Month) -> bool:
-    """Return whether anything is known of the months before: of a new fleet, only the present one says something."""
-    oldest = context.history.find_oldest_run()
-    return oldest is not None and oldest.started_at < month.start
-
-
 @router.get("/compliance")
 def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery = "") -> HTMLResponse:
     """Show the compliance of a month."""
@@ -87,7 +80,9 @@ def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery 
     now = context.clock.now()
     present = Month.of(now)
     document, problems = None, list(context.fleet.read().problems)  # they change what the document says
-    chosen = present.previous if _has_runs_before(context, present) else present
+    oldest = context.history.find_oldest_run()
+    # Of a new fleet, only the present month says something.
+    chosen = present.previous if oldest is not None and oldest.started_at < present.start else present
     try:
         chosen = Month.parse(month) if month else chosen
         document = _get_documents(request).read(context, chosen, scope.strip() or ALL_MACHINES, now)

@@ -4,21 +4,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from fastapi.responses import Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
-from fleetpatch.machines.automatic_patching import AutomaticState, read_automatic_state
+from fleetpatch.machines.automatic_patching import read_automatic_state
 from fleetpatch.machines.scopes import build_machine_scope
-from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetMachine, FleetSnapshot
+from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
 from fleetpatch.updates.pending_explanations import ExplainedUpdate, explain_waiting, list_pending_updates
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page, show_message
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
-from tasks.domain.model import Assessment
+from tasks.domain.model import Assessment, PackageState
 from tasks.domain.states import HotpatchStatus
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import RecordedState
@@ -29,7 +28,7 @@ from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch import find_hotpatch_status
 from tasks.rules.machine_checks.packages import get_repair_remedy
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 EXPLAINED_RUNS = 3
 RUNS_SIZE = 50
@@ -64,10 +63,14 @@ class MachineRecords:
     hotpatch: HotpatchStatus | None
 
     @property
+    def packages(self) -> PackageState | None:
+        """What that answer says of packages."""
+        return self.answered.packages if self.answered is not None else None
+
+    @property
     def repair_remedy(self) -> str:
         """What a person does about broken packages."""
-        packages = self.answered.packages if self.answered is not None else None
-        return get_repair_remedy(packages) if packages is not None and packages.problems else ""
+        return get_repair_remedy(self.packages) if self.packages is not None and self.packages.problems else ""
 
 
 @router.get("/machines/{name:path}")
@@ -81,7 +84,9 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         row = replace(row, state=details.state)
     total = machines.count_machine_runs(database, name)
     if row is None and details.state is None and not total:
-        return _show_unknown(request, context, snapshot, name)
+        machine_names = {*snapshot.rows, *machines.read_recorded_names(context.records.database)}
+        hint = did_you_mean(name, machine_names) or "The list of machines shows all of the inventory."
+        return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)
     history = build_part(
         request,
         lambda offset, limit: machines.read_machine_runs(database, name, offset, limit),
@@ -98,7 +103,12 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         row=snapshot.build_row(row) if row is not None else None,
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
-        pending=build_page(request, explain_pending(snapshot, automatic, row, details), updates, parameter="updates"),
+        pending=build_page(
+            request,
+            explain_waiting(snapshot, automatic, row, details.pending, details.packages),
+            updates,
+            parameter="updates",
+        ),
         history=history,
         occupation=machines.find_occupation(database, name),
         drained=machines.find_drained_sets(database, name),
@@ -107,14 +117,6 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         paused=automatic.paused.get(name, ""),
         problems=snapshot.problems,
     )
-
-
-def explain_pending(
-    snapshot: FleetSnapshot, automatic: AutomaticState, row: FleetMachine | None, details: MachineRecords
-) -> tuple[ExplainedUpdate, ...]:
-    """Return what a machine lacks, with the reason why each update waits."""
-    packages = details.answered.packages if details.answered is not None else None
-    return explain_waiting(snapshot, automatic, row, details.pending, packages)
 
 
 def read_details(context: WebContext, name: str) -> MachineRecords:
@@ -152,26 +154,20 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
 
     Those that a freeze cancels are among them, and not those whose run has ended.
     """
-    row, found = snapshot.rows.get(name), []
+    row, coming_windows = snapshot.rows.get(name), []
     if row is not None and row.machine.owner is not PatchOwner.FLEETPATCH:
         return []
     for zone_schedule in snapshot.zone_schedules:
         if name not in zone_schedule.machines:
             continue
         begin = now - timedelta(minutes=zone_schedule.schedule.minutes)
-        windows = (
-            one
-            for one in iterate_occurrences(zone_schedule.schedule, begin, until=now + SEARCH_HORIZON)
-            if one.end > now
+        configuration, zone = zone_schedule.configuration.name, zone_schedule.schedule.zone
+        coming = (
+            window
+            for window in iterate_occurrences(zone_schedule.schedule, begin, until=now + SEARCH_HORIZON)
+            if window.end > now and (configuration, window.start) not in snapshot.ended
         )
-        left = (one for one in windows if (zone_schedule.configuration.name, one.start) not in snapshot.ended)
-        for window in islice(left, WINDOWS_COUNT):
+        for window in islice(coming, WINDOWS_COUNT):
             freeze = find_freeze(window, zone_schedule.freezes)
-            found.append(ComingWindow(zone_schedule.configuration.name, zone_schedule.schedule.zone, window, freeze))
-    return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]
-
-
-def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:
-    machine_names = {*snapshot.rows, *machines.read_recorded_names(context.records.database)}
-    hint = did_you_mean(name, machine_names) or "The list of machines shows all of the inventory."
-    return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)
+            coming_windows.append(ComingWindow(configuration, zone, window, freeze))
+    return sorted(coming_windows, key=lambda coming_window: coming_window.window.start)[: 2 * WINDOWS_COUNT]

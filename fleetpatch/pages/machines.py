@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.machines.machine_list import (
     SHOWN,
     MachineFilters,
@@ -20,13 +18,14 @@ from fleetpatch.machines.machine_list import (
 )
 from fleetpatch.machines.scopes import build_list_scope
 from fleetpatch.pages.paging import build_page
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
 from tasks.domain.rows.machines import MachineRow
 from tasks.reports.export.tabular_formats import iterate_csv_rows
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 COLUMNS = (
     ("name", "Name", ""),
@@ -56,34 +55,7 @@ VALUE_TITLES = {
 }
 
 
-def read_filters(
-    q: str = "",
-    compliance: str = "",
-    environment: str = "",
-    os: str = "",
-    location: str = "",
-    owner: str = "",
-    reboot: str = "",
-    readiness: str = "",
-    show: str = "",
-    scope: str = "",
-) -> MachineFilters:
-    """Return the filters of a URL."""
-    return MachineFilters(
-        q=q.strip(),
-        compliance=compliance,
-        environment=environment,
-        os=os,
-        location=location,
-        owner=owner,
-        reboot=reboot,
-        readiness=readiness,
-        show=show,
-        scope=scope.strip(),
-    )
-
-
-Filters = Annotated[MachineFilters, Depends(read_filters)]
+Filters = Annotated[MachineFilters, Depends()]
 
 
 @router.get("/machines")

@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -19,16 +19,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from deployments.preview.upcoming_windows import find_next_window
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.machines.snapshot import FleetSnapshot
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
 from tasks.records.queries.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reports.sanitizing import sanitize_to_one_line
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 Values = Mapping[tuple[str, ...], float]
 """The values of a metric by the values of its labels."""
@@ -77,7 +76,11 @@ class FleetCollector(Collector):
         yield from _build_update_counts(fleet.machines.values())
         yield from _build_run_metrics(figures)
         yield from _build_age_metrics(fleet, now)
-        yield from _build_window_metrics(_select_windows(figures.last_windows, fleet), fleet)
+        windows = figures.last_windows
+        if fleet.configurations is not None:  # what a deleted one missed would stay an alert for ever
+            names = {configuration.name for configuration in fleet.configurations.all_configurations}
+            windows = tuple(window for window in windows if window.configuration in names)
+        yield from _build_window_metrics(windows, fleet)
         if self._with_machines:
             yield from _build_machine_metrics(fleet.machines.values())
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
@@ -143,17 +146,6 @@ def _build_age_metrics(fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
         age = max(0.0, (now - fleet.oldest.since).total_seconds())
         text = "How long fleetpatch has known of the fix that is missing longest."
         yield _gauge("fleetpatch_oldest_missing_fix_age_seconds", text, age)
-
-
-def _select_windows(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[LastWindow]:
-    """Yield the windows of configurations that exist. What a deleted one missed would stay an alert for ever."""
-    configurations = fleet.configurations
-    names = (
-        {configuration.name for configuration in configurations.all_configurations}
-        if configurations is not None
-        else None
-    )
-    return (window for window in last_windows if names is None or window.configuration in names)
 
 
 def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[Metric]:

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from deployments.preview.zone_schedules import list_over_schedules
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.live.live_runs import read_live_runs
 from fleetpatch.machines.automatic_patching import read_automatic_summary
 from fleetpatch.machines.snapshot import FleetSnapshot, count_fleet
 from fleetpatch.pages.runs import list_runs
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
@@ -26,7 +25,7 @@ from tasks.records.queries.runs import RunFilter, read_run_rows
 from tasks.records.queries.trends import DayTotals
 from tasks.records.queries.windows import read_last_window_results
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 SPANS = (30, 90, 365)
 RUNS_COUNT = 8
@@ -38,7 +37,7 @@ _MAX_POINTS = 92
 
 
 @dataclass(frozen=True, slots=True)
-class TrendDay:
+class ChartDay:
     """The fleet on one day, for the charts."""
 
     day: date
@@ -74,7 +73,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         approvals=len(SqlApprovals(context.records.database, context.clock).find_pending_approvals()),
         span=span,
         spans=SPANS,
-        trend=choose_days(context.fleet.read_trends(span)),
+        trend=choose_chart_days(context.fleet.read_trends(span)),
     )
 
 
@@ -108,9 +107,9 @@ def read_overview_windows(context: WebContext, snapshot: FleetSnapshot) -> Seque
     return list_last_windows(snapshot.zone_schedules, results, known_since, now, WINDOWS_COUNT)
 
 
-def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
+def choose_chart_days(trend: Mapping[date, DayTotals]) -> Sequence[ChartDay]:
     """Return the days that are drawn: not more than a chart can show, and always the newest one."""
-    listed = [TrendDay(day, totals) for day, totals in sorted(trend.items())]
+    listed = [ChartDay(day, totals) for day, totals in sorted(trend.items())]
     first = next((number for number, trend_day in enumerate(listed) if trend_day.totals.assessed), len(listed))
     known_days = listed[first:]
     step = -(-len(known_days) // _MAX_POINTS) or 1

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from fleetpatch.access.identity import Identity, require_role
+from fleetpatch.access.identity import Identity
 from fleetpatch.access.roles import Role
 from fleetpatch.acts.flow_runs import StartNotKnown
 from fleetpatch.acts.patch_form import (
@@ -29,7 +29,7 @@ from fleetpatch.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.login import LOGIN_MARK
 from fleetpatch.web.audit import record_refusal
-from fleetpatch.web.authentication import ActPermission
+from fleetpatch.web.authentication import ActPermission, build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import find_status, render_page
 from flows.engine.run_info import describe_request_shortage, select_machines
@@ -40,7 +40,7 @@ from tasks.domain.errors import CannotRun, PolicyRefused, RequestError
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 KEY: Final = "once"
 """The hidden field that makes a form unique: sent twice, it starts one run."""

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.live.live_runs import MAX_WORKING, compute_list_version, summarize_run
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
 from fleetpatch.runs.run_page import (
     MAX_GROUPS,
-    ProblemGroup,
+    RUN_DETAIL,
     RunPageMachine,
     build_rows,
     build_run_timeline,
@@ -21,6 +19,7 @@ from fleetpatch.runs.run_page import (
     sort_lines,
 )
 from fleetpatch.runs.run_state import MachineLine, RunState, can_decide, read_run_state
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval
@@ -30,11 +29,12 @@ from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.run_machines import read_machine_details
 from tasks.records.queries.runs import find_run_row
+from tasks.reports.data.tables import build_hook_row
 from tasks.reports.formatting import format_scope
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.timing.maintenance_window import describe_window
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 ORDERS = ("wave", "state")
 MAX_HOOKS = 100
 
@@ -73,10 +73,10 @@ def show_run(request: Request, run_id: str, page: int = 1, order: str = "", stat
     run = find_run(context, run_id)
     if run.id != run_id:
         return RedirectResponse(f"/runs/{quote(run.id, safe='')}", 303)
-    found = read_state(context, run)
-    order = order if order in ORDERS else "state" if len(found.machines) > PAGE_SIZE else "wave"
-    lines = build_page(request, sort_lines(found, order, state), page)
-    return _render(request, run, found, lines, order, state)
+    run_state = read_state(context, run)
+    order = order if order in ORDERS else "state" if len(run_state.machines) > PAGE_SIZE else "wave"
+    lines = build_page(request, sort_lines(run_state, order, state), page)
+    return _render(request, run, run_state, lines, order, state)
 
 
 def find_run(context: WebContext, run_id: str) -> RunInfo:
@@ -90,6 +90,19 @@ def find_run(context: WebContext, run_id: str) -> RunInfo:
         return context.history.find_run(run_id)
     except RunNotFound as error:
         raise HTTPException(404, error.message) from error
+
+
+def find_exact_run(context: WebContext, run_id: str) -> RunInfo:
+    """Return a run by its whole id.
+
+    Raises:
+        HTTPException: there is none (404).
+        RecordsError: the records can't be read.
+    """
+    run = find_run(context, run_id)
+    if run.id != run_id:
+        raise HTTPException(404, f"there is no run {run_id!r}")
+    return run
 
 
 def read_state(context: WebContext, run: RunInfo) -> RunState:
@@ -136,9 +149,8 @@ def _render(
     names = [line.name for line in lines.items]
     details = dict(read_machine_details(context.records.database, run.id, names))
     hooks: tuple[HookResult, ...] = found.parts.hooks if found.parts is not None else ()
-    rows = build_rows(lines.items, details, hooks, run.kind)
-    groups: list[ProblemGroup] = group_problems(found)
-    around = [hook for hook in hooks if hook.hook.place not in MACHINE_PLACES]
+    rows = build_rows(lines.items, details, hooks, run.id)
+    around = [build_hook_row(run.id, hook) for hook in hooks if hook.hook.place not in MACHINE_PLACES]
     notes = found.parts.notes if found.parts is not None else ()
     head = build_head(context, run)
     return render_page(
@@ -156,8 +168,9 @@ def _render(
         timelines=build_run_timeline(
             run, lines.items, details, found.parts.waves if found.parts else (), head.zone, now
         ),
-        groups=groups[:MAX_GROUPS],
-        groups_left_out=len(groups) - MAX_GROUPS,
+        groups=group_problems(found),
+        max_groups=MAX_GROUPS,
+        detail=RUN_DETAIL,
         hooks=around,
         notes=notes,
         max_hooks=MAX_HOOKS,

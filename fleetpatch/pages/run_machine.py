@@ -2,23 +2,24 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.pages.run import build_head, find_run, read_state
-from fleetpatch.runs.run_page import list_updates
+from fleetpatch.runs.run_page import MACHINE_DETAIL, build_outcome_so_far
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.run_machines import read_machine_details
+from tasks.reports.data.tables import build_hook_row
+from tasks.reports.html.page import build_machine_section
 from tasks.reports.log_files import sanitize_log, to_safe_file_name
 from tasks.reports.sanitizing import sanitize_to_one_line
 
@@ -35,7 +36,6 @@ _ACTS: Final = {
     "reboot": "reboot",
     "hook": "hook",
     "restart": "restart of services",
-    "claim": "lock of the machine",
     "attempt": "try to lock the machine",
     "unlock": "unlock by a person",
     "pause_updaters": "pause of automatic updaters",
@@ -111,7 +111,7 @@ def iterate_log(text: str) -> Iterator[str]:
         yield sanitize_log("\n".join(lines[start : start + _CHUNK_LINES])) + "\n"
 
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 
 
 @router.get("/runs/{run_id}/machines/{name:path}")
@@ -126,10 +126,10 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
     report = context.history.read_report(run.id, name)
     if line is None and not (report.outcomes or report.assessments or report.plans):
         raise HTTPException(404, f"run {run.id} has no machine {name!r}")
-    outcome = report.outcomes[0] if report.outcomes else None
-    plan = report.plans[0] if report.plans else None
+    details, now = read_machine_details(context.records.database, run.id, [name])[name], context.clock.now()
+    if line is not None and not report.outcomes and (outcome := build_outcome_so_far(run, line, details, now)):
+        report = replace(report, outcomes=(outcome,))
     logs = context.history.open_job_logs(run.id, name)
-    details = read_machine_details(context.records.database, run.id, [name])[name]
     journal = context.history.read_journal(run.id, name)
     return render_page(
         request,
@@ -139,12 +139,10 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
         state=state,
         name=name,
         machine=line,
-        outcome=outcome,
-        plan=plan,
-        steps=details.steps,
-        assessment=report.assessments[-1] if report.assessments else None,
-        updates=list_updates(outcome, plan, run.kind),
-        hooks=[hook for hook in report.hooks if hook.subject == name],
+        outcome=report.outcomes[0] if report.outcomes else None,
+        view=build_machine_section(report, name, MACHINE_DETAIL),
+        detail=MACHINE_DETAIL,
+        hooks=[build_hook_row(run.id, hook) for hook in report.hooks if hook.subject == name],
         journal=describe_journal(journal),
         journal_left_out=max(0, len(journal) - MAX_ENTRIES),
         log=cut_log(logs[name]) if name in logs else None,

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.pages.paging import build_part
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
@@ -26,7 +25,7 @@ from tasks.records.queries.runs import (
 )
 from tasks.reports.formatting import load_zone_or_utc
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 RUNS_ON_PAGE: Final = 50
 KINDS: Final[Mapping[str, str]] = {
     "patch": "Patch run",
@@ -82,7 +81,7 @@ def show_runs(
         "runs.html.j2",
         page=runs,
         kinds=KINDS,
-        states=[each.value for each in OperationState],
+        states=[operation_state.value for operation_state in OperationState],
         configurations=read_configuration_names(database),
         spans=SPANS,
         filters={

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.pages.paging import build_page
 from fleetpatch.pages.run import RunHead, build_head, find_run, read_state
 from fleetpatch.runs.run_state import MachineLine, RunState
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
@@ -60,7 +59,11 @@ def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]
     ]
     return sorted(
         machine_comparisons,
-        key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name),
+        key=lambda difference: (
+            difference.rank,
+            min(line.rank for line in (difference.right, difference.left) if line),
+            difference.name,
+        ),
     )
 
 
@@ -115,7 +118,7 @@ def compare_updates(
     return sorted(update_differences, key=rank)
 
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 MAX_UPDATES: Final = 200
 CHOICES: Final = 40
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from fleetpatch.access.identity import require_role
-from fleetpatch.access.roles import Role
 from fleetpatch.machines.automatic_patching import AutomaticState, read_automatic_state
 from fleetpatch.machines.snapshot import FleetSnapshot
 from fleetpatch.pages.paging import build_page
@@ -27,6 +25,7 @@ from fleetpatch.updates.update_list import (
     rank_severity,
     select_scope,
 )
+from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
@@ -46,7 +45,7 @@ from tasks.records.queries.updates import (
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+router = build_page_router()
 _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
 _LATER = datetime.max.replace(tzinfo=UTC)
 MAX_DETAILED_VERSIONS = 3
@@ -196,16 +195,16 @@ def _find_lacking(
     if not pending:
         return Lacking((), 0, {})
     results = read_last_update_results(context.records.database, name)
-    own = [row for row in pending if row.machine in fleet.rows]
-    packages = _read_packages(context, _choose_machines(own, results))
+    own_rows = [row for row in pending if row.machine in fleet.rows]
+    packages = _read_packages(context, _choose_machines(own_rows, results))
     forecaster = Forecaster(fleet, automatic, results, packages)
     rows = [
         LackingRow(row, machine.machine.environment, forecaster.forecast(row, machine))
-        for row in own
+        for row in own_rows
         if (machine := fleet.rows.get(row.machine)) is not None
     ]
-    rows.sort(key=lambda each: (each.row.since or _LATER, each.row.machine))
-    return Lacking(tuple(rows), len({each.machine for each in pending} - fleet.rows.keys()), packages)
+    rows.sort(key=lambda lacking: (lacking.row.since or _LATER, lacking.row.machine))
+    return Lacking(tuple(rows), len({pending_row.machine for pending_row in pending} - fleet.rows.keys()), packages)
 
 
 def _choose_machines(pending: Sequence[PendingUpdateRow], results: Mapping[str, LastResult]) -> list[str]:

@@ -183,7 +183,7 @@ def _build_machine(
 
 
 def _iterate_parts(number: int, names: list[str], plan: MachinePlan) -> Iterator[PlanPart]:
-    ordered = sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name))
+    ordered = sorted(plan.chosen, key=lambda update: (update.classification not in URGENT_CLASSIFICATIONS, update.name))
     starts = range(0, max(1, len(ordered)), UPDATES_IN_CHUNK)
     for start in starts:
         is_last = start == starts[-1]
@@ -191,7 +191,7 @@ def _iterate_parts(number: int, names: list[str], plan: MachinePlan) -> Iterator
             number=number,
             machines=len(names),
             names=join_first_names(names, MAX_NAMES),
-            updates=tuple(_build_update(each) for each in ordered[start : start + UPDATES_IN_CHUNK]),
+            updates=tuple(_build_update(update) for update in ordered[start : start + UPDATES_IN_CHUNK]),
             total=len(ordered),
             first=start + 1,
             minutes=describe_prediction(plan) if plan.chosen else "",

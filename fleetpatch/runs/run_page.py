@@ -1,15 +1,20 @@
 """Builds what the page of a run shows: a part of its machines with their updates, and what belongs to all of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from fleetpatch.runs.run_state import MachineLine, RunState
-from tasks.domain.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, StepRecord, UpdateResult, Wave
-from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
+from tasks.domain.model import HookResult, Outcome, RunInfo, RunReport, StepRecord, Wave
+from tasks.domain.states import OperationState, Step
 from tasks.records.queries.run_machines import RecordedMachine
+from tasks.reports.data.groups import ErrorGroup, sort_updates
+from tasks.reports.data.machine_reports import MachineReport
+from tasks.reports.data.rows import UpdateReportRow
+from tasks.reports.data.tables import build_update_rows
 from tasks.reports.formatting import load_zone_or_utc
+from tasks.reports.html.page import DetailLimits
 from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds
 
@@ -18,32 +23,10 @@ UPDATES_ON_PAGE: Final = 1500
 MAX_UPDATES: Final = 60
 MAX_GROUPS: Final = 12
 MAX_NAMES: Final = 12
-CHOSEN: Final = "Chosen"
-_UPDATE_RANKS: Final = {
-    UpdateState.FAILED: 0,
-    UpdateState.SETUP_FAILED: 1,
-    UpdateState.BLOCKED: 2,
-    UpdateState.NOT_ATTEMPTED: 3,
-    UpdateState.PENDING: 4,
-    CHOSEN: 5,
-    UpdateState.INSTALLED: 6,
-    UpdateState.REPAIRED: 6,
-    UpdateState.EXCLUDED: 7,
-    UpdateState.NOT_SELECTED: 8,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateLine:
-    """An update of a machine in a run. ``state`` is "Chosen" for one that is going to be installed."""
-
-    name: str
-    title: str
-    classification: str
-    state: str
-    reason: str
-    installed: str
-    available: str
+RUN_DETAIL: Final = DetailLimits(0, 0, MAX_UPDATES, 100, MAX_NAMES, 0, 300, 0)
+"""What the page of a run shows of each machine, group and hook."""
+MACHINE_DETAIL: Final = DetailLimits(1, 1, 1000, 100, MAX_NAMES, 0, 600, 0)
+"""What the page of one machine in a run shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +42,13 @@ class RunPageMachine:
     """
 
     line: MachineLine
-    updates: tuple[UpdateLine, ...] = ()
+    updates: tuple[UpdateReportRow, ...] = ()
     left_out: int = 0
     counts: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     hooks: tuple[HookResult, ...] = ()
     predicted_seconds: float | None = None
     worked_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemGroup:
-    """Machines that have the same problem."""
-
-    state: str
-    reason: str
-    count: int
-    names: tuple[str, ...]
 
 
 def sort_lines(state: RunState, order: str, wanted_state: str) -> list[MachineLine]:
@@ -88,33 +61,36 @@ def sort_lines(state: RunState, order: str, wanted_state: str) -> list[MachineLi
     """
     lines = [machine for machine in state.machines if not wanted_state or machine.state == wanted_state]
     if order == "state":
-        return sorted(lines, key=lambda each: (each.rank, each.position))
-    return sorted(lines, key=lambda each: (10**9 if each.wave is None else each.wave, each.position))
+        return sorted(lines, key=lambda line: (line.rank, line.position))
+    return sorted(lines, key=lambda line: (10**9 if line.wave is None else line.wave, line.position))
 
 
 def build_rows(
     lines: Sequence[MachineLine],
     details: dict[str, RecordedMachine],
     hooks: Sequence[HookResult],
-    kind: str,
+    run_id: str,
 ) -> list[RunPageMachine]:
     """Return machines with their updates. Pure."""
     room = max(3, min(MAX_UPDATES, UPDATES_ON_PAGE // max(1, len(lines))))
     hooks_by_machine: dict[str, list[HookResult]] = {}
     for hook in hooks:
         hooks_by_machine.setdefault(hook.subject, []).append(hook)
-    return [_build_row(line, details.get(line.name), hooks_by_machine.get(line.name, ()), kind, room) for line in lines]
+    return [
+        _build_row(line, details.get(line.name), hooks_by_machine.get(line.name, ()), run_id, room) for line in lines
+    ]
 
 
 def _build_row(
-    line: MachineLine, details: RecordedMachine | None, hooks: Sequence[HookResult], kind: str, room: int
+    line: MachineLine, details: RecordedMachine | None, hooks: Sequence[HookResult], run_id: str, room: int
 ) -> RunPageMachine:
     if details is None:
         return RunPageMachine(line, hooks=tuple(hooks))
-    updates = list_updates(details.outcome, details.plan, kind)
+    machine_report = MachineReport(run_id, line.name, None, details.outcome, details.plan, None)
+    updates = sort_updates(build_update_rows(machine_report))
     counts: dict[str, int] = {}
     for update in updates:
-        counts[update.state] = counts.get(update.state, 0) + 1
+        counts[update.shown_state] = counts.get(update.shown_state, 0) + 1
     plan = details.plan
     return RunPageMachine(
         line,
@@ -125,31 +101,6 @@ def _build_row(
         tuple(hooks),
         plan.prediction.total_seconds if plan is not None and plan.chosen else None,
         compute_work_seconds(details.outcome) if details.outcome is not None else None,
-    )
-
-
-def list_updates(outcome: Outcome | None, plan: MachinePlan | None, kind: str) -> list[UpdateLine]:
-    """Return the updates of a machine: the results, or the plan as long as there are none. Failed ones first. Pure."""
-    if plan is not None and (outcome is None or kind == "plan" or not outcome.updates):
-        chosen_updates = [_build_update(UpdateResult(update, UpdateState.PENDING), CHOSEN) for update in plan.chosen]
-        chosen_updates += [_build_update(update) for update in plan.skipped]
-    else:
-        chosen_updates = [_build_update(update) for update in outcome.updates] if outcome is not None else []
-    return sorted(chosen_updates, key=lambda update: (_UPDATE_RANKS.get(update.state, 4), update.reason, update.name))
-
-
-def _build_update(result: UpdateResult, state: str = "") -> UpdateLine:
-    update = result.update
-    is_done = result.state in SUCCESSFUL_UPDATE_STATES
-    available = result.version_after if is_done and result.version_after else update.available
-    return UpdateLine(
-        update.name,
-        update.title or update.kb,
-        update.classification.value,
-        state or result.state.value,
-        result.reason,
-        update.installed or "",
-        available,
     )
 
 
@@ -166,7 +117,7 @@ def build_run_timeline(
     A machine in progress has its steps so far. Pure.
     """
     names = {line.name for line in lines}
-    outcomes = tuple(_iterate_outcomes(run, lines, details, now))
+    outcomes = tuple(filter(None, (build_outcome_so_far(run, line, details.get(line.name), now) for line in lines)))
     shown = tuple(replace(wave, machines=tuple(name for name in wave.machines if name in names)) for wave in waves)
     plans = tuple(
         detail.plan for name in names if (detail := details.get(name)) is not None and detail.plan is not None
@@ -177,23 +128,23 @@ def build_run_timeline(
     return build_timelines(report, load_zone_or_utc(zone), now=now, limit=len(names))
 
 
-def _iterate_outcomes(
-    run: RunInfo, lines: Sequence[MachineLine], details: dict[str, RecordedMachine], now: datetime
-) -> Iterator[Outcome]:
-    for line in lines:
-        detail = details.get(line.name)
-        if detail is not None and detail.outcome is not None:
-            yield detail.outcome
-        elif line.is_working or line.state == OperationState.UNKNOWN:
-            state = OperationState(line.state)
-            steps = detail.steps if detail is not None else ()
-            if line.since is not None and line.step:
-                end = now if line.is_working else line.news_at or now
-                steps = (*steps, StepRecord(Step(line.step), line.since, max(end, line.since), state))
-            yield Outcome(run.id, line.name, state, line.message, wave=line.wave, steps=steps)
+def build_outcome_so_far(
+    run: RunInfo, line: MachineLine, detail: RecordedMachine | None, now: datetime
+) -> Outcome | None:
+    """Return the result of a machine; of one in progress its steps so far; None: nothing was begun. Pure."""
+    if detail is not None and detail.outcome is not None:
+        return detail.outcome
+    if not line.is_working and line.state != OperationState.UNKNOWN:
+        return None
+    state = OperationState(line.state)
+    steps = detail.steps if detail is not None else ()
+    if line.since is not None and line.step:
+        end = now if line.is_working else line.news_at or now
+        steps = (*steps, StepRecord(Step(line.step), line.since, max(end, line.since), state))
+    return Outcome(run.id, line.name, state, line.message, wave=line.wave, steps=steps)
 
 
-def group_problems(state: RunState) -> list[ProblemGroup]:
+def group_problems(state: RunState) -> list[ErrorGroup]:
     """Return the reasons why machines failed or were not begun, the worst and most frequent first. Pure."""
     if state.line.kind == "plan":
         return []
@@ -205,4 +156,4 @@ def group_problems(state: RunState) -> list[ProblemGroup]:
                 line.name
             )
     groups = sorted(names_by_reason.items(), key=lambda item: (item[0][0], -len(item[1])))
-    return [ProblemGroup(word, reason, len(names), tuple(names[:MAX_NAMES])) for (_, word, reason), names in groups]
+    return [ErrorGroup(group_state, reason, "", "", names) for (_, group_state, reason), names in groups]

@@ -112,8 +112,8 @@ class RunState:
     def states(self) -> dict[str, int]:
         """How many machines have each state, problems first."""
         counts: dict[str, int] = {}
-        for each in sorted(self.machines, key=lambda machine: machine.rank):
-            counts[each.state] = counts.get(each.state, 0) + 1
+        for machine_line in sorted(self.machines, key=lambda machine: machine.rank):
+            counts[machine_line.state] = counts.get(machine_line.state, 0) + 1
         return counts
 
     @property
@@ -124,13 +124,25 @@ class RunState:
     @property
     def working(self) -> tuple[MachineLine, ...]:
         """The machines that are worked on now, longest first."""
-        found = [machine for machine in self.machines if machine.is_working]
-        return tuple(sorted(found, key=lambda machine: (machine.since is None, machine.since, machine.position)))
+        lines = [machine for machine in self.machines if machine.is_working]
+        return tuple(sorted(lines, key=lambda machine: (machine.since is None, machine.since, machine.position)))
 
     @property
     def phase(self) -> str:
         """What the run does, in a few words."""
-        return _describe_phase(self)
+        total = len(self.machines)
+        if self.is_abandoned:
+            return "no process works on it"
+        if self.process is None:
+            return "over"
+        if not total:
+            return "selecting machines"
+        if self.done or any(machine.is_working and machine.step != Step.ASSESS for machine in self.machines):
+            return f"{self.done} of {format_count(total, 'machine')} done"
+        if self.parts is not None and self.line.kind != "assess":
+            return f"{format_count(total, 'machine')} planned"
+        assessed = sum(machine.step == Step.ASSESS and not machine.is_working for machine in self.machines)
+        return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"
 
     @property
     def figures(self) -> RunFigures:
@@ -239,22 +251,6 @@ def _describe_unfinished(row: ProgressRow | None, wave: int | None, *, is_alive:
         return (PENDING if is_alive else OperationState.NOT_STARTED), message
     ended = f"{row.step}: {row.state}{', ' if row.message else ''}{row.message}"
     return (OperationState.IN_PROGRESS if is_alive else OperationState.UNKNOWN), ended
-
-
-def _describe_phase(state: RunState) -> str:
-    total = len(state.machines)
-    if state.is_abandoned:
-        return "no process works on it"
-    if state.process is None:
-        return "over"
-    if not total:
-        return "selecting machines"
-    if state.done or any(machine.is_working and machine.step != Step.ASSESS for machine in state.machines):
-        return f"{state.done} of {format_count(total, 'machine')} done"
-    if state.parts is not None and state.line.kind != "assess":
-        return f"{format_count(total, 'machine')} planned"
-    assessed = sum(machine.step == Step.ASSESS and not machine.is_working for machine in state.machines)
-    return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"
 
 
 APPROVED_KINDS: Final = ("patch", "stage")

@@ -97,7 +97,10 @@ class Forecaster:
 
     def _forecast_automatic(self, row: PendingUpdateRow, machine: FleetMachine) -> UpdateForecast:
         if not machine.is_automatic:
-            return self._build_past(row, self._explain_no_automatic())
+            automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
+            is_on = automatic is not None and automatic.enabled
+            otherwise = "does not select this machine" if is_on else "is not on"
+            return self._build_past(row, f"automatic patching {otherwise}")
         if paused := self._automatic.paused.get(row.machine):
             return self._build_past(row, f"automatic patching is {paused}")
         if reason := self._find_objection(row, *_AUTOMATIC):
@@ -107,11 +110,6 @@ class Forecaster:
         past = self._build_past(row, "waits for its night", is_coming=True)
         window = "" if row.held or row.blocked else self._describe_phase(row.name, machine)
         return UpdateForecast(past.why, past.run_id, None, window, machine.machine.zone)
-
-    def _explain_no_automatic(self) -> str:
-        automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
-        is_on = automatic is not None and automatic.enabled
-        return "automatic patching does not select this machine" if is_on else "automatic patching is not on"
 
     def _describe_phase(self, name: str, machine: FleetMachine) -> str:
         rollout = self._automatic.rollout
@@ -137,7 +135,7 @@ class Forecaster:
         if row.held:
             return UpdateForecast("an administrator holds it on the machine")
         last = self._results.get(row.machine)
-        if is_coming and last is not None and _says_why(last):
+        if is_coming and last is not None and last.state not in {*SUCCESSFUL_UPDATE_STATES, UpdateState.PENDING}:
             return UpdateForecast(f"{last.state}: {last.reason}" if last.reason else last.state, last.run_id)
         return UpdateForecast(otherwise)
 
@@ -146,9 +144,9 @@ class Forecaster:
         selection = self._find_selection(configuration, zone)
         if selection is None:
             return ""
-        own = self._list_reasons(row.machine, configuration, zone, selection)
-        if (mine := (row.name, row.arch, row.available)) in own:
-            return own[mine]
+        own_reasons = self._list_reasons(row.machine, configuration, zone, selection)
+        if (update_key := (row.name, row.arch, row.available)) in own_reasons:
+            return own_reasons[update_key]
         marks = (row.classification, row.severity, row.held, row.blocked, row.kb, row.title, row.published)
         key = (configuration, zone, row.name, row.arch, row.available, *marks)
         if key not in self._reasons:
@@ -188,12 +186,6 @@ class Forecaster:
             return Selection(classifications=policy.classifications, exclude=policy.exclude) if policy else None
         known_configuration = self._configurations.get(configuration)
         return known_configuration.build_request(zone).to_patch_options().selection if known_configuration else None
-
-
-def _says_why(last: LastResult) -> bool:
-    return last.state not in {update_state.value for update_state in SUCCESSFUL_UPDATE_STATES} | {
-        UpdateState.PENDING.value
-    }
 
 
 def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:

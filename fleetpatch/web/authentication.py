@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from fastapi import HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from fleetpatch.access.cookies import BROWSER, SESSION
-from fleetpatch.access.identity import STRANGER, Identity, get_identity
+from fleetpatch.access.identity import STRANGER, Identity, get_identity, require_role
 from fleetpatch.access.network import Peer
 from fleetpatch.access.providers.person import LoginRefused
 from fleetpatch.access.roles import Role, parse_grants
@@ -187,6 +187,11 @@ def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> 
     if token is not None:
         context.token_uses.note(token.name, token.used_at, now)
     return token
+
+
+def build_page_router() -> APIRouter:
+    """Return an empty list of routes, for everybody who may look."""
+    return APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
 
 CSRF_FIELD: Final = "csrf"

@@ -1,6 +1,7 @@
 """Renders the templates and the pages of errors. Every value is escaped: texts of machines may be hostile."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -69,6 +70,7 @@ def render_page(request: Request, template: str, *, status: int = 200, **values:
             now=context.clock.now(),
             login_url=build_login_url(request),
             navigation=PAGES,
+            beside=frozenset(),
             **values,
         )
     )
@@ -102,9 +104,9 @@ def build_environment() -> Environment:
         "age": format_age,
         "share": format_share,
         "moment": render_moment,
-        "moment_text": format_moment,
-        "day": format_day,
-        "iso_day": format_iso_day,
+        "moment_text": render_moment_text,
+        "day": render_day,
+        "iso_day": render_iso_day,
         "short_moment": render_short_moment,
         "time_of_day": render_time_of_day,
         "hour_and_minute": render_hour_and_minute,
@@ -118,21 +120,21 @@ def render_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     if moment is None:
         return NO_FIGURE
     local = moment.astimezone(load_zone_or_utc(zone))
-    text = format_moment(moment, zone)
+    text = render_moment_text(moment, zone)
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
 
 
-def format_moment(moment: datetime, zone: str = "UTC") -> str:
+def render_moment_text(moment: datetime, zone: str = "UTC") -> str:
     """Return a time as "Mon 23 Nov 2026 09:30 CET"."""
     return f"{moment.astimezone(load_zone_or_utc(zone)):%a %d %b %Y %H:%M %Z}"
 
 
-def format_day(moment: datetime | None, zone: str = "UTC") -> str:
+def render_day(moment: datetime | None, zone: str = "UTC") -> str:
     """Return the day of a time in a zone as "24 Nov 2026"; a dash without a time."""
     return NO_FIGURE if moment is None else f"{moment.astimezone(load_zone_or_utc(zone)):%d %b %Y}"
 
 
-def format_iso_day(moment: datetime, zone: str = "UTC") -> str:
+def render_iso_day(moment: datetime, zone: str = "UTC") -> str:
     """Return the day of a time in a zone as "2026-11-24"."""
     return moment.astimezone(load_zone_or_utc(zone)).date().isoformat()
 
@@ -179,18 +181,61 @@ _TITLES = {
 }
 
 
+Answer = Callable[[Request, int, str, str, Mapping[str, str]], Response]
+"""Answers a request with an error: its HTTP status, what is wrong, the remedy, and what is wrong with each field."""
+
+
+def install_error_answers(app: FastAPI, answer: Answer, *, role_hint: str, failure: str) -> None:
+    """Answer errors of an application.
+
+    Args:
+        app: the application.
+        answer: builds each answer.
+        role_hint: the remedy where a role is missing.
+        failure: what is said of an error that nobody has thought of.
+    """
+
+    def answer_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, FleetpatchError)  # noqa: S101 - for the type checker
+        return answer(request, find_status(error), error.message, error.hint, {})
+
+    def answer_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - for the type checker
+        response = answer(request, error.status_code, str(error.detail), "", {})
+        response.headers.update(error.headers or {})
+        return response
+
+    def answer_invalid_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
+        faults: dict[str, str] = {}
+        for fault in error.errors():
+            # The place of JSON that can't be parsed is a number of characters.
+            steps = ("body",) if fault["type"] == "json_invalid" else fault["loc"][1:] or fault["loc"]
+            faults[".".join(map(str, steps))] = str(fault["msg"])
+        text = "; ".join(f"{name}: {message}" for name, message in faults.items())
+        return answer(request, 400, text, "", faults)
+
+    def answer_failure(request: Request, error: Exception) -> Response:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return answer(request, 500, failure, "The log of fleetpatch web says why.", {})
+
+    app.add_exception_handler(FleetpatchError, answer_error)
+    app.add_exception_handler(
+        PermissionError, lambda request, error: answer(request, 403, f"This needs the role {error}.", role_hint, {})
+    )
+    app.add_exception_handler(StarletteHTTPException, answer_http_error)
+    app.add_exception_handler(RequestValidationError, answer_invalid_request)
+    app.add_exception_handler(Exception, answer_failure)
+
+
 def install_error_pages(app: FastAPI) -> None:
     """Show errors as pages."""
-    app.add_exception_handler(FleetpatchError, _show_error)
-    app.add_exception_handler(PermissionError, _show_refusal)
-    app.add_exception_handler(StarletteHTTPException, _show_http_error)
-    app.add_exception_handler(RequestValidationError, _show_invalid_request)
-    app.add_exception_handler(Exception, _show_internal_error)
-
-
-def _show_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, FleetpatchError)  # noqa: S101 - for the type checker
-    return show_message(request, find_status(error), error.message, error.hint)
+    install_error_answers(
+        app,
+        lambda request, status, message, hint, _: show_message(request, status, message, hint),
+        role_hint="Log in with a token that has it.",
+        failure="fleetpatch has failed to make this page.",
+    )
 
 
 def find_status(error: FleetpatchError) -> int:
@@ -211,30 +256,6 @@ def answer_stranger(request: Request) -> Response:
     if "hx-request" in request.headers:  # a part of a page: the whole page must go to the login
         return Response(status_code=401, headers={"HX-Redirect": build_login_url(request)})
     return RedirectResponse(build_login_url(request), 303)
-
-
-def _show_refusal(request: Request, error: Exception) -> Response:
-    return show_message(request, 403, f"This needs the role {error}.", "Log in with a token that has it.")
-
-
-def _show_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - for the type checker
-    answer = show_message(request, error.status_code, str(error.detail), "")
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-def _show_invalid_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    faults = "; ".join(
-        f"{'.'.join(map(str, fault['loc'][1:] or fault['loc']))}: {fault['msg']}" for fault in error.errors()
-    )
-    return show_message(request, 400, faults, "")
-
-
-def _show_internal_error(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return show_message(request, 500, "fleetpatch has failed to make this page.", "The log of fleetpatch web says why.")
 
 
 def show_message(request: Request, status: int, message: str, hint: str) -> Response:

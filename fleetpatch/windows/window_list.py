@@ -152,19 +152,25 @@ def _mark_overlaps(
         yield from (window for window, _ in found)
         return
     distinct: dict[frozenset[str], frozenset[str]] = {}  # equal sets are one object: to compare them takes no time
-    machines = [distinct.setdefault(names, names) for names in (frozenset(each.machines) for each in zone_schedules)]
+    machines = [
+        distinct.setdefault(names, names) for names in (frozenset(schedule.machines) for schedule in zone_schedules)
+    ]
     open_windows = sorted(
         _OpenWindow(window.start, window.end, window.configuration, machines[number])
         for window, number in found
         if window.configuration in partners and not window.is_void and window.end is not None
     )
-    starts = [each.start for each in open_windows]
-    longest = max((each.end - each.start for each in open_windows), default=timedelta())
+    starts = [open_window.start for open_window in open_windows]
+    longest = max((open_window.end - open_window.start for open_window in open_windows), default=timedelta())
 
     @cache
     def find_names(start: datetime, end: datetime, names: frozenset[str]) -> tuple[str, ...]:
         near = open_windows[bisect_left(starts, start - longest) : bisect_left(starts, end)]
-        beside = {each.configuration for each in near if each.end > start and not names.isdisjoint(each.machines)}
+        beside = {
+            open_window.configuration
+            for open_window in near
+            if open_window.end > start and not names.isdisjoint(open_window.machines)
+        }
         return tuple(sorted(beside))
 
     for window, number in found:

@@ -71,14 +71,14 @@ def build_log_excerpts(logs: Mapping[str, str], machines: Sequence[str], room: i
 def _build_log_excerpt(text: str, room: int) -> tuple[LogExcerpt, int]:
     lines = sanitize_log(text[-4 * room :]).strip("\n").split("\n")
     total = text.strip("\n").count("\n") + 1
-    kept: list[str] = []
+    last_lines: list[str] = []
     used = 0
     for line in reversed(lines):
         size = len(escape(line).encode()) + 1
         if used + size > room:
             break
-        kept.append(line)
+        last_lines.append(line)
         used += size
-    if not kept:  # the last line alone is too long: keep its end, the most useful part
-        kept, used = [lines[-1][-room // 6 :]], room
-    return LogExcerpt("\n".join(reversed(kept)), max(0, total - len(kept)), total), used
+    if not last_lines:  # the last line alone is too long: keep its end, the most useful part
+        last_lines, used = [lines[-1][-room // 6 :]], room
+    return LogExcerpt("\n".join(reversed(last_lines)), max(0, total - len(last_lines)), total), used

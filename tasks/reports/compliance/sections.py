@@ -1,7 +1,7 @@
 """The compliance document as tiles and tables of text, the same for the page and for the document. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,18 +22,18 @@ class Section:
     Attributes:
         headings: text of each column, and whether it has numbers.
         rows: text of each cell.
-        left_out: rows that are only in the files for programs.
         empty: what stands for a table without rows.
         file: the name of the table in CSV and Parquet.
+        left_out: rows that are only in the files for programs.
     """
 
     title: str
     text: str
-    headings: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[str, ...], ...]
-    left_out: int
+    headings: Sequence[tuple[str, bool]]
+    rows: Sequence[tuple[str, ...]]
     empty: str
     file: str
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,10 @@ def build_sections(document: ComplianceDocument, limit: int = MAX_ROWS) -> tuple
         limit: the most rows of a table.
     """
     builders = (_build_sla, _build_weeks, _build_open, _build_runs, _build_exceptions, _build_unassessed, _build_days)
-    return tuple(builder(document, limit) for builder in builders)
+    sections = [builder(document) for builder in builders]
+    return tuple(
+        replace(section, rows=section.rows[:limit], left_out=max(0, len(section.rows) - limit)) for section in sections
+    )
 
 
 def build_day_bars(document: ComplianceDocument) -> tuple[DayBar, ...]:
@@ -112,12 +115,12 @@ def build_day_bars(document: ComplianceDocument) -> tuple[DayBar, ...]:
     return tuple(
         DayBar(
             x=number * 100 / 31,
-            compliant=(each.compliant or 0) * 100 / highest,
-            non_compliant=((each.non_compliant or 0) + (each.unclear or 0)) * 100 / highest,
-            label=f"{each.day:%d %b}: {each.compliant} of {each.assessed} compliant",
+            compliant=(figure.compliant or 0) * 100 / highest,
+            non_compliant=((figure.non_compliant or 0) + (figure.unclear or 0)) * 100 / highest,
+            label=f"{figure.day:%d %b}: {figure.compliant} of {figure.assessed} compliant",
         )
-        for number, each in enumerate(document.days)
-        if each.assessed
+        for number, figure in enumerate(document.days)
+        if figure.assessed
     )
 
 
@@ -150,16 +153,15 @@ def _rate(share: float | None) -> str:
     return "good" if share >= 0.95 else "warn" if share >= 0.8 else "bad"
 
 
-def _build_sla(document: ComplianceDocument, limit: int) -> Section:
+def _build_sla(document: ComplianceDocument) -> Section:
     names = ("Kind", "Days", "Fixes", "Machines", "Machine-fixes", "In time", "Late", "Overdue", "Not due yet")
     headings = [(name, name != "Kind") for name in (*names, "In time of decided", "Median days", "95 % within days")]
-    return _section(
+    return Section(
         "Fixes that became known in the month",
         "How many machines had them within the days of the policy. Each machine that lacked a fix counts. A dash: not "
         "known, or there is none.",
         headings,
         [_show_sla(target, is_known=target.known > 0 or _is_assessed(document)) for target in document.sla],
-        limit,
         "",
         "sla",
     )
@@ -173,35 +175,33 @@ def _show_sla(figure: SlaFigure, *, is_known: bool) -> tuple[str, ...]:
     return (figure.kind, f"{figure.days:g}", *map(str, counts), format_share(figure.share), *times)
 
 
-def _build_weeks(document: ComplianceDocument, limit: int) -> Section:
+def _build_weeks(document: ComplianceDocument) -> Section:
     names = ("Machines", "Compliant", "Not compliant", "Not assessed", "Compliant share")
     rows = [
         (
-            _last_day(week.ends_at),
+            _day(week.ends_at - timedelta(microseconds=1)),
             *map(str, (week.machines, week.compliant, week.non_compliant, week.not_assessed)),
             NOT_KNOWN if week.share is None else format_share(week.share),
         )
         for week in document.weeks
     ]
-    return _section(
+    return Section(
         "Compliance by week",
         "Each machine by its last assessment of the month until then. The last row is the end of the month.",
         [("Until", False), *((name, True) for name in names)],
         rows,
-        limit,
         "",
         "weeks",
     )
 
 
-def _build_open(document: ComplianceDocument, limit: int) -> Section:
+def _build_open(document: ComplianceDocument) -> Section:
     headings = [("Machine", False), ("Update", False), ("Version", False), ("Kind", False), ("Known since", False)]
-    return _section(
+    return Section(
         "Missing at the end",
         "Critical and security fixes that machines lacked at the end, the oldest first.",
         [*headings, ("Age in days", True), ("Installed since", False), ("What keeps it", False)],
         [_show_open(fix, document.ends_at) for fix in document.open_fixes],
-        limit,
         "No assessed machine lacked a critical or security fix." if _is_assessed(document) else "Not known.",
         "fixes",
     )
@@ -215,13 +215,13 @@ def _show_open(fix: Fix, end: datetime) -> tuple[str, ...]:
     return (fix.machine, fix.name, fix.version, fix.kind, since, age, later, fix.withheld or NO_FIGURE)
 
 
-def _build_runs(document: ComplianceDocument, limit: int) -> Section:
+def _build_runs(document: ComplianceDocument) -> Section:
     headings = [("Window or start", False), ("Configuration", False), ("Run", False), ("Window", False)]
     headings += [("State", False), ("Machines", True), ("Failed", True), ("Installed", True), ("Reboots", True)]
     states = [run.window for run in document.runs]
     labels = ("kept", "exceeded", "missed", "frozen", "cancelled", *{"unfinished"}.intersection(states))
     counts = {word: states.count(word) for word in labels}
-    return _section(
+    return Section(
         "Runs and windows",
         f"Windows of schedules: {', '.join(f'{count} {word}' for word, count in counts.items())}. "
         f"Runs outside of schedules: {sum(run in ('', UNSCHEDULED) for run in states)}. Runs with machines of the "
@@ -229,7 +229,6 @@ def _build_runs(document: ComplianceDocument, limit: int) -> Section:
         "no machines are recorded for them. A dash: not known.",
         [*headings, ("Remark", False)],
         [_show_run(run) for run in document.runs],
-        limit,
         "There was no run and no window.",
         "runs",
     )
@@ -250,7 +249,7 @@ def _show_count(count: int, *, is_final: bool) -> str:
     return str(count) if is_final else f"≥ {count}" if count else NO_FIGURE
 
 
-def _build_exceptions(document: ComplianceDocument, limit: int) -> Section:
+def _build_exceptions(document: ComplianceDocument) -> Section:
     headings = [("What", False), ("Update or scope", False), ("Machines", True), ("Reason", False), ("Who", False)]
     rows = [
         (
@@ -264,13 +263,12 @@ def _build_exceptions(document: ComplianceDocument, limit: int) -> Section:
         )
         for exception in document.exceptions
     ]
-    return _section(
+    return Section(
         "Exceptions",
         "What keeps fixes from being installed. Updates that are held or blocked on machines: the present state. "
         "Updates held by automatic patching, and scopes taken out of it: those of the month.",
         [*headings, ("Since", False), ("Until", False)],
         rows,
-        limit,
         "There are none.",
         "exceptions",
     )
@@ -284,7 +282,7 @@ _EXCEPTION_WORDS: Final = {
 }
 
 
-def _build_unassessed(document: ComplianceDocument, limit: int) -> Section:
+def _build_unassessed(document: ComplianceDocument) -> Section:
     rows = [
         (
             machine.machine,
@@ -295,18 +293,17 @@ def _build_unassessed(document: ComplianceDocument, limit: int) -> Section:
         for machine in document.machines
         if machine.compliance == Compliance.NOT_ASSESSED
     ]
-    return _section(
+    return Section(
         "Machines that were not assessed",
         "Whether they are compliant is not known.",
         [(name, False) for name in ("Machine", "Environment", "In the inventory", "Last answer")],
         rows,
-        limit,
         "All machines were assessed.",
         "machines",
     )
 
 
-def _build_days(document: ComplianceDocument, limit: int) -> Section:
+def _build_days(document: ComplianceDocument) -> Section:
     names = ("Assessed", "Compliant", "Not compliant", "Not clear", "Critical", "Security", "Reboot required")
     rows = [
         (
@@ -326,36 +323,17 @@ def _build_days(document: ComplianceDocument, limit: int) -> Section:
         )
         for day in document.days
     ]
-    return _section(
+    return Section(
         "Days",
         "Machines by their last assessment of the day. A dash: no assessment.",
         [("Day", False), *((name, True) for name in names)],
         rows,
-        limit,
         "",
         "days",
     )
 
 
-def _section(
-    title: str,
-    text: str,
-    headings: Sequence[tuple[str, bool]],
-    rows: Sequence[tuple[str, ...]],
-    limit: int,
-    empty: str,
-    file: str,
-) -> Section:
-    left_out = max(0, len(rows) - limit)
-    return Section(title, text, tuple(headings), tuple(rows[:limit]), left_out, empty, file)
-
-
 _day: Callable[[datetime], str] = "{:%Y-%m-%d}".format
-
-
-def _last_day(end: datetime) -> str:
-    """Return the last day before a moment."""
-    return _day(end - timedelta(microseconds=1))
 
 
 def _days(days: float | None) -> str:

@@ -29,37 +29,16 @@ class Cell:
 
 _MACHINE_COLUMNS: Final = {
     "patch": (
-        FigureColumn("Wave"),
-        FigureColumn("Installed"),
-        FigureColumn("Failed"),
-        FigureColumn("Not done"),
-        FigureColumn("Skipped"),
-        FigureColumn("Crit + sec left"),
-        FigureColumn("Reboot", "word"),
-        FigureColumn("To restart"),
-        FigureColumn("Took"),
+        *("Wave", "Installed", "Failed", "Not done", "Skipped", "Crit + sec left"),
+        *("Reboot", "To restart", "Took"),
     ),
     "plan": (
-        FigureColumn("Wave"),
-        FigureColumn("Chosen"),
-        FigureColumn("No time"),
-        FigureColumn("Blocked"),
-        FigureColumn("Excluded"),
-        FigureColumn("Not selected"),
-        FigureColumn("Crit + sec"),
-        FigureColumn("Reboot", "word"),
-        FigureColumn("Predicted"),
+        *("Wave", "Chosen", "No time", "Blocked", "Excluded", "Not selected", "Crit + sec"),
+        *("Reboot", "Predicted"),
     ),
-    "assess": (
-        FigureColumn("Pending"),
-        FigureColumn("Crit + sec"),
-        FigureColumn("Other"),
-        FigureColumn("Compliance", "word"),
-        FigureColumn("Reboot", "word"),
-        FigureColumn("To restart"),
-        FigureColumn("Took"),
-    ),
+    "assess": ("Pending", "Crit + sec", "Other", "Compliance", "Reboot", "To restart", "Took"),
 }
+_WORD_COLUMNS: Final = frozenset({"Compliance", "Reboot"})
 _UPDATE_COLUMNS: Final = {
     "patch": ("CVEs", "Machines", "Installed", "Failed", "Not done", "Skipped"),
     "plan": ("CVEs", "Machines", "Chosen", "No time", "Blocked", "Excluded", "Not selected"),
@@ -86,7 +65,8 @@ _COMPLIANCE_CELLS: Final = {
 
 def select_machine_columns(kind: str) -> tuple[FigureColumn, ...]:
     """Return the columns after a machine's name."""
-    return _MACHINE_COLUMNS.get(kind, _MACHINE_COLUMNS["patch"])
+    labels = _MACHINE_COLUMNS.get(kind, _MACHINE_COLUMNS["patch"])
+    return tuple(FigureColumn(label, "word" if label in _WORD_COLUMNS else "number") for label in labels)
 
 
 def select_update_columns(kind: str) -> tuple[FigureColumn, ...]:
@@ -127,7 +107,20 @@ def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
 def build_machine_cells(row: MachineReportRow, kind: str) -> tuple[Cell, ...]:
     """Return a machine's figures, one for each column."""
     if kind == "plan":
-        return _build_plan_cells(row)
+        predicted = row.predicted_seconds
+        return (
+            _build_wave_cell(row),
+            _build_count_cell(row.planned or 0),
+            _build_count_cell(row.not_attempted, "warn"),
+            _build_count_cell(row.blocked, "warn"),
+            _build_count_cell(row.excluded),
+            _build_count_cell(row.not_selected),
+            _build_count_cell(row.urgent_pending),
+            _EXPECTED_REBOOT_CELLS.get(row.reboot_expected, Cell(NO_FIGURE, "word zero")),
+            Cell(describe_minutes_range(row.predicted_least_seconds, predicted))
+            if predicted and row.planned
+            else Cell(NO_FIGURE, "number zero"),
+        )
     if kind == "assess":
         return (
             _build_count_cell(row.updates),
@@ -148,23 +141,6 @@ def build_machine_cells(row: MachineReportRow, kind: str) -> tuple[Cell, ...]:
         _REBOOT_CELLS[row.reboot],
         _build_services_cell(row),
         _build_duration_cell(row),
-    )
-
-
-def _build_plan_cells(row: MachineReportRow) -> tuple[Cell, ...]:
-    predicted = row.predicted_seconds
-    return (
-        _build_wave_cell(row),
-        _build_count_cell(row.planned or 0),
-        _build_count_cell(row.not_attempted, "warn"),
-        _build_count_cell(row.blocked, "warn"),
-        _build_count_cell(row.excluded),
-        _build_count_cell(row.not_selected),
-        _build_count_cell(row.urgent_pending),
-        _EXPECTED_REBOOT_CELLS.get(row.reboot_expected, Cell(NO_FIGURE, "word zero")),
-        Cell(describe_minutes_range(row.predicted_least_seconds, predicted))
-        if predicted and row.planned
-        else Cell(NO_FIGURE, "number zero"),
     )
 
 

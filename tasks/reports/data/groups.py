@@ -174,10 +174,11 @@ def group_rows(rows: Iterable[_R]) -> dict[str, list[_R]]:
 
 def group_by_machine(tables: Tables) -> dict[str, list[UpdateReportRow]]:
     """Return each machine's updates, sorted by state (not installed first), classification and name."""
-    return {row.machine: [] for row in tables.machines} | group_rows(sorted(tables.updates, key=_rank_update))
+    return {row.machine: [] for row in tables.machines} | group_rows(sort_updates(tables.updates))
 
 
-def _rank_update(row: UpdateReportRow) -> tuple[int, int, str]:
+def sort_updates(rows: Iterable[UpdateReportRow]) -> list[UpdateReportRow]:
+    """Return updates sorted by state (not installed first), classification and name."""
     order = (
         UpdateState.FAILED,
         UpdateState.SETUP_FAILED,
@@ -189,7 +190,9 @@ def _rank_update(row: UpdateReportRow) -> tuple[int, int, str]:
         UpdateState.REPAIRED,
         UpdateState.INSTALLED,
     )
-    return order.index(UpdateState(row.state)), _rank_classification(row.classification), row.name
+    return sorted(
+        rows, key=lambda row: (order.index(UpdateState(row.state)), _rank_classification(row.classification), row.name)
+    )
 
 
 def _rank_classification(classification: str) -> int:

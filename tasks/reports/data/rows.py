@@ -7,6 +7,8 @@ Datetimes are in UTC, durations in seconds. Text from machines is unchanged.
 from dataclasses import dataclass
 from datetime import datetime
 
+from tasks.domain.states import SUCCESSFUL_UPDATE_STATES
+
 
 @dataclass(frozen=True, slots=True)
 class MachinePart:
@@ -174,6 +176,16 @@ class UpdateReportRow(MachinePart):
     published: datetime | None
     advisories: str = ""
     title: str = ""
+
+    @property
+    def shown_state(self) -> str:
+        """The state as pages show it: "Chosen" if the update is planned."""
+        return "Chosen" if self.planned else self.state
+
+    @property
+    def shown_version(self) -> str:
+        """The version that the machine has since, or would get."""
+        return (self.version_after if self.state in SUCCESSFUL_UPDATE_STATES else None) or self.version_available
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
         runs=(_build_run_row(report, machines),),
         machines=machines,
         updates=tuple(
-            _build_update_row(s, result, planned=planned)
+            build_update_row(s, result, planned=planned)
             for s, results in zip(machine_reports, listed, strict=True)
             for result, planned in results
         ),
@@ -79,11 +79,12 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
         findings=tuple(row for subject in machine_reports for row in _build_finding_rows(subject)),
         waves=build_wave_rows(report, machines),
         timeline=tuple(row for subject in machine_reports for row in _build_step_rows(subject)),
-        hooks=tuple(_build_hook_row(report.run.id, result) for result in report.hooks),
+        hooks=tuple(build_hook_row(report.run.id, result) for result in report.hooks),
     )
 
 
-def _build_hook_row(run_id: str, result: HookResult) -> HookRow:
+def build_hook_row(run_id: str, result: HookResult) -> HookRow:
+    """Return the row of a hook."""
     hook = result.hook
     return HookRow(
         run_id=run_id,
@@ -94,24 +95,24 @@ def _build_hook_row(run_id: str, result: HookResult) -> HookRow:
         mode=hook.mode.value,
         succeeded=result.succeeded,
         message=result.message,
-        started_at=to_utc(result.started_at),
-        ended_at=to_utc(result.ended_at),
-        seconds=compute_seconds_between(result.started_at, result.ended_at),
+        started_at=_to_utc(result.started_at),
+        ended_at=_to_utc(result.ended_at),
+        seconds=_compute_seconds_between(result.started_at, result.ended_at),
         target=hook.target,
     )
 
 
-def to_utc(at: datetime | None) -> datetime | None:
+def _to_utc(at: datetime | None) -> datetime | None:
     """Return the datetime in UTC; None for None."""
     return None if at is None else at.astimezone(UTC)
 
 
-def compute_seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+def _compute_seconds_between(start: datetime | None, end: datetime | None) -> float | None:
     """Return the seconds between two datetimes; None if one is missing."""
     return None if start is None or end is None else (end - start).total_seconds()
 
 
-def to_finite(value: float | None) -> float | None:
+def _to_finite(value: float | None) -> float | None:
     """Return the value as a float; None for None, NaN and infinity, which JSON does not have."""
     return None if value is None or not math.isfinite(value) else float(value)
 
@@ -128,11 +129,11 @@ def _build_run_row(report: RunReport, machines: tuple[MachineReportRow, ...]) ->
         scope=run.scope,
         started_by=run.started_by,
         flow_run_id=run.flow_run_id,
-        started_at=to_utc(run.started_at),
-        ended_at=to_utc(run.ended_at),
-        seconds=compute_seconds_between(run.started_at, run.ended_at),
-        window_start=to_utc(window.start) if window else None,
-        window_end=to_utc(window.end) if window else None,
+        started_at=_to_utc(run.started_at),
+        ended_at=_to_utc(run.ended_at),
+        seconds=_compute_seconds_between(run.started_at, run.ended_at),
+        window_start=_to_utc(window.start) if window else None,
+        window_end=_to_utc(window.end) if window else None,
         window_zone=window.zone if window else "",
         machines=len(machines),
         machines_succeeded=states[OperationState.SUCCEEDED],
@@ -164,7 +165,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
     outcome, plan, error = subject.outcome, subject.plan, subject.error
     levels = Counter(finding.level for finding in subject.findings)
     reboot = outcome.reboot_result if outcome else None
-    exceeded = (to_finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
+    exceeded = (_to_finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
     prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
     install = outcome.install if outcome else None
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
@@ -178,8 +179,8 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
         state=subject.state.value,
         reason=_find_reason(subject),
         compliance=compute_compliance(outcome, subject.assessment, found).value,
-        started_at=to_utc(outcome.started_at) if outcome else None,
-        ended_at=to_utc(outcome.ended_at) if outcome else None,
+        started_at=_to_utc(outcome.started_at) if outcome else None,
+        ended_at=_to_utc(outcome.ended_at) if outcome else None,
         seconds=_compute_duration(subject),
         worked_seconds=compute_work_seconds(outcome) if outcome else _compute_duration(subject),
         updates=found.total,
@@ -196,7 +197,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
         urgent_pending=found.urgent,
         reboot=_find_reboot_state(subject),
         reboot_reason=reboot.reason if reboot else "",
-        reboot_seconds=to_finite(sum(went)) if went else None,
+        reboot_seconds=_to_finite(sum(went)) if went else None,
         reboot_expected=predict_reboot(plan).value if plan else "",
         reboot_expected_reason=explain_reboot(plan) if plan else "",
         reboot_mitigated_by=_find_mitigation(subject),
@@ -204,8 +205,8 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
         services_to_restart=", ".join(_find_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
-        predicted_seconds=to_finite(prediction.total_seconds) if prediction else None,
-        predicted_least_seconds=to_finite(compute_min_seconds(plan) if plan else prediction.total_seconds)
+        predicted_seconds=_to_finite(prediction.total_seconds) if prediction else None,
+        predicted_least_seconds=_to_finite(compute_min_seconds(plan) if plan else prediction.total_seconds)
         if prediction
         else None,
         prediction_basis=prediction.basis if prediction else "",
@@ -229,8 +230,8 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
 
 def _compute_duration(subject: MachineReport) -> float | None:
     if subject.outcome is not None:
-        return compute_seconds_between(subject.outcome.started_at, subject.outcome.ended_at)
-    return to_finite(subject.assessment.seconds) if subject.assessment else None
+        return _compute_seconds_between(subject.outcome.started_at, subject.outcome.ended_at)
+    return _to_finite(subject.assessment.seconds) if subject.assessment else None
 
 
 def _find_reason(subject: MachineReport) -> str:
@@ -262,7 +263,8 @@ def _find_services_to_restart(subject: MachineReport) -> tuple[str, ...]:
     return packages.services_to_restart if packages else ()
 
 
-def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateReportRow:
+def build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateReportRow:
+    """Return the row of an update. ``planned``: see the row."""
     update = result.update
     return UpdateReportRow(
         run_id=subject.run_id,
@@ -286,10 +288,15 @@ def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: 
         held=update.held,
         blocked=update.blocked,
         requires_reboot=update.requires_reboot,
-        published=to_utc(update.published),
+        published=_to_utc(update.published),
         advisories=" ".join(update.advisories),
         title=update.title,
     )
+
+
+def build_update_rows(subject: MachineReport) -> tuple[UpdateReportRow, ...]:
+    """Return the rows of a machine's updates."""
+    return tuple(build_update_row(subject, result, planned=planned) for result, planned in find_update_results(subject))
 
 
 def _build_transaction_rows(subject: MachineReport) -> Iterator[TransactionRow]:
@@ -301,9 +308,9 @@ def _build_transaction_rows(subject: MachineReport) -> Iterator[TransactionRow]:
             number=transaction.number,
             update_count=len(transaction.updates),
             updates=" ".join(transaction.updates),
-            started_at=to_utc(transaction.started_at),
-            ended_at=to_utc(transaction.ended_at),
-            seconds=compute_seconds_between(transaction.started_at, transaction.ended_at),
+            started_at=_to_utc(transaction.started_at),
+            ended_at=_to_utc(transaction.ended_at),
+            seconds=_compute_seconds_between(transaction.started_at, transaction.ended_at),
             exit_code=transaction.exit_code,
             detail=transaction.detail,
             undo=transaction.undo,
@@ -330,9 +337,9 @@ def _build_step_rows(subject: MachineReport) -> Iterator[StepRow]:
             wave=subject.wave_number,
             step=step.step.value,
             state=step.state.value,
-            started_at=to_utc(step.started_at),
-            ended_at=to_utc(step.ended_at),
-            seconds=compute_seconds_between(step.started_at, step.ended_at),
+            started_at=_to_utc(step.started_at),
+            ended_at=_to_utc(step.ended_at),
+            seconds=_compute_seconds_between(step.started_at, step.ended_at),
             message=step.message,
         )
 

@@ -81,12 +81,12 @@ def limit_markdown(text: str, more: str) -> str:
     return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\n{more}\n"
 
 
-def render_summary(report: RunReport) -> str:
-    """Return the summary of a run: state, times, counts, and errors with their machines."""
-    return _render_summary(report, build_tables(report))
+def render_summary(report: RunReport, tables: Tables | None = None) -> str:
+    """Return the summary of a run: state, times, counts, and errors with their machines.
 
-
-def _render_summary(report: RunReport, tables: Tables) -> str:
+    Here and below, ``tables`` are those of the report, if the caller already has them.
+    """
+    tables = tables or build_tables(report)
     run = tables.runs[0]
     lines = [
         f"## {escape_markdown(RUN_KIND_TITLES.get(run.kind, run.kind))} {escape_markdown(run.run_id)}: {run.state}",
@@ -129,12 +129,11 @@ def limit_table(rows: Sequence[dict[str, TableValue]], description: str) -> tupl
     return rows[:MAX_TABLE_ROWS], f"{description} (the first {MAX_TABLE_ROWS} of {len(rows)} rows)"
 
 
-def build_machine_rows(report: RunReport, limit: int | None = None) -> list[dict[str, TableValue]]:
+def build_machine_rows(
+    report: RunReport, limit: int | None = None, tables: Tables | None = None
+) -> list[dict[str, TableValue]]:
     """Return a row for each machine, worst state first, at most ``limit`` rows. The page shows the same figures."""
-    return _build_machine_rows(build_tables(report), report.run.kind, limit)
-
-
-def _build_machine_rows(tables: Tables, kind: str, limit: int | None) -> list[dict[str, TableValue]]:
+    tables, kind = tables or build_tables(report), report.run.kind
     heads = [column.label for column in select_machine_columns(kind)]
     rows: list[dict[str, TableValue]] = []
     for row in sort_worst_first(tables.machines)[:limit]:
@@ -146,15 +145,14 @@ def _build_machine_rows(tables: Tables, kind: str, limit: int | None) -> list[di
     return rows
 
 
-def build_update_table(report: RunReport, limit: int | None = None) -> list[dict[str, TableValue]]:
+def build_update_table(
+    report: RunReport, limit: int | None = None, tables: Tables | None = None
+) -> list[dict[str, TableValue]]:
     """Return a row for each update over all machines, at most ``limit`` rows. The page shows the same figures.
 
     Critical and security updates that are not installed come first.
     """
-    return _build_update_rows(build_tables(report), report.run.kind, limit)
-
-
-def _build_update_rows(tables: Tables, kind: str, limit: int | None) -> list[dict[str, TableValue]]:
+    tables, kind = tables or build_tables(report), report.run.kind
     heads = [column.label for column in select_update_columns(kind)]
     return [
         {
@@ -229,15 +227,14 @@ def render_markdown_report(report: RunReport, files: str = "") -> str:
 
 
 def _render_with_limits(report: RunReport, tables: Tables, files: str, detail: _DetailLimits) -> str:
-    kind = report.run.kind
-    lines = [_render_summary(report, tables)]
+    lines = [render_summary(report, tables)]
     if files:
         lines += [f"Files of this report: {escape_markdown(files, 400)}", ""]
-    lines += _render_table("Machines", _build_machine_rows(tables, kind, detail.table_rows), len(tables.machines))
+    lines += _render_table("Machines", build_machine_rows(report, detail.table_rows, tables), len(tables.machines))
     reasons = group_by_reason(tables.updates)
     lines += _render_table("Why not", list(map(_build_reason_row, reasons[: detail.table_rows])), len(reasons))
     different = len({(row.name, row.kb) for row in tables.updates})
-    lines += _render_table("Updates", _build_update_rows(tables, kind, detail.table_rows), different)
+    lines += _render_table("Updates", build_update_table(report, detail.table_rows, tables), different)
     outcomes = {outcome.machine: outcome for outcome in report.outcomes}
     worst = [row.machine for row in sort_worst_first(tables.machines) if row.state in _STATES_NEEDING_ATTENTION]
     named, more = split_at_limit([name for name in worst if name in outcomes], detail.machines)

@@ -51,12 +51,12 @@ def _render_phases(progress: RolloutProgress) -> list[str]:
         _render_row(["---:", "---", "---", "---", *["---:"] * len(stages), "---", "---", "---"]),
     ]
     for phase_progress in progress.phases:
-        places = [escape_markdown(location or "(no location)", 60) for location in phase_progress.phase.locations]
+        locations = [escape_markdown(location or "(no location)", 60) for location in phase_progress.phase.locations]
         lines.append(
             _render_row(
                 [
                     str(phase_progress.phase.number),
-                    _join_limited(places, _MAX_LOCATIONS),
+                    _join_limited(locations, _MAX_LOCATIONS),
                     phase_progress.stage.value,
                     _render_bar(phase_progress),
                     *(str(phase_progress.count(stage)) for stage in MachineStage),
@@ -111,8 +111,8 @@ def _render_waiting(waiting: Sequence[Waiting]) -> list[str]:
         "| ---: | --- | --- |",
     ]
     for reason, names in ranked[:_MAX_REASONS]:
-        shown = _join_limited([escape_markdown(name, 60) for name in sorted(names)], _MAX_NAMES)
-        lines.append(_render_row([str(len(names)), escape_markdown(reason), shown]))
+        listed_names = _join_limited([escape_markdown(name, 60) for name in sorted(names)], _MAX_NAMES)
+        lines.append(_render_row([str(len(names)), escape_markdown(reason), listed_names]))
     return [*lines, *_render_rest(len(ranked) - _MAX_REASONS, "reason")]
 
 

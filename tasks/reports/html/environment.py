@@ -11,11 +11,20 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
-from tasks.reports.formatting import format_count, format_known_duration, format_scope
-from tasks.reports.sanitizing import sanitize
+from tasks.reports.data.groups import split_at_limit
+from tasks.reports.formatting import (
+    describe_minutes_range,
+    describe_prediction_basis,
+    format_count,
+    format_known_duration,
+    format_scope,
+)
+from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
+from tasks.rules.runs.figures import REBOOT_LABELS
 
 STATIC_PACKAGE: Final = "tasks.reports.html"
 """Its folder ``static`` has the style sheets."""
@@ -33,8 +42,34 @@ def build_environment(*loaders: BaseLoader) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": format_count, "duration": format_known_duration, "scope": format_scope}
+    environment.filters |= {
+        "clip": _clip_text,
+        "count": format_count,
+        "duration": format_known_duration,
+        "scope": format_scope,
+    }
+    environment.globals |= {
+        "share": split_at_limit,
+        "elsewhere": _find_full_table,
+        "say_basis": describe_prediction_basis,
+        "say_span": describe_minutes_range,
+        "reboot_words": REBOOT_LABELS,
+    }
     return environment
+
+
+@pass_context
+def _clip_text(context: Context, text: str) -> str:
+    return sanitize_to_one_line(text, context["detail"].text_characters)
+
+
+@pass_context
+def _find_full_table(context: Context, table: str) -> str:
+    """Return the place of the complete table: a file ``beside`` the page, or the records."""
+    for kind, file_name in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
+        if kind in context["beside"]:
+            return file_name
+    return "the records"
 
 
 def _sanitize_value(value: object) -> object:

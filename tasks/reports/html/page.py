@@ -1,7 +1,7 @@
 """Builds the content of the page: which machines it shows, how much of each, and how much is left out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -36,6 +36,7 @@ from tasks.reports.data.rows import (
     UpdateReportRow,
     WaveRow,
 )
+from tasks.reports.data.tables import build_tables
 from tasks.reports.formatting import RUN_KIND_TITLES, format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.html.phases import PhasesPicture, build_phases_picture
 from tasks.reports.html.tiles import Tile, build_tiles
@@ -120,7 +121,6 @@ class ReportPage:
     update_columns: tuple[FigureColumn, ...]
     updates: list[UpdateGroup]
     reason_groups: list[ReasonGroup]
-    detail: DetailLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,6 @@ def build_page(source: PageSource, detail: DetailLimits) -> ReportPage:
         update_columns=select_update_columns(run.kind),
         updates=source.updates,
         reason_groups=source.reason_groups,
-        detail=detail,
     )
 
 
@@ -231,10 +230,26 @@ def _format_period(start: datetime, end: datetime, zone: ZoneInfo) -> str:
     return f"{first:%a %d %b %Y %H:%M} \N{EN DASH} {until}"
 
 
+def build_machine_section(report: RunReport, machine: str, detail: DetailLimits) -> MachineSection | None:
+    """Return a machine as the report of its run shows it.
+
+    Args:
+        report: the report of this machine alone, with the waves of the whole run.
+        machine: its name.
+        detail: how much of it.
+
+    Returns:
+        The machine; None if the report has nothing of it.
+    """
+    waves = tuple(replace(wave, machines=(machine,)) for wave in report.waves if machine in wave.machines)
+    report = replace(report, waves=waves)
+    return next(iter(_build_machine_views(PageSource.build(report, build_tables(report), {}, None), detail)), None)
+
+
 def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[MachineSection, ...]:
     tables, kind = source.tables, source.report.run.kind
-    shown = sort_worst_first(tables.machines)[: detail.machine_rows]
-    expandable = [row.machine for row in shown[: detail.expandable_machines]]
+    shown_rows = sort_worst_first(tables.machines)[: detail.machine_rows]
+    expandable = [row.machine for row in shown_rows[: detail.expandable_machines]]
     reports_by_machine = {subject.machine: subject for subject in build_machine_reports(source.report)}
     excerpts = build_log_excerpts(source.logs, expandable, detail.log_bytes)
     expandable_names = set(expandable)
@@ -254,5 +269,5 @@ def _build_machine_views(source: PageSource, detail: DetailLimits) -> tuple[Mach
             updates_left_out=max(0, len(source.updates_by_machine[row.machine]) - detail.updates_per_machine),
             log_excerpt=excerpts.get(row.machine),
         )
-        for row in shown
+        for row in shown_rows
     )

@@ -97,13 +97,16 @@ def build_phases_picture(progress: RolloutProgress, zone: ZoneInfo, *, limit: in
         shown = phase_progress.phase.locations[: max(0, room)]
         room -= len(shown)
         left_out += len(phase_progress.phase.locations) - len(shown)
-        members = {location: [one for one in phase_progress.machines if one.location == location] for location in shown}
+        members = {
+            location: [machine for machine in phase_progress.machines if machine.location == location]
+            for location in shown
+        }
         rows = tuple(
             _build_row(location, location_members, phase_progress.stage, longest)
             for location, location_members in members.items()
         )
         groups.append(_build_group(phase_progress, rows, zone))
-    machines = [one for phase_progress in progress.phases for one in phase_progress.machines]
+    machines = [machine for phase_progress in progress.phases for machine in phase_progress.machines]
     return PhasesPicture(
         rollout_id=progress.rollout.id,
         state=progress.rollout.state.value,
@@ -141,13 +144,14 @@ def _build_row(location: str, members: Sequence[RolloutMachine], stage: PhaseSta
     length = _FULL_WIDTH * max(_MIN_BAR_SHARE, len(members) / longest) if members else 0.0
     parts: list[BarPart] = []
     x = 0.0
-    for css_class, count in _count_classes(members):
+    for _, css_class, count in _count_stages(members):
         width = length * count / len(members)
         parts.append(BarPart(round(x, 1), round(width, 1), css_class))
         x += width
     done = sum(member.stage is MachineStage.DONE for member in members)
     failed = sum(member.stage is MachineStage.FAILED for member in members)
-    counts = f"{done} of {len(members)} done" if members else "no machine yet" if _is_ahead(stage) else "no machine"
+    is_ahead = stage in (PhaseStage.WAITING, PhaseStage.RUNNING)
+    counts = f"{done} of {len(members)} done" if members else "no machine yet" if is_ahead else "no machine"
     name = sanitize_to_one_line(location, 60) or "(no location)"
     counts_text = ", ".join(f"{count} {word}" for word, _, count in _count_stages(members))
     return LocationRow(
@@ -156,14 +160,6 @@ def _build_row(location: str, members: Sequence[RolloutMachine], stage: PhaseSta
         tooltip=f"{name}: {counts_text or counts}",
         parts=tuple(parts),
     )
-
-
-def _is_ahead(stage: PhaseStage) -> bool:
-    return stage in (PhaseStage.WAITING, PhaseStage.RUNNING)
-
-
-def _count_classes(members: Sequence[RolloutMachine]) -> Iterator[tuple[str, int]]:
-    return ((_CSS_CLASSES[stage], count) for stage in MachineStage if (count := _count(members, stage)))
 
 
 def _count_stages(members: Sequence[RolloutMachine]) -> Iterator[tuple[str, str, int]]:

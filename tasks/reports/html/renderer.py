@@ -5,26 +5,20 @@ from datetime import datetime
 from functools import cache
 from typing import Final
 
-from jinja2 import Environment, pass_context
-from jinja2.runtime import Context
+from jinja2 import Environment
 
 from tasks.domain.model import RunReport
 from tasks.reports.data.figure_cells import build_update_cells
-from tasks.reports.data.groups import split_at_limit
 from tasks.reports.data.rows import Tables
 from tasks.reports.data.tables import build_tables
 from tasks.reports.formatting import (
-    describe_minutes_range,
-    describe_prediction_basis,
     format_moment,
     format_time_of_day,
 )
 from tasks.reports.html.environment import build_environment, load_style
-from tasks.reports.html.page import DETAIL_LEVELS, PageSource, ReportPage, build_page
+from tasks.reports.html.page import DETAIL_LEVELS, PageSource, build_page
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name
-from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.automatic.progress import RolloutProgress
-from tasks.rules.runs.figures import REBOOT_LABELS
 
 MAX_PAGE_BYTES: Final = 1_000_000
 """Maximum size of a page: it is sent in e-mails and artifacts, and opened over slow connections."""
@@ -53,9 +47,11 @@ def render_html(
         rollout: how far the rollout is that the run belongs to; None: it belongs to none.
     """
     source = PageSource.build(report, tables or build_tables(report), logs or {}, now, rollout)
-    html = ""
+    style, policy = load_style("report")
+    template, beside, html = _build_report_environment().get_template("report.html.j2"), frozenset(sibling_formats), ""
     for detail in DETAIL_LEVELS:
-        html = _render_page(build_page(source, detail), sibling_formats)
+        page = build_page(source, detail)
+        html = template.render(page=page, detail=detail, style=style, policy=policy, beside=beside)
         if len(html.encode()) < MAX_PAGE_BYTES:
             break
     return html
@@ -66,48 +62,13 @@ def build_style_policy() -> str:
     return load_style("report")[1]
 
 
-def _render_page(content: ReportPage, sibling_formats: Collection[str]) -> str:
-    style, policy = load_style("report")
-    template = _build_report_environment().get_template("report.html.j2")
-    return template.render(
-        page=content, detail=content.detail, style=style, policy=policy, beside=frozenset(sibling_formats)
-    )
-
-
 @cache
 def _build_report_environment() -> Environment:
     environment = build_environment()
     environment.filters |= {
-        "clip": _clip_text,
         "time_of_day": format_time_of_day,
         "moment": format_moment,
-        "log_file": _build_log_path,
+        "log_file": lambda machine: f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}",
     }
-    environment.globals |= {
-        "share": split_at_limit,
-        "elsewhere": _find_full_table,
-        "update_cells": build_update_cells,
-        "say_basis": describe_prediction_basis,
-        "say_span": describe_minutes_range,
-        "reboot_words": REBOOT_LABELS,
-    }
+    environment.globals["update_cells"] = build_update_cells
     return environment
-
-
-@pass_context
-def _clip_text(context: Context, text: str) -> str:
-    return sanitize_to_one_line(text, context["detail"].text_characters)
-
-
-@pass_context
-def _find_full_table(context: Context, table: str) -> str:
-    """Return the place of the complete table."""
-    beside = context["beside"]
-    for kind, file_name in (("csv", f"{table}.csv"), ("json", "report.json"), ("parquet", f"{table}.parquet")):
-        if kind in beside:
-            return file_name
-    return "the records"
-
-
-def _build_log_path(machine: str) -> str:
-    return f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}"

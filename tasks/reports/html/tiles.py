@@ -40,7 +40,12 @@ def build_tiles(report: RunReport, tables: Tables) -> tuple[Tile, ...]:
             _build_machines_tile(run),
             _build_compliance_tile(tables),
             _build_urgent_tile(run, tables),
-            _build_required_reboots_tile(run),
+            Tile(
+                "Reboots asked for",
+                f"{run.reboots_required}",
+                note="by machines that were patched before",
+                level="warn" if run.reboots_required else "",
+            ),
             _build_duration_tile(run),
         )
     return (
@@ -197,12 +202,3 @@ def _build_compliance_tile(tables: Tables) -> Tile:
         ("idle", "not assessed", states.count(Compliance.NOT_ASSESSED)),
     )
     return Tile("Compliant machines", f"{states.count(Compliance.COMPLIANT)}", shares=shares)
-
-
-def _build_required_reboots_tile(run: RunReportRow) -> Tile:
-    return Tile(
-        "Reboots asked for",
-        f"{run.reboots_required}",
-        note="by machines that were patched before",
-        level="warn" if run.reboots_required else "",
-    )

@@ -209,7 +209,11 @@ def build_timeline(
     marks = tuple(_build_marks(report, scale, now))
     return Timeline(
         height=drawing.y + 8,
-        ticks=tuple(_hide_covered_text(tick, marks) for tick in scale.build_ticks()),
+        # A tick near a mark has no text: the mark's line would cross it, and the mark has a time.
+        ticks=tuple(
+            replace(tick, text="") if any(abs(mark.x - tick.x) < 18 for mark in marks) else tick
+            for tick in scale.build_ticks()
+        ),
         marks=marks,
         headings=tuple(drawing.headings),
         rows=tuple(drawing.rows),
@@ -322,11 +326,6 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
             label = text.removeprefix("window ") if scale.shape.has_names_above else text
             label += f" {format_time_of_day(at, scale.zone, seconds=False)}"
             yield TimeMark(x, look, label, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
-
-
-def _hide_covered_text(tick: TimeMark, marks: Sequence[TimeMark]) -> TimeMark:
-    """Return the tick without its text if a mark is near: the mark's line would cross it, and the mark has a time."""
-    return replace(tick, text="") if any(abs(mark.x - tick.x) < 18 for mark in marks) else tick
 
 
 def _select_machines(reports: Sequence[MachineReport], limit: int) -> list[MachineReport]:

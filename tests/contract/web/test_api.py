@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+import fleetpatch.cli.commands.fleet_status  # noqa: F401 - it registers `updates`
 from fleetpatch.access.roles import Role
 from fleetpatch.acts import run_acts
 from fleetpatch.cli.app import app

@@ -92,7 +92,7 @@ def test_figures_stay_true_when_the_kept_ones_are_too_many(sample: Sample, monke
 def test_a_run_shows_its_reasons_waves_and_updates(sample: Sample) -> None:
     told = sample.read("/runs/{failed}")
     assert "6 of 40 machines failed; wave 4 was not begun" in told
-    assert "2 machines: 1 of 10 updates failed: postgresql-15 web-15 app-05" in told
+    assert "Failed 2 machines 1 of 10 updates failed: postgresql-15 web-15 app-05" in told
     assert "Wave 1, canary 2 machines" in told
     assert told.index("Machines of wave 3 with their state") < told.index("Machines of wave 4 with their state")
     assert "data directory is owned by uid 1001" in told
@@ -154,7 +154,8 @@ def test_a_prefix_leads_to_the_run_and_an_unknown_id_nowhere(sample: Sample) -> 
 def test_one_machine_of_a_run(sample: Sample) -> None:
     told = sample.read("/runs/{failed}/machines/web-15")
     assert "1 of 10 updates failed: postgresql-15" in told
-    assert "install Failed" in told
+    assert re.search(r"install \d\d:\d\d:\d\d 6 min 28 s Failed", told)
+    assert "Reboot Required : not rebooted" in told
     assert re.search(r"\d\d:\d\d:\d\d 6 min 28 s", told)
     assert "is not owned by postgres" in told
     assert "Undo" in told or "exit 100" in told

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from hypothesis import given, settings
@@ -234,3 +235,19 @@ def test_a_run_that_goes_on_has_a_line_for_now() -> None:
 def test_templates_can_not_forget_to_escape_or_to_clean() -> None:
     told = _build_report_environment().from_string("<p>{{ text }}</p>").render(text="<b>\x1b[31mred\u202e\x00")
     assert told == "<p>&lt;b&gt;red\\u202e\\u0000</p>"
+
+
+def test_no_template_of_pages_hides_one_of_reports() -> None:
+    shared, own = (
+        {path.name for path in (files(package) / "templates").iterdir()}
+        for package in ("tasks.reports.html", "fleetpatch.pages")
+    )
+    assert shared
+    assert own
+    assert not shared & own  # pages look into their own folder first
+
+
+def test_a_machine_names_its_services_to_restart() -> None:
+    outcome = make_outcome(services_to_restart=("nginx.service", "ssh.service"))
+    page = Page(render_html(make_report(outcomes=(outcome,))))
+    assert "Services to restart nginx.service, ssh.service" in " ".join(" ".join(page.texts).split())
