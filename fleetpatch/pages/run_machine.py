@@ -9,8 +9,7 @@ from typing import Final
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from fleetpatch.pages.run import build_head, find_run, read_state
-from fleetpatch.runs.run_page import MACHINE_DETAIL, build_outcome_so_far
+from fleetpatch.pages.run import MACHINE_DETAIL, build_head, build_outcome_so_far, find_run, read_state
 from fleetpatch.web.authentication import build_page_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page

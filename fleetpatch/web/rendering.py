@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
@@ -28,25 +28,16 @@ from tasks.reports.formatting import (
 )
 from tasks.reports.html.environment import build_environment as build_shared_environment
 
-
-@dataclass(frozen=True, slots=True)
-class NavigationEntry:
-    """A link of the navigation."""
-
-    title: str
-    path: str
-
-
-PAGES = (
-    NavigationEntry("Overview", "/"),
-    NavigationEntry("Machines", "/machines"),
-    NavigationEntry("Updates", "/updates"),
-    NavigationEntry("Runs", "/runs"),
-    NavigationEntry("Calendar", "/calendar"),
-    NavigationEntry("Approvals", "/approvals"),
-    NavigationEntry("Compliance", "/compliance"),
-    NavigationEntry("Patch", "/patch"),
-    NavigationEntry("Audit log", "/audit"),
+PAGES: Final = (
+    ("Overview", "/"),
+    ("Machines", "/machines"),
+    ("Updates", "/updates"),
+    ("Runs", "/runs"),
+    ("Calendar", "/calendar"),
+    ("Approvals", "/approvals"),
+    ("Compliance", "/compliance"),
+    ("Patch", "/patch"),
+    ("Audit log", "/audit"),
 )
 
 

@@ -13,7 +13,7 @@ from fleetpatch.cli.runtime import output
 from fleetpatch.cli.views.approval import build_approval_json, print_plan_for_approval
 from fleetpatch.cli.views.plan import print_plan
 from fleetpatch.cli.views.runs import print_patch_run
-from fleetpatch.runs.run_page import build_rows
+from fleetpatch.pages.run import build_rows
 from fleetpatch.runs.run_state import MachineLine
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.notify.messages import build_message

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.domain.compliance import judge_compliance
-from tasks.domain.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
+from tasks.domain.model import (
+    Assessment,
+    ErrorInfo,
+    Finding,
+    MachinePlan,
+    Outcome,
+    PackageState,
+    RunReport,
+    UpdateResult,
+    Wave,
+)
 from tasks.domain.states import Compliance, FindingLevel, OperationState, UpdateState
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_known_faults, check_package_problems
 from tasks.rules.runs.figures import UpdateCounts
@@ -20,6 +30,11 @@ class MachineReport:
     outcome: Outcome | None
     plan: MachinePlan | None
     assessment: Assessment | None
+
+    @property
+    def packages(self) -> PackageState | None:
+        """What the assessment says of packages; None without an answer."""
+        return self.assessment.packages if self.assessment is not None else None
 
     @property
     def wave_number(self) -> int | None:
@@ -49,10 +64,9 @@ class MachineReport:
         """The outcome's findings. If nothing was checked: what the assessment found broken or could not read."""
         if self.outcome is not None and self.outcome.findings:
             return self.outcome.findings
-        packages = self.assessment.packages if self.assessment else None
-        if packages is None:
+        if self.packages is None:
             return ()
-        return (*check_package_problems(packages, repair_allowed=False), *check_known_faults(packages))
+        return (*check_package_problems(self.packages, repair_allowed=False), *check_known_faults(self.packages))
 
 
 def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
@@ -81,7 +95,7 @@ def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
 
 def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, bool]]:
     """Yield each update of a machine, and whether it is planned: a plan chose it, and the plan was not executed."""
-    outcome, plan, assessment = report.outcome, report.plan, report.assessment
+    outcome, plan = report.outcome, report.plan
     if outcome is not None and (outcome.updates or plan is None or outcome.install is not None):
         chosen = {update.id for update in plan.chosen} if plan is not None and outcome.install is None else set()
         for result in outcome.updates:
@@ -89,8 +103,8 @@ def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, b
     elif plan is not None:
         yield from ((UpdateResult(update, UpdateState.PENDING, "planned"), True) for update in plan.chosen)
         yield from ((result, False) for result in plan.skipped)
-    elif assessment is not None and assessment.packages is not None:
-        yield from ((UpdateResult(update, UpdateState.PENDING), False) for update in assessment.packages.updates)
+    elif report.packages is not None:
+        yield from ((UpdateResult(update, UpdateState.PENDING), False) for update in report.packages.updates)
 
 
 def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, found: UpdateCounts) -> Compliance:

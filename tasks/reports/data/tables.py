@@ -169,7 +169,6 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
     prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
     install = outcome.install if outcome else None
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
-    packages = subject.assessment.packages if subject.assessment else None
     went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
     return MachineReportRow(
         run_id=subject.run_id,
@@ -201,7 +200,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRe
         reboot_expected=predict_reboot(plan).value if plan else "",
         reboot_expected_reason=explain_reboot(plan) if plan else "",
         reboot_mitigated_by=_find_mitigation(subject),
-        live_patches=describe_live_patching(packages.live_patching) if packages else "",
+        live_patches=describe_live_patching(subject.packages.live_patching) if subject.packages else "",
         services_to_restart=", ".join(_find_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
@@ -243,24 +242,22 @@ def _find_reason(subject: MachineReport) -> str:
 def _find_reboot_state(subject: MachineReport) -> str:
     if subject.outcome is not None:
         return subject.outcome.reboot.value
-    packages = subject.assessment.packages if subject.assessment else None
     states_by_answer = {"yes": RebootState.REQUIRED, "no": RebootState.NOT_NEEDED}
-    return states_by_answer.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
+    answer = subject.packages.reboot.answer.value if subject.packages else ""
+    return states_by_answer.get(answer, RebootState.UNKNOWN).value
 
 
 def _find_mitigation(subject: MachineReport) -> str:
     """Return the live patches that mitigate a required reboot, or ""."""
     if subject.outcome is not None and subject.outcome.reboot is not RebootState.REQUIRED:
         return ""
-    packages = subject.assessment.packages if subject.assessment else None
-    return packages.reboot.mitigated_by if packages else ""
+    return subject.packages.reboot.mitigated_by if subject.packages else ""
 
 
 def _find_services_to_restart(subject: MachineReport) -> tuple[str, ...]:
     if subject.outcome is not None:
         return subject.outcome.services_to_restart
-    packages = subject.assessment.packages if subject.assessment else None
-    return packages.services_to_restart if packages else ()
+    return subject.packages.services_to_restart if subject.packages else ()
 
 
 def build_update_row(subject: MachineReport, result: UpdateResult, *, planned: bool) -> UpdateReportRow:

@@ -34,7 +34,6 @@ from tasks.reports.data.rows import (
     Tables,
     TransactionRow,
     UpdateReportRow,
-    WaveRow,
 )
 from tasks.reports.data.tables import build_tables
 from tasks.reports.formatting import RUN_KIND_TITLES, format_known_duration, format_moment, load_zone_or_utc
@@ -110,7 +109,6 @@ class ReportPage:
     error_groups: list[ErrorGroup]
     phases: PhasesPicture | None
     timelines: dict[str, Timeline]
-    waves: tuple[WaveRow, ...]
     hooks: tuple[HookRow, ...]
     hooks_left_out: int
     notes: tuple[str, ...]
@@ -184,7 +182,6 @@ def build_page(source: PageSource, detail: DetailLimits) -> ReportPage:
         error_groups=source.error_groups,
         phases=build_phases_picture(source.rollout, zone, limit=min(60, detail.groups)) if source.rollout else None,
         timelines=build_timelines(source.report, zone, now=source.now, limit=detail.timeline_rows),
-        waves=source.tables.waves,
         hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],
         hooks_left_out=max(0, len(source.tables.hooks) - detail.groups),
         notes=source.report.notes[: detail.groups],
