@@ -54,8 +54,7 @@ class WebSettings:
     ] = ""
     prefect_url: Annotated[str, WebOption("Prefect's UI, for links.", variable="PREFECT_UI_URL", metavar="URL")] = ""
     tls_certificate: Annotated[
-        Path | None,
-        WebOption("Certificate and its chain (PEM).", "tls-cert", metavar="FILE", panel=ENCRYPTION),
+        Path | None, WebOption("Certificate and its chain (PEM).", "tls-cert", metavar="FILE", panel=ENCRYPTION)
     ] = None
     tls_key: Annotated[Path | None, WebOption("Its key (PEM, no password).", metavar="FILE", panel=ENCRYPTION)] = None
     makes_certificate: Annotated[
@@ -72,8 +71,7 @@ class WebSettings:
     ] = False
     idle_minutes: Annotated[int, WebOption("How long a login lasts without use.", panel=PEOPLE, least=1, most=720)] = 30
     logins: Annotated[
-        Path | None,
-        WebOption("How people log in with OpenID Connect or LDAP (YAML).", metavar="FILE", panel=PEOPLE),
+        Path | None, WebOption("How people log in with OpenID Connect or LDAP (YAML).", metavar="FILE", panel=PEOPLE)
     ] = None
     trusted_proxies: Annotated[
         tuple[str, ...],

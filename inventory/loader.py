@@ -137,11 +137,7 @@ def read_inventory_directory(folder: Path, problems: ProblemCollector) -> list[I
     ):
         fragments |= unrecognized.read_ansible_files(other_paths, 0)
         if (folder / "vars_plugins").is_dir():
-            problems.add(
-                folder / "vars_plugins",
-                "fleetpatch runs no plugins for variables",
-                DYNAMIC_INVENTORY_HINT,
-            )
+            problems.add(folder / "vars_plugins", "fleetpatch runs no plugins for variables", DYNAMIC_INVENTORY_HINT)
     else:
         unrecognized.report_skipped_files(other_paths)
     return [fragments[path] for path in sorted(fragments)]

@@ -23,11 +23,7 @@ from fleetpatch.acts.flow_runs import (
     read_flow_run,
     start_flow_run,
 )
-from fleetpatch.acts.policy_checks import (
-    check_request,
-    require_machines_of_flow_run,
-    require_machines_of_run,
-)
+from fleetpatch.acts.policy_checks import check_request, require_machines_of_flow_run, require_machines_of_run
 from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import WebContext, get_context
 from flows.approval.decisions import approve_run, reject_run

@@ -37,12 +37,7 @@ from fleetpatch.cli.commands import (  # noqa: F401 - each adds its verbs
 from fleetpatch.cli.runtime.completion import serve_completion
 from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import (
-    configure_logging,
-    escape_unencodable_output,
-    print_error,
-    print_json,
-)
+from fleetpatch.cli.runtime.output import configure_logging, escape_unencodable_output, print_error, print_json
 from flows.prefect_api.server_settings import SAFE_PATH
 from inventory.files.settings_file import apply_settings_file
 

@@ -39,8 +39,7 @@ RequestFileOption = Annotated[
     ),
 ]
 OnlyIncludedOption = Annotated[
-    bool | None,
-    typer.Option("--only-included", rich_help_panel="Updates", help="Install only what --include names."),
+    bool | None, typer.Option("--only-included", rich_help_panel="Updates", help="Install only what --include names.")
 ]
 
 
@@ -154,12 +153,7 @@ _ROWS = (
     RequestOption("report_directory", "--report", parameter=ReportOption),
     RequestOption("request", parameter=RequestFileOption),
     RequestOption(
-        "only_machines",
-        "--only",
-        "Of the scope, only this machine.",
-        "NAME",
-        panel="Run",
-        completion=complete_machine,
+        "only_machines", "--only", "Of the scope, only this machine.", "NAME", panel="Run", completion=complete_machine
     ),
     RequestOption("updates.classifications", "--classification", short="-c", metavar="NAME"),
     RequestOption("updates.severities", "--severity", metavar="NAME"),
@@ -176,10 +170,7 @@ _ROWS = (
         metavar="WHEN",
     ),
     RequestOption(
-        "window.start",
-        "--start",
-        'When the window opens, e.g. "2026-11-21 02:00", in --zone. Default: now.',
-        "WHEN",
+        "window.start", "--start", 'When the window opens, e.g. "2026-11-21 02:00", in --zone. Default: now.', "WHEN"
     ),
     RequestOption(
         "outside_window",

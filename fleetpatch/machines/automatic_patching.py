@@ -45,9 +45,7 @@ def read_automatic_summary(snapshot: FleetSnapshot, database: Database) -> Autom
     if automatic is None or not automatic.enabled:
         return None
     return AutomaticSummary(
-        machines=snapshot.managed,
-        off_peak=describe_off_peak(automatic),
-        rollout=SqlRollouts(database).find_newest(),
+        machines=snapshot.managed, off_peak=describe_off_peak(automatic), rollout=SqlRollouts(database).find_newest()
     )
 
 

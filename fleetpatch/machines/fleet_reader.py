@@ -22,12 +22,7 @@ from tasks.domain.rows.machines import LastRun
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import RecordedState
 from tasks.records.measures import read_learned_durations
-from tasks.records.queries.machines import (
-    ChangeMarker,
-    read_change_marker,
-    read_last_runs,
-    read_machine_states,
-)
+from tasks.records.queries.machines import ChangeMarker, read_change_marker, read_last_runs, read_machine_states
 from tasks.records.queries.trends import DayTotals
 from tasks.records.queries.updates import OldUpdate, find_oldest_update
 from tasks.records.queries.windows import find_ended_windows

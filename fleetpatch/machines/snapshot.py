@@ -165,13 +165,7 @@ def build_snapshot(
         for machine in (inventory.machines if inventory is not None else ())
     }
     return FleetSnapshot(
-        **vars(sources),
-        at=now,
-        rows=rows,
-        upcoming=windows.upcoming,
-        oldest=oldest,
-        fits=fits,
-        ended=windows.ended,
+        **vars(sources), at=now, rows=rows, upcoming=windows.upcoming, oldest=oldest, fits=fits, ended=windows.ended
     )
 
 

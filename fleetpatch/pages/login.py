@@ -52,9 +52,7 @@ def render_login(request: Request, target: str, message: str = "", hint: str = "
 
 @router.post("/login")
 def log_in(
-    request: Request,
-    token: Annotated[str, Form(max_length=200)],
-    next: Annotated[str, Form(max_length=4000)] = "/",
+    request: Request, token: Annotated[str, Form(max_length=200)], next: Annotated[str, Form(max_length=4000)] = "/"
 ) -> Response:
     """Log in with an access token. Without TLS that is refused: the cookie would be one for every port of the host."""
     context, target = get_context(request), clean_target(next)
@@ -121,9 +119,7 @@ def _limit_name(request: Request, name: str) -> Iterator[None]:
 
 @router.post("/login/link")
 def log_in_by_link(
-    request: Request,
-    code: Annotated[str, Form(max_length=200)],
-    next: Annotated[str, Form(max_length=4000)] = "/",
+    request: Request, code: Annotated[str, Form(max_length=200)], next: Annotated[str, Form(max_length=4000)] = "/"
 ) -> Response:
     """Log in with the code of a link, and return what only this browser may know: the secret of its forms."""
     context = get_context(request)
@@ -200,13 +196,7 @@ def open_session(
 
 
 def complete_login(
-    request: Request,
-    target: str,
-    name: str,
-    roles: tuple[str, ...],
-    source: str,
-    subject: str = "",
-    ticket: str = "",
+    request: Request, target: str, name: str, roles: tuple[str, ...], source: str, subject: str = "", ticket: str = ""
 ) -> Response:
     """Log a browser in, and send it to a clean target."""
     response = RedirectResponse(mark_target(target), 303)

@@ -9,13 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fleetpatch.machines.machine_list import (
-    SHOWN,
-    MachineFilters,
-    count_facets,
-    filter_machines,
-    sort_machines,
-)
+from fleetpatch.machines.machine_list import SHOWN, MachineFilters, count_facets, filter_machines, sort_machines
 from fleetpatch.machines.scopes import build_list_scope
 from fleetpatch.pages.paging import build_page
 from fleetpatch.web.authentication import build_page_router

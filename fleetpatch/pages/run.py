@@ -81,10 +81,7 @@ def sort_lines(state: RunState, order: str, wanted_state: str) -> list[MachineLi
 
 
 def build_rows(
-    lines: Sequence[MachineLine],
-    details: dict[str, RecordedMachine],
-    hooks: Sequence[HookResult],
-    run_id: str,
+    lines: Sequence[MachineLine], details: dict[str, RecordedMachine], hooks: Sequence[HookResult], run_id: str
 ) -> list[RunPageMachine]:
     """Return machines with their updates. Pure."""
     room = max(3, min(MAX_UPDATES, UPDATES_ON_PAGE // max(1, len(lines))))

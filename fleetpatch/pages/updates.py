@@ -79,11 +79,7 @@ class Lacking:
 
 @router.get("/updates")
 def show_updates(
-    request: Request,
-    filters: Annotated[UpdateFilter, Depends()],
-    by: str = "update",
-    sort: str = "",
-    page: int = 1,
+    request: Request, filters: Annotated[UpdateFilter, Depends()], by: str = "update", sort: str = "", page: int = 1
 ) -> Response:
     """Show all updates that machines of the inventory lack."""
     if _CVE.fullmatch(filters.q.strip()):
@@ -186,11 +182,7 @@ def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str
 
 
 def _find_lacking(
-    context: WebContext,
-    fleet: FleetSnapshot,
-    automatic: AutomaticState,
-    name: str,
-    pending: Sequence[PendingUpdateRow],
+    context: WebContext, fleet: FleetSnapshot, automatic: AutomaticState, name: str, pending: Sequence[PendingUpdateRow]
 ) -> Lacking:
     if not pending:
         return Lacking((), 0, {})
@@ -213,10 +205,7 @@ def _choose_machines(pending: Sequence[PendingUpdateRow], results: Mapping[str, 
     for row in pending:
         by_version.setdefault(row.available, row.machine)
     tried = (row.machine for row in pending if (last := results.get(row.machine)) and last.state in _NOT_INSTALLED)
-    return [
-        *list(by_version.values())[:MAX_DETAILED_VERSIONS],
-        *list(dict.fromkeys(tried))[:MAX_DETAILED_MACHINES],
-    ]
+    return [*list(by_version.values())[:MAX_DETAILED_VERSIONS], *list(dict.fromkeys(tried))[:MAX_DETAILED_MACHINES]]
 
 
 @dataclass(frozen=True, slots=True)

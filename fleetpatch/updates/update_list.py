@@ -8,11 +8,7 @@ from typing import Any, Final
 
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.updates.pending_index import (
-    IndexedUpdate,
-    MachineBits,
-    PendingIndex,
-)
+from fleetpatch.updates.pending_index import IndexedUpdate, MachineBits, PendingIndex
 from tasks.domain.rows import copy_row
 from tasks.domain.rows.updates import CveMachinesRow, CveRow, UpdateRow
 from tasks.domain.states import Classification, Severity

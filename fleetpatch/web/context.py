@@ -10,13 +10,7 @@ from fastapi import Request
 from fleetpatch.access.limiter import FailureLimiter, NameLimiter
 from fleetpatch.access.providers.login_file import read_login_file
 from fleetpatch.access.providers.logins import Logins, build_logins
-from fleetpatch.access.sessions import (
-    BOUND_SESSION_LENGTH,
-    KEY_NAME,
-    SESSION_LENGTH,
-    SessionLimits,
-    Sessions,
-)
+from fleetpatch.access.sessions import BOUND_SESSION_LENGTH, KEY_NAME, SESSION_LENGTH, SessionLimits, Sessions
 from fleetpatch.machines.fleet_reader import FleetReader
 from fleetpatch.machines.policy_difference import PolicyDifference
 from fleetpatch.runs.plan_view import PlanReader

@@ -19,13 +19,7 @@ from fleetpatch.access.identity import get_identity
 from fleetpatch.web.context import get_context
 from inventory.errors import InvalidFiles, InventoryError
 from tasks.domain.errors import CannotRun, FleetpatchError, PolicyRefused, RecordsError, RequestError, RunNotFound
-from tasks.reports.formatting import (
-    NO_FIGURE,
-    format_age,
-    format_details,
-    format_share,
-    load_zone_or_utc,
-)
+from tasks.reports.formatting import NO_FIGURE, format_age, format_details, format_share, load_zone_or_utc
 from tasks.reports.html.environment import build_environment as build_shared_environment
 
 PAGES: Final = (

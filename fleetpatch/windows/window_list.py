@@ -135,10 +135,7 @@ def build_former(result: WindowResult) -> WindowRow:
 
 
 def _mark_overlaps(
-    found: Sequence[tuple[WindowRow, int]],
-    zone_schedules: tuple[ZoneSchedule, ...],
-    since: datetime,
-    until: datetime,
+    found: Sequence[tuple[WindowRow, int]], zone_schedules: tuple[ZoneSchedule, ...], since: datetime, until: datetime
 ) -> Iterator[WindowRow]:
     """Yield the windows, each with the configurations that have another one at the same time on its machines.
 

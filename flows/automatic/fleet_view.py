@@ -19,11 +19,7 @@ from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import RolloutResults, SqlRollouts, read_rollout_results
 from tasks.records.automatic.sightings import SqlSightings
 from tasks.records.queries.history import History
-from tasks.records.queries.newest_assessments import (
-    NewestAssessments,
-    find_later_assessments,
-    read_newest_assessments,
-)
+from tasks.records.queries.newest_assessments import NewestAssessments, find_later_assessments, read_newest_assessments
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE
 from tasks.rules.automatic.model import (

@@ -4,12 +4,7 @@ from typing import TYPE_CHECKING
 
 from inventory.lazy_names import build_name_loader
 
-__all__ = [
-    "History",
-    "QueryTables",
-    "open_records",
-    "prune_history",
-]
+__all__ = ["History", "QueryTables", "open_records", "prune_history"]
 
 if TYPE_CHECKING:
     from tasks.records.queries.history import History

@@ -101,13 +101,7 @@ def save_last_run(connection: Connection, outcome: Outcome, run: RunInfo | None)
     at = outcome.started_at or outcome.ended_at or began
     if kind in READ_ONLY_RUN_KINDS or at is None:
         return
-    row = {
-        "machine": outcome.machine,
-        "run_id": outcome.run_id,
-        "kind": kind,
-        "state": outcome.state.value,
-        "at": at,
-    }
+    row = {"machine": outcome.machine, "run_id": outcome.run_id, "kind": kind, "state": outcome.state.value, "at": at}
     table = tables.machine_last_runs
     connection.execute(statements.build_upsert(connection.dialect.name, table, ("machine",), newest_by="at"), row)
 

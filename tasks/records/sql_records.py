@@ -64,10 +64,7 @@ class SqlRecords:
     """
 
     def __init__(
-        self,
-        database: Database,
-        lease_holder: tuple[str, LeaseHolder] | None = None,
-        seals: Seals | None = None,
+        self, database: Database, lease_holder: tuple[str, LeaseHolder] | None = None, seals: Seals | None = None
     ) -> None:
         self.database = database
         self.seals = seals or Seals(RUN_KEY, database.fleet)
@@ -303,13 +300,7 @@ def _save_measures(connection: Connection, outcome: Outcome) -> None:
     if moment is None:
         return
     for measure, value in compute_measures(outcome).items():
-        row = {
-            "run_id": outcome.run_id,
-            "machine": outcome.machine,
-            "measure": measure,
-            "at": moment,
-            "value": value,
-        }
+        row = {"run_id": outcome.run_id, "machine": outcome.machine, "measure": measure, "at": moment, "value": value}
         _upsert_row(connection, schema.measures, row, ("run_id", "machine", "measure"))
 
 

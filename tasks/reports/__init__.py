@@ -4,13 +4,7 @@ from typing import TYPE_CHECKING
 
 from inventory.lazy_names import build_name_loader
 
-__all__ = [
-    "FleetQuery",
-    "ReportFrames",
-    "build_frames",
-    "open_query",
-    "write_report",
-]
+__all__ = ["FleetQuery", "ReportFrames", "build_frames", "open_query", "write_report"]
 
 if TYPE_CHECKING:
     from tasks.reports.export.tabular_formats import ReportFrames, build_frames

@@ -11,12 +11,7 @@ from typing import Final
 from fleetpatch.access.providers.ldap import LdapProvider
 from fleetpatch.access.providers.login_file import LoginFile
 from fleetpatch.access.providers.oidc import OidcProvider
-from fleetpatch.access.providers.person import (
-    IdentityProvider,
-    LoginRefused,
-    Person,
-    ProviderAway,
-)
+from fleetpatch.access.providers.person import IdentityProvider, LoginRefused, Person, ProviderAway
 from fleetpatch.access.sessions import Sessions
 from tasks.domain.protocols.clock import Clock
 from tasks.records.web_sessions import WebSession

@@ -25,20 +25,10 @@ def list_entries(
     who: Annotated[
         str,
         typer.Option(
-            "--who",
-            metavar="NAME",
-            help="Only what this proven name did.",
-            autocompletion=complete_names("actors"),
+            "--who", metavar="NAME", help="Only what this proven name did.", autocompletion=complete_names("actors")
         ),
     ] = "",
-    act: Annotated[
-        str,
-        typer.Option(
-            "--act",
-            metavar="ACT",
-            help="Only these acts: patch, approve, login …",
-        ),
-    ] = "",
+    act: Annotated[str, typer.Option("--act", metavar="ACT", help="Only these acts: patch, approve, login …")] = "",
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -37,9 +37,7 @@ app.add_typer(automatic_app, name="automatic", rich_help_panel="Schedule")
 PausedScopeArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SCOPE",
-        help='Machines, e.g. "env=prod" or a name. "*" is all of them.',
-        autocompletion=complete_scope,
+        metavar="SCOPE", help='Machines, e.g. "env=prod" or a name. "*" is all of them.', autocompletion=complete_scope
     ),
 ]
 
@@ -75,10 +73,7 @@ def explain_machine(
 ) -> None:
     """Show when a machine is patched automatically or why it is not, and until when each update is due."""
     from deployments.preview.automatic_status import explain_automatic
-    from fleetpatch.cli.views.automatic_explanation import (
-        build_automatic_explanation_json,
-        print_automatic_explanation,
-    )
+    from fleetpatch.cli.views.automatic_explanation import build_automatic_explanation_json, print_automatic_explanation
 
     explanation = explain_automatic(read_status(config, inventory, records), machine)
     print_json_or_text(as_json, build_automatic_explanation_json, print_automatic_explanation, explanation)

@@ -41,10 +41,7 @@ def clean(
     machines = load_machines_in_scope(inventory, scope)[1]
 
     def act(work: "Callable[..., tuple[CleanResult, ...]]", chosen: Sequence[Machine]) -> "tuple[CleanResult, ...]":
-        with (
-            open_records(records) as database,
-            open_machines(chosen, inventory, scope, records, "clean") as (ports, _),
-        ):
+        with open_records(records) as database, open_machines(chosen, inventory, scope, records, "clean") as (ports, _):
             return work(machines, ports, CleanOrder(database.database, unknown_runs, at_once))
 
     results = act(look_at_machines, machines)

@@ -53,8 +53,7 @@ def run_doctor(
         ),
     ] = None,
     trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Show the unknown host keys, ask, and learn those that you trust. No login."),
+        bool, typer.Option("--trust", help="Show the unknown host keys, ask, and learn those that you trust. No login.")
     ] = False,
     trust_all: Annotated[
         bool, typer.Option("--trust-all", help="Learn all unknown host keys, and do not ask. Never a changed one.")

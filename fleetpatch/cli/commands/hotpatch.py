@@ -49,8 +49,7 @@ ArcOption = Annotated[
     ),
 ]
 TokenOption = Annotated[
-    str,
-    typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}."),
+    str, typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}.")
 ]
 
 

@@ -61,9 +61,7 @@ def check_inventory(
 
 @inventory_app.command("list")
 def list_inventory_machines(
-    scope: ScopeArgument = ALL_MACHINES,
-    inventory: InventoryOption = None,
-    as_json: JsonOption = False,
+    scope: ScopeArgument = ALL_MACHINES, inventory: InventoryOption = None, as_json: JsonOption = False
 ) -> None:
     """List the machines of a scope, with their entries in the inventory."""
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
@@ -108,10 +106,7 @@ def show_sets(
 
 @sets_app.command("release", cls=ActingCommand)
 def release_set_member(
-    machine: MachineArgument,
-    yes: YesOption = False,
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
+    machine: MachineArgument, yes: YesOption = False, records: RecordsOption = None, as_json: JsonOption = False
 ) -> None:
     """Record that you have brought back a member that a run left drained. Refused while that run is not over."""
     from fleetpatch.cli.runtime.row_table import build_list_json

@@ -45,9 +45,7 @@ _PATCH_FLAGS: Mapping[str, Any] = {
     ),
     "yes": typer.Option("--yes", "-y", rich_help_panel="Run", help="Do not ask before the run begins."),
     "no_prefect": typer.Option(
-        "--no-prefect",
-        rich_help_panel="Run",
-        help="Run without Prefect. Starts faster. Prefect's UI does not show it.",
+        "--no-prefect", rich_help_panel="Run", help="Run without Prefect. Starts faster. Prefect's UI does not show it."
     ),
     "details": _DETAILS_FLAG,
 }

@@ -174,9 +174,7 @@ def explain_update(
     update: Annotated[
         str,
         typer.Argument(
-            metavar="UPDATE",
-            help='Name of an update, or a mask such as "linux-*".',
-            autocompletion=complete_update,
+            metavar="UPDATE", help='Name of an update, or a mask such as "linux-*".', autocompletion=complete_update
         ),
     ] = "*",
     runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to search.")] = 5,

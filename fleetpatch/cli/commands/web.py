@@ -167,8 +167,7 @@ def make_login_link(
         str, typer.Argument(metavar="NAME", help="Whom it logs in. Default: the account that makes it.")
     ] = "",
     role: Annotated[
-        list[str] | None,
-        typer.Option("--role", help="view, approve or run. May be repeated. Default: all."),
+        list[str] | None, typer.Option("--role", help="view, approve or run. May be repeated. Default: all.")
     ] = None,
     url: Annotated[
         str, typer.Option("--url", metavar="URL", envvar="FLEETPATCH_WEB_URL", help="The address of the pages.")
@@ -194,8 +193,7 @@ def make_login_link(
 @web_app.command("logout")
 def log_out(
     name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="Whose sessions end.", autocompletion=complete_names("sessions")),
+        str, typer.Argument(metavar="NAME", help="Whose sessions end.", autocompletion=complete_names("sessions"))
     ],
     records: RecordsOption = None,
 ) -> None:

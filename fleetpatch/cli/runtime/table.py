@@ -104,11 +104,7 @@ class TextTable:
             for number in group:
                 column = self.columns[number]
                 is_last_text = number == group[-1] and not column.no_wrap
-                grid.add_column(
-                    justify=column.justify,
-                    overflow="fold",
-                    width=None if is_last_text else widths[number],
-                )
+                grid.add_column(justify=column.justify, overflow="fold", width=None if is_last_text else widths[number])
             grid.add_row(*(cells[number] for number in group), style=style)
             yield Padding(grid, (0, 0, 0, _INDENT if position else 0), expand=False)
 

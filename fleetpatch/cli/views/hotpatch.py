@@ -5,12 +5,7 @@ from typing import Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import (
-    print_to_stdout,
-    print_warning,
-    render_mark,
-    to_safe_text,
-)
+from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, render_mark, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
 from flows.hotpatch.changes import ChangeResult, ChangeState
 from flows.hotpatch.overview import HotpatchRow

@@ -7,12 +7,7 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from fleetpatch.cli.runtime.output import (
-    print_to_stderr,
-    print_to_stdout,
-    print_unwrapped,
-    to_safe_text,
-)
+from fleetpatch.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_table
 from fleetpatch.cli.views.run_result import print_report_error
 from flows.engine.interruption import find_suspension

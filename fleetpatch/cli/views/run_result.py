@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import (
-    print_error,
-    print_json,
-    print_to_stderr,
-    print_to_stdout,
-    to_safe_text,
-)
+from fleetpatch.cli.runtime.output import print_error, print_json, print_to_stderr, print_to_stdout, to_safe_text
 from fleetpatch.cli.views.plan import print_plan
 from fleetpatch.cli.views.runs import print_assessments, print_patch_run
 from inventory.files.paths import expand_home

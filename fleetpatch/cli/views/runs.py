@@ -8,13 +8,7 @@ from typing import Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import (
-    print_to_stdout,
-    render_count,
-    render_state,
-    to_safe_lines,
-    to_safe_text,
-)
+from fleetpatch.cli.runtime.output import print_to_stdout, render_count, render_state, to_safe_lines, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build_list_table, build_row_table
 from inventory.name_lists import join_first_names
 from tasks.domain.model import RunReport
@@ -26,12 +20,7 @@ from tasks.records.queries.run_summary import RunSummary, count_pending_updates
 from tasks.reports.data.rows import FindingRow, MachineReportRow, RunReportRow
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
-from tasks.reports.formatting import (
-    format_count,
-    format_known_duration,
-    format_moment,
-    load_zone_or_utc,
-)
+from tasks.reports.formatting import format_count, format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.log_files import sanitize_log
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.figures import UpdateCounts

@@ -263,11 +263,7 @@ def _list_entries(directory: Path, problems: ProblemCollector) -> list[str]:
 
 def _find_files_in_directory(directory: Path, depth: int, problems: ProblemCollector) -> Iterator[Path]:
     if depth > _MAX_DIRECTORY_DEPTH:
-        problems.add(
-            directory,
-            f"directories nest deeper than {_MAX_DIRECTORY_DEPTH} levels",
-            "Make them flatter.",
-        )
+        problems.add(directory, f"directories nest deeper than {_MAX_DIRECTORY_DEPTH} levels", "Make them flatter.")
         return
     for name in _list_entries(directory, problems):
         path = directory / name

@@ -58,9 +58,7 @@ class Column:
     is_list_in_json: bool = False
 
     def __get_pydantic_core_schema__(
-        self,
-        value_type: object,
-        handler: Callable[[object], dict[str, Any]],
+        self, value_type: object, handler: Callable[[object], dict[str, Any]]
     ) -> dict[str, Any]:
         """Return how pydantic writes the column."""
         schema = handler(value_type)
@@ -74,9 +72,7 @@ class Column:
         return {**schema, "serialization": serialization}
 
     def __get_pydantic_json_schema__(
-        self,
-        core_schema: object,
-        handler: Callable[[object], dict[str, Any]],
+        self, core_schema: object, handler: Callable[[object], dict[str, Any]]
     ) -> dict[str, Any]:
         """Return the JSON schema of the column, with its description. pydantic calls this for OpenAPI."""
         return {**handler(core_schema), "description": self.description}

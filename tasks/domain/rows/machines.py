@@ -75,8 +75,7 @@ class MachineRow:
     security: Annotated[int | None, Column("Missing security updates.", json_name="securityPatchCount", unit="count")]
     other: Annotated[int | None, Column("Other missing updates.", json_name="otherPatchCount", unit="count")]
     withheld: Annotated[
-        int | None,
-        Column("Missing updates that are held or blocked.", json_name="withheldPatchCount", unit="count"),
+        int | None, Column("Missing updates that are held or blocked.", json_name="withheldPatchCount", unit="count")
     ]
     reboot: Annotated[
         YesNoUnknown,
@@ -91,10 +90,7 @@ class MachineRow:
     services_to_restart: Annotated[
         int | None,
         Column(
-            "Services that run replaced files.",
-            heading="restart",
-            json_name="servicesToRestartCount",
-            unit="count",
+            "Services that run replaced files.", heading="restart", json_name="servicesToRestartCount", unit="count"
         ),
     ]
     service_names: Annotated[
@@ -109,8 +105,7 @@ class MachineRow:
         Column("Its enrolment for hotpatches; null: it can't have them, or is not known.", heading="hotpatch"),
     ]
     next_baseline_on: Annotated[
-        str | None,
-        Column("The day of its next baseline, which needs a reboot.", json_name="nextBaselineDate"),
+        str | None, Column("The day of its next baseline, which needs a reboot.", json_name="nextBaselineDate")
     ]
     problems: Annotated[
         int | None, Column("Faults of packages and repositories.", json_name="problemCount", unit="count")

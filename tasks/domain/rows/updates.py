@@ -37,8 +37,7 @@ class MissingUpdateRow:
         Column("Since when the machine has lacked it.", heading="missing since", json_name="sinceDateTime"),
     ]
     reason: Annotated[
-        str | None,
-        Column("Why it is not installed; null: runs and windows were not looked at.", is_prose=True),
+        str | None, Column("Why it is not installed; null: runs and windows were not looked at.", is_prose=True)
     ]
     run_id: Annotated[str | None, Column("The run that says so.", heading="run", json_name="maintenanceRunId")]
 
@@ -51,8 +50,7 @@ class UpdateRow:
     title: Annotated[str, Column("Its title.", json_name="patchTitle")]
     kb: Annotated[str, Column("Its KB number.", json_name="kbId")]
     classification: Annotated[
-        str,
-        Column("The most urgent of its classifications.", json_name="classifications", is_list_in_json=True),
+        str, Column("The most urgent of its classifications.", json_name="classifications", is_list_in_json=True)
     ]
     severity: Annotated[str, Column("The worst of its severities.")]
     version: Annotated[str, Column("The newest of the versions that machines are offered.", heading="newest version")]
@@ -66,8 +64,7 @@ class UpdateRow:
     ]
     published: Annotated[datetime | None, Column("When it was published.", json_name="publishedDateTime")]
     cves: Annotated[
-        int | None,
-        Column("CVEs that it fixes; null: no publisher names them.", json_name="cveCount", unit="count"),
+        int | None, Column("CVEs that it fixes; null: no publisher names them.", json_name="cveCount", unit="count")
     ]
     withheld: Annotated[int, Column("On how many machines it is held or blocked.", unit="count")]
 

@@ -32,8 +32,7 @@ class WindowRow:
         str, Column('The zone of its configuration; "": that has no such window any more.', json_name="timeZone")
     ]
     kind: Annotated[
-        WindowKind,
-        Column("coming, open now, run, missed, frozen, cancelled, or no run recorded.", json_name="status"),
+        WindowKind, Column("coming, open now, run, missed, frozen, cancelled, or no run recorded.", json_name="status")
     ]
     machines: Annotated[int, Column("How many machines it has.", unit="count")]
     reason: Annotated[str, Column('Why it has no run, or "".', is_prose=True)] = ""

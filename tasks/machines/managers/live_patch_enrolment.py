@@ -90,11 +90,7 @@ _COMMANDS: Final[Mapping[tuple[str, HotpatchAction], tuple[str, ...]]] = {
     ("livepatch", _ENABLE): ("pro enable livepatch --assume-yes",),
     ("livepatch", _UNENROLL): ("pro disable livepatch --assume-yes",),
     ("livepatch", _DISABLE): ("pro disable livepatch --assume-yes",),
-    ("kpatch", _ENROLL): (
-        "dnf -y install kpatch kpatch-dnf",
-        "dnf -y kpatch auto",
-        "systemctl enable kpatch.service",
-    ),
+    ("kpatch", _ENROLL): ("dnf -y install kpatch kpatch-dnf", "dnf -y kpatch auto", "systemctl enable kpatch.service"),
     ("kpatch", _ENABLE): ("dnf -y kpatch auto", "systemctl enable kpatch.service"),
     ("kpatch", _DISABLE): ("dnf -y kpatch manual",),
     ("kpatch", _UNENROLL): ("dnf -y kpatch manual", "systemctl disable kpatch.service"),

@@ -74,10 +74,7 @@ def rank_managers(programs: Mapping[str, str], os_ids: Sequence[str]) -> tuple[s
         os_ids: ID and the words of ID_LIKE of the machine's os-release(5).
     """
     system_managers = next((_SYSTEM_MANAGERS[os_id] for os_id in os_ids if os_id in _SYSTEM_MANAGERS), ())
-    added = {
-        "dnf5": programs.get("dnf", "") not in {"", "dnf5"},
-        "dnf": programs.get("yum", "") == "yum",
-    }
+    added = {"dnf5": programs.get("dnf", "") not in {"", "dnf5"}, "dnf": programs.get("yum", "") == "yum"}
     return tuple(sorted(programs, key=lambda name: (name not in system_managers, added.get(name, False))))
 
 

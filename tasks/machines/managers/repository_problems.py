@@ -61,8 +61,7 @@ _CAUSES: Final = (
         "The repository asks for a login: correct the one that the machine has for it.",
     ),
     RepositoryCause(
-        _STATUS + r"407\b(?! *[kMGTP]?B\b)",
-        "The proxy asks for a login: correct the proxy's settings on the machine.",
+        _STATUS + r"407\b(?! *[kMGTP]?B\b)", "The proxy asks for a login: correct the proxy's settings on the machine."
     ),
     RepositoryCause(
         _STATUS + r"429\b(?! *[kMGTP]?B\b)", "The server gets too many requests from there: try again later."

@@ -23,12 +23,7 @@ from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
 from tasks.machines.transport.broker import BROKER_PATH
 from tasks.machines.transport.lockout_guard import LoginAttempt
-from tasks.machines.transport.output_decoder import (
-    ScriptOutput,
-    ScriptOutputDecoder,
-    build_frame_mark,
-    generate_nonce,
-)
+from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, build_frame_mark, generate_nonce
 from tasks.machines.transport.script_host import Channel, ScriptHost, find_raw_sections
 from tasks.machines.transport.script_library import ScriptLoader, load_script, require_valid_param
 
@@ -41,11 +36,7 @@ BROKER_COMMAND: Final = ("sudo", "-n", "--", BROKER_PATH)
 DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
 _REQUIRETTY_MESSAGE: Final = "you must have a tty"
 # sudo's messages after a correct password
-_NOT_PERMITTED_MESSAGES: Final = (
-    "not in the sudoers",
-    "may not run",
-    "not allowed to",
-)
+_NOT_PERMITTED_MESSAGES: Final = ("not in the sudoers", "may not run", "not allowed to")
 
 LoginAttemptOpener = Callable[[str, Credential, Deadline], AbstractContextManager[LoginAttempt]]
 """Opens an attempt of a user with a password, as LockoutGuard.open_attempt does."""

@@ -21,12 +21,7 @@ from typing import Final, NoReturn, Protocol
 from tasks.domain.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptParameter
-from tasks.machines.transport.output_decoder import (
-    ScriptOutput,
-    ScriptOutputDecoder,
-    build_frame_mark,
-    generate_nonce,
-)
+from tasks.machines.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, build_frame_mark, generate_nonce
 from tasks.machines.transport.script_host import Channel, ScriptHost, find_raw_sections
 from tasks.machines.transport.script_library import (
     compose_script,

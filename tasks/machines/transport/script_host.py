@@ -11,14 +11,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.domain.errors import (
-    DeadlineExceeded,
-    LockLost,
-    ManagerBusy,
-    ProtocolViolation,
-    RequestError,
-    ScriptFailed,
-)
+from tasks.domain.errors import DeadlineExceeded, LockLost, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.transport import (
     SHARED_SCRIPTS,

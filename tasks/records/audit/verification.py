@@ -9,13 +9,7 @@ from inventory.files.own_keys import KeyFileError
 from tasks.domain.errors import RecordsError
 from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.audit.seals_and_heads import (
-    AuditHead,
-    is_sealed_by,
-    parse_cut,
-    parse_missed,
-    read_audit_key,
-)
+from tasks.records.audit.seals_and_heads import AuditHead, is_sealed_by, parse_cut, parse_missed, read_audit_key
 
 MAX_FAULTS: Final = 100
 """How many faults are named. All are counted."""

@@ -20,11 +20,7 @@ from tasks.records.schema import metadata, runs, schema_version
 from tasks.records.storage.column_types import KeyType
 from tasks.records.storage.database import Database
 
-fleet_stamp = Table(
-    "fleet_stamp",
-    metadata,
-    Column("fleet", KeyType, primary_key=True),
-)
+fleet_stamp = Table("fleet_stamp", metadata, Column("fleet", KeyType, primary_key=True))
 """The fleet to which these tables belong, in one row."""
 
 

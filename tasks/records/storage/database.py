@@ -135,12 +135,7 @@ class Database:
 
 
 def _build_sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        hide_parameters=True,
-        connect_args={"timeout": LOCK_TIMEOUT_SECONDS},
-        **_POOL_OPTIONS,
-    )
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT_SECONDS}, **_POOL_OPTIONS)
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -161,12 +156,7 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     options = {**_LIBPQ_TIMEOUTS, "application_name": f"{APPLICATION_NAME} {build_slug(fleet)}"}
     arguments = {name: value for name, value in options.items() if name not in url.query}
     engine = create_engine(
-        url,
-        hide_parameters=True,
-        pool_pre_ping=True,
-        pool_recycle=1800,
-        connect_args=arguments,
-        **_POOL_OPTIONS,
+        url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments, **_POOL_OPTIONS
     )
     if schema:
 

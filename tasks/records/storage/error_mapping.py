@@ -8,12 +8,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from inventory.files.paths import (
-    StorageFault,
-    build_storage_error,
-    find_storage_fault,
-    find_temporary_folder,
-)
+from inventory.files.paths import StorageFault, build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records.storage.sqlite_file import RECORDS_ALTERNATIVE
 

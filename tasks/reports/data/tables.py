@@ -11,13 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from tasks.domain.model import HookResult, RunReport, UpdateResult
-from tasks.domain.states import (
-    FindingLevel,
-    OperationState,
-    RebootState,
-    Step,
-    UpdateState,
-)
+from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.reports.data.machine_reports import (
     MachineReport,
     build_machine_reports,

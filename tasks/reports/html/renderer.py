@@ -11,10 +11,7 @@ from tasks.domain.model import RunReport
 from tasks.reports.data.figure_cells import build_update_cells
 from tasks.reports.data.rows import Tables
 from tasks.reports.data.tables import build_tables
-from tasks.reports.formatting import (
-    format_moment,
-    format_time_of_day,
-)
+from tasks.reports.formatting import format_moment, format_time_of_day
 from tasks.reports.html.environment import build_environment, load_style
 from tasks.reports.html.page import DETAIL_LEVELS, PageSource, build_page
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name

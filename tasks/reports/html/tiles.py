@@ -82,10 +82,7 @@ def _build_updates_tile(run: RunReportRow) -> Tile:
         ("none", "not selected", run.not_selected),
     )
     return Tile(
-        "Updates installed",
-        f"{run.installed}",
-        note=f"of {run.updates - run.repaired} pending before",
-        shares=shares,
+        "Updates installed", f"{run.installed}", note=f"of {run.updates - run.repaired} pending before", shares=shares
     )
 
 
@@ -173,11 +170,7 @@ def _build_urgent_chosen_tile(tables: Tables) -> Tile:
 def _build_expected_reboots_tile(tables: Tables) -> Tile:
     answers = [row.reboot_expected for row in tables.machines]
     sure, perhaps = answers.count("yes"), answers.count("unknown")
-    shares = (
-        ("busy", "yes", sure),
-        ("idle", "possible", perhaps),
-        ("none", "no", answers.count("no")),
-    )
+    shares = (("busy", "yes", sure), ("idle", "possible", perhaps), ("none", "no", answers.count("no")))
     return Tile("Reboots expected", f"{sure} to {sure + perhaps}" if perhaps else f"{sure}", shares=shares)
 
 

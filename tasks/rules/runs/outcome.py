@@ -90,10 +90,7 @@ def _find_faults(
 
 
 def _find_warnings(
-    results: Sequence[UpdateResult],
-    findings: Sequence[Finding],
-    reboot: RebootResult | None,
-    exceeded: float,
+    results: Sequence[UpdateResult], findings: Sequence[Finding], reboot: RebootResult | None, exceeded: float
 ) -> list[str]:
     warnings: list[str] = []
     waiting = [result for result in results if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING)]

@@ -63,10 +63,7 @@ UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 NON_INSTALLING_UPDATERS: Final = ("apt-daily.timer", "apt-daily.service")
 """They read the package lists, and download."""
 
-_SETTING_BY_TIMER: Final = {
-    "apt-daily.timer": "Update-Package-Lists",
-    "apt-daily-upgrade.timer": "Unattended-Upgrade",
-}
+_SETTING_BY_TIMER: Final = {"apt-daily.timer": "Update-Package-Lists", "apt-daily-upgrade.timer": "Unattended-Upgrade"}
 _PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILINE)
 
 # not unattended-upgrades.service: it only waits for a shutdown, and stopping it may make it install at once

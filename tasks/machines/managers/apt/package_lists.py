@@ -336,8 +336,7 @@ def require_package_lists(releases_known: int, *, unread: bool) -> None:
         return
     if unread:
         raise ListsUnread(
-            "apt has never read its package lists, so what is pending is not known",
-            hint=READ_LISTS_REMEDY,
+            "apt has never read its package lists, so what is pending is not known", hint=READ_LISTS_REMEDY
         )
     raise RepositoryError(
         "no package source is configured, so nothing can be pending",

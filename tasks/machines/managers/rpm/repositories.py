@@ -49,9 +49,7 @@ RPM_CAUSES: Final = (
         _RENEW,
     ),
     RepositoryCause(
-        r"(?:rhui|cdn\.redhat\.com|susecloud|updates\.suse\.com).*(?:certificate|40[13]|denied)",
-        _RENEW,
-        in_names=True,
+        r"(?:rhui|cdn\.redhat\.com|susecloud|updates\.suse\.com).*(?:certificate|40[13]|denied)", _RENEW, in_names=True
     ),
 )
 """What only these package managers say, for certain."""

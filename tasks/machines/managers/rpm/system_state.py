@@ -11,12 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from tasks.domain.model import (
-    PackageState,
-    RebootNeed,
-    RepositoryProblem,
-    UnfinishedPackage,
-)
+from tasks.domain.model import PackageState, RebootNeed, RepositoryProblem, UnfinishedPackage
 from tasks.domain.protocols.transport import Script, ScriptResult
 from tasks.domain.states import YesNoUnknown
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
@@ -69,13 +64,7 @@ NON_INSTALLING_UPDATERS: Final = (
 )
 """They download, notify, or install what a person asks for. What others do is in their files, which are not read."""
 
-UPDATER_UNITS: Final = (
-    "dnf-automatic*",
-    "dnf5-automatic*",
-    YUM_CRON_UNIT,
-    "packagekit*",
-    "os-update*",
-)
+UPDATER_UNITS: Final = ("dnf-automatic*", "dnf5-automatic*", YUM_CRON_UNIT, "packagekit*", "os-update*")
 """Masks of the services that update packages by themselves."""
 
 

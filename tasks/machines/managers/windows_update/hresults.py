@@ -311,8 +311,7 @@ def explain_code(code: int) -> ErrorCode:
     if code in ERROR_CODES:
         return ERROR_CODES[code]
     cause, retry, meaning = _UNKNOWN_FACILITIES.get(
-        code & 0xFFFFF000,
-        (FailureCause.FAILED, RetryClass.PERMANENT, "an error that is not in fleetpatch's table"),
+        code & 0xFFFFF000, (FailureCause.FAILED, RetryClass.PERMANENT, "an error that is not in fleetpatch's table")
     )
     if code < 0x80000000:  # the first bit says whether it is an error
         cause, retry, meaning = FailureCause.FAILED, RetryClass.DONE, "no error"

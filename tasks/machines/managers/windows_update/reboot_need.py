@@ -22,9 +22,7 @@ from pydantic import Field
 from inventory.name_lists import format_count
 from tasks.domain.model import RebootNeed
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.windows_update.hotpatch import (
-    HotpatchMonth,
-)
+from tasks.machines.managers.windows_update.hotpatch import HotpatchMonth
 from tasks.machines.managers.windows_update.offered_updates import OfferedUpdate, is_cumulative_title, is_hotpatch_title
 from tasks.machines.managers.windows_update.records import Count, Record, Texts
 

@@ -14,13 +14,7 @@ import paramiko
 from inventory.credentials import CredentialKind, CredentialResolver
 from inventory.host_key_store import load_host_key_store
 from inventory.machine import HostKeySettings, Machine
-from tasks.domain.errors import (
-    ConnectionLost,
-    CredentialError,
-    DeadlineExceeded,
-    HostKeyUnknown,
-    TransportError,
-)
+from tasks.domain.errors import ConnectionLost, CredentialError, DeadlineExceeded, HostKeyUnknown, TransportError
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.lockout_guard import LockoutGuard
 from tasks.machines.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, LoginContext, authenticate

@@ -203,8 +203,7 @@ def _find_never_read(
     unread = [name for name in enabled if name not in sources]
     if len(unread) == len(enabled):
         raise ListsUnread(
-            f"{manager} has never read its repositories, so what is pending is not known",
-            hint=READ_LISTS_REMEDY,
+            f"{manager} has never read its repositories, so what is pending is not known", hint=READ_LISTS_REMEDY
         )
     return tuple(
         build_repository_problem(name, ["it was never read"], hides_fixes=not has_no_fixes(name)) for name in unread

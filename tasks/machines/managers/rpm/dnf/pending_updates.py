@@ -105,10 +105,7 @@ def _group_newer(
 
 
 def _build_upgrades(
-    current: InstalledPackage,
-    visible: Sequence[OfferedPackage],
-    hidden: Sequence[OfferedPackage],
-    state: DnfState,
+    current: InstalledPackage, visible: Sequence[OfferedPackage], hidden: Sequence[OfferedPackage], state: DnfState
 ) -> list[Update]:
     """Return what is pending for an installed package: the version to install, and newer fixes that can't be."""
     judge = OfferJudge(current, state.transaction, state.priorities)

@@ -194,8 +194,7 @@ def _require_repositories(repositories: tuple[ZypperRepository, ...], tool_text:
         if problems:
             raise build_repository_error(problems, tool_text)
         raise ListsUnread(
-            "zypper has never read its repositories, so what is pending is not known",
-            hint=READ_LISTS_REMEDY,
+            "zypper has never read its repositories, so what is pending is not known", hint=READ_LISTS_REMEDY
         )
 
 

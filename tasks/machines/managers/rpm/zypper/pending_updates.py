@@ -28,9 +28,7 @@ from tasks.machines.managers.rpm.zypper.offers import (
     choose_security_offer,
 )
 from tasks.machines.managers.rpm.zypper.patches import FaultyPackage, Patch, ZypperDescription
-from tasks.machines.managers.rpm.zypper.xml_answer import (
-    InstallSummary,
-)
+from tasks.machines.managers.rpm.zypper.xml_answer import InstallSummary
 from tasks.machines.managers.script_output import group_values
 from tasks.machines.managers.versions import RpmVersion
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
