@@ -19,7 +19,6 @@ class LocalRunner:
 
     def __init__(self, directory: Path | None = None, formats: Sequence[str] = (), ports: Ports | None = None) -> None:
         self._directory, self._formats, self._ports = directory, tuple(formats), ports
-        self.written_files: dict[str, Path] = {}
 
     def execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Call the step's function."""
@@ -37,8 +36,7 @@ class LocalRunner:
     def publish(self, report: RunReport) -> None:
         """Write the report files, if there is a directory for them."""
         if self._directory is not None and self._ports is not None:
-            logs = self._ports.read_logs(report)
-            self.written_files = self._ports.write_report_files(report, self._directory, self._formats, logs)
+            self._ports.write_report_files(report, self._directory, self._formats)
 
 
 def execute_locally(request: RunRequest, caller: Caller) -> RunReport:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from inventory.machine import Inventory, Machine
-from tasks.domain.errors import FleetpatchError, InternalError
+from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
@@ -135,12 +135,18 @@ class Ports:
     read_overridden_freezes: FreezeSource = tuple
     progress: RunProgress = field(default_factory=UnrecordedProgress)
 
-    def write_report_files(
-        self, report: RunReport, directory: Path, formats: Sequence[str], logs: Mapping[str, str]
-    ) -> dict[str, Path]:
-        """Write the files of a report, and return their paths. If that fails, the error is reported."""
+    def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
+        """Write the files of a report, and return their paths. If that fails, the error is reported.
+
+        If the records can't be read, the report is written without the jobs' raw output.
+        """
         from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
 
+        logs: Mapping[str, str] = {}
+        try:
+            logs = self.read_logs(report)
+        except RecordsError as error:
+            logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
         try:
             return write_report(report, directory, logs, formats, rollout=self.read_rollout(report))
         except FleetpatchError as error:

@@ -8,7 +8,7 @@ hang. So the runner makes its calls in background threads, and reads their resul
 import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,12 +101,7 @@ class PrefectRunner:
 
     def publish(self, report: RunReport) -> None:
         """Write the report files, then create artifacts. A failure is reported, and does not fail the run."""
-        try:
-            logs = self._ports.read_logs(report)
-        except RecordsError as error:
-            logger.error("the report of run %s is without raw output: %s", report.run.id, error)  # noqa: TRY400 - no fault of ours
-            logs = {}
-        self._write_files(report, logs)
+        self._write_files(report)
         undelivered = self._find_undelivered(report)
         if not undelivered:
             return
@@ -114,15 +109,15 @@ class PrefectRunner:
         self._ports.listener.on_message(note)
         message = f"{report.run.message}; {note}" if report.run.message else note
         report = replace(report, run=replace(report.run, message=message))
-        self._write_files(report, logs)
+        self._write_files(report)
         try:
             self._ports.records.save(report)
         except RecordsError as error:
             logger.error("what Prefect did not receive of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
 
-    def _write_files(self, report: RunReport, logs: Mapping[str, str]) -> None:
+    def _write_files(self, report: RunReport) -> None:
         if self._directory is not None:
-            self.written_files = self._ports.write_report_files(report, self._directory, self._formats, logs)
+            self.written_files = self._ports.write_report_files(report, self._directory, self._formats)
 
     def _find_undelivered(self, report: RunReport) -> list[str]:
         """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""

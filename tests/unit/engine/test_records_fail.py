@@ -1,5 +1,9 @@
 """Records that fail: nothing is begun that isn't recorded, what runs is seen to its end, and the run says so."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from flows.local_run import LocalRunner
@@ -92,6 +96,23 @@ def test_every_act_stands_in_the_journal_before_it_and_after_it(fleet: SimFleet)
     ]
     steps = [entry.key for entry in fleet.records.journal if entry.act == "step"]
     assert steps == ["precheck", "install", "reboot", "validate"]
+
+
+def test_a_run_whose_records_fail_writes_its_report_without_raw_output(fleet: SimFleet, tmp_path: Path) -> None:
+    fleet.add("web", [FakePackage("a")])
+    fleet.records.fail_append_at = 6  # after the installation
+
+    def read_no_logs(report: RunReport) -> dict[str, str]:
+        raise RecordsUnavailable("the database is away")
+
+    runner = LocalRunner(tmp_path, ("html", "json"), replace(fleet.ports(), read_logs=read_no_logs))
+
+    with pytest.raises(RecordsError, match="told to fail"):
+        fleet.patch(runner=runner)
+
+    (written,) = tmp_path.glob("*/report.json")
+    (machine,) = json.loads(written.read_text())["machines"]
+    assert machine["installedPatchCount"] == 1
 
 
 def test_records_that_are_away_for_good_are_raised_too(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch) -> None:
