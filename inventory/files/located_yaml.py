@@ -123,12 +123,13 @@ class _LocatedDataBuilder:
             return None
         self._open_nodes.add(id(node))
         try:
-            return self._build_map(node, path) if isinstance(node, yaml.MappingNode) else self._build_list(node, path)
+            return (
+                self._build_map(node, path)
+                if isinstance(node, yaml.MappingNode)
+                else [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
+            )
         finally:
             self._open_nodes.discard(id(node))
-
-    def _build_list(self, node: yaml.Node, path: KeyPath) -> list[object]:
-        return [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
 
     def _build_text(self, node: yaml.ScalarNode) -> str:
         """Return the text of a scalar; as TypedScalar where Ansible gives it another type."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, RequestError
@@ -213,9 +213,7 @@ class SqlAccessTokens:
         Raises:
             SealBroken: the chain of decisions is not whole: it can't be said who was removed.
         """
-        return self._find(select(access_tokens).where(access_tokens.c.digest == digest), now)
-
-    def _find(self, query: Select[Any], now: datetime) -> AccessToken | None:
+        query = select(access_tokens).where(access_tokens.c.digest == digest)
         with self._database.begin_read("read an access token") as connection:
             row = connection.execute(query).first()
         token = _build(row, self._database.fleet) if row is not None else None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, text, update
+from sqlalchemy import Connection, Select, and_, delete, or_, select, text, update
 
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import SetSlot, SlotRule
@@ -95,7 +95,19 @@ class SqlSetSlots:
         if set_names is not None:
             query = query.where(_SLOTS.c.set_name.in_(set_names))
         rows = connection.execute(query.order_by(_SLOTS.c.since, _SLOTS.c.set_name, _SLOTS.c.machine)).all()
-        return tuple(_to_slot(row) for row in rows)
+        return tuple(
+            SetSlot(
+                row.set_name,
+                row.machine,
+                row.run_id,
+                row.since,
+                row.domain,
+                row.reason,
+                drained=row.drained,
+                is_left=not row.is_open,
+            )
+            for row in rows
+        )
 
     def _find_oldest_rowless(self, connection: Connection) -> Any:  # noqa: ANN401 - a datetime, as a column compares it
         return read_shared_time(connection, self._clock) - RUN_ROW_GRACE
@@ -120,16 +132,3 @@ def _is_open(oldest_rowless: Any) -> Any:  # noqa: ANN401 - an SQL condition
     unfinished = and_(_RUNS.c.id.is_not(None), _RUNS.c.state.in_(UNFINISHED_STATES))
     beginning = and_(_RUNS.c.id.is_(None), _SLOTS.c.since > oldest_rowless)
     return or_(unfinished, beginning)
-
-
-def _to_slot(row: Row[Any]) -> SetSlot:
-    return SetSlot(
-        row.set_name,
-        row.machine,
-        row.run_id,
-        row.since,
-        row.domain,
-        row.reason,
-        drained=row.drained,
-        is_left=not row.is_open,
-    )

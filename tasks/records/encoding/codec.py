@@ -48,18 +48,13 @@ def decode(kind: type[T], document: str) -> T:
     try:
         value: T = _build_type_adapter(kind).validate_python(json.loads(document))  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
-        raise _build_decode_error(kind, _describe_first_error(error)) from error
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _build_decode_error(kind, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
     except RecursionError as error:
         raise _build_decode_error(kind, "it nests too deeply") from error
     except ValueError as error:
         raise _build_decode_error(kind, f"it isn't JSON: {error}") from error
     return value
-
-
-def _describe_first_error(error: ValidationError) -> str:
-    """Return the first error without the value, which may be long or confidential."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def _build_decode_error(kind: type, reason: str) -> RecordsError:

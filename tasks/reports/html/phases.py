@@ -163,8 +163,8 @@ def _build_row(location: str, members: Sequence[RolloutMachine], stage: PhaseSta
 
 
 def _count_stages(members: Sequence[RolloutMachine]) -> Iterator[tuple[str, str, int]]:
-    return ((stage.value, _CSS_CLASSES[stage], count) for stage in MachineStage if (count := _count(members, stage)))
-
-
-def _count(members: Sequence[RolloutMachine], stage: MachineStage) -> int:
-    return sum(member.stage is stage for member in members)
+    return (
+        (stage.value, _CSS_CLASSES[stage], count)
+        for stage in MachineStage
+        if (count := sum(member.stage is stage for member in members))
+    )

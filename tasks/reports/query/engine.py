@@ -7,7 +7,7 @@ settings and Python variables are out of reach, and a question can only read.
 import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -228,19 +228,14 @@ def _collect(reader: "pa.RecordBatchReader") -> "pa.Table":
                 f"the answer has more than {MAX_ANSWER_BYTES // 10**9} GB", hint="Ask for fewer rows: LIMIT, or --days."
             )
     table = pa.Table.from_batches(batches, schema=reader.schema)
-    return table.rename_columns(_make_unique(table.column_names))
-
-
-def _make_unique(names: Sequence[str]) -> list[str]:
-    """Return the names, each only once: objects and Parquet files have no two columns of one name."""
     unique_names: dict[str, None] = {}
-    for name in names:
+    for name in table.column_names:
         number, unique = 0, name
-        while unique in unique_names or (number and unique in names):
+        while unique in unique_names or (number and unique in table.column_names):
             number += 1
             unique = f"{name}_{number}"
         unique_names[unique] = None
-    return list(unique_names)
+    return table.rename_columns(list(unique_names))
 
 
 def _shorten(message: str) -> str:

@@ -64,11 +64,16 @@ def find_hotpatching(
     state = "not enrolled"
     if record.enrolled:
         state = f"enrolled, next planned baseline (with a reboot) on {find_next_baseline(system.today):%Y-%m-%d}"
+    baseline = find_last_baseline(system.today)
+    hotpatches = [
+        entry for entry in history if entry.is_installation and is_hotpatch_title(entry.title) and entry.day >= baseline
+    ]
+    titles = [entry.title for entry in sorted(hotpatches, key=lambda entry: entry.seconds)]
     return LivePatching(
         PROVIDER,
         state,
         kernel=system.build if system.ubr is None else f"{system.build}.{system.ubr}",
-        patches=_find_patches(history, system),
+        patches=tuple(dict.fromkeys(titles))[-_MAX_PATCHES:],
         problem=_find_problem(record, system) if record.enrolled else "",
     )
 
@@ -92,16 +97,6 @@ def _find_problem(record: HotpatchRecord, system: SystemRecord) -> str:
     if not system.is_azure_edition and not record.licence:
         problems.append("no licence of Azure Arc for hotpatches is found")
     return "; ".join(problems)
-
-
-def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tuple[str, ...]:
-    """Return the hotpatches that the agent installed since the last planned baseline, the newest last."""
-    baseline = find_last_baseline(system.today)
-    hotpatches = [
-        entry for entry in history if entry.is_installation and is_hotpatch_title(entry.title) and entry.day >= baseline
-    ]
-    titles = [entry.title for entry in sorted(hotpatches, key=lambda entry: entry.seconds)]
-    return tuple(dict.fromkeys(titles))[-_MAX_PATCHES:]
 
 
 _FIRST_RELEASED_UBR: Final = 1742
