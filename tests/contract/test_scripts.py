@@ -213,9 +213,8 @@ def test_the_last_twenty_finished_jobs_are_kept(shell, root):
 
 def test_a_place_that_cannot_be_written_is_an_error_that_says_so(shell, root):
     root.write_text("a file where a directory is due")
-    with pytest.raises(ScriptFailed, match="cannot write") as caught:
+    with pytest.raises(ScriptFailed, match="cannot write"):
         shell.start_job(Job("j", Script("quick")), deadline=soon())
-    assert caught.value.machine == "here"
 
 
 def test_a_probe_tells_its_exit_code_and_its_last_words(shell):
