@@ -11,7 +11,7 @@ from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.run_info import build_run_id, build_unstarted_run, is_rollout_run
 from flows.policy.enforcement import build_starter, enforce_policy
 from flows.policy.fleet_freezes import has_fleet_freezes
-from flows.policy.policy_file import load_deployed_policy
+from flows.policy.policy_file import load_policy_if_deployed
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
@@ -20,7 +20,7 @@ from inventory.machine import Machine
 from tasks.domain.errors import Frozen, PolicyRefused
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
@@ -62,10 +62,10 @@ class RefusedRun:
     report: RunReport
 
     @property
-    def occasion(self) -> NotificationEvent:
+    def occasion(self) -> NotificationOccasion:
         """The event that is notified. A window that another run has claimed is a missed window for this run."""
         is_missed = self.refusal.status in {WindowStatus.MISSED, WindowStatus.CLAIMED}
-        return NotificationEvent.MISSED if is_missed else NotificationEvent.CANCELLED
+        return NotificationOccasion.MISSED if is_missed else NotificationOccasion.CANCELLED
 
 
 def build_schedule_key(request: PatchRequest, deployment: str) -> str:
@@ -197,7 +197,7 @@ class _AdmissionCheck:
 
         deployed = self._retry_within_window(read_deployed)
         try:
-            policy = load_deployed_policy(now, deployed)
+            policy = load_policy_if_deployed(now, deployed)
         except PolicyRefused as refused:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         if not policy.rules and not self._caller.scope and not has_fleet_freezes(now.date()):

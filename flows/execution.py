@@ -14,7 +14,7 @@ from flows.engine.run_info import build_run_id, build_window, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
-from flows.policy.policy_file import load_deployed_policy
+from flows.policy.policy_file import load_policy_if_deployed
 from flows.ports.audit import build_entry, record_act, record_end
 from flows.ports.caller import Caller, find_actor, find_starter_name
 from flows.ports.ports import FreezeSource, Ports, Runner
@@ -221,7 +221,7 @@ def _enforce_policy(
         now=ports.clock.now(),
         window=earlier.window if earlier is not None else None,
         more_machines=_list_planned_machines(resume_state),
-        read_policy=lambda: load_deployed_policy(ports.clock.now(), ports.read_deployed_policies()),
+        read_policy=lambda: load_policy_if_deployed(ports.clock.now(), ports.read_deployed_policies()),
     )
     if earlier is None:
         return enforce(build_starter(starter, caller.scope))

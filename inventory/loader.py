@@ -11,7 +11,13 @@ from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path, find_working_directory
 from inventory.files.problems import ProblemCollector, did_you_mean
 from inventory.files.text_files import MAX_FILE_BYTES, list_directory_names, read_text_file
-from inventory.formats.ansible.parsers import AnsibleFile, is_unlike_ini, looks_like_ini, looks_like_yaml_inventory
+from inventory.formats.ansible.parsers import (
+    AnsibleFile,
+    is_ansible_script,
+    is_unlike_ini,
+    looks_like_ini,
+    looks_like_yaml_inventory,
+)
 from inventory.formats.fleet_files import FLEET_FILE_KEYS, parse_fleet_csv, parse_fleet_yaml
 from inventory.machine import Inventory
 
@@ -32,7 +38,7 @@ def read_inventory_file(
         must_be_regular: whether it must be a regular file, because the user did not name it.
     """
     fault, hint = "this is a program, and fleetpatch runs no dynamic inventories", DYNAMIC_INVENTORY_HINT
-    if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_script(path):
+    if path.suffix in YAML_SUFFIXES or path.suffix == ".csv" or not is_ansible_script(path):
         text = read_text_file(path, problems, must_be_regular=must_be_regular)
         if text is None:
             return InventoryFragment()
@@ -50,17 +56,6 @@ def read_inventory_file(
             fault, hint = "this is no inventory", _FORMATS_HINT
     problems.add(path, fault, hint)
     return InventoryFragment()
-
-
-def is_script(path: Path) -> bool:
-    """Return whether a file is a script, which Ansible would run."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for its writer and consume its data
-            return False
-        with path.open("rb") as stream:
-            return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
-    except OSError:
-        return False  # read_inventory_file reports why the file can't be read
 
 
 def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment | AnsibleFile:
@@ -168,7 +163,7 @@ class _UnrecognizedFiles:
             elif (source := self._read_if_ansible(path)) is not None:
                 self._report_skipped_cfg(path)
                 fragments[path] = source
-            elif is_script(path) or path.suffix == ".toml":
+            elif is_ansible_script(path) or path.suffix == ".toml":
                 fault = "Ansible takes this for an inventory, and fleetpatch can't read it"
                 self._problems.add(path, fault, f"{DYNAMIC_INVENTORY_HINT}; and move this out of the directory.")
             else:
@@ -178,7 +173,7 @@ class _UnrecognizedFiles:
     def report_skipped_files(self, items: list[Path]) -> None:
         """Report the skipped files of a directory without Ansible files."""
         for path in items:
-            if is_script(path):
+            if is_ansible_script(path):
                 fault = "this is a program, and fleetpatch runs no dynamic inventories"
                 self._problems.add(path, fault, DYNAMIC_INVENTORY_HINT)
             elif path.suffix == ".cfg" and self._read_if_ansible(path) is not None:
@@ -198,7 +193,7 @@ class _UnrecognizedFiles:
         except OSError:
             return None
         is_limited = not 0 < size <= MAX_FILE_BYTES or self._bytes_read > MAX_TOTAL_BYTES
-        if is_limited or path.suffix == ".toml" or is_script(path):
+        if is_limited or path.suffix == ".toml" or is_ansible_script(path):
             return None
         self._bytes_read += size
         text = read_text_file(path, ProblemCollector(), must_be_regular=True)

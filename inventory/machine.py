@@ -58,7 +58,7 @@ class SetAction:
 
 
 @dataclass(frozen=True, slots=True)
-class SetRole:
+class RoleSource:
     """How the role of a member is found: from a tag, or by a command on the member. Its first word is the role.
 
     A command is asked again just before the turn of each member, because roles move.
@@ -103,7 +103,7 @@ class MachineSet:
     max_unavailable: int | None = None
     max_unavailable_percent: float | None = None
     update_domain: str = ""
-    role: SetRole | None = None
+    role: RoleSource | None = None
     order: tuple[str, ...] = ()
     quorum: int | None = None
     drain: SetAction | None = None

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from inventory.errors import InventoryError
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
-from inventory.machine import Check, Inventory, Machine, MachineSet, SetAction, SetRole
+from inventory.machine import Check, Inventory, Machine, MachineSet, RoleSource, SetAction
 from inventory.name_lists import format_count
 from inventory.schema.entries import SetActionEntry, SetEntry, split_share
 from inventory.schema.validation import validate_mapping
@@ -104,7 +104,9 @@ def _build_set(entry: SetEntry, members: tuple[str, ...]) -> MachineSet:
         max_unavailable_percent=percent,
         update_domain=entry.update_domain or "",
         role=(
-            SetRole(entry.role.tag or "", entry.role.command or "", entry.role.timeout_seconds) if entry.role else None
+            RoleSource(entry.role.tag or "", entry.role.command or "", entry.role.timeout_seconds)
+            if entry.role
+            else None
         ),
         order=tuple(entry.order or ()),
         quorum=entry.quorum,

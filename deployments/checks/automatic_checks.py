@@ -14,7 +14,7 @@ from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.name_lists import format_count, join_first_names
 from inventory.scope import Scope
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.rules.calendar.local_time import format_duration
 
 _MAX_NAMES = 5
@@ -72,7 +72,7 @@ def _check_rules(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
                 f"rule {number} has no effect: every update is due after {format_count(request.due_days, 'day')} anyway"
             )
             yield warn(AUTOMATIC_NAME, "risk_rules", message, "Make its `due_days` smaller.")
-    if request.notify and not any(NotificationEvent.FAILED.value in target.on for target in request.notify):
+    if request.notify and not any(NotificationOccasion.FAILED.value in target.on for target in request.notify):
         message = "nobody is told what automatic patching can't do: no entry has the event `failed`"
         yield warn(AUTOMATIC_NAME, "notify", message, "Add `failed` to `on`.")
 

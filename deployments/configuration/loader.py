@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError
 from deployments.configuration.file_format import AutomaticForm, ConfigurationForm, FileForm
 from deployments.configuration.model import AutomaticConfiguration, Configuration, Configurations
 from deployments.configuration.prefect_names import build_stage_slug
-from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
+from flows.freezes.freeze_files import build_freezes, deduplicate_freezes
 from flows.freezes.time_values import MACHINE_ZONE
 from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME, find_policy_beside, read_policy_file
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.request_parts import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
-from inventory.files.located_yaml import parse_yaml
+from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file

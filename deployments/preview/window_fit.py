@@ -18,7 +18,7 @@ from tasks.records.storage.url import find_records_url
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
 from tasks.rules.runs.waves import build_waves
-from tasks.rules.timing.window_capacity import PatchWork, SetLimit, TurnLength, WindowCapacity, estimate_capacity
+from tasks.rules.timing.window_capacity import MachineDuration, PatchWork, SetLimit, WindowCapacity, estimate_capacity
 from tasks.rules.updates.transaction_planning import learn_rates, predict_typical_durations
 
 
@@ -139,7 +139,7 @@ def _estimate_fit(
 
 def _predict_turn(
     machine: Machine, request: PatchRequest, learned: LearnedDurations, *, is_downloaded: bool
-) -> TurnLength:
+) -> MachineDuration:
     """Return the turn of a machine, as the engine predicts it: see ``MachineContext``."""
     default_rates, typical = find_typical_work(machine.os)
     measures = learned.measures.get(machine.name, {})
@@ -149,7 +149,7 @@ def _predict_turn(
     minutes = machine.limits.reboot_reserve_minutes
     reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
     reserve = max(reserve, compute_reboot_reserve(reserve, measures.get(_REBOOT_MEASURE)))
-    return TurnLength(
+    return MachineDuration(
         prediction.stage + prediction.install,
         prediction.total_seconds,
         0.0 if request.reboot is RebootPolicy.NEVER else reserve,

@@ -5,10 +5,10 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
+from deployments.server.schedule_checks import check_date_lists, check_queues, check_scheduler, format_age
 from deployments.server.settings import find_open_variables
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot, WorkerInfo
-from deployments.server.start_checks import check_date_lists, check_queues, check_scheduler, format_age
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel

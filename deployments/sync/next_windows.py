@@ -148,7 +148,7 @@ POLL_SECONDS = 1.0
 _NOT_STARTED_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING, StateType.CANCELLED})
 
 
-class RunStatus(StrEnum):
+class WindowRunStatus(StrEnum):
     """The status of the run of a window."""
 
     NONE = "none"  # there is no run, or it was cancelled before it started
@@ -161,7 +161,7 @@ def find_run_statuses(
     next_windows: Sequence[NextWindows],
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, RunStatus]:
+) -> dict[str, WindowRunStatus]:
     """Return the status of the run of each due window, by deployment. If a run is due within seconds, wait for it."""
     deadline = clock() + SCHEDULER_DELAY
     statuses = {
@@ -171,7 +171,7 @@ def find_run_statuses(
         missing = [
             window
             for window in next_windows
-            if statuses.get(window.deployment) is RunStatus.NONE and window.run_start > clock() - SCHEDULER_DELAY
+            if statuses.get(window.deployment) is WindowRunStatus.NONE and window.run_start > clock() - SCHEDULER_DELAY
         ]
         if not missing:
             break
@@ -180,7 +180,7 @@ def find_run_statuses(
     return statuses
 
 
-def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> RunStatus:
+def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> WindowRunStatus:
     """Return the status of the runs that a schedule or a person made since the window's run was due."""
     deployment = client.read_deployment_by_name(next_windows.deployment)
     assert next_windows.due_window is not None  # noqa: S101 - for the type checker
@@ -203,6 +203,6 @@ def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> Ru
     )
     # The start time proves nothing: Prefect also sets it when a run ends without a start.
     if any(run.run_count or run.state_type not in _NOT_STARTED_STATES for run in runs):
-        return RunStatus.STARTED
+        return WindowRunStatus.STARTED
     is_waiting = any(run.state_type is not StateType.CANCELLED for run in runs)
-    return RunStatus.WAITING if is_waiting else RunStatus.NONE
+    return WindowRunStatus.WAITING if is_waiting else WindowRunStatus.NONE

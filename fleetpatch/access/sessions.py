@@ -103,7 +103,7 @@ class Sessions:
             session, roles=roles, checked_at=self._clock.now(), ticket=self._encrypt(ticket) if ticket else ""
         )
         renewed = self._seal(renewed)
-        self._stored.replace(renewed)
+        self._stored.update(renewed)
         return renewed
 
     def close(self, session: WebSession) -> None:

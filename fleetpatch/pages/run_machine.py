@@ -19,8 +19,8 @@ from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.run_machines import read_machine_details
 from tasks.reports.data.tables import build_hook_row
 from tasks.reports.html.page import build_machine_section
-from tasks.reports.log_files import sanitize_log, to_safe_file_name
-from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.reports.log_files import sanitize_log
+from tasks.reports.sanitizing import sanitize_to_one_line, to_safe_file_name
 
 LOG_CHARACTERS: Final = 120_000
 LOG_LINES: Final = 1200

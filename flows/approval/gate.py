@@ -34,7 +34,7 @@ from tasks.domain.model import MachinePlan, RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.records import JournalEntry, JournalMark, Records
 from tasks.domain.rows.audit import AuditResult
-from tasks.domain.states import NotificationEvent, RebootPolicy, Step
+from tasks.domain.states import NotificationOccasion, RebootPolicy, Step
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.reports.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import (
@@ -213,7 +213,7 @@ class ApprovalGate:
         self._print_message(f"run {run.id} {waits}")
         if self._notify is not None:
             try:
-                self._notify(NotificationEvent.WAITING, replace(pending.planned, run=replace(run, message=waits)))
+                self._notify(NotificationOccasion.WAITING, replace(pending.planned, run=replace(run, message=waits)))
             except Exception:  # it waits for approval anyway
                 logger.exception("run %s: the notification that it waits for approval failed", run.id)
         host = self._presenter or choose_presenter()

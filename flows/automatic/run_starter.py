@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
-from flows.prefect_runtime.flow_run_origin import build_automatic_key
+from flows.prefect_runtime.flow_run_origin import build_automatic_idempotency_key
 from flows.recovery.flow_runs import find_fleet_deployment
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import FormModel
@@ -66,7 +66,7 @@ class PrefectRunStarter:
                     name=name,
                     parameters=dict(parameters),
                     tags=[*add_fleet_tag(fleet_deployment.tags, find_fleet()), AUTOMATIC_TAG],
-                    idempotency_key=build_automatic_key(key),
+                    idempotency_key=build_automatic_idempotency_key(key),
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
@@ -74,7 +74,7 @@ class PrefectRunStarter:
 
     def find(self, key: str) -> str:
         """See RunStarter."""
-        keys = FlowRunFilterIdempotencyKey(any_=[build_automatic_key(key)])
+        keys = FlowRunFilterIdempotencyKey(any_=[build_automatic_idempotency_key(key)])
         try:
             with open_fail_fast_client() as client:
                 flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)

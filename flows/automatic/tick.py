@@ -27,15 +27,13 @@ from tasks.records.automatic.sightings import SqlSightings
 from tasks.records.feeds.risk_feeds import describe_idle_rules, load_risk_feeds
 from tasks.records.setup import open_records
 from tasks.records.storage.database import Database
-from tasks.rules.automatic.decision import decide
+from tasks.rules.automatic.decision import decide, stop_for_foreign_rollout
 from tasks.rules.automatic.model import (
-    AssessMachines,
     AutomaticDecision,
     FleetView,
     Rollout,
     RolloutState,
     Tell,
-    Waiting,
 )
 from tasks.steps.context.run_context import StopToken
 
@@ -60,21 +58,6 @@ def find_foreign_rollout(database: Database, view: FleetView) -> Rollout | None:
     has_place = any(machine.location in locations for machine in view.machines)
     has_machine = any(machine.name in patched for machine in view.machines)
     return None if (has_machine if patched else has_place) else rolling
-
-
-def leave_alone(decision: AutomaticDecision, view: FleetView, rollout: Rollout) -> AutomaticDecision:
-    """Return the decision without anything that concerns rollouts; people are told once. Pure."""
-    reason = f"{rollout.id} is under way, and its machines are not in this inventory"
-    message = (
-        f"{reason}: does another controller patch its own machines in the records of this fleet? Give it one of its "
-        f"own: fleetpatch deploy --fleet NAME. Nothing is patched here until the rollout is over. If its machines are "
-        f"gone for good: fleetpatch automatic cancel {rollout.id}"
-    )
-    tell = Tell(f"foreign/{rollout.id}", message)
-    actions = tuple(action for action in decision.actions if isinstance(action, AssessMachines))
-    news = () if tell.key in view.announced else (tell,)
-    waiting = tuple(Waiting(machine.name, reason) for machine in view.machines if machine.pending)
-    return replace(decision, actions=(*actions, *news), waiting=waiting)
 
 
 TICK_LEASE: Final = "automatic-patching"
@@ -147,7 +130,7 @@ def run_tick(
             decision = decide(policy, view, now)
             foreign = find_foreign_rollout(records.database, view)
             if foreign is not None:
-                decision = leave_alone(decision, view, foreign)
+                decision = stop_for_foreign_rollout(decision, view, foreign)
             problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
             feed_tells = (Tell(f"feed/{_build_digest(problem)}", f"risk feed: {problem}") for problem in problems)
             news = (tell for tell in feed_tells if tell.key not in view.announced)

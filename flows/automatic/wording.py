@@ -9,7 +9,7 @@ from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Window
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.reports.formatting import format_count
 from tasks.rules.automatic.model import (
     Action,
@@ -128,8 +128,8 @@ class Announcer:
     def tell(self, tells: Sequence[Tell]) -> bool:
         """Send one message. Return whether anybody got it, or nobody wants to be told."""
         notifier = AppriseNotifier(self._targets, self._read_credential, self._print_message)
-        target_count = sum(NotificationEvent.FAILED.value in target.on for target in self._targets)
-        notifier.send(NotificationEvent.FAILED, build_announcement(tells), "of what automatic patching found")
+        target_count = sum(NotificationOccasion.FAILED.value in target.on for target in self._targets)
+        notifier.send(NotificationOccasion.FAILED, build_announcement(tells), "of what automatic patching found")
         notifier.close()
         return not target_count or len(notifier.undelivered) < target_count
 

@@ -10,7 +10,7 @@ from flows.request.request_parts import NotifyRequest
 from inventory.machine import Inventory
 from inventory.scope import Scope
 from tasks.domain.errors import RequestError
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.records.queries.compliance import read_compliance_data, read_machines_of_month
 from tasks.records.sql_records import SqlRecords
 from tasks.reports.compliance.sections import build_tiles
@@ -108,7 +108,7 @@ def send_compliance_document(
     The attachment is the HTML file; without it the message has the figures only. Recipients are references to Apprise
     URLs (``env:NAME``, ``file:/path``, ``block:NAME``).
     """
-    occasion = NotificationEvent.FINISHED
+    occasion = NotificationOccasion.FINISHED
     targets = [NotifyRequest(to=recipient, on=[occasion.value]) for recipient in recipients]
     notifier = AppriseNotifier(targets, read_credential, print_message)
     message = build_compliance_message(document, attachment, page_url)

@@ -12,7 +12,7 @@ from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
-from flows.engine.set_plan import plan_waves
+from flows.engine.set_plan import ask_roles_and_build_waves
 from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
@@ -22,7 +22,7 @@ from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
@@ -146,7 +146,7 @@ class FleetRun:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
             if self._run_info.kind == "patch" and isinstance(error, Exception):
-                self._lifecycle.notify(NotificationEvent.FAILED, self._build_interim_report())
+                self._lifecycle.notify(NotificationOccasion.FAILED, self._build_interim_report())
             raise
         self._runner.publish(finished)
         if finished.run.kind == "patch" and finished.run.state is not OperationState.IN_PROGRESS:
@@ -176,7 +176,7 @@ class FleetRun:
             self._waves = restored.waves
         else:
             policy = request.waves.to_wave_policy()
-            self._waves = plan_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
+            self._waves = ask_roles_and_build_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
         # the order is visible from the start, before anything is known of the machines
         self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
         if restored is not None:

@@ -15,7 +15,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import OperationState, Step
-from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
+from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_login_error
 from tasks.rules.runs.power import restore_power_cycle
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import StopToken
@@ -64,7 +64,7 @@ def assess_machines_once(
     assess_machines(contexts, at_once, runner, stop_token)
     for context in contexts:
         context.is_retry_disabled = False
-    unreachable_count = sum(is_unreachable(context.state.error) and not is_wake_due(context) for context in contexts)
+    unreachable_count = sum(is_login_error(context.state.error) and not is_wake_due(context) for context in contexts)
     if check_unreachable(budget, OutcomeTally(len(contexts), {OutcomeClass.UNREACHABLE: unreachable_count})):
         machines_to_retry = [
             context

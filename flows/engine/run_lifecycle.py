@@ -13,7 +13,7 @@ from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot
-from tasks.domain.states import HookPoint, NotificationEvent, OperationState
+from tasks.domain.states import HookPoint, NotificationOccasion, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, describe_blocking_failure, is_blocking_failure
 from tasks.rules.runs.set_capacity import index_sets
@@ -24,7 +24,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import HOOK_ACT, find_recorded_results, run_hook_once
 from tasks.steps.machine.auto_updaters import explain_left_out
-from tasks.steps.start_checks import describe_plan_shortage
+from tasks.steps.start_checks import describe_time_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class RunLifecycle:
             for subject in subjects:
                 self.results += find_recorded_results(hooks, subject, entries)
 
-    def notify(self, occasion: NotificationEvent, report: RunReport) -> None:
+    def notify(self, occasion: NotificationOccasion, report: RunReport) -> None:
         """Send a notification, unless another process has the run lease."""
         if self._ports.stop_token.is_lease_lost:
             return
@@ -113,15 +113,15 @@ class RunLifecycle:
         """Send the notification with the plan, once. It says which freeze the run overrides."""
         self.describe_freeze()
         if self._resume_state is None or not self._resume_state.waves:
-            self.notify(NotificationEvent.PLANNED, self._build_report())
+            self.notify(NotificationOccasion.PLANNED, self._build_report())
 
     def notify_end(self, report: RunReport, *, failed: bool) -> None:
         """Send the notification that the run has ended. ``failed``: the records failed, so the report is incomplete."""
         if failed or report.run.state is OperationState.FAILED:
-            occasion = NotificationEvent.FAILED
+            occasion = NotificationOccasion.FAILED
         else:
             stopped = self._ports.stop_token.is_stopping and not self._ports.stop_token.is_suspended
-            occasion = NotificationEvent.CANCELLED if stopped else NotificationEvent.FINISHED
+            occasion = NotificationOccasion.CANCELLED if stopped else NotificationOccasion.FINISHED
         self.notify(occasion, report)
 
     def await_approval(self) -> GateDecision:
@@ -163,7 +163,7 @@ class RunLifecycle:
             if reason := self._stop_if_frozen():
                 return reason
         if not self._ports.stop_token.is_stopping and not self._is_started and clock.now() < window.end:
-            self.notify(NotificationEvent.STARTED, self._build_report())
+            self.notify(NotificationOccasion.STARTED, self._build_report())
         return ""
 
     def start_wave(self, wave: Wave) -> str:
@@ -202,7 +202,7 @@ class RunLifecycle:
         if reason := self.describe_freeze():
             return f"nothing would begin: {reason}"
         shortages = {
-            context: describe_plan_shortage(context)
+            context: describe_time_shortage(context)
             for context in contexts
             if context.state.plan is not None
             and context.state.error is None

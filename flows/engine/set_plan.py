@@ -23,7 +23,7 @@ _MAX_ASKED_AT_ONCE: Final = 16
 _MAX_NAMES_SHOWN: Final = 20
 
 
-def plan_waves(
+def ask_roles_and_build_waves(
     machines: Sequence[Machine], policy: WavePolicy, inventory: Inventory, run_context: RunContext
 ) -> tuple[Wave, ...]:
     """Return the waves of a run. Members of sets with an order of roles are asked for their roles first.

@@ -21,7 +21,7 @@ from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome, Wave
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import OperationState
-from tasks.rules.runs.failure_budget import is_unreachable
+from tasks.rules.runs.failure_budget import is_login_error
 from tasks.rules.runs.set_capacity import MemberRefusal, WaitsFor
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
@@ -250,7 +250,7 @@ class WaveSequence:
         """
         contexts = self._contexts.values()
         unreachable = [
-            context.name for context in contexts if is_unreachable(context.state.error) and not is_wake_due(context)
+            context.name for context in contexts if is_login_error(context.state.error) and not is_wake_due(context)
         ]
         self._failure_counter.start_run(waves, self._outcomes, unreachable)
         try:

@@ -13,6 +13,7 @@ from flows.freezes.time_values import FREEZE_OFFSET_HINT, FreezeEndTime, FreezeT
 from flows.request.base import CheckedPath, FormModel
 from flows.request.request_parts import FreezeRequest
 from inventory.errors import InvalidInventory, InventoryError
+from inventory.files.located_yaml import iterate_entries
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import read_text_file
@@ -92,18 +93,6 @@ def build_freezes(located: LocatedData, today: date, problems: ProblemCollector)
         if form is not None:
             freezes += build_freeze_requests(form, entry, today, problems)
     return tuple(freezes)
-
-
-def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
-    """Yield the entries of a list in a file, with their places."""
-    data = located.data.get(key) if isinstance(located.data, dict) else None
-    if data is None:
-        return
-    part = located.get_child(key)
-    if not isinstance(data, list):
-        problems.add(part.locate(), f"`{key}` is a list", "Write each entry after a dash: `- name: ...`.")
-        return
-    yield from (part.get_child(index) for index in range(len(data)))
 
 
 def build_freeze_requests(

@@ -11,7 +11,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from tasks.domain.model import Hook
-from tasks.steps.machine.custom_checks import build_http_request, describe_http_error
+from tasks.steps.machine.http_requests import build_http_request, describe_http_error
 
 MAX_RESPONSE_BYTES = 64 * 1024
 MAX_MESSAGE_CHARACTERS = 300  # characters of an answer that are kept for messages

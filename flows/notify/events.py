@@ -16,7 +16,7 @@ from flows.notify.messages import Message
 from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
 from tasks.domain.model import Outcome, RunReport
 from tasks.domain.rows.audit import AuditEntry
-from tasks.domain.states import NotificationEvent, OperationState, RebootState
+from tasks.domain.states import NotificationOccasion, OperationState, RebootState
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import sanitize
 from tasks.rules.runs.approval import compute_report_digest
@@ -25,7 +25,9 @@ MACHINE_FAILED: Final = "machine_failed"
 MACHINE_REBOOTED: Final = "machine_rebooted"
 AUDIT: Final = "audit"
 _AUDIT_FIELDS: Final = ("who", "source", "claimed", "address", "act", "subject", "detail", "result", "message", "seal")
-_END_OCCASIONS: Final = frozenset({NotificationEvent.FINISHED, NotificationEvent.FAILED, NotificationEvent.CANCELLED})
+_END_OCCASIONS: Final = frozenset(
+    {NotificationOccasion.FINISHED, NotificationOccasion.FAILED, NotificationOccasion.CANCELLED}
+)
 _SEVERITIES: Final = {"failed": 7, MACHINE_FAILED: 7, "missed": 6, "cancelled": 5, "waiting": 4}
 """CEF's severities, from 0 to 10; all other events have 3."""
 _DEFAULT_SEVERITY: Final = 3
@@ -57,10 +59,10 @@ class Event:
     audit: Mapping[str, object] = field(default_factory=dict)
 
 
-def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = "") -> Event:
+def build_run_event(occasion: NotificationOccasion, report: RunReport, at: datetime, web_url: str = "") -> Event:
     """Return the event of a run."""
     run = report.run
-    is_waiting = occasion is NotificationEvent.WAITING
+    is_waiting = occasion is NotificationOccasion.WAITING
     link = build_approval_url(run.id, web_url) if is_waiting else ""
     # A run that plans anew asks anew. Receivers ignore an id that they have.
     plan = compute_report_digest(report) if is_waiting else ""
@@ -77,7 +79,7 @@ def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime
 
 
 def build_machine_events(
-    occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = ""
+    occasion: NotificationOccasion, report: RunReport, at: datetime, web_url: str = ""
 ) -> tuple[Event, ...]:
     """Return the events of the machines that failed or were rebooted, if the run has ended."""
     if occasion not in _END_OCCASIONS:

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.ports.web_links import build_approval_url, build_prefect_url, build_run_url
 from inventory.name_lists import join_first_names
 from tasks.domain.model import Outcome, RunReport
-from tasks.domain.states import NotificationEvent, OperationState, RebootState, UpdateState
+from tasks.domain.states import NotificationOccasion, OperationState, RebootState, UpdateState
 from tasks.reports.formatting import (
     describe_cves,
     describe_reboots,
@@ -43,19 +43,21 @@ class Message:
 
 
 _TITLES = {
-    NotificationEvent.PLANNED: "planned",
-    NotificationEvent.WAITING: "waits for your approval",
-    NotificationEvent.STARTED: "started",
-    NotificationEvent.FINISHED: "finished",
-    NotificationEvent.FAILED: "failed",
-    NotificationEvent.MISSED: "did not run in its window",
-    NotificationEvent.CANCELLED: "cancelled",
+    NotificationOccasion.PLANNED: "planned",
+    NotificationOccasion.WAITING: "waits for your approval",
+    NotificationOccasion.STARTED: "started",
+    NotificationOccasion.FINISHED: "finished",
+    NotificationOccasion.FAILED: "failed",
+    NotificationOccasion.MISSED: "did not run in its window",
+    NotificationOccasion.CANCELLED: "cancelled",
 }
-_FAILURE_OCCASIONS = frozenset({NotificationEvent.FAILED, NotificationEvent.MISSED})
-_PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITING, NotificationEvent.STARTED})
+_FAILURE_OCCASIONS = frozenset({NotificationOccasion.FAILED, NotificationOccasion.MISSED})
+_PLAN_OCCASIONS = frozenset({NotificationOccasion.PLANNED, NotificationOccasion.WAITING, NotificationOccasion.STARTED})
 
 
-def build_message(occasion: NotificationEvent, report: RunReport, web_url: str = "", prefect_url: str = "") -> Message:
+def build_message(
+    occasion: NotificationOccasion, report: RunReport, web_url: str = "", prefect_url: str = ""
+) -> Message:
     """Return the message for an event of a run, from the report so far.
 
     There are no links to pages or to Prefect's UI without their addresses.
@@ -66,17 +68,17 @@ def build_message(occasion: NotificationEvent, report: RunReport, web_url: str =
     if run.window is not None:
         lines.append(f"Window: {describe_window(run.window)}")
     lines += _describe_plan(report) if occasion in _PLAN_OCCASIONS else _describe_results(report, occasion)
-    if occasion is NotificationEvent.WAITING:
+    if occasion is NotificationOccasion.WAITING:
         lines += _describe_approval(report)
     lines.append(f"More: fleetpatch show {run.id}")
     lines += _build_links(occasion, report, web_url, prefect_url)
     return Message(f"fleetpatch: {subject}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
 
 
-def _build_links(occasion: NotificationEvent, report: RunReport, web_url: str, prefect_url: str) -> list[str]:
+def _build_links(occasion: NotificationOccasion, report: RunReport, web_url: str, prefect_url: str) -> list[str]:
     """Return the links, one a line. The addresses are the controller's own; text from machines has none."""
     run = report.run
-    waiting = occasion is NotificationEvent.WAITING
+    waiting = occasion is NotificationOccasion.WAITING
     links = {
         "Approve or reject": build_approval_url(run.id, web_url) if waiting else "",
         "Page": build_run_url(run.id, web_url),
@@ -106,7 +108,7 @@ def _describe_approval(report: RunReport) -> list[str]:
     return [*([f"It {sanitize_text(waits, 300)}"] if waits else []), approve_text, f"Refuse: fleetpatch reject {run}"]
 
 
-def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[str]:
+def _describe_results(report: RunReport, occasion: NotificationOccasion) -> list[str]:
     lines = [sanitize_text(report.run.message, 600)] if report.run.message else []
     outcomes = report.outcomes
     if not outcomes:
@@ -117,7 +119,7 @@ def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[st
     lines.append(_describe_changes(outcomes))
     lines += _describe_failures(outcomes)
     idle = [outcome for outcome in outcomes if outcome.state is OperationState.NOT_STARTED]
-    if idle and occasion is not NotificationEvent.FINISHED:
+    if idle and occasion is not NotificationOccasion.FINISHED:
         lines.append(f"Not begun: {_join_names([outcome.machine for outcome in idle])}")
         lines.append(f"  {sanitize_text(idle[0].reason, _MAX_REASON_LENGTH)}")
     return lines

@@ -18,7 +18,7 @@ from inventory.credential_references import parse_reference
 from inventory.credentials import Credential
 from tasks.domain.errors import CredentialError, FleetpatchError
 from tasks.domain.model import RunReport
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 
 CredentialReader = Callable[[str], Credential]
 
@@ -61,7 +61,7 @@ class AppriseNotifier:
         self._silent_targets: set[str] = set()
         self.undelivered: list[str] = []
 
-    def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
+    def __call__(self, occasion: NotificationOccasion, report: RunReport) -> None:
         """Queue the messages and events. Return at once, and never raise because of a failure to send."""
         about, web_url = f"that the run {_describe_occasion(occasion)}", read_web_url()
         now = datetime.now(UTC)
@@ -73,11 +73,11 @@ class AppriseNotifier:
             for event in build_machine_events(occasion, report, now, web_url):
                 self._queue_all(event.kind, None, event, f"of {event.title}: {event.machine['name']}")
 
-    def has_target(self, occasion: NotificationEvent) -> bool:
+    def has_target(self, occasion: NotificationOccasion) -> bool:
         """Return whether anybody wants to be told of such an event."""
         return any(occasion.value in target.on for target in self._targets)
 
-    def send(self, occasion: NotificationEvent, message: Message, about: str) -> None:
+    def send(self, occasion: NotificationOccasion, message: Message, about: str) -> None:
         """Queue a message for all who want to be told of such an event. Return at once, and never raise.
 
         ``about`` is for the case that it can't be sent: "that the run is failed".
@@ -195,8 +195,8 @@ def _describe_target(to: str, number: int) -> str:
         return f"notification {number}"
 
 
-def _describe_occasion(occasion: NotificationEvent) -> str:
-    return "waits for approval" if occasion is NotificationEvent.WAITING else f"is {occasion.value}"
+def _describe_occasion(occasion: NotificationOccasion) -> str:
+    return "waits for approval" if occasion is NotificationOccasion.WAITING else f"is {occasion.value}"
 
 
 def send_with_apprise(url: str, message: Message) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.engine.run_info import build_window, select_machines
 from flows.policy.fleet_freezes import enforce_freezes
-from flows.policy.policy_file import load_deployed_policy, load_policy
+from flows.policy.policy_file import load_policy, load_policy_if_deployed
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.machine import Inventory, Machine
@@ -168,7 +168,7 @@ def enforce_enrolment_policy(
         RequestError: a freeze is not valid.
     """
     source = os.path.realpath(inventory.source) if inventory.source is not None else ""
-    if refusals := check_enrolment(load_deployed_policy(now, deployed), source, machines, now):
+    if refusals := check_enrolment(load_policy_if_deployed(now, deployed), source, machines, now):
         raise build_refusal(refusals)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from flows.engine.run_info import is_rollout_run
-from flows.freezes.freeze_files import build_freezes, iterate_entries
+from flows.freezes.freeze_files import build_freezes
 from flows.freezes.time_values import MACHINE_ZONE, parse_time_zone
 from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_FILE_NAME
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
-from inventory.files.located_yaml import parse_yaml
+from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
 from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import list_directory_names, read_text_file

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Final
 import platformdirs
 from pydantic import AfterValidator, Field, model_validator
 
-from flows.freezes.freeze_files import FreezeForm, build_freezes, iterate_entries
+from flows.freezes.freeze_files import FreezeForm, build_freezes
 from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes
 from flows.request.base import CheckedPath, FormModel, validate_scope
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
-from inventory.files.located_yaml import parse_yaml
+from inventory.files.located_yaml import iterate_entries, parse_yaml
 from inventory.files.paths import expand_home, find_user_directory, find_working_directory
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
@@ -268,7 +268,7 @@ def load_policy(today: date, configurations: Path | None = None) -> Policy:
     )
 
 
-def load_deployed_policy(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
+def load_policy_if_deployed(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
     """Load the policy of this controller, for a process that changes machines.
 
     ``deployed`` are the policies of which one must hold here.

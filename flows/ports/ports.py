@@ -16,7 +16,7 @@ from tasks.domain.protocols.leases import LeaseHolder, Leases, SetSlots
 from tasks.domain.protocols.package_manager import PackageManager
 from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.transport import Transport
-from tasks.domain.states import NotificationEvent, Step
+from tasks.domain.states import NotificationOccasion, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
 from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
@@ -75,7 +75,7 @@ Gate = Callable[[RunReport, StopToken], GateDecision]
 """Decides whether a planned run may begin. It may wait long for a person's approval. It ends soon if the run must stop.
 """
 
-Notifier = Callable[[NotificationEvent, RunReport], None]
+Notifier = Callable[[NotificationOccasion, RunReport], None]
 """Sends notifications. Never raises, and never takes long."""
 
 HookCaller = Callable[[Hook, RunReport, str, Deadline], HookResult]

@@ -102,7 +102,7 @@ def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(_INTERRUPTED)
 
 
-def main(descriptor: str, end: str = "") -> int:
+def serve(descriptor: str, end: str = "") -> int:
     """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
     os.umask(0o077)  # the database holds reports and encrypted secrets
     signal.signal(signal.SIGINT, _end_interrupted)
@@ -135,4 +135,4 @@ def main(descriptor: str, end: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(serve(*sys.argv[1:]))

@@ -23,7 +23,7 @@ from prefect.context import FlowRunContext
 from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
-from flows.prefect_api.flow_end import end_flow_process_in_time, take_flow_end, use_flow_end
+from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_in_time, use_flow_result_place
 from flows.prefect_api.log_filters import silence_delivery
 from flows.prefect_api.tags import use_tagged_fleet
 from tasks.domain.errors import CannotRun
@@ -58,16 +58,16 @@ class ConnectedFlow(Flow[P, R]):
             KeyFileError: the file of the server's password can't be read, or others than its owner can read it.
         """
         connect_prefect()
-        end = take_flow_end()
+        result_place = claim_flow_result_place()
         try:
-            with use_flow_end(end):
+            with use_flow_result_place(result_place):
                 return super().__call__(*args, **kwargs)
         except Exception as error:
-            if end.ended.is_set():
-                if error is not end.error and isinstance(error, httpx.HTTPError):
+            if result_place.ended.is_set():
+                if error is not result_place.error and isinstance(error, httpx.HTTPError):
                     logger.info("Prefect did not receive how %s ended: %s", self.name, error)
-                    return end.get_result(as_state=bool(kwargs.get("return_state")))
-            elif not end.has_begun and isinstance(error, httpx.HTTPError):
+                    return result_place.get_result(as_state=bool(kwargs.get("return_state")))
+            elif not result_place.has_begun and isinstance(error, httpx.HTTPError):
                 raise CannotRun(
                     "the Prefect server went away before the run began",
                     hint="Nothing has begun. Start the server and run again, or use --no-prefect (Python: "
@@ -98,12 +98,12 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:  # noqa: ANN
 def _use_own_fleet(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        context, end = FlowRunContext.get(), take_flow_end()
+        context, result_place = FlowRunContext.get(), claim_flow_result_place()
         run = context.flow_run if context is not None else None
         try:
-            with end.record(), use_tagged_fleet(run.tags if run is not None else ()):
-                end.result = function(*args, **kwargs)
-                return cast("R", end.result)
+            with result_place.record(), use_tagged_fleet(run.tags if run is not None else ()):
+                result_place.result = function(*args, **kwargs)
+                return cast("R", result_place.result)
         finally:
             end_flow_process_in_time()
 

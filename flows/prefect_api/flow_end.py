@@ -34,8 +34,8 @@ FLOW_RUN_VARIABLE: Final = "PREFECT__FLOW_RUN_ID"
 
 
 @dataclass(slots=True)
-class FlowEnd:
-    """How a flow's function ended: ``result`` is what it returned, ``error`` what it raised."""
+class FlowResultPlace:
+    """Keeps how a flow's function ended: ``result`` is what it returned, ``error`` what it raised."""
 
     has_begun: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -66,24 +66,24 @@ class FlowEnd:
         return Completed(data=self.result) if as_state else self.result
 
 
-_CURRENT_END: ContextVar[FlowEnd | None] = ContextVar("fleetpatch_flow_end", default=None)
+_CURRENT_RESULT_PLACE: ContextVar[FlowResultPlace | None] = ContextVar("fleetpatch_flow_end", default=None)
 
 
 @contextmanager
-def use_flow_end(end: FlowEnd) -> Iterator[None]:
+def use_flow_result_place(result_place: FlowResultPlace) -> Iterator[None]:
     """Let the flow that is called inside the block record its end here."""
-    token = _CURRENT_END.set(end)
+    token = _CURRENT_RESULT_PLACE.set(result_place)
     try:
         yield
     finally:
-        _CURRENT_END.reset(token)
+        _CURRENT_RESULT_PLACE.reset(token)
 
 
-def take_flow_end() -> FlowEnd:
+def claim_flow_result_place() -> FlowResultPlace:
     """Return the place for the end of the flow that is called now. Flows inside it have places of their own."""
-    end = _CURRENT_END.get() or FlowEnd()
-    _CURRENT_END.set(None)
-    return end
+    result_place = _CURRENT_RESULT_PLACE.get() or FlowResultPlace()
+    _CURRENT_RESULT_PLACE.set(None)
+    return result_place
 
 
 def wait_while_server_answers(is_over: Callable[[], bool], poll_seconds: float = 0.1) -> bool:

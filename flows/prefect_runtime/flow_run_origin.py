@@ -111,7 +111,7 @@ NO_FLOW_RUN: Final = "none"
 _WAIT: Final = timedelta(minutes=10)
 
 
-def build_automatic_key(key: str) -> str:
+def build_automatic_idempotency_key(key: str) -> str:
     """Return Prefect's idempotency key of a run of automatic patching.
 
     Prefect keeps one flow for all fleets: theirs must not be the same.
@@ -120,7 +120,7 @@ def build_automatic_key(key: str) -> str:
     return f"fleetpatch/automatic/{key}" if fleet == DEFAULT_FLEET else f"fleetpatch/automatic@{fleet}/{key}"
 
 
-def build_resume_key(run_id: str, flow_run_before: str) -> str:
+def build_resume_idempotency_key(run_id: str, flow_run_before: str) -> str:
     """Return Prefect's idempotency key of the flow run that reconcile starts after another one of the same run."""
     return f"fleetpatch-run:{run_id}:after:{flow_run_before or NO_FLOW_RUN}"
 
@@ -174,7 +174,7 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
         of = f" ({automatic.rollout_id})" if automatic.rollout_id else ""
         return replace(caller, source="automatic", name=caller.name or f"{AUTOMATIC_STARTER}{of}")
     run_id = str(parameters.get("run_id") or "")
-    begin = build_resume_key(run_id, "").removesuffix(NO_FLOW_RUN)
+    begin = build_resume_idempotency_key(run_id, "").removesuffix(NO_FLOW_RUN)
     if run_id and parameters.get("if_abandoned") and (run.idempotency_key or "").startswith(begin):
         return replace(caller, source="automatic", name=caller.name or RECONCILE_STARTER)
     return replace(caller, source="prefect", name=caller.name or f"{UNKNOWN_STARTER} ({name})")
@@ -182,7 +182,7 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
 
 def _find_automatic_run(run: FlowRun, caller: Caller, parameters: dict[str, Any]) -> AutomaticRun | None:
     """Return the run of automatic patching that a flow run is; None if it is another one, or asks for other things."""
-    prefix, key = build_automatic_key(""), run.idempotency_key or ""
+    prefix, key = build_automatic_idempotency_key(""), run.idempotency_key or ""
     request = parameters.get("request")
     if not key.startswith(prefix) or not isinstance(request, AssessRequest | PatchRequest):
         return None

@@ -31,7 +31,7 @@ from flows.ports.caller import Caller
 from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
-from flows.prefect_runtime.flow_run_origin import build_resume_key
+from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
 from flows.prefect_runtime.flow_run_states import end_flow_run
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.unfinished_runs import AbandonedRun, find_run_of_flow_run
@@ -107,7 +107,9 @@ def start_resume_flow_run(
         name=f"resume-{abandoned_run.run.id}",
         parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
         tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
-        idempotency_key=build_resume_key(abandoned_run.run.id, str(before.id) if before is not None else ""),
+        idempotency_key=build_resume_idempotency_key(
+            abandoned_run.run.id, str(before.id) if before is not None else ""
+        ),
     )
     return _build_resume_flow_run(made, is_new=True, now=now)
 

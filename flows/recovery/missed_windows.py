@@ -38,7 +38,7 @@ from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import CredentialError, FleetpatchError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, SystemClock
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -253,7 +253,7 @@ class MissedWindowRecorder:
             if report is not None:
                 self._caller.listener.on_message(report.run.message)
                 with open_run_notifier(due.request, self._caller) as tell:
-                    tell(NotificationEvent.MISSED, report)
+                    tell(NotificationOccasion.MISSED, report)
                 yield report
 
     def _record(self, due: DueWindow, missed: MissedWindow, claim: WindowClaim | None) -> RunReport | None:
@@ -280,7 +280,7 @@ class MissedWindowRecorder:
 def _find_unreadable_target(request: PatchRequest) -> str:
     """Return why a target that wants to be told of missed windows can't be told from here, or ""."""
     for target in request.notify:
-        if NotificationEvent.MISSED.value not in target.on:
+        if NotificationOccasion.MISSED.value not in target.on:
             continue
         for reference in filter(None, (target.to, target.key)):
             try:

@@ -4,7 +4,7 @@ It builds only maps, lists, strings and None. No tag can create an object, and e
 ``environment: no`` is the word "no", and ``ring: 1.10`` keeps its zero. Only the schema decides what is a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -188,3 +188,15 @@ class _LocatedDataBuilder:
                 location = self._locate(node, path)
                 self.problems.add(location, "<< takes a map, or a list of maps", "Give it an alias (*x).")
         return merged
+
+
+def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
+    """Yield the entries of a list in a file, with their places."""
+    data = located.data.get(key) if isinstance(located.data, dict) else None
+    if data is None:
+        return
+    part = located.get_child(key)
+    if not isinstance(data, list):
+        problems.add(part.locate(), f"`{key}` is a list", "Write each entry after a dash: `- name: ...`.")
+        return
+    yield from (part.get_child(index) for index in range(len(data)))

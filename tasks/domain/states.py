@@ -210,7 +210,7 @@ class HookPoint(StrEnum):
     AFTER_MACHINE = "after_machine"
 
 
-class NotificationEvent(StrEnum):
+class NotificationOccasion(StrEnum):
     """The events that cause a notification."""
 
     PLANNED = "planned"

@@ -94,7 +94,7 @@ class SqlWebSessions:
             return None
         return WebSession(**{**row._mapping, "roles": tuple(row.roles.splitlines())})  # noqa: SLF001 - public in SQLAlchemy
 
-    def replace(self, session: WebSession) -> None:
+    def update(self, session: WebSession) -> None:
         """Store what a check has changed, if the session is still there."""
         row = build_row(web_sessions, session, roles="\n".join(session.roles))
         del row["used_at"]

@@ -1,9 +1,10 @@
-"""Sanitizes text from machines, and escapes it for spreadsheets and for Markdown.
+"""Sanitizes text from machines, and escapes it for spreadsheets, Markdown and file names.
 
 The owner of a machine or of its repositories controls names, versions, reasons and logs. So terminal sequences are
 removed, and characters that could control a terminal or reverse the direction of text are shown as codes.
 """
 
+import hashlib
 import re
 from typing import Final
 
@@ -76,3 +77,15 @@ def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
     return _SPECIAL_CHARACTERS.sub(
         lambda match: _HTML_ENTITIES.get(match.group(), f"\\{match.group()}"), sanitize_to_one_line(text, limit)
     )
+
+
+_SAFE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def to_safe_file_name(name: str) -> str:
+    """Return a safe file name for any name. Different names have different file names."""
+    if _SAFE_NAME_PATTERN.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60].strip("_") or "unnamed"
+    return f"{readable}~{digest}"

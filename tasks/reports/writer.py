@@ -20,8 +20,9 @@ from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import render_json_lines
 from tasks.reports.export.tabular_formats import build_frames_from_tables, render_csv, render_parquet
 from tasks.reports.html.renderer import render_html
-from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name
+from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log
 from tasks.reports.report_directory import build_report_error
+from tasks.reports.sanitizing import to_safe_file_name
 from tasks.rules.automatic.progress import RolloutProgress
 
 FORMATS: Final = ("html", "csv", "parquet", "json")

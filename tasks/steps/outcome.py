@@ -31,7 +31,7 @@ from tasks.rules.runs.reboot_decision import describe_wait
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine.auto_updaters import explain_left_out
-from tasks.steps.start_checks import describe_plan_shortage
+from tasks.steps.start_checks import describe_time_shortage
 
 
 def record_outcome(context: MachineContext) -> Outcome:
@@ -225,7 +225,7 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
     if machine_state.plan.refusals:
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
-    if obstacle := describe_plan_shortage(context):
+    if obstacle := describe_time_shortage(context):
         return build(f"plan: nothing would begin: {obstacle}", obstacle)
     count = len(machine_state.plan.chosen)
     installation = f"{format_count(count, 'update')} would be installed" if count else "nothing would be installed"

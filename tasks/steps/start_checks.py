@@ -116,7 +116,7 @@ def _is_early_reboot(packages: PackageState | None, options: PatchOptions) -> bo
     return options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER
 
 
-def describe_plan_shortage(context: MachineContext) -> str:
+def describe_time_shortage(context: MachineContext) -> str:
     """Return why nothing of a machine's plan would begin in the window, with the numbers; "" if something would.
 
     The calculation is the one by which the installation is divided into transactions.

@@ -10,8 +10,8 @@ from inventory.machine import PrivilegeMethod
 from tasks.domain.errors import ScriptFailed
 from tasks.domain.protocols.clock import Deadline, SystemClock
 from tasks.domain.protocols.transport import ScriptResult
-from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.apt.manager import ASSESS_SCRIPT, AptManager
+from tasks.machines.managers.apt.reboot_need import find_apt_reboot_need
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.script_library import load_script

@@ -11,7 +11,11 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 
 from flows.ports.caller import Caller, find_actor
-from flows.prefect_runtime.flow_run_origin import build_automatic_key, build_resume_key, name_starter
+from flows.prefect_runtime.flow_run_origin import (
+    build_automatic_idempotency_key,
+    build_resume_idempotency_key,
+    name_starter,
+)
 from flows.request import AssessRequest, PatchRequest
 from flows.request.patch_request import UpdatesRequest
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
@@ -55,19 +59,19 @@ def patch(*names: str, rollout: str = "rollout-0007") -> PatchRequest:
 
 def test_each_door_has_its_name(start: Callable[..., Caller]) -> None:
     automatic, unknown = "automatic patching (rollout-0007)", "unknown user of Prefect (web)"
-    key, assess = build_automatic_key(PLAN.key), AssessRequest(scope="*", only_machines=["web-3"])
-    resume = build_resume_key("r-1", "")
+    key, assess = build_automatic_idempotency_key(PLAN.key), AssessRequest(scope="*", only_machines=["web-3"])
+    resume = build_resume_idempotency_key("r-1", "")
     got = {
         "schedule": start(scheduled=True, request=assess),
         "form": start(request=patch("web-1")),
         "automatic": start(key, request=patch("web-1", "web-2")),
-        "assessment": start(build_automatic_key("a/1"), "any", request=assess),
+        "assessment": start(build_automatic_idempotency_key("a/1"), "any", request=assess),
         "other machines": start(key, request=patch("db-1")),
         "other updates": start(key, request=patch("web-1", "web-2", rollout="rollout-0001")),
         "other flow run": start(key, "forged", request=patch("web-1", "web-2")),
-        "other key": start(build_automatic_key("x"), request=patch("web-1", "web-2")),
+        "other key": start(build_automatic_idempotency_key("x"), request=patch("web-1", "web-2")),
         "reconcile": start(resume, run_id="r-1", if_abandoned=True),
-        "reconciled again": start(build_resume_key("r-1", "before"), run_id="r-1", if_abandoned=True),
+        "reconciled again": start(build_resume_idempotency_key("r-1", "before"), run_id="r-1", if_abandoned=True),
         "resumed by hand": start(resume, run_id="r-1", if_abandoned=False),
         "another resumed": start(resume, run_id="r-2", if_abandoned=True),
     }

@@ -7,7 +7,7 @@ import pytest
 
 from flows.ports.ports import GateDecision
 from tasks.domain.protocols.records import JournalEntry, JournalMark
-from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState
+from tasks.domain.states import NotificationOccasion, OperationState, Step, UpdateState
 from tasks.steps.context.journal import UNLOCK_ACT
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life
@@ -143,12 +143,12 @@ def test_a_deployment_hook_is_requested_again_because_prefect_knows_it(place: st
 
 def test_approval_is_checked_again_and_no_message_is_sent_twice() -> None:
     fleet, owner = killed_at(CALLS - 5, after_the_act=True)
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.STARTED]
 
     run(owner, asked_for(fleet, {}), again=True)
 
     assert len(owner.gates) == 2
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED, NotificationEvent.FINISHED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.STARTED, NotificationOccasion.FINISHED]
 
 
 def test_a_refusal_of_a_resumed_run_leaves_nothing_half_done() -> None:
@@ -221,5 +221,5 @@ def test_a_lock_that_was_removed_meanwhile_is_not_a_start(monkeypatch: pytest.Mo
 
     run(owner, asked_for(fleet, every_place()), again=True)
 
-    assert NotificationEvent.STARTED in owner.told
+    assert NotificationOccasion.STARTED in owner.told
     assert owner.asked[:2] == ["gate", "before_run/before_run/run"]

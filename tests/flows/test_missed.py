@@ -23,7 +23,7 @@ from flows.reconcile import reconcile_fleet
 from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import NotifyRequest
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -34,7 +34,7 @@ from tests.support.fake_clock import FakeClock
 
 AnyState = State[Any]
 LIMIT: AnyState = Cancelled(message="Deployment concurrency limit reached.")
-Told = list[tuple[NotificationEvent, str]]
+Told = list[tuple[NotificationOccasion, str]]
 
 
 class Watch(LoggingListener):
@@ -102,7 +102,7 @@ def test_what_prefect_s_limit_cancelled_is_recorded_and_told_once(
     assert look(who, fleet_name) == []
 
     assert f"Prefect cancelled flow run {run.name}" in said
-    assert told == [(NotificationEvent.MISSED, said)]
+    assert told == [(NotificationOccasion.MISSED, said)]
     (kept,) = missed(who)
     assert (kept.configuration, kept.starts_at, kept.reason) == ("web", due + timedelta(minutes=40), said)
     with open_records(who.records_url) as records:
@@ -153,7 +153,7 @@ def test_others_are_missed_when_their_window_is_over(
     (said,) = look(who, fleet_name, timedelta(hours=3))
 
     assert words in said
-    assert told == [(NotificationEvent.MISSED, said)]
+    assert told == [(NotificationOccasion.MISSED, said)]
 
 
 def test_a_run_that_comes_late_after_all_tells_people_nothing_new(
@@ -223,7 +223,7 @@ def test_a_window_for_which_prefect_made_no_run_is_missed(
     assert report.run.window is not None
     assert report.run.window.start == soon + timedelta(minutes=40)
     assert "no run used the window" in report.run.message
-    assert told == [(NotificationEvent.MISSED, report.run.message)]
+    assert told == [(NotificationOccasion.MISSED, report.run.message)]
 
 
 def test_other_fleets_and_what_changes_nothing_are_left_alone(
@@ -265,7 +265,7 @@ def test_reconciliation_looks_for_those_of_its_own_fleet(
     reconcile_fleet()  # of no deployment: it knows no fleet
     assert told == []
     served.run_reconcile(reconcile_fleet, tags=[MANAGED_TAG, fleet_name])
-    assert [occasion for occasion, _ in told] == [NotificationEvent.MISSED]
+    assert [occasion for occasion, _ in told] == [NotificationOccasion.MISSED]
 
 
 def test_a_server_that_is_away_is_said_and_nothing_fails(
@@ -302,7 +302,7 @@ def test_the_pages_tell_of_a_missed_window_once_and_the_flow_adds_its_run(
     for _ in range(2):
         watched(who, fleet_name, timedelta(hours=4))
     ((occasion, said),) = told
-    assert (occasion, f"flow run {run.name} is stuck as Pending" in said) == (NotificationEvent.MISSED, True)
+    assert (occasion, f"flow run {run.name} is stuck as Pending" in said) == (NotificationOccasion.MISSED, True)
     (kept,) = missed(who)
     with open_records(who.records_url) as records:
         assert [each.id for each in History(records).read_runs()] == []  # the pages may not write it

@@ -15,7 +15,7 @@ from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin, read_flow_run_origin
 from flows.request.patch_request import PatchRequest, WindowRequest
 from tasks.domain.errors import RequestError
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -63,7 +63,7 @@ def test_one_that_waited_for_its_worker_until_dawn_is_missed(
 ) -> None:
     answer = refused(door(request_, who, start, 9 * 60))
     assert answer.refusal.status is WindowStatus.MISSED
-    assert answer.occasion is NotificationEvent.MISSED
+    assert answer.occasion is NotificationOccasion.MISSED
     with open_records(who.records_url) as records:
         run = History(records).find_run(answer.report.run.id)
         assert SqlWindowClaims(records.database).find_claims_between(DUE - timedelta(1), DUE + timedelta(2)) == ()

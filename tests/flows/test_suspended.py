@@ -31,7 +31,7 @@ from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import ApprovalRequest
 from tasks.domain.model import RunReport
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -149,8 +149,8 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
         fleet.add(name, [FakePackage("a", seconds=20), FakePackage("b", seconds=20, asks_reboot=True)])
     made = Stage(served, fleet, f"sqlite:///{tmp_path / 'records.db'}")
 
-    def tell(occasion: NotificationEvent, _report: RunReport) -> None:
-        if occasion is NotificationEvent.WAITING:
+    def tell(occasion: NotificationOccasion, _report: RunReport) -> None:
+        if occasion is NotificationOccasion.WAITING:
             made.waiting()
 
     @contextmanager

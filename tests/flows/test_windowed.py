@@ -23,7 +23,7 @@ from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.request_parts import FreezeRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -38,7 +38,7 @@ OPENS = DUE + timedelta(minutes=40)
 FIRST, SECOND = FlowRunOrigin("flow-1", DUE, "web"), FlowRunOrigin("flow-2", DUE, "web")
 
 
-Told = list[tuple[NotificationEvent, str]]
+Told = list[tuple[NotificationOccasion, str]]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ class TestTheDoor:
 
     def test_one_that_is_too_late_is_missed_and_kept_in_the_records(self, who: Caller) -> None:
         answer = refused(door(asked(), who, FIRST, 145))
-        assert answer.occasion is NotificationEvent.MISSED
+        assert answer.occasion is NotificationOccasion.MISSED
         known = standing(who)
         assert known is not None
         assert known.status is WindowStatus.MISSED
@@ -118,9 +118,9 @@ class TestTheDoor:
         admitted(door(asked(), who, FIRST))
         second = refused(door(asked(), who, SECOND))
         assert told == [
-            (NotificationEvent.MISSED, late.refusal.reason),
-            (NotificationEvent.CANCELLED, frozen.refusal.reason),
-            (NotificationEvent.MISSED, second.refusal.reason),
+            (NotificationOccasion.MISSED, late.refusal.reason),
+            (NotificationOccasion.CANCELLED, frozen.refusal.reason),
+            (NotificationOccasion.MISSED, second.refusal.reason),
         ]
 
     def test_the_second_run_for_a_window_names_the_first(self, who: Caller) -> None:
@@ -128,7 +128,7 @@ class TestTheDoor:
         second = refused(door(asked(), who, SECOND, 1))
         assert second.refusal.status is WindowStatus.CLAIMED
         assert f"belongs to run {first.run_id}" in second.refusal.reason
-        assert second.occasion is NotificationEvent.MISSED
+        assert second.occasion is NotificationOccasion.MISSED
         known = standing(who)
         assert known is not None
         assert known.run_id == first.run_id
@@ -181,7 +181,7 @@ class TestTheDoor:
             reason="release",
         )
         answer = refused(door(asked(freeze), who, FIRST))
-        assert answer.occasion is NotificationEvent.CANCELLED
+        assert answer.occasion is NotificationOccasion.CANCELLED
         assert answer.refusal.reason.startswith("frozen: release, from 2026-11-21 02:00 CET")
         known = standing(who)
         assert known is not None

@@ -10,7 +10,7 @@ from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunRepor
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
-from tasks.records.queries.run_summary import build_waves, find_machines_without_outcome
+from tasks.records.queries.run_summary import find_machines_without_outcome, rebuild_waves
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class FakeHistory:
         run, saved = self.find_run(run_id), kept.reports.get(run_id)
         outcomes = sorted((o for o in kept.outcomes.values() if o.run_id == run_id), key=lambda each: each.machine)
         assessments = sorted((a for a in kept.assessments.values() if a.run_id == run_id), key=lambda a: a.machine)
-        waves = saved.waves if saved else build_waves(outcomes)
+        waves = saved.waves if saved else rebuild_waves(outcomes)
         return RunReport(run, tuple(outcomes), waves, saved.plans if saved else (), tuple(assessments))
 
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:

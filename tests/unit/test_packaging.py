@@ -257,7 +257,7 @@ ALLOWED_WORDS = {
     "tasks/reports/export/json_document.py": ("conffiles",),
     "tasks/reports/query/azure_views.py": ("dnf", "yum", "zypper"),  # Azure's words for the service that was used
     "tasks/rules/recording.py": ("debian", "ubuntu"),  # public servers and words that name no machine
-    "tasks/rules/machine_checks/services.py": ("pam",),  # how Linux tells services from programs of users
+    "tasks/rules/machine_checks/listeners.py": ("pam",),  # how Linux tells services from programs of users
 }
 
 

@@ -18,7 +18,7 @@ from fleetpatch.runs.run_state import MachineLine
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.notify.messages import build_message
 from tasks.domain.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
-from tasks.domain.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
+from tasks.domain.states import NotificationOccasion, OperationState, Step, UpdateState, YesNoUnknown
 from tasks.records.queries.run_machines import RecordedMachine
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
@@ -81,7 +81,7 @@ def test_a_plan_says_the_same_everywhere(report: RunReport, capsys: pytest.Captu
     print_plan_for_approval(report, None)
     approvals = capsys.readouterr().out
     told = [describe_plan(report), render_plan_markdown(report, "a" * 64, "soon"), command, approvals]
-    message = build_message(NotificationEvent.PLANNED, report).body
+    message = build_message(NotificationOccasion.PLANNED, report).body
     for text in (*told, message):
         assert describe_reboots(figures) in text
         assert describe_cves(figures.cves) in text

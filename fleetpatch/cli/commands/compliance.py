@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @app.command("compliance", rich_help_panel="Look")
-def show_compliance(
+def show_deadline_compliance(
     scope: ScopeArgument = ALL_MACHINES,
     show_all: Annotated[bool, typer.Option("--all", help="List every machine that has due updates.")] = False,
     config: ConfigurationsOption = None,
@@ -99,7 +99,7 @@ def write_compliance_report(
     """Write the compliance of a month for auditors: HTML to read and print, CSV and Parquet. Contacts no machine."""
     from dataclasses import asdict
 
-    from fleetpatch.cli.runtime.machine_selection import load_inventory_if_any
+    from fleetpatch.cli.runtime.machine_selection import load_inventory_or_warn
     from flows.compliance.document import find_sla_days, make_compliance_document, send_compliance_document
     from flows.composition import read_credential
     from tasks.domain.errors import ReportError, RequestError
@@ -116,7 +116,7 @@ def write_compliance_report(
     sla = find_sla_days(sla_days, None if sla_days.strip() else _read_policy_days(config, now.date()))
     with open_records(records) as database:
         # All machines of the records need no inventory.
-        known_inventory = load_inventory_if_any(inventory, is_required=scope.strip() != ALL_MACHINES)
+        known_inventory = load_inventory_or_warn(inventory, is_required=scope.strip() != ALL_MACHINES)
         document = make_compliance_document(database, known_inventory, scope, chosen_month, sla, now)
     written = write_compliance_files(document, to, chosen)
     unsent: list[str] = []

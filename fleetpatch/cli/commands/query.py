@@ -34,7 +34,7 @@ def query_records(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the records in SQL: tables like those of Azure Resource Graph, and plain ones. Reads only."""
-    from fleetpatch.cli.runtime.machine_selection import load_inventory_if_any
+    from fleetpatch.cli.runtime.machine_selection import load_inventory_or_warn
     from fleetpatch.cli.views.query import print_answer_csv, print_answer_json, print_answer_table, write_parquet
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from tasks.domain.errors import RequestError
@@ -47,7 +47,7 @@ def query_records(
         raise RequestError("--json, --csv and --parquet exclude each other")
     named = find_tables(sql)
     # Without an inventory, machines have no environment, location and tags.
-    loaded_inventory = load_inventory_if_any(inventory, is_required=False) if "machines" in named else None
+    loaded_inventory = load_inventory_or_warn(inventory, is_required=False) if "machines" in named else None
     assignments = _read_assignments(config, inventory) if "assignments" in named else ()
     now = SystemClock().now()
     since = now - timedelta(days=days)

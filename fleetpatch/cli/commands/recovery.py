@@ -107,7 +107,7 @@ def reconcile(
     All these runs are recovered at the same time.
     """
     from fleetpatch.cli.runtime.run_lookup import open_history
-    from fleetpatch.cli.runtime.run_session import recover_runs_in_session
+    from fleetpatch.cli.runtime.run_session import resume_or_finalize_runs_in_session
     from fleetpatch.cli.views.recovery import (
         build_abandoned_run_json,
         find_recovered_run_exit_code,
@@ -135,7 +135,7 @@ def reconcile(
             print_json({"runs": documents, "correctedFlowRuns": corrected, "exitCode": 0})
         return
     names = dict.fromkeys(name for abandoned_run in due for name in _find_machine_names(history, abandoned_run.run))
-    results = recover_runs_in_session(due, list(names), as_flow=as_flow, records=records)
+    results = resume_or_finalize_runs_in_session(due, list(names), as_flow=as_flow, records=records)
     for abandoned_run, result in results:
         print_recovery_result(abandoned_run, result)
     code = max(find_recovered_run_exit_code(result) for _, result in results)

@@ -142,7 +142,7 @@ def remove_token(
 
 
 @web_app.command("grant", cls=ActingCommand)
-def grant_role(records: RecordsOption = None) -> None:
+def grant_records_to_pages_role(records: RecordsOption = None) -> None:
     """Let the pages' role in PostgreSQL read the records and write the pages' own tables, and no more.
 
     It needs the URL of the workers. A migration of the records does it, too.

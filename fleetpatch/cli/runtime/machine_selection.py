@@ -26,7 +26,7 @@ def load_machines_in_scope(inventory: Path | None, scope: str) -> tuple[Inventor
     return loaded_inventory, Scope.parse(scope).select_machines(loaded_inventory)
 
 
-def load_inventory_if_any(path: Path | None, *, is_required: bool) -> Inventory | None:
+def load_inventory_or_warn(path: Path | None, *, is_required: bool) -> Inventory | None:
     """Return the inventory. One that is neither named nor required may fail with a message, and is None then."""
     try:
         return load_inventory(find_inventory(path))

@@ -206,7 +206,7 @@ def resume_run_in_session(
     return session.build_result(running.result(), was_stopped=was_stopped)
 
 
-def recover_runs_in_session(
+def resume_or_finalize_runs_in_session(
     abandoned_runs: Sequence[AbandonedRun], machine_names: Sequence[str], *, as_flow: bool, records: str | None
 ) -> Sequence[tuple[AbandonedRun, RunResult | FleetpatchError]]:
     """Resume or finalize runs without a live process, all at the same time, in the same way.
@@ -259,9 +259,9 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
     Raises:
         RequestError: the flow ended in a state without a report.
     """
-    from flows.prefect_api.flow_end import FlowEnd, use_flow_end, wait_while_server_answers
+    from flows.prefect_api.flow_end import FlowResultPlace, use_flow_result_place, wait_while_server_answers
 
-    end, calling = FlowEnd(), Future[RunReport | None]()
+    result_place, calling = FlowResultPlace(), Future[RunReport | None]()
 
     def call_flow() -> None:
         try:
@@ -269,13 +269,13 @@ def _call_flow(flow: Callable[[], RunReport | None], caller: Caller) -> RunRepor
         except BaseException as error:  # noqa: BLE001 - the thread that waits raises it again
             calling.set_exception(error)
 
-    with use_flow_end(end), use_caller(caller):
+    with use_flow_result_place(result_place), use_caller(caller):
         context = contextvars.copy_context()
     threading.Thread(target=context.run, args=(call_flow,), name="flow", daemon=True).start()
-    while not calling.done() and not end.ended.wait(POLL_SECONDS):
+    while not calling.done() and not result_place.ended.wait(POLL_SECONDS):
         pass
     try:
-        report = calling.result() if wait_while_server_answers(calling.done) else end.get_result()
+        report = calling.result() if wait_while_server_answers(calling.done) else result_place.get_result()
     except FleetPatchFailed as failure:
         return failure.report
     if report is None:

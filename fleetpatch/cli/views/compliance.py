@@ -47,26 +47,28 @@ class ComplianceView:
     Attributes:
         now: the time from which they look ahead.
         forecasts: one for each machine.
-        not_seen: when machines were assessed last that were not seen lately; None: never.
+        not_seen_lately: when the machines that were not seen lately were assessed last; None: never.
     """
 
     now: datetime
     forecasts: Sequence[MachineForecast]
-    not_seen: Mapping[str, datetime | None] = field(default_factory=dict)
+    not_seen_lately: Mapping[str, datetime | None] = field(default_factory=dict)
 
 
 def build_compliance_view(status: AutomaticStatus, forecasts: Sequence[MachineForecast]) -> ComplianceView:
     """Return the forecasts with what is known of their machines."""
     index = FleetIndex(status.policy, status.view, status.now)
-    not_seen = {machine.name: machine.assessed_at for machine in status.view.machines if not index.is_seen(machine)}
-    return ComplianceView(status.now, forecasts, not_seen)
+    not_seen_lately = {
+        machine.name: machine.assessed_at for machine in status.view.machines if not index.is_seen(machine)
+    }
+    return ComplianceView(status.now, forecasts, not_seen_lately)
 
 
 def find_deadline_state(view: ComplianceView, forecast: MachineForecast) -> DeadlineState:
     """Return how a machine stands with its deadlines."""
     now = view.now
     if forecast.update is None:
-        return DeadlineState.UNKNOWN if forecast.machine in view.not_seen else DeadlineState.NOTHING_DUE
+        return DeadlineState.UNKNOWN if forecast.machine in view.not_seen_lately else DeadlineState.NOTHING_DUE
     if forecast.breaches_at is None:
         return DeadlineState.DUE
     return DeadlineState.BREACHED if forecast.breaches_at <= now else DeadlineState.WILL_BREACH
@@ -118,7 +120,7 @@ def _list_facts(view: ComplianceView) -> Sequence[Fact[MachineForecast]]:
     def describe_reason(forecast: MachineForecast) -> str:
         if find_deadline_state(view, forecast) is not DeadlineState.UNKNOWN:
             return forecast.reason
-        assessed_at = view.not_seen[forecast.machine]
+        assessed_at = view.not_seen_lately[forecast.machine]
         return f"it was last assessed on {_format_day(assessed_at)}" if assessed_at else "it was never assessed"
 
     return (

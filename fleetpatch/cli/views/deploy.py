@@ -11,7 +11,7 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.automatic_status import count_managed_machines, describe_off_peak
 from deployments.sync.model import Change, ChangeAction
-from deployments.sync.next_windows import NextWindows, RunStatus
+from deployments.sync.next_windows import NextWindows, WindowRunStatus
 from deployments.sync.plan import SyncPlan
 from fleetpatch.cli.runtime.output import (
     print_to_stderr,
@@ -107,12 +107,12 @@ def print_recorded_policy(policy: Policy) -> None:
 
 
 def print_next_windows(
-    plan: SyncPlan, next_windows: Sequence[NextWindows], run_statuses: Mapping[str, RunStatus], now: datetime
+    plan: SyncPlan, next_windows: Sequence[NextWindows], run_statuses: Mapping[str, WindowRunStatus], now: datetime
 ) -> None:
     """Print when the next windows open, and which windows Prefect will not start. Statuses are by deployment."""
     for next_window in next_windows:
         print_to_stdout(
-            _render_next_windows(next_window, run_statuses.get(next_window.deployment, RunStatus.NONE), now)
+            _render_next_windows(next_window, run_statuses.get(next_window.deployment, WindowRunStatus.NONE), now)
         )
     for configuration in plan.configurations.all_configurations:
         if not configuration.is_enabled:
@@ -131,7 +131,7 @@ def print_next_windows(
         until = f"Prefect has dates until {min(date_ends).astimezone(UTC):%Y-%m-%d}."
         print_to_stdout(f"{until} The flow refresh-schedules writes later ones.")
     for next_window in next_windows:
-        if next_window.due_window is not None and run_statuses.get(next_window.deployment) is RunStatus.NONE:
+        if next_window.due_window is not None and run_statuses.get(next_window.deployment) is WindowRunStatus.NONE:
             _print_missed_run(next_window, next_window.due_window)
     if plan.is_over:
         print_warning(ALL_OVER)
@@ -144,13 +144,13 @@ def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
     print_unwrapped(f"{executed} See them at {ui_url}" if ui_url else executed)
 
 
-def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: datetime) -> Text:
+def _render_next_windows(next_windows: NextWindows, run_status: WindowRunStatus, now: datetime) -> Text:
     name = next_windows.deployment.partition("/")[2]
     text = Text.assemble(to_safe_text(name, style="bold"), f", {format_count(next_windows.machine_count, 'machine')}: ")
     windows = []
-    if next_windows.due_window is not None and run_status is not RunStatus.NONE:
+    if next_windows.due_window is not None and run_status is not WindowRunStatus.NONE:
         due = next_windows.due_window.start - next_windows.lead > now
-        state = "starts" if due else "has started" if run_status is RunStatus.STARTED else "waits for a worker"
+        state = "starts" if due else "has started" if run_status is WindowRunStatus.STARTED else "waits for a worker"
         windows.append(f"{_format_window(next_windows.due_window, next_windows)}, its run {state}")
     if next_windows.next_window is not None:
         lead = (

@@ -14,8 +14,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
-from tasks.reports.log_files import to_safe_file_name
-from tasks.reports.sanitizing import sanitize_to_one_line
+from tasks.reports.sanitizing import sanitize_to_one_line, to_safe_file_name
 
 if TYPE_CHECKING:  # it loads the engine
     from fleetpatch.cli.runtime.run_session import RunResult

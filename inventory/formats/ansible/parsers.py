@@ -31,6 +31,17 @@ class AnsibleFile:
     content: str | LocatedData
 
 
+def is_ansible_script(path: Path) -> bool:
+    """Return whether a file is a script, which Ansible would run."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for its writer and consume its data
+            return False
+        with path.open("rb") as stream:
+            return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
+    except OSError:
+        return False  # whoever reads the file reports why it can't be read
+
+
 def looks_like_yaml_inventory(data: object) -> bool:
     """Return whether a document looks like an Ansible inventory."""
     if not isinstance(data, dict):

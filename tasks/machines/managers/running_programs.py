@@ -10,7 +10,8 @@ from typing import Final
 
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.machines.managers.script_output import require_integer, require_text
-from tasks.rules.machine_checks.services import SYSTEM_MANAGER, find_service_unit
+from tasks.rules.machine_checks.listeners import find_service_unit
+from tasks.rules.machine_checks.services import SYSTEM_MANAGER
 
 _MAX_EPOCH_SECONDS: Final = 10**11  # limit for the number that the machine sends
 _RUNNING_STATES: Final = frozenset({"active", "activating"})

@@ -15,10 +15,10 @@ from tasks.records.queries.explanations import Explanation, explain_assessment, 
 from tasks.records.queries.other_fleets import build_run_not_found
 from tasks.records.queries.run_summary import (
     RunSummary,
-    build_waves,
     find_machines_without_outcome,
     read_recorded_machines,
     read_run_summary,
+    rebuild_waves,
 )
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
@@ -187,7 +187,7 @@ class History:
             assessments = tuple(reader.decode_assessment(row["document"], row["updates"]) for row in assessment_rows)
             run_plans, plans = _read_plans(connection, reader, run.id, machine, self._seals)
         if run_plans is None:
-            run_plans = RunPlans(run.id, build_waves(outcomes))
+            run_plans = RunPlans(run.id, rebuild_waves(outcomes))
         return RunReport(run, outcomes, run_plans.waves, plans, assessments, run_plans.hooks, run_plans.notes)
 
     def read_summary(self, run_id: str) -> RunSummary:

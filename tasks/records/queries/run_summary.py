@@ -39,7 +39,7 @@ def read_run_summary(connection: Connection, run: RunInfo) -> RunSummary:
     assessments, pending = _read_assessments(connection, run.id)
     table = schema.run_plans
     document = connection.execute(select(table.c.document).where(table.c.run_id == run.id)).scalar_one_or_none()
-    run_plans = decode(RunPlans, document) if document is not None else RunPlans(run.id, build_waves(outcomes))
+    run_plans = decode(RunPlans, document) if document is not None else RunPlans(run.id, rebuild_waves(outcomes))
     report = RunReport(run, outcomes, run_plans.waves, (), assessments, run_plans.hooks, run_plans.notes)
     return RunSummary(report, results, pending)
 
@@ -80,7 +80,7 @@ def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assess
     return tuple(assessments), pending
 
 
-def build_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
+def rebuild_waves(outcomes: Sequence[Outcome]) -> tuple[Wave, ...]:
     """Return the waves, rebuilt from outcomes. No wave is marked as a canary wave: outcomes do not have that. Pure."""
     numbers = sorted({outcome.wave for outcome in outcomes if outcome.wave is not None})
     return tuple(Wave(n, tuple(outcome.machine for outcome in outcomes if outcome.wave == n)) for n in numbers)

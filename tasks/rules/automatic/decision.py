@@ -5,7 +5,7 @@ stores has an id, and nothing is remembered from one decision to the next but th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -213,6 +213,21 @@ def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> Automatic
     actions += assessments
     actions += find_news(index, steps.advance.rollout if steps.advance else None, held)
     return AutomaticDecision(tuple(actions), steps.waiting, later_assessments)
+
+
+def stop_for_foreign_rollout(decision: AutomaticDecision, view: FleetView, rollout: Rollout) -> AutomaticDecision:
+    """Return the decision without anything that concerns rollouts; people are told once."""
+    reason = f"{rollout.id} is under way, and its machines are not in this inventory"
+    message = (
+        f"{reason}: does another controller patch its own machines in the records of this fleet? Give it one of its "
+        f"own: fleetpatch deploy --fleet NAME. Nothing is patched here until the rollout is over. If its machines are "
+        f"gone for good: fleetpatch automatic cancel {rollout.id}"
+    )
+    tell = Tell(f"foreign/{rollout.id}", message)
+    actions = tuple(action for action in decision.actions if isinstance(action, AssessMachines))
+    news = () if tell.key in view.announced else (tell,)
+    waiting = tuple(Waiting(machine.name, reason) for machine in view.machines if machine.pending)
+    return replace(decision, actions=(*actions, *news), waiting=waiting)
 
 
 @dataclass(frozen=True, slots=True)

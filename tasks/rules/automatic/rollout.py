@@ -10,17 +10,18 @@ from tasks.rules.automatic.model import AutomaticPolicy, MachineView, Phase, Rol
 
 
 def build_phases(
-    policy: AutomaticPolicy, locations: Iterable[str], concerned: Collection[str] | None = None
+    policy: AutomaticPolicy, locations: Iterable[str], locations_with_updates: Collection[str] | None = None
 ) -> tuple[Phase, ...]:
     """Return the phases of a rollout, the first one for the canary locations. The same input has the same result.
 
     Canary locations that are paired with each other are in phases of their own, before all others.
 
-    ``concerned`` are the locations with machines that get updates of the rollout; None: all. A canary location without
-    any would test nothing. If that is true of all of them, the first concerned location by name is the canary.
+    ``locations_with_updates`` are those with machines that get updates of the rollout; None: all. A canary location
+    without any would test nothing. If that is true of all of them, the first location with updates, by name, is the
+    canary.
     """
     everywhere = sorted(set(locations), key=_order_by_name)
-    chosen = set(everywhere) if concerned is None else set(concerned) & set(everywhere)
+    chosen = set(everywhere) if locations_with_updates is None else set(locations_with_updates) & set(everywhere)
     canaries = find_canaries(policy, everywhere)
     if not chosen.intersection(canaries):
         canaries = [location for location in everywhere if location in chosen][:1] or canaries
@@ -111,11 +112,11 @@ def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, wait
         if not machine.opted_out
         and (machine.location in waits_for or not index.is_unseen_for(machine, CANARY_PATIENCE))
     ]
-    concerned = {machine.location for machine in machines if index.get_keys(machine) & updates}
+    locations_with_updates = {machine.location for machine in machines if index.get_keys(machine) & updates}
     for canary in find_canaries(index.policy, locations):
         if any(machine.location == canary and index.is_outdated(machine, updates) for machine in machines):
-            concerned.add(canary)  # it goes first, unless a new assessment shows that it lacks nothing
-    return Rollout(rollout_id, created_at, updates, build_phases(index.policy, locations, concerned))
+            locations_with_updates.add(canary)  # it goes first, unless a new assessment shows that it lacks nothing
+    return Rollout(rollout_id, created_at, updates, build_phases(index.policy, locations, locations_with_updates))
 
 
 def count_canary_phases(policy: AutomaticPolicy, rollout: Rollout) -> int:

@@ -55,7 +55,7 @@ class OutcomeTally:
     counts: Mapping[OutcomeClass, int]
 
 
-def is_unreachable(error: ErrorInfo | None) -> bool:
+def is_login_error(error: ErrorInfo | None) -> bool:
     """Return whether an error means that a login to the machine was impossible."""
     return error is not None and error.kind in _LOGIN_ERROR_KINDS
 
@@ -72,7 +72,7 @@ def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> Outco
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
         return OutcomeClass.FAILED if outcome.count_updates(UpdateState.SETUP_FAILED) else OutcomeClass.PATCHED
     unchanged = outcome.install is None and all(record.step in _READ_ONLY_STEPS for record in outcome.steps)
-    return OutcomeClass.UNREACHABLE if unchanged and is_unreachable(outcome.error) else OutcomeClass.FAILED
+    return OutcomeClass.UNREACHABLE if unchanged and is_login_error(outcome.error) else OutcomeClass.FAILED
 
 
 def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:

@@ -16,7 +16,7 @@ _ROUNDING_MINUTES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TurnLength:
+class MachineDuration:
     """How long the turn of a machine takes, in seconds.
 
     Attributes:
@@ -43,7 +43,7 @@ class PatchWork:
     """The work of a run."""
 
     waves: tuple[tuple[str, ...], ...]  # names of machines, in the order of their turns
-    turns: Mapping[str, TurnLength]
+    turns: Mapping[str, MachineDuration]
     limits: tuple[SetLimit, ...] = ()
     pause_seconds: float = 0.0
 
@@ -109,7 +109,7 @@ def _count_in_time(work: PatchWork, window_seconds: float, at_once: int) -> tupl
 
 
 def _find_starts(
-    names: Sequence[str], turns: Mapping[str, TurnLength], places: int, begin: float
+    names: Sequence[str], turns: Mapping[str, MachineDuration], places: int, begin: float
 ) -> tuple[dict[str, float], float]:
     """Return when each machine begins, if the next one takes the first place that is free, and when the last ends."""
     free = [begin] * min(places, len(names))

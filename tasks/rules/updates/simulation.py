@@ -23,7 +23,7 @@ class Objections:
 
     Attributes:
         refused: update id -> reason, for updates that can't be installed in any set.
-        reasons: why the set can't be installed, apart from these.
+        set_reasons: why the set can't be installed, apart from these.
         unwanted: packages that would be changed or removed, and must not be.
         named: what the package manager names in its refusal: updates of the set, and packages that they need.
         state: the state of an update that is left out for these reasons: Excluded, if only masks and holds are in the
@@ -31,13 +31,13 @@ class Objections:
     """
 
     refused: Mapping[str, str] = field(default_factory=dict)
-    reasons: tuple[str, ...] = ()
+    set_reasons: tuple[str, ...] = ()
     unwanted: frozenset[str] = frozenset()
     named: frozenset[str] = frozenset()
     state: UpdateState = UpdateState.BLOCKED
 
     def __bool__(self) -> bool:
-        return bool(self.refused or self.reasons)
+        return bool(self.refused or self.set_reasons)
 
 
 def find_objections(
@@ -67,7 +67,7 @@ def find_objections(
         objections.insert(0, _Objection(f"{lead}{simulation.refusal}{note}", is_by_person=bool(holds)))
     return Objections(
         refused={name: f"{lead}{reason}" for name, reason in simulation.refused.items() if name in ids},
-        reasons=tuple(name.reason for name in objections),
+        set_reasons=tuple(name.reason for name in objections),
         unwanted=frozenset(package for name in objections for package in name.packages),
         named=frozenset(simulation.named),
         state=UpdateState.EXCLUDED
@@ -332,7 +332,7 @@ class _CulpritSearch:
             reason = f"it belongs together with {culprit}, which can't be installed"
         else:
             self._retryable.append((unit, len(self._installable)))
-            reason = "; ".join(objections.reasons)
+            reason = "; ".join(objections.set_reasons)
             rivals = [update.name for update in _join(self._installable) if update.id in objections.named]
             reason += f"; not together with {join_first_names(rivals)}" if rivals else ""
         for update in unit:

@@ -14,9 +14,9 @@ from tasks.domain.protocols.transport import Script, ScriptParameter, ScriptResu
 from tasks.domain.states import FindingLevel
 from tasks.machines.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
+from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
 from tasks.rules.machine_checks.precheck import build_instance_id
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
-from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 from tasks.rules.runs.reboot_decision import find_uptime
 from tasks.steps.context.machine_context import MachineContext
 

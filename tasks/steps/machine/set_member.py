@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from inventory.addresses import DEFAULT_PORTS, WINRM_PORTS
-from inventory.machine import Check, CheckKind, Machine, SetRole, TransportKind
+from inventory.machine import Check, CheckKind, Machine, RoleSource, TransportKind
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
@@ -23,7 +23,7 @@ _ACTS_OUT_OF_SERVICE: Final = MACHINE_CHANGING_ACTS - {"stage"}  # a download ch
 _ANSWER_SECONDS: Final = 10.0
 
 
-def ask_member_role(context: MachineContext, role: SetRole) -> str:
+def ask_member_role(context: MachineContext, role: RoleSource) -> str:
     """Return the role of a member: its tag, or the first word that its command says. "": none.
 
     Raises:

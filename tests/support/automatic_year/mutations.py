@@ -44,15 +44,15 @@ def _answer(value: Any) -> Callable[[Any], Any]:
 
 
 def _one_phase(_: Any) -> Any:
-    def build(policy: AutomaticPolicy, locations: Any, concerned: Any = None) -> tuple[Phase, ...]:
+    def build(policy: AutomaticPolicy, locations: Any, locations_with_updates: Any = None) -> tuple[Phase, ...]:
         return (Phase(1, tuple(sorted(set(locations)))),)
 
     return build
 
 
 def _canaries_last(original: Any) -> Any:
-    def build(policy: AutomaticPolicy, locations: Any, concerned: Any = None) -> tuple[Phase, ...]:
-        made = tuple(reversed(original(policy, locations, concerned)))
+    def build(policy: AutomaticPolicy, locations: Any, locations_with_updates: Any = None) -> tuple[Phase, ...]:
+        made = tuple(reversed(original(policy, locations, locations_with_updates)))
         return tuple(replace(phase, number=number) for number, phase in enumerate(made, start=1))
 
     return build

@@ -16,7 +16,7 @@ from flows.request.request_parts import ApprovalRequest
 from tasks.domain.errors import RecordsUnavailable
 from tasks.domain.model import RunReport
 from tasks.domain.rows.audit import AuditEntry
-from tasks.domain.states import Classification, NotificationEvent
+from tasks.domain.states import Classification, NotificationOccasion
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
@@ -91,7 +91,7 @@ class Scene:
     records: SqlRecords
     url: str
     clock: Diary = field(default_factory=Diary)
-    told: list[tuple[NotificationEvent, RunReport]] = field(default_factory=list)
+    told: list[tuple[NotificationOccasion, RunReport]] = field(default_factory=list)
     host: ApprovalPresenter | None = None
     acts: list[AuditEntry] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ from flows.approval.decisions import find_waiting_runs
 from flows.approval.plan_rendering import render_plan_markdown
 from flows.notify.messages import build_message
 from tasks.domain.errors import RequestError
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tasks.records.approvals import ApprovalDecision
 from tasks.steps.context.run_context import LoggingListener
 from tests.support.fleet import outcome_of
@@ -103,7 +103,7 @@ class TestAStarterThatNobodyKnows:
         began = scene.clock.now()
         report = scene.run(scene.request(not_by_starter=True), started_by=by)
         assert scene.touched() == []
-        assert scene.told == [] or scene.told[0][0] is not NotificationEvent.WAITING
+        assert scene.told == [] or scene.told[0][0] is not NotificationOccasion.WAITING
         assert scene.clock.now() - began < timedelta(minutes=10), "it was waited for an answer that can't be taken"
         reason = outcome_of(report, "web").reason
         for words in ("not known who started it", "fleetpatch patch", "its schedule", "not_by_starter"):
@@ -142,8 +142,12 @@ def test_every_command_that_people_are_told_names_the_plan(scene: Scene) -> None
     scene.fleet.watch = Heard(said)
     scene.run(scene.request())
     mark, report = scene.standing().digest, scene.history.read_report(RUN)
-    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationEvent.WAITING]
-    texts = [*said, build_message(NotificationEvent.WAITING, waiting).body, render_plan_markdown(report, mark, "then")]
+    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationOccasion.WAITING]
+    texts = [
+        *said,
+        build_message(NotificationOccasion.WAITING, waiting).body,
+        render_plan_markdown(report, mark, "then"),
+    ]
     named = [text for text in texts if "fleetpatch approve " in text]
     assert len(named) == 3
     for text in named:

@@ -13,7 +13,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.local_run import LocalRunner
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
-from tasks.domain.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
+from tasks.domain.states import Classification, NotificationOccasion, OperationState, RebootPolicy, UpdateState
 from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
 from tasks.rules.runs.approval import compute_report_digest
@@ -39,7 +39,7 @@ def test_nothing_is_begun_before_somebody_approves_and_all_of_it_after(scene: Sc
     (note,) = report.notes
     assert re.fullmatch(r"approved by anna on 2026-03-10 01:30:\d\d UTC: looks good", note)
     assert scene.history.read_report(RUN).notes == report.notes
-    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationEvent.WAITING]
+    (waiting,) = [told for occasion, told in scene.told if occasion is NotificationOccasion.WAITING]
     assert waiting.run.message.startswith("waits for approval until 2026-03-10 04:45 UTC: fleetpatch approve ")
 
 

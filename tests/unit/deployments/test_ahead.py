@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import StateType
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
 from deployments.sync.model import Change, ChangeAction, DeploymentSet
-from deployments.sync.next_windows import NextWindows, RunStatus, find_next_windows, find_run_statuses
+from deployments.sync.next_windows import NextWindows, WindowRunStatus, find_next_windows, find_run_statuses
 from deployments.sync.plan import SyncPlan
 from fleetpatch.cli.runtime.output import get_stdout_console
 from fleetpatch.cli.views.config import print_configuration_finding
@@ -125,12 +125,12 @@ class Server:
         made = SimpleNamespace(state_type=self.state, run_count=self.run_count)
         return [made for run in self.runs if span.after_ <= run <= span.before_][offset : offset + limit]
 
-    def standing(self, found: tuple[NextWindows, ...]) -> RunStatus:
+    def standing(self, found: tuple[NextWindows, ...]) -> WindowRunStatus:
         (known,) = find_run_statuses(cast("Any", self), found, self.clock, self.sleep).values()
         return known
 
     def without_run(self, found: tuple[NextWindows, ...]) -> tuple[NextWindows, ...]:
-        return found if self.standing(found) is RunStatus.NONE else ()
+        return found if self.standing(found) is WindowRunStatus.NONE else ()
 
 
 def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Path) -> None:
@@ -146,17 +146,17 @@ def test_a_window_without_a_run_is_named_and_one_that_has_it_is_not(tmp_path: Pa
 @pytest.mark.parametrize(
     ("state", "run_count", "standing"),
     [
-        (StateType.SCHEDULED, 0, RunStatus.WAITING),  # Late, or in a queue
-        (StateType.PENDING, 0, RunStatus.WAITING),
-        (StateType.CANCELLED, 0, RunStatus.NONE),
-        (StateType.CANCELLED, 1, RunStatus.STARTED),
-        (StateType.RUNNING, 1, RunStatus.STARTED),
-        (StateType.SCHEDULED, 1, RunStatus.STARTED),  # started again
-        (StateType.CRASHED, 0, RunStatus.STARTED),
+        (StateType.SCHEDULED, 0, WindowRunStatus.WAITING),  # Late, or in a queue
+        (StateType.PENDING, 0, WindowRunStatus.WAITING),
+        (StateType.CANCELLED, 0, WindowRunStatus.NONE),
+        (StateType.CANCELLED, 1, WindowRunStatus.STARTED),
+        (StateType.RUNNING, 1, WindowRunStatus.STARTED),
+        (StateType.SCHEDULED, 1, WindowRunStatus.STARTED),  # started again
+        (StateType.CRASHED, 0, WindowRunStatus.STARTED),
     ],
 )
 def test_a_run_that_no_worker_has_taken_has_not_begun(
-    tmp_path: Path, state: StateType, run_count: int, standing: RunStatus
+    tmp_path: Path, state: StateType, run_count: int, standing: WindowRunStatus
 ) -> None:
     configurations = read(tmp_path, f"start: 2026-11-20 12:30, {DAILY}", "lead: 10")
     found = looked(configurations)
@@ -167,8 +167,8 @@ def test_a_run_that_no_worker_has_taken_has_not_begun(
     with screen() as said:
         print_next_windows(examined(configurations), found, {found[0].deployment: standing}, NOW)
     words = " ".join(said.get().split())
-    assert ("its run waits for a worker" in words) is (standing is RunStatus.WAITING)
-    assert ("its run has started" in words) is (standing is RunStatus.STARTED)
+    assert ("its run waits for a worker" in words) is (standing is WindowRunStatus.WAITING)
+    assert ("its run has started" in words) is (standing is WindowRunStatus.STARTED)
 
 
 def test_a_run_that_is_due_within_seconds_is_waited_for(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def examined(configurations: Configurations, wanted: DeploymentSet | None = None
 def told(configurations: Configurations, *, started: bool) -> str:
     found = looked(configurations)
     with screen() as said:
-        standing = RunStatus.STARTED if started else RunStatus.NONE
+        standing = WindowRunStatus.STARTED if started else WindowRunStatus.NONE
         print_next_windows(examined(configurations), found, {each.deployment: standing for each in found}, NOW)
     return " ".join(said.get().split())
 

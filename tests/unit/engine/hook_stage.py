@@ -15,7 +15,7 @@ from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Hook, HookResult, RunReport
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.transport import Script, ScriptRecord
-from tasks.domain.states import HookPoint, NotificationEvent
+from tasks.domain.states import HookPoint, NotificationOccasion
 from tasks.steps.context.run_context import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
@@ -45,7 +45,7 @@ class Owner:
     takes: dict[str, float] = field(default_factory=dict)
     does: dict[str, Callable[[], None]] = field(default_factory=dict)
     raises: dict[str, Exception] = field(default_factory=dict)
-    told: list[NotificationEvent] = field(default_factory=list)
+    told: list[NotificationOccasion] = field(default_factory=list)
     gates: list[RunReport] = field(default_factory=list)
     decision: GateDecision = field(default_factory=GateDecision)
     deadlines: dict[str, datetime] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Owner:
         self.asked.append("gate")
         return self.decision
 
-    def tell(self, occasion: NotificationEvent, report: RunReport) -> None:
+    def tell(self, occasion: NotificationOccasion, report: RunReport) -> None:
         """See Herald."""
         self.told.append(occasion)
 

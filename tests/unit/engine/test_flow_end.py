@@ -6,7 +6,7 @@ import pytest
 from prefect.states import Completed, Failed
 
 from flows.prefect_api import flow_end
-from flows.prefect_api.flow_end import FlowEnd, wait_while_server_answers
+from flows.prefect_api.flow_end import FlowResultPlace, wait_while_server_answers
 
 
 @pytest.mark.parametrize(("faults", "waits"), [("does not answer", False), ("", True)])
@@ -31,18 +31,18 @@ def test_a_slow_server_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyP
 
 
 def test_the_result_is_that_of_the_function() -> None:
-    end = FlowEnd()
-    with end.record():
-        end.result = "report"
-    assert (end.has_begun, end.ended.is_set(), end.get_result()) == (True, True, "report")
-    assert end.get_result(as_state=True).is_completed()
-    end.result = Failed(data=ValueError("a machine failed"))
-    assert end.get_result(as_state=True).is_failed()
+    result_place = FlowResultPlace()
+    with result_place.record():
+        result_place.result = "report"
+    assert (result_place.has_begun, result_place.ended.is_set(), result_place.get_result()) == (True, True, "report")
+    assert result_place.get_result(as_state=True).is_completed()
+    result_place.result = Failed(data=ValueError("a machine failed"))
+    assert result_place.get_result(as_state=True).is_failed()
     with pytest.raises(ValueError, match="a machine failed"):
-        end.get_result()
-    end.result = Completed(data="nothing to resume")
-    assert end.get_result() == "nothing to resume"
-    with pytest.raises(KeyError), end.record():
+        result_place.get_result()
+    result_place.result = Completed(data="nothing to resume")
+    assert result_place.get_result() == "nothing to resume"
+    with pytest.raises(KeyError), result_place.record():
         raise KeyError
     with pytest.raises(KeyError):
-        end.get_result()
+        result_place.get_result()

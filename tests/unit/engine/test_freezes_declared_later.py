@@ -13,7 +13,7 @@ from flows.ports.ports import GateDecision, Ports
 from flows.request.patch_request import PatchRequest
 from flows.request.request_parts import HooksRequest
 from tasks.domain.model import RunReport
-from tasks.domain.states import NotificationEvent, OperationState
+from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.rules.calendar.freezes import Freeze
 from tasks.steps.context.run_context import StopToken
 from tests.support.fake_records import FakeHistory
@@ -86,7 +86,7 @@ def test_declared_while_it_waited_for_approval_nothing_is_begun(story: Story) ->
     for name in ("first", "second"):
         untouched(story, report, name)
     assert story.owner.asked == []  # not even the hooks before the run
-    assert story.owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
+    assert story.owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.CANCELLED]
     assert report.run.state is OperationState.NOT_STARTED
 
 
@@ -101,7 +101,7 @@ def test_declared_during_the_lead_the_hooks_after_the_run_undo_those_before_it(s
 
     untouched(story, report, "first")
     assert story.owner.asked == ["gate", "before_run/drain/run", "after_run/undrain/run"]
-    assert NotificationEvent.STARTED not in story.owner.told
+    assert NotificationOccasion.STARTED not in story.owner.told
 
 
 def test_declared_in_a_wave_the_wave_ends_and_no_other_begins(story: Story) -> None:
@@ -111,7 +111,7 @@ def test_declared_in_a_wave_the_wave_ends_and_no_other_begins(story: Story) -> N
 
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     untouched(story, report, "second")
-    assert story.owner.told[-1] is NotificationEvent.CANCELLED
+    assert story.owner.told[-1] is NotificationOccasion.CANCELLED
 
 
 def test_declared_while_it_rests_between_waves(story: Story) -> None:

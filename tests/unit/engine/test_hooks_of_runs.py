@@ -10,7 +10,7 @@ from flows.ports.ports import GateDecision
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import EmptyScopeError, RecordsError
 from tasks.domain.model import RunReport
-from tasks.domain.states import HookPoint, NotificationEvent, OperationState
+from tasks.domain.states import HookPoint, NotificationOccasion, OperationState
 from tests.support.fleet import SimFleet, outcome_of
 from tests.unit.engine.hook_stage import Broken, Owner, asked_for, every_place, hook, run, small_fleet
 
@@ -44,7 +44,7 @@ def test_the_order_of_a_run() -> None:
         "after_wave/after_wave/wave 2",
         "after_run/after_run/run",
     ]
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.STARTED, NotificationEvent.FINISHED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.STARTED, NotificationOccasion.FINISHED]
     assert report.run.state is SUCCEEDED
     assert [f"{r.hook.place}/{r.hook.name}/{r.subject}" for r in report.hooks] == owner.asked[1:]
     assert fleet.records.reports[report.run.id].hooks == report.hooks
@@ -73,7 +73,7 @@ def test_a_refusal_begins_nothing_and_is_reported() -> None:
     assert (states(report), report.run.state) == ([NOT_STARTED] * 2, NOT_STARTED)
     assert {outcome.reason for outcome in report.outcomes} == {"nobody approved it"}
     assert report.notes == ("asked Ada",)
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FINISHED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.FINISHED]
     assert set(fleet.records.outcomes) == {(report.run.id, "first"), (report.run.id, "second")}
 
 
@@ -114,7 +114,7 @@ def test_people_who_can_not_be_told_stop_nothing() -> None:
     fleet = small_fleet()
     owner = Owner(fleet)
 
-    def breaks(occasion: NotificationEvent, report: RunReport) -> None:
+    def breaks(occasion: NotificationOccasion, report: RunReport) -> None:
         raise RuntimeError("no such chat")
 
     owner.tell = breaks  # type: ignore[method-assign]
@@ -133,7 +133,7 @@ def test_a_failing_hook_before_the_run_stops_it() -> None:
     assert "the ticket is not open" in outcome_of(report, "second").reason
     assert "the ticket is not open" in report.run.message
     assert report.run.state is FAILED
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FAILED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.FAILED]
 
 
 def test_a_failing_hook_before_a_wave_stops_it_and_the_later_ones() -> None:
@@ -182,7 +182,7 @@ def test_a_failing_hook_after_the_run_fails_the_run() -> None:
     report = run(owner, asked_for(fleet, every_place()))
 
     assert (states(report), report.run.state) == ([SUCCEEDED] * 2, FAILED)
-    assert owner.told[-1] is NotificationEvent.FAILED
+    assert owner.told[-1] is NotificationOccasion.FAILED
     assert owner.reports["after_run"].outcomes == report.outcomes
 
 
@@ -198,7 +198,7 @@ def test_a_stop_during_a_hook_before_the_run() -> None:
     assert states(report) == [NOT_STARTED] * 2
     assert outcome_of(report, "first").reason == "the run was asked to stop: not today"
     assert report.run.state is NOT_STARTED
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.CANCELLED]
 
 
 def test_a_run_that_is_stopped_before_its_hooks_runs_none() -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_is_stopped_before_its_hooks_runs_none() -> None:
     run(owner, asked_for(fleet, every_place()))
 
     assert owner.asked == ["gate"]
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.CANCELLED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.CANCELLED]
 
 
 def test_a_stop_in_a_wave_keeps_later_waves_and_their_hooks_from_beginning() -> None:
@@ -233,7 +233,7 @@ def test_the_window_ends_during_a_hook_before_the_run() -> None:
 
     assert untouched(fleet)
     assert states(report) == [NOT_STARTED] * 2
-    assert NotificationEvent.STARTED not in owner.told
+    assert NotificationOccasion.STARTED not in owner.told
 
 
 def _lead(request: PatchRequest, minutes: float) -> PatchRequest:
@@ -292,7 +292,7 @@ def test_a_run_that_breaks_off_is_told_of() -> None:
     owner.does["before_run"] = lambda: setattr(fleet.records, "fail_append_at", fleet.records.appends + 1)
     with pytest.raises(RecordsError):
         run(owner, asked_for(fleet, every_place()))
-    assert owner.told == [NotificationEvent.PLANNED, NotificationEvent.FAILED]
+    assert owner.told == [NotificationOccasion.PLANNED, NotificationOccasion.FAILED]
 
 
 def test_records_that_fail_at_a_hook_begin_nothing() -> None:
@@ -305,4 +305,4 @@ def test_records_that_fail_at_a_hook_begin_nothing() -> None:
 
     assert "before_run/before_run/run" not in owner.asked
     assert untouched(fleet)
-    assert owner.told[-1] is NotificationEvent.FAILED
+    assert owner.told[-1] is NotificationOccasion.FAILED

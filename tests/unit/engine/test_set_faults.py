@@ -10,7 +10,7 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.member_questions import MemberQuestions
 from flows.local_run import LocalRunner
-from inventory.machine import SetRole
+from inventory.machine import RoleSource
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.leases import LeaseHolder, SetSlot
 from tasks.domain.states import OperationState
@@ -22,7 +22,7 @@ from tests.support.fleet import outcome_of
 from tests.support.set_fleet import RUN, SetFleet
 
 OTHER = "20260310-000000-bbbbbb"
-ROLE = SetRole(command="ask-role")
+ROLE = RoleSource(command="ask-role")
 
 
 @pytest.fixture

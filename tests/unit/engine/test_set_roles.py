@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import SetRole
+from inventory.machine import RoleSource
 from tasks.domain.states import OperationState
 from tests.support.fleet import outcome_of
 from tests.support.set_fleet import SetFleet
@@ -19,7 +19,7 @@ def fleet() -> SetFleet:
 
 def with_roles(fleet: SetFleet, **roles: str) -> None:
     fleet.roles.update({name.replace("_", "-"): role for name, role in roles.items()})
-    role = SetRole(command="ask-role")
+    role = RoleSource(command="ask-role")
     fleet.add_set("db", "web-1", "web-2", "web-3", role=role, order=("replica", "primary"))
 
 
@@ -97,7 +97,9 @@ def test_in_random_fleets_the_limits_hold_and_every_machine_is_patched(data: st.
         members = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         most = data.draw(st.integers(1, len(members)))
         roles = (
-            {"role": SetRole(command="ask-role"), "order": ("replica", "primary")} if data.draw(st.booleans()) else {}
+            {"role": RoleSource(command="ask-role"), "order": ("replica", "primary")}
+            if data.draw(st.booleans())
+            else {}
         )
         fleet.add_set(f"set-{number}", *members, max_unavailable=most, **roles)
     fleet.roles = {name: data.draw(st.sampled_from(["replica", "primary", "witness"])) for name in names}
@@ -131,7 +133,7 @@ def test_orders_of_two_sets_that_contradict_each_other_hold_nobody_up_for_ever()
     fleet.add_members("a", tags={"left": "first", "right": "second"})
     fleet.add_members("b", tags={"left": "second", "right": "first"})
     for tag in ("left", "right"):
-        fleet.add_set(tag, "a", "b", role=SetRole(tag=tag), order=("first", "second"))
+        fleet.add_set(tag, "a", "b", role=RoleSource(tag=tag), order=("first", "second"))
     began = fleet.clock.now()
 
     report = fleet.run(fleet.request())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from inventory.machine import Check, CheckKind, Inventory, MachineSet, SetAction, SetActionKind, SetRole
+from inventory.machine import Check, CheckKind, Inventory, MachineSet, RoleSource, SetAction, SetActionKind
 
 MACHINES = """\
 machines:
@@ -56,7 +56,7 @@ def test_every_key(tmp_path: Path) -> None:
             members=("db-1", "db-2", "db-3"),
             max_unavailable=2,
             update_domain="rack",
-            role=SetRole(command="pg-role --short", timeout_seconds=7),
+            role=RoleSource(command="pg-role --short", timeout_seconds=7),
             order=("replica", "primary"),
             quorum=1,
             drain=SetAction(SetActionKind.CONTROLLER_COMMAND, "lb drain", 120, repeatable=False),
@@ -319,8 +319,8 @@ def test_sets_without_any_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "role"), [("replica 2", "replica"), ("primary", "primary"), (" ", ""), ("", "")])
 def test_the_first_word_of_a_tag_is_the_role(text: str, role: str) -> None:
-    assert SetRole(tag="role").find_in_tags({"role": text}) == role
-    assert SetRole(command="x").find_in_tags({"role": text, "": text}) == ""
+    assert RoleSource(tag="role").find_in_tags({"role": text}) == role
+    assert RoleSource(command="x").find_in_tags({"role": text, "": text}) == ""
 
 
 @given(members=st.integers(1, 300), percent=st.floats(0.001, 100, allow_nan=False))

@@ -11,7 +11,7 @@ from flows.request.request_parts import HooksRequest
 from inventory.addresses import parse_tcp_target, parse_url
 from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
-from tasks.steps.machine.custom_checks import build_http_request
+from tasks.steps.machine.http_requests import build_http_request
 
 BAD_URLS = [
     "http://h/é", "http://h/?q=é", "http://a..b/", "http://.a/", "http://h:65536/", "http://h:99999/", "http://h:0/", "http://h:-1/",

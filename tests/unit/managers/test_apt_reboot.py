@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.kernels import find_apt_reboot_need
+from tasks.machines.managers.apt.reboot_need import find_apt_reboot_need
 from tasks.machines.managers.running_programs import find_services_to_restart
 
 OLD, NEW = "6.1.0-28-amd64", "6.1.0-41-amd64"

@@ -15,7 +15,7 @@ from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import Classification
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.managers.rpm.advisories import parse_severity
-from tasks.machines.managers.rpm.dnf.assessment import parse_repository_ids
+from tasks.machines.managers.rpm.dnf.assessment import parse_dnf_repository_ids
 from tasks.machines.managers.rpm.dnf.transaction import parse_dnf_simulation, parse_transaction
 from tasks.machines.managers.rpm.manager import DNF, DNF5, RpmManager
 from tasks.machines.managers.rpm.system_state import UPDATER_UNITS
@@ -130,7 +130,7 @@ def test_a_foreign_architecture_is_part_of_the_id() -> None:
     ],
 )
 def test_repositories_are_listed(text: str, ids: tuple[str, ...]) -> None:
-    assert parse_repository_ids(text) == ids
+    assert parse_dnf_repository_ids(text) == ids
 
 
 @pytest.mark.public_report("https://github.com/rocky-linux/peridot/issues/79")

@@ -10,7 +10,7 @@ from tasks.domain.errors import ProtocolViolation
 from tasks.domain.model import LivePatching, RebootNeed
 from tasks.domain.protocols.transport import ScriptResult
 from tasks.domain.states import YesNoUnknown
-from tasks.machines.managers.apt.kernels import find_apt_reboot_need
+from tasks.machines.managers.apt.reboot_need import find_apt_reboot_need
 from tasks.machines.managers.live_patches import mitigate_reboot, parse_live_patches
 from tasks.machines.managers.script_output import parse_sections
 from tasks.records.encoding.codec import decode, encode

@@ -34,7 +34,7 @@ from flows.request.request_parts import NotifyRequest
 from inventory.credentials import resolve_credential
 from tasks.domain.errors import CredentialError
 from tasks.domain.model import RunReport, Window
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tests.support import builders as make
 from tests.support.certificate import write_certificate
 
@@ -77,7 +77,7 @@ def _split_bars(text: str, limit: int = 7) -> list[str]:
 
 
 def test_a_failed_machine_in_cef() -> None:
-    (event,) = build_machine_events(NotificationEvent.FAILED, ended("a=b|c\\d\nnext"), AT, "https://p.example.org")
+    (event,) = build_machine_events(NotificationOccasion.FAILED, ended("a=b|c\\d\nnext"), AT, "https://p.example.org")
     event_id = event.id
     run_id = make.RUN_ID
     moment = int(event.at.timestamp() * 1000)
@@ -119,15 +119,15 @@ def test_no_text_gets_out_of_its_field(machine: str, reason: str, title: str) ->
 
 
 def test_an_event_has_the_same_id_whoever_sends_it() -> None:
-    first = build_run_event(NotificationEvent.FAILED, ended(), AT)
-    again = build_run_event(NotificationEvent.FAILED, ended(), AT + timedelta(hours=1))
-    other = build_run_event(NotificationEvent.CANCELLED, ended(), AT)
+    first = build_run_event(NotificationOccasion.FAILED, ended(), AT)
+    again = build_run_event(NotificationOccasion.FAILED, ended(), AT + timedelta(hours=1))
+    other = build_run_event(NotificationOccasion.CANCELLED, ended(), AT)
     assert first.id == again.id != other.id
 
 
 def test_a_run_that_asks_for_approval_of_another_plan_sends_another_event() -> None:
     asked, planned_anew = make.make_report(outcomes=()), make.make_report(outcomes=(), plans=())
-    ids = [build_run_event(NotificationEvent.WAITING, each, AT).id for each in (asked, asked, planned_anew)]
+    ids = [build_run_event(NotificationOccasion.WAITING, each, AT).id for each in (asked, asked, planned_anew)]
     assert ids[0] == ids[1] != ids[2]
 
 
@@ -174,7 +174,7 @@ def receiver() -> Iterator[Receiver]:
 
 def test_a_webhook_is_signed_and_tried_again_with_the_same_id(receiver: Receiver) -> None:
     receiver.statuses = [503, 429]
-    event, waits = build_run_event(NotificationEvent.FAILED, ended(), AT), list[float]()
+    event, waits = build_run_event(NotificationOccasion.FAILED, ended(), AT), list[float]()
     assert send_webhook(receiver.url, KEY, event, wait=waits.append) == ""
     assert waits == [0.5, 1.0]
     assert {headers["webhook-id"] for headers, _ in receiver.got} == {event.id}
@@ -193,13 +193,13 @@ def no_wait(seconds: float) -> None:
 @pytest.mark.parametrize("status", [302, 400, 404])
 def test_a_refusal_is_not_repeated(receiver: Receiver, status: int) -> None:
     receiver.statuses = [status]
-    said = send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=no_wait)
+    said = send_webhook(receiver.url, "", build_run_event(NotificationOccasion.FAILED, ended(), AT), wait=no_wait)
     assert said == f"the service did not accept it: status {status}"
     assert len(receiver.got) == 1
 
 
 def test_what_can_not_be_reached_says_why_without_the_url(tmp_path: Path) -> None:
-    event = build_run_event(NotificationEvent.FAILED, ended(), AT)
+    event = build_run_event(NotificationOccasion.FAILED, ended(), AT)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     reached = "the service can't be reached: "
@@ -232,7 +232,7 @@ def serve_tls(context: ssl.SSLContext) -> Iterator[int]:
 
 def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
     receiver.never_ends = True
-    event, done = build_run_event(NotificationEvent.FAILED, ended(), AT), list[str]()
+    event, done = build_run_event(NotificationOccasion.FAILED, ended(), AT), list[str]()
     sender = threading.Thread(target=lambda: done.append(send_webhook(receiver.url, "", event)), daemon=True)
     sender.start()
     sender.join(300)
@@ -241,7 +241,7 @@ def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
 
 def test_the_url_is_in_no_log(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    assert send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT)) == ""
+    assert send_webhook(receiver.url, "", build_run_event(NotificationOccasion.FAILED, ended(), AT)) == ""
     assert "/hook" not in caplog.text
 
 
@@ -259,11 +259,11 @@ def test_the_url_is_in_no_log(receiver: Receiver, caplog: pytest.LogCaptureFixtu
 )
 def test_what_is_no_url_or_key_is_refused(url: str, key: str) -> None:
     with pytest.raises(CredentialError):
-        send_webhook(url, key, build_run_event(NotificationEvent.FAILED, ended(), AT))
+        send_webhook(url, key, build_run_event(NotificationOccasion.FAILED, ended(), AT))
 
 
 def test_syslog_over_udp_and_tcp() -> None:
-    event = build_run_event(NotificationEvent.FAILED, ended(), AT)
+    event = build_run_event(NotificationOccasion.FAILED, ended(), AT)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(120)
@@ -283,8 +283,8 @@ def test_a_run_sends_events_of_the_run_and_of_its_machines(receiver: Receiver, m
     monkeypatch.setenv("HOOK_KEY", KEY)
     target = NotifyRequest(to="env:HOOK", kind="webhook", key="env:HOOK_KEY", on=["failed", "machine_failed"])
     with open_notifier([target], resolve_credential, pytest.fail) as tell:
-        tell(NotificationEvent.PLANNED, ended())
-        tell(NotificationEvent.FAILED, ended())
+        tell(NotificationOccasion.PLANNED, ended())
+        tell(NotificationOccasion.FAILED, ended())
     assert [json.loads(body)["type"] for _, body in receiver.got] == ["fleetpatch.failed", "fleetpatch.machine_failed"]
 
 

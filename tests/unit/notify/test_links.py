@@ -5,7 +5,7 @@ import pytest
 from flows.notify.messages import build_message
 from flows.ports.web_links import parse_web_url, read_web_url
 from tasks.domain.errors import RequestError
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tests.support import builders as make
 from tests.unit.notify.test_events import ended
 
@@ -47,11 +47,13 @@ def test_what_is_no_address_is_refused_and_costs_only_the_links(given: str) -> N
 
 
 def test_a_message_ends_with_the_links() -> None:
-    body = build_message(NotificationEvent.FAILED, ended("see https://evil.example.org"), "https://p.example.org").body
+    body = build_message(
+        NotificationOccasion.FAILED, ended("see https://evil.example.org"), "https://p.example.org"
+    ).body
     assert body.splitlines()[-1] == f"Page: https://p.example.org/runs/{make.RUN_ID}"
     assert body.count("://") == 1
 
 
 def test_who_must_approve_gets_the_page_for_it() -> None:
-    told = build_message(NotificationEvent.WAITING, ended(), "https://p.example.org")
+    told = build_message(NotificationOccasion.WAITING, ended(), "https://p.example.org")
     assert f"\nApprove or reject: https://p.example.org/approvals/{make.RUN_ID}\n" in told.body

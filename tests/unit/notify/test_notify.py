@@ -16,7 +16,7 @@ from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.request.request_parts import NotifyRequest
 from inventory.credentials import Credential, SecretSources, resolve_credential
-from tasks.domain.states import NotificationEvent
+from tasks.domain.states import NotificationOccasion
 from tests.support import builders as make
 
 # What Apprise's e-mail plugin imports of the standard library while it is loaded.
@@ -77,9 +77,9 @@ def test_it_arrives_with_its_title_and_kind(listener: Listener, monkeypatch: pyt
     monkeypatch.setenv("OPS_URL", listener.url)
     said: list[str] = []
     with open_notifier([asked("env:OPS_URL", "finished", "failed")], resolve_credential, said.append) as tell:
-        tell(NotificationEvent.FINISHED, make.make_report())
-        tell(NotificationEvent.PLANNED, make.make_report())
-        tell(NotificationEvent.FAILED, make.make_report())
+        tell(NotificationOccasion.FINISHED, make.make_report())
+        tell(NotificationOccasion.PLANNED, make.make_report())
+        tell(NotificationOccasion.FAILED, make.make_report())
     assert said == []
     assert [(post["title"].rsplit(": ", 1)[-1], post["type"]) for post in listener.got] == [
         ("finished", "info"),
@@ -98,7 +98,7 @@ def test_a_file_and_a_block_are_references_too(listener: Listener, tmp_path: Pat
         return resolve_credential(reference, SecretSources(blocks.__getitem__))
 
     with open_notifier([asked(f"file:{place}"), asked("block:ops")], fetch, pytest.fail) as tell:
-        tell(NotificationEvent.FINISHED, make.make_report())
+        tell(NotificationOccasion.FINISHED, make.make_report())
     assert len(listener.got) == 2
 
 
@@ -120,7 +120,7 @@ def test_what_can_not_be_sent_is_said_without_its_secret(
         monkeypatch.setenv("OPS_URL", url)
     said: list[str] = []
     with open_notifier([asked()], resolve_credential, said.append) as tell:
-        tell(NotificationEvent.FINISHED, make.make_report())
+        tell(NotificationOccasion.FINISHED, make.make_report())
     (line,) = said
     assert line.startswith("env:OPS_URL was not notified that the run is finished: ")
     assert why in line
@@ -135,7 +135,7 @@ def test_a_url_in_the_place_of_a_reference_is_neither_used_nor_repeated(
     said: list[str] = []
     unchecked = NotifyRequest.model_construct(to=listener.url, on=["finished"])
     with open_notifier([unchecked], resolve_credential, said.append) as tell:
-        tell(NotificationEvent.FINISHED, make.make_report())
+        tell(NotificationOccasion.FINISHED, make.make_report())
     assert listener.got == []
     assert said == ["notification 1 was not notified that the run is finished: this is no credential reference"]
     assert SECRET not in heard.text
@@ -145,7 +145,7 @@ def test_a_service_that_refuses_is_said(listener: Listener, monkeypatch: pytest.
     monkeypatch.setenv("OPS_URL", listener.url)
     listener.status = 403
     notifier = AppriseNotifier([asked()], resolve_credential, lambda _: None)
-    notifier(NotificationEvent.FINISHED, make.make_report())
+    notifier(NotificationOccasion.FINISHED, make.make_report())
     notifier.close()
     assert notifier.undelivered == [
         "env:OPS_URL was not notified that the run is finished: the service did not accept it"
@@ -162,7 +162,7 @@ def test_a_service_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
 
     notifier = AppriseNotifier([asked(), asked()], resolve_credential, said.append, hang)
     began = time.monotonic()
-    notifier(NotificationEvent.FINISHED, make.make_report())
+    notifier(NotificationOccasion.FINISHED, make.make_report())
     assert time.monotonic() - began < 20
     notifier.close(seconds=0.05)
     assert time.monotonic() - began < 20
@@ -182,7 +182,7 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
 
     said: list[str] = []
     notifier = AppriseNotifier([asked(), asked("env:OPS_URL", "finished")], resolve_credential, said.append, broken)
-    notifier(NotificationEvent.FINISHED, make.make_report())
+    notifier(NotificationOccasion.FINISHED, make.make_report())
     notifier.close()
     assert len(sent) == 2
     assert said == ["env:OPS_URL was not notified that the run is finished: OSError while sending"] * 2
@@ -192,6 +192,6 @@ def test_what_a_service_raises_costs_nothing_and_its_words_are_not_repeated(
 def test_nobody_who_asked_for_nothing_is_told_and_no_thread_is_begun() -> None:
     before = set(threading.enumerate())  # one of an earlier test may still be about to end
     notifier = AppriseNotifier([asked("env:OPS_URL", "missed")], resolve_credential, pytest.fail)
-    notifier(NotificationEvent.FINISHED, make.make_report())
+    notifier(NotificationOccasion.FINISHED, make.make_report())
     notifier.close()
     assert not any(thread.name == "notify" for thread in threading.enumerate() if thread not in before)

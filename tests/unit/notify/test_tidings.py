@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.notify.messages import MAX_NAMES, build_message
 from tasks.domain.model import Outcome, RunReport, Window
-from tasks.domain.states import NotificationEvent, OperationState, RebootState, YesNoUnknown
+from tasks.domain.states import NotificationOccasion, OperationState, RebootState, YesNoUnknown
 from tasks.rules.runs.approval import compute_report_digest
 from tests.support import builders as make
 
@@ -34,7 +34,7 @@ def test_a_plan_is_told_in_numbers() -> None:
         make.make_plan(machine="a", reboot_expected=YesNoUnknown.YES),
         make.make_plan(machine="b", chosen=(), reboot_expected=YesNoUnknown.NO),
     )
-    told = build_message(NotificationEvent.PLANNED, report(plans=plans, waves=(make.make_wave(),)))
+    told = build_message(NotificationOccasion.PLANNED, report(plans=plans, waves=(make.make_wave(),)))
     assert told.title == "fleetpatch: web-nights: planned"
     assert not told.is_failure
     assert told.body.splitlines()[:3] == [
@@ -46,14 +46,16 @@ def test_a_plan_is_told_in_numbers() -> None:
 
 
 def test_machines_that_were_not_assessed_are_named_in_the_plan() -> None:
-    told = build_message(NotificationEvent.PLANNED, report(assessments=(make.make_failed_assessment(machine="gone"),)))
+    told = build_message(
+        NotificationOccasion.PLANNED, report(assessments=(make.make_failed_assessment(machine="gone"),))
+    )
     assert "Not assessed: gone" in told.body
 
 
 def test_who_is_waited_for_is_told_how_to_answer_and_until_when() -> None:
     waits = f"waits for approval until 2026-11-21 02:00 CET: fleetpatch approve {make.RUN_ID}"
     waiting = report(plans=(make.make_plan(),), notes=("approval of something else",))
-    told = build_message(NotificationEvent.WAITING, replace(waiting, run=replace(waiting.run, message=waits)))
+    told = build_message(NotificationOccasion.WAITING, replace(waiting, run=replace(waiting.run, message=waits)))
     assert told.title == "fleetpatch: web-nights: waits for your approval"
     assert f"It {waits}" in told.body
     mark = compute_report_digest(waiting)[:12]
@@ -63,7 +65,7 @@ def test_who_is_waited_for_is_told_how_to_answer_and_until_when() -> None:
 
 def test_an_end_is_told_with_counts() -> None:
     done = make.make_outcome(machine="a", state=OperationState.SUCCEEDED, reboot=RebootState.COMPLETED)
-    told = build_message(NotificationEvent.FAILED, report(done, failed("db-1")))
+    told = build_message(NotificationOccasion.FAILED, report(done, failed("db-1")))
     assert told.is_failure
     assert "2 machines: 1 Failed, 1 Succeeded" in told.body
     assert "Failed: db-1: apt: broken packages" in told.body
@@ -71,13 +73,13 @@ def test_an_end_is_told_with_counts() -> None:
 
 
 def test_ten_names_are_enough() -> None:
-    told = build_message(NotificationEvent.FAILED, report(*(failed(f"db-{number}") for number in range(13))))
+    told = build_message(NotificationOccasion.FAILED, report(*(failed(f"db-{number}") for number in range(13))))
     assert told.body.count("Failed: db-") == MAX_NAMES
     assert "Failed: 3 more" in told.body
 
 
-@pytest.mark.parametrize("occasion", [NotificationEvent.MISSED, NotificationEvent.CANCELLED])
-def test_a_window_without_a_run_is_told_with_its_reason(occasion: NotificationEvent) -> None:
+@pytest.mark.parametrize("occasion", [NotificationOccasion.MISSED, NotificationOccasion.CANCELLED])
+def test_a_window_without_a_run_is_told_with_its_reason(occasion: NotificationOccasion) -> None:
     told = build_message(occasion, report(message="window missed: it was 01:00 to 03:00"))
     assert "window missed: it was 01:00 to 03:00" in told.body
     assert "machine" not in told.body
@@ -88,14 +90,14 @@ def test_a_cancelled_run_says_what_was_not_begun_and_why() -> None:
         make.make_outcome(machine=f"m{n}", state=OperationState.NOT_STARTED, reason="the run was asked to stop: no")
         for n in range(12)
     ]
-    told = build_message(NotificationEvent.CANCELLED, report(*idle))
+    told = build_message(NotificationOccasion.CANCELLED, report(*idle))
     assert "Not begun: m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more" in told.body
     assert "the run was asked to stop: no" in told.body
 
 
 def test_no_words_of_a_machine_wake_people_or_make_links() -> None:
     evil = "\x1b[2J<!channel> @everyone [here](https://evil.example) `x` \u202e&amp;\nFailed: all\r\n"
-    told = build_message(NotificationEvent.FAILED, report(failed("db-1", evil)))
+    told = build_message(NotificationOccasion.FAILED, report(failed("db-1", evil)))
     (line,) = [line for line in told.body.splitlines() if line.startswith("Failed: db-1")]
     assert "evil.example" in line
     for mark in ("\x1b", "<", ">", "[", "]", "@", "`", "://", "\u202e", "&"):
@@ -103,9 +105,9 @@ def test_no_words_of_a_machine_wake_people_or_make_links() -> None:
     assert not any(line.startswith("Failed: all") for line in told.body.splitlines())
 
 
-@given(st.text(), st.text(max_size=50), st.sampled_from(NotificationEvent))
+@given(st.text(), st.text(max_size=50), st.sampled_from(NotificationOccasion))
 def test_whatever_a_machine_says_the_message_stays_short_and_plain(
-    reason: str, name: str, occasion: NotificationEvent
+    reason: str, name: str, occasion: NotificationOccasion
 ) -> None:
     outcomes = [failed(name, reason), make.make_outcome(machine=name, state=OperationState.NOT_STARTED, reason=reason)]
     told = build_message(occasion, report(*outcomes, message=reason, notes=(f"approv {reason}",)))

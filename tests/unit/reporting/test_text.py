@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.reports.formatting import format_count, format_known_duration, format_minutes, load_zone_or_utc
-from tasks.reports.log_files import LogExcerpt, build_log_excerpts, build_log_file_name, sanitize_log, to_safe_file_name
-from tasks.reports.sanitizing import sanitize, sanitize_to_one_line
+from tasks.reports.log_files import LogExcerpt, build_log_excerpts, build_log_file_name, sanitize_log
+from tasks.reports.sanitizing import sanitize, sanitize_to_one_line, to_safe_file_name
 from tests.unit.reporting.strategies import HOSTILE
 
 anything = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters()))

@@ -4,7 +4,8 @@ import pytest
 
 from tasks.domain.model import Services
 from tasks.domain.states import FindingLevel
-from tasks.rules.machine_checks.services import ListeningSocket, check_services, find_service_listeners
+from tasks.rules.machine_checks.listeners import ListeningSocket, find_service_listeners
+from tasks.rules.machine_checks.services import check_services
 
 NGINX = ListeningSocket("tcp/443", 0, "nginx", "/system.slice/nginx.service")
 SSHD = ListeningSocket("tcp/22", 0, "sshd", "/system.slice/ssh.service")

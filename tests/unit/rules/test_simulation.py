@@ -25,14 +25,14 @@ def test_a_dependency_that_was_merely_not_selected_is_fine():
 
 def test_a_dependency_that_is_excluded_takes_its_update_with_it():
     found = against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), a_state(A, B), exclude=("b",))
-    assert found.reasons == ('it would also change b: excluded by mask "b"',)
+    assert found.set_reasons == ('it would also change b: excluded by mask "b"',)
     assert (set(found.unwanted), found.state) == ({B.id}, UpdateState.EXCLUDED)
 
 
 def test_a_dependency_that_is_held_takes_its_update_with_it():
     for state in (a_state(A, an_update("b", held=True)), a_state(A, held=("b",))):
         found = against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state)
-        assert "a hold on the machine excludes it" in found.reasons[0]
+        assert "a hold on the machine excludes it" in found.set_reasons[0]
         assert found.state is UpdateState.EXCLUDED
 
 
@@ -44,7 +44,7 @@ def test_a_refusal_for_a_hold_excludes_and_names_it():
             SimulationResult({}, refusal="Held packages were changed", named=frozenset({"b"})),
         ):
             found = against((A,), simulation, state)
-            assert found.reasons[0].endswith("(b: on hold on the machine)")
+            assert found.set_reasons[0].endswith("(b: on hold on the machine)")
             assert found.state is UpdateState.EXCLUDED
     more = SimulationResult({}, refusal=f"{refusal}; Depends: none but it is not installable", named=frozenset({A.id}))
     assert against((A,), more, a_state(A, B, held=("b",))).state is UpdateState.BLOCKED
@@ -55,7 +55,7 @@ def test_a_refusal_for_a_hold_excludes_and_names_it():
 def test_a_dependency_that_is_blocked_takes_its_update_with_it():
     state = a_state(A, an_update("b", blocked="its version is phased"))
     found = against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state)
-    assert "its version is phased" in found.reasons[0]
+    assert "its version is phased" in found.set_reasons[0]
     assert found.state is UpdateState.BLOCKED
 
 
@@ -64,14 +64,14 @@ def test_a_dependency_that_is_left_out_takes_its_update_with_it():
     for state in (UpdateState.BLOCKED, UpdateState.EXCLUDED):
         left_out = {each.id: UpdateResult(each, state, "because") for each in (B, C)}
         found = find_objections((A,), simulation, a_state(A, B, C), Selection(), allow_removals=True, left_out=left_out)
-        assert found.reasons == ("it would also change b, which is left out",)
+        assert found.set_reasons == ("it would also change b, which is left out",)
         assert (set(found.unwanted), found.state) == ({B.id}, state)
 
 
 def test_masks_reach_dependencies_that_are_not_pending_themselves():
     for new in ("libnew:amd64", "libnew.amd64", "libnew:all", "libnew.noarch", "libnew"):
         found = against((A,), SimulationResult({A.id: "1.1", new: "1"}), exclude=("libnew",))
-        assert found.reasons == (f'it would also change {new}: excluded by mask "libnew"',)
+        assert found.set_reasons == (f'it would also change {new}: excluded by mask "libnew"',)
 
 
 def test_masks_that_name_something_else_bar_nothing():
@@ -84,14 +84,14 @@ def test_what_is_refused_is_told_in_the_managers_words():
         (A, B), SimulationResult({}, refused={A.id: "it is gone"}, refusal="b needs x", named=frozenset({"b", "x"}))
     )
     assert found.refused == {A.id: "the package manager would not install it: it is gone"}
-    assert found.reasons == ("the package manager would not install it: b needs x",)
+    assert found.set_reasons == ("the package manager would not install it: b needs x",)
     assert (set(found.named), found.state) == ({"b", "x"}, UpdateState.BLOCKED)
 
 
 def test_removals_need_permission():
     simulation = SimulationResult({A.id: "1.1"}, removals=("old-b", "old-a"))
     found = against((A, B), simulation)
-    assert found.reasons == ("it would remove old-a, old-b, and removals are not allowed",)
+    assert found.set_reasons == ("it would remove old-a, old-b, and removals are not allowed",)
     assert (set(found.unwanted), found.state) == ({"old-a", "old-b"}, UpdateState.BLOCKED)
     assert not against((A,), simulation, allow_removals=True)
 
@@ -100,5 +100,5 @@ def test_what_is_held_or_excluded_is_never_removed():
     simulation = SimulationResult({A.id: "1.1"}, removals=("b:amd64",))
     for state, exclude in ((a_state(A, held=("b",)), ()), (a_state(A), ("b",))):
         found = against((A,), simulation, state, exclude=exclude, allow_removals=True)
-        assert "it would remove b:amd64: " in found.reasons[0]
+        assert "it would remove b:amd64: " in found.set_reasons[0]
         assert (set(found.unwanted), found.state) == ({"b:amd64"}, UpdateState.EXCLUDED)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Machine, MachineSet, SetRole, TransportKind
+from inventory.machine import Machine, MachineSet, RoleSource, TransportKind
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.waves import WavePolicy, build_waves
@@ -24,7 +24,7 @@ def with_role(name: str, role: str, **more: object) -> Machine:
 
 
 def cluster(*members: str, name: str = "db", order: tuple[str, ...] = ("replica", "primary")) -> MachineSet:
-    return MachineSet(name, "*", members, role=SetRole(tag="role"), order=order)
+    return MachineSet(name, "*", members, role=RoleSource(tag="role"), order=order)
 
 
 def find_turns(waves: tuple[Wave, ...]) -> dict[str, int]:
@@ -86,7 +86,7 @@ def test_machines_in_no_set_are_as_without_sets(
 ) -> None:
     machines, sets = fleet
     plain = [replace(each, order=()) for each in sets]
-    by_command = [replace(each, role=SetRole(command="role")) for each in sets]
+    by_command = [replace(each, role=RoleSource(command="role")) for each in sets]
     without = build_waves(machines, policy)
     assert build_waves(machines, policy, plain) == without
     assert build_waves(machines, policy, by_command) == without
@@ -175,7 +175,7 @@ def test_many_roles_in_turn() -> None:
 
 def test_roles_that_members_say() -> None:
     machines = [machine("p", location="oslo"), machine("r1"), machine("r2"), machine("x")]
-    members = MachineSet("db", "*", ("p", "r1", "r2"), role=SetRole(command="role"), order=("replica", "primary"))
+    members = MachineSet("db", "*", ("p", "r1", "r2"), role=RoleSource(command="role"), order=("replica", "primary"))
     roles = {"db": {"p": "primary", "r1": "replica", "r2": "replica", "elsewhere": "replica"}}
     found = build_waves(machines, WavePolicy(canary_count=2, percent=100), [members], roles)
     assert [(wave.machines, wave.canary) for wave in found] == [(("r1", "r2"), True), (("x",), False), (("p",), False)]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tasks.rules.timing.window_capacity import (
     MAX_AT_ONCE,
+    MachineDuration,
     PatchWork,
     SetLimit,
-    TurnLength,
     WindowCapacity,
     estimate_capacity,
 )
@@ -20,11 +20,11 @@ HOURS_2 = 7200.0
 def uniform(count: int, seconds: float = 360.0, wave: int = 100_000) -> PatchWork:
     names = [f"m{number}" for number in range(count)]
     waves = tuple(tuple(names[begin : begin + wave]) for begin in range(0, count, wave))
-    return PatchWork(waves, dict.fromkeys(names, TurnLength(seconds, seconds)))
+    return PatchWork(waves, dict.fromkeys(names, MachineDuration(seconds, seconds)))
 
 
 turns = st.builds(
-    lambda install, rest, reserve: TurnLength(install, install + rest, reserve),
+    lambda install, rest, reserve: MachineDuration(install, install + rest, reserve),
     st.integers(1, 3000),
     st.integers(0, 1500),
     st.integers(0, 1800),

@@ -19,7 +19,6 @@ from tasks.machines.managers.apt.dpkg_state import (
     parse_failed_setups,
     parse_unpacking_failures,
 )
-from tasks.machines.managers.apt.kernels import find_apt_reboot_need
 from tasks.machines.managers.apt.output_parsers import (
     Release,
     parse_apt_simulation,
@@ -35,6 +34,7 @@ from tasks.machines.managers.apt.package_lists import (
     require_package_lists,
 )
 from tasks.machines.managers.apt.pending_updates import AptState, build_pending_updates, with_pro_updates
+from tasks.machines.managers.apt.reboot_need import find_apt_reboot_need
 from tasks.machines.managers.apt.version_choice import find_distributions_without_security, find_security_publishers
 from tasks.machines.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.machines.managers.live_patches import parse_live_patches

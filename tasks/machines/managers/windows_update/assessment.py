@@ -193,7 +193,7 @@ def _build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mon
             for update_id in map(str.lower, offered.superseded)
             if update_id in candidates and update_id != offered.id
         ),
-        changes_boot=reboot.expected,
+        changes_boot=reboot.changes_boot,
         advisories=tuple(offered.bulletins),
         updates_manager=is_stack,
         needed_by_classes=CUMULATIVE_CLASSES if is_stack else (),

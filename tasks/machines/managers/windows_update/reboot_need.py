@@ -116,12 +116,12 @@ class RebootOutlook:
 
     Attributes:
         required: None when only the installation shows it.
-        expected: it changes what the machine boots with, so that a reboot is expected.
+        changes_boot: it changes what the machine boots with, so that a reboot is expected.
         reason: in words, or "".
     """
 
     required: bool | None
-    expected: bool = False
+    changes_boot: bool = False
     reason: str = ""
 
 
@@ -132,12 +132,14 @@ def predict_reboot(update: OfferedUpdate, month: HotpatchMonth) -> RebootOutlook
         if update.reboot_behavior != _NEVER and month.doubt:
             return RebootOutlook(None, reason=f"a hotpatch, but {month.doubt}")
         if update.reboot_behavior != _NEVER and month.is_baseline:
-            return RebootOutlook(None, expected=True, reason="it may ask for one, in a month with a planned baseline")
+            return RebootOutlook(
+                None, changes_boot=True, reason="it may ask for one, in a month with a planned baseline"
+            )
         more = "" if update.reboot_behavior == _NEVER else f"; the next planned baseline is on {month.next_baseline}"
         return RebootOutlook(required=False, reason=f"{subject}{more}")
     required = _REQUIRED.get(update.reboot_behavior)
     if is_cumulative_title(update.title) and required is not False:
-        return RebootOutlook(required, expected=True, reason="a cumulative update, which a boot completes")
+        return RebootOutlook(required, changes_boot=True, reason="a cumulative update, which a boot completes")
     if required:
         return RebootOutlook(required, reason="it always needs one")
     return RebootOutlook(required, reason="it may ask for one" if update.reboot_behavior == _CAN_ASK else "")

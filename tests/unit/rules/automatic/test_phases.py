@@ -7,8 +7,8 @@ from tasks.rules.automatic.model import AutomaticPolicy
 from tasks.rules.automatic.rollout import build_phases
 
 
-def places(policy, locations, concerned=None):
-    return [phase.locations for phase in build_phases(policy, locations, concerned)]
+def places(policy, locations, locations_with_updates=None):
+    return [phase.locations for phase in build_phases(policy, locations, locations_with_updates)]
 
 
 def test_the_canary_location_is_alone_in_the_first_phase():

@@ -91,7 +91,7 @@ def build_dnf_assessment(
         problems = _find_unread_repositories(result, sections, manager)
         # an error, such as a read-only /var, must not look like a machine without repositories
         _require_answers({"repositories": sections["repositories"]}, manager)
-        unread = _find_never_read(parse_repository_ids(sections["repositories"].text), sources, manager)
+        unread = _find_never_read(parse_dnf_repository_ids(sections["repositories"].text), sources, manager)
         named = {problem.repository for problem in problems}
         problems += tuple(problem for problem in unread if problem.repository not in named)
         _require_answers(sections, manager)
@@ -156,7 +156,7 @@ def _find_unread_repositories(
     if update is not None and update.exit_code == LOCKED_EXIT_CODE:
         raise ManagerBusy(_shorten(update.text) or f"another process uses {manager}")
     times = RefreshTimes.parse(result, update)
-    enabled = parse_repository_ids(sections["repositories"].text)
+    enabled = parse_dnf_repository_ids(sections["repositories"].text)
     copies = _parse_copies(get_text(sections, "copies"))
     problems = find_unread_repositories(
         enabled,
@@ -278,7 +278,7 @@ def _remark_on_silence(updates: Iterable[Update]) -> tuple[str, ...]:
     )
 
 
-def parse_repository_ids(text: str) -> tuple[str, ...]:
+def parse_dnf_repository_ids(text: str) -> tuple[str, ...]:
     """Read ``dnf -q repolist``: the ids of the enabled repositories, below the line "repo id …", or one a line.
 
     Plugins (subscription-manager's, for example) write sentences above it.
