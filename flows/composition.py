@@ -124,7 +124,9 @@ def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> F
 
 @contextmanager
 def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
-    """Open the ports of a run on real machines. Close the records at the end of the block.
+    """Open the ports of a run on real machines. At the end of the block, close the records.
+
+    If the block raised nothing, history that is past its retention is deleted before that, for some seconds at most.
 
     Raises:
         InventoryError: the inventory can't be found or used.

@@ -10,7 +10,7 @@ from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
-from flows.engine.run_info import build_run_id, build_window, select_machines
+from flows.engine.run_info import build_request_window, build_run_id, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
@@ -145,7 +145,9 @@ def open_run(
         stack.enter_context(ports.progress.record_run(run_id, holder))
         # Read the state with the lease held: no other process changes the run then.
         resume_state = read_state() if read_state is not None else None
-        window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
+        window = (
+            resume_state.run.window if resume_state is not None else build_request_window(request, ports.clock.now())
+        )
         until = window.end if window is not None else None
         detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
         try:
@@ -238,7 +240,10 @@ def _enforce_policy(
 def _find_freezes(
     request: RunRequest, ports: Ports, resume_state: ResumeState | None
 ) -> tuple[FreezeSource, FreezeSource]:
-    """Return the sources of the freezes that hold for the run, and of those that it overrides."""
+    """Return the sources of the declared freezes that hold for the run, and of those that it overrides.
+
+    Those of the policy always hold. Those of the configurations' files and of Prefect hold unless it overrides them.
+    """
     if not isinstance(request, PatchRequest):
         return ports.read_declared_freezes, ports.read_overridden_freezes
     scope = {machine.name for machine in select_machines(request, ports.inventory)}
@@ -250,19 +255,19 @@ def _find_freezes(
         now = ports.clock.now()
         return load_fleet_freezes(now.date()).find(request, machines, now)
 
-    declared = RereadFreezes(
+    file_freezes = RereadFreezes(
         read_files,
         "the freezes of the configurations can't be read, known ones hold",
         tell,
         ports.read_declared_freezes,
     )
-    policy = RereadFreezes(
+    declared_freezes = RereadFreezes(
         lambda: read_policy_freezes(machines, ports.clock.now()),
         "the policy can't be read, and its known freezes hold",
         tell,
-        tuple if request.override_freeze else declared,
+        tuple if request.override_freeze else file_freezes,
     )
-    return policy, declared if request.override_freeze else tuple
+    return declared_freezes, file_freezes if request.override_freeze else tuple
 
 
 def _list_planned_machines(resume_state: ResumeState | None) -> list[str]:

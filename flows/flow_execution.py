@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Failed
 from flows.admission import AdmittedRun, admit_run
 from flows.engine.interruption import find_suspension
 from flows.engine.retrying_records import retry_while_unavailable
-from flows.engine.run_info import build_window, describe_machines, is_rollout_run
+from flows.engine.run_info import build_request_window, describe_machines, is_rollout_run
 from flows.engine.run_lease import LEASE_SECONDS
 from flows.execution import execute_run
 from flows.ports.caller import Caller
@@ -170,7 +170,7 @@ def _record_stop(run_id: str, caller: Caller, reason: str) -> None:
 
 def name_flow_run(request: RunRequest, run_id: str) -> None:
     """Rename this flow run for the run that begins in it, in the background. The name never delays or fails the run."""
-    window = build_window(request, SystemClock().now())
+    window = build_request_window(request, SystemClock().now())
     rename_in_background(build_flow_run_name(request, run_id, window))
 
 

@@ -11,7 +11,7 @@ from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import execute_step
+from tasks.steps.pipeline import call_step_function
 
 
 class LocalRunner:
@@ -22,15 +22,15 @@ class LocalRunner:
 
     def execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Call the step's function."""
-        return execute_step(context, step)
+        return call_step_function(context, step)
 
     def show_plan(self, planned: RunReport) -> None:
         """Show nothing: the command prints the plan itself."""
 
-    def begin_wave(self, wave: Wave) -> None:
+    def show_wave_begin(self, wave: Wave) -> None:
         """Show nothing: the listener has the message."""
 
-    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+    def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show nothing."""
 
     def publish(self, report: RunReport) -> None:

@@ -26,7 +26,7 @@ from tasks.reports.export.markdown import (
     render_summary,
 )
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import evaluate_step, execute_step
+from tasks.steps.pipeline import call_step_function, evaluate_step
 
 
 class OpaqueMachineState:
@@ -80,7 +80,7 @@ class StepExecution:
         """Execute the step. Return its result, in a Prefect Failed state if the step failed."""
         self.has_begun, self.has_succeeded, self.error = True, False, None
         try:
-            machine_state = execute_step(self.context, self.step)
+            machine_state = call_step_function(self.context, self.step)
             state, message = evaluate_step(machine_state, self.step)
         except BaseException as error:
             self.error = error
@@ -117,7 +117,10 @@ STEP_TASKS: Mapping[Step, StepTask] = {
     Step.REBOOT: build_step_task(Step.REBOOT, retries=0),
     Step.VALIDATE: build_step_task(Step.VALIDATE, retries=2),
 }
-"""The tasks that change a machine are never retried: a repeated request must have one effect."""
+"""INSTALL and REBOOT are never retried: a repeated request must have one effect.
+
+VALIDATE may also remove unused kernels. A retry orders the job with the same id, which the machine starts only once.
+"""
 
 ASSESS_ONCE: StepTask = build_step_task(Step.ASSESS, retries=0)
 """For machines without retries (see ``MachineContext.is_retry_disabled``)."""

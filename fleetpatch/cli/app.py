@@ -17,7 +17,7 @@ app = typer.Typer(
     cls=CommandGroup,
     epilog="First steps: fleetpatch inventory check, fleetpatch doctor, fleetpatch plan SCOPE.\n"
     "Exit codes: 0 success, 1 a machine failed, 2 bad input, 3 warnings, 4 nothing attempted, 5 cannot run, "
-    "130 interrupted.",
+    "6 no storage, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": HELP_OPTIONS},

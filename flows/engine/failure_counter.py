@@ -34,8 +34,10 @@ class FailureCounter:
         self._wave_machines: frozenset[str] = frozenset()
         self._stop_reason = ""
 
-    def start_run(self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]) -> None:
-        """Begin to count.
+    def count_earlier_outcomes(
+        self, order: Iterable[Wave], outcomes: Iterable[Outcome], unreachable: Iterable[str]
+    ) -> None:
+        """Begin the count of a run with what is known before its first wave.
 
         Args:
             order: all waves of the run.
@@ -49,15 +51,15 @@ class FailureCounter:
             self._verdicts |= {outcome.machine: self._find_verdict(outcome) for outcome in outcomes}
             self._run_counts = Counter(self._verdicts.values())
 
-    def start_wave(self, wave: Wave) -> None:
-        """Begin a wave: its machines are also counted separately."""
+    def begin_counting_wave(self, wave: Wave) -> None:
+        """Count the machines of this wave also separately from now on."""
         with self._lock:
             self._wave, self._wave_machines = wave, frozenset(wave.machines)
             self._wave_counts = Counter(self._verdicts[name] for name in wave.machines if name in self._verdicts)
             self._check_budget()
 
-    def end_wave(self) -> None:
-        """End the wave. After a canary wave, check that it has tested anything."""
+    def judge_canary_wave(self) -> None:
+        """After a wave: if it was a canary wave, check that it has tested anything."""
         with self._lock:
             if self._wave.canary and not self._stop_reason:
                 self._stop_reason = check_canary_wave(

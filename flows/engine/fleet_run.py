@@ -88,14 +88,15 @@ class FleetRun:
             listener=ports.listener,
             stop_token=ports.stop_token,
             call_hook=self._call_hook,
-            check_failure_budget=lambda: self._failure_counter.stop_reason,
+            explain_spent_budget=lambda: self._failure_counter.stop_reason,
             send_magic_packet=ports.send_magic_packet,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
         )
         self._contexts: list[MachineContext] = []
         self._plan_lock = Lock()
         self._waves: tuple[Wave, ...] = ()
-        self._outcomes: list[Outcome] = []
+        self._earlier_outcomes: Sequence[Outcome] = ()  # of machines that an earlier process of this run has finished
+        self._wave_sequence: WaveSequence | None = None
         self._refused_outcomes: tuple[Outcome, ...] = ()  # of machines that this configuration may not patch
         self._lifecycle = RunLifecycle(
             ports, self._run_context, request, resume_state, self._build_interim_report, self._stop_on_records_error
@@ -105,6 +106,10 @@ class FleetRun:
     def run_id(self) -> str:
         """The run's id."""
         return self._run_info.id
+
+    @property
+    def _outcomes(self) -> Sequence[Outcome]:
+        return self._earlier_outcomes if self._wave_sequence is None else self._wave_sequence.outcomes
 
     @property
     def info(self) -> RunInfo:
@@ -135,13 +140,11 @@ class FleetRun:
         try:
             if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)
+            elif isinstance(sequence := self._plan_fleet(machines, request), RunReport):
+                finished = sequence
             else:
-                sequence = self._plan_fleet(machines, request)
-                if isinstance(sequence, RunReport):
-                    finished = sequence
-                else:
-                    refusal = self._start_or_refuse()  # asks for the approval, and waits for the window
-                    finished = self._finish_waves(sequence.run_waves(self._waves, refusal))
+                refusal = self._wait_for_approval_and_window()
+                finished = self._finish_waves(sequence.run_waves(self._waves, refusal))
         except BaseException as error:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
@@ -161,7 +164,7 @@ class FleetRun:
         outcomes = [build_assessment_outcome(context) for context in self._contexts]
         for outcome in outcomes:
             self._save(outcome)
-        return self._finish_report(outcomes)
+        return self._conclude_run(outcomes)
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
         """Return the waves, planned or restored. Or return the report if no wave begins: of a dry run, or suspended."""
@@ -180,7 +183,7 @@ class FleetRun:
         # the order is visible from the start, before anything is known of the machines
         self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
         if restored is not None:
-            contexts, self._outcomes = self._restore_machines(restored)
+            contexts, self._earlier_outcomes = self._restore_machines(restored)
         else:
             contexts = {context.name: context for context in self._assess_all(allowed_machines, request)}
             for wave in self._waves:
@@ -189,15 +192,15 @@ class FleetRun:
         self._contexts = list(contexts.values())
         if request.dry_run:
             outcomes = (*map(build_dry_run_outcome, self._contexts), *self._refused_outcomes)
-            return self._finish_report(outcomes, self._lifecycle.explain_no_begin(self._contexts))
+            return self._conclude_run(outcomes, self._lifecycle.explain_no_begin(self._contexts))
         if self._ports.stop_token.is_suspended and restored is None:
             # Drop the plans: the process that resumes the run assesses all machines again.
             self._contexts, self._waves = [], ()
-            return self._suspend_run(len(allowed_machines))
+            return self._suspend_run([machine.name for machine in allowed_machines])
         for outcome in self._refused_outcomes:
             self._save(outcome)
         self._save(self._build_report(()))  # saved before any change, so that the run can be resumed
-        return WaveSequence(
+        self._wave_sequence = WaveSequence(
             self._ports,
             self._runner,
             self._lifecycle,
@@ -205,51 +208,50 @@ class FleetRun:
             self._failure_counter,
             self._run_context,
             contexts,
-            outcomes=self._outcomes,
+            earlier_outcomes=self._earlier_outcomes,
             record_outcome=self._record_outcome,
             save_late_plan=self._save_late_plan,
         )
+        return self._wave_sequence
 
     def _finish_waves(self, left_open: Collection[str]) -> RunReport:
         """Finish the run after its waves, or leave it open if it was suspended with these machines."""
         if left_open:
-            self._outcomes = [outcome for outcome in self._outcomes if outcome.machine not in left_open]
-            return self._suspend_run(len(left_open))
-        self._lifecycle.finish_run()
+            return self._suspend_run(left_open)
+        self._lifecycle.run_hooks_after_run()
         recorded = {outcome.machine for outcome in self._outcomes}
-        return self._finish_report(
+        return self._conclude_run(
             (*self._outcomes, *(outcome for outcome in self._refused_outcomes if outcome.machine not in recorded))
         )
 
-    def _suspend_run(self, left_open: int) -> RunReport:
-        """Leave the run open, so that it can be resumed in its window."""
-        stop_token, until = self._ports.stop_token, self._run_context.window.end
-        left = f"{format_count(left_open, 'machine')} not begun"
+    def _suspend_run(self, left_open: Collection[str]) -> RunReport:
+        """Leave the run open with these machines, so that it can be resumed in its window."""
+        ports, until = self._ports, self._run_context.window.end
+        reason, left = ports.stop_token.reason, f"{format_count(len(left_open), 'machine')} not begun"
         how = f"resumed until {until:%Y-%m-%d %H:%M} UTC, it goes on: fleetpatch resume {self.run_id}"
-        self._run_info = replace(self._run_info, message=f"suspended ({stop_token.reason}): {left}; {how}")
-        finished = self._build_report(self._outcomes)
+        self._run_info = replace(self._run_info, message=f"suspended ({reason}): {left}; {how}")
+        finished = self._build_report([outcome for outcome in self._outcomes if outcome.machine not in left_open])
         self._save(finished)
         try:
-            now = self._ports.clock.now()
             record_suspension(
-                self._ports.records, self.run_id, JournalMark.AFTER, now, stop_token.reason, self._flow_run_id
+                ports.records, self.run_id, JournalMark.AFTER, ports.clock.now(), reason, self._flow_run_id
             )
         except RecordsError as error:
             self._stop_on_records_error(error)
         self._ports.listener.on_message(self._run_info.message)
         return finished
 
-    def _start_or_refuse(self) -> str:
-        """Notify, wait for approval, and start the run. Return why nothing may begin, or ""."""
+    def _wait_for_approval_and_window(self) -> str:
+        """Notify, wait for the approval and the window, run the hooks before the run. Return why nothing may begin."""
         self._lifecycle.notify_planned()
         self._runner.show_plan(self._build_report(self._outcomes))  # a resumed run shows it again, in its own flow run
         decision = self._lifecycle.await_approval()
         for context in self._contexts:
-            if context.name in decision.plans and not context.state.was_started:
+            if context.name in decision.plans and not context.state.was_changed_before_resume:
                 context.state = replace(context.state, plan=decision.plans[context.name])
         if decision.plans or decision.notes:
             self._save(self._build_report(()))  # so a process that resumes the run does only what was approved
-        refusal = decision.refusal or self._lifecycle.start_run()
+        refusal = decision.refusal or self._lifecycle.run_hooks_and_wait_for_window()
         if refusal and any(map(is_under_way, self._contexts)):
             self._ports.stop_token.request_stop(refusal)  # complete what an earlier process has begun, and no more
         return refusal
@@ -332,7 +334,7 @@ class FleetRun:
         self._records_error = self._records_error or error
         self._ports.stop_token.request_stop(f"the records failed: {error.message}")
 
-    def _finish_report(self, outcomes: Sequence[Outcome], why_nothing: str = "") -> RunReport:
+    def _conclude_run(self, outcomes: Sequence[Outcome], why_nothing: str = "") -> RunReport:
         state = determine_state_with_hooks(
             determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
         )
@@ -375,9 +377,8 @@ class FleetRun:
         return self._ports.call_hook(hook, report, subject, deadline)
 
     def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
-        contexts = self._contexts
-        plans = {context.name: context.state.plan for context in contexts if context.state.plan is not None}
-        last_assessments = ((context.name, context.state.last_assessment) for context in contexts)
+        plans = {context.name: context.state.plan for context in self._contexts if context.state.plan is not None}
+        last_assessments = ((context.name, context.state.last_assessment) for context in self._contexts)
         assessments = {name: assessment for name, assessment in last_assessments if assessment is not None}
         if (earlier := self._resume_state) is not None:
             plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
@@ -389,7 +390,7 @@ class FleetRun:
             plans=tuple(plans.values()) if self._run_info.kind != "assess" else (),
             assessments=tuple(assessments.values()),
             hooks=merge_hook_results(
-                self._lifecycle.results, [result for context in contexts for result in context.state.hooks]
+                self._lifecycle.results, [result for context in self._contexts for result in context.state.hooks]
             ),
             notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *mask_notes),
         )

@@ -20,7 +20,7 @@ from tasks.rules.runs.power import restore_power_cycle
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import StopToken
 from tasks.steps.outcome import build_outcome
-from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
+from tasks.steps.pipeline import hand_back_machine, is_turn_over, run_steps, save_checkpoint
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class MachineWork:
 
     Attributes:
         is_first_wave: whether the machines are those of the first wave that begins.
-        open_machines: the machines that a suspended run leaves open; they have no outcome yet.
+        left_open: the machines that a suspended run leaves open; they have no outcome yet.
     """
 
     def __init__(
@@ -111,27 +111,27 @@ class MachineWork:
         self._must_be_approved = must_be_approved
         self._record_outcome, self._save_late_plan = record_outcome, save_late_plan
         self.is_first_wave = True
-        self.open_machines: set[str] = set()
+        self.left_open: set[str] = set()
 
     def run(self, context: MachineContext) -> Outcome:
         """Do all of a machine that needs no turn, and return its outcome."""
         if reason := self.prepare(context):
             context.state = halt_unless_failed(context, reason)
-            clean_up_machine(context)
+            hand_back_machine(context)
         else:
             self.execute_steps(context)
         return self.finish(context)
 
     def prepare(self, context: MachineContext) -> str:
         """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
-        if not is_under_way(context) and (reason := self.check_budget()):
+        if not is_under_way(context) and (reason := self.explain_spent_budget()):
             return reason
         if context.state.machine.wake is not None:
             recall_wake(context)
         self._plan_late_machine(context)
         return ""
 
-    def check_budget(self) -> str:
+    def explain_spent_budget(self) -> str:
         """Return which limit is exceeded, or "". After a stop request the steps report that."""
         return "" if self._ports.stop_token.is_stopping else self._failure_counter.stop_reason
 
@@ -148,7 +148,7 @@ class MachineWork:
     def skip(self, context: MachineContext, reason: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
         context.state = halt_unless_failed(context, reason)
-        clean_up_machine(context)
+        hand_back_machine(context)
         return self.finish(context)
 
     def _leave_open_or_record(self, context: MachineContext) -> Outcome:
@@ -161,7 +161,7 @@ class MachineWork:
             save_checkpoint(context, Step.PRECHECK)
         except RecordsError:
             return self._record_outcome(context)
-        self.open_machines.add(context.name)
+        self.left_open.add(context.name)
         return build_outcome(context)
 
     def _plan_late_machine(self, context: MachineContext) -> None:
@@ -194,7 +194,9 @@ def halt_unless_failed(context: MachineContext, reason: str) -> MachineState:
 def is_left_open(context: MachineContext) -> bool:
     """Return whether a suspended run leaves a machine open: nothing has begun on it, and no hook has run for it."""
     state = context.state
-    untouched = state.error is None and state.install is None and not state.was_started and not state.hooks
+    untouched = (
+        state.error is None and state.install is None and not state.was_changed_before_resume and not state.hooks
+    )
     held = bool(state.halted) and state.halted_as is OperationState.NOT_STARTED
     rebooted = any(result.count for result in state.reboots)
     return context.stop_token.is_suspended and held and untouched and not rebooted
@@ -202,7 +204,7 @@ def is_left_open(context: MachineContext) -> bool:
 
 def is_under_way(context: MachineContext) -> bool:
     """Return whether an earlier process of the run may have changed a machine, or has run hooks for it."""
-    return context.state.was_started or context.state.before_hooks_ran
+    return context.state.was_changed_before_resume or context.state.before_hooks_ran
 
 
 def recall_wake(context: MachineContext) -> None:
@@ -212,29 +214,29 @@ def recall_wake(context: MachineContext) -> None:
     """
     if not can_wake(context) or context.state.power is not None:
         return
-    with _record_failures(context):
+    with _stop_if_records_fail(context):
         cycle = restore_power_cycle(context.records.read_entries(context.run.id, context.name))
         context.state = replace(context.state, power=cycle)
         if context.state.plan is not None and context.state.error is None:
             judge_wake(context)
 
 
-def assess_late_machine(context: MachineContext, execute: Callable[[MachineContext, Step], MachineState]) -> None:
+def assess_late_machine(context: MachineContext, execute_step: Callable[[MachineContext, Step], MachineState]) -> None:
     """Assess and plan a machine in its wave. One that still does not answer is powered on, if the inventory says how.
 
     The window is open when this is called. Nothing is powered on before.
     """
-    with _record_failures(context):
-        run_steps(context, execute, last=Step.ASSESS)
+    with _stop_if_records_fail(context):
+        run_steps(context, execute_step, last=Step.ASSESS)
         if context.state.error is None:
             judge_wake(context)  # an earlier process of this run may have powered it on
         elif is_wake_due(context) and wake_machine(context):
             context.forget_assessment()
-            run_steps(context, execute, last=Step.ASSESS)
+            run_steps(context, execute_step, last=Step.ASSESS)
 
 
 @contextmanager
-def _record_failures(context: MachineContext) -> Iterator[None]:
+def _stop_if_records_fail(context: MachineContext) -> Iterator[None]:
     """Stop the run if the records fail. The machine does not begin then."""
     try:
         yield

@@ -16,8 +16,7 @@ from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
 from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.reports.formatting import format_count
-from tasks.rules.timing.maintenance_window import build_window as open_window
-from tasks.rules.timing.maintenance_window import describe_shortage
+from tasks.rules.timing.maintenance_window import build_window, describe_shortage
 
 _MAX_NAMES_LENGTH: Final = 1500
 """Characters of a scope that names machines. Lists of runs show it, and automatic patching names hundreds."""
@@ -49,11 +48,11 @@ def describe_machines(request: PatchRequest | AssessRequest) -> str:
     return scope if len(scope) <= _MAX_NAMES_LENGTH else f"{format_count(len(names), 'machine')} of {request.scope}"
 
 
-def build_window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
+def build_request_window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
     """Return the window of a request; None if it only reads machines."""
     if isinstance(request, AssessRequest):
         return None
-    return open_window(request.window.start, request.window.minutes, request.window.zone, now)
+    return build_window(request.window.start, request.window.minutes, request.window.zone, now)
 
 
 def build_unstarted_run(
@@ -92,7 +91,7 @@ def build_run_info(
         started_at=now,
         state=OperationState.IN_PROGRESS,
         request=request.model_dump(mode="json"),
-        window=build_window(request, now),
+        window=build_request_window(request, now),
         scope=describe_machines(request),
         started_by=started_by,
         flow_run_id=flow_run_id,

@@ -47,7 +47,7 @@ class RunLifecycle:
 
     Attributes:
         results: the results of hooks of the run and its waves, and all hook results of an earlier process.
-        notes: who approved what, for the report.
+        notes: for the report: who approved what, which freeze is overridden, and what of the turns of machine sets.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class RunLifecycle:
         self.notes = (*self.notes, *decision.notes)
         return decision
 
-    def start_run(self) -> str:
+    def run_hooks_and_wait_for_window(self) -> str:
         """Run the hooks before the run and wait for the window. Return why nothing may begin, or "".
 
         With a lead, the hooks run before the window opens and share the lead time. Without a lead they run in the
@@ -166,19 +166,19 @@ class RunLifecycle:
             self.notify(NotificationOccasion.STARTED, self._build_report())
         return ""
 
-    def start_wave(self, wave: Wave) -> str:
+    def run_hooks_before_wave(self, wave: Wave) -> str:
         """Run the hooks before a wave. Return why neither this wave nor a later one may begin, or ""."""
         return self._stop_if_frozen() or self._run_hooks_before(
             HookPoint.BEFORE_WAVE, build_wave_hook_subject(wave), self._run_context.window.end
         )
 
-    def finish_wave(self, wave: Wave) -> str:
+    def run_hooks_after_wave(self, wave: Wave) -> str:
         """Run the hooks after a wave, if it was started now or earlier. Return why no later wave may begin, or ""."""
         if self._resume_state is not None and _was_wave_started(self._resume_state, wave):
             self._started_subjects.add(build_wave_hook_subject(wave))
         return self._run_hooks_after(HookPoint.AFTER_WAVE, build_wave_hook_subject(wave))
 
-    def finish_run(self) -> None:
+    def run_hooks_after_run(self) -> None:
         """Run the hooks after the run, if the hooks before it were started."""
         self._run_hooks_after(HookPoint.AFTER_RUN, RUN_SUBJECT)
 

@@ -92,15 +92,15 @@ class SetTurns:
         """Return whether one of these machines is a member of a set."""
         return any(name in self._sets for name in names)
 
-    def start_run(self) -> None:
+    def release_untouched_slots(self) -> None:
         """End the slots that an earlier process of this run took for machines that it did not touch."""
         if self._sets:
             self._slots.release_untouched(
                 lambda name: name in self._contexts and not is_out_of_service(self._contexts[name])
             )
 
-    def start_wave(self, number: int) -> None:
-        """Begin a wave. Members in later waves are not waited for."""
+    def set_wave_number(self, number: int) -> None:
+        """Set which wave begins. Members in later waves are not waited for."""
         self._wave_number = number
 
     def mark_done(self, name: str) -> None:
@@ -148,7 +148,7 @@ class SetTurns:
         if refusal is None:
             self._in_turn.add(name)
             self._unhealthy_since.pop(name, None)
-            context.check_first_change = functools.partial(self._check_first_change, context)
+            context.explain_no_first_change = functools.partial(self._explain_no_first_change, context)
             return None
         context.transport.close()
         return self._limit_patience(name, refusal)
@@ -210,7 +210,7 @@ class SetTurns:
         reason = self._take(context, lambda set_name: self._build_rule(name, set_name, down))
         return MemberRefusal(reason, WaitsFor.TURN) if reason else None
 
-    def _check_first_change(self, context: MachineContext) -> str:
+    def _explain_no_first_change(self, context: MachineContext) -> str:
         """Return why a member may not be changed now, or "". Roles and health may have changed since it began.
 
         If it may, it is recorded as drained before the drain begins. It is out of service from now on.

@@ -6,7 +6,7 @@ turn occupies no worker, so machines of other sets, and of none, go on.
 
 import contextvars
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import ProgressListener, RunContext, StopToken
 from tasks.steps.machine.set_member import is_out_of_service
 from tasks.steps.power import is_wake_due
-from tasks.steps.start_checks import check_stop_requested, check_time_left
+from tasks.steps.start_checks import explain_no_time_left, explain_stop_request
 
 ASK_AGAIN: Final = timedelta(seconds=10)
 """How often the records are asked for a member that waits. The end of a turn in this run wakes it at once."""
@@ -187,17 +187,17 @@ class TurnQueue:
 
     def _explain_no_wait(self, waiter: _Waiter) -> str:
         """Return why a member neither begins nor waits any longer, or ""."""
-        reason = check_stop_requested(waiter.context) or self._work.check_budget()
+        reason = explain_stop_request(waiter.context) or self._work.explain_spent_budget()
         if waiter.refusal is None:
             return reason
-        reason = reason or check_time_left(waiter.context)
+        reason = reason or explain_no_time_left(waiter.context)
         return f"it waited for its turn: {waiter.refusal.reason}; {reason}" if reason else ""
 
     def _leave(self, context: MachineContext, reason: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
-        if context.state.was_started:
+        if context.state.was_changed_before_resume:
             # an earlier process began a download there: its steps look after that, and change nothing
-            context.check_first_change = lambda: reason
+            context.explain_no_first_change = lambda: reason
         elif context.state.error is None:
             context.state = replace(context.state, halted=reason, halted_as=OperationState.NOT_STARTED)
         self._work.execute_steps(context)
@@ -209,9 +209,12 @@ class WaveSequence:
 
     Args:
         contexts: the machines that the run has still to finish, by name.
-        outcomes: the outcomes of finished machines; new outcomes are appended.
+        earlier_outcomes: the outcomes of machines that an earlier process of the run has finished.
         record_outcome: saves and returns the outcome of a machine: its step report.
         save_late_plan: saves a plan that was made after all others, before its machine begins.
+
+    Attributes:
+        outcomes: the earlier outcomes, and those of this process as they come.
     """
 
     def __init__(
@@ -224,13 +227,13 @@ class WaveSequence:
         run_context: RunContext,
         contexts: Mapping[str, MachineContext],
         *,
-        outcomes: list[Outcome],
+        earlier_outcomes: Iterable[Outcome],
         record_outcome: Callable[[MachineContext], Outcome],
         save_late_plan: Callable[[MachineContext], None],
     ) -> None:
         self._ports, self._runner, self._lifecycle = ports, runner, lifecycle
         self._policy, self._failure_counter = request.waves.to_wave_policy(), failure_counter
-        self._contexts, self._outcomes = contexts, outcomes
+        self._contexts, self.outcomes = contexts, list(earlier_outcomes)
         self._turns = SetTurns(ports, run_context, contexts) if ports.inventory.sets else None
         self._work = MachineWork(
             ports,
@@ -252,10 +255,10 @@ class WaveSequence:
         unreachable = [
             context.name for context in contexts if is_login_error(context.state.error) and not is_wake_due(context)
         ]
-        self._failure_counter.start_run(waves, self._outcomes, unreachable)
+        self._failure_counter.count_earlier_outcomes(waves, self.outcomes, unreachable)
         try:
             if self._turns is not None:
-                self._turns.start_run()
+                self._turns.release_untouched_slots()
             for wave in waves:
                 refusal = self._run_wave(wave, len(waves), refusal)
             self._skip_waiting(self._postponed, "the run ended before its turn")
@@ -263,22 +266,22 @@ class WaveSequence:
             if self._turns is not None:
                 self._turns.close()
                 self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
-        return self._work.open_machines
+        return self._work.left_open
 
     def _run_wave(self, wave: Wave, count: int, refusal: str) -> str:
         """Run a wave with its hooks. Return why no later wave may begin, or ""."""
         lifecycle, stop_token = self._lifecycle, self._ports.stop_token
-        self._failure_counter.start_wave(wave)
+        self._failure_counter.begin_counting_wave(wave)
         if self._turns is not None:
-            self._turns.start_wave(wave.number)
+            self._turns.set_wave_number(wave.number)
         contexts = [self._contexts[name] for name in wave.machines if name in self._contexts] + self._postponed
         self._postponed = []
         if not refusal and self._failure_counter.stop_reason and not stop_token.is_stopping:
             contexts = self._skip_waiting(contexts, self._failure_counter.stop_reason)
         if contexts and not refusal:
-            if self._outcomes and self._policy.pause_seconds:
+            if self.outcomes and self._policy.pause_seconds:
                 lifecycle.wait_until(self._ports.clock.now() + timedelta(seconds=self._policy.pause_seconds))
-            refusal = lifecycle.start_wave(wave)
+            refusal = lifecycle.run_hooks_before_wave(wave)
         if contexts and stop_token.is_suspended:
             contexts = self._skip_waiting(contexts, f"the run is suspended: {stop_token.reason}")
         if refusal:
@@ -289,17 +292,17 @@ class WaveSequence:
             )  # the other machines are done
             self._ports.listener.on_message(f"wave {wave.number} of {count}: {', '.join(remaining_wave.machines)}")
             outcomes: Sequence[Outcome] = ()
-            self._runner.begin_wave(remaining_wave)
+            self._runner.show_wave_begin(remaining_wave)
             try:
                 outcomes = self._run_machines(contexts)
             finally:
-                self._runner.end_wave(outcomes)
-            self._outcomes += outcomes
+                self._runner.show_wave_end(outcomes)
+            self.outcomes += outcomes
             self._work.is_first_wave = False
-        self._failure_counter.end_wave()
-        if self._work.open_machines.intersection(wave.machines):
+        self._failure_counter.judge_canary_wave()
+        if self._work.left_open.intersection(wave.machines):
             return refusal  # the hooks after a wave run when all its machines are done
-        hook_failure = lifecycle.finish_wave(wave)
+        hook_failure = lifecycle.run_hooks_after_wave(wave)
         return refusal or hook_failure
 
     def _run_machines(self, contexts: Sequence[MachineContext]) -> list[Outcome]:
@@ -319,5 +322,5 @@ class WaveSequence:
         if waiting:
             self._ports.listener.on_message(f"not begun: {', '.join(context.name for context in waiting)}: {reason}")
         for context in waiting:
-            self._outcomes.append(self._work.skip(context, reason))
+            self.outcomes.append(self._work.skip(context, reason))
         return [context for context in contexts if is_under_way(context)]

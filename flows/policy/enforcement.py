@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from flows.engine.run_info import build_window, select_machines
+from flows.engine.run_info import build_request_window, select_machines
 from flows.policy.fleet_freezes import enforce_freezes
 from flows.policy.policy_file import load_policy, load_policy_if_deployed
 from flows.request.patch_request import PatchRequest
@@ -86,7 +86,7 @@ def decide_request(
     Raises:
         RequestError: the window or a freeze is not valid.
     """
-    window = window or build_window(request, now)
+    window = window or build_request_window(request, now)
     assert window is not None  # noqa: S101 - for the type checker: a patch request has one
     demands = build_demands(request, window, inventory)
     return decide_run(policy, demands, machines, inventory.machines, starter, now)
@@ -149,7 +149,7 @@ def enforce_policy(
     decision = decide_request(request, machines, inventory, starter, now, policy=policy, window=window)
     if decision.refusals:
         raise build_refusal(decision.refusals)
-    planned = window or build_window(request, now)
+    planned = window or build_request_window(request, now)
     assert planned is not None  # noqa: S101 - for the type checker: a patch request has one
     enforce_freezes(request, lambda: machines, planned, now, configurations)
     return impose(request, decision)

@@ -168,11 +168,11 @@ class Runner(Protocol):
         """Show the plan before anything begins. Return at once, and never raise."""
         ...
 
-    def begin_wave(self, wave: Wave) -> None:
+    def show_wave_begin(self, wave: Wave) -> None:
         """Show that a wave begins. Return at once, and never raise."""
         ...
 
-    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+    def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show how a wave has ended; without outcomes it broke off. Return at once, and never raise."""
         ...
 

@@ -167,12 +167,12 @@ class RunArtifacts:
 
         self._start("the plan", write_plan)
 
-    def begin_wave(self, wave: Wave) -> None:
+    def show_wave_begin(self, wave: Wave) -> None:
         """Show that a wave begins."""
         self._begun.add(wave.number)
         self._update(wave)
 
-    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+    def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show the result of a wave."""
         if self._report is not None:
             self._report = replace(self._report, outcomes=(*self._report.outcomes, *outcomes))

@@ -31,7 +31,7 @@ from tasks.prefect_tasks import ASSESS_ONCE, STEP_TASKS, OpaqueReport, StepExecu
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import execute_step
+from tasks.steps.pipeline import call_step_function
 
 logger = logging.getLogger(__name__)
 
@@ -83,21 +83,21 @@ class PrefectRunner:
                 self._step_delivery.unshown.append(execution.name)
         if execution.error is not None:
             raise execution.error
-        return context.state if execution.has_begun else execute_step(context, step)
+        return context.state if execution.has_begun else call_step_function(context, step)
 
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan as an artifact, in the background."""
         self._artifacts.show_plan(planned)
 
-    def begin_wave(self, wave: Wave) -> None:
+    def show_wave_begin(self, wave: Wave) -> None:
         """Show in the progress that a wave begins. Prefect's API is watched until its end."""
         self._api_monitor.start()
-        self._artifacts.begin_wave(wave)
+        self._artifacts.show_wave_begin(wave)
 
-    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
+    def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show in the progress how a wave has ended."""
         self._api_monitor.stop()
-        self._artifacts.end_wave(outcomes)
+        self._artifacts.show_wave_end(outcomes)
 
     def publish(self, report: RunReport) -> None:
         """Write the report files, then create artifacts. A failure is reported, and does not fail the run."""

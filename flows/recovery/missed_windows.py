@@ -54,7 +54,7 @@ from tasks.rules.timing.admission import (
     compute_last_start,
     find_missed_window,
 )
-from tasks.rules.timing.maintenance_window import build_window as window_at
+from tasks.rules.timing.maintenance_window import build_window
 
 PATCH_FLOW_NAME = "patch-fleet"
 LOOKBACK_PERIOD = timedelta(days=7)
@@ -174,7 +174,7 @@ def find_due_windows(
             scheduled_runs.setdefault(to_utc_datetime(run.expected_start_time), []).append(run)
     for due in sorted({*scheduled_runs, *_find_due_dates(deployment, now)}):
         opens = due + timedelta(minutes=request.window.lead_minutes)
-        window = window_at(opens, request.window.minutes, request.window.zone, now)
+        window = build_window(opens, request.window.minutes, request.window.zone, now)
         if find_freeze(window, freezes) is None:
             yield DueWindow(
                 deployment.name, request, window, tuple(map(_to_scheduled_run, scheduled_runs.get(due, ())))

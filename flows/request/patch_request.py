@@ -287,7 +287,9 @@ class PatchRequest(ScopeRequest):
         "needs `window.start` or a scheduled time.",
     )
     report_directory: CheckedPath | None = Field(
-        default=None, description="Where the report goes, in a folder named for the run. Empty: the user's data folder."
+        default=None,
+        description="Where the report goes, in a folder named for the run. Empty: the user's data folder; "
+        "`execute_locally` in Python then writes none.",
     )
     report_formats: ReportFormats = Field(default=["html", "csv", "parquet", "json"])
 

@@ -327,7 +327,7 @@ class RunReport:
     plans: tuple[MachinePlan, ...] = ()
     assessments: tuple[Assessment, ...] = ()
     hooks: tuple[HookResult, ...] = ()
-    notes: tuple[str, ...] = ()  # the approver, failed notifications, the window
+    notes: tuple[str, ...] = ()  # sets and their turns, the approval, an overridden freeze, unmatched masks
 
     def count_machines(self, state: OperationState) -> int:
         """Return the number of machines in that state."""

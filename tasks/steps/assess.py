@@ -13,8 +13,7 @@ from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import check_vendor_changes, describe_live_patching, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state, check_same_machine
 from tasks.rules.machine_checks.services import find_restartable_services, join_first_services
-from tasks.rules.runs.approval import collect_planned_updates as shown_in
-from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
+from tasks.rules.runs.approval import collect_planned_updates, is_approval_required, restrict_to_approved
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.selection import describe_server_products, describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import describe_new_packages, filter_by_simulation, find_new_packages
@@ -132,7 +131,8 @@ def replan_updates(context: MachineContext, packages: PackageState) -> MachineSt
     replanned = plan_updates(context)
     if replanned.plan is None or not is_approval_required(context.run):
         return replanned
-    return replace(replanned, plan=restrict_to_approved(replanned.plan, shown_in([previous_plan]), "trim", "a person"))
+    approved = collect_planned_updates([previous_plan])
+    return replace(replanned, plan=restrict_to_approved(replanned.plan, approved, "trim", "a person"))
 
 
 def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Sequence[Update]) -> list[Finding]:

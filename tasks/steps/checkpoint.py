@@ -110,11 +110,13 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
     Raises:
         RecordsError: an entry is not valid.
     """
-    was_started = any(entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries)
+    was_changed_before_resume = any(
+        entry.mark is JournalMark.BEFORE and entry.act in MACHINE_CHANGING_ACTS for entry in entries
+    )
     may_have_paused_updaters = any(entry.mark is JournalMark.BEFORE and entry.act == PAUSE for entry in entries)
     machine_state = replace(
         machine_state,
-        was_started=was_started,
+        was_changed_before_resume=was_changed_before_resume,
         may_have_paused_updaters=may_have_paused_updaters,
         may_hold_lock=True,
         power=restore_power_cycle(entries),

@@ -16,7 +16,7 @@ from tasks.rules.runs.approval import is_approval_required
 from tasks.rules.updates.follow_up import MAX_FOLLOW_UPS, find_new_updates, select_new_updates, warn_of_new_updates
 from tasks.steps.assess import plan_updates
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.start_checks import check_stop_requested, divide_into_transactions
+from tasks.steps.start_checks import divide_into_transactions, explain_stop_request
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ def _find_obstacle(context: MachineContext, packages: PackageState, included: tu
     if context.state.follow_up_count >= MAX_FOLLOW_UPS:
         return f"a run has at most {MAX_FOLLOW_UPS + 1} rounds"
     return (
-        check_stop_requested(context)
-        or context.run_context.check_failure_budget()
+        explain_stop_request(context)
+        or context.run_context.explain_spent_budget()
         or _find_trouble(context.state, packages)
-        or _check_reboots_left(context, included)
+        or _explain_no_reboot_left(context, included)
     )
 
 
@@ -81,7 +81,7 @@ def _find_trouble(machine_state: MachineState, packages: PackageState) -> str:
     return "the machine waits for a reboot" if packages.reboot.answer is YesNoUnknown.YES else ""
 
 
-def _check_reboots_left(context: MachineContext, included: tuple[Update, ...]) -> str:
+def _explain_no_reboot_left(context: MachineContext, included: tuple[Update, ...]) -> str:
     rebooted = sum(result.count for result in context.state.reboots)
     may_reboot = any(update.requires_reboot is not False for update in included)
     if not may_reboot or context.options.reboot is RebootPolicy.NEVER or rebooted < context.max_reboots:

@@ -26,7 +26,7 @@ from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 from tasks.steps.machine.set_member import explain_member_left_drained
 from tasks.steps.outcome import build_outcome
-from tasks.steps.start_checks import check_may_start, check_stop_requested, check_time_left, find_machine_cut_off
+from tasks.steps.start_checks import explain_no_start, explain_no_time_left, explain_stop_request, find_machine_cut_off
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall
     """Run a hook. Every error in it becomes its result."""
     began = run_context.clock.now()
     try:
-        if obstacle := _check_hook_may_start(run_context, hook, deadline):
+        if obstacle := _explain_no_hook_start(run_context, hook, deadline):
             raise WindowClosed(obstacle)
         result = call(hook, subject, deadline)
     except FleetpatchError as error:
@@ -140,7 +140,7 @@ def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall
     )
 
 
-def _check_hook_may_start(run_context: RunContext, hook: Hook, deadline: Deadline) -> str:
+def _explain_no_hook_start(run_context: RunContext, hook: Hook, deadline: Deadline) -> str:
     """Return why a hook does not begin, or "". Writing the journal entry may have taken long."""
     if hook.place in BEFORE_PLACES and run_context.stop_token.is_stopping:
         return f"not begun: the run was asked to stop: {run_context.stop_token.reason}"
@@ -220,28 +220,28 @@ def run_before_hooks(context: MachineContext) -> bool:
     """
     if not context.has_hooks:
         return True
-    if not context.state.before_hooks_ran and (reason := context.check_first_change()):
+    if not context.state.before_hooks_ran and (reason := context.explain_no_first_change()):
         return _halt_machine(context, reason, OperationState.NOT_STARTED)
     ran = False
     for hook in _find_hooks(context, HookPoint.BEFORE_MACHINE):
         result = _find_hook_result(context, hook)
         if result is None:
-            if reason := check_may_start(context):
+            if reason := explain_no_start(context):
                 return _halt_machine(context, reason, OperationState.NOT_STARTED)
             context.state = replace(context.state, before_hooks_ran=True)
             result, ran = _run_machine_hook(context, hook, find_machine_cut_off(context)), True
         if is_blocking_failure(result):
             return _halt_after_failed_hook(context, result, fresh=ran)
     context.state = replace(context.state, before_hooks_ran=True)
-    if ran and (reason := check_may_start(context)):
+    if ran and (reason := explain_no_start(context)):
         return _halt_machine(context, f"after its hooks: {reason}", OperationState.NOT_STARTED)
     return True
 
 
 def _halt_after_failed_hook(context: MachineContext, result: HookResult, *, fresh: bool) -> bool:
     """Halt a machine whose hook failed: NotStarted if a stop or the end of the window cut it short, else Failed."""
-    cut = result.ended_at >= find_machine_cut_off(context) and check_time_left(context)
-    blameless = (check_stop_requested(context) or cut) if fresh else ""
+    cut = result.ended_at >= find_machine_cut_off(context) and explain_no_time_left(context)
+    blameless = (explain_stop_request(context) or cut) if fresh else ""
     if blameless:
         return _halt_machine(context, f"{blameless}; {describe_blocking_failure(result)}", OperationState.NOT_STARTED)
     return _halt_machine(context, describe_blocking_failure(result), OperationState.FAILED)
@@ -315,6 +315,7 @@ def _find_hook_result(context: MachineContext, hook: Hook) -> HookResult | None:
 
 
 def _run_machine_hook(context: MachineContext, hook: Hook, until: datetime | None) -> HookResult:
+    # People see it in the installation, where it runs. The journal has it under the pre-check: nothing is changed yet.
     step = Step.INSTALL if hook.place in BEFORE_PLACES else Step.REPORT
     context.report_progress(step, f"hook {hook.name}")
 

@@ -27,10 +27,10 @@ from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.install_result import (
     InstallLog,
+    build_state_after_abort,
+    build_state_after_install,
     find_retry_candidates,
     read_current_versions,
-    record_install_result,
-    record_partial_result,
 )
 from tasks.steps.jobs.package_job import find_submitted_transactions, run_job
 from tasks.steps.machine.auto_updaters import halt_if_others_patch, is_pause_wanted, pause_updaters
@@ -42,9 +42,9 @@ from tasks.steps.machine.package_state import (
 )
 from tasks.steps.start_checks import (
     check_cut_off_fit,
-    check_stop_requested,
     describe_time_taken,
     divide_into_transactions,
+    explain_stop_request,
     find_machine_cut_off,
 )
 
@@ -102,10 +102,10 @@ def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineSt
             _run_install_rounds(context, install_log)
         if context.state.halted:  # by a hook, before anything began
             return context.state
-        return record_install_result(context, install_log)
+        return build_state_after_install(context, install_log)
     except Exception as error:
         if install_log.may_have_installed and context.state.install is None:
-            context.state = record_partial_result(context, install_log, error)
+            context.state = build_state_after_abort(context, install_log, error)
         raise
 
 
@@ -169,7 +169,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     still_broken = tuple(check_package_problems(state, repair_allowed=False))
     context.state = replace(context.state, findings=(*findings, *(still_broken or (mended,))))
     # a process that died after its repair may have installed updates of its plan: they are no longer pending
-    recorded = restore_new_plan(context, Step.INSTALL) if context.state.was_started else None
+    recorded = restore_new_plan(context, Step.INSTALL) if context.state.was_changed_before_resume else None
     context.state = recorded or replan_updates(context, state)  # what only a repair makes visible is not approved
     if not recorded:
         record_new_plan(context, Step.INSTALL)
@@ -305,7 +305,7 @@ def _may_be_changed(context: MachineContext, install_log: InstallLog) -> bool:
 
 
 def _skip_all_if_stopping(context: MachineContext, install_log: InstallLog, pending: tuple[Update, ...]) -> bool:
-    reason = check_stop_requested(context)
+    reason = explain_stop_request(context)
     install_log.not_attempted.update({update.id: reason for update in pending if reason})
     return bool(reason)
 

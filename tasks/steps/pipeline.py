@@ -21,8 +21,13 @@ from tasks.steps.machine.machine_lock import release_lock
 from tasks.steps.power import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
-from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed
-from tasks.steps.validate import validate_and_clean_up
+from tasks.steps.start_checks import (
+    explain_no_time_left,
+    explain_stop_request,
+    is_pending_reboot_first,
+    is_visit_needed,
+)
+from tasks.steps.validate import validate_and_follow_up
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
     Step.PRECHECK: precheck,
     Step.INSTALL: install,
     Step.REBOOT: reboot,
-    Step.VALIDATE: validate_and_clean_up,
+    Step.VALIDATE: validate_and_follow_up,
 }
 
 
@@ -59,26 +64,27 @@ def find_next_step(machine_state: MachineState, options: PatchOptions) -> Step:
     )
 
 
-def execute_step(context: MachineContext, step: Step) -> MachineState:
+def call_step_function(context: MachineContext, step: Step) -> MachineState:
     """Execute one step as a plain function. The result is also in ``context.state``."""
     context.state = STEP_FUNCTIONS[step](context)
     return context.state
 
 
 def run_steps(
-    context: MachineContext, execute: Callable[[MachineContext, Step], MachineState], *, last: Step = Step.REPORT
+    context: MachineContext, execute_step: Callable[[MachineContext, Step], MachineState], *, last: Step = Step.REPORT
 ) -> MachineState:
     """Execute all the steps that a machine still needs. An error of the machine is stored in its state, not raised.
 
-    ``execute`` is ``execute_step`` of this module, or runs a Prefect task. ``last`` is the last step; REPORT: all.
+    ``execute_step`` is the runner's: it calls the step's function, or runs a Prefect task. ``last`` is the last
+    step; REPORT: all.
     """
     try:
         is_over = is_turn_over(context.state)
         while not is_over and (step := find_next_step(context.state, context.options)) is not Step.REPORT:
-            _run_step(context, step, execute)
+            _run_step(context, step, execute_step)
             is_over = step is last or bool(context.state.halted)
         if last is Step.REPORT or is_turn_over(context.state):
-            clean_up_machine(context)
+            hand_back_machine(context)
     finally:
         context.transport.close()
     return context.state
@@ -89,8 +95,11 @@ def is_turn_over(machine_state: MachineState) -> bool:
     return machine_state.power is not None and machine_state.power.off_began
 
 
-def clean_up_machine(context: MachineContext) -> None:
-    """Restore updaters, run the hooks after, and release the lock, on a machine that executes no more steps."""
+def hand_back_machine(context: MachineContext) -> None:
+    """Restore updaters, run the hooks after, and release the lock, on a machine that executes no more steps.
+
+    A machine that the run has powered on is powered off again.
+    """
     try:
         if not is_turn_over(context.state):
             restore_updaters(context)
@@ -102,7 +111,9 @@ def clean_up_machine(context: MachineContext) -> None:
         context.transport.close()
 
 
-def _run_step(context: MachineContext, step: Step, execute: Callable[[MachineContext, Step], MachineState]) -> None:
+def _run_step(
+    context: MachineContext, step: Step, execute_step: Callable[[MachineContext, Step], MachineState]
+) -> None:
     """Execute one step if it may begin, and add its record. An error becomes part of the machine's state.
 
     If the records fail, the whole run is asked to stop: it must not continue without records.
@@ -110,12 +121,12 @@ def _run_step(context: MachineContext, step: Step, execute: Callable[[MachineCon
     clock = context.clock
     began = clock.now()
     try:
-        halted = _check_step_may_start(context, step)
+        halted = _explain_no_step_start(context, step)
         if halted:
             context.state = replace(context.state, halted=halted, halted_as=OperationState.NOT_STARTED)
             return
         context.report_progress(step, "", 0.0)
-        context.state = execute(context, step)
+        context.state = execute_step(context, step)
         state, message = evaluate_step(context.state, step)
         if step is not Step.ASSESS:
             save_checkpoint(context, step)
@@ -123,12 +134,12 @@ def _run_step(context: MachineContext, step: Step, execute: Callable[[MachineCon
         if isinstance(error, RecordsError):
             context.stop_token.request_stop(f"the records failed: {error.message}")
         info = ErrorInfo.from_error(error)
-        state, message = _record_failure(context, step, began, info)
+        state, message = _store_error_in_state(context, step, began, info)
     except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
         logger.exception("%s: %s failed unexpectedly", context.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
-        state, message = _record_failure(context, step, began, info)
+        state, message = _store_error_in_state(context, step, began, info)
     record = StepRecord(step, began, clock.now(), state, message)
     context.state = replace(context.state, steps=(*context.state.steps, record))
     context.listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
@@ -153,9 +164,10 @@ def save_checkpoint(context: MachineContext, step: Step) -> None:
     journal.record_end(context, step, CHECKPOINT_ACT, step.value, build_checkpoint(context.state))
 
 
-def _record_failure(
+def _store_error_in_state(
     context: MachineContext, step: Step, began: datetime, info: ErrorInfo
 ) -> tuple[OperationState, str]:
+    """Store the error of a step in the machine's state. Return the state of the step, and its message."""
     context.state = replace(context.state, error=info)
     # keep also the reason why a machine could not be assessed
     if step is Step.ASSESS and context.state.assessment is None:
@@ -203,10 +215,10 @@ def _find_step_after_install(machine_state: MachineState, options: PatchOptions)
     return Step.REPORT if over else Step.VALIDATE
 
 
-def _check_step_may_start(context: MachineContext, step: Step) -> str:
+def _explain_no_step_start(context: MachineContext, step: Step) -> str:
     """Return why a step may not begin, or "". A machine that was changed always gets its remaining steps."""
-    if context.state.install is not None or context.state.was_started:
+    if context.state.install is not None or context.state.was_changed_before_resume:
         return ""
-    if reason := check_stop_requested(context):
+    if reason := explain_stop_request(context):
         return reason
-    return "" if step is Step.ASSESS else context.run_context.check_failure_budget() or check_time_left(context)
+    return "" if step is Step.ASSESS else context.run_context.explain_spent_budget() or explain_no_time_left(context)

@@ -33,7 +33,7 @@ from tasks.steps.machine.machine_lock import build_lock_holder
 from tasks.steps.machine.reboot_watch import read_boot_id
 from tasks.steps.machine.retry import is_transient, pause_between_polls
 from tasks.steps.outcome import build_outcome
-from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
+from tasks.steps.start_checks import explain_stop_request, find_machine_cut_off
 
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 
@@ -117,7 +117,7 @@ def wake_machine(context: MachineContext) -> bool:
     ends_at = min(clock.now() + timedelta(minutes=wake.minutes), latest_use)
     if ends_at <= clock.now():
         return _fail(context, "it was not powered on: no time was left for it in the window")
-    if reason := check_stop_requested(context):
+    if reason := explain_stop_request(context):
         return _fail(context, f"it was not powered on: {reason}")
     ordered_at = clock.now()
     journal.record_start(context, Step.ASSESS, POWER_ON_ACT, context.name)
@@ -130,7 +130,7 @@ def wake_machine(context: MachineContext) -> bool:
         context.state = replace(context.state, error=ErrorInfo.from_error(error))
         return False
     if not answers:
-        reason = check_stop_requested(context)
+        reason = explain_stop_request(context)
         waited = f"no login worked in {format_duration((clock.now() - ordered_at).total_seconds())}"
         return _fail(context, f"{how}; {reason or waited}")
     judge_wake(context, how)
@@ -204,7 +204,7 @@ def _wait_for_login(context: MachineContext, ends_at: datetime) -> bool:
         if read_boot_id(context) is not None:
             return True
         left = (ends_at - clock.now()).total_seconds()
-        if left <= 0 or check_stop_requested(context):
+        if left <= 0 or explain_stop_request(context):
             return False
         context.report_progress(Step.ASSESS, f"powered on, waiting for a login: {left:.0f} s left")
         clock.sleep(min(POLL_SECONDS, left))

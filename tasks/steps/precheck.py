@@ -23,8 +23,9 @@ from tasks.steps.start_checks import find_machine_cut_off
 def precheck(context: MachineContext) -> MachineState:
     """Look at the machine just before it is changed, once its boot has ended. A blocking finding halts it.
 
-    A machine that others patch is left out, if the request says so. If another run has the machine lock, this run does
-    nothing there: two windows may be open at the same time.
+    A machine that others patch is left out, if the request says so. If another run has the machine lock, this run
+    changes nothing there: two windows may be open at the same time. It still looks: the health script, the pre-checks
+    and the probes run, so the report also says what else is wrong.
     Connection and administrator rights need no finding: both raise when they fail.
     """
     if reason := explain_left_out(context):
@@ -33,7 +34,7 @@ def precheck(context: MachineContext) -> MachineState:
     if why_not:
         return replace(context.state, halted=why_not, halted_as=OperationState.NOT_STARTED)
     other_name = context.run_context.instances.meet(facts, context.name)
-    if other_name and not context.state.was_started:
+    if other_name and not context.state.was_changed_before_resume:
         same = check_same_machine(other_name, changes_machines=True)
         halted = describe_blocking_findings(same)
         return replace(context.state, findings=same, halted=halted, halted_as=OperationState.NOT_STARTED)
@@ -71,7 +72,7 @@ def _replan_changing_packages(context: MachineContext) -> bool:
     Returns:
         Whether it planned again.
     """
-    if context.state.was_started or not (context.packages.problems or context.packages.at_work):
+    if context.state.was_changed_before_resume or not (context.packages.problems or context.packages.at_work):
         return False
     shortest = timedelta(seconds=context.rates.transaction_seconds)
     until = Deadline(find_machine_cut_off(context) - shortest)

@@ -45,7 +45,7 @@ def reboot(context: MachineContext) -> MachineState:
     if not early:
         resume_service_restarts(context)  # of an earlier process, which decided against a reboot
     decision = _decide_reboot(context)
-    obstacle = _check_reboot_allowed(context) if decision.reboot else ""
+    obstacle = _find_reboot_obstacle(context) if decision.reboot else ""
     if obstacle:
         _store_result(
             context,
@@ -139,7 +139,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
     )
 
 
-def _check_reboot_allowed(context: MachineContext) -> str:
+def _find_reboot_obstacle(context: MachineContext) -> str:
     """Return why a reboot that was decided is not ordered, or ""."""
     if context.stop_token.is_stopping:
         return f"the run was asked to stop: {context.stop_token.reason}"
@@ -214,7 +214,7 @@ def _order_and_watch(
     journal.record_start(context, Step.REBOOT, "reboot", before, detail)
     # decide again: the journal entry may have taken long, if the records were away or this process was suspended
     by_now = _decide_reboot(context)
-    obstacle = _check_reboot_allowed(context)
+    obstacle = _find_reboot_obstacle(context)
     if obstacle or not by_now.reboot:
         why_not = f"not rebooted although {reason}: {obstacle}" if obstacle else by_now.reason
         why_not += f"; it waited for {wait.summary}" if wait.summary and not obstacle else ""
@@ -269,7 +269,7 @@ def _format_latest_start(context: MachineContext) -> str:
 
 def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
     """Return the boot id at which this run may have ordered a reboot of this round before, or ""."""
-    if not context.state.was_started:
+    if not context.state.was_changed_before_resume:
         return ""
     entries = context.records.read_entries(context.run.id, context.name)
     ordered = [

@@ -23,7 +23,7 @@ from tasks.steps.jobs.job_result import EndedJob, parse_job_record_time
 from tasks.steps.jobs.package_job import is_job_unknown_to_machine, submit_job
 from tasks.steps.jobs.watch import watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
-from tasks.steps.start_checks import check_stop_requested, check_window_fit
+from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 RESTART_ACT = "restart"
 """The act of journal entries about service restarts; their key is the job's id."""
@@ -63,7 +63,7 @@ def restart_services(context: MachineContext) -> None:
     units = submitted_units or find_restartable_services(context.latest_packages, exclude)
     if not units:
         return
-    obstacle = "" if submitted_units else _check_restart_allowed(context)
+    obstacle = "" if submitted_units else _find_restart_obstacle(context)
     if not obstacle and not submitted_units and not run_before_hooks(context):
         obstacle = context.state.halted
     if obstacle:
@@ -90,13 +90,13 @@ def resume_service_restarts(context: MachineContext) -> None:
         restart_services(context)
 
 
-def _check_restart_allowed(context: MachineContext) -> str:
+def _find_restart_obstacle(context: MachineContext) -> str:
     """Return why nothing may be restarted, or ""."""
     check = check_window_fit(context, RESTART_SECONDS_PER_SERVICE, "restarting a service")
     problems = context.latest_packages.problems
     if problems:  # a half configured service may not start again
         return f"its packages are in a broken state: {'; '.join(problems)}"
-    return check_stop_requested(context) or ("" if check.fits else check.explanation)
+    return explain_stop_request(context) or ("" if check.fits else check.explanation)
 
 
 def _build_restart_script(context: MachineContext, units: tuple[str, ...]) -> Script:
@@ -169,7 +169,7 @@ def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...
         RecordsError: the journal entry of that job is not valid.
         TransportError: a stop was requested, and the machine could not be asked.
     """
-    if not context.state.was_started:
+    if not context.state.was_changed_before_resume:
         return ()
     for entry in context.records.read_entries(context.run.id, context.name):
         if entry.mark is JournalMark.BEFORE and entry.act == act:

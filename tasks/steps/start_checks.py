@@ -19,18 +19,18 @@ from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import PatchOptions
 
 
-def check_may_start(context: MachineContext) -> str:
+def explain_no_start(context: MachineContext) -> str:
     """Return why nothing more may begin on a machine, or ""."""
-    return check_stop_requested(context) or check_time_left(context)
+    return explain_stop_request(context) or explain_no_time_left(context)
 
 
-def check_stop_requested(context: MachineContext) -> str:
+def explain_stop_request(context: MachineContext) -> str:
     """Return that a stop was requested, with the reason, or ""."""
     stop_token = context.stop_token
     return f"the run was asked to stop: {stop_token.reason}" if stop_token.is_stopping else ""
 
 
-def check_time_left(context: MachineContext) -> str:
+def explain_no_time_left(context: MachineContext) -> str:
     """Return the calculation that shows that even the shortest installation does not fit into the window, or ""."""
     check = check_cut_off_fit(context, context.rates.transaction_seconds, "the shortest installation")
     return "" if check.fits else f"{check.explanation}{describe_time_taken(context)}"

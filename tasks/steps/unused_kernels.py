@@ -21,7 +21,7 @@ from tasks.steps.jobs.package_job import SubmittedJob, find_submitted_update_ids
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.package_state import read_package_state_with_retry
 from tasks.steps.machine.retry import build_retry_deadline, retry_transient
-from tasks.steps.start_checks import check_stop_requested, check_window_fit
+from tasks.steps.start_checks import check_window_fit, explain_stop_request
 
 UNUSED_KERNELS_CHECK = "unused-kernels"
 Groups = tuple[tuple[str, ...], ...]
@@ -78,7 +78,7 @@ def remove_unused_kernels(context: MachineContext) -> None:
     planned = choice.group_by_kernel()
     if choice.obstacle:
         _add_finding(context, FindingLevel.GOOD, f"none removed: {choice.obstacle}")
-    elif planned and (obstacle := _check_removal_allowed(context, len(choice.packages))):
+    elif planned and (obstacle := _find_removal_obstacle(context, len(choice.packages))):
         _add_finding(context, FindingLevel.GOOD, f"not removed: {_join(planned)}: {obstacle}")
     elif planned:
         _remove(context, planned, choice)
@@ -94,12 +94,12 @@ def _read_kernels(context: MachineContext) -> InstalledKernels:
     return context.manager.read_kernels(context.transport, deadline=context.build_package_deadline())
 
 
-def _check_removal_allowed(context: MachineContext, count: int) -> str:
+def _find_removal_obstacle(context: MachineContext, count: int) -> str:
     """Return why nothing may be removed, or ""."""
     check = check_window_fit(context, context.rates.predict_install_seconds(count), "removing unused kernels")
     if context.has_hooks and not context.state.before_hooks_ran:
         return "the hooks before the machine have not run"
-    return check_stop_requested(context) or ("" if check.fits else check.explanation)
+    return explain_stop_request(context) or ("" if check.fits else check.explanation)
 
 
 def _remove(context: MachineContext, planned: Groups, choice: KernelChoice) -> None:

@@ -220,9 +220,9 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
     return [Finding("boot", FindingLevel.WARN, message, "Find out who or what rebooted it.")]
 
 
-def validate_and_clean_up(context: MachineContext) -> MachineState:
+def validate_and_follow_up(context: MachineContext) -> MachineState:
     """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
-    is_resumed = context.state.was_started and resume_kernel_removal(context)
+    is_resumed = context.state.was_changed_before_resume and resume_kernel_removal(context)
     context.state = validate(context)
     if context.manager.offers_more_later:
         context.state = plan_follow_up(context)

@@ -325,5 +325,5 @@ class _Waves(LocalRunner):
         super().__init__()
         self._begins = begins
 
-    def begin_wave(self, wave: Wave) -> None:
+    def show_wave_begin(self, wave: Wave) -> None:
         self._begins(wave)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from tasks.domain.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, judge_compliance
 from tasks.domain.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
 from tasks.domain.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
@@ -104,7 +104,9 @@ def compute_exit_code(state: OperationState) -> ExitCode:
     """Return the exit code of a run of one machine that ended so."""
     steps = () if state is OperationState.NOT_STARTED else (StepRecord(Step.ASSESS, NOW, NOW, state),)
     outcome = Outcome("r", "web-1", state, "words", steps=steps)
-    return to_exit_code(make_report(run=make_run(state=state), outcomes=(outcome,), plans=(), assessments=(), hooks=()))
+    return to_run_exit_code(
+        make_report(run=make_run(state=state), outcomes=(outcome,), plans=(), assessments=(), hooks=())
+    )
 
 
 @pytest.mark.parametrize("begin", UPDATES)

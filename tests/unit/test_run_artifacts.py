@@ -90,8 +90,8 @@ def test_what_prefect_did_not_receive_is_shown_at_the_end(monkeypatch: pytest.Mo
     monkeypatch.setattr(LiveArtifact, "_write", write)
     artifacts = RunArtifacts(uuid4(), start, "")
     artifacts.show_plan(report())
-    artifacts.begin_wave(WAVES[0])
-    artifacts.end_wave(outcomes("m1a", "m1b"))
+    artifacts.show_wave_begin(WAVES[0])
+    artifacts.show_wave_end(outcomes("m1a", "m1b"))
     assert not shown
     away[0] = False
     artifacts.finish(report(*outcomes("m1a", "m1b"), ended_at=make.at(60), state=OperationState.SUCCEEDED))

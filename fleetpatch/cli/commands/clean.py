@@ -32,7 +32,7 @@ def clean(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what fleetpatch has left on machines: jobs, locks, notes, the broker. Shows it first, and asks."""
-    from fleetpatch.cli.runtime.exit_codes import choose_exit_code
+    from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope, open_machines
     from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
     from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
@@ -60,4 +60,4 @@ def clean(
             print_clean_results([result for result in results if result.machine in planned])
     if as_json:
         print_json(build_clean_json(results, dry_run=dry_run))
-    raise typer.Exit(int(choose_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)))
+    raise typer.Exit(int(to_act_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)))

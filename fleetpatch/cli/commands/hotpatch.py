@@ -100,7 +100,7 @@ def _add_change_command(verb: str, description: str) -> None:
         records: RecordsOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        from fleetpatch.cli.runtime.exit_codes import choose_exit_code
+        from fleetpatch.cli.runtime.exit_codes import to_act_exit_code
         from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
         from fleetpatch.cli.runtime.row_table import build_list_table
         from fleetpatch.cli.views.hotpatch import CHANGE_FACTS, build_change_json
@@ -121,7 +121,7 @@ def _add_change_command(verb: str, description: str) -> None:
         else:
             print_to_stdout(build_list_table(CHANGE_FACTS, results))
         raise typer.Exit(
-            int(choose_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
+            int(to_act_exit_code((result.state for result in results), [ChangeState.FAILED], ChangeState.REFUSED))
         )
 
 

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
+def to_run_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_error: bool = False) -> ExitCode:
     """Return the exit code of a run that is over.
 
     Args:
@@ -31,11 +31,11 @@ def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_err
             for every run that is Cancelled.
         has_report_error: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
     """
-    code = _to_run_exit_code(report, was_stopped=was_stopped)
+    code = _to_hooks_and_outcomes_exit_code(report, was_stopped=was_stopped)
     return ExitCode.CANNOT_RUN if has_report_error and code is not ExitCode.MACHINE_FAILED else code
 
 
-def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
+def _to_hooks_and_outcomes_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
     was_stopped = was_stopped or report.run.state is OperationState.CANCELLED
     hooks_state = determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped)
     if hooks_state is OperationState.FAILED:
@@ -48,6 +48,7 @@ def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
 
 
 def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
+    # without the machines that their owner keeps this configuration from: they have neither a wave nor steps
     attempted = [outcome for outcome in report.outcomes if not (outcome.wave is None and not outcome.steps)]
     states = {outcome.state for outcome in attempted or report.outcomes}
     if states & {OperationState.FAILED, OperationState.UNKNOWN}:
@@ -61,7 +62,7 @@ def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
     return ExitCode.WARNINGS
 
 
-def choose_exit_code(states: Iterable[Enum], failed: Collection[Enum], refused: Enum) -> ExitCode:
+def to_act_exit_code(states: Iterable[Enum], failed: Collection[Enum], refused: Enum) -> ExitCode:
     """Return the exit code of an act on several machines, from the state in which it ended on each.
 
     Args:

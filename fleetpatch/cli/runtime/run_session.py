@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn, TypeVar
 
 from fleetpatch.cli.runtime import prefect_server
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from fleetpatch.cli.runtime.interrupts import InterruptHandler, print_detached, print_stopping
 from fleetpatch.cli.runtime.output import print_to_stderr
 from fleetpatch.cli.runtime.progress import build_display
@@ -102,7 +102,7 @@ class _Session:
     def build_result(self, report: RunReport, *, was_stopped: bool) -> RunResult:
         """Return the result of one of the runs."""
         report_error = self.report_errors.get(report.run.id)
-        code = to_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
+        code = to_run_exit_code(report, was_stopped=was_stopped, has_report_error=report_error is not None)
         return RunResult(report, code, bool(self.interrupts.stop_reason), report_error)
 
 
@@ -333,11 +333,11 @@ def wait_for_run_end(history: History, cancel_request: CancelRequest, records: s
                 history.find_run(run_id).state is not OperationState.IN_PROGRESS
             ):  # read after the lease, which is released last
                 report = read_full_report(history, run_id)
-                return RunResult(report, to_exit_code(report))
+                return RunResult(report, to_run_exit_code(report))
             if lease is None or not lease.is_held:
                 return None
             if time.monotonic() - printed_at >= WAIT_MESSAGE_SECONDS:
                 printed_at = time.monotonic()
-                open_machines = find_machines_without_outcome(history.read_report(run_id))
-                print_to_stderr(f"waiting for {format_count(len(open_machines), 'machine')}")
+                unfinished_machines = find_machines_without_outcome(history.read_report(run_id))
+                print_to_stderr(f"waiting for {format_count(len(unfinished_machines), 'machine')}")
             time.sleep(RUN_POLL_SECONDS)

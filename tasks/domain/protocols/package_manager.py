@@ -12,9 +12,9 @@ from tasks.domain.protocols.transport import Script, Transport
 MAX_TRANSACTION_UPDATES: Final = 300
 """Maximum updates in one transaction, as in Azure's Linux agent."""
 REFRESH_TIMEOUT_SECONDS: Final = 300
+"""How long a package manager may read its repositories. Then the machine ends that, and uses what it has."""
 LONGEST_POLL_SECONDS: Final = 10.0
 """The longest pause between two looks at a job, where nothing is against that many."""
-"""How long a package manager may read its repositories. Then the machine ends that, and uses what it has."""
 
 
 class JobKind(StrEnum):
@@ -170,9 +170,10 @@ class PackageManager(Protocol):
 
     Job scripts from ``build_job_script`` write these records on every system:
     ``download_started`` {number, at} (the download of an installation), ``transaction_started`` {number, at} (packages
-    change from then on, except when the job only downloads), ``on_progress`` {number, percent, update, action},
-    ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: the download failed; with
-    ``undo`` where the package manager can say how to undo the transaction, or why that is not possible),
+    change from then on, except when the job only downloads), ``progress`` {number, percent, update, action},
+    ``waiting`` {number, at, who} (for a lock that another process has),
+    ``transaction_ended`` {number, at, exit_code, cause, error} (``cause``: see FailureCause, or ""; without a
+    ``transaction_started``: the download failed; with ``undo`` where the package manager can say how to undo the transaction, or why that is not possible),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "removals" |
     "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time; "preempted": it
     was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as}, ``finished`` {at}.

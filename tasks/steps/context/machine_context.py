@@ -45,7 +45,7 @@ class MachineState:
         follow_up_count: how many such rounds were planned.
         earlier_reboots: those of the rounds before this one.
         restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
-        was_started: an earlier process of this run may have changed the machine.
+        was_changed_before_resume: an earlier process of this run may have changed the machine.
         before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
         may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
         may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
@@ -70,7 +70,7 @@ class MachineState:
     validation: ValidationResult | None = None
     steps: tuple[StepRecord, ...] = ()
     hooks: tuple[HookResult, ...] = ()
-    was_started: bool = False
+    was_changed_before_resume: bool = False
     before_hooks_ran: bool = False
     may_have_paused_updaters: bool = False
     may_hold_lock: bool = False
@@ -125,13 +125,13 @@ class MachineContext:
             ``listener`` and ``stop_token`` are its own.
         is_retry_disabled: if true, the runner does not retry a read-only step that fails.
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
-        check_first_change: returns why the machine may not be changed now, or "". Called just before its first change.
+        explain_no_first_change: returns why the machine may not be changed now, or "". Called before its first change.
     """
 
     __slots__ = (
         "_learned_measures",
-        "check_first_change",
         "clock",
+        "explain_no_first_change",
         "is_retry_disabled",
         "listener",
         "options",
@@ -153,7 +153,7 @@ class MachineContext:
         self.state = state
         self.is_retry_disabled = False
         self.set_hooks: tuple[Hook, ...] = ()
-        self.check_first_change: Callable[[], str] = _allow_change
+        self.explain_no_first_change: Callable[[], str] = _allow_change
         self._learned_measures: dict[str, float | None] = {}
 
     def __repr__(self) -> str:
@@ -195,7 +195,7 @@ class MachineContext:
     @property
     def is_set_member(self) -> bool:
         """Whether the machine has a turn as a member of machine sets."""
-        return self.check_first_change is not _allow_change
+        return self.explain_no_first_change is not _allow_change
 
     @property
     def facts(self) -> Facts:

@@ -202,7 +202,7 @@ class RunContext:
 
     Attributes:
         call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
-        check_failure_budget: returns why no further machine may begin after too many failures, or "".
+        explain_spent_budget: returns why no further machine may begin after too many failures, or "".
         send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
     """
 
@@ -215,7 +215,7 @@ class RunContext:
     listener: ProgressListener = field(default_factory=LoggingListener)
     stop_token: StopToken = field(default_factory=StopToken)
     call_hook: Callable[[Hook, str, Deadline], HookResult] = _refuse_hook
-    check_failure_budget: Callable[[], str] = lambda: ""
+    explain_spent_budget: Callable[[], str] = lambda: ""
     instances: MachineInstances = field(default_factory=MachineInstances)
     send_magic_packet: Callable[[str, str, int], None] = _refuse_magic_packet
 

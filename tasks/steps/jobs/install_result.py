@@ -114,8 +114,8 @@ def _list_tracked_updates(context: MachineContext, install_log: InstallLog) -> l
     ]
 
 
-def record_install_result(context: MachineContext, install_log: InstallLog) -> MachineState:
-    """Record the result of each update, and the package state now."""
+def build_state_after_install(context: MachineContext, install_log: InstallLog) -> MachineState:
+    """Return the machine's state with the result of each update, and with the package state now. Store nothing."""
     versions, after = _read_final_versions(context, install_log)
     who = after.at_work if after else ""
     chosen = build_update_results(
@@ -172,8 +172,11 @@ def _with_overrun_reason(context: MachineContext, install_log: InstallLog, resul
     return result
 
 
-def record_partial_result(context: MachineContext, install_log: InstallLog, error: Exception) -> MachineState:
-    """Record what is known of an installation that broke off: an error must not hide what began. Raises nothing."""
+def build_state_after_abort(context: MachineContext, install_log: InstallLog, error: Exception) -> MachineState:
+    """Return the machine's state with what is known of an installation that broke off. Store nothing, raise nothing.
+
+    An error must not hide what began.
+    """
     try:
         now = context.manager.read_installed_versions(
             context.transport, _list_tracked_updates(context, install_log), deadline=context.build_package_deadline()

@@ -129,7 +129,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
         RecordsError: the journal entry of that job is not valid.
         TransportError: a stop was requested, and the machine could not be asked.
     """
-    if not context.state.was_started:
+    if not context.state.was_changed_before_resume:
         return ()
     job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     entry = _find_start(context, job_id)

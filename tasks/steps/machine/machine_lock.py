@@ -30,7 +30,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import StopToken
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
-from tasks.steps.start_checks import check_may_start, find_machine_cut_off
+from tasks.steps.start_checks import explain_no_start, find_machine_cut_off
 
 _SEPARATOR = "/"
 """It is in no id of a run."""
@@ -132,7 +132,7 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
     preempts = "" if context.options.download_only else _DOWNLOADING_KIND
     answer, preempted, pause = _request_lock(context, preempts), "", FIRST_PAUSE_SECONDS
     while answer.get("ending") is True:
-        if reason := check_may_start(context):
+        if reason := explain_no_start(context):
             return answer, "", f"; it was asked to stop, and its end was not awaited: {reason}"
         preempted = split_lock_holder(answer.get("run"))[0]
         message = f"waiting: the download of run {preempted} is ending"
@@ -240,7 +240,7 @@ def _may_have_running_job(context: MachineContext) -> bool:
 
 def _has_ordered_nothing(context: MachineContext) -> bool:
     """Return whether the journal shows that this run has ordered nothing on the machine."""
-    if context.state.was_started:
+    if context.state.was_changed_before_resume:
         return False
     try:
         entries = context.records.read_entries(context.run.id, context.name)
@@ -267,7 +267,7 @@ def _find_attempt_number(context: MachineContext) -> int:
 def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
     until = _find_lock_end(context)
     # without hooks, the lock may be short: hooks may take long before anything is ordered
-    if not (context.state.was_started or context.has_hooks):
+    if not (context.state.was_changed_before_resume or context.has_hooks):
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
         check_time = timedelta(seconds=sum(check.timeout_seconds for check in checks))
         until = min(until, context.clock.now() + IDLE_LOCK_DURATION + check_time)

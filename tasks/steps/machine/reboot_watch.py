@@ -22,7 +22,7 @@ from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineCo
 from tasks.steps.machine.facts import read_facts, read_facts_again
 from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness
 from tasks.steps.machine.retry import is_transient, pause_between_polls
-from tasks.steps.start_checks import check_may_start
+from tasks.steps.start_checks import explain_no_start
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 
@@ -227,7 +227,7 @@ def wait_for_boot(context: MachineContext, step: Step) -> tuple[Facts, str]:
         facts = read_facts_again(context)
         if not facts.boot_work:
             return facts, ""
-        if reason := check_may_start(context):
+        if reason := explain_no_start(context):
             return facts, f"{facts.boot_work}; {reason}"
         context.report_progress(step, f"waiting: {facts.boot_work}")
         context.clock.sleep(POLL_SECONDS)

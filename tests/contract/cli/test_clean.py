@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleetpatch.cli.main import main
-from fleetpatch.cli.runtime.exit_codes import ExitCode, choose_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_act_exit_code
 from fleetpatch.cli.views.clean import build_clean_json, print_clean_results
 from flows.cleaning import BAD_STATES, CleanOrder, CleanState, clean_machines, look_at_machines
 from inventory.machine import Machine, PatchOwner
@@ -80,7 +80,7 @@ def look(folder: Path, line: Line, **more: Any) -> Any:
 
 
 def exit_code(results: Any) -> ExitCode:
-    return choose_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)
+    return to_act_exit_code((result.state for result in results), BAD_STATES, CleanState.REFUSED)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleetpatch.cli.runtime.error_description import describe_error
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from inventory.errors import EmptyScopeError, InventoryError
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError, Unreachable, WindowClosed
 from tasks.domain.model import Outcome
@@ -35,17 +35,19 @@ def _outcomes(*states: S) -> tuple[Outcome, ...]:
     ],
 )
 def test_a_run_ends_as_its_machines_did(states: tuple[S, ...], code: ExitCode) -> None:
-    assert to_exit_code(make_report(outcomes=_outcomes(*states))) is code
+    assert to_run_exit_code(make_report(outcomes=_outcomes(*states))) is code
 
 
 def test_a_plan_is_good_although_nothing_was_begun() -> None:
-    assert to_exit_code(make_report(run=make_run(kind="plan"), outcomes=_outcomes(S.NOT_STARTED))) is ExitCode.SUCCESS
+    assert (
+        to_run_exit_code(make_report(run=make_run(kind="plan"), outcomes=_outcomes(S.NOT_STARTED))) is ExitCode.SUCCESS
+    )
 
 
 def test_machines_that_others_patch_change_nothing() -> None:
     stranger = Outcome("run", "other", S.NOT_STARTED, "it is patched by its owner")
     report = make_report(outcomes=(*_outcomes(S.SUCCEEDED), stranger))
-    assert to_exit_code(report) is ExitCode.SUCCESS
+    assert to_run_exit_code(report) is ExitCode.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,13 @@ def test_machines_that_others_patch_change_nothing() -> None:
     ],
 )
 def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...], code: ExitCode) -> None:
-    assert to_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=True) is code
+    assert to_run_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=True) is code
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("states", [(S.SUCCEEDED,), (S.COMPLETED_WITH_WARNINGS,), (S.NOT_STARTED,), (S.FAILED,)])
 def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ...], stopped: bool) -> None:
-    code = to_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=stopped, has_report_error=True)
+    code = to_run_exit_code(make_report(outcomes=_outcomes(*states)), was_stopped=stopped, has_report_error=True)
     assert code is (ExitCode.MACHINE_FAILED if S.FAILED in states else ExitCode.CANNOT_RUN)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.request.patch_request import UpdatesRequest
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.states import Classification, Compliance, OperationState, RebootState, UpdateState
@@ -108,7 +108,7 @@ def test_a_fix_that_breaks_an_installed_package_is_told(ran: tuple[LabHost, Outc
     fix = result_of(outcome, "x-breaks")
     assert fix.state is UpdateState.BLOCKED
     assert "x-broken-by" in fix.reason
-    assert to_exit_code(report) is ExitCode.WARNINGS
+    assert to_run_exit_code(report) is ExitCode.WARNINGS
     assert compliance_of(report, host) is Compliance.NON_COMPLIANT
 
 
@@ -213,7 +213,7 @@ def test_the_security_repository_of_another_release_is_none(machine: LabHost, tm
     outcome, report = patch(machine, tmp_path)
     assert compliance_of(report, machine) is Compliance.NOT_ASSESSED
     assert "Debian-Security of bookworm: it is not configured" in outcome.reason
-    assert to_exit_code(report) is ExitCode.WARNINGS
+    assert to_run_exit_code(report) is ExitCode.WARNINGS
     forget(machine, "x-none")
 
 

@@ -136,7 +136,7 @@ def test_a_database_that_is_torn(patched: Stage, cut: int) -> None:
 
 def taken_up(fleet: SimFleet) -> MachineContext:
     machine = fleet.add("web-1", [security("openssl")])
-    run = MachineState(make_machine(), 1, make_assessment(), make_plan(), was_started=True)
+    run = MachineState(make_machine(), 1, make_assessment(), make_plan(), was_changed_before_resume=True)
     return MachineContext(fleet.campaign(fleet.request())._run_context, machine, run)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.leases import StopRequest
 from tasks.domain.states import OperationState
@@ -34,7 +34,7 @@ def test_what_did_not_begin_is_named(two: SimFleet) -> None:
     assert report.run.state is OperationState.CANCELLED
     assert report.run.message.startswith("cancelled by anne at 20")
     assert " UTC: the wrong fleet. Left undone: 1 of 2 machines not begun (web-2)" in report.run.message
-    assert to_exit_code(report) is ExitCode.INTERRUPTED
+    assert to_run_exit_code(report) is ExitCode.INTERRUPTED
     (kept,) = two.records.runs.values()
     assert (kept.state, kept.message) == (OperationState.CANCELLED, report.run.message)
 
@@ -45,7 +45,7 @@ def test_a_failed_machine_comes_first(two: SimFleet) -> None:
     report = patch(two)
     assert report.run.state is OperationState.FAILED
     assert " UTC. Left undone: 1 of 2 machines not begun (web-2)" in report.run.message
-    assert to_exit_code(report) is ExitCode.MACHINE_FAILED
+    assert to_run_exit_code(report) is ExitCode.MACHINE_FAILED
 
 
 def test_a_request_that_comes_too_late_changes_no_state(fleet: SimFleet) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.ports.ports import GateDecision
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError
@@ -60,7 +60,7 @@ def test_fail_fails_its_pre_check_with_reason_and_remedy_before_anything_is_done
     assert not machine.jobs()
     assert machine.locked_by is None
     assert outcome_of(report, "db").state is OperationState.SUCCEEDED
-    assert to_exit_code(report) is ExitCode.MACHINE_FAILED
+    assert to_run_exit_code(report) is ExitCode.MACHINE_FAILED
 
 
 def test_skip_leaves_it_out_untouched_and_says_why() -> None:
@@ -74,7 +74,7 @@ def test_skip_leaves_it_out_untouched_and_says_why() -> None:
     assert {call.name for call in machine.calls} <= {"facts", "fake_assess", "fake_simulate"}
     assert outcome_of(report, "db").state is OperationState.SUCCEEDED
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert to_exit_code(report) is ExitCode.WARNINGS
+    assert to_run_exit_code(report) is ExitCode.WARNINGS
 
 
 @pytest.mark.parametrize("policy", ["fail", "skip"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from tasks.domain.errors import HostKeyMismatch
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tasks.domain.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
@@ -318,7 +318,7 @@ def test_a_reboot_that_is_required_and_not_taken_is_a_warning_also_when_nothing_
     assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
     assert f"a reboot is still required: the machine asks for a reboot (from before); {why}" in outcome.reason
     assert [finding.check for finding in outcome.findings].count("pending-reboot") == 1
-    assert to_exit_code(report) is ExitCode.WARNINGS
+    assert to_run_exit_code(report) is ExitCode.WARNINGS
     assert web.boots.orders == []
 
 

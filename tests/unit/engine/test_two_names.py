@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from inventory.machine import Machine
 from tasks.domain.model import RunReport
 from tasks.domain.states import FindingLevel, OperationState, UpdateState
@@ -44,7 +44,7 @@ def test_the_second_name_is_left_out_and_says_so() -> None:
     fleet, web = two_names()
     report = fleet.patch(reboot="Always")
     assert states(report) == {"web": OperationState.SUCCEEDED, "www": OperationState.NOT_STARTED}
-    assert to_exit_code(report) is ExitCode.WARNINGS
+    assert to_run_exit_code(report) is ExitCode.WARNINGS
     second = outcome_of(report, "www")
     assert SAME.format("web") in second.reason
     (finding,) = [each for each in second.findings if each.level is FindingLevel.BLOCK]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from inventory.machine import Limits
 from tasks.domain.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
@@ -66,7 +66,7 @@ def test_a_plan_of_which_nothing_would_begin_says_so_and_so_does_the_run(
     assert {result.state for outcome in run.outcomes for result in outcome.updates} == {UpdateState.NOT_ATTEMPTED}
     assert plan.run.message.startswith(f"nothing would begin: {why}")
     assert {outcome.reason.split(":")[1] for outcome in plan.outcomes} == {" nothing would begin"}
-    assert to_exit_code(plan) is ExitCode.NOTHING_ATTEMPTED
+    assert to_run_exit_code(plan) is ExitCode.NOTHING_ATTEMPTED
 
 
 def test_a_plan_of_which_one_machine_would_begin_is_a_plan(fleet: SimFleet) -> None:
@@ -78,7 +78,7 @@ def test_a_plan_of_which_one_machine_would_begin_is_a_plan(fleet: SimFleet) -> N
     assert (plan.run.state, plan.run.message) == (OperationState.SUCCEEDED, "")
     assert outcome_of(plan, "web").reason == "plan: 1 update would be installed"
     assert "2 h are kept for a reboot" in outcome_of(plan, "db").reason
-    assert to_exit_code(plan) is ExitCode.SUCCESS
+    assert to_run_exit_code(plan) is ExitCode.SUCCESS
 
 
 def test_what_the_window_can_not_hold_is_not_attempted_and_says_why(fleet: SimFleet) -> None:

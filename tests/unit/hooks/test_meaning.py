@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fleetpatch.cli.runtime.exit_codes import ExitCode, to_exit_code
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.request.request_parts import HooksRequest
 from tasks.domain.model import Hook, HookResult
 from tasks.domain.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
@@ -152,7 +152,7 @@ def _told(place: HookPoint, mode: HookMode) -> HookResult:
 )
 def test_the_command_ends_as_the_runs_hooks_did(place: str, mode: str, stopped: bool, code: ExitCode) -> None:
     report = make_report(outcomes=(make_outcome(),), hooks=(_told(HookPoint(place), HookMode(mode)),))
-    assert to_exit_code(report, was_stopped=stopped) is code
+    assert to_run_exit_code(report, was_stopped=stopped) is code
 
 
 def test_the_example_in_the_documentation_can_be_asked_for() -> None:

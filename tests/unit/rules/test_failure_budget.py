@@ -212,10 +212,10 @@ def test_counting_one_by_one_is_counting_all(fates, budget, canaries):
         for name, v in zip(wave.machines, fate, strict=True)
         if v is LOST
     ]
-    count.start_run(order, (), lost)
+    count.count_earlier_outcomes(order, (), lost)
     so_far, stopped = Counter({LOST: len(lost)}), False
     for wave, fate in zip(order, fates, strict=True):
-        count.start_wave(wave)
+        count.begin_counting_wave(wave)
         here: Counter[OutcomeClass] = Counter()
         for name, verdict in zip(wave.machines, fate, strict=True):
             made = STATES[verdict]
@@ -225,15 +225,15 @@ def test_counting_one_by_one_is_counting_all(fates, budget, canaries):
             run, wave_so_far = OutcomeTally(total, so_far), OutcomeTally(len(fate), here)
             stopped = stopped or bool(check_failures(budget, run, wave_so_far, canary=wave.canary))
             assert bool(count.stop_reason) is (stopped or bool(check_unreachable(budget, OutcomeTally(total, so_far))))
-        count.end_wave()
+        count.judge_canary_wave()
         stopped = stopped or (wave.canary and bool(check_canary_wave(OutcomeTally(len(fate), here), wave.number)))
 
 
 def test_a_machine_that_answers_after_all_is_missing_no_more():
     count = FailureCounter(FailureBudget(count=0, unreachable_percent=0.0))
-    count.start_run([Wave(1, ("a", "b"))], (), ["a"])
+    count.count_earlier_outcomes([Wave(1, ("a", "b"))], (), ["a"])
     assert "1 of 2 machines can't be reached" in count.stop_reason
-    count.start_wave(Wave(1, ("a", "b")))
+    count.begin_counting_wave(Wave(1, ("a", "b")))
     count.add_outcome(outcome(OperationState.SUCCEEDED, None, name="a"))
     assert not count.stop_reason
 
@@ -241,8 +241,8 @@ def test_a_machine_that_answers_after_all_is_missing_no_more():
 def test_what_an_earlier_process_has_left_counts():
     order = [Wave(1, ("a", "b")), Wave(2, ("c",))]
     count = FailureCounter(FailureBudget(count=0))
-    count.start_run(order, [outcome(error=None, name="a")], ())
-    count.start_wave(order[0])
+    count.count_earlier_outcomes(order, [outcome(error=None, name="a")], ())
+    count.begin_counting_wave(order[0])
     assert "1 of 3 machines failed" in count.stop_reason
 
 
@@ -252,8 +252,8 @@ def test_an_earlier_process_of_a_canary_wave_counts_for_it(budget, failed):
     order = [Wave(1, ("a", "b"), canary=True), Wave(2, ("c",), canary=True), Wave(3, tuple("defghijklmn"))]
     count = FailureCounter(budget)
     done = [outcome(OperationState.SUCCEEDED, None, name=name) for name in "abc" if name != failed]
-    count.start_run(order, [*done, outcome(error=None, name=failed)], ())
+    count.count_earlier_outcomes(order, [*done, outcome(error=None, name=failed)], ())
     for wave in order:
-        count.start_wave(wave)
-        count.end_wave()
+        count.begin_counting_wave(wave)
+        count.judge_canary_wave()
     assert f"canary wave {1 if failed == 'a' else 2} failed" in count.stop_reason
