@@ -173,7 +173,8 @@ class PackageManager(Protocol):
     change from then on, except when the job only downloads), ``progress`` {number, percent, update, action},
     ``waiting`` {number, at, who} (for a lock that another process has),
     ``transaction_ended`` {number, at, exit_code, cause, error} (``cause``: see FailureCause, or ""; without a
-    ``transaction_started``: the download failed; with ``undo`` where the package manager can say how to undo the transaction, or why that is not possible),
+    ``transaction_started``: the download failed; with ``undo`` where the package manager can say how to undo the
+    transaction, or why that is not possible),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "removals" |
     "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time; "preempted": it
     was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as}, ``finished`` {at}.
