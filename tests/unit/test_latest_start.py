@@ -24,9 +24,9 @@ def run_tests(folder: Path, *words: str, tests: Mapping[str, str] = TESTS) -> tu
     for name, text in tests.items():
         (folder / name).write_text(text)
     path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.ci.latest_start", f"--rootdir={folder}"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "tests.ci.latest_start", f"--rootdir={folder}"]
     done = subprocess.run(
-        [*command, *words, *TESTS],
+        [sys.executable, "-m", "pytest", *options, *words, *TESTS],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
