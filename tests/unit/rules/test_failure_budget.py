@@ -9,6 +9,7 @@ from flows.engine.failure_counter import FailureCounter
 from tasks.domain.errors import AuthenticationFailed, HostKeyMismatch, PrivilegeError, ScriptFailed, Unreachable
 from tasks.domain.model import ErrorInfo, InstallResult, Outcome, StepRecord, Wave
 from tasks.domain.states import OperationState, Step, UpdateState
+from tasks.reports.formatting import format_count
 from tasks.rules.runs.failure_budget import (
     FailureBudget,
     OutcomeClass,
@@ -88,7 +89,9 @@ def test_a_failed_canary_is_too_many_whatever_the_budget_is(budget, canaries, ot
         assert bool(why) >= bool(check_failures(budget, run, here, number=2)), "a canary wave has no larger budget"
     else:
         assert bool(why) is bool(failed)
-        assert not failed or f"{failed} of {canaries} machines of canary wave 2 failed, 0 may fail" in why
+        assert (
+            not failed or f"{failed} of {format_count(canaries, 'machine')} of canary wave 2 failed, 0 may fail" in why
+        )
 
 
 @given(limits, st.integers(1, 500), st.integers(0, 500))
