@@ -44,7 +44,7 @@ class LiveRun:
         states: how many machines have each state.
         working: the machines that are worked on longest; ``more`` others are worked on too.
         failed: the names of the first machines that failed.
-        approval: that its plan waits for approval, and until when; "" if nobody can decide now.
+        approval: says that the plan waits for approval, and until which time; "" if no decision is possible now.
     """
 
     line: RunRow
@@ -121,7 +121,7 @@ MAX_WORKING: Final = 40
 PARTS_SECONDS: Final = 5.0
 """How long waves and hooks are kept: they change seldom, and those of a large run take long to read."""
 LIST_SECONDS: Final = 4.0
-"""How often browsers are told, at most, that the list of machines has changed. They load it then."""
+"""Least seconds between two messages to browsers that the list of machines has changed. They load it then."""
 MACHINES_PER_SECOND: Final = 250
 """For each so many machines of the run, they wait a second more: each browser loads a page that costs more then."""
 REFRESH_SECONDS: Final = 30

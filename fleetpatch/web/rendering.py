@@ -177,7 +177,7 @@ def install_error_answers(app: FastAPI, answer: Answer, *, role_hint: str, failu
         app: the application.
         answer: builds each answer.
         role_hint: the remedy where a role is missing.
-        failure: what is said of an error that nobody has thought of.
+        failure: the text for an unexpected error.
     """
 
     def answer_error(request: Request, error: Exception) -> Response:

@@ -1,6 +1,6 @@
 """All windows between two moments, with what prevents them and what became of them; and the last windows. Pure.
 
-A last window without a run is one that nobody has noticed yet.
+If a past window has no run, it was missed, and no reconcile has recorded that yet.
 """
 
 from bisect import bisect_left

@@ -67,7 +67,7 @@ class TickWorld:
 
 
 class ActionRunner:
-    """Carries out decisions, and completes what an earlier tick has left."""
+    """Carries out decisions, and completes the work of an earlier tick that was interrupted."""
 
     def __init__(self, world: TickWorld) -> None:
         self._world = world
