@@ -18,6 +18,7 @@ from prefect.tasks import Task
 from inventory.errors import FleetpatchError
 from tasks.domain.model import RunReport
 from tasks.domain.states import OperationState, Step
+from tasks.reports.data.tables import build_tables
 from tasks.reports.export.markdown import (
     build_machine_rows,
     build_update_table,
@@ -138,18 +139,19 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
         link: Markdown with the link to the run's page, which stands first; "" for none.
     """
     files = f"{directory} on {platform.node()}" if directory else ""
-    key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps a history per key
+    run_report, tables = report.report, build_tables(report.report)
+    key = f"fleetpatch-{run_report.run.kind}"  # one key for all runs: Prefect keeps a history per key
     create_markdown_artifact(
-        f"{link}{render_summary(report.report)}", key=f"{key}-summary", description=f"Run {run_id}"
+        f"{link}{render_summary(run_report, tables)}", key=f"{key}-summary", description=f"Run {run_id}"
     )
     create_markdown_artifact(
-        f"{link}{render_markdown_report(report.report, files)}",
+        f"{link}{render_markdown_report(run_report, files, tables)}",
         key=f"{key}-report",
         description=f"Whole report of {run_id}",
     )
-    machines, description = limit_table(build_machine_rows(report.report), f"Machines of run {run_id}")
+    machines, description = limit_table(build_machine_rows(run_report, tables=tables), f"Machines of run {run_id}")
     create_table_artifact(list(machines), key=f"{key}-machines", description=description)
-    updates, description = limit_table(build_update_table(report.report), f"Updates of run {run_id}")
+    updates, description = limit_table(build_update_table(run_report, tables=tables), f"Updates of run {run_id}")
     create_table_artifact(list(updates), key=f"{key}-updates", description=description)
 
 

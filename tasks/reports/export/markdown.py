@@ -211,14 +211,15 @@ def _render_counts(counts: dict[str, int]) -> str:
     return f": {counts_text}" if counts_text else ""
 
 
-def render_markdown_report(report: RunReport, files: str = "") -> str:
+def render_markdown_report(report: RunReport, files: str = "", tables: Tables | None = None) -> str:
     """Return the report: summary, machines, reasons, updates, and a section for each machine with problems.
 
     Args:
         report: the report.
         files: the place of the report's files, as text; "" if there are no files.
+        tables: see render_summary.
     """
-    text, tables = "", build_tables(report)
+    text, tables = "", tables or build_tables(report)
     for detail in _DETAIL_LEVELS:
         text = _render_with_limits(report, tables, files, detail)
         if len(text) <= MAX_CHARACTERS:
