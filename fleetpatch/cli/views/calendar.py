@@ -289,7 +289,3 @@ def _print_hotpatch_days(forecast: HotpatchForecast) -> None:
                 print_warning(f"unplanned baseline of {day:%Y-%m-%d}: {reason}")
     if forecast.remark:
         print_warning(forecast.remark)
-
-
-def _describe_machine(window_calendar: WindowCalendar) -> str:
-    return f", on {window_calendar.machine}" if window_calendar.machine else ""
