@@ -15,7 +15,6 @@ from flows.approval.plan_rendering import (
 )
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update
-from tasks.domain.states import URGENT_CLASSIFICATIONS
 from tasks.records.approvals import Approval
 from tasks.records.queries.history import History
 from tasks.reports.formatting import (
@@ -174,7 +173,7 @@ def _build_machine(
         name,
         numbers[name],
         updates=len(plan.chosen),
-        urgent=sum(update.classification in URGENT_CLASSIFICATIONS for update in plan.chosen),
+        urgent=sum(update.classification.is_urgent for update in plan.chosen),
         cves=str(count_fixed_cves(plan)),
         minutes=describe_prediction(plan) if plan.chosen else NO_FIGURE,
         reboot=REBOOT_LABELS[predict_reboot(plan)],
@@ -183,7 +182,7 @@ def _build_machine(
 
 
 def _iterate_parts(number: int, names: list[str], plan: MachinePlan) -> Iterator[PlanPart]:
-    ordered = sorted(plan.chosen, key=lambda update: (update.classification not in URGENT_CLASSIFICATIONS, update.name))
+    ordered = sorted(plan.chosen, key=lambda update: (not update.classification.is_urgent, update.name))
     starts = range(0, max(1, len(ordered)), UPDATES_IN_CHUNK)
     for start in starts:
         is_last = start == starts[-1]
@@ -209,7 +208,7 @@ def _build_update(update: Update) -> PlannedUpdate:
         name=update.name,
         title=sanitize_to_one_line(update.title, 200),
         classification=update.classification.value,
-        is_urgent=update.classification in URGENT_CLASSIFICATIONS,
+        is_urgent=update.classification.is_urgent,
         installed=update.installed or "",
         available=update.available,
         cves=cves,

@@ -99,11 +99,6 @@ class RunState:
     message: str
 
     @property
-    def is_live(self) -> bool:
-        """Whether a process works on it."""
-        return self.process is not None and self.process.is_alive
-
-    @property
     def is_abandoned(self) -> bool:
         """Whether it is not over, and no process works on it."""
         return self.process is not None and not self.process.is_alive
@@ -257,7 +252,7 @@ APPROVED_KINDS: Final = ("patch", "stage")
 
 
 def describe_open_approval(database: Database, line: RunRow) -> str:
-    """Return that the plan of an unfinished run waits for approval, and until when; "" if nobody can decide now.
+    """Return a text: the plan of an unfinished run waits for approval until a time; "" if no decision is possible now.
 
     Raises:
         RecordsError: the records can't be read.

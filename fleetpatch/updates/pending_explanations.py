@@ -8,7 +8,7 @@ from fleetpatch.machines.automatic_patching import AutomaticState
 from fleetpatch.machines.snapshot import FleetMachine, FleetSnapshot
 from fleetpatch.updates.selection_forecast import Forecaster
 from tasks.domain.model import PackageState, Update
-from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification
+from tasks.domain.states import SUCCESSFUL_UPDATE_STATES, Classification
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.records.queries.updates import PendingUpdateRow
 
@@ -66,7 +66,7 @@ def _build_pending(
 def _get_rank(pending: ExplainedUpdate) -> tuple[int, str]:
     update = pending.update
     rank = 0 if update.classification is Classification.CRITICAL else 1
-    return (rank if update.classification in URGENT_CLASSIFICATIONS else 2), update.name
+    return (rank if update.classification.is_urgent else 2), update.name
 
 
 def explain_waiting(

@@ -9,7 +9,6 @@ from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, UpdateResult
-from tasks.domain.states import URGENT_CLASSIFICATIONS
 from tasks.reports.export.markdown import TableValue, limit_markdown
 from tasks.reports.formatting import (
     NO_FIGURE,
@@ -87,7 +86,7 @@ def _render_differences(request: Mapping[str, object]) -> list[str]:
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     """Return the plan as Markdown, as long as Prefect's UI can show. All texts from machines are escaped.
 
-    ``until`` is when the approval expires, as text; "" if nobody must approve it.
+    ``until`` is when the approval expires, as text; "" for a plan that needs no approval.
     """
     run = planned.run
     lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]
@@ -143,9 +142,7 @@ def build_machine_table(planned: RunReport) -> list[dict[str, TableValue]]:
             "Wave": wave.number,
             "Machine": escape_markdown(name),
             "Updates": len(plans[name].chosen),
-            "Critical or security": sum(
-                update.classification in URGENT_CLASSIFICATIONS for update in plans[name].chosen
-            ),
+            "Critical or security": sum(update.classification.is_urgent for update in plans[name].chosen),
             "CVEs": count_fixed_cves(plans[name]),
             "Minutes": describe_prediction(plans[name]) if plans[name].chosen else NO_FIGURE,
             "Reboot": REBOOT_LABELS[predict_reboot(plans[name])],
@@ -170,7 +167,7 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines = [f"### {shown}: {format_count(len(plan.chosen), 'update')}, {took}", ""]
     if plan.chosen:
         lines += ["| Update | Class | From | To | CVEs |", "|---|---|---|---|---|"]
-    urgent_first = sorted(plan.chosen, key=lambda it: (it.classification not in URGENT_CLASSIFICATIONS, it.name))
+    urgent_first = sorted(plan.chosen, key=lambda it: (not it.classification.is_urgent, it.name))
     for update in urgent_first[:MAX_UPDATES]:
         cves = NOT_KNOWN if update.cves is None else join_first_names(update.cves)
         cells = (update.name, update.classification, update.installed or "new", update.available, cves)

@@ -15,7 +15,6 @@ from flows.approval.plan_rendering import MAX_NAMES, describe_plan, find_service
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunInfo, RunReport, Update
 from tasks.domain.protocols.leases import LeaseStatus
-from tasks.domain.states import URGENT_CLASSIFICATIONS
 from tasks.records.approvals import Approval, ApprovalDecision, build_approval_row
 from tasks.reports.export.tabular_formats import build_row_json
 from tasks.rules.runs.approval import build_approve_command, compute_report_digest
@@ -29,7 +28,7 @@ def _list_chosen(waiting_run: WaitingRun) -> list[Update]:
 
 def _render_urgent(waiting_run: WaitingRun) -> Text:
     chosen = _list_chosen(waiting_run)
-    return render_count(sum(update.classification in URGENT_CLASSIFICATIONS for update in chosen), "red")
+    return render_count(sum(update.classification.is_urgent for update in chosen), "red")
 
 
 WAITING_RUN_FACTS: Final[Sequence[Fact[WaitingRun]]] = (

@@ -14,7 +14,7 @@ from fleetpatch.cli.views.plan import render_classification, render_update_name,
 from inventory.machine import Machine
 from tasks.domain.model import Assessment, Update
 from tasks.domain.rows.machines import MachineRow
-from tasks.domain.states import URGENT_CLASSIFICATIONS, ReadinessState
+from tasks.domain.states import ReadinessState
 from tasks.reports.formatting import NO_FIGURE, format_age, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
 
@@ -92,7 +92,7 @@ def find_missing_updates(
         for machine in machines
         if (assessment := latest.get(machine.name)) is not None and assessment.packages is not None
         for update in assessment.packages.updates
-        if not urgent or update.classification in URGENT_CLASSIFICATIONS
+        if not urgent or update.classification.is_urgent
     ]
 
 
@@ -118,7 +118,7 @@ def print_missing_by_update(
         groups.setdefault((update.name, update.available), []).append((machine, update))
     by_urgency = sorted(
         groups.items(),
-        key=lambda item: (item[1][0][1].classification not in URGENT_CLASSIFICATIONS, -len(item[1]), item[0]),
+        key=lambda item: (not item[1][0][1].classification.is_urgent, -len(item[1]), item[0]),
     )
     table = build_list_table(UPDATE_GROUP_FACTS, [group for _, group in by_urgency])
     _print_missing_table(table, format_count(len(groups), "update"), machines, latest)
@@ -132,7 +132,7 @@ def print_missing_by_machine(
     name = ""
     for machine, update in sorted(
         missing_updates,
-        key=lambda pair: (pair[0].name, pair[1].classification not in URGENT_CLASSIFICATIONS, pair[1].name),
+        key=lambda pair: (pair[0].name, not pair[1].classification.is_urgent, pair[1].name),
     ):
         rows.append((machine.name if machine.name != name else "", update))
         name = machine.name

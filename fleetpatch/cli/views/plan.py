@@ -13,7 +13,7 @@ from fleetpatch.cli.views.runs import print_machine_reasons
 from flows.approval.plan_rendering import count_fixed_cves, describe_plan, group_identical_plans
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
-from tasks.domain.states import URGENT_CLASSIFICATIONS, OperationState, YesNoUnknown
+from tasks.domain.states import OperationState, YesNoUnknown
 from tasks.reports.data.tables import build_tables
 from tasks.reports.formatting import (
     NO_FIGURE,
@@ -72,7 +72,7 @@ def build_plan_table(report: RunReport, headings: Sequence[str], states: Mapping
             cells: dict[str, str | Text] = {"wave": f"{wave.number}{' canary' if wave.canary else ''}"}
             cells |= {"machine": to_safe_text(name), "updates": render_state(states.get(name, "no plan"))}
             if plan := plans.get(name):
-                urgent = sum(update.classification in URGENT_CLASSIFICATIONS for update in plan.chosen)
+                urgent = sum(update.classification.is_urgent for update in plan.chosen)
                 cells |= {
                     "updates": render_count(len(plan.chosen), "bold"),
                     "security": render_count(urgent, "red"),
@@ -105,7 +105,7 @@ def render_reboot_expectation(answer: YesNoUnknown) -> Text:
 
 def render_classification(update: Update) -> Text:
     """Return the classification of an update; urgent ones are red."""
-    return Text(update.classification, style="red" if update.classification in URGENT_CLASSIFICATIONS else "")
+    return Text(update.classification, style="red" if update.classification.is_urgent else "")
 
 
 UPDATE_FACTS: Final[Sequence[Fact[Update]]] = (
@@ -140,9 +140,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
     print_to_stdout("")
     if plan.chosen:
         title = f"{whom}: {format_count(len(plan.chosen), 'update')} chosen, {len(plan.skipped)} skipped"
-        chosen = sorted(
-            plan.chosen, key=lambda update: (update.classification not in URGENT_CLASSIFICATIONS, update.name)
-        )
+        chosen = sorted(plan.chosen, key=lambda update: (not update.classification.is_urgent, update.name))
         print_to_stdout(build_list_table(UPDATE_FACTS, chosen, title=title))
     else:
         print_to_stdout(Text(f"{whom}: nothing to install", style="bold"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tasks.domain.model import Update
-from tasks.domain.states import URGENT_CLASSIFICATIONS, Classification
+from tasks.domain.states import Classification
 from tasks.machines.managers.live_patches import is_live_patch_package
 from tasks.machines.managers.pending_updates import build_new_packages, is_boot_package
 from tasks.machines.managers.rpm.advisories import AdvisoryIndex, judge_update, require_few_cves
@@ -128,7 +128,7 @@ def _build_upgrades(
         fix = replace(fix, id=f"{fix.id}={newest.version}", held=is_hidden or fix.held)
         # what a repository without advisories has is the owner's to judge if another one has priority over it
         is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, choice)
-        if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
+        if fix.classification.is_urgent or (is_unknown and not fix.held):
             candidates.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
     return candidates
 
@@ -203,7 +203,7 @@ def _build_new_package(package: OfferedPackage, bringer: Update | None, state: D
     """Return a new package. It gets classification and group of the update that needs it."""
     replaces = (package.name, package.arch) in state.transaction.obsoleters
     update = _build_update(None, package, [package], state, since=_OLDEST if replaces else None)
-    if bringer is None or (replaces and update.classification in URGENT_CLASSIFICATIONS):
+    if bringer is None or (replaces and update.classification.is_urgent):
         return update  # it is the fix of what it replaces, whatever else needs it
     return replace(
         update,
