@@ -26,7 +26,7 @@ from flows.prefect_runtime.delivery import BackgroundCall
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
 from flows.prefect_runtime.runner import build_prefect_runner
-from flows.prefect_runtime.signals import run_with_signals
+from flows.prefect_runtime.signals import is_suspension_requested, run_with_signals
 from flows.recovery.cancellation import record_stop_request, record_suspend_request
 from flows.recovery.unfinished_runs import LEASE_GRACE_SECONDS, AbandonedRun, wait_for_lease_expiry
 from flows.request import AssessRequest, PatchRequest, RunRequest
@@ -122,14 +122,14 @@ def execute_in_flow(run: PatchRequest | RunInfo | AbandonedRun | str, caller: Ca
         message = f"{held.message}: this process ends and changes nothing"
         caller.listener.on_message(message)
         raise Abort(message) from held
-    return _build_flow_result(report, caller, flow_run_id)
+    return _build_flow_result(report, flow_run_id)
 
 
-def _build_flow_result(report: RunReport, caller: Caller, flow_run_id: str) -> RunReport:
+def _build_flow_result(report: RunReport, flow_run_id: str) -> RunReport:
     """Return the report if the run ended well or is suspended, otherwise a failed state that holds the report."""
     if report.run.state is OperationState.IN_PROGRESS:
         return report
-    if caller.stop_token.is_suspended:  # the run is over, so nothing can be resumed
+    if is_suspension_requested():  # the run is over, so nothing can be resumed
         correct_flow_run_state(flow_run_id, report.run)
     failure = _describe_failure(report)
     if not failure:

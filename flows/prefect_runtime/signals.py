@@ -163,3 +163,9 @@ def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str
             yield
         finally:
             over.set()
+
+
+def is_suspension_requested() -> bool:
+    """Return whether Prefect will end this flow as suspended when it returns, whatever became of its run."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run_suspension_request.is_requested()

@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 
 def resume_kernel_removal(context: MachineContext) -> bool:
-    """Return whether an earlier process of the run began a removal. It is watched to its end before the validation.
+    """Return whether the run has begun a removal, in an earlier process or attempt, and watch it to its end.
+
+    This comes before the validation.
 
     Raises:
         FleetpatchError: see remove_unused_kernels.

@@ -222,7 +222,8 @@ def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:
 
 def validate_and_follow_up(context: MachineContext) -> MachineState:
     """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
-    is_resumed = context.state.was_changed_before_resume and resume_kernel_removal(context)
+    may_have_begun = context.options.remove_unused_kernels or context.state.was_changed_before_resume
+    is_resumed = may_have_begun and resume_kernel_removal(context)
     context.state = validate(context)
     if context.manager.offers_more_later:
         context.state = plan_follow_up(context)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ from flows.request.read_requests import AssessRequest
 from tasks import prefect_tasks
 from tasks.domain.errors import ConnectionLost, FleetpatchError, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.domain.model import RunReport
+from tasks.domain.protocols.transport import Script
 from tasks.domain.run_errors import FleetPatchFailed
 from tasks.domain.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import LoggingListener
+from tasks.steps.unused_kernels import UNUSED_KERNELS_CHECK
 from tests.flows.prefect_view import artifacts, look, waves
 from tests.flows.test_readme import example
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine
+from tests.unit.engine.test_unused_kernels import kernels
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -129,6 +133,46 @@ def test_a_machine_that_does_not_answer_is_tried_again_beside_the_first_wave(fle
     assert state.is_failed()
     assert watch.asked_before == 1
     assert len(gone.calls) == 1 + 3, "Prefect's retries are for its second turn"
+
+
+def lose_machine(web: SimMachine) -> None:
+    """Take it off the network until its job can't be watched any more."""
+    web.on_start("remove", 0, lambda: web.cut(60 * 60 + 1000))
+
+
+def lose_kernels(web: SimMachine) -> None:
+    """Let it not answer which kernels it has, for longer than one step asks again."""
+    lost_until = web.fake_clock.now()
+
+    def lose() -> None:
+        nonlocal lost_until
+        lost_until = web.fake_clock.now() + timedelta(seconds=1000)
+
+    def read_kernels(_: Script) -> Any:
+        if web.fake_clock.now() < lost_until:
+            raise ConnectionLost("the cable is out")
+        return {"kind": "answer", "answer": web.world.kernels()}
+
+    web.answer("fake_kernels", read_kernels)
+    web.on_start("remove", 0, lose)
+
+
+@pytest.mark.parametrize("lose", [lose_machine, lose_kernels])
+def test_kernels_removed_before_the_validation_was_repeated_are_reported(
+    fleet: SimFleet, lose: Callable[[SimMachine], None]
+) -> None:
+    web = fleet.add("web", [FakePackage("tzdata")])
+    web.world.shelf.kernels = kernels(1, 2, 3, 4)
+    lose(web)
+
+    state = ran(patch_fleet, fleet.request(remove_unused_kernels=True, minutes=60))
+
+    assert len([job for job in web.jobs() if job.script.params["work"] == "remove"]) == 1
+    outcome = outcome_of(state.result(), "web")
+    assert [finding.message for finding in outcome.findings if finding.check == UNUSED_KERNELS_CHECK] == [
+        "removed: linux-1, linux-2"
+    ]
+    assert outcome.state is OperationState.SUCCEEDED
 
 
 def test_a_plan_waits_for_machines_that_do_not_answer(fleet: SimFleet) -> None:

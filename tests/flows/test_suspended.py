@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect._flow_run_suspension import mark_flow_run_suspension_requested
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
@@ -26,6 +27,7 @@ from prefect.states import Cancelled, Running, Suspended
 from flows.patch import patch_fleet, resume_fleet
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from flows.prefect_runtime import signals
 from flows.reconcile import reconcile_fleet
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from flows.request.patch_request import PatchRequest
@@ -239,6 +241,25 @@ def test_a_suspended_run_ends_what_it_has_begun_and_is_gone_on_with_in_its_windo
     assert stage.unclaimed()
     assert find_abandoned_runs(stage.url) == ()
     assert not [each for each in caplog.records if each.exc_info and each.levelno >= logging.ERROR]
+
+
+def test_a_run_that_hears_of_suspend_only_after_its_end_is_shown_as_it_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "SUSPEND_POLL_SECONDS", HEARD_SECONDS)  # the run looks too late
+
+    def press_and_deliver() -> None:
+        stage.press_and_go_on()
+        assert stage.run is not None
+        assert mark_flow_run_suspension_requested(stage.run.id, Suspended()), "Prefect's observer can't reach the run"
+
+    stage.reporting = press_and_deliver
+
+    shown = stage.start()
+
+    assert stage.presses == 1
+    assert stage.records().run.state is not IN_PROGRESS
+    assert shown.state_name == "Completed"
 
 
 def test_a_step_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage) -> None:

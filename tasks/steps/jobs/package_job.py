@@ -3,8 +3,9 @@
 What an earlier process of the run ordered is found in the journal, so that this process can attach to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from tasks.domain.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
 from tasks.domain.model import JobOutput, Update
@@ -22,6 +23,7 @@ from tasks.steps.jobs.watch import POLL_TIMEOUT_SECONDS, JobProgressReporter, fo
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.retry import retry_transient
 
+T = TypeVar("T")
 SUBMIT_TIMEOUT_SECONDS = 300.0
 """One attempt to submit a job, with a reconnection. A machine of Windows waits up to 180 s until its job begins."""
 
@@ -131,33 +133,46 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     """
     if not context.state.was_changed_before_resume:
         return ()
-    job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
-    entry = _find_start(context, job_id)
-    if entry is None:
-        return ()
-    try:
-        parts = _parse_transactions(context, entry.detail.get("transactions"))
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise journal.build_unreadable_error(entry, f"job {entry.key}", repr(error), context.name) from error
-    return () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, job_id) else parts
+    planned = (*context.plan.chosen, *(result.update for result in context.plan.skipped))
+    updates_by_id = {update.id: update for update in (*context.packages.updates, *planned)}
+
+    def build_transaction(number: int, part: Mapping[str, Any]) -> Transaction:
+        return Transaction(
+            number=number,
+            updates=tuple(updates_by_id[name] for name in part["updates"] if name in updates_by_id),
+            latest_start=float(part["latest_start"]),
+            predicted_seconds=float(part["predicted"]),
+            stop_at=None if part.get("stop_at") is None else float(part["stop_at"]),
+        )
+
+    return _read_submission(context, kind, number, build_transaction)
 
 
 def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
     """Return the ids of the packages in each transaction of a job that this run may have started before, or ().
 
-    They are as find_submitted_transactions finds them, without what is known of the packages now.
+    Unlike find_submitted_transactions, it also finds a job of this process: its step may be repeated.
 
     Raises:
         RecordsError, TransportError: see find_submitted_transactions.
     """
-    if not find_submitted_transactions(context, kind, 0):
-        return ()
-    job_id = journal.build_job_id(context.run.id, context.name, kind.value, 0)
+    return _read_submission(context, kind, 0, lambda _, part: tuple(map(str, part["updates"])))
+
+
+def _read_submission(
+    context: MachineContext, kind: Kind, number: int, build: Callable[[int, Mapping[str, Any]], T]
+) -> tuple[T, ...]:
+    """Return what is built of each transaction that the journal has of a job, or ()."""
+    job_id = journal.build_job_id(context.run.id, context.name, kind.value, number)
     entry = _find_start(context, job_id)
-    parts = entry.detail.get("transactions") if entry else None
-    if not isinstance(parts, Mapping):
+    transactions = entry.detail.get("transactions") if entry else None
+    if entry is None or not isinstance(transactions, Mapping):
         return ()
-    return tuple(tuple(map(str, parts[number]["updates"])) for number in sorted(parts, key=int))
+    try:
+        built = tuple(build(int(place), transactions[place]) for place in sorted(transactions, key=int))
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise journal.build_unreadable_error(entry, f"job {entry.key}", repr(error), context.name) from error
+    return () if context.stop_token.is_stopping and is_job_unknown_to_machine(context, job_id) else built
 
 
 def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:
@@ -180,20 +195,3 @@ def is_job_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
         context, lambda: context.transport.poll_job(job_id, deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS)), until
     )
     return view.phase is JobPhase.ABSENT
-
-
-def _parse_transactions(context: MachineContext, detail: object) -> tuple[Transaction, ...]:
-    if not isinstance(detail, Mapping):
-        return ()
-    planned = (*context.plan.chosen, *(result.update for result in context.plan.skipped))
-    updates_by_id = {update.id: update for update in (*context.packages.updates, *planned)}
-    return tuple(
-        Transaction(
-            number=int(number),
-            updates=tuple(updates_by_id[name] for name in part["updates"] if name in updates_by_id),
-            latest_start=float(part["latest_start"]),
-            predicted_seconds=float(part["predicted"]),
-            stop_at=None if part.get("stop_at") is None else float(part["stop_at"]),
-        )
-        for number, part in sorted(detail.items(), key=lambda item: int(item[0]))
-    )
