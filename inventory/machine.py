@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class CheckLevel(StrEnum):
+class FailedCheckEffect(StrEnum):
     """The effect of a failed check on its machine."""
 
     BLOCK = "block"
@@ -28,7 +28,7 @@ class Check:
     name: str
     kind: CheckKind
     target: str
-    level: CheckLevel = CheckLevel.BLOCK
+    level: FailedCheckEffect = FailedCheckEffect.BLOCK
     timeout_seconds: float = 30.0
 
 

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run_command(command_line, debug=debug)
     code = _flush_stdout(code, debug=debug)
     if arguments is None and "flows.prefect_api.flow_end" in sys.modules:  # Prefect may have something to send
-        sys.modules["flows.prefect_api.flow_end"].end_process_in_time(code)
+        sys.modules["flows.prefect_api.flow_end"].end_process_if_prefect_hangs(code)
     return code
 
 

@@ -13,13 +13,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleetpatch.access.identity import get_identity
 from fleetpatch.live.live_runs import RunTopic, read_live_part
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.live_hub import ReadPart, TooManyStreams
 from tasks.domain.errors import RecordsError
 from tasks.records.queries.runs import find_run_row
 
-router = build_page_router()
+router = build_viewers_router()
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
 RETRY_SECONDS: Final = "30"
 SEND_SECONDS: Final = 30.0

@@ -11,9 +11,9 @@ from itertools import zip_longest
 from typing import Final
 
 from deployments.preview.window_fit import WindowFit, estimate_fits
-from fleetpatch.machines.costly_value import CostlyValue
 from fleetpatch.machines.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_fleet_windows
 from fleetpatch.machines.sources import SourceReader
+from fleetpatch.machines.throttled_value import ThrottledValue
 from fleetpatch.machines.trends import TrendsReader
 from fleetpatch.settings import WebSettings
 from tasks.domain.errors import FleetpatchError
@@ -70,8 +70,8 @@ class FleetReader:
         self._clock = clock
         self._sources = SourceReader(settings)
         self._trends = TrendsReader(database)
-        self._oldest: CostlyValue[OldUpdate | None] = CostlyValue()
-        self._fits: CostlyValue[tuple[WindowFit, ...]] = CostlyValue()
+        self._oldest: ThrottledValue[OldUpdate | None] = ThrottledValue()
+        self._fits: ThrottledValue[tuple[WindowFit, ...]] = ThrottledValue()
         self._building = threading.Lock()
         self._starting = threading.Lock()
         self._done: threading.Event | None = None

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from fleetpatch.machines.costly_value import CostlyValue
+from fleetpatch.machines.throttled_value import ThrottledValue
 from tasks.records.queries.trends import DayTotals, read_days
 from tasks.records.storage.database import Database
 
@@ -25,7 +25,7 @@ class TrendsReader:
         self._past_lock = threading.Lock()
         self._recent_lock = threading.Lock()
         self._past: dict[date, DayTotals] = {}
-        self._recent: CostlyValue[dict[date, DayTotals]] = CostlyValue()
+        self._recent: ThrottledValue[dict[date, DayTotals]] = ThrottledValue()
 
     def read(self, today: date, days: int, state: int) -> dict[date, DayTotals]:
         """Return the fleet on each of the last days, oldest first.

@@ -19,7 +19,7 @@ from fleetpatch.acts.run_acts import (
     start_resume,
 )
 from fleetpatch.pages.run import find_exact_run
-from fleetpatch.web.authentication import ActPermission, build_page_router
+from fleetpatch.web.authentication import ActPermission, build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
@@ -27,7 +27,7 @@ from flows.recovery.cancellation import require_cancellable
 from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import RequestError
 
-router = build_page_router()
+router = build_viewers_router()
 Runner = Annotated[Identity, Depends(ActPermission(Role.RUN))]
 
 

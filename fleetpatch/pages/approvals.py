@@ -14,7 +14,7 @@ from fleetpatch.acts.run_acts import approve_plan, get_shared_clock, reject_plan
 from fleetpatch.pages.paging import build_page
 from fleetpatch.pages.run import find_exact_run, find_run
 from fleetpatch.runs.plan_view import PlanView
-from fleetpatch.web.authentication import ActPermission, build_page_router
+from fleetpatch.web.authentication import ActPermission, build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval, find_approval_objection
@@ -27,7 +27,7 @@ from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals, re
 from tasks.rules.runs.approval import is_approval_required
 from tasks.rules.timing.maintenance_window import describe_window
 
-router = build_page_router()
+router = build_viewers_router()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from typing import Annotated, Final
 from fastapi import Query, Request
 from fastapi.responses import Response
 
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.records.audit.log import SqlAuditLog
 
-router = build_page_router()
+router = build_viewers_router()
 _SIZE: Final = 200
 
 

@@ -23,7 +23,7 @@ from deployments.preview.zone_schedules import ZoneSchedule, list_over_schedules
 from fleetpatch.machines.machine_list import select_names
 from fleetpatch.machines.scopes import find_window_scope
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.web.authentication import FEED_PATH, build_page_router
+from fleetpatch.web.authentication import FEED_PATH, build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from fleetpatch.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
@@ -34,7 +34,7 @@ from tasks.domain.errors import RequestError
 from tasks.records.queries.windows import read_window_results
 from tasks.rules.calendar.local_time import get_time_zone
 
-router = build_page_router()
+router = build_viewers_router()
 MAX_LISTED = 400
 """With more entries in a month, the list below the grid has only one day."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.compliance.document import ALL_MACHINES, find_sla_days, make_compliance_document
@@ -18,7 +18,7 @@ from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.reports.compliance.files import build_file_name, build_values, render_compliance_files
 from tasks.rules.compliance.model import ComplianceDocument, Month
 
-router = build_page_router()
+router = build_viewers_router()
 
 MAX_AGE: Final = timedelta(minutes=5)
 """How long a document is shown before it is computed again: a large fleet's takes seconds."""

@@ -12,7 +12,7 @@ from fleetpatch.machines.scopes import build_machine_scope
 from fleetpatch.machines.snapshot import SEARCH_HORIZON, FleetSnapshot
 from fleetpatch.pages.paging import build_page, build_part
 from fleetpatch.updates.pending_explanations import ExplainedUpdate, explain_waiting, list_pending_updates
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page, show_message
 from inventory.files.problems import did_you_mean
@@ -28,7 +28,7 @@ from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch import find_hotpatch_status
 from tasks.rules.machine_checks.packages import get_repair_remedy
 
-router = build_page_router()
+router = build_viewers_router()
 
 EXPLAINED_RUNS = 3
 RUNS_SIZE = 50

@@ -12,14 +12,14 @@ from fastapi.responses import HTMLResponse, Response
 from fleetpatch.machines.machine_list import SHOWN, MachineFilters, count_facets, filter_machines, sort_machines
 from fleetpatch.machines.scopes import build_list_scope
 from fleetpatch.pages.paging import build_page
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
 from tasks.domain.rows.machines import MachineRow
 from tasks.reports.export.tabular_formats import iterate_csv_rows
 
-router = build_page_router()
+router = build_viewers_router()
 
 COLUMNS = (
     ("name", "Name", ""),

@@ -20,14 +20,14 @@ from prometheus_client.registry import Collector
 
 from deployments.preview.upcoming_windows import find_next_window
 from fleetpatch.machines.snapshot import FleetSnapshot
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.states import Compliance, OperationState, YesNoUnknown
 from tasks.records.queries.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reports.sanitizing import sanitize_to_one_line
 
-router = build_page_router()
+router = build_viewers_router()
 
 Values = Mapping[tuple[str, ...], float]
 """The values of a metric by the values of its labels."""

@@ -12,7 +12,7 @@ from fleetpatch.live.live_runs import read_live_runs
 from fleetpatch.machines.automatic_patching import read_automatic_summary
 from fleetpatch.machines.snapshot import FleetSnapshot, count_fleet
 from fleetpatch.pages.runs import list_runs
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.certificate import describe_certificate_end
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
@@ -25,7 +25,7 @@ from tasks.records.queries.runs import RunFilter, read_run_rows
 from tasks.records.queries.trends import DayTotals
 from tasks.records.queries.windows import read_last_window_results
 
-router = build_page_router()
+router = build_viewers_router()
 
 SPANS = (30, 90, 365)
 RUNS_COUNT = 8

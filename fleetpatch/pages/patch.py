@@ -29,7 +29,7 @@ from fleetpatch.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.pages.login import LOGIN_MARK
 from fleetpatch.web.audit import record_refusal
-from fleetpatch.web.authentication import ActPermission, build_page_router
+from fleetpatch.web.authentication import ActPermission, build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import find_status, render_page
 from flows.engine.run_info import describe_request_shortage, select_machines
@@ -40,7 +40,7 @@ from tasks.domain.errors import CannotRun, PolicyRefused, RequestError
 from tasks.domain.model import Window
 from tasks.domain.states import RebootPolicy
 
-router = build_page_router()
+router = build_viewers_router()
 
 KEY: Final = "once"
 """The hidden field that makes a form unique: sent twice, it starts one run."""

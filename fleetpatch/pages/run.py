@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fleetpatch.live.live_runs import MAX_WORKING, compute_list_version, summarize_run
 from fleetpatch.pages.paging import PAGE_SIZE, Page, build_page
 from fleetpatch.runs.run_state import MachineLine, RunState, can_decide, read_run_state
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from flows.approval.answers import describe_approval
@@ -171,7 +171,7 @@ def group_problems(state: RunState) -> list[ErrorGroup]:
     return [ErrorGroup(group_state, reason, "", "", names) for (_, group_state, reason), names in groups]
 
 
-router = build_page_router()
+router = build_viewers_router()
 ORDERS = ("wave", "state")
 MAX_HOOKS = 100
 

@@ -10,7 +10,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from fleetpatch.pages.run import MACHINE_DETAIL, build_head, build_outcome_so_far, find_run, read_state
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.model import RunReport
@@ -110,7 +110,7 @@ def iterate_log(text: str) -> Iterator[str]:
         yield sanitize_log("\n".join(lines[start : start + _CHUNK_LINES])) + "\n"
 
 
-router = build_page_router()
+router = build_viewers_router()
 
 
 @router.get("/runs/{run_id}/machines/{name:path}")

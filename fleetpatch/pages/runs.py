@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from fleetpatch.pages.paging import build_part
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
@@ -25,7 +25,7 @@ from tasks.records.queries.runs import (
 )
 from tasks.reports.formatting import load_zone_or_utc
 
-router = build_page_router()
+router = build_viewers_router()
 RUNS_ON_PAGE: Final = 50
 KINDS: Final[Mapping[str, str]] = {
     "patch": "Patch run",

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from fleetpatch.pages.paging import build_page
 from fleetpatch.pages.run import RunHead, build_head, find_run, read_state
 from fleetpatch.runs.run_state import MachineLine, RunState
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from tasks.domain.rows.runs import RunRow
@@ -118,7 +118,7 @@ def compare_updates(
     return sorted(update_differences, key=rank)
 
 
-router = build_page_router()
+router = build_viewers_router()
 MAX_UPDATES: Final = 200
 CHOICES: Final = 40
 

@@ -25,7 +25,7 @@ from fleetpatch.updates.update_list import (
     rank_severity,
     select_scope,
 )
-from fleetpatch.web.authentication import build_page_router
+from fleetpatch.web.authentication import build_viewers_router
 from fleetpatch.web.context import WebContext, get_context
 from fleetpatch.web.rendering import render_page
 from inventory.errors import InventoryError
@@ -45,7 +45,7 @@ from tasks.records.queries.updates import (
 
 logger = logging.getLogger(__name__)
 
-router = build_page_router()
+router = build_viewers_router()
 _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
 _LATER = datetime.max.replace(tzinfo=UTC)
 MAX_DETAILED_VERSIONS = 3

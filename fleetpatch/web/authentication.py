@@ -189,7 +189,7 @@ def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> 
     return token
 
 
-def build_page_router() -> APIRouter:
+def build_viewers_router() -> APIRouter:
     """Return an empty list of routes, for everybody who may look."""
     return APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 

@@ -116,7 +116,7 @@ class MachineWork:
     def run(self, context: MachineContext) -> Outcome:
         """Do all of a machine that needs no turn, and return its outcome."""
         if reason := self.prepare(context):
-            context.state = halt_unless_failed(context, reason)
+            context.state = mark_machine_not_started(context, reason)
             hand_back_machine(context)
         else:
             self.execute_steps(context)
@@ -147,7 +147,7 @@ class MachineWork:
 
     def skip(self, context: MachineContext, reason: str) -> Outcome:
         """Return the outcome of a machine that does not begin."""
-        context.state = halt_unless_failed(context, reason)
+        context.state = mark_machine_not_started(context, reason)
         hand_back_machine(context)
         return self.finish(context)
 
@@ -184,7 +184,7 @@ class MachineWork:
             self._save_late_plan(context)
 
 
-def halt_unless_failed(context: MachineContext, reason: str) -> MachineState:
+def mark_machine_not_started(context: MachineContext, reason: str) -> MachineState:
     """Return the state of a machine that does not begin. An error that it has already is its reason."""
     if context.state.error is not None:
         return context.state

@@ -107,7 +107,7 @@ def _read_server_url() -> str:
     return get_current_settings().api.url or ""
 
 
-def end_process_in_time(exit_code: int) -> None:
+def end_process_if_prefect_hangs(exit_code: int) -> None:
     """Let this process end by itself while Prefect's server answers; end it when the server is gone.
 
     For a process that has nothing more to do. At its exit, Prefect waits for each event that its server did not get.
@@ -133,4 +133,4 @@ def end_flow_process_in_time() -> None:
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is not None and os.environ.get(FLOW_RUN_VARIABLE) == str(run.id):
-        end_process_in_time(0)
+        end_process_if_prefect_hangs(0)

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from inventory.addresses import find_action_target_fault, parse_tcp_target, parse_url, render_without_login
 from inventory.machine import (
     CheckKind,
-    CheckLevel,
+    FailedCheckEffect,
     HostKeyPolicy,
     OsFamily,
     PrivilegeMethod,
@@ -56,7 +56,7 @@ class CheckEntry(StrictModel):
     """command: good when it exits 0; tcp: good when it connects; http: good when it answers 200 to 399."""
     target: Annotated[str, Field(min_length=1, max_length=MAX_CHECK_TARGET_LENGTH)]
     """The command, "host:port" or "port", or a URL."""
-    level: CheckLevel = CheckLevel.BLOCK
+    level: FailedCheckEffect = FailedCheckEffect.BLOCK
     """What a failure does: block the machine, or warn."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 30.0
 
@@ -274,7 +274,7 @@ class SetRoleEntry(StrictModel):
 
 def _validate_health_checks(checks: list[CheckEntry]) -> list[CheckEntry]:
     for check in checks:
-        if check.level is CheckLevel.WARN:
+        if check.level is FailedCheckEffect.WARN:
             raise build_validation_error(f"{check.name!r} can't make a member unhealthy", "Leave out `level: warn`.")
         host: str | None = None
         if check.kind is not CheckKind.COMMAND:

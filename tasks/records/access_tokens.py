@@ -22,7 +22,7 @@ from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, re
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.fleets import DEFAULT_FLEET
-from tasks.records.page_tables import access_tokens, web_sessions
+from tasks.records.page_schema import access_tokens, web_sessions
 from tasks.records.statements import build_row
 from tasks.records.storage.database import Database
 

@@ -28,7 +28,7 @@ _SHOWN_CHARACTERS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class RecordedState:
-    """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_tables.py).
+    """The state of one machine by its newest assessment (see ``machine_states`` in tasks/records/page_schema.py).
 
     Attributes:
         details: what else the newest answer says, see ``summarize_answer``.

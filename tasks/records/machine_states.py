@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, TextClause, Update, bindparam, insert
 from tasks.domain.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
 from tasks.domain.model import Update as MissingUpdate
 from tasks.domain.states import Classification, Compliance, FindingLevel
-from tasks.records import page_tables as tables
+from tasks.records import page_schema as tables
 from tasks.records import schema, statements
 from tasks.records.encoding import row_encoding
 from tasks.records.encoding.row_encoding import RowValues

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, text
 
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.storage.database import Database
 from tasks.rules.timing.admission import WindowStatus
 
@@ -19,11 +19,11 @@ PAGES_ROLE: Final = "fleetpatch_pages"
 """Who administers PostgreSQL makes it: deployments/compose/databases.sql."""
 ROLE_REMEDY: Final = f"Give the pages a URL with the role {PAGES_ROLE} (docs/reference/services.md)."
 PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
-    page_tables.web_sessions: ("INSERT", "UPDATE", "DELETE"),
-    page_tables.login_links: ("INSERT", "UPDATE", "DELETE"),
-    page_tables.access_tokens: ("UPDATE (used_at)",),
-    page_tables.audit_log: ("INSERT",),
-    page_tables.requested_runs: ("INSERT",),
+    page_schema.web_sessions: ("INSERT", "UPDATE", "DELETE"),
+    page_schema.login_links: ("INSERT", "UPDATE", "DELETE"),
+    page_schema.access_tokens: ("UPDATE (used_at)",),
+    page_schema.audit_log: ("INSERT",),
+    page_schema.requested_runs: ("INSERT",),
     schema.stop_requests: ("INSERT",),
     schema.decisions: ("INSERT",),
     schema.occurrences: ("INSERT",),

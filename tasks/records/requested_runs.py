@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.decisions import DecisionKind, SqlDecisions
-from tasks.records.page_tables import requested_runs
+from tasks.records.page_schema import requested_runs
 from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_row, insert_missing
 from tasks.records.storage.database import Database

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.sql_records import SqlRecords
 from tasks.records.statements import UNFINISHED_STATES
 from tasks.rules.retention import Retention
@@ -24,8 +24,8 @@ _TABLES_BY_RUN = (
     schema.leases,
     schema.stop_requests,
     schema.approvals,
-    page_tables.run_progress,
-    page_tables.machine_last_runs,
+    page_schema.run_progress,
+    page_schema.machine_last_runs,
 )
 _RUNS_KEY, _ASSESSMENTS_KEY = "runs", "assessments"
 _BATCH_SIZE = 500  # assessments in one transaction: a larger one would delay journal entries
@@ -168,14 +168,14 @@ def _prune_runs(
 
 def _prune_requests(records: SqlRecords, before: datetime) -> None:
     """Delete who asked for a run through the pages. The run itself names that person, and is as old."""
-    table = page_tables.requested_runs
+    table = page_schema.requested_runs
     with records.database.begin_write("forget old requests") as connection:
         connection.execute(delete(table).where(table.c.at < before))
 
 
 def _prune_sessions(records: SqlRecords, before: datetime) -> None:
     """Delete logins of browsers that ended before a time. Nobody can use them any more."""
-    table = page_tables.web_sessions
+    table = page_schema.web_sessions
     with records.database.begin_write("forget old logins") as connection:
         connection.execute(delete(table).where(table.c.expires_at < before))
 
@@ -185,7 +185,7 @@ def _prune_days(records: SqlRecords, before: datetime) -> None:
 
     An update of which runs have results, or which machines lack, keeps its CVEs.
     """
-    days, cves = page_tables.machine_days, page_tables.update_cves
+    days, cves = page_schema.machine_days, page_schema.update_cves
     pending, results = schema.assessment_updates, schema.update_results
     is_pending = exists().where(pending.c.name == cves.c.name, pending.c.available == cves.c.version)
     is_result = exists().where(results.c.name == cves.c.name, results.c.available == cves.c.version)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, select
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import ProgressRow
 from tasks.records import schema
-from tasks.records.page_tables import run_progress
+from tasks.records.page_schema import run_progress
 from tasks.records.statements import build_upsert
 from tasks.records.storage.database import Database
 

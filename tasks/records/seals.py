@@ -18,7 +18,7 @@ from sqlalchemy import Column, RowMapping, Table
 
 from inventory.files.own_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.domain.errors import RecordsError, SealBroken, SealKeyMissing
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.column_types import KeyType, TextType, replace_unstorable, to_index_key
 
@@ -36,7 +36,7 @@ SEALED_COLUMNS: Final[Mapping[Table, Sequence[str]]] = {
     schema.rollouts: ("id", "state", "document", "updates"),
     schema.approvals: ("run_id", "digest", "expires_at", "decision", "who", "remark", "decided_at"),
     schema.decisions: ("key_id", "number", "previous", "kind", "subject", "decision", "at"),
-    page_tables.requested_runs: ("key", "flow", "request_digest", "who", "at", "scope"),
+    page_schema.requested_runs: ("key", "flow", "request_digest", "who", "at", "scope"),
 }
 """By table, the columns that a seal covers. A row of another run or machine doesn't fit."""
 _ID_LENGTH: Final = 8

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import delete, insert, select, union, update
 
 from tasks.domain.errors import RecordsError
-from tasks.records.page_tables import login_links, web_sessions
+from tasks.records.page_schema import login_links, web_sessions
 from tasks.records.statements import build_row
 from tasks.records.storage.database import Database
 

@@ -22,7 +22,7 @@ from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.seals_and_heads import compute_seal
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
-from tasks.records.page_tables import audit_log
+from tasks.records.page_schema import audit_log
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import BOTH, opened
 

@@ -19,7 +19,7 @@ from flows.compliance.document import make_compliance_document
 from inventory.machine import Inventory
 from tasks.domain.model import Update
 from tasks.domain.states import Classification
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.encoding import row_encoding
 from tasks.records.queries.tables import QueryTables
 from tasks.records.setup import open_records
@@ -75,7 +75,7 @@ def _save_day(
     days = [_build_day(row, at) for row in values]
     with records.database.begin_write("fill") as connection:
         connection.execute(insert(schema.assessments), values)
-        connection.execute(insert(page_tables.machine_days), days)
+        connection.execute(insert(page_schema.machine_days), days)
         if not last:
             return
         table = schema.assessments
@@ -86,7 +86,7 @@ def _save_day(
             pending = row_encoding.encode_pending_updates(each, numbers[each.machine])
             connection.execute(insert(schema.assessment_updates), pending)
         states = [_build_state(row, at) for row in values]
-        connection.execute(insert(page_tables.machine_states), states)
+        connection.execute(insert(page_schema.machine_states), states)
 
 
 def _build_day(row: row_encoding.RowValues, at: datetime) -> row_encoding.RowValues:

@@ -13,7 +13,7 @@ from tasks.domain.errors import RecordsError
 from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
-from tasks.records.page_tables import audit_log
+from tasks.records.page_schema import audit_log
 from tasks.records.setup import open_records
 from tests.contract.records_processes import append_to_audit_log
 from tests.contract.records_subjects import BOTH, new_database

@@ -17,7 +17,7 @@ from flows.engine.resume_state import read_resume_state
 from flows.request.patch_request import PatchRequest
 from inventory.loader import load_inventory
 from tasks.domain.states import OperationState, UpdateState
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
@@ -50,7 +50,7 @@ def test_the_tables_are_exactly_those_of_the_code_after_migrations(records: SqlR
     with records.database.engine.connect() as connection:
         options = {"version_table": schema.schema_version.name, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
-        assert page_tables.machine_states.metadata is schema.metadata  # the import has added its tables
+        assert page_schema.machine_states.metadata is schema.metadata  # the import has added its tables
         assert compare_metadata(context, schema.metadata) == []
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import ProgressRow
-from tasks.records.page_tables import run_progress
+from tasks.records.page_schema import run_progress
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.sql_records import SqlRecords
 

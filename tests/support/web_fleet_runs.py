@@ -24,7 +24,7 @@ from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import HookKind, HookMode, HookPoint, OperationState, RebootState, Step
 from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
-from tasks.records.page_tables import run_progress
+from tasks.records.page_schema import run_progress
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import collect_planned_updates, compute_report_digest
 from tests.support.fake_clock import FakeClock

@@ -11,7 +11,7 @@ from flows.request.request_parts import OccasionName
 from inventory.loader import load_inventory
 from inventory.machine import (
     CheckKind,
-    CheckLevel,
+    FailedCheckEffect,
     HostKeyPolicy,
     OsFamily,
     PatchOwner,
@@ -82,7 +82,7 @@ def test_the_checks() -> None:
     sentence = read(INVENTORY, "A check has", "\n\n")
     kinds, levels = sentence.partition("(")[2].partition(")")[0], sentence.partition("`level` (")[2].partition(")")[0]
     assert find_words(kinds) == {each.value for each in CheckKind}
-    assert find_words(levels) == {each.value for each in CheckLevel}
+    assert find_words(levels) == {each.value for each in FailedCheckEffect}
 
 
 def test_the_policies_of_host_keys() -> None:

@@ -111,7 +111,7 @@ def build_backup_json(path: Path, manifest: BackupManifest, keys: Iterable[str])
     }
 
 
-def build_restore_json(plan: RestorePlan, restored: Restored | None, keys: Iterable[str]) -> dict[str, object]:
+def build_restore_json(plan: RestorePlan, restored: Restored | None, written_keys: Iterable[str]) -> dict[str, object]:
     """Return a restoration, or only its plan, as JSON data."""
     return {
         "backup": build_backup_json(plan.path, plan.backup, ()),
@@ -125,7 +125,7 @@ def build_restore_json(plan: RestorePlan, restored: Restored | None, keys: Itera
         "replacedRecords": restored.kept if restored is not None else None,
         "keptDecisions": restored.carried.decisions if restored is not None else None,
         "keptAuditEntries": restored.carried.audit_entries if restored is not None else None,
-        "writtenKeys": list(keys),
+        "writtenKeys": list(written_keys),
     }
 
 

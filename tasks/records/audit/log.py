@@ -31,7 +31,7 @@ from tasks.records.audit.seals_and_heads import (
     read_head,
     seal_entry,
 )
-from tasks.records.page_tables import audit_log
+from tasks.records.page_schema import audit_log
 from tasks.records.storage.column_types import replace_unstorable, to_index_key
 from tasks.records.storage.database import Database
 

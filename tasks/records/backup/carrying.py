@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, func, insert, inspect, select
 
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 
 _BATCH: Final = 500
 
@@ -53,7 +53,7 @@ def carry_chains(old: Connection, new: Connection, old_schema: str | None = None
 
     return Carried(
         _carry_decisions(read, new) if is_alike(schema.decisions) else None,
-        _carry_audit_log(read, new) if is_alike(page_tables.audit_log) else None,
+        _carry_audit_log(read, new) if is_alike(page_schema.audit_log) else None,
     )
 
 
@@ -75,7 +75,7 @@ def _carry_decisions(read: _Reader, new: Connection) -> int | None:
 
 
 def _carry_audit_log(read: _Reader, new: Connection) -> int | None:
-    table = page_tables.audit_log
+    table = page_schema.audit_log
     end = new.execute(select(func.max(table.c.number))).scalar() or 0
     if end and not _is_same(read, new, table, table.c.number == end):
         return None

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, inspect, select, table
 from tasks.records import schema
 from tasks.records.audit.seals_and_heads import NUMBER_LIMIT
 from tasks.records.fleets import DEFAULT_FLEET
-from tasks.records.page_tables import audit_log, run_progress
+from tasks.records.page_schema import audit_log, run_progress
 from tasks.records.queries.other_fleets import fleet_stamp
 from tasks.records.schema import schema_version
 from tasks.records.statements import UNFINISHED_STATES, read_shared_time

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, text
 from inventory.files.paths import ensure_private_directory
 from tasks.domain.errors import RecordsError
 from tasks.domain.protocols.clock import Deadline, SystemClock
-from tasks.records import page_tables
+from tasks.records import page_schema
 from tasks.records.backup.archive import make_private_folder, read_backup
 from tasks.records.backup.carrying import Carried, carry_chains
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, find_newer_runs, read_facts
@@ -344,5 +344,5 @@ def _complete(
             grant_pages_role(new)
         carried = carry_chains(old, new, schema) if old is not None else Carried()
         # some sessions and links of the pages had ended after the backup
-        ended = (new.execute(delete(table)).rowcount for table in (page_tables.web_sessions, page_tables.login_links))
+        ended = (new.execute(delete(table)).rowcount for table in (page_schema.web_sessions, page_schema.login_links))
         return Restored(str(earlier_place or ""), carried, sum(ended))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, func, select
 
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.encoding.row_encoding import decompress_text
 from tasks.records.retention import read_retention
 from tasks.records.sql_records import SqlRecords
@@ -122,7 +122,7 @@ class _Reader:
 
     def read_days(self) -> Iterator[MachineDay]:
         """Return the days of the month."""
-        table, month = page_tables.machine_days, self._month
+        table, month = page_schema.machine_days, self._month
         columns = (table.c.day, table.c.machine, table.c.compliance, table.c.critical, table.c.security, table.c.reboot)
         query = select(*columns).where(table.c.day >= month.start.date(), table.c.day < month.end.date())
         for row in self._execute(query.order_by(table.c.day, table.c.machine)):
@@ -263,7 +263,7 @@ def read_compliance_data(
 
 def read_machines_of_month(records: SqlRecords, month: Month) -> frozenset[str]:
     """Return the names of all machines that were assessed in a month, also of those that are gone by now."""
-    table = page_tables.machine_days
+    table = page_schema.machine_days
     query = select(table.c.machine).where(table.c.day >= month.start.date(), table.c.day < month.end.date()).distinct()
     with records.database.begin_read("read the machines of a month") as connection:
         return frozenset(connection.execute(query).scalars().all())

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 
 from tasks.domain.model import Assessment, Outcome, Update, UpdateResult
 from tasks.domain.states import UpdateState
-from tasks.rules.updates.selection import has_matching_name
 
 AVAILABLE_REASON = "a newer version is available"
 """The reason of a pending update that nothing is known to block."""
@@ -31,11 +29,6 @@ class Explanation:
     state: UpdateState
     reason: str
     is_from_assessment: bool = False
-
-
-def matches_update(mask: str, update: Update) -> bool:
-    """Return whether the mask matches the update's id, or selects it in a request: by name, number or title."""
-    return has_matching_name(mask, update) or any(fnmatchcase(name, mask) for name in (update.id, update.kb) if name)
 
 
 def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 from tasks.domain.errors import RecordsError, RunNotFound
 from tasks.domain.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.domain.protocols.records import JournalEntry
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.row_encoding import DocumentReader, decompress_text
-from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, matches_update
+from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome
 from tasks.records.queries.other_fleets import build_run_not_found
 from tasks.records.queries.run_summary import (
     RunSummary,
@@ -23,6 +23,7 @@ from tasks.records.queries.run_summary import (
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
 from tasks.records.statements import UNFINISHED_STATES
+from tasks.rules.updates.selection import matches_update
 
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
 
@@ -211,7 +212,7 @@ class History:
 
     def read_known_machines(self) -> tuple[str, ...]:
         """Return the names of all machines that were ever assessed or patched, sorted."""
-        names = page_tables.machine_states.c.machine
+        names = page_schema.machine_states.c.machine
         with self._database.begin_read("list the machines") as connection:
             return tuple(connection.execute(select(names).order_by(names)).scalars())
 

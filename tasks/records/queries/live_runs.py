@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import schema
-from tasks.records.page_tables import run_progress
+from tasks.records.page_schema import run_progress
 from tasks.records.statements import UNFINISHED_STATES, read_shared_time
 from tasks.records.storage.database import Database
 

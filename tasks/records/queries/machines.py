@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
 from tasks.records.machine_rows import RecordedState
-from tasks.records.page_tables import machine_last_runs, machine_states, run_progress
+from tasks.records.page_schema import machine_last_runs, machine_states, run_progress
 from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database
 

@@ -12,7 +12,7 @@ from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.machines import MachineRow
 from tasks.domain.rows.runs import MachineResultRow
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.machines import read_last_runs, read_machine_states
@@ -56,7 +56,7 @@ class QueryTables:
         self._readers: Mapping[str, Callable[[], Iterable[Batch]]] = {
             "machines": self._read_machines,
             "updates": lambda: self._stream("read the pending updates", _select_updates()),
-            "update_cves": lambda: self._stream("read the CVEs", select(page_tables.update_cves)),
+            "update_cves": lambda: self._stream("read the CVEs", select(page_schema.update_cves)),
             "runs": self._read_runs,
             "outcomes": self._read_outcomes,
             "update_results": self._read_update_results,
@@ -150,7 +150,7 @@ class QueryTables:
         return self._stream("read the windows", query)
 
     def _read_days(self) -> Iterator[Batch]:
-        table = page_tables.machine_days
+        table = page_schema.machine_days
         query = select(*(table.c[name] for name in TABLES["machine_days"])).order_by(table.c.day, table.c.machine)
         if self._since is not None:
             query = query.where(table.c.day >= self._since.astimezone(UTC).date())
@@ -159,7 +159,7 @@ class QueryTables:
 
 
 def _select_updates() -> Select[Any]:
-    table, states, missing = schema.assessment_updates, page_tables.machine_states, schema.missing_fixes
+    table, states, missing = schema.assessment_updates, page_schema.machine_states, schema.missing_fixes
     names = list(TABLES["updates"])[:-2]
     joined = table.outerjoin(states, states.c.machine == table.c.machine).outerjoin(
         missing, and_(missing.c.machine == table.c.machine, missing.c.name == table.c.name)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Date, Integer, Select, func, literal, select
 
 from tasks.domain.states import Compliance, YesNoUnknown
-from tasks.records.page_tables import machine_days
+from tasks.records.page_schema import machine_days
 from tasks.records.storage.database import Database
 
 CARRIED_DAYS = 7

@@ -14,7 +14,7 @@ from sqlalchemy import Select, and_, case, distinct, func, select
 
 from tasks.domain.states import UpdateState
 from tasks.records import schema
-from tasks.records.page_tables import update_cves
+from tasks.records.page_schema import update_cves
 from tasks.records.storage.database import Database
 
 _PENDING, _RESULTS, _RUNS = schema.assessment_updates, schema.update_results, schema.runs

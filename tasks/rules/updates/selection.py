@@ -232,6 +232,11 @@ def _is_named(update: Update, selection: Selection) -> bool:
     return any(_is_included_by_mask(mask, update) for mask in names)
 
 
+def matches_update(mask: str, update: Update) -> bool:
+    """Return whether the mask matches the update's id, or selects it in a request: by name, number or title."""
+    return has_matching_name(mask, update) or any(fnmatchcase(name, mask) for name in (update.id, update.kb) if name)
+
+
 def has_matching_name(mask: str, update: Update) -> bool:
     """Return whether the name part of a mask matches the name (with or without its architecture), KB or title."""
     mask_name = _parse_mask_name(mask)

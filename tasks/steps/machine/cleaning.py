@@ -47,19 +47,19 @@ class Remains:
     has_changed: bool = False
 
 
-def read_remains(machine: str, transport: Transport, clock: Clock, broker_key: str) -> Remains:
+def read_remains(machine: str, transport: Transport, clock: Clock, own_broker_key: str) -> Remains:
     """Return what fleetpatch has left on a machine. Changes nothing.
 
-    ``broker_key`` is the public key of this controller's broker; "": it has none.
+    ``own_broker_key`` is the public key of this controller's broker; "": it has none.
 
     Raises:
         TransportError: the machine could not be asked.
         ProtocolViolation: its answer is not valid.
     """
-    return _run_clean_script(machine, transport, clock, {"broker": broker_key}, read_only=True)
+    return _run_clean_script(machine, transport, clock, {"broker": own_broker_key}, read_only=True)
 
 
-def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clock, broker_key: str) -> Remains:
+def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clock, own_broker_key: str) -> Remains:
     """Remove what was seen before, and return what became of it.
 
     Raises:
@@ -67,7 +67,7 @@ def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clo
         ProtocolViolation: its answer is not valid.
     """
     parameters: dict[str, str | tuple[str, ...]] = {"remove": "yes", "lock": seen.lock_fields, "jobs": seen.jobs}
-    return _run_clean_script(machine, transport, clock, {**parameters, "broker": broker_key}, read_only=False)
+    return _run_clean_script(machine, transport, clock, {**parameters, "broker": own_broker_key}, read_only=False)
 
 
 def _run_clean_script(

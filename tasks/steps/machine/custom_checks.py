@@ -11,7 +11,7 @@ from urllib.parse import SplitResult
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from inventory.addresses import parse_tcp_target, parse_url
-from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.machine import Check, CheckKind, FailedCheckEffect
 from tasks.domain.errors import TransportError
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import Deadline
@@ -76,7 +76,7 @@ def run_all_checks(context: MachineContext) -> tuple[Finding, ...]:
 
 
 def _build_failed_finding(check: Check, problem: str, remedy: str = "") -> Finding:
-    level = FindingLevel.BLOCK if check.level is CheckLevel.BLOCK else FindingLevel.WARN
+    level = FindingLevel.BLOCK if check.level is FailedCheckEffect.BLOCK else FindingLevel.WARN
     own = "This is the machine owner's own check."
     return Finding(check.name, level, f"{check.kind} {_format_target(check)}: {problem}", f"{remedy} {own}".strip())
 

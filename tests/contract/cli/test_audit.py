@@ -22,7 +22,7 @@ from tasks.domain.rows.audit import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.opt_outs import SqlOptOuts
-from tasks.records.page_tables import audit_log
+from tasks.records.page_schema import audit_log
 from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Stage, security
 

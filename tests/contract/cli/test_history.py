@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tasks.domain.protocols.leases import LeaseHolder
-from tasks.records import page_tables
+from tasks.records import page_schema
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, apply_retention, prune_history, read_retention, save_retention
 from tasks.records.setup import open_records
@@ -90,18 +90,18 @@ def _save_web_rows(records: SqlRecords) -> None:
         for days in range(0, 360, 30):
             at = make.START + days * DAY
             request = {"key": f"key-{days}", "flow": "patch-fleet", "request_digest": "d", "who": "bob", "at": at}
-            connection.execute(page_tables.requested_runs.insert().values(**request, flow_run_id=""))
+            connection.execute(page_schema.requested_runs.insert().values(**request, flow_run_id=""))
             login = dict.fromkeys(("name", "roles", "source", "subject", "ticket", "seal"), "bob")
             times = dict.fromkeys(("created_at", "used_at", "checked_at"), at)
             row = {**login, **times, "digest": f"s-{days}", "expires_at": at + 31 * DAY}
-            connection.execute(page_tables.web_sessions.insert().values(row))
+            connection.execute(page_schema.web_sessions.insert().values(row))
             names = ("who", "address", "act", "subject", "detail", "result", "message", "source", "claimed", "previous")
             act = dict.fromkeys((*names, "key_id", "seal"), "x")
-            connection.execute(page_tables.audit_log.insert().values(**act, at=at))
+            connection.execute(page_schema.audit_log.insert().values(**act, at=at))
 
 
 def _read_web_rows(records: SqlRecords) -> tuple[list[str], list[str], int]:
-    requests, sessions, audit = page_tables.requested_runs, page_tables.web_sessions, page_tables.audit_log
+    requests, sessions, audit = page_schema.requested_runs, page_schema.web_sessions, page_schema.audit_log
     with records.database.begin_read("read the tables of the pages") as connection:
         keys = connection.execute(select(requests.c.key).order_by(requests.c.at)).scalars().all()
         logins = connection.execute(select(sessions.c.digest).order_by(sessions.c.created_at)).scalars().all()

@@ -2,14 +2,14 @@
 
 import pytest
 
-from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.machine import Check, CheckKind, FailedCheckEffect
 from tasks.domain.errors import ConnectionLost
 from tasks.domain.protocols.transport import Script, ScriptRecord
 from tests.contract.cli.conftest import Said, Stage, security
 from tests.support.sim_machine import SimMachine
 
 BAD = Check("quiet", CheckKind.COMMAND, "no-jobs")
-MILD = Check("backup", CheckKind.COMMAND, "has-backup", CheckLevel.WARN)
+MILD = Check("backup", CheckKind.COMMAND, "has-backup", FailedCheckEffect.WARN)
 PAGE = Check("page", CheckKind.TCP, "127.0.0.1:1")  # nobody listens there
 GOOD = Check("calm", CheckKind.COMMAND, "true")
 

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from fleetpatch.access.roles import Role
 from flows.request.patch_request import PatchRequest
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.web.page_urls import NO_PAGES, PAGES
@@ -129,14 +129,14 @@ def _put_secrets_into_records(place: Path, fleet: SampleFleet) -> None:
             assert "hunter2HOOK02" in json.dumps(history.find_run(run_id).request["hooks"])
         with records.database.begin_write("log somebody in") as connection:
             token = {"name": "root", "digest": "hunter2TOKE01", "roles": "view", "created_by": "x"}
-            connection.execute(page_tables.access_tokens.insert().values(**token, created_at=fleet.now))
+            connection.execute(page_schema.access_tokens.insert().values(**token, created_at=fleet.now))
             login = dict.fromkeys(("roles", "source", "subject", "seal"), "x") | {
                 "digest": "hunter2TOKE02",
                 "name": "root",
             }
             times = dict.fromkeys(("created_at", "used_at", "checked_at"), fleet.now)
             row = {**login, **times, "expires_at": fleet.now + timedelta(days=1), "ticket": "hunter2TICK01"}
-            connection.execute(page_tables.web_sessions.insert().values(row))
+            connection.execute(page_schema.web_sessions.insert().values(row))
 
 
 def list_paths(site: Site, fleet: SampleFleet) -> list[str]:

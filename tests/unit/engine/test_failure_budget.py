@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from flows.local_run import LocalRunner
-from inventory.machine import Check, CheckKind, CheckLevel
+from inventory.machine import Check, CheckKind, FailedCheckEffect
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -132,7 +132,7 @@ def test_an_owner_may_go_on_after_a_failed_canary(fleet: SimFleet) -> None:
 
 
 def test_a_canary_that_its_owners_check_refuses_ends_the_run(fleet: SimFleet) -> None:
-    check = Check("the owner's", CheckKind.COMMAND, "/usr/local/bin/ready", CheckLevel.BLOCK)
+    check = Check("the owner's", CheckKind.COMMAND, "/usr/local/bin/ready", FailedCheckEffect.BLOCK)
     canary = fleet.add("canary", [FakePackage("a")], pre_checks=(check,))
     canary.answer("probe", {"kind": "probe", "exit_code": 1, "text": "not now"})
     fill(fleet, 3)

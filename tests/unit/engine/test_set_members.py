@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inventory.machine import Check, CheckKind, CheckLevel, Machine, TransportKind, WinrmScheme, WinrmSettings
+from inventory.machine import Check, CheckKind, FailedCheckEffect, Machine, TransportKind, WinrmScheme, WinrmSettings
 from tasks.domain.errors import Unreachable
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.machine import set_member
@@ -56,7 +56,7 @@ def test_this_machine_answers_always() -> None:
 def test_a_check_that_only_warns_does_not_count_and_one_that_can_not_be_asked_does() -> None:
     context = context_of(Machine("web-1", "192.0.2.1"))
     context.transport.answer("probe", {"kind": "probe", "exit_code": 3, "text": "no"})  # type: ignore[attr-defined]
-    assert check_member_health(context, [Check("soft", CheckKind.COMMAND, "x", CheckLevel.WARN)]) == ""
+    assert check_member_health(context, [Check("soft", CheckKind.COMMAND, "x", FailedCheckEffect.WARN)]) == ""
     assert check_member_health(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: command x: exit code 3: no"
     context.transport.fail(Unreachable("no answer"))  # type: ignore[attr-defined]
     assert check_member_health(context, [Check("hard", CheckKind.COMMAND, "x")]) == "hard: no answer"

@@ -13,7 +13,7 @@ from inventory.loader import load_inventory
 from inventory.machine import (
     Check,
     CheckKind,
-    CheckLevel,
+    FailedCheckEffect,
     HostKeyPolicy,
     HostKeySettings,
     Inventory,
@@ -104,7 +104,7 @@ machines:
         owner=PatchOwner.OS,
         legacy_crypto=True,
         limits=Limits(10, 7.5, 3),
-        pre_checks=(Check("quiet", CheckKind.COMMAND, "true", CheckLevel.WARN, 5),),
+        pre_checks=(Check("quiet", CheckKind.COMMAND, "true", FailedCheckEffect.WARN, 5),),
         probes=(Check("web", CheckKind.HTTP, "https://x/y"),),
     )
     assert inventory.machines[1] == Machine(name="hop-1", address="hop-1")

@@ -25,7 +25,7 @@ from tasks.domain.errors import CredentialError
 from tasks.domain.rows.audit import AuditEntry, AuditResult
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.page_tables import audit_log
+from tasks.records.page_schema import audit_log
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import opened
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tasks.domain.states import Classification, OperationState, YesNoUnknown
-from tasks.records import page_tables, schema
+from tasks.records import page_schema, schema
 from tasks.records.queries.machines import (
     find_occupation,
     read_change_marker,
@@ -99,7 +99,7 @@ def test_past_days_are_those_of_a_plain_count(records: SqlRecords) -> None:
         for day, values in days.items()
     ]
     with records.database.begin_write("make days") as connection:
-        connection.execute(page_tables.machine_days.insert(), rows)
+        connection.execute(page_schema.machine_days.insert(), rows)
     begin, end = first + DAY * 9, first + DAY * 29
     found = read_days(records.database, begin, end)
     assert list(found) == [begin + DAY * number for number in range(21)]
@@ -137,13 +137,13 @@ def test_cves_are_stored_once_and_forgotten_with_the_last_trace_of_their_update(
 
 def _list_cves(records: SqlRecords) -> list[str]:
     with records.database.begin_read("list CVEs") as connection:
-        return sorted(connection.execute(select(page_tables.update_cves.c.cve)).scalars())
+        return sorted(connection.execute(select(page_schema.update_cves.c.cve)).scalars())
 
 
 def test_days_and_last_runs_go_with_the_runs_of_their_time(records: SqlRecords) -> None:
     records.save(make.make_report())
     assert read_last_runs(records.database)
-    table = page_tables.machine_days
+    table = page_schema.machine_days
     with records.database.begin_read("count days") as connection:
         assert connection.execute(select(func.count()).select_from(table)).scalar_one() > 0
     prune_history(records, make.START + 900 * DAY)

@@ -9,7 +9,7 @@ PAUSE_FACTOR = 20
 """How long a value is kept although it may have changed, as a multiple of the time that it took to compute."""
 
 
-class CostlyValue(Generic[Value]):
+class ThrottledValue(Generic[Value]):
     """Computes a value again if its key has changed, but spends at most a twentieth of the time on it.
 
     Only one thread may use it at a time.

@@ -2,13 +2,13 @@
 
 import pytest
 
-from fleetpatch.machines.costly_value import PAUSE_FACTOR, CostlyValue
+from fleetpatch.machines.throttled_value import PAUSE_FACTOR, ThrottledValue
 
 
 def test_a_value_that_has_changed_is_due_after_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("fleetpatch.machines.costly_value.time.monotonic", lambda: now[0])
-    value = CostlyValue[str]()
+    monkeypatch.setattr("fleetpatch.machines.throttled_value.time.monotonic", lambda: now[0])
+    value = ThrottledValue[str]()
 
     def compute(result: str) -> str:
         now[0] += 2.0
