@@ -18,7 +18,8 @@ from tests.lab.packages import DEBIAN_SECURITY, DebRepository, RpmRepository
 
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 FOLDERS = {"dnf": "etc/yum.repos.d", "zypper": "etc/zypp/repos.d"}
-REFRESH_SECONDS = 30
+REFRESH_SECONDS = (30, 150)
+"""The limit, and the one after it: on busy cores the first may pass before a package manager has begun to read."""
 
 
 def add_source(host: LabHost, place: Path, url: str) -> None:
@@ -123,13 +124,9 @@ def trickle() -> Iterator[int]:
 def test_a_mirror_that_trickles_is_named_holds_no_installation_and_nothing_of_ours_stays(
     hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.machines.managers.manager_base, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
     (host,) = hosts(1, flavour)
     slow = f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x"
-    if flavour == "apt":
-        add_source(host, tmp_path, slow)
-        report = patch_nothing(host, tmp_path)
-    else:
+    if flavour != "apt":
         known = RpmRepository(tmp_path / "known")
         known.add("a-known", "1.0")
         known.publish(host, options="autorefresh=1")
@@ -137,11 +134,19 @@ def test_a_mirror_that_trickles_is_named_holds_no_installation_and_nothing_of_ou
         host.sh(f"sed -i 's|^baseurl=.*|baseurl={slow}|' /{FOLDERS[flavour]}/known.repo", root=True)
         if flavour == "zypper":
             host.sh("find /var/cache/zypp/raw/known -exec touch -d '2 days ago' {} +", root=True)  # so it would read it
-        add_source(host, tmp_path, slow)  # and one that was never read
-        report = Fleet([host], tmp_path).patch("lab-plain", reboot="Never", minutes=6)
-        assert result_of(outcome_of(report, host), "lab-plain").state is UpdateState.INSTALLED
-    messages = [each.message for each in find_unread(report, host)]
-    assert any(f"{name}: it is too slow" in message for name in ("known", "unread") for message in messages), messages
+    add_source(host, tmp_path, slow)  # and one that was never read
+    for seconds in REFRESH_SECONDS:
+        monkeypatch.setattr(tasks.machines.managers.manager_base, "REFRESH_TIMEOUT_SECONDS", seconds)
+        if flavour == "apt" or seconds != REFRESH_SECONDS[0]:
+            report = patch_nothing(host, tmp_path)
+        else:
+            report = Fleet([host], tmp_path).patch("lab-plain", reboot="Never", minutes=6)
+            assert result_of(outcome_of(report, host), "lab-plain").state is UpdateState.INSTALLED
+        messages = [each.message for each in find_unread(report, host)]
+        is_named = any(f"{name}: it is too slow" in message for name in ("known", "unread") for message in messages)
+        if is_named:
+            break
+    assert is_named, messages
     assert any("unread" in message for message in messages), messages
     require_open_judgement(report, host)
     assert not host.sh("pgrep -lx 'apt-get|dnf|zypper|http' || true").strip()
