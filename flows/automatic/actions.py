@@ -67,7 +67,7 @@ class TickWorld:
 
 
 class ActionRunner:
-    """Carries out decisions, and completes the work of an earlier tick that was interrupted."""
+    """Carries out decisions. An earlier tick may have been interrupted: this completes its work too."""
 
     def __init__(self, world: TickWorld) -> None:
         self._world = world

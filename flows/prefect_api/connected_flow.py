@@ -23,7 +23,7 @@ from prefect.context import FlowRunContext
 from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
-from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_in_time, use_flow_result_place
+from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_if_prefect_hangs, use_flow_result_place
 from flows.prefect_api.log_filters import silence_delivery
 from flows.prefect_api.tags import use_tagged_fleet
 from tasks.domain.errors import CannotRun
@@ -105,6 +105,6 @@ def _use_own_fleet(function: Callable[P, R]) -> Callable[P, R]:
                 result_place.result = function(*args, **kwargs)
                 return cast("R", result_place.result)
         finally:
-            end_flow_process_in_time()
+            end_flow_process_if_prefect_hangs()
 
     return call

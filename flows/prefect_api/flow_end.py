@@ -125,7 +125,7 @@ def end_process_if_prefect_hangs(exit_code: int) -> None:
     threading.Thread(target=end_process, name="end of the process", daemon=True).start()
 
 
-def end_flow_process_in_time() -> None:
+def end_flow_process_if_prefect_hangs() -> None:
     """Do so if this process was started for the present flow run, whose function has ended.
 
     Its exit code says nothing about the run: ``reconcile`` sets the state of a flow run that Prefect did not receive.

@@ -39,7 +39,7 @@ def is_ansible_script(path: Path) -> bool:
         with path.open("rb") as stream:
             return stream.read(2) == b"#!" or (path.suffix in {".py", ".sh"} and path.stat().st_mode & 0o111 != 0)
     except OSError:
-        return False  # whoever reads the file reports why it can't be read
+        return False  # the file is read later, and that reports the error
 
 
 def looks_like_yaml_inventory(data: object) -> bool:

@@ -216,7 +216,7 @@ def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> Automatic
 
 
 def stop_for_foreign_rollout(decision: AutomaticDecision, view: FleetView, rollout: Rollout) -> AutomaticDecision:
-    """Return the decision without anything that concerns rollouts; people are told once."""
+    """Return the decision without actions for rollouts. It tells people why, once."""
     reason = f"{rollout.id} is under way, and its machines are not in this inventory"
     message = (
         f"{reason}: does another controller patch its own machines in the records of this fleet? Give it one of its "

@@ -18,7 +18,7 @@ _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
 _RPC_PORTS = range(512, 1024)
 """RPC services take any free port of this range (bindresvport), a different port at each start."""
 _USER_UIDS = range(1000, 65534)
-"""Uids of users: from UID_MIN of login.defs to the uid below the account "nobody"."""
+"""Uids of users: UID_MIN of login.defs is the first, and the last one is before the account "nobody"."""
 _LOGIN_UNIT_PROGRAMS = {
     "ssh": "sshd",
     "sshd": "sshd",
