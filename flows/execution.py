@@ -19,7 +19,8 @@ from flows.ports.audit import build_entry, record_act, record_end
 from flows.ports.caller import Caller, find_actor, find_starter_name
 from flows.ports.ports import FreezeSource, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.domain.errors import Frozen, PolicyRefused, SealBroken, SealKeyMissing
+from inventory.sites import SITE_VARIABLE, find_site
+from tasks.domain.errors import Frozen, PolicyRefused, RequestError, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
 from tasks.domain.rows.audit import AuditResult
@@ -66,7 +67,7 @@ def execute_run(
             same way instead.
         ReportError: the report directory of the request is not writable. Nothing has begun.
         RunBegun: another process of the same flow run has begun this run already.
-        RequestError: the run to resume is over, or it only assessed machines.
+        RequestError: the run to resume is over, or it only assessed machines, or it belongs to another site.
     """
     if not isinstance(run, str):
         if run.report_directory is not None:
@@ -83,6 +84,9 @@ def execute_run(
             history = History(records, require_seals=True)
             recorded_run = history.find_run(run)
             request, run_id = parse_recorded_request(recorded_run), recorded_run.id
+            if recorded_run.site != (site := find_site()):
+                message = f"run {run_id} belongs to the site {recorded_run.site}, and this process to the site {site}"
+                raise RequestError(message, hint=f"Resume it at its site ({SITE_VARIABLE}); reconcile-fleet does that.")
             read_state = functools.partial(read_resume_state, history, run_id)
             with (
                 nullcontext(ports) if ports is not None else open_ports(request, caller) as opened,

@@ -1,6 +1,7 @@
 """The flow reconcile_fleet: recover abandoned runs. A schedule starts it."""
 
 import functools
+from collections.abc import Callable
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
@@ -9,6 +10,7 @@ from prefect.runtime import deployment
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.connected_flow import flow
+from flows.prefect_api.tags import build_site_name
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
@@ -22,6 +24,7 @@ from flows.recovery.flow_runs import (
 from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
+from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
@@ -73,10 +76,10 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
-    resume = _find_resume_deployment() if abandoned_runs and deployment.get_id() else None
+    has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(DEFAULT_SITE))
     failed = (
-        _start_resume_flow_runs(abandoned_runs, resume, caller)
-        if resume is not None
+        _start_resume_flow_runs(abandoned_runs, _find_resume_deployment, caller)
+        if has_deployments
         else _recover_in_process(abandoned_runs, caller)
     )
     if failed:
@@ -86,16 +89,21 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     return [abandoned_run.run.id for abandoned_run in abandoned_runs]
 
 
-def _find_resume_deployment() -> DeploymentResponse | None:
-    """Return the deployment that resumes runs of this fleet."""
+def _find_resume_deployment(site: str) -> DeploymentResponse | None:
+    """Return the deployment that resumes the runs of a site of this fleet."""
     with get_client(sync_client=True) as client:
-        return find_fleet_deployment(client, RESUME_DEPLOYMENT)
+        return find_fleet_deployment(client, build_site_name(RESUME_DEPLOYMENT, site))
 
 
 def _start_resume_flow_runs(
-    abandoned_runs: tuple[AbandonedRun, ...], resume: DeploymentResponse, caller: Caller
+    abandoned_runs: tuple[AbandonedRun, ...],
+    find_resume_deployment: Callable[[str], DeploymentResponse | None],
+    caller: Caller,
 ) -> list[str]:
-    """Start a flow run for each run. Return the failures with their reasons; the next reconcile tries them again."""
+    """Start a flow run for each run, by the deployment that resumes the runs of its site.
+
+    Return the failures with their reasons; the next reconcile tries them again.
+    """
     failed, now = [], SystemClock().now()
     with get_client(sync_client=True) as client:
         for run in abandoned_runs:
@@ -103,6 +111,10 @@ def _start_resume_flow_runs(
                 caller.listener.on_message(f"run {run.run.id} is {run.planned_action}")
                 continue
             try:
+                resume = find_resume_deployment(run.run.site)
+                if resume is None:
+                    failed.append(f"{run.run.id}: the site {run.run.site} has no deployment that resumes runs")
+                    continue
                 started = start_resume_flow_run(client, resume, run, now)
             except NO_ANSWER_ERRORS as error:
                 failed.append(f"{run.run.id}: {type(error).__name__}: {error}")

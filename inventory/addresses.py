@@ -15,7 +15,7 @@ DEFAULT_PORTS = {TransportKind.SSH: 22, TransportKind.WINRM: 5986}
 WINRM_PORTS = {WinrmScheme.HTTPS: 5986, WinrmScheme.HTTP: 5985}
 _LOOPBACK_ADDRESSES = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...]]
+Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...], str]
 
 
 def canonicalize_address(address: str) -> str:
@@ -30,15 +30,18 @@ def canonicalize_address(address: str) -> str:
 
 
 def build_endpoint(machine: Machine) -> Endpoint:
-    """Return how a machine is reached. Two machines with the same endpoint are one machine."""
+    """Return how a machine is reached. Two machines with the same endpoint are one machine.
+
+    Sites may use the same private addresses, and each has a controller of its own.
+    """
     port = machine.port or DEFAULT_PORTS.get(machine.transport)
     if machine.transport is TransportKind.WINRM and port in WINRM_PORTS.values():
         port = DEFAULT_PORTS[TransportKind.WINRM]  # its two listeners are ways to the same machine
     address = canonicalize_address(machine.address)
     is_plain_ssh = (machine.transport, port, machine.jump) == (TransportKind.SSH, 22, ())
     if machine.transport is TransportKind.LOCAL or (is_plain_ssh and address in _LOOPBACK_ADDRESSES):
-        return (TransportKind.LOCAL, "", None, ())
-    return (machine.transport, address, port, machine.jump)
+        return (TransportKind.LOCAL, "", None, (), machine.site)
+    return (machine.transport, address, port, machine.jump, machine.site)
 
 
 _HOST_PATTERN = re.compile(

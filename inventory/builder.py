@@ -303,6 +303,9 @@ def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], 
         elif by_name[name].machine.transport is not TransportKind.SSH:
             kind = by_name[name].machine.transport.value
             problems.add(location, f"the jump host {name!r} is reached by {kind}", "Jump hosts speak ssh.")
+        elif (site := by_name[name].machine.site) != machine.site:
+            message = f"the jump host {name!r} is of the site {site}, and {machine.name!r} of the site {machine.site}"
+            problems.add(location, message, "A machine and the hosts it is reached through are of one site.")
 
 
 def _check_jump_cycles(by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:

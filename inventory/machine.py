@@ -123,6 +123,8 @@ class MachineSet:
 
 
 DEFAULT_CREDENTIAL = "default"
+DEFAULT_SITE = "default"
+"""The site of machines that name none, and of processes that name none."""
 """The credential of a machine whose inventory names none."""
 
 
@@ -273,7 +275,8 @@ class Machine:
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
         winrm: used if the transport is winrm.
-        location: site or region; waves separate machines that must not fail together.
+        site: the place from which it is reached. Only workers of that site connect to it.
+        location: building or region; waves separate machines that must not fail together.
         availability_zone: part of the location that fails by itself. Automatic patching never patches two of them at
             the same time.
         pre_checks: checks that run before patching.
@@ -293,6 +296,7 @@ class Machine:
     jump: tuple[str, ...] = ()
     zone: str = "UTC"
     environment: str = ""
+    site: str = DEFAULT_SITE
     location: str = ""
     availability_zone: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)  # a dict: MappingProxyType can't be pickled or copied
@@ -332,6 +336,11 @@ class Inventory:
     machine_indexes: dict[str, dict[str, list[int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites of its machines, sorted."""
+        return tuple(sorted({machine.site for machine in self.machines}))
 
     def find_machine(self, name: str) -> Machine:
         """Return the machine with this name.

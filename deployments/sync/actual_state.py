@@ -23,9 +23,10 @@ PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
 
 
-def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> DeploymentSet:
-    """Return the Prefect objects of one fleet."""
-    pools, queue = _read_pool(client, pool_name)
+def read_actual_state(client: SyncPrefectClient, fleet: str, pool_names: Sequence[str]) -> DeploymentSet:
+    """Return the Prefect objects of one fleet, with the pools of its sites."""
+    read_pools = [_read_pool(client, pool_name) for pool_name in pool_names]
+    default_queues = {queue for _, queue in read_pools if queue is not None}
     deployments_by_name = _read_deployments(client, {"tags": {"all_": [build_fleet_tag(fleet)]}})
     names = {row["id"]: name for name, row in deployments_by_name.items()}
     ids = {f"deployment {name}": deployment_id for deployment_id, name in names.items()}
@@ -44,10 +45,10 @@ def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> 
         automations.append(to_automation(automation))
     return DeploymentSet(
         deployments=tuple(
-            to_deployment(row, name.partition("/")[0], queue) for name, row in deployments_by_name.items()
+            to_deployment(row, name.partition("/")[0], default_queues) for name, row in deployments_by_name.items()
         ),
         automations=tuple(automations),
-        pools=pools,
+        pools=tuple(pool for pools, _ in read_pools for pool in pools),
         prefect_ids=ids,
         waiting_runs=tuple(read_waiting_runs(client, build_fleet_tag(fleet), names)),
         duplicate_automations={name: tuple(copy_ids) for name, copy_ids in copies.items()},
@@ -60,7 +61,7 @@ def find_foreign_deployments(client: SyncPrefectClient, names: Collection[str], 
         return {}
     name_filter = {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}
     return {
-        name: to_deployment(answer, name.partition("/")[0], None)
+        name: to_deployment(answer, name.partition("/")[0], ())
         for name, answer in _read_deployments(client, name_filter).items()
         if name in names and build_fleet_tag(fleet) not in answer["tags"]
     }
@@ -124,14 +125,14 @@ def build_automation_prefix(fleet: str) -> str:
     return f"{build_fleet_tag(fleet)}: "
 
 
-def to_deployment(answer: PrefectJson, flow: str, queue: str | None) -> Deployment:
+def to_deployment(answer: PrefectJson, flow: str, default_queues: Collection[str]) -> Deployment:
     """Return a deployment from the server's answer.
 
-    Prefect's own classes need seconds for some hundred deployments. A deployment in ``queue``, the default queue of the
-    pool, has an empty queue name.
+    Prefect's own classes need seconds for some hundred deployments. A deployment in one of ``default_queues`` (ids of
+    the pools' default queues) has an empty queue name.
     """
     limit = answer["global_concurrency_limit"]
-    is_default_queue = queue is not None and answer["work_queue_id"] == queue
+    is_default_queue = answer["work_queue_id"] in default_queues
     return Deployment(
         flow=flow,
         name=answer["name"],

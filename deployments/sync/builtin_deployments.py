@@ -1,6 +1,6 @@
 """The built-in deployments and automations of every fleet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +27,11 @@ from flows.prefect_api.tags import (
     build_configuration_tag,
     build_deployment_name,
     build_shown_tag,
+    build_site_name,
 )
 from flows.reconcile import reconcile_fleet
 from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
+from inventory.machine import DEFAULT_SITE
 
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
@@ -42,34 +44,53 @@ ON_DEMAND_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (
     (patch_fleet, ""),
     (resume_fleet, ""),
     (stage_fleet, ""),
+)
+"""Flows that people start by hand, and the queue of their runs; "": the default queue."""
+RECORDS_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (
     (report_fleet, ASSESSMENT_QUEUE),
     (report_compliance, ASSESSMENT_QUEUE),
     (prune_records, ASSESSMENT_QUEUE),
 )
-"""Flows that people start by hand, and the queue of their runs; "": the default queue.
+"""The same, for flows that contact no machine.
 
 The owners of the last two add schedules: a compliance document each month, old records every night.
 """
 
 
-def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> tuple[Deployment, ...]:
+def build_builtin_deployments(
+    fleet: str, pool: str, inventory: Path | None, sites: Collection[str] = (DEFAULT_SITE,)
+) -> tuple[Deployment, ...]:
     """Return the deployments that need no configuration.
 
-    ``pool`` is "" if a process serves them. Without an inventory there is no scheduled assessment.
+    Each site has those that contact machines. The others work on the records, at the default site.
+
+    Args:
+        fleet: the name of the fleet.
+        pool: the pool of the default site; "": a process serves them.
+        inventory: of the scheduled assessments; None: there are none.
+        sites: the sites that have machines.
     """
-    on_demand_name = build_deployment_name(ON_DEMAND_NAME, fleet)
-    deployments = [build_deployment(flow, on_demand_name, fleet, pool, queue=queue) for flow, queue in ON_DEMAND_FLOWS]
+    deployments = [
+        build_deployment(flow, _build_name(ON_DEMAND_NAME, fleet, site), fleet, pool, queue=queue, site=site)
+        for site in sorted({DEFAULT_SITE, *sites})
+        for flow, queue in (*ON_DEMAND_FLOWS, *(RECORDS_FLOWS if site == DEFAULT_SITE else ()))
+    ]
     deployments.append(
         _build_scheduled_deployment(reconcile_fleet, fleet, pool, RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS)
     )
-    if inventory is not None:
-        request = {"scope": "*", "inventory": str(inventory)}
+    for site in sorted(sites) if inventory is not None else ():
+        scope = "*" if len(sites) == 1 else f"site={site}"
+        parameters = {"request": {"scope": scope, "inventory": str(inventory)}}
         deployments.append(
             _build_scheduled_deployment(
-                assess_fleet, fleet, pool, ASSESS_SLUG, ASSESS_INTERVAL_SECONDS, {"request": request}, ASSESSMENT_QUEUE
+                assess_fleet, fleet, pool, ASSESS_SLUG, ASSESS_INTERVAL_SECONDS, parameters, ASSESSMENT_QUEUE, site
             )
         )
     return tuple(deployments)
+
+
+def _build_name(name: str, fleet: str, site: str) -> str:
+    return build_deployment_name(build_site_name(name, site), fleet)
 
 
 def build_refresh_deployment(
@@ -89,10 +110,11 @@ def _build_scheduled_deployment(
     seconds: float,
     parameters: Mapping[str, object] | None = None,
     queue: str = "",
+    site: str = DEFAULT_SITE,
 ) -> Deployment:
-    name, schedule = build_deployment_name(SCHEDULED_NAME, fleet), build_interval_schedule(slug, seconds)
+    name, schedule = _build_name(SCHEDULED_NAME, fleet, site), build_interval_schedule(slug, seconds)
     return build_deployment(
-        flow, name, fleet, pool, parameters=parameters, schedules=[schedule], at_once=1, queue=queue
+        flow, name, fleet, pool, parameters=parameters, schedules=[schedule], at_once=1, queue=queue, site=site
     )
 
 

@@ -1,7 +1,7 @@
 """The desired state: a deployment for each configuration and zone, and the built-in deployments."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,8 +25,10 @@ from deployments.sync.model import (
 )
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet
-from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag
-from inventory.machine import Inventory
+from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag, build_site_name
+from inventory.errors import InventoryError
+from inventory.machine import DEFAULT_SITE, Inventory
+from inventory.scope import Scope
 from tasks.domain.errors import RequestError
 from tasks.rules.calendar.description import describe_schedule
 from tasks.rules.calendar.freezes import find_freeze
@@ -58,6 +60,7 @@ def build_desired_state(
     fleet: str,
     pool: str,
     inventory: Path | None,
+    sites: Collection[str],
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
     refresh_flow: AnyFlow,
 ) -> DeploymentSet:
@@ -65,8 +68,9 @@ def build_desired_state(
 
     Deployments of disabled configurations are paused. Inventories, which give the zones of machines, and their paths
     are by the name of the configuration, "automatic" included: a run starts in its own folder, so each request has the
-    path. ``inventory`` is that of the scheduled assessment. ``current_schedules`` are those in Prefect, by full name of
-    the deployment and slug: one with the same windows stays as it is.
+    path. ``inventory`` is that of the scheduled assessment. ``sites`` are those that have machines.
+    ``current_schedules`` are those in Prefect, by full name of the deployment and slug: one with the same windows stays
+    as it is.
 
     Raises:
         RequestError: two deployments would have the same name.
@@ -84,10 +88,11 @@ def build_desired_state(
             fleet,
             pool,
             current_schedules,
+            _find_executing_site(inventories[configuration.name], opening.request.scope),
         )
     ]
     refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, configurations.source_path.absolute())
-    builtin = (*build_builtin_deployments(fleet, pool, inventory), refresh)
+    builtin = (*build_builtin_deployments(fleet, pool, inventory, sites), refresh)
     automatic = (
         [build_automatic_deployment(configurations.automatic, fleet, pool, inventory_paths[AUTOMATIC_NAME])]
         if configurations.automatic is not None
@@ -103,7 +108,17 @@ def build_desired_state(
             f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
-    return DeploymentSet(all_deployments, build_automations(fleet), (WorkPool(pool),))
+    pools = tuple(WorkPool(build_site_name(pool, site)) for site in sorted({DEFAULT_SITE, *sites}))
+    return DeploymentSet(all_deployments, build_automations(fleet), pools)
+
+
+def _find_executing_site(inventory: Inventory, scope: str) -> str:
+    """Return the site whose workers execute the runs of a scope. `config check` refuses one with several sites."""
+    try:
+        sites = {machine.site for machine in Scope.parse(scope).select_machines(inventory)}
+    except InventoryError:  # no machine is in the scope now
+        return DEFAULT_SITE
+    return DEFAULT_SITE if DEFAULT_SITE in sites else min(sites)
 
 
 def _build_window_deployments(
@@ -113,6 +128,7 @@ def _build_window_deployments(
     fleet: str,
     pool: str,
     current_schedules: Mapping[tuple[str, str], ScheduleSpec],
+    site: str,
 ) -> Iterator[Deployment]:
     """Yield the deployments of one scheduled request: its run, and its download before the window if it has one."""
     window_description = f"{describe_schedule(scheduled_request.schedule)}, for {configuration.scope}."
@@ -151,6 +167,7 @@ def _build_window_deployments(
             ],
             at_once=MAX_CONCURRENT_RUNS,
             paused=not configuration.is_enabled,
+            site=site,
         )
 
 

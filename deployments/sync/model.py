@@ -15,7 +15,8 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
-from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag
+from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag, build_site_name, build_site_tag
+from inventory.machine import DEFAULT_SITE
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 
 AnyFlow = Flow[..., Any]
@@ -225,23 +226,25 @@ def build_deployment(
     at_once: int | None = None,
     paused: bool = False,
     queue: str = "",
+    site: str = DEFAULT_SITE,
 ) -> Deployment:
     """Return a deployment of a flow in a fleet. Its form shows the flow's parameters.
 
-    Its runs wait in the default queue of the pool by default, with the windows.
+    Its runs wait in the default queue of their site's pool by default, with the windows. ``pool`` is that of the
+    default site.
     """
     return Deployment(
         flow=flow.name,
         name=name,
         entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
         description=(description or flow.description or "").strip(),
-        tags=tuple(sorted({MANAGED_TAG, build_fleet_tag(fleet), *tags})),
+        tags=tuple(sorted({MANAGED_TAG, build_fleet_tag(fleet), build_site_tag(site), *tags})),
         parameters=dict(parameters or {}),
         schema=_build_parameter_schema(flow),
         schedules=tuple(sorted(schedules, key=lambda line: line.slug)),
         at_once=at_once,
         paused=paused,
-        pool=pool,
+        pool=build_site_name(pool, site) if pool else "",
         queue=queue if pool else "",
         limit=CANCEL_NEW_LIMIT if at_once else {},
     )

@@ -22,9 +22,9 @@ from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_dat
 from deployments.sync.model import AnyFlow, Change, ChangeAction, Deployment, DeploymentSet, ScheduleSpec
 from deployments.sync.next_windows import NextWindows, find_next_windows
 from flows.ports.caller import read_os_actor
-from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, find_tagged_fleets
+from flows.prefect_api.tags import DEFAULT_FLEET, build_fleet_tag, build_site_name, find_tagged_fleets
 from inventory.loader import find_inventory, load_inventory
-from inventory.machine import Inventory
+from inventory.machine import DEFAULT_SITE, Inventory
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.records.audit.deployed_policies import is_deployed, record_deployed_policy
@@ -194,7 +194,11 @@ def build_plan(
     }
     inventories = {name: inventories_by_path[inventory_path] for name, inventory_path in inventory_paths.items()}
     default_inventory = _find_default_inventory(configurations, inventory)
-    actual = read_actual_state(client, fleet, pool)
+    site_inventories = [*inventories_by_path.values()]
+    if default_inventory not in inventories_by_path:
+        site_inventories.append(load_inventory(default_inventory))
+    sites = {site for site_inventory in site_inventories for site in site_inventory.sites}
+    actual = read_actual_state(client, fleet, [build_site_name(pool, site) for site in sorted({DEFAULT_SITE, *sites})])
     current_schedules = {
         (deployment.full_name, line.slug): line for deployment in actual.deployments for line in deployment.schedules
     }
@@ -206,6 +210,7 @@ def build_plan(
         fleet=fleet,
         pool=pool,
         inventory=default_inventory,
+        sites=sites,
         current_schedules=current_schedules,
         refresh_flow=refresh_flow,
     )
@@ -316,5 +321,5 @@ class RemovalPlan:
 
 def plan_removal(client: SyncPrefectClient, fleet: str, pool: str) -> RemovalPlan:
     """Return what a fleet has on a server. No configuration is needed. This changes nothing. The work pool stays."""
-    actual = read_actual_state(client, fleet, pool)
+    actual = read_actual_state(client, fleet, [pool])
     return RemovalPlan(actual, find_changes(DeploymentSet(), actual))

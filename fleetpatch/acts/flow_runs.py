@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from deployments.server.client import open_server_client
 from flows.prefect_api.api_client import read_all_pages
-from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, add_fleet_tag, build_deployment_name
+from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, add_fleet_tag, build_deployment_name, build_site_name
 from tasks.domain.errors import CannotRun
 from tasks.records.fleets import find_fleet
 
@@ -62,8 +62,10 @@ class FlowRunStatus:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str) -> tuple[str, bool]:
-    """Start a flow run of the fleet's on-demand deployment of a flow. A repeated idempotency key starts nothing.
+def start_flow_run(
+    flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str, site: str
+) -> tuple[str, bool]:
+    """Start a flow run of a site's on-demand deployment of a flow. A repeated idempotency key starts nothing.
 
     ``fleet`` "" is that of this process.
 
@@ -76,7 +78,7 @@ def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, k
     """
     with open_server_client(retries=2) as client:
         fleet = fleet or find_fleet()
-        deployment = _find_deployment(client, flow, fleet)
+        deployment = _find_deployment(client, flow, fleet, site)
         with _report_lost_answer():
             flow_run = client.create_flow_run_from_deployment(
                 deployment.id,
@@ -166,8 +168,8 @@ def _find_own_flow_run(client: SyncPrefectClient, flow_run_id: str) -> FlowRun |
     return None
 
 
-def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> DeploymentResponse:
-    name = f"{flow}/{build_deployment_name(ON_DEMAND, fleet)}"
+def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str, site: str) -> DeploymentResponse:
+    name = f"{flow}/{build_deployment_name(build_site_name(ON_DEMAND, site), fleet)}"
     with suppress(ObjectNotFound):
         return client.read_deployment_by_name(name)
     deployments = read_all_pages(

@@ -24,16 +24,20 @@ from fleetpatch.acts.flow_runs import (
     start_flow_run,
 )
 from fleetpatch.acts.policy_checks import check_request, require_machines_of_flow_run, require_machines_of_run
+from fleetpatch.machines.fleet_reader import ACT_WAIT_SECONDS
 from fleetpatch.web.audit import record_act
 from fleetpatch.web.context import WebContext, get_context
 from flows.approval.decisions import approve_run, reject_run
 from flows.engine.resume_state import require_resumable
+from flows.engine.run_info import select_machines
 from flows.ports.caller import Caller
 from flows.prefect_runtime.flow_run_origin import REQUEST_KEY_PREFIX
 from flows.recovery.cancellation import CancelRequest, cancel_run
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
+from inventory.errors import InventoryError
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import FleetpatchError, RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.protocols.clock import Clock, SystemClock
@@ -108,7 +112,7 @@ def start_resume(request: Request, run: RunInfo) -> str:
             key = _digest_key(
                 _RESUME_SALT, run.id, attempt, identity.name, identity.scopes.get(Role.RUN, ""), str(number)
             )
-            flow_run_id, is_over = _start(request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}")
+            flow_run_id, is_over = _start(request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}", run.site)
             if not is_over:
                 return flow_run_id
         raise RequestError(
@@ -181,10 +185,34 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
                 "the request has no key that makes it unique", hint="Open the form again, and send it from there."
             )
         whole_key = _digest_key(act, actor_name, key)
-        return _start(request, flow, parameters, whole_key, f"{act} {scope[:80]} for {actor_name or 'somebody'}")[0]
+        name = f"{act} {scope[:80]} for {actor_name or 'somebody'}"
+        return _start(request, flow, parameters, whole_key, name, _find_site(request, wanted))[0]
 
 
-def _start(request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str) -> tuple[str, bool]:
+def _find_site(request: Request, wanted: AssessRequest | PatchRequest) -> str:
+    """Return the site of the machines that a request selects now; the default site if they are not known here.
+
+    Raises:
+        RequestError: they are of several sites.
+    """
+    inventory = get_context(request).fleet.read(ACT_WAIT_SECONDS).inventory
+    if inventory is None:
+        return DEFAULT_SITE
+    try:
+        sites = sorted({machine.site for machine in select_machines(wanted, inventory)})
+    except InventoryError:  # the run says so in its own words
+        return DEFAULT_SITE
+    if len(sites) > 1:
+        raise RequestError(
+            f"these machines are of {len(sites)} sites, and a run reaches those of one: {', '.join(sites)}",
+            hint=f"Start a run for each site, such as one with the scope site={sites[0]}.",
+        )
+    return sites[0]
+
+
+def _start(
+    request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str, site: str
+) -> tuple[str, bool]:
     """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
     context = get_context(request)
     digest = compute_request_digest(parameters)
@@ -202,7 +230,7 @@ def _start(request: Request, flow: str, parameters: Mapping[str, object], key: s
             "this request was sent before, with other values, and may have started its run then",
             hint="Look at the runs. A new form, or a new key, starts another one.",
         )
-    return start_flow_run(flow, context.settings.fleet, parameters, key=key, name=name)
+    return start_flow_run(flow, context.settings.fleet, parameters, key=key, name=name, site=site)
 
 
 def _digest_key(*parts: str) -> str:

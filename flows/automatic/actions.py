@@ -5,7 +5,6 @@ state of a rollout changes, because a later decision would not see any more why.
 in Prefect, under the same key; only then its flow run is recorded.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,8 +20,10 @@ from flows.automatic.run_starter import (
 )
 from flows.automatic.wording import Announcer, describe_run_plan
 from flows.engine.pinned_updates import find_machines_opted_out
+from flows.prefect_api.tags import build_site_name
 from flows.request.automatic_request import AutomaticRequest
-from inventory.machine import Inventory
+from flows.request.base import FormModel
+from inventory.machine import DEFAULT_SITE, Inventory
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import PatchError, RequestError
 from tasks.records.automatic.announcements import SqlAnnouncements
@@ -136,10 +137,15 @@ class ActionRunner:
                 self._add_and_start(run)
         for action in actions:
             if isinstance(action, AssessMachines):
-                now = self._world.now
-                self._add_and_start(AutomaticRun(action.key, action.machines, now, now + ASSESSMENT_WAIT, now))
+                self._start_assessments(action)
         if self._refusals:
             raise self._refusals[0]
+
+    def _start_assessments(self, action: AssessMachines) -> None:
+        now = self._world.now
+        for site, machines in self._group_by_site(action.machines).items():
+            key = build_site_name(action.key, site)
+            self._add_and_start(AutomaticRun(key, machines, now, now + ASSESSMENT_WAIT, now))
 
     def _tell(self, tells: Sequence[Tell]) -> None:
         if not tells:
@@ -157,21 +163,28 @@ class ActionRunner:
         if self._runs.add(run):  # otherwise this decision was carried out before
             self._start(run)
 
+    def _group_by_site(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return machines by their site. One that left the inventory meanwhile is left out by its run."""
+        by_site: dict[str, list[str]] = {}
+        for machine in self._world.inventory.machines:
+            if machine.name in names:
+                by_site.setdefault(machine.site, []).append(machine.name)
+        return {site: tuple(site_names) for site, site_names in by_site.items()}
+
     def _start(self, run: AutomaticRun) -> None:
         request, starter = self._world.request, self._world.starter
+        site = next(iter(self._group_by_site(run.machines)), DEFAULT_SITE)
+        body: FormModel
         if run.plan is None:
-            name = _describe_run(run)
+            deployment, name = ASSESS_DEPLOYMENT, _describe_run(run)
             body = build_assess_request(request, run.machines)
-            start = functools.partial(starter.start, ASSESS_DEPLOYMENT, run.key, name, body)
         else:
             plan = run.plan
             location_text = " ".join(part for part in (plan.location, plan.availability_zone) if part)
-            name = f"{plan.rollout_id} phase {plan.phase} {location_text}".strip()
-            start = functools.partial(
-                starter.start, PATCH_DEPLOYMENT, run.key, name, build_patch_request(request, plan)
-            )
+            deployment, name = PATCH_DEPLOYMENT, f"{plan.rollout_id} phase {plan.phase} {location_text}".strip()
+            body = build_patch_request(request, plan)
         try:
-            self._runs.set_flow_run(run.key, start())
+            self._runs.set_flow_run(run.key, starter.start(build_site_name(deployment, site), run.key, name, body))
         except RequestError as error:
             self._refusals.append(error)  # the others may start; the next tick tries this one again
 
@@ -179,6 +192,8 @@ class ActionRunner:
         """Return why a run may not start although it was decided; "" if it may. People may have acted meanwhile."""
         if run.plan is None:
             return ""
+        if len(sites := self._group_by_site(run.machines)) > 1:
+            return f"its machines are of the sites {', '.join(sorted(sites))}, and a location belongs to one site"
         rollout = SqlRollouts(self._world.database).find(run.plan.rollout_id)
         if rollout is None or rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
             return f"{run.plan.rollout_id} is {rollout.state if rollout is not None else 'unknown'}"

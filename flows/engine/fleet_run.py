@@ -18,6 +18,7 @@ from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.machine import Machine
+from inventory.sites import explain_other_site, find_site
 from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.clock import Deadline
@@ -137,6 +138,8 @@ class FleetRun:
             f"run {self.run_id}: {format_count(len(machines), 'machine')} in scope {self._request.scope!r}"
         )
         request = self._request
+        configuration = request.configuration if isinstance(request, PatchRequest) else None
+        machines = self._refuse_machines(machines, configuration)
         try:
             if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)
@@ -158,34 +161,46 @@ class FleetRun:
             raise self._records_error
         return finished
 
+    def _refuse_machines(self, machines: Sequence[Machine], configuration: str | None) -> Sequence[Machine]:
+        """Return the machines that this run may look at. The others get an outcome that says why it may not.
+
+        They are those of other sites, and for a run that patches (``configuration`` is a text) those whose owner does
+        not allow it.
+        """
+        site = find_site()
+        reasons = {
+            machine.name: explain_other_site(machine, site)
+            or ("" if configuration is None else check_patch_owner(machine, configuration))
+            for machine in machines
+        }
+        self._refused_outcomes = tuple(
+            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in reasons.items() if reason
+        )
+        return [machine for machine in machines if not reasons[machine.name]]
+
     def _assess_fleet(self, machines: Sequence[Machine], request: AssessRequest) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
         self._contexts = self._assess_all(machines, request)
-        outcomes = [build_assessment_outcome(context) for context in self._contexts]
+        outcomes = [*(build_assessment_outcome(context) for context in self._contexts), *self._refused_outcomes]
         for outcome in outcomes:
             self._save(outcome)
         return self._conclude_run(outcomes)
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
         """Return the waves, planned or restored. Or return the report if no wave begins: of a dry run, or suspended."""
-        why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
-        allowed_machines = [machine for machine in machines if not why_not[machine.name]]
-        self._refused_outcomes = tuple(
-            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in why_not.items() if reason
-        )
         restored = self._resume_state if self._resume_state is not None and self._resume_state.waves else None
         if restored is not None:
             self._lifecycle.restore_hook_results()
             self._waves = restored.waves
         else:
             policy = request.waves.to_wave_policy()
-            self._waves = ask_roles_and_build_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
+            self._waves = ask_roles_and_build_waves(machines, policy, self._ports.inventory, self._run_context)
         # the order is visible from the start, before anything is known of the machines
         self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
         if restored is not None:
             contexts, self._earlier_outcomes = self._restore_machines(restored)
         else:
-            contexts = {context.name: context for context in self._assess_all(allowed_machines, request)}
+            contexts = {context.name: context for context in self._assess_all(machines, request)}
             for wave in self._waves:
                 for name in wave.machines:
                     contexts[name].state = replace(contexts[name].state, wave=wave.number)
@@ -196,7 +211,7 @@ class FleetRun:
         if self._ports.stop_token.is_suspended and restored is None:
             # Drop the plans: the process that resumes the run assesses all machines again.
             self._contexts, self._waves = [], ()
-            return self._suspend_run([machine.name for machine in allowed_machines])
+            return self._suspend_run([machine.name for machine in machines])
         for outcome in self._refused_outcomes:
             self._save(outcome)
         self._save(self._build_report(()))  # saved before any change, so that the run can be resumed

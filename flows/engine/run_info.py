@@ -11,6 +11,7 @@ from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
+from inventory.sites import find_site
 from tasks.domain.model import RunInfo, Window
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
@@ -96,6 +97,7 @@ def build_run_info(
         started_by=started_by,
         flow_run_id=flow_run_id,
         role_scope=role_scope,
+        site=find_site(),
     )
     if earlier_run is None:
         return run

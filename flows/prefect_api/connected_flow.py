@@ -25,7 +25,7 @@ from prefect.events import worker
 from flows.prefect_api.connection import connect_prefect
 from flows.prefect_api.flow_end import claim_flow_result_place, end_flow_process_if_prefect_hangs, use_flow_result_place
 from flows.prefect_api.log_filters import silence_delivery
-from flows.prefect_api.tags import use_tagged_fleet
+from flows.prefect_api.tags import use_tagged_fleet, use_tagged_site
 from tasks.domain.errors import CannotRun
 
 P = ParamSpec("P")
@@ -86,22 +86,23 @@ class ConnectedFlow(Flow[P, R]):
 def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:  # noqa: ANN401 - Prefect's options
     """Return a decorator like ``prefect.flow``, with the same options. Prefect finds it by this name in source text.
 
-    The flow uses the records of the fleet to which its flow run belongs.
+    The flow uses the records of the fleet to which its flow run belongs, and reaches the machines of its site.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
-        return ConnectedFlow(_use_own_fleet(function), **options)
+        return ConnectedFlow(_use_own_fleet_and_site(function), **options)
 
     return decorate
 
 
-def _use_own_fleet(function: Callable[P, R]) -> Callable[P, R]:
+def _use_own_fleet_and_site(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         context, result_place = FlowRunContext.get(), claim_flow_result_place()
         run = context.flow_run if context is not None else None
+        tags = run.tags if run is not None else ()
         try:
-            with result_place.record(), use_tagged_fleet(run.tags if run is not None else ()):
+            with result_place.record(), use_tagged_fleet(tags), use_tagged_site(tags):
                 result_place.result = function(*args, **kwargs)
                 return cast("R", result_place.result)
         finally:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from uuid import UUID
 
+from inventory.machine import DEFAULT_SITE
+from inventory.sites import SITE_VARIABLE, find_environment_site, use_site
 from tasks.domain.errors import RequestError
 from tasks.records.fleets import DEFAULT_FLEET, FLEET_VARIABLE, find_environment_fleet, use_fleet
 
@@ -19,6 +21,8 @@ __all__ = [
     "build_fleet_tag",
     "build_limit_name",
     "build_shown_tag",
+    "build_site_name",
+    "build_site_tag",
     "find_tagged_fleets",
     "serves_fleet",
 ]
@@ -31,6 +35,8 @@ AUTO_SCHEDULED_TAG = "auto-scheduled"
 """Prefect's own tag of a flow run that a schedule made."""
 FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
 """The prefix of a fleet's tag."""
+SITE_TAG_PREFIX = f"{MANAGED_TAG}:site="
+"""The prefix of a site's tag."""
 
 
 def build_fleet_tag(fleet: str) -> str:
@@ -69,6 +75,38 @@ def build_shown_tag(name: str) -> str:
 def build_deployment_name(name: str, fleet: str) -> str:
     """Return the deployment's name in a fleet, so that fleets on one server each have their own deployment."""
     return name if fleet == DEFAULT_FLEET else f"{name}@{fleet}"
+
+
+def build_site_tag(site: str) -> str:
+    """Return the tag of the deployments whose runs a site executes."""
+    return f"{SITE_TAG_PREFIX}{site}"
+
+
+def build_site_name(name: str, site: str) -> str:
+    """Return the name of a site's own work pool or deployment. Those of the default site have the name alone."""
+    return name if site == DEFAULT_SITE else f"{name}-{site}"
+
+
+def use_tagged_site(tags: Sequence[str]) -> AbstractContextManager[None]:
+    """Return a context that belongs to the site in a flow run's tags; without one, to that of this process.
+
+    Raises:
+        RequestError: the flow run has several sites, or one that this process does not belong to.
+    """
+    sites = sorted({tag.removeprefix(SITE_TAG_PREFIX) for tag in tags if tag.startswith(SITE_TAG_PREFIX)})
+    if not sites:
+        return nullcontext()
+    if len(sites) > 1:
+        hint = "Nothing was touched. Start a flow run of the deployment of one site, without other tags."
+        raise RequestError(f"this flow run has the tags of several sites: {', '.join(sites)}", hint=hint)
+    process_site = find_environment_site()
+    if process_site not in {"", sites[0]}:
+        raise RequestError(
+            f"this flow run belongs to the site {sites[0]}, and this worker to the site {process_site}",
+            hint=f"Nothing was touched. Let the worker execute the runs of its own site's work pool, or correct "
+            f"{SITE_VARIABLE} of the worker.",
+        )
+    return use_site(sites[0])
 
 
 def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:

@@ -34,6 +34,7 @@ FLEETPATCH_INVENTORY          the inventory: a file or a folder
 FLEETPATCH_CONFIGURATIONS     the configurations, with the policy beside them: a file or a folder
 FLEETPATCH_RECORDS_URL        the database of the records
 FLEETPATCH_FLEET              the fleet, where several share a server and a database
+FLEETPATCH_SITE               the site of this machine, where a fleet has several
 FLEETPATCH_POLICY             a further policy file
 FLEETPATCH_HOTPATCH_BASELINES a table of hotpatch baselines
 FLEETPATCH_KEYS               the folder of keys

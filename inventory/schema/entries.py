@@ -32,6 +32,7 @@ from inventory.schema.value_types import (
     NameList,
     Owner,
     PasswordReference,
+    SiteName,
     ThumbprintList,
     UrlPath,
     build_validation_error,
@@ -161,8 +162,10 @@ class MachineSettings(StrictModel):
     zone: Annotated[str, AfterValidator(validate_zone)] | None = None
     """IANA time zone of the machine's own windows."""
     environment: Label | None = None
+    site: SiteName | None = None
+    """The place from which it is reached: only workers of that site connect to it. Default: default."""
     location: Label | None = None
-    """Site or region; waves keep apart what must not fail together."""
+    """Building or region; waves keep apart what must not fail together."""
     availability_zone: Label | None = None
     """Part of the location that fails by itself. Automatic patching never patches two of them at the same time."""
     tags: dict[Annotated[str, AfterValidator(validate_tag_key)], Label] | None = None

@@ -15,6 +15,7 @@ from inventory.credential_references import KEY_REFERENCES, parse_reference, req
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
+from inventory.sites import SITE_NAME_HINT, SITE_PATTERN
 
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _NAME_PATTERN = re.compile(NAME_PATTERN)
@@ -168,7 +169,14 @@ def _split_names(value: object) -> object:
     return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
 
 
+def _validate_site(value: str) -> str:
+    if not SITE_PATTERN.fullmatch(value):
+        raise build_validation_error(f"{value[:80]!r} is no usable name for a site", SITE_NAME_HINT)
+    return value
+
+
 MachineName = Annotated[str, AfterValidator(_validate_name)]
+SiteName = Annotated[str, AfterValidator(_validate_site)]
 Label = Annotated[str, AfterValidator(_validate_label)]
 _TEXT_SCHEMA = {"type": "string"}
 NameList = Annotated[

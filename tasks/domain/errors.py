@@ -48,6 +48,10 @@ class Unreachable(TransportError):
     transient: ClassVar[bool] = True
 
 
+class OtherSite(TransportError):
+    """The machine is reached from another site only. It was not contacted."""
+
+
 class ConnectionLost(TransportError):
     """The connection was lost. A job on the machine continues."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.assessment import (  # noqa: F401 - others import them from here
     Assessment,
     Disk,
@@ -296,6 +297,7 @@ class RunInfo:
     Attributes:
         role_scope: the scope that the role of its starter was limited to; "": it was not. Also a run that is resumed
             stays in it.
+        site: the site of its process. The machines of other sites are not contacted.
     """
 
     id: str
@@ -310,6 +312,7 @@ class RunInfo:
     flow_run_id: str = ""
     message: str = ""
     role_scope: str = ""
+    site: str = DEFAULT_SITE
 
     @property
     def may_change_machines(self) -> bool:

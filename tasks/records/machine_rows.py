@@ -137,6 +137,7 @@ def build_machine_row(
         in_inventory=machine is not None if has_inventory else None,
         address=machine.address if machine is not None else None,
         environment=machine.environment if machine is not None else None,
+        site=machine.site if machine is not None else None,
         location=machine.location if machine is not None else None,
         availability_zone=machine.availability_zone if machine is not None else None,
         groups=tuple(machine.groups) if machine is not None else None,

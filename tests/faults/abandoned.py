@@ -225,7 +225,7 @@ class Many:
 
         def body() -> None:
             flows.reconcile._start_resume_flow_runs(
-                flows.recovery.unfinished_runs.find_abandoned_runs("sim"), resume, who
+                flows.recovery.unfinished_runs.find_abandoned_runs("sim"), lambda _site: resume, who
             )
 
         world._process(controller, body)

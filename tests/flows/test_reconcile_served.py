@@ -206,7 +206,7 @@ def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
 ) -> None:
     def takes_up(fleet: str) -> str | None:
         with use_fleet(fleet):
-            found = _find_resume_deployment()
+            found = _find_resume_deployment("default")
         return found.name if found is not None else None
 
     flow = client.create_flow(resume_fleet)

@@ -161,7 +161,7 @@ def test_a_fleet_behind_many_configurations_is_named() -> None:
     server = PagedServer([*many, SimpleNamespace(name="on-demand@north", tags=[build_fleet_tag("north")])])
 
     with pytest.raises(CannotRun, match="no deployment 'patch-fleet/on-demand@south'") as refused:
-        flow_runs._find_deployment(cast("Any", server), "patch-fleet", "south")
+        flow_runs._find_deployment(cast("Any", server), "patch-fleet", "south", "default")
     assert "fleet south (FLEETPATCH_FLEET). Prefect has: north." in refused.value.hint
 
 

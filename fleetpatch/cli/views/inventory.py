@@ -67,10 +67,10 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
     )
 
 
-def _list_machine_facts(sets: Sequence[MachineSet]) -> Sequence[Fact[Machine]]:
+def _list_machine_facts(inventory: Inventory) -> Sequence[Fact[Machine]]:
     """Return the facts about each machine. They have references to secrets, and no secret."""
     sets_of: dict[str, list[str]] = {}
-    for machine_set in sets:
+    for machine_set in inventory.sets:
         for name in machine_set.members:
             sets_of.setdefault(name, []).append(machine_set.name)
 
@@ -100,6 +100,7 @@ def _list_machine_facts(sets: Sequence[MachineSet]) -> Sequence[Fact[Machine]]:
         Fact("jump", lambda machine: machine.jump),
         Fact("zone", lambda machine: machine.zone),
         Fact("environment", lambda machine: machine.environment, "env", lambda machine: machine.environment or None),
+        Fact("site", lambda machine: machine.site, "site" if len(inventory.sites) > 1 else None),
         Fact("location", lambda machine: machine.location),
         Fact("availabilityZone", lambda machine: machine.availability_zone),
         Fact("", lambda machine: " ".join(machine.groups) or None, "groups", wraps=True),
@@ -115,13 +116,13 @@ def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine])
     """Return machines as JSON data."""
     return {
         "inventory": str(inventory.source) if inventory.source else None,
-        "machines": build_list_json(_list_machine_facts(inventory.sets), machines),
+        "machines": build_list_json(_list_machine_facts(inventory), machines),
     }
 
 
 def print_inventory_machines(inventory: Inventory, machines: Sequence[Machine]) -> None:
     """Print machines as a table."""
-    table = build_list_table(_list_machine_facts(inventory.sets), machines)
+    table = build_list_table(_list_machine_facts(inventory), machines)
     print_to_stdout(table, "", format_count(len(machines), "machine"))
 
 

@@ -41,6 +41,7 @@ class MachineRow:
     in_inventory: Annotated[bool | None, Column("Whether it is in the inventory; null: there is none.")]
     address: Annotated[str | None, Column("Where it is reached.")]
     environment: Annotated[str | None, Column('Its environment; "": none.')]
+    site: Annotated[str | None, Column("The place from which it is reached.")]
     location: Annotated[str | None, Column('Its location; "": none.')]
     availability_zone: Annotated[str | None, Column('Its availability zone; "": none.')]
     groups: Annotated[tuple[str, ...] | None, Column("Its groups.")]

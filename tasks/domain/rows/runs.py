@@ -26,6 +26,7 @@ class RunRow:
     state: Annotated[OperationState, Column("Its state.", json_name="status")]
     scope: Annotated[str, Column("The machines that it was to select.")]
     configuration: Annotated[str | None, Column("The configuration that it is of; null: it is of none.")]
+    site: Annotated[str, Column("The site whose machines it may reach.")]
     started_by: Annotated[str, Column("Who started it.", heading="by")]
     started_at: Annotated[datetime, Column("When it began.", heading="started (UTC)", json_name="startDateTime")]
     ended_at: Annotated[datetime | None, Column("When it ended; null: it has not.", json_name="endDateTime")]
@@ -58,6 +59,7 @@ def build_run_row(run: RunInfo) -> RunRow:
         state=run.state,
         scope=run.scope,
         configuration=str(run.request.get("configuration") or "") or None,
+        site=run.site,
         started_by=run.started_by,
         started_at=run.started_at,
         ended_at=run.ended_at,

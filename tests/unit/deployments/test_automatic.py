@@ -32,6 +32,7 @@ def aim(folder: Path, text: str, fleet: str = "default") -> DeploymentSet:
         fleet=fleet,
         pool="p",
         inventory=PLACE,
+        sites=["default"],
         current_schedules={},
         refresh_flow=refresh_schedules,
     )

@@ -95,7 +95,7 @@ def as_found_by_a_server(schedule: Any) -> tuple[ScheduleSpec, ...]:
     """Return a schedule as it comes back in a server's answer."""
     line = DeploymentSchedule(schedule=schedule, slug="web", active=True)
     deployment = DeploymentResponse(name="web", flow_id=uuid4(), labels={}, schedules=[line])
-    return to_deployment(deployment.model_dump(mode="json"), "patch-fleet", None).schedules
+    return to_deployment(deployment.model_dump(mode="json"), "patch-fleet", ()).schedules
 
 
 def test_an_hourly_window_that_prefect_was_told_of_stays_as_it_is(tmp_path: Path) -> None:
@@ -160,6 +160,7 @@ def aim(configurations: Configurations, now: datetime, found: DeploymentSet) -> 
         fleet="f",
         pool="p",
         inventory=PLACE,
+        sites=["default"],
         current_schedules=lines,
         refresh_flow=refresh_schedules,
     )
@@ -183,6 +184,7 @@ def test_no_two_deployments_have_one_name(tmp_path: Path) -> None:
             fleet="default",
             pool="p",
             inventory=PLACE,
+            sites=["default"],
             current_schedules={},
             refresh_flow=refresh_schedules,
         )
