@@ -27,7 +27,7 @@ import flows.reconcile
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
-from inventory.machine import Inventory, Machine
+from inventory.machine import DEFAULT_SITE, Inventory, Machine
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.approvals import SqlApprovals
 from tasks.records.run_progress import SqlRunProgress
@@ -41,6 +41,8 @@ from tests.support.unused_ports import UNUSED_PORTS
 
 NAMES = ("first", "second", "third")
 PLACE = "FLEETPATCH_TEST_MACHINES"
+SITES = "FLEETPATCH_TEST_SITES"
+"""The sites of machines, as JSON; those that it does not name are of the default site."""
 KEY = b"machines of a test"
 HERE = "tests.flows.served_on_fakes"
 
@@ -81,10 +83,11 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
     MachinesElsewhere.register("machine", exposed=("run_script", "start_job", "poll_job", "close"))
     there = MachinesElsewhere(address=os.environ[PLACE], authkey=KEY)
     there.connect()
+    sites = dict.fromkeys(NAMES, DEFAULT_SITE) | json.loads(os.environ.get(SITES, "{}"))
     with open_records(who.records_url) as records:
         recorder = ProgressRecorder(who.listener, SqlRunProgress(records.database), SystemClock())
         made = Ports(
-            inventory=Inventory(tuple(Machine(name=name, address="192.0.2.1") for name in NAMES)),
+            inventory=Inventory(tuple(Machine(name, "192.0.2.1", site=site) for name, site in sites.items())),
             clock=SystemClock(),
             records=records,
             leases=records.leases,
