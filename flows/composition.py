@@ -23,8 +23,7 @@ from inventory.credentials import Credential, Secret, SecretSources, resolve_cre
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.secret_store import CertificateIssuer, SecretStore
-from inventory.sites import SITE_VARIABLE, explain_other_site, find_site
-from tasks.domain.errors import CannotRun, CredentialError, OtherSite, RecordsError
+from tasks.domain.errors import CannotRun, CredentialError, RecordsError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.transport import Transport
@@ -134,11 +133,9 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         RecordsError: the records can't be opened.
     """
     inventory = load_inventory(find_inventory(request.inventory))
-    clock, logins, site = SystemClock(), LockoutGuard(), find_site()
+    clock, logins = SystemClock(), LockoutGuard()
 
     def connect(machine: Machine) -> Transport:
-        if reason := explain_other_site(machine, site):
-            raise OtherSite(reason, machine=machine.name, hint=f"Start it at its site ({SITE_VARIABLE}).")
         from tasks.machines.transport.session_factory import build_session  # noqa: PLC0415 - loads paramiko: not for readers
 
         return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)

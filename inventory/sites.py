@@ -54,7 +54,7 @@ def use_site(site: str) -> Iterator[None]:
 
 
 def explain_other_site(machine: Machine, site: str) -> str:
-    """Return why a process of this site does not connect to a machine; "" if it does. Pure."""
+    """Return why a process of a site does not connect to a machine; "" if it does. Pure."""
     if machine.site == site:
         return ""
     return f"it is reached from the site {machine.site} only, and this process belongs to the site {site}"

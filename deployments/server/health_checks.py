@@ -1,6 +1,7 @@
 """Checks of a server snapshot. They report problems for the fleet. No I/O, no clock."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -8,7 +9,16 @@ from deployments.server.connection_urls import is_loopback
 from deployments.server.schedule_checks import check_date_lists, check_queues, check_scheduler, format_age
 from deployments.server.settings import find_open_variables
 from deployments.server.settings_checks import check_settings
-from deployments.server.snapshot import FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot, WorkerInfo
+from deployments.server.snapshot import (
+    DeploymentInfo,
+    FlowRunInfo,
+    RunLeaseState,
+    RunningFlowRun,
+    ServerSnapshot,
+    WorkerInfo,
+)
+from flows.prefect_api.tags import find_tagged_sites
+from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -89,7 +99,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     pools = sorted({deployment.work_pool_name for deployment in managed if deployment.work_pool_name})
     findings = [
         _build_good_finding("deployments", f"{format_count(len(managed), 'deployment')} of fleetpatch"),
-        *(_check_pool(snapshot, name) for name in pools),
+        *(_name_site(_check_pool(snapshot, name), name, managed) for name in pools),
     ]
     served = [deployment for deployment in managed if not deployment.work_pool_name]
     silent = [
@@ -214,6 +224,15 @@ def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
 
 def _build_good_finding(check: str, words: str) -> Finding:
     return Finding(check, FindingLevel.GOOD, words)
+
+
+def _name_site(finding: Finding, pool: str, managed: Sequence[DeploymentInfo]) -> Finding:
+    """Return the finding about a pool, with the site whose runs its workers execute, if the fleet has several."""
+    own = [deployment for deployment in managed if deployment.work_pool_name == pool]
+    sites = find_tagged_sites([tag for deployment in own for tag in deployment.tags])
+    if set(sites) <= {DEFAULT_SITE}:
+        return finding
+    return replace(finding, message=f"site {', '.join(sites)}: {finding.message}")
 
 
 def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:

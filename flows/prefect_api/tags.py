@@ -24,6 +24,7 @@ __all__ = [
     "build_site_name",
     "build_site_tag",
     "find_tagged_fleets",
+    "find_tagged_sites",
     "serves_fleet",
 ]
 
@@ -82,6 +83,11 @@ def build_site_tag(site: str) -> str:
     return f"{SITE_TAG_PREFIX}{site}"
 
 
+def find_tagged_sites(tags: Sequence[str]) -> list[str]:
+    """Return the sites that tags name, sorted."""
+    return sorted({tag.removeprefix(SITE_TAG_PREFIX) for tag in tags if tag.startswith(SITE_TAG_PREFIX)})
+
+
 def build_site_name(name: str, site: str) -> str:
     """Return the name of a site's own work pool or deployment. Those of the default site have the name alone."""
     return name if site == DEFAULT_SITE else f"{name}-{site}"
@@ -93,7 +99,7 @@ def use_tagged_site(tags: Sequence[str]) -> AbstractContextManager[None]:
     Raises:
         RequestError: the flow run has several sites, or one that this process does not belong to.
     """
-    sites = sorted({tag.removeprefix(SITE_TAG_PREFIX) for tag in tags if tag.startswith(SITE_TAG_PREFIX)})
+    sites = find_tagged_sites(tags)
     if not sites:
         return nullcontext()
     if len(sites) > 1:

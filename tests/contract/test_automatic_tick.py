@@ -380,3 +380,16 @@ def test_a_feed_that_can_not_be_used_is_told(fleet: AutomaticFleet, tmp_path: Pa
     result = fleet.tick(fleet.request(feeds=tmp_path / "feeds"))
     assert any("risk feed:" in getattr(each, "message", "") for each in result.decision.actions)
     assert any(key.startswith("feed/") for key in SqlAnnouncements(fleet.records.database).read_keys())
+
+
+def test_runs_and_assessments_start_at_the_site_of_their_machines(fleet: AutomaticFleet) -> None:
+    text = INVENTORY.replace("location: muc}", "location: muc, site: munich}")
+    request = fleet.request(phases={"canary_locations": ["muc"]})
+    fleet.write_inventory(f"{text}  - {{name: new-1, address: 192.0.2.9, location: muc, site: munich}}\n")
+    fleet.assess(CURL)
+
+    fleet.begin(request)
+
+    assert [set(each.only_machines) for each in fleet.started("patch-fleet/on-demand-munich")] == [{"muc-1"}]
+    assert fleet.started("patch-fleet/on-demand") == []
+    assert [each.only_machines for each in fleet.started("assess-fleet/on-demand-munich")] == [["new-1"]]

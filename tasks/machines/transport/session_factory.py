@@ -11,6 +11,7 @@ from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.protocols.clock import Clock, Deadline
 from tasks.machines.transport.local_channel import LocalShellChannel
 from tasks.machines.transport.lockout_guard import LockoutGuard, LoginAttempt
+from tasks.machines.transport.own_site import require_own_site
 from tasks.machines.transport.posix_shell import PosixShell, PrivilegeEscalator
 from tasks.machines.transport.powershell_host import PowerShellChannel, PowerShellHost
 from tasks.machines.transport.script_library import ScriptLoader
@@ -51,7 +52,9 @@ def build_session(
 
     Raises:
         InventoryError: its jump hosts are not valid, or known_hosts can't be read.
+        OtherSite: the machine is reached from another site only.
     """
+    require_own_site(machine)
     guard = lockout_guard or LockoutGuard()
     poll_seconds = POLL_TIMEOUT_SECONDS
     opener: ConnectionOpener

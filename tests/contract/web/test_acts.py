@@ -38,6 +38,7 @@ class Started:
     fleet: str
     parameters: dict[str, Any]
     key: str
+    site: str = "default"
 
 
 @dataclass
@@ -47,10 +48,12 @@ class Prefect:
     started: list[Started] = field(default_factory=list)
     over: set[str] = field(default_factory=set)
 
-    def start(self, flow: str, fleet: str, parameters: dict[str, Any], *, key: str, name: str) -> tuple[str, bool]:
+    def start(
+        self, flow: str, fleet: str, parameters: dict[str, Any], *, key: str, name: str, site: str
+    ) -> tuple[str, bool]:
         assert name
         if key not in [each.key for each in self.started]:
-            self.started.append(Started(flow, fleet, parameters, key))
+            self.started.append(Started(flow, fleet, parameters, key, site))
         number = [each.key for each in self.started].index(key) + 1
         flow_run_id = f"00000000-0000-0000-0000-{number:012}"
         return flow_run_id, flow_run_id in self.over
@@ -94,6 +97,28 @@ def test_a_plan_starts_at_once_and_a_double_click_starts_one(site: Site, prefect
     assert made.flow == "patch-fleet"
     assert made.parameters["request"]["dry_run"] is True
     assert made.parameters["request"]["window"] == {"zone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(("scope", "expected"), [("name=web-*", "default"), ("shop-1", "hamburg")])
+def test_what_is_started_goes_to_the_site_of_its_machines(
+    site: Site, prefect: Prefect, tmp_path: Path, scope: str, expected: str
+) -> None:
+    (tmp_path / "fleet.yaml").write_text(f"{INVENTORY}  - {{name: shop-1, address: 192.0.2.1, site: hamburg}}\n")
+
+    answer = site.client.post("/plan", data=values(scope=scope), headers=BOB)
+
+    assert answer.status_code == 303, answer.text
+    assert [made.site for made in prefect.started] == [expected]
+
+
+def test_machines_of_two_sites_are_refused_together(site: Site, prefect: Prefect, tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text(f"{INVENTORY}  - {{name: shop-1, address: 192.0.2.1, site: hamburg}}\n")
+
+    answer = site.client.post("/plan", data=values(scope="web-1|shop-1"), headers=BOB)
+
+    assert answer.status_code == 400
+    assert "these machines are of 2 sites, and a run reaches those of one: default, hamburg" in answer.text
+    assert prefect.started == []
 
 
 def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> None:

@@ -357,3 +357,55 @@ def test_dates_that_ran_out_on_what_people_changed_are_left_to_them(
 
     assert (written, said) == ({}, [])
     assert [change.name for change in left] == ["patch-fleet/web"]
+
+
+def aim_at(inventory: Inventory, configurations: Configurations) -> DeploymentSet:
+    names = {each.name: inventory for each in configurations.all_configurations}
+    return build_desired_state(
+        configurations,
+        names,
+        NOW,
+        inventory_paths=dict.fromkeys(names, PLACE),
+        fleet="default",
+        pool="p",
+        inventory=PLACE,
+        sites=inventory.sites,
+        current_schedules={},
+        refresh_flow=refresh_schedules,
+    )
+
+
+def test_each_site_has_a_pool_and_the_deployments_that_contact_machines(tmp_path: Path) -> None:
+    there = replace(FLEET.machines[0], name="shop-1", environment="shop", site="hamburg")
+    (tmp_path / "shop.yaml").write_text(f"name: shop\nscope: env=shop\nwindow: {{{EVENING}}}\n")
+    read(tmp_path, EVENING)
+
+    desired = aim_at(Inventory((*FLEET.machines, there)), load_configurations(tmp_path, NOW.date()))
+
+    assert [pool.name for pool in desired.pools] == ["p", "p-hamburg"]
+    pools = {deployment.full_name: deployment.pool for deployment in desired.deployments}
+    assert pools["patch-fleet/web"] == "p"
+    assert pools["patch-fleet/shop"] == "p-hamburg"
+    assert {name for name, pool in pools.items() if pool == "p-hamburg"} == {
+        "patch-fleet/shop",
+        "assess-fleet/scheduled-hamburg",
+        *(f"{flow}/on-demand-hamburg" for flow in ("assess-fleet", "plan-fleet", "patch-fleet", "resume-fleet")),
+        "stage-fleet/on-demand-hamburg",
+    }
+    scopes = {
+        deployment.name: deployment.parameters["request"]["scope"]  # type: ignore[index]
+        for deployment in desired.deployments
+        if deployment.full_name.startswith("assess-fleet/scheduled")
+    }
+    assert scopes == {"scheduled": "site=default", "scheduled-hamburg": "site=hamburg"}
+    for deployment in desired.deployments:
+        site = "hamburg" if deployment.pool == "p-hamburg" else "default"
+        assert f"fleetpatch:site={site}" in deployment.tags
+
+
+def test_a_fleet_of_one_site_has_one_pool_and_assesses_all(tmp_path: Path) -> None:
+    desired = aim_at(FLEET, read(tmp_path, EVENING))
+
+    assert [pool.name for pool in desired.pools] == ["p"]
+    (assessment,) = (each for each in desired.deployments if each.full_name == "assess-fleet/scheduled")
+    assert assessment.parameters["request"] == {"scope": "*", "inventory": str(PLACE)}

@@ -11,6 +11,7 @@ from inventory.known_hosts import PinnedKey, render_known_hosts_name
 from inventory.machine import HostKeyPolicy, Inventory, Machine
 from tasks.domain.errors import FleetpatchError, HostKeyMismatch, HostKeyUnknown, RequestError
 from tasks.domain.protocols.clock import Deadline
+from tasks.machines.transport.own_site import require_own_site
 from tasks.machines.transport.ssh.connection import DEFAULT_PORT, SshSettings, build_verifier, read_host_key
 from tasks.machines.transport.ssh.jump_hosts import JumpHostPool
 
@@ -71,6 +72,7 @@ def show_host_key(machine: Machine, inventory: Inventory, settings: SshSettings,
     address = render_known_hosts_name(machine.address, machine.port or DEFAULT_PORT)
     key: PinnedKey | None = None
     try:
+        require_own_site(machine)
         dial = pool.build_dialer(machine, inventory, settings)
         blob = read_host_key(machine, dial, settings, deadline=Deadline.after(settings.clock, READ_SECONDS))
         key = PinnedKey.from_blob(blob)
