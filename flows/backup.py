@@ -1,4 +1,4 @@
-"""Writes into the audit log that records were backed up or restored."""
+"""Writes into the audit log that records were backed up, restored or copied."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.backup.manifest import BackupManifest
 from tasks.records.backup.restoring import RestorePlan
 from tasks.records.setup import find_newest_revision, open_records
+from tasks.records.storage.url import find_records_url, redact_url
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,24 @@ def record_restore(url: str | None, plan: RestorePlan) -> Iterator[RecordedAct]:
             record(AuditResult.FAILED, error.message)
         raise
     record(ended.result, ended.message)
+
+
+@contextmanager
+def record_copy(url: str | None, target_url: str) -> Iterator[RecordedAct]:
+    """Record a copy in the records that are copied, and its end in the copy."""
+    subject = redact_url(find_records_url(target_url))
+
+    def record(to_url: str | None, result: AuditResult, message: str = "") -> None:
+        _append(to_url, build_entry(read_os_actor(), SystemClock(), "records copy", subject, "{}", result, message))
+
+    record(url, AuditResult.BEGUN)
+    ended = RecordedAct()
+    try:
+        yield ended
+    except FleetpatchError as error:
+        record(url, AuditResult.FAILED, error.message)
+        raise
+    record(target_url, ended.result, ended.message)
 
 
 def _append(url: str | None, entry: AuditEntry) -> None:

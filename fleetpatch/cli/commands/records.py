@@ -1,4 +1,4 @@
-"""records and history: back up the records of a fleet, restore them, and say how long runs are kept."""
+"""records and history: back up, restore and copy the records of a fleet, and say how long runs are kept."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from tasks.domain.model import RunInfo
 from tasks.reports.formatting import format_iso_utc
 from tasks.rules.retention import MIN_RETENTION_DAYS, Retention
 
-records_app = typer.Typer(no_args_is_help=True, help="Back up the records of a fleet, and restore them.")
+records_app = typer.Typer(no_args_is_help=True, help="Back up, restore and copy the records of a fleet.")
 app.add_typer(records_app, name="records", rich_help_panel="Set up")
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", parser=parse_path, help="The file of the backup.")]
@@ -103,6 +103,41 @@ def restore(
         print_json(build_restore_json(plan, restored, written))
     else:
         print_restored(plan, restored, written)
+
+
+@records_app.command("copy")
+def copy(
+    target: Annotated[str, typer.Argument(metavar="URL", help="The database of the copy: a URL, or env:NAME.")],
+    yes: YesOption = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the records of this fleet into an empty database: from a file to PostgreSQL, or back."""
+    from deployments.server.connection_urls import has_password
+    from fleetpatch.cli.views.records import build_copy_json, print_copy
+    from flows.backup import record_copy
+    from flows.composition import read_own_secret
+    from tasks.records.backup.copying import copy_records
+    from tasks.records.backup.making import SOUND_STATES
+    from tasks.records.storage.url import find_records_url, redact_url
+
+    if target.startswith(("env:", "file:", "systemd:")):
+        target = read_own_secret(target).reveal().strip()
+    elif has_password(target):
+        raise RequestError(
+            "the URL contains a password, and every user of this machine can read the arguments of programs",
+            hint="Keep the password in ~/.pgpass, or put the URL into a variable and give env:NAME.",
+        )
+    if not (yes or confirm(f"Copy the records to {redact_url(find_records_url(target))}?", "to copy records")):
+        return
+    with record_copy(records, target) as ended:
+        copied = copy_records(records, target)
+        ended.message = f"{sum(copied.rows.values())} rows"
+    if as_json:
+        print_json(build_copy_json(copied))
+    else:
+        print_copy(copied)
+    raise typer.Exit(int(ExitCode.SUCCESS if copied.audit_log in SOUND_STATES else ExitCode.WARNINGS))
 
 
 FOREVER = "forever"

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleetpatch.cli.runtime.output import print_to_stderr, print_unwrapped, shorten_list
+from tasks.records.backup.copying import CopiedRecords
 from tasks.records.backup.making import SOUND_STATES
 from tasks.records.backup.manifest import BackupManifest
 from tasks.records.backup.restoring import Restored, RestorePlan
@@ -61,6 +62,28 @@ def print_restore_plan(plan: RestorePlan) -> None:
         )
     for session in plan.sessions:
         print_unwrapped(f"It has the records open: {_clean(session)}")
+
+
+def build_copy_json(copied: CopiedRecords) -> dict[str, object]:
+    """Return what was copied as JSON data."""
+    return {
+        "records": copied.source,
+        "copy": copied.target,
+        "rows": dict(copied.rows),
+        "auditLog": copied.audit_log,
+    }
+
+
+def print_copy(copied: CopiedRecords) -> None:
+    """Print what was copied, and what is to be done next."""
+    runs, rows = copied.rows["runs"], sum(copied.rows.values())
+    print_unwrapped(f"{copied.target} has all records of {copied.source}: {format_count(runs, 'run')}, {rows} rows.")
+    if copied.audit_log not in SOUND_STATES:
+        print_to_stderr(f"The audit log is in the copy as it is. It is {_clean(copied.audit_log)}.")
+    print_to_stderr(
+        "Give each program of this fleet the new FLEETPATCH_RECORDS_URL before you start it. What a program writes into "
+        "the old records now is not in the copy. Make a new backup: those of another kind don't fit."
+    )
 
 
 def print_restored(plan: RestorePlan, restored: Restored, keys: Iterable[str]) -> None:

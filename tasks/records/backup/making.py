@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 
 from inventory.errors import FleetpatchError
@@ -105,7 +105,7 @@ def _copy_file(database: Database, work: Path, now: datetime) -> tuple[BackupMan
     copy = Database(URL.create("sqlite", database=str(shared)), database.fleet)
     try:
         with copy.begin_read("check the copy") as connection:
-            facts = _require_own(read_facts(connection), database)
+            facts = read_source_facts(connection, database)
         audit_log, decisions = _check_chains(copy, facts, ends)
     finally:
         copy.close()
@@ -116,7 +116,7 @@ def _dump(database: Database, work: Path, now: datetime) -> tuple[BackupManifest
     ends = _read_ends(database)
     content = work / "records.dump"
     with database.begin_read("back up the records") as connection:
-        facts = _require_own(read_facts(connection), database)
+        facts = read_source_facts(connection, database)
         schema = read_schema_name(connection)
         checked = _check_chains(database, facts, ends)
         snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
@@ -124,7 +124,13 @@ def _dump(database: Database, work: Path, now: datetime) -> tuple[BackupManifest
     return _build_manifest(database, "postgresql", schema, facts, now, content, checked), content
 
 
-def _require_own(facts: RecordsFacts, database: Database) -> RecordsFacts:
+def read_source_facts(connection: Connection, database: Database) -> RecordsFacts:
+    """Return what is known of the records of a database.
+
+    Raises:
+        RecordsError: it has none of fleetpatch, or those of another fleet.
+    """
+    facts = read_facts(connection)
     if not facts.revision:
         raise RecordsError(
             f"{database.display_name} has no records of fleetpatch",
