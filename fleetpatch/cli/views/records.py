@@ -81,7 +81,7 @@ def print_copy(copied: CopiedRecords) -> None:
     if copied.audit_log not in SOUND_STATES:
         print_to_stderr(f"The audit log is in the copy as it is. It is {_clean(copied.audit_log)}.")
     print_to_stderr(
-        "Give each program of this fleet the new FLEETPATCH_RECORDS_URL before you start it. What a program writes into "
+        "Give each program of this fleet the new FLEETPATCH_RECORDS_URL before you start it. What is written into "
         "the old records now is not in the copy. Make a new backup: those of another kind don't fit."
     )
 
