@@ -10,7 +10,7 @@ from flows.engine.interruption import add_cancellation, find_suspension, record_
 from flows.engine.machine_work import assess_machines, assess_machines_once, connect_or_defer_error, is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_run_id, build_run_info, select_machines
+from flows.engine.run_info import build_run_id, build_run_info, find_refusals, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import ask_roles_and_build_waves
 from flows.engine.wave_sequence import WaveSequence
@@ -18,7 +18,6 @@ from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
 from inventory.machine import Machine
-from inventory.sites import explain_other_site, find_site
 from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.clock import Deadline
@@ -28,7 +27,6 @@ from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.set_capacity import index_sets
-from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -138,8 +136,11 @@ class FleetRun:
             f"run {self.run_id}: {format_count(len(machines), 'machine')} in scope {self._request.scope!r}"
         )
         request = self._request
-        configuration = request.configuration if isinstance(request, PatchRequest) else None
-        machines = self._refuse_machines(machines, configuration)
+        refusals = find_refusals(request, machines)
+        self._refused_outcomes = tuple(
+            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in refusals.items()
+        )
+        machines = [machine for machine in machines if machine.name not in refusals]
         try:
             if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)
@@ -160,23 +161,6 @@ class FleetRun:
         if self._records_error is not None:
             raise self._records_error
         return finished
-
-    def _refuse_machines(self, machines: Sequence[Machine], configuration: str | None) -> Sequence[Machine]:
-        """Return the machines that this run may look at. The others get an outcome that says why it may not.
-
-        They are those of other sites, and for a run that patches (``configuration`` is a text) those whose owner does
-        not allow it.
-        """
-        site = find_site()
-        reasons = {
-            machine.name: explain_other_site(machine, site)
-            or ("" if configuration is None else check_patch_owner(machine, configuration))
-            for machine in machines
-        }
-        self._refused_outcomes = tuple(
-            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in reasons.items() if reason
-        )
-        return [machine for machine in machines if not reasons[machine.name]]
 
     def _assess_fleet(self, machines: Sequence[Machine], request: AssessRequest) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))

@@ -11,12 +11,13 @@ from flows.request.read_requests import AssessRequest
 from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
-from inventory.sites import find_site
+from inventory.sites import explain_other_site, find_site
 from tasks.domain.model import RunInfo, Window
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
 from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.reports.formatting import format_count
+from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.timing.maintenance_window import build_window, describe_shortage
 
 _MAX_NAMES_LENGTH: Final = 1500
@@ -132,6 +133,20 @@ def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory)
             hint="Correct the names or the scope, or leave `only_machines` out.",
         )
     return selected
+
+
+def find_refusals(request: PatchRequest | AssessRequest, machines: Iterable[Machine]) -> dict[str, str]:
+    """Return the machines that this run may not look at, each with the reason.
+
+    They are those of other sites, and for a run that patches those whose owner does not allow it.
+    """
+    site = find_site()
+    reasons = {
+        machine.name: explain_other_site(machine, site)
+        or (check_patch_owner(machine, request.configuration) if isinstance(request, PatchRequest) else "")
+        for machine in machines
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine], window: Window, now: datetime) -> str:

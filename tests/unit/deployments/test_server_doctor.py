@@ -393,22 +393,3 @@ def test_windows_and_assessments_in_one_queue_are_told() -> None:
     """So an earlier release has deployed them."""
     finding = found("queues dc1", queues={"dc1": (WINDOWS,)})
     assert (finding.level, "may start late" in finding.message) == (WARN, True)
-
-
-def test_each_site_is_named_with_its_pool() -> None:
-    pools = tuple(
-        WorkPoolInfo.model_validate({"name": name, "type": "process", "base_job_template": CLOSED_JOB_TEMPLATE})
-        for name in ("dc1", "dc1-hamburg")
-    )
-    deployments = (
-        deployed(tags=["fleetpatch", "fleetpatch:site=default"]),
-        deployed(id="d2", tags=["fleetpatch", "fleetpatch:site=hamburg"], work_pool_name="dc1-hamburg"),
-    )
-    workers = {"dc1": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}
-
-    here, there = (found(f"pool {pool.name}", pools=pools, workers=workers, deployments=deployments) for pool in pools)
-
-    assert (here.level, here.message) == (GOOD, "online: w")
-    assert there.level is BLOCK
-    assert there.message == "site hamburg: no worker is online; there was never one"
-    assert "systemctl start fleetpatch-worker@dc1-hamburg" in there.remedy
