@@ -75,6 +75,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "web grant": ("web grant",),
     "broker": ("broker web-1", "broker web-1 --user patch"),
     "records backup": ("records backup records.backup", "records backup records.backup --keys keys.backup"),
+    "records copy": ("records copy postgresql://fleetpatch@db.example.org/fleetpatch",),
     "records restore": ("records restore records.backup --dry-run", "records restore records.backup"),
     "history": ("history", "history --keep-assessments 90 --keep-runs 730"),
     "prefect": ("prefect work-pool ls", "prefect flow-run ls --limit 5"),

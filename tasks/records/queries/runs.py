@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Select, Text, case, cast, exists, func, or_, select
 
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.runs import RunRow, RunWindow
 from tasks.domain.states import OperationState, RebootState
@@ -95,6 +96,7 @@ def select_runs(database: Database) -> Select[Any]:
         columns.state,
         columns.scope,
         _read_value(database, "request", "configuration"),
+        _read_value(database, "site"),
         columns.started_by,
         columns.started_at,
         columns.ended_at,
@@ -106,8 +108,8 @@ def select_runs(database: Database) -> Select[Any]:
 
 def parse_run(row: Sequence[Any]) -> tuple[Any, ...]:
     """Return the values of a row of ``select_runs``: times of the window are text in it."""
-    start, end = (datetime.fromisoformat(text) if text else None for text in row[8:10])
-    return (*row[:4], row[4] or None, *row[5:8], start, end, *row[10:])
+    start, end = (datetime.fromisoformat(text) if text else None for text in row[9:11])
+    return (*row[:4], row[4] or None, row[5] or DEFAULT_SITE, *row[6:9], start, end, *row[11:])
 
 
 def _build_row(row: Sequence[Any]) -> RunRow:

@@ -38,6 +38,7 @@ READING = {
 RECORDED_ELSEWHERE = {
     "audit cut",
     "records backup",
+    "records copy",
     "records restore",
     "web login",
     "web logout",
