@@ -11,7 +11,7 @@ from tasks.domain.model import Outcome, RunReport, Wave
 from tasks.domain.states import Step
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import call_step_function
+from tasks.steps.pipeline import call_step_function, run_steps
 
 
 class LocalRunner:
@@ -20,9 +20,9 @@ class LocalRunner:
     def __init__(self, directory: Path | None = None, formats: Sequence[str] = (), ports: Ports | None = None) -> None:
         self._directory, self._formats, self._ports = directory, tuple(formats), ports
 
-    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
-        """Call the step's function."""
-        return call_step_function(context, step)
+    def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
+        """Call the functions of the steps."""
+        return run_steps(context, call_step_function, last=last)
 
     def show_plan(self, planned: RunReport) -> None:
         """Show nothing: the command prints the plan itself."""

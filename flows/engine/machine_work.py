@@ -20,7 +20,7 @@ from tasks.rules.runs.power import restore_power_cycle
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import StopToken
 from tasks.steps.outcome import build_outcome
-from tasks.steps.pipeline import hand_back_machine, is_turn_over, run_steps, save_checkpoint
+from tasks.steps.pipeline import hand_back_machine, is_turn_over, save_checkpoint
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 
 T = TypeVar("T")
@@ -46,9 +46,7 @@ def run_concurrently(
 
 def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
     """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
-    run_concurrently(
-        contexts, at_once, lambda context: run_steps(context, runner.execute_step, last=Step.ASSESS), stop_token
-    )
+    run_concurrently(contexts, at_once, lambda context: runner.execute_steps(context, last=Step.ASSESS), stop_token)
 
 
 def assess_machines_once(
@@ -137,7 +135,7 @@ class MachineWork:
 
     def execute_steps(self, context: MachineContext) -> None:
         """Execute the steps of a machine."""
-        run_steps(context, self._runner.execute_step)
+        self._runner.execute_steps(context)
 
     def finish(self, context: MachineContext) -> Outcome:
         """Return a machine's outcome, and count it. Save it, unless the machine is left open."""
@@ -179,7 +177,7 @@ class MachineWork:
         context.forget_assessment()
         # No retries in later waves: the machine had enough time since its first assessment.
         context.is_retry_disabled = not self.is_first_wave or can_wake(context)
-        assess_late_machine(context, self._runner.execute_step)
+        assess_late_machine(context, self._runner)
         if context.state.plan is not None:
             self._save_late_plan(context)
 
@@ -221,18 +219,18 @@ def recall_wake(context: MachineContext) -> None:
             judge_wake(context)
 
 
-def assess_late_machine(context: MachineContext, execute_step: Callable[[MachineContext, Step], MachineState]) -> None:
+def assess_late_machine(context: MachineContext, runner: Runner) -> None:
     """Assess and plan a machine in its wave. One that still does not answer is powered on, if the inventory says how.
 
     The window is open when this is called. Nothing is powered on before.
     """
     with _stop_if_records_fail(context):
-        run_steps(context, execute_step, last=Step.ASSESS)
+        runner.execute_steps(context, last=Step.ASSESS)
         if context.state.error is None:
             judge_wake(context)  # an earlier process of this run may have powered it on
         elif is_wake_due(context) and wake_machine(context):
             context.forget_assessment()
-            run_steps(context, execute_step, last=Step.ASSESS)
+            runner.execute_steps(context, last=Step.ASSESS)
 
 
 @contextmanager

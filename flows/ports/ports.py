@@ -160,8 +160,8 @@ class Ports:
 class Runner(Protocol):
     """How steps are executed, as plain calls or as Prefect's tasks, and how a run is shown."""
 
-    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
-        """Run one step of one machine."""
+    def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
+        """Execute the steps that a machine still needs, as ``run_steps`` does. ``last`` is the last; REPORT: all."""
         ...
 
     def show_plan(self, planned: RunReport) -> None:

@@ -31,7 +31,7 @@ from tasks.prefect_tasks import ASSESS_ONCE, STEP_TASKS, OpaqueReport, StepExecu
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import call_step_function
+from tasks.steps.pipeline import call_step_function, run_steps
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,11 @@ class PrefectRunner:
         self._step_delivery = StepDelivery()
         self.written_files: dict[str, Path] = {}
 
-    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
+    def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
+        """Execute the steps of a machine, each in its task."""
+        return run_steps(context, self._execute_step, last=last)
+
+    def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
         """Run the step's task. Return or raise the step's own result. Run the step once, even if Prefect fails.
 
         A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it

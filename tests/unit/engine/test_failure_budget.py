@@ -279,10 +279,10 @@ class Asking(LocalRunner):
         super().__init__()
         self.asked: list[tuple[str, bool]] = []
 
-    def execute_step(self, context: MachineContext, step: Step) -> MachineState:
-        if step is Step.ASSESS:
+    def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
+        if last is Step.ASSESS:
             self.asked.append((context.name, context.is_retry_disabled))
-        return super().execute_step(context, step)
+        return super().execute_steps(context, last=last)
 
 
 def test_only_the_first_wave_waits_for_retries(fleet: SimFleet) -> None:
