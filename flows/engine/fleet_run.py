@@ -297,9 +297,9 @@ class FleetRun:
         elif request.dry_run or request.approval.required or self._ports.clock.now() < self._run_context.window.start:
             assess_machines(contexts, request.assess_at_once, runner, stop_token)
         else:
-            assess_machines_once(
-                contexts, request.assess_at_once, runner, stop_token, request.waves.to_wave_policy().budget
-            )
+            policy = request.waves.to_wave_policy()
+            first_names = self._waves[0].machines[: policy.at_once] if self._waves else ()
+            assess_machines_once(contexts, request.assess_at_once, runner, stop_token, policy.budget, first_names)
         return contexts
 
     def _record_outcome(self, context: MachineContext) -> Outcome:

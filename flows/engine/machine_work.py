@@ -1,7 +1,7 @@
 """The work on the machines of a run: the assessment of all of them in parallel, and each one's work in its wave."""
 
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
-from inventory.machine import Machine
+from inventory.machine import Machine, TransportKind
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.protocols.transport import Transport
@@ -50,15 +50,24 @@ def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Ru
 
 
 def assess_machines_once(
-    contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken, budget: FailureBudget
+    contexts: Sequence[MachineContext],
+    at_once: int,
+    runner: Runner,
+    stop_token: StopToken,
+    budget: FailureBudget,
+    first_names: Collection[str],
 ) -> None:
     """Assess all machines once, so that machines that answer don't wait for retries of the others.
+
+    The machines of ``first_names`` begin when all are assessed. Their connections stay open for that.
 
     If too many machines don't answer for the run to begin, those machines are tried again at once. Machines that the
     run can power on don't count: they are expected to be off, and are powered on when their turn comes.
     """
     for context in contexts:
         context.is_retry_disabled = True
+        is_ssh = context.state.machine.transport is TransportKind.SSH  # an idle WinRM connection ends by itself
+        context.keeps_connection = is_ssh and context.name in first_names
     assess_machines(contexts, at_once, runner, stop_token)
     for context in contexts:
         context.is_retry_disabled = False
@@ -72,6 +81,8 @@ def assess_machines_once(
         for context in machines_to_retry:
             context.forget_assessment()
         assess_machines(machines_to_retry, at_once, runner, stop_token)
+    for context in contexts if stop_token.is_stopping else ():
+        context.transport.close()
 
 
 def may_retry_assessment(context: MachineContext) -> bool:
@@ -177,6 +188,7 @@ class MachineWork:
         context.forget_assessment()
         # No retries in later waves: the machine had enough time since its first assessment.
         context.is_retry_disabled = not self.is_first_wave or can_wake(context)
+        context.keeps_connection = True
         assess_late_machine(context, self._runner)
         if context.state.plan is not None:
             self._save_late_plan(context)
@@ -235,14 +247,12 @@ def assess_late_machine(context: MachineContext, runner: Runner) -> None:
 
 @contextmanager
 def _stop_if_records_fail(context: MachineContext) -> Iterator[None]:
-    """Stop the run if the records fail. The machine does not begin then."""
+    """Stop the run if the records fail. The machine does not begin then. Its next steps close its connection."""
     try:
         yield
     except RecordsError as error:
         context.stop_token.request_stop(f"the records failed: {error.message}")
         context.state = replace(context.state, error=ErrorInfo.from_error(error))
-    finally:
-        context.transport.close()
 
 
 class UnavailableTransport:

@@ -86,7 +86,9 @@ def run_steps(
         if last is Step.REPORT or is_turn_over(context.state):
             hand_back_machine(context)
     finally:
-        context.transport.close()
+        is_done = find_next_step(context.state, context.options) is Step.REPORT
+        if last is not Step.ASSESS or not context.keeps_connection or is_done:
+            context.transport.close()
     return context.state
 
 

@@ -231,6 +231,7 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
         assert name in {"transport", "os", "jump", "privilege", "privilege_password", "zone", "environment"} | {
             "location",
             "availability_zone",
+            "site",
             "owner",
             "winrm",
             "wake",

@@ -39,6 +39,7 @@ def test_a_held_connection_is_used_again_and_replaced_when_it_was_cut(world):
     session.run_script(GREET, deadline=soon())
     session.run_script(GREET, deadline=soon())
     assert server.accepted == 1
+    assert session._connection._channel._transport.sock.gettimeout() == 1.0  # while idle it wakes seldom
     server.cut()
     assert session.run_script(GREET, deadline=soon()).exit_code == 7
     assert server.accepted == 2

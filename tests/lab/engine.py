@@ -1,7 +1,8 @@
 """Runs of the real engine on lab hosts, for tests: plain (without Prefect), with records of their own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +97,19 @@ class Fleet:
             listener=watch or LoggingListener(), stop_token=control or StopToken(), records_url=self.records_url
         )
         return execute_run(request, who, lambda request, ports: LocalRunner())
+
+
+@contextmanager
+def expect_logins(host: LabHost, count: int) -> Iterator[None]:
+    """Check at the end of the block how many logins of fleetpatch the host's sshd accepted in it."""
+
+    def count_accepted() -> int:  # with the login that asks
+        text = "journalctl --sync; journalctl -t sshd --no-pager | grep -c 'Accepted publickey for patch'"
+        return int(host.sh(text, root=True))
+
+    before = count_accepted()
+    yield
+    assert count_accepted() - before - 1 == count
 
 
 def outcome_of(report: RunReport, host: LabHost) -> Outcome:

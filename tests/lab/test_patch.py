@@ -9,7 +9,7 @@ import pytest
 from tasks.domain.model import Outcome
 from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
-from tests.lab.engine import Fleet, Telling, configured_times, outcome_of, result_of
+from tests.lab.engine import Fleet, Telling, configured_times, expect_logins, outcome_of, result_of
 from tests.lab.fleet import LabHost
 from tests.lab.tool_starts import count_starts
 
@@ -29,7 +29,7 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
     boot = host.boot_id()
     assert host.pending_security() > 10
 
-    with count_starts(host, fleet.place) as starts:
+    with count_starts(host, fleet.place) as starts, expect_logins(host, 1):
         outcome = outcome_of(fleet.patch(), host)
 
     assert 0 < starts.total() <= 30, starts
@@ -51,7 +51,8 @@ def _a_dry_run_changes_nothing(fleet: Fleet) -> None:
     (host,) = fleet.hosts
     before = host.package_versions()
 
-    report = fleet.patch(dry_run=True)
+    with expect_logins(host, 1):
+        report = fleet.patch(dry_run=True)
 
     assert host.package_versions() == before
     assert report.run.kind == "plan"
@@ -168,7 +169,8 @@ def _reboots(fleet: Fleet, mask: str, **options: Any) -> Outcome:
     (host,) = fleet.hosts
     before = host.boot_id()
     watch = Telling()
-    outcome = outcome_of(fleet.patch(mask, watch=watch, **options), host)
+    with expect_logins(host, 3):  # while it goes down it is asked again, and when it is back
+        outcome = outcome_of(fleet.patch(mask, watch=watch, **options), host)
     assert [text for text in watch.messages if "waiting" in text] == []  # the own job's inhibitor ends with it
     assert result_of(outcome, mask).state is UpdateState.INSTALLED
     assert outcome.reboot is RebootState.COMPLETED, outcome.reason

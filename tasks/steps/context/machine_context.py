@@ -124,6 +124,7 @@ class MachineContext:
         run_context: the ports and options of the run. The attributes ``run``, ``options``, ``clock``, ``records``,
             ``listener`` and ``stop_token`` are its own.
         is_retry_disabled: if true, the runner does not retry a read-only step that fails.
+        keeps_connection: the machine's turn follows its assessment soon, so its connection stays open until then.
         set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
         explain_no_first_change: returns why the machine may not be changed now, or "". Called before its first change.
     """
@@ -133,6 +134,7 @@ class MachineContext:
         "clock",
         "explain_no_first_change",
         "is_retry_disabled",
+        "keeps_connection",
         "listener",
         "options",
         "records",
@@ -151,7 +153,7 @@ class MachineContext:
         self.stop_token = run_context.stop_token
         self.transport = transport
         self.state = state
-        self.is_retry_disabled = False
+        self.is_retry_disabled = self.keeps_connection = False
         self.set_hooks: tuple[Hook, ...] = ()
         self.explain_no_first_change: Callable[[], str] = _allow_change
         self._learned_measures: dict[str, float | None] = {}
