@@ -17,6 +17,7 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
+from inventory.sites import find_site
 from tasks.domain.errors import Frozen, PolicyRefused
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
@@ -164,8 +165,9 @@ class _AdmissionCheck:
                     if refusal is None:
                         return AdmittedRun(self._request, claim.run_id, self._started_by)
             by, now = self._started_by or find_starter_name(self._caller), self._clock.now()
+            flow_run_id, site = self._origin.flow_run_id, find_site()
             run = build_unstarted_run(
-                self._request, self._window, self._run_id, refusal.reason, now, by, self._origin.flow_run_id
+                self._request, self._window, self._run_id, refusal.reason, now, by, flow_run_id, site
             )
             is_news = self._retry_within_window(lambda: self._record_refusal(records, refusal, run))
         self._caller.listener.on_message(refusal.reason)

@@ -1,24 +1,19 @@
 """Checks of a server snapshot. They report problems for the fleet. No I/O, no clock."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
-from deployments.server.schedule_checks import check_date_lists, check_queues, check_scheduler, format_age
-from deployments.server.settings import find_open_variables
+from deployments.server.schedule_checks import check_date_lists, check_queues, check_scheduler
 from deployments.server.settings_checks import check_settings
-from deployments.server.snapshot import (
-    DeploymentInfo,
-    FlowRunInfo,
-    RunLeaseState,
-    RunningFlowRun,
-    ServerSnapshot,
-    WorkerInfo,
+from deployments.server.site_checks import (
+    check_site_versions,
+    check_undeployed_sites,
+    check_workers,
+    find_online_workers,
 )
-from flows.prefect_api.tags import find_tagged_sites
-from inventory.machine import DEFAULT_SITE
+from deployments.server.snapshot import FlowRunInfo, RunLeaseState, RunningFlowRun, ServerSnapshot
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel
@@ -27,8 +22,6 @@ ServerCheck = Callable[[ServerSnapshot], Sequence[Finding]]
 
 CLOCK_SKEW_WARNING = timedelta(seconds=5)
 CLOCK_SKEW_BLOCKING = timedelta(seconds=60)
-MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as on the server
-MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
 USUAL_START_TIME = timedelta(minutes=1)  # a process worker needs 6 to 12 s on two cores
 MAX_PENDING_TIME = timedelta(minutes=5)  # the server starts a scheduled run again after two minutes
 MAX_RUN_SILENCE = timedelta(minutes=10)  # three heartbeats at Prefect's default of 180 s
@@ -67,7 +60,7 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
     if driver.startswith("postgresql"):
         return [_build_good_finding("database", "PostgreSQL")]
     if driver.startswith("sqlite"):
-        workers = sum(len(_find_online_workers(snapshot, pool.name)) for pool in snapshot.pools)
+        workers = sum(len(find_online_workers(snapshot, pool.name)) for pool in snapshot.pools)
         if workers <= 1 and is_loopback(urlsplit(snapshot.url).hostname or ""):
             return [_build_good_finding("database", "SQLite: enough for one machine with one worker")]
         message = "SQLite with more than one machine: writers lock each other out, and runs stall"
@@ -88,36 +81,6 @@ def check_access(snapshot: ServerSnapshot) -> Sequence[Finding]:
     return [Finding("access", FindingLevel.BLOCK, fault, remedy) for fault in faults] or [
         _build_good_finding("access", "only with the password, and only under its own names")
     ]
-
-
-def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Check that a worker or a serving process executes the runs."""
-    managed = [deployment for deployment in snapshot.deployments if deployment.is_managed]
-    if not managed:
-        remedy = "`fleetpatch deploy` makes them: the forms, and the deployments of configurations."
-        return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
-    pools = sorted({deployment.work_pool_name for deployment in managed if deployment.work_pool_name})
-    findings = [
-        _build_good_finding("deployments", f"{format_count(len(managed), 'deployment')} of fleetpatch"),
-        *(_name_site(_check_pool(snapshot, name), name, managed) for name in pools),
-    ]
-    served = [deployment for deployment in managed if not deployment.work_pool_name]
-    silent = [
-        deployment
-        for deployment in served
-        if deployment.last_polled is None or snapshot.now - deployment.last_polled > MAX_SERVE_SILENCE
-    ]
-    if silent:
-        names = join_first_names([snapshot.get_deployment_name(deployment) for deployment in silent])
-        remedy = "Start the program that served them, or remove them: fleetpatch prefect deployment delete."
-        findings.append(
-            Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
-        )
-    elif served:
-        findings.append(
-            _build_good_finding("served", f"a live process serves {format_count(len(served), 'deployment')}")
-        )
-    return findings
 
 
 def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -208,6 +171,8 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_scheduler,
     check_date_lists,
     check_workers,
+    check_undeployed_sites,
+    check_site_versions,
     check_queues,
     check_zombie_runs,
     check_waiting_runs,
@@ -224,50 +189,6 @@ def run_server_checks(snapshot: ServerSnapshot) -> tuple[Finding, ...]:
 
 def _build_good_finding(check: str, words: str) -> Finding:
     return Finding(check, FindingLevel.GOOD, words)
-
-
-def _name_site(finding: Finding, pool: str, managed: Sequence[DeploymentInfo]) -> Finding:
-    """Return the finding about a pool, with the site whose runs its workers execute, if the fleet has several."""
-    own = [deployment for deployment in managed if deployment.work_pool_name == pool]
-    sites = find_tagged_sites([tag for deployment in own for tag in deployment.tags])
-    if set(sites) <= {DEFAULT_SITE}:
-        return finding
-    return replace(finding, message=f"site {', '.join(sites)}: {finding.message}")
-
-
-def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
-    check = f"pool {name}"
-    pool = next((pool for pool in snapshot.pools if pool.name == name), None)
-    if pool is None:
-        return Finding(
-            check, FindingLevel.BLOCK, "deployments name it, and it does not exist", "`fleetpatch deploy` creates it."
-        )
-    if pool.is_paused:
-        return Finding(check, FindingLevel.BLOCK, "it is paused", f"fleetpatch prefect work-pool resume {name}")
-    if pool.concurrency_limit == 0:
-        remedy = f"fleetpatch prefect work-pool clear-concurrency-limit {name}"
-        return Finding(check, FindingLevel.BLOCK, "its limit is 0: no run starts", remedy)
-    workers = snapshot.workers.get(name, ())
-    beats = [worker.last_heartbeat_time for worker in workers if worker.last_heartbeat_time is not None]
-    if names := find_open_variables(pool.base_job_template):
-        message = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
-        return Finding(check, FindingLevel.BLOCK, message, "`fleetpatch deploy` closes the pool's job template.")
-    if online := _find_online_workers(snapshot, name):
-        return _build_good_finding(check, f"online: {join_first_names([pool.name for pool in online])}")
-    last = f"the last heartbeat was {format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
-    remedy = (
-        f"Start it as it was started before: `fleetpatch deploy --serve` in a terminal, or "
-        f"`systemctl start fleetpatch-worker@{name}`, or `docker compose … up -d worker`."
-    )
-    return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
-
-
-def _find_online_workers(snapshot: ServerSnapshot, pool: str) -> list[WorkerInfo]:
-    return [
-        worker
-        for worker in snapshot.workers.get(pool, ())
-        if worker.last_heartbeat_time is not None and snapshot.now - worker.last_heartbeat_time <= MAX_WORKER_SILENCE
-    ]
 
 
 def _is_zombie(snapshot: ServerSnapshot, running_run: RunningFlowRun) -> bool:

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from typing import Any, Final, Literal, TypeVar
 
 import prefect
@@ -30,18 +32,24 @@ from deployments.server.snapshot import (
     WorkQueueInfo,
 )
 from flows.prefect_api.api_client import read_all_pages
+from flows.prefect_api.tags import find_tagged_sites, serves_fleet
 from flows.recovery.flow_runs import RUN_FLOW_NAMES
 from flows.recovery.unfinished_runs import find_run_of_flow_run
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import Finding
-from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel
+from tasks.domain.model import Finding, RunInfo
+from tasks.domain.states import UNFINISHED_RUN_STATES, FindingLevel, OperationState
+from tasks.records.fleets import find_fleet
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 
 logger = logging.getLogger(__name__)
 
 LOOKBACK_PERIOD: Final = timedelta(days=7)
+_NEWEST_FLOW_RUNS: Final = 20
+"""So many flow runs of a site are looked up in the records. One that failed before its run began is not there."""
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
 _FOREIGN_NAME: Final = "rebound.invalid"  # no server can have this name: RFC 2606
 _IN_ORDER = {"sort": DeploymentSort.CREATED_DESC.value}  # by default the server sorts by names, which are not unique
@@ -58,10 +66,15 @@ _FilterPath = Literal[
 ]
 
 
-def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
-    """Return the findings of all checks of the configured server; one blocking finding if it does not answer."""
+def check_server(records_url: str | None = None, *, sites: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Return the findings of all checks of the configured server; one blocking finding if it does not answer.
+
+    Args:
+        records_url: the URL of the records; None: the default.
+        sites: the sites of the inventory.
+    """
     try:
-        return run_server_checks(probe_server(records_url))
+        return run_server_checks(replace(probe_server(records_url), inventory_sites=frozenset(sites)))
     except ServerUnavailable as error:
         return (Finding("server", FindingLevel.BLOCK, error.message, error.hint),)
 
@@ -73,7 +86,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         ServerUnavailable: the server can't be used.
     """
     with open_server_client() as client:
-        skew, version = _read_clock_and_version(client)
+        skew, server_version = _read_clock_and_version(client)
         now = now or datetime.now(UTC)
         deployments = tuple(_read_objects(client, "/deployments/filter", _IN_ORDER, DeploymentInfo))
         names = {flow_row["id"]: str(flow_row["name"]) for flow_row in _read_rows(client, "/flows/filter", {})}
@@ -84,7 +97,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         return ServerSnapshot(
             now=now,
             url=str(client.api_url),
-            version=version,
+            version=server_version,
             client_version=prefect.__version__,
             clock_skew=skew,
             settings=_read_settings(client),
@@ -106,6 +119,8 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             late_runs=_read_runs(client, managed_ids, {"state": {"name": {"any_": ["Late"]}}}),
             runs_over_limit=_read_runs_over_limit(client, managed_ids, now),
             missed_windows=_read_missed_windows(now, records_url),
+            own_version=version("fleetpatch"),
+            site_runs=_read_site_runs(client, deployments, names, now, records_url),
             flow_names=names,
             refreshed_at=dict(
                 _read_refreshes(client, [d for d in deployments if names.get(d.flow_id) == REFRESH_FLOW])
@@ -124,6 +139,51 @@ def _read_refreshes(client: SyncPrefectClient, deployments: Sequence[DeploymentI
         }
         for row in client.request("POST", "/flow_runs/filter", json=body).json():
             yield deployment.id, FlowRunInfo.model_validate(row).state.timestamp
+
+
+def _read_site_runs(
+    client: SyncPrefectClient,
+    deployments: Sequence[DeploymentInfo],
+    flow_names: Mapping[str, str],
+    now: datetime,
+    records_url: str | None,
+) -> dict[str, RunInfo | None]:
+    """Return the newest run that workers executed, by each site of this fleet; None if the records have none.
+
+    If the records can't be read, each site has None; another check of doctor reports why.
+    """
+    ids_by_site: dict[str, set[str]] = {}
+    for deployment in deployments:
+        if deployment.is_managed and serves_fleet(deployment.tags, find_fleet()):
+            for site in find_tagged_sites(deployment.tags) or [DEFAULT_SITE]:
+                ids = ids_by_site.setdefault(site, set())
+                ids |= {deployment.id} if flow_names.get(deployment.flow_id) in RUN_FLOW_NAMES else set()
+    newest_runs: dict[str, RunInfo | None] = dict.fromkeys(ids_by_site)
+    try:
+        with open_records(records_url) as records:
+            for site, ids in ids_by_site.items():
+                body = {
+                    "deployments": {"id": {"any_": sorted(ids)}},
+                    "flow_runs": {"start_time": {"after_": (now - LOOKBACK_PERIOD).isoformat()}},
+                    "sort": FlowRunSort.START_TIME_DESC.value,
+                    "limit": _NEWEST_FLOW_RUNS,
+                }
+                rows = client.request("POST", "/flow_runs/filter", json=body).json() if ids else []
+                runs = (_find_run(records, FlowRunInfo.model_validate(row)) for row in rows)
+                newest_runs[site] = next((run for run in runs if run is not None and _tells_version(run, site)), None)
+    except RecordsError as error:
+        logger.info("our records can't be asked: %s", error.message)
+    return newest_runs
+
+
+def _tells_version(run: RunInfo, site: str) -> bool:
+    """Return whether a run tells which version executes a site's runs. An older fleetpatch wrote none: unknown."""
+    return run.site == site and (run.version != "" or run.state is not OperationState.NOT_STARTED)
+
+
+def _find_run(records: SqlRecords, flow_run: FlowRunInfo) -> RunInfo | None:
+    """Return the run that a flow run has begun or resumed; None if the records have none."""
+    return find_run_of_flow_run(records, str(flow_run.parameters.get("run_id") or flow_run.id), flow_run.id)
 
 
 def _read_clock_and_version(client: SyncPrefectClient) -> tuple[timedelta | None, str]:
@@ -277,7 +337,7 @@ def _find_lease_states(
         with open_records(records_url) as records:
             abandoned_ids = {leaseless_run.run_id for leaseless_run in records.leases.find_leaseless_runs()}
             for flow_run in flow_runs:
-                run = find_run_of_flow_run(records, str(flow_run.parameters.get("run_id") or flow_run.id), flow_run.id)
+                run = _find_run(records, flow_run)
                 if run is None:
                     continue
                 if run.state not in UNFINISHED_RUN_STATES:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from flows.prefect_api.tags import MANAGED_TAG
+from tasks.domain.model import RunInfo
 from tasks.rules.timing.admission import WindowClaim
 
 REFRESH_FLOW = "refresh-schedules"
@@ -153,6 +154,9 @@ class ServerSnapshot:
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
         refreshed_at: when refresh-schedules completed last, by the id of its deployment.
+        own_version: the version of fleetpatch here.
+        site_runs: the newest run that workers executed, by each site of this fleet on the server; None: none is known.
+        inventory_sites: the sites of the inventory; empty if none was read.
     """
 
     now: datetime
@@ -175,6 +179,9 @@ class ServerSnapshot:
     missed_windows: tuple[WindowClaim, ...] = ()
     flow_names: Mapping[str, str] = field(default_factory=dict)
     refreshed_at: Mapping[str, datetime] = field(default_factory=dict)
+    own_version: str = ""
+    site_runs: Mapping[str, RunInfo | None] = field(default_factory=dict)
+    inventory_sites: frozenset[str] = frozenset()
 
     def get_setting(self, path: str) -> object:
         """Return a server setting by its dotted path; None if the server does not report it."""

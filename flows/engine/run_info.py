@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from importlib.metadata import version
 from typing import Final
 
 from flows.request.patch_request import PatchRequest
@@ -58,9 +59,16 @@ def build_request_window(request: PatchRequest | AssessRequest, now: datetime) -
 
 
 def build_unstarted_run(
-    request: PatchRequest, window: Window, run_id: str, reason: str, now: datetime, started_by: str, flow_run_id: str
+    request: PatchRequest,
+    window: Window,
+    run_id: str,
+    reason: str,
+    now: datetime,
+    started_by: str,
+    flow_run_id: str,
+    site: str,
 ) -> RunInfo:
-    """Return the record of a run that did not begin, with the reason."""
+    """Return the record of a run of a site that did not begin, with the reason."""
     return RunInfo(
         id=run_id,
         kind="patch",
@@ -73,6 +81,7 @@ def build_unstarted_run(
         started_by=started_by,
         flow_run_id=flow_run_id,
         message=reason,
+        site=site,
     )
 
 
@@ -99,6 +108,8 @@ def build_run_info(
         flow_run_id=flow_run_id,
         role_scope=role_scope,
         site=find_site(),
+        version=version("fleetpatch"),
+        prefect_version=version("prefect"),
     )
     if earlier_run is None:
         return run

@@ -32,9 +32,10 @@ from flows.notify.notifier import to_credential_reference
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
-from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
+from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, find_tagged_sites
 from flows.recovery.unfinished_runs import find_recorded_run
 from flows.request.patch_request import PatchRequest
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import CredentialError, FleetpatchError, RequestError
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import Clock, SystemClock
@@ -70,6 +71,7 @@ class DueWindow:
     request: PatchRequest
     window: Window
     runs: tuple[ScheduledRun, ...]
+    site: str = DEFAULT_SITE
 
     @property
     def schedule_key(self) -> str:
@@ -168,6 +170,7 @@ def find_due_windows(
             deployment_filter=own, flow_run_filter=FlowRunFilter(expected_start_time=span), limit=limit, offset=offset
         )
     )
+    site = next(iter(find_tagged_sites(deployment.tags)), DEFAULT_SITE)
     scheduled_runs: dict[datetime, list[FlowRun]] = {}
     for run in flow_runs:
         if run.auto_scheduled and run.expected_start_time is not None:
@@ -176,9 +179,8 @@ def find_due_windows(
         opens = due + timedelta(minutes=request.window.lead_minutes)
         window = build_window(opens, request.window.minutes, request.window.zone, now)
         if find_freeze(window, freezes) is None:
-            yield DueWindow(
-                deployment.name, request, window, tuple(map(_to_scheduled_run, scheduled_runs.get(due, ())))
-            )
+            runs = tuple(map(_to_scheduled_run, scheduled_runs.get(due, ())))
+            yield DueWindow(deployment.name, request, window, runs, site)
 
 
 def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[datetime]:
@@ -274,7 +276,7 @@ class MissedWindowRecorder:
 
     def _build_run(self, due: DueWindow, run_id: str, reason: str, flow_run_id: str) -> RunInfo:
         by = f"the schedule of {due.schedule_key}"
-        return build_unstarted_run(due.request, due.window, run_id, reason, self._now, by, flow_run_id)
+        return build_unstarted_run(due.request, due.window, run_id, reason, self._now, by, flow_run_id, due.site)
 
 
 def _find_unreadable_target(request: PatchRequest) -> str:

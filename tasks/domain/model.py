@@ -298,6 +298,8 @@ class RunInfo:
         role_scope: the scope that the role of its starter was limited to; "": it was not. Also a run that is resumed
             stays in it.
         site: the site of its process. The machines of other sites are not contacted.
+        version: the version of fleetpatch in the process that executed it last; "": unknown.
+        prefect_version: the version of Prefect there; "": unknown.
     """
 
     id: str
@@ -313,6 +315,8 @@ class RunInfo:
     message: str = ""
     role_scope: str = ""
     site: str = DEFAULT_SITE
+    version: str = ""
+    prefect_version: str = ""
 
     @property
     def may_change_machines(self) -> bool:

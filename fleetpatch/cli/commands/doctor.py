@@ -18,6 +18,7 @@ from fleetpatch.cli.app import (
 )
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import ask, can_ask, print_json
+from inventory.errors import InventoryError
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Finding
@@ -89,7 +90,7 @@ def run_doctor(
     own_findings = check_installation(records)
     if not as_json:
         print_installation_findings(own_findings)
-    server_findings = _check_server(records) if server else ()
+    server_findings = _check_server(records, inventory) if server else ()
     if not as_json:
         print_findings(server_findings)
     readiness: tuple[Readiness, ...] = ()
@@ -136,7 +137,8 @@ def _require_recordable(folder: Path | None, inventory: Path | None, scope: str,
     require_new_folder(folder)
 
 
-def _check_server(records: str | None) -> tuple[Finding, ...]:
+def _check_server(records: str | None, inventory: Path | None) -> tuple[Finding, ...]:
+    """Check the server, and whether it has something for each site of the inventory, if there is one here."""
     from fleetpatch.cli.runtime.output import configure_logging
     from fleetpatch.cli.runtime.prefect_server import quieten_prefect
 
@@ -144,7 +146,15 @@ def _check_server(records: str | None) -> tuple[Finding, ...]:
     from deployments.server.probe import check_server
 
     configure_logging()  # the import of Prefect has changed the logging
-    return check_server(records)
+    from inventory.loader import find_inventory, load_inventory
+
+    try:
+        path = find_inventory(inventory)
+    except InventoryError:
+        if inventory is not None:
+            raise
+        return check_server(records)
+    return check_server(records, sites=load_inventory(path).sites)
 
 
 def _check_machine_readiness(

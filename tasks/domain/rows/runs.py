@@ -32,6 +32,8 @@ class RunRow:
     ended_at: Annotated[datetime | None, Column("When it ended; null: it has not.", json_name="endDateTime")]
     window: Annotated[RunWindow | None, Column("Its window; null: it has none.", json_name="maintenanceWindow")]
     flow_run_id: Annotated[str, Column('Its flow run in Prefect; "": it has none.')]
+    version: Annotated[str, Column('The version of fleetpatch that executed it last; "": unknown.')]
+    prefect_version: Annotated[str, Column('The version of Prefect there; "": unknown.')]
     message: Annotated[str, Column("What became of it, in words.", is_prose=True)]
 
     @property
@@ -65,6 +67,8 @@ def build_run_row(run: RunInfo) -> RunRow:
         ended_at=run.ended_at,
         window=RunWindow(start=window.start, end=window.end, zone=window.zone) if window is not None else None,
         flow_run_id=run.flow_run_id,
+        version=run.version,
+        prefect_version=run.prefect_version,
         message=run.message,
     )
 

@@ -102,6 +102,7 @@ def select_runs(database: Database) -> Select[Any]:
         columns.ended_at,
         *(_read_value(database, "window", name) for name in ("start", "end", "zone")),
         columns.flow_run_id,
+        *(_read_value(database, name) for name in ("version", "prefect_version")),
         columns.message,
     )
 
@@ -109,7 +110,8 @@ def select_runs(database: Database) -> Select[Any]:
 def parse_run(row: Sequence[Any]) -> tuple[Any, ...]:
     """Return the values of a row of ``select_runs``: times of the window are text in it."""
     start, end = (datetime.fromisoformat(text) if text else None for text in row[9:11])
-    return (*row[:4], row[4] or None, row[5] or DEFAULT_SITE, *row[6:9], start, end, *row[11:])
+    versions = (version or "" for version in row[13:15])  # an older fleetpatch wrote none
+    return (*row[:4], row[4] or None, row[5] or DEFAULT_SITE, *row[6:9], start, end, *row[11:13], *versions, *row[15:])
 
 
 def _build_row(row: Sequence[Any]) -> RunRow:

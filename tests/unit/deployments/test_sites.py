@@ -2,17 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
 from deployments.refresh_schedules import refresh_schedules
+from deployments.server.probe import _read_site_runs
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
+from deployments.server.site_checks import check_site_versions, check_undeployed_sites
 from deployments.server.snapshot import WorkerInfo, WorkPoolInfo
 from deployments.sync.desired_state import build_desired_state
 from deployments.sync.model import DeploymentSet
 from inventory.machine import Inventory
+from tasks.domain.model import RunInfo
+from tasks.domain.states import FindingLevel, OperationState
+from tasks.records.setup import open_records
 from tests.unit.deployments import test_server_doctor as doctor
-from tests.unit.deployments.test_server_doctor import BLOCK, GOOD, deployed, found
+from tests.unit.deployments.test_server_doctor import BLOCK, GOOD, WARN, deployed, found
 from tests.unit.deployments.test_wanted import EVENING, FLEET, NOW, PLACE, read
 
 
@@ -85,3 +94,101 @@ def test_each_site_is_named_with_its_pool() -> None:
     assert there.level is BLOCK
     assert there.message == "site hamburg: no worker is online; there was never one"
     assert "systemctl start fleetpatch-worker@dc1-hamburg" in there.remedy
+
+    workers["dc1-hamburg"] = (
+        WorkerInfo(name="old", last_heartbeat_time=doctor.ago(days=9)),
+        WorkerInfo(name="h-1", last_heartbeat_time=doctor.ago(days=3)),
+    )
+    silent = found("pool dc1-hamburg", pools=pools, workers=workers, deployments=deployments)
+    assert silent.message == "site hamburg: no worker is online; h-1 was seen last, 3 days ago (2026-11-17 12:00 UTC)"
+
+
+def executed(**facts: Any) -> RunInfo:
+    """A run of an hour ago, by the versions of this controller."""
+    run = RunInfo("run-1", "assess", doctor.ago(hours=1), OperationState.SUCCEEDED, version="0.1.0")
+    return replace(run, **{"prefect_version": "3.8.8", **facts})
+
+
+@pytest.mark.parametrize(
+    ("run", "level", "message"),
+    [
+        (executed(), GOOD, "its last run (run-1, 60 minutes ago) was executed by fleetpatch 0.1.0 and Prefect 3.8.8"),
+        (
+            executed(version="0.0.9"),
+            WARN,
+            "its last run (run-1, 60 minutes ago) was executed by fleetpatch 0.0.9 and Prefect 3.8.8; "
+            "here are fleetpatch 0.1.0 and Prefect 3.8.8",
+        ),
+        (
+            executed(prefect_version="3.8.7"),
+            WARN,
+            "its last run (run-1, 60 minutes ago) was executed by fleetpatch 0.1.0 and Prefect 3.8.7; "
+            "here are fleetpatch 0.1.0 and Prefect 3.8.8",
+        ),
+        (
+            executed(started_at=doctor.ago(days=5)),
+            WARN,
+            "its last run (run-1, 5 days ago) was executed by fleetpatch 0.1.0 and Prefect 3.8.8: "
+            "what is there now is unknown",
+        ),
+        (executed(version=""), WARN, "its version is unknown: run run-1 does not say it"),
+        (None, WARN, "its version is unknown: no worker has executed a recorded run in the last days"),
+    ],
+)
+def test_the_versions_of_a_site_are_those_of_its_newest_run(
+    run: RunInfo | None, level: FindingLevel, message: str
+) -> None:
+    runs = {"default": executed(), "hamburg": run}
+
+    finding = found("site hamburg", own_version="0.1.0", client_version="3.8.8", site_runs=runs)
+
+    assert (finding.level, finding.message) == (level, message)
+    assert bool(finding.remedy) is (level is WARN)
+    assert found("site default", own_version="0.1.0", client_version="3.8.8", site_runs=runs).level is GOOD
+
+
+def test_a_new_fleet_of_one_site_needs_no_run_yet() -> None:
+    assert check_site_versions(doctor.view(site_runs={"default": None})) == []
+    (finding,) = check_site_versions(doctor.view(site_runs={"default": executed(version="0.0.9")}))
+    assert finding.level is WARN
+
+
+def test_a_site_of_the_inventory_without_anything_on_the_server_blocks() -> None:
+    sites = frozenset({"default", "hamburg"})
+
+    finding = found("site hamburg", site_runs={"default": executed()}, inventory_sites=sites)
+
+    assert finding.level is BLOCK
+    assert "no run of them starts" in finding.message
+    both = doctor.view(site_runs={"default": None, "hamburg": None}, inventory_sites=sites)
+    assert check_undeployed_sites(both) == []
+
+
+def test_only_a_run_of_the_site_that_tells_its_version_is_its_newest_run(tmp_path: Path) -> None:
+    """Prefect knows the flow runs of the site's workers; the records know their runs."""
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    runs = (
+        executed(id="refused", flow_run_id="f3", site="hamburg", state=OperationState.NOT_STARTED, version=""),
+        executed(id="newest", flow_run_id="f2", site="hamburg"),
+        executed(id="of-another-site", flow_run_id="f1"),
+    )
+    with open_records(url) as records:
+        for run in runs:
+            records.save(run)
+    asked: list[Any] = []
+    flow_runs = [
+        {"id": key, "name": key, "flow_id": "f1", "state": {"timestamp": doctor.NOW.isoformat()}}
+        for key in ("not-recorded", "f3", "f2", "f1")
+    ]
+    client: Any = SimpleNamespace(
+        request=lambda _method, _path, json: asked.append(json) or SimpleNamespace(json=lambda: flow_runs)
+    )
+    deployments = (
+        deployed(tags=["fleetpatch", "fleetpatch:fleet=default", "fleetpatch:site=hamburg"]),
+        deployed(id="d2", tags=["fleetpatch", "fleetpatch:fleet=other", "fleetpatch:site=berlin"]),
+    )
+
+    newest = _read_site_runs(client, deployments, {"f1": "patch-fleet"}, doctor.NOW, url)
+
+    assert newest == {"hamburg": runs[1]}
+    assert [body["deployments"] for body in asked] == [{"id": {"any_": ["d1"]}}]
