@@ -26,6 +26,7 @@ from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
+from inventory.sites import find_site
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
@@ -50,6 +51,10 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
     notification is sent for each.
 
+    At another site than the default one, only that site's runs are looked at, and no windows: the worker there may be
+    the only one that is alive. At the default site it is the runs of all sites, so that a run is seen whose site is
+    gone.
+
     As a deployment this flow only starts one flow run of ``resume-fleet`` for each run and ends, so no run waits for
     another run. As a function it recovers all runs itself, at the same time, and returns when all have ended.
 
@@ -62,21 +67,27 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     Raises:
         PatchError: a run could not be recovered; all others were.
     """
-    caller = log_to_flow_run(current_caller())
-    abandoned_runs = find_abandoned_runs(caller.records_url)
+    caller, site = log_to_flow_run(current_caller()), find_site()
+    own_site = site if site != DEFAULT_SITE else ""
+    abandoned_runs = tuple(
+        abandoned_run
+        for abandoned_run in find_abandoned_runs(caller.records_url)
+        if own_site in {"", abandoned_run.run.site}
+    )
     if dry_run:
         for abandoned_run in abandoned_runs:
             caller.listener.on_message(f"run {abandoned_run.run.id}: would be {abandoned_run.planned_action}")
         with get_client(sync_client=True) as client:
-            for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
+            for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
                 caller.listener.on_message(f"{orphan.description}: would be corrected in Prefect")
         return [abandoned_run.run.id for abandoned_run in abandoned_runs]
-    record_missed_windows(caller)
+    if not own_site:  # the targets of notifications may be known there only
+        record_missed_windows(caller)
     with get_client(sync_client=True) as client:
-        for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
+        for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now(), own_site):
             caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
-    has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(DEFAULT_SITE))
+    has_deployments = bool(abandoned_runs and deployment.get_id() and _find_resume_deployment(site))
     failed = (
         _start_resume_flow_runs(abandoned_runs, _find_resume_deployment, caller)
         if has_deployments

@@ -62,7 +62,8 @@ def build_builtin_deployments(
 ) -> tuple[Deployment, ...]:
     """Return the deployments that need no configuration.
 
-    Each site has those that contact machines. The others work on the records, at the default site.
+    Each site has those that contact machines, and its own reconcile-fleet: the worker of another site may be away. The
+    others work on the records, at the default site.
 
     Args:
         fleet: the name of the fleet.
@@ -75,9 +76,10 @@ def build_builtin_deployments(
         for site in sorted({DEFAULT_SITE, *sites})
         for flow, queue in (*ON_DEMAND_FLOWS, *(RECORDS_FLOWS if site == DEFAULT_SITE else ()))
     ]
-    deployments.append(
-        _build_scheduled_deployment(reconcile_fleet, fleet, pool, RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS)
-    )
+    deployments += [
+        _build_scheduled_deployment(reconcile_fleet, fleet, pool, RECONCILE_SLUG, RECONCILE_INTERVAL_SECONDS, site=site)
+        for site in sorted({DEFAULT_SITE, *sites})
+    ]
     for site in sorted(sites) if inventory is not None else ():
         scope = "*" if len(sites) == 1 else f"site={site}"
         parameters = {"request": {"scope": scope, "inventory": str(inventory)}}

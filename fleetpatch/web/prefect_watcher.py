@@ -33,13 +33,14 @@ from deployments.server.health_checks import USUAL_START_TIME
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.tags import build_fleet_tag
+from flows.prefect_api.tags import build_fleet_tag, find_tagged_sites
 from flows.recovery.missed_windows import (
     PATCH_FLOW_NAME,
     MissedWindowRecorder,
     find_due_windows,
     read_managed_deployments,
 )
+from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.protocols.clock import Clock
 from tasks.records.fleets import find_fleet
@@ -169,7 +170,8 @@ def _describe_waiting_runs(runs: Sequence[FlowRun], names: Mapping[UUID | None, 
             reason = f"{run.state.message}; no worker has taken it since"
         else:
             reason = "no worker has taken it (fleetpatch doctor --server)"
-        yield f"The run of {name}, due {due_text}, waits: {reason}."
+        pool = f" in the pool {run.work_pool_name}" if run.work_pool_name else ""
+        yield f"The run of {name}, due {due_text}, waits{pool}: {reason}."
 
 
 def _describe_reconcile(
@@ -192,7 +194,9 @@ def _describe_reconcile(
         ended = to_utc_datetime(newest[0].end_time) if newest and newest[0].end_time is not None else None
         if ended is None or now - ended > RECONCILE_SILENCE:
             since = f"since {ended:%d %b %H:%M} UTC" if ended is not None else "yet"
+            site = next(iter(find_tagged_sites(deployment.tags)), DEFAULT_SITE)
+            at_site, there = (f" at the site {site}", " there") if len(deployments) > 1 else ("", "")
             yield (
-                f"reconcile-fleet has not completed {since}: nobody resumes interrupted runs. "
+                f"reconcile-fleet{at_site} has not completed {since}: nobody resumes interrupted runs{there}. "
                 "Is a worker online? fleetpatch doctor --server"
             )

@@ -169,9 +169,9 @@ class OrphanedFlowRun:
 
 
 def find_orphaned_flow_runs(
-    client: SyncPrefectClient, records_url: str | None, now: datetime
+    client: SyncPrefectClient, records_url: str | None, now: datetime, site: str = ""
 ) -> tuple[OrphanedFlowRun, ...]:
-    """Return the orphaned flow runs of these records.
+    """Return the orphaned flow runs of these records, of one site or (with "") of all.
 
     Raises:
         RecordsError: the records can't be read.
@@ -200,6 +200,8 @@ def find_orphaned_flow_runs(
             state = flow_run.state
             if run is None or run.state in UNFINISHED_RUN_STATES or run.ended_at is None or state is None:
                 continue
+            if site not in {"", run.site}:
+                continue
             if now - run.ended_at < DELIVERY_TIME:
                 continue
             if state.is_pending() and now - to_utc_datetime(state.timestamp) < START_TIME:
@@ -211,15 +213,17 @@ def find_orphaned_flow_runs(
 
 
 def end_orphaned_flow_runs(
-    client: SyncPrefectClient, records_url: str | None, now: datetime
+    client: SyncPrefectClient, records_url: str | None, now: datetime, site: str = ""
 ) -> tuple[OrphanedFlowRun, ...]:
     """End the orphaned flow runs in Prefect, with the state of the records, and return them as they were.
+
+    They are those of one site, or with "" of all.
 
     Raises:
         RecordsError: the records can't be read.
         httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
     """
-    orphaned = find_orphaned_flow_runs(client, records_url, now)
+    orphaned = find_orphaned_flow_runs(client, records_url, now, site)
     for flow_run in orphaned:
         ended = f" at {flow_run.run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if flow_run.run.ended_at else ""
         message = f"run {flow_run.run.id} ended{ended}: {flow_run.run.state}. Prefect did not receive it then."

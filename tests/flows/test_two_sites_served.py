@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import State
 from sqlalchemy import update
 
+from deployments.server.probe import probe_server
 from flows.prefect_api.tags import build_fleet_tag, build_site_name, build_site_tag
 from inventory.machine import DEFAULT_SITE
 from inventory.sites import SITE_VARIABLE
@@ -62,7 +64,7 @@ class TwoSites:
             self.client.create_work_pool(WorkPoolCreate(name=build_site_name("pool", site), type="process"))
             self.create("patch_fleet", "on-demand", site, {"request": request})
             self.create("resume_fleet", "on-demand", site)
-        self.create("reconcile_fleet", "scheduled", DEFAULT_SITE)
+            self.create("reconcile_fleet", "scheduled", site)
 
     def create(
         self, flow: str, name: str, site: str, parameters: dict[str, Any] | None = None, of: str | None = None
@@ -159,7 +161,9 @@ def test_each_site_executes_its_runs_and_resumes_those_that_it_began(sites: TwoS
     before = sites.read_newest_run()
     assert (before.site, before.state, before.flow_run_id) == (HAMBURG, OperationState.IN_PROGRESS, str(at_hamburg))
     with open_records(sites.url) as records:
-        report = History(records).read_report(History(records).find_run_by_flow_run(str(whole)).id)  # type: ignore[union-attr]
+        whole_run = History(records).find_run_by_flow_run(str(whole))
+        assert whole_run is not None
+        report = History(records).read_report(whole_run.id)
     assert {outcome.machine: outcome.state for outcome in report.outcomes} == {
         FIRST: OperationState.SUCCEEDED,
         SECOND: OperationState.SUCCEEDED,
@@ -179,10 +183,20 @@ def test_each_site_executes_its_runs_and_resumes_those_that_it_began(sites: TwoS
     assert refused.is_failed()
     assert "belongs to the site hamburg, and this worker to the site default" in str(refused.message)
 
+    sites.kill_worker(DEFAULT_SITE)  # the site recovers its runs without it, and starts nothing twice
     sites.start_worker(HAMBURG)
+    assert sites.wait(sites.start("reconcile-fleet/scheduled-hamburg")).is_completed()
+    assert sites.client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag)) == [
+        sites.client.read_flow_run(resume.id)
+    ]
     assert sites.wait(resume.id).is_completed()
     assert sites.read_newest_run().state not in UNFINISHED_RUN_STATES
     with open_records(sites.url) as records:
         report = History(records).read_report(before.id)
     assert [(outcome.machine, outcome.state) for outcome in report.outcomes] == [(THIRD, OperationState.SUCCEEDED)]
     assert report.run.site == HAMBURG
+    runs = probe_server(sites.url).site_runs
+    assert {site: (run.id, run.version) if run is not None else None for site, run in runs.items()} == {
+        HAMBURG: (before.id, version("fleetpatch")),
+        DEFAULT_SITE: (whole_run.id, version("fleetpatch")),
+    }

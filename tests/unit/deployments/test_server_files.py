@@ -15,14 +15,17 @@ from deployments.server.settings import build_environment
 from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_login import KEY_NAME as LOGIN_NAME
 from flows.prefect_api.server_settings import SettingTarget
+from flows.prefect_api.tags import build_site_name
 from inventory.files.own_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE
 from tasks.records.pages_role import PAGES_ROLE
+from tasks.records.seals import RUN_KEY
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
 WORKERS = [path for path in UNITS if re.match(r"fleetpatch-(serve\.|worker)", path.name)]
 WEB = tree.TOP / "deployments/units/fleetpatch-web.service"
 COMPOSE = tree.TOP / "deployments/compose/compose.yaml"
+SITE_COMPOSE = COMPOSE.with_name("site.yaml")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 SENSITIVE = re.compile(r"PASSWORD|AUTH")
 
@@ -254,6 +257,41 @@ def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment(
         assert SERVICES[name]["environment"][CREDENTIALS_VARIABLE] == "/run/secrets"
         assert not [variable for variable in SERVICES[name]["environment"] if "AUTH" in variable]
     assert "--allow-host server" in SERVICES["server"]["command"]  # its name in PREFECT_API_URL of the others
+
+
+def test_the_worker_of_another_site_in_compose_is_the_controllers_with_its_own_site_and_addresses() -> None:
+    document = yaml.safe_load(SITE_COMPOSE.read_text())
+    assert list(document["services"]) == ["worker"]
+    here, there = SERVICES["worker"], document["services"]["worker"]
+    assert {key for key in here.keys() | there.keys() if here.get(key) != there.get(key)} == {
+        "depends_on", "entrypoint", "environment", "secrets",
+    }  # fmt: skip
+    own = {
+        key: value for key, value in there["environment"].items() if here["environment"].get(key) != value
+    }  # all others are the controller's
+    assert here["environment"].keys() - there["environment"].keys() == set()
+    assert own.keys() == {"FLEETPATCH_SITE", "PREFECT_API_URL", "FLEETPATCH_RECORDS_URL"}
+    assert all(value.startswith(f"${{{key}:?") for key, value in own.items())  # none has a default
+    pool = here["entrypoint"].index("--pool") + 1
+    assert there["entrypoint"][pool].startswith("${FLEETPATCH_POOL:-fleetpatch}-${FLEETPATCH_SITE:?")
+    assert there["entrypoint"][:pool] + there["entrypoint"][pool + 1 :] == (
+        here["entrypoint"][:pool] + here["entrypoint"][pool + 1 :]
+    )
+    assert build_site_name("fleetpatch", "hamburg") == "fleetpatch-hamburg"  # as in the entrypoint
+    seal = {"source": RUN_KEY, "target": CREDENTIAL_PREFIX + RUN_KEY}
+    assert there["secrets"] == [*here["secrets"], seal]
+    files = {name: secret["file"] for name, secret in document["secrets"].items()}
+    assert files == {
+        secret["source"]: f"${{FLEETPATCH_CONFIG:-/etc/fleetpatch}}/keys/{secret['source']}"
+        for secret in there["secrets"]
+    }
+    assert "ports" not in there
+
+
+def test_the_page_that_starts_a_site_by_compose_sets_what_its_file_needs() -> None:
+    required = set(re.findall(r"(?<!\$)\$\{(\w+):\?", SITE_COMPOSE.read_text()))
+    block = (tree.TOP / "docs/how-to/services.md").read_text().partition("/etc/fleetpatch/site.env <<END")[2]
+    assert set(re.findall(r"(?m)^    (\w+)=", block.partition("END")[0])) == required
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

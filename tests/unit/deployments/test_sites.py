@@ -1,9 +1,11 @@
 """What Prefect gets for a fleet of several sites, and what the doctor says of their pools."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -16,7 +18,11 @@ from deployments.server.site_checks import check_site_versions, check_undeployed
 from deployments.server.snapshot import WorkerInfo, WorkPoolInfo
 from deployments.sync.desired_state import build_desired_state
 from deployments.sync.model import DeploymentSet
+from fleetpatch.web.prefect_watcher import _describe_reconcile, _describe_waiting_runs
+from flows import reconcile
+from flows.recovery.unfinished_runs import AbandonedRun
 from inventory.machine import Inventory
+from inventory.sites import use_site
 from tasks.domain.model import RunInfo
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.setup import open_records
@@ -55,6 +61,7 @@ def test_each_site_has_a_pool_and_the_deployments_that_contact_machines(tmp_path
     assert {name for name, pool in pools.items() if pool == "p-hamburg"} == {
         "patch-fleet/shop",
         "assess-fleet/scheduled-hamburg",
+        "reconcile-fleet/scheduled-hamburg",
         *(f"{flow}/on-demand-hamburg" for flow in ("assess-fleet", "plan-fleet", "patch-fleet", "resume-fleet")),
         "stage-fleet/on-demand-hamburg",
     }
@@ -192,3 +199,57 @@ def test_only_a_run_of_the_site_that_tells_its_version_is_its_newest_run(tmp_pat
 
     assert newest == {"hamburg": runs[1]}
     assert [body["deployments"] for body in asked] == [{"id": {"any_": ["d1"]}}]
+
+
+@pytest.mark.parametrize(("site", "resumed"), [("default", ["here", "there"]), ("hamburg", ["there"])])
+def test_each_site_looks_after_its_own_runs_and_the_default_site_after_all(
+    site: str, resumed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker of the default site may be away, and so may that of another one."""
+    abandoned = tuple(
+        AbandonedRun(executed(id=name, site=of), None, doctor.NOW, "")
+        for name, of in (("here", "default"), ("there", "hamburg"))
+    )
+    started: list[str] = []
+    orphans_of: list[str] = []
+    windows: list[str] = []
+    monkeypatch.setattr(reconcile, "find_abandoned_runs", lambda _url: abandoned)
+    monkeypatch.setattr(reconcile, "record_missed_windows", lambda _caller: windows.append(site))
+    monkeypatch.setattr(reconcile, "end_orphaned_flow_runs", lambda *words: orphans_of.append(words[-1]) or ())
+    monkeypatch.setattr(reconcile, "get_client", lambda **_: nullcontext())
+    monkeypatch.setattr(reconcile, "log_to_flow_run", lambda caller: caller)
+    monkeypatch.setattr(reconcile, "deployment", SimpleNamespace(get_id=lambda: "d1"))
+    monkeypatch.setattr(reconcile, "_find_resume_deployment", lambda of: f"resume of {of}")
+    monkeypatch.setattr(
+        reconcile, "_start_resume_flow_runs", lambda runs, *_: started.extend(run.run.id for run in runs) or []
+    )
+
+    with use_site(site):
+        assert reconcile.reconcile_fleet.fn() == resumed
+
+    assert started == resumed
+    assert windows == (["default"] if site == "default" else [])
+    assert orphans_of == ["" if site == "default" else site]
+
+
+def test_the_overview_names_the_pool_that_a_window_waits_in_and_the_site_without_recovery() -> None:
+    due = doctor.ago(minutes=9)
+    state = SimpleNamespace(is_pending=lambda: False, message="")
+    run: Any = SimpleNamespace(
+        name="r", deployment_id=1, expected_start_time=due, state=state, work_pool_name="p-hamburg"
+    )
+    (sentence,) = _describe_waiting_runs([run], {1: "shop"}, doctor.NOW)  # type: ignore[dict-item]
+    assert "The run of shop, due 20 Nov 11:51 UTC, waits in the pool p-hamburg: no worker has taken it" in sentence
+
+    deployments: list[Any] = [
+        SimpleNamespace(id=uuid4(), created=doctor.OLD, tags=["fleetpatch", f"fleetpatch:site={site}"])
+        for site in ("default", "hamburg")
+    ]
+    client: Any = SimpleNamespace(read_flow_runs=lambda **_: [])
+    here, there = _describe_reconcile(client, deployments, doctor.NOW)
+    assert here.startswith("reconcile-fleet at the site default has not completed yet: nobody resumes interrupted runs")
+    assert "at the site hamburg" in there
+    (only,) = _describe_reconcile(client, deployments[:1], doctor.NOW)
+    assert only.startswith(
+        "reconcile-fleet has not completed yet: nobody resumes interrupted runs. Is a worker online?"
+    )
