@@ -123,9 +123,9 @@ class MachineSet:
 
 
 DEFAULT_CREDENTIAL = "default"
+"""The credential of a machine whose inventory names none."""
 DEFAULT_SITE = "default"
 """The site of machines that name none, and of processes that name none."""
-"""The credential of a machine whose inventory names none."""
 
 
 class TransportKind(StrEnum):

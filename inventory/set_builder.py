@@ -149,6 +149,10 @@ def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterato
     if quorum is not None and quorum >= count:
         message = f"with a quorum of {quorum} and {format_count(count, 'member')}, none could ever be patched"
         yield "quorum", message, "Give fewer than there are members, or correct `scope`."
+    elif (site := _find_blocked_site(machine_set, members)) is not None:
+        message = f"members of other sites count as out of service, so none of the site {site} could ever be patched"
+        hint = "Give a set for each site, or limits that leave room for all members of the other sites."
+        yield "scope", message, hint
     known_tags = sorted({name for machine in members for name in machine.tags})
     role_tag = machine_set.role.tag if machine_set.role else ""
     for key, tag in (("update_domain", machine_set.update_domain), ("role", role_tag)):
@@ -156,6 +160,18 @@ def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterato
         if tag and not any(machine.tags.get(tag) for machine in members):
             hint = f"{did_you_mean(tag, known_tags)}Tags of its members are {', '.join(known_tags) or 'none'}."
             yield key, f"no member has a tag {tag!r}", hint
+
+
+def _find_blocked_site(machine_set: MachineSet, members: Sequence[Machine]) -> str | None:
+    """Return a site of which no member could leave a set, because no run can ask the members of another one."""
+    for site in sorted({machine.site for machine in members}):
+        elsewhere = [machine for machine in members if machine.site != site]
+        is_beyond_limit = len(elsewhere) >= machine_set.allowed_unavailable
+        is_below_quorum = len(members) - len(elsewhere) <= (machine_set.quorum or 0)
+        domains = {machine.tags.get(machine_set.update_domain or "", "") for machine in elsewhere}
+        if elsewhere and (is_beyond_limit or is_below_quorum or len(domains) > 1):
+            return site
+    return None
 
 
 def _find_order_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:

@@ -24,6 +24,7 @@ from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.transport import Transport
+from tasks.machines.transport.own_site import require_own_site
 from tasks.steps.context.run_context import LoggingListener, ProgressListener, StopToken
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
@@ -78,6 +79,7 @@ class SimFleet:
         )
 
     def _connect(self, machine: Machine) -> Transport:
+        require_own_site(machine)
         if machine.name in self.refused:
             raise self.refused[machine.name]
         return self.machines[machine.name]

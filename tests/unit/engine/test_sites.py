@@ -1,14 +1,18 @@
 """A run contacts only machines of its own site, and says so of the others."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from flows.request.read_requests import AssessRequest
 from inventory.sites import SITE_VARIABLE, use_site
+from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import OperationState, RebootState
+from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
+from tests.support.set_fleet import SetFleet
 
 
 @pytest.fixture
@@ -52,3 +56,44 @@ def test_a_run_without_a_machine_of_its_site_says_so_of_each(fleet: SimFleet, ki
 
     assert [(outcome.machine, outcome.state) for outcome in report.outcomes] == [("there", OperationState.NOT_STARTED)]
     assert fleet.machines["there"].calls == []
+
+
+def set_of_two_sites(allowed: int) -> SetFleet:
+    made = SetFleet()
+    made.add_members("web-1", "web-2")
+    made.add_members("web-3", site="hamburg")
+    made.add_set("web", "web-1", "web-2", "web-3", max_unavailable=allowed)
+    return made
+
+
+def test_a_member_of_another_site_counts_as_out_of_service_and_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    narrow, wide = set_of_two_sites(1), set_of_two_sites(2)
+
+    refused = outcome_of(narrow.run(narrow.request(minutes=60)), "web-1")
+    report = wide.run(wide.request(minutes=60))
+
+    assert refused.state is OperationState.NOT_STARTED
+    assert "web-3 is not healthy: it is reached from the site hamburg only" in refused.reason
+    assert narrow.story == []
+    assert [outcome_of(report, name).state for name in ("web-1", "web-2")] == [OperationState.SUCCEEDED] * 2
+    assert wide.story == ["drain web-1", "undrain web-1", "drain web-2", "undrain web-2"]  # one after the other
+    assert narrow.machines["web-3"].calls == wide.machines["web-3"].calls == []
+
+
+def test_the_limits_of_a_set_hold_for_the_runs_of_all_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    fleet = set_of_two_sites(2)
+    fleet.records.save(make.make_run(id="other", state=OperationState.IN_PROGRESS, site="default"))
+    slot = SetSlot("web", "web-1", "other", fleet.clock.now())
+    fleet.slots.stored["web", "web-1"] = slot
+
+    with use_site("hamburg"):
+        refused = fleet.run(fleet.request(minutes=60, scope="web-3"), run_id="20260310-020000-bbbbbb")
+        fleet.sets = (replace(fleet.sets[0], max_unavailable=3),)
+        allowed = fleet.run(fleet.request(minutes=60, scope="web-3"))
+
+    assert outcome_of(allowed, "web-3").state is OperationState.SUCCEEDED
+    assert outcome_of(refused, "web-3").state is OperationState.NOT_STARTED
+    assert "run other has web-1" in outcome_of(refused, "web-3").reason
+    assert "web-2 is not healthy: it is reached from the site default only" in outcome_of(refused, "web-3").reason

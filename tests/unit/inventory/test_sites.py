@@ -69,3 +69,27 @@ def test_only_another_site_is_explained() -> None:
     machine = Machine("a", "10.0.0.5", site="hamburg")
     assert explain_other_site(machine, "hamburg") == ""
     assert "reached from the site hamburg only" in explain_other_site(machine, DEFAULT_SITE)
+
+
+@pytest.mark.parametrize(
+    ("limits", "site"),
+    [
+        ("", "default"),  # one of three may be out of service, and the one of the other site always counts
+        ("max_unavailable: 2", "hamburg"),  # two are of the other site
+        ("max_unavailable: 3", None),
+        ("max_unavailable: 3, quorum: 1", "hamburg"),
+        ("max_unavailable: 3, update_domain: rack", "hamburg"),  # the others are of two domains
+    ],
+)
+def test_a_set_of_several_sites_leaves_room_for_the_members_that_a_run_can_not_ask(
+    tmp_path: Path, limits: str, site: str | None
+) -> None:
+    text = (
+        "machines: [{name: a, tags: {rack: x}}, {name: b, tags: {rack: y}}, {name: c, site: hamburg, tags: {rack: x}}]"
+        f"\nsets: [{{name: web, scope: '*', {limits}}}]\n"
+    )
+    if site is None:
+        assert load(tmp_path, text).sets[0].members == ("a", "b", "c")
+        return
+    with pytest.raises(InvalidInventory, match=f"so none of the site {site} could ever be patched"):
+        load(tmp_path, text)
