@@ -136,7 +136,8 @@ class FleetRun:
             f"run {self.run_id}: {format_count(len(machines), 'machine')} in scope {self._request.scope!r}"
         )
         request = self._request
-        refusals = find_refusals(request, machines)
+        planned = {name for wave in earlier.waves for name in wave.machines} if earlier is not None else frozenset()
+        refusals = find_refusals(request, [machine for machine in machines if machine.name not in planned])
         self._refused_outcomes = tuple(
             Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in refusals.items()
         )

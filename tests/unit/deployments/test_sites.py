@@ -102,11 +102,10 @@ def test_each_site_is_named_with_its_pool() -> None:
     assert there.message == "site hamburg: no worker is online; there was never one"
     assert "systemctl start fleetpatch-worker@dc1-hamburg" in there.remedy
 
-    workers["dc1-hamburg"] = (
-        WorkerInfo(name="old", last_heartbeat_time=doctor.ago(days=9)),
-        WorkerInfo(name="h-1", last_heartbeat_time=doctor.ago(days=3)),
+    ended = tuple(
+        WorkerInfo(name=name, last_heartbeat_time=doctor.ago(days=days)) for name, days in (("old", 9), ("h-1", 3))
     )
-    silent = found("pool dc1-hamburg", pools=pools, workers=workers, deployments=deployments)
+    silent = found("pool dc1-hamburg", pools=pools, workers={"dc1-hamburg": ended}, deployments=deployments)
     assert silent.message == "site hamburg: no worker is online; h-1 was seen last, 3 days ago (2026-11-17 12:00 UTC)"
 
 
@@ -187,9 +186,12 @@ def test_only_a_run_of_the_site_that_tells_its_version_is_its_newest_run(tmp_pat
         {"id": key, "name": key, "flow_id": "f1", "state": {"timestamp": doctor.NOW.isoformat()}}
         for key in ("not-recorded", "f3", "f2", "f1")
     ]
-    client: Any = SimpleNamespace(
-        request=lambda _method, _path, json: asked.append(json) or SimpleNamespace(json=lambda: flow_runs)
-    )
+
+    def answer(_method: str, _path: str, json: Any) -> Any:
+        asked.append(json)
+        return SimpleNamespace(json=lambda: flow_runs)
+
+    client: Any = SimpleNamespace(request=answer)
     deployments = (
         deployed(tags=["fleetpatch", "fleetpatch:fleet=default", "fleetpatch:site=hamburg"]),
         deployed(id="d2", tags=["fleetpatch", "fleetpatch:fleet=other", "fleetpatch:site=berlin"]),
@@ -215,14 +217,21 @@ def test_each_site_looks_after_its_own_runs_and_the_default_site_after_all(
     windows: list[str] = []
     monkeypatch.setattr(reconcile, "find_abandoned_runs", lambda _url: abandoned)
     monkeypatch.setattr(reconcile, "record_missed_windows", lambda _caller: windows.append(site))
-    monkeypatch.setattr(reconcile, "end_orphaned_flow_runs", lambda *words: orphans_of.append(words[-1]) or ())
+
+    def end_orphans(*given: Any) -> tuple[()]:
+        orphans_of.append(given[-1])
+        return ()
+
+    def start(runs: tuple[AbandonedRun, ...], *_: Any) -> list[str]:
+        started.extend(run.run.id for run in runs)
+        return []
+
+    monkeypatch.setattr(reconcile, "end_orphaned_flow_runs", end_orphans)
+    monkeypatch.setattr(reconcile, "_start_resume_flow_runs", start)
     monkeypatch.setattr(reconcile, "get_client", lambda **_: nullcontext())
     monkeypatch.setattr(reconcile, "log_to_flow_run", lambda caller: caller)
     monkeypatch.setattr(reconcile, "deployment", SimpleNamespace(get_id=lambda: "d1"))
     monkeypatch.setattr(reconcile, "_find_resume_deployment", lambda of: f"resume of {of}")
-    monkeypatch.setattr(
-        reconcile, "_start_resume_flow_runs", lambda runs, *_: started.extend(run.run.id for run in runs) or []
-    )
 
     with use_site(site):
         assert reconcile.reconcile_fleet.fn() == resumed

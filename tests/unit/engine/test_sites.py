@@ -7,11 +7,14 @@ import pytest
 
 from flows.request.read_requests import AssessRequest
 from inventory.sites import SITE_VARIABLE, use_site
+from tasks.domain.model import Outcome
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import OperationState, RebootState
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_records import FakeRecords
 from tests.support.fleet import SimFleet, outcome_of
+from tests.support.mortal import Killed, Life
 from tests.support.set_fleet import SetFleet
 
 
@@ -97,3 +100,82 @@ def test_the_limits_of_a_set_hold_for_the_runs_of_all_sites(monkeypatch: pytest.
     assert outcome_of(refused, "web-3").state is OperationState.NOT_STARTED
     assert "run other has web-1" in outcome_of(refused, "web-3").reason
     assert "web-2 is not healthy: it is reached from the site default only" in outcome_of(refused, "web-3").reason
+
+
+def move(fleet: SimFleet, name: str, site: str) -> None:
+    """Write another site for a machine into the inventory."""
+    fleet.described = [replace(machine, site=site) if machine.name == name else machine for machine in fleet.described]
+
+
+def remember_saved(saved: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect each outcome that is saved from now on: the controller may die after any of them."""
+    save = FakeRecords.save
+
+    def remember(records: FakeRecords, item: Any) -> None:
+        saved.extend([item] if isinstance(item, Outcome) else getattr(item, "outcomes", ()))
+        save(records, item)
+
+    monkeypatch.setattr(FakeRecords, "save", remember)
+
+
+def break_off(fleet: SetFleet, machine: str) -> None:
+    """Let the controller die while this machine installs."""
+    life = Life()
+    fleet.machines[machine].on_start("install", 5, lambda: setattr(life, "dead", True))
+    with pytest.raises(Killed):
+        fleet.run(fleet.request(), life=life)
+    fleet.clock.advance(120)
+
+
+def test_a_machine_that_moved_to_another_site_during_its_work_is_unknown_and_not_unstarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    fleet = SetFleet()
+    fleet.add_members("web-1", "web-2")
+    break_off(fleet, "web-1")
+    calls = len(fleet.machines["web-1"].calls)
+    move(fleet, "web-1", "hamburg")
+    saved: list[Outcome] = []
+    remember_saved(saved, monkeypatch)
+
+    report = fleet.run(fleet.request(), again=True)
+
+    assert len(fleet.machines["web-1"].calls) == calls  # not contacted from here
+    outcome = outcome_of(report, "web-1")
+    assert outcome.state in {OperationState.UNKNOWN, OperationState.FAILED}, outcome
+    assert "reached from the site hamburg only" in outcome.reason
+    assert OperationState.NOT_STARTED not in {item.state for item in saved if item.machine == "web-1"}
+
+
+def test_a_machine_that_moved_after_its_work_keeps_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    fleet = SetFleet()
+    fleet.add_members("web-1", "web-2")
+    break_off(fleet, "web-2")
+    move(fleet, "web-1", "hamburg")
+    saved: list[Outcome] = []
+    remember_saved(saved, monkeypatch)
+
+    report = fleet.run(fleet.request(), again=True)
+
+    assert [outcome_of(report, name).state for name in ("web-1", "web-2")] == [OperationState.SUCCEEDED] * 2
+    assert OperationState.NOT_STARTED not in {item.state for item in saved if item.machine == "web-1"}
+
+
+def test_a_machine_that_moved_before_its_turn_fails_like_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    fleet = SetFleet()
+    fleet.add_members("web-1", "web-2")
+    break_off(fleet, "web-1")
+    move(fleet, "web-2", "hamburg")
+    calls = len(fleet.machines["web-2"].calls)
+
+    report = fleet.run(fleet.request(), again=True)
+
+    assert outcome_of(report, "web-1").state is OperationState.SUCCEEDED
+    assert outcome_of(report, "web-2").state is OperationState.FAILED
+    assert "reached from the site hamburg only" in outcome_of(report, "web-2").reason
+    assert len(fleet.machines["web-2"].calls) == calls
