@@ -16,8 +16,10 @@ from flows.recovery.unfinished_runs import find_abandoned_runs
 from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
 from inventory.files.own_keys import KeyFileError
-from inventory.loader import find_inventory
+from inventory.loader import find_inventory, load_inventory
+from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count, join_first_names
+from inventory.sites import SITE_VARIABLE, find_environment_site
 from tasks.domain.errors import RecordsError, SealBroken
 from tasks.domain.model import Finding
 from tasks.domain.protocols.clock import SystemClock
@@ -50,6 +52,7 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
         *_check_requirements(),
         *_check_records(records_url),
         *_check_inventory_owners(),
+        *_check_site(),
     )
 
 
@@ -70,6 +73,20 @@ def _check_inventory_owners() -> Iterator[Finding]:
         more = os.environ.get(TRUSTED_OWNERS_VARIABLE, "")
         also = f"; {TRUSTED_OWNERS_VARIABLE} trusts {more} as well" if more else ""
         yield Finding(check, FindingLevel.GOOD, f"nobody else can have written {path}{also}")
+
+
+def _check_site() -> Iterator[Finding]:
+    """Check the site of this machine, if it has one of its own: with a wrong name, its worker refuses all runs."""
+    try:
+        site = find_environment_site()
+    except InventoryError as error:
+        yield Finding("site", FindingLevel.BLOCK, error.message, error.hint)
+        return
+    with suppress(InventoryError):  # the command that needs an inventory tells what is wrong with it
+        if site and site not in {DEFAULT_SITE, *load_inventory(find_inventory()).sites}:
+            message = f"this machine is of the site {site} ({SITE_VARIABLE}), and no machine of the inventory is"
+            remedy = f"Correct {SITE_VARIABLE}, or the sites of the inventory."
+            yield Finding("site", FindingLevel.WARN, message, remedy)
 
 
 def _check_package_owners() -> Iterator[Finding]:

@@ -17,7 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.sync.model import Automation, Deployment, DeploymentSet, ScheduleSpec, WaitingFlowRun, WorkPool
 from flows.prefect_api.api_client import read_all_pages
-from flows.prefect_api.tags import build_fleet_tag, build_limit_name
+from flows.prefect_api.tags import MANAGED_TAG, build_fleet_tag, build_limit_name, find_tagged_sites
+from inventory.machine import DEFAULT_SITE
 
 PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
@@ -65,6 +66,21 @@ def find_foreign_deployments(client: SyncPrefectClient, names: Collection[str], 
         for name, answer in _read_deployments(client, name_filter).items()
         if name in names and build_fleet_tag(fleet) not in answer["tags"]
     }
+
+
+def find_foreign_sites(client: SyncPrefectClient, pools: Collection[str], fleet: str) -> dict[str, list[str]]:
+    """Return the sites whose runs other fleets start in these work pools, by the name of the pool."""
+    body = {
+        "deployments": {"tags": {"all_": [MANAGED_TAG]}},
+        "work_pools": {"name": {"any_": sorted(pools)}},
+        "sort": DeploymentSort.CREATED_DESC.value,
+    }
+    sites_by_pool: dict[str, set[str]] = {}
+    for deployment in _read_objects(client, "/deployments/filter", body):
+        if build_fleet_tag(fleet) not in deployment["tags"]:
+            sites = find_tagged_sites(deployment["tags"]) or [DEFAULT_SITE]
+            sites_by_pool.setdefault(deployment["work_pool_name"], set()).update(sites)
+    return {pool: sorted(sites) for pool, sites in sites_by_pool.items()}
 
 
 def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingFlowRun]:

@@ -15,7 +15,12 @@ from deployments.configuration.loader import find_configurations, load_configura
 from deployments.configuration.model import Configurations, Inventories
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.zone_schedules import is_all_over, list_over
-from deployments.sync.actual_state import find_foreign_deployments, read_actual_state, read_waiting_runs
+from deployments.sync.actual_state import (
+    find_foreign_deployments,
+    find_foreign_sites,
+    read_actual_state,
+    read_waiting_runs,
+)
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date, keep_pauses
@@ -179,7 +184,7 @@ def build_plan(
     Raises:
         InventoryError: the configurations or the inventory can't be used.
         RequestError: Prefect can't represent the windows of a configuration, two deployments would have one name, or a
-            deployment with such a name belongs to another fleet or a person.
+            deployment with such a name belongs to another fleet or a person, or a work pool would have two sites.
     """
     now = (clock or SystemClock()).now()
     configurations = load_configurations(find_configurations(path), now.date())
@@ -198,7 +203,9 @@ def build_plan(
     if default_inventory not in inventories_by_path:
         site_inventories.append(load_inventory(default_inventory))
     sites = {site for site_inventory in site_inventories for site in site_inventory.sites}
-    actual = read_actual_state(client, fleet, [build_site_name(pool, site) for site in sorted({DEFAULT_SITE, *sites})])
+    sites_by_pool = {build_site_name(pool, site): site for site in sorted({DEFAULT_SITE, *sites})}
+    require_pools_of_one_site(sites_by_pool, find_foreign_sites(client, sites_by_pool, fleet))
+    actual = read_actual_state(client, fleet, list(sites_by_pool))
     current_schedules = {
         (deployment.full_name, line.slug): line for deployment in actual.deployments for line in deployment.schedules
     }
@@ -236,6 +243,24 @@ def require_fleet_name(fleet: str) -> str:
         hint = f"Leave out {' '.join(BANNED_CHARACTERS)}, and don't leave it empty."
         raise RequestError(f"{fleet!r} is no usable name for a fleet", hint=hint)
     return fleet
+
+
+def require_pools_of_one_site(sites_by_pool: Mapping[str, str], foreign_sites: Mapping[str, Sequence[str]]) -> None:
+    """Prevent that one worker executes the runs of two sites: it would reach for machines that are not where it is.
+
+    ``sites_by_pool`` are the pools of this fleet; ``foreign_sites`` those whose runs other fleets start in a pool.
+
+    Raises:
+        RequestError: a pool is that of another site of another fleet.
+    """
+    for pool, site in sites_by_pool.items():
+        for other_site in foreign_sites.get(pool, ()):
+            if other_site != site:
+                raise RequestError(
+                    f"the work pool {pool} would have the runs of the site {site} of this fleet, and it has those of "
+                    f"the site {other_site} of another fleet: a worker reaches the machines of one site",
+                    hint="Deploy with another --pool, or give the site another name.",
+                )
 
 
 def require_names_not_taken(foreign: Mapping[str, Deployment], fleet_name: str) -> None:

@@ -16,13 +16,18 @@ from deployments.server.probe import _read_site_runs
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from deployments.server.site_checks import check_site_versions, check_undeployed_sites
 from deployments.server.snapshot import WorkerInfo, WorkPoolInfo
+from deployments.sync.actual_state import find_foreign_sites
 from deployments.sync.desired_state import build_desired_state
 from deployments.sync.model import DeploymentSet
+from deployments.sync.plan import require_pools_of_one_site
 from fleetpatch.web.prefect_watcher import _describe_reconcile, _describe_waiting_runs
 from flows import reconcile
+from flows.installation_checks import _check_site
 from flows.recovery.unfinished_runs import AbandonedRun
+from inventory.loader import INVENTORY_VARIABLE
 from inventory.machine import Inventory
-from inventory.sites import use_site
+from inventory.sites import SITE_VARIABLE, use_site
+from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.setup import open_records
@@ -262,3 +267,43 @@ def test_the_overview_names_the_pool_that_a_window_waits_in_and_the_site_without
     assert only.startswith(
         "reconcile-fleet has not completed yet: nobody resumes interrupted runs. Is a worker online?"
     )
+
+
+def test_a_work_pool_that_has_the_runs_of_another_site_is_refused() -> None:
+    """The pool of the site `web` of one fleet may be the only pool of another fleet."""
+    rows = [
+        {"work_pool_name": "p-web", "tags": ["fleetpatch", "fleetpatch:fleet=shops", "fleetpatch:site=default"]},
+        {"work_pool_name": "p", "tags": ["fleetpatch", "fleetpatch:fleet=old"]},  # before there were sites
+        {"work_pool_name": "p-web", "tags": ["fleetpatch", "fleetpatch:fleet=default", "fleetpatch:site=hamburg"]},
+    ]
+    client: Any = SimpleNamespace(request=lambda *_, **__: SimpleNamespace(json=lambda: rows))
+
+    foreign = find_foreign_sites(client, ["p", "p-web"], "default")
+
+    assert foreign == {"p-web": ["default"], "p": ["default"]}
+    require_pools_of_one_site({"p": "default"}, foreign)
+    with pytest.raises(RequestError, match="p-web would have the runs of the site web of this fleet, and it has those"):
+        require_pools_of_one_site({"p": "default", "p-web": "web"}, foreign)
+
+
+@pytest.mark.parametrize(
+    ("site", "level", "message"),
+    [
+        ("", None, ""),
+        ("hamburg", None, ""),
+        ("default", None, ""),
+        ("Hamburg", BLOCK, "FLEETPATCH_SITE='Hamburg' is no usable name for a site"),
+        ("hamborg", WARN, "this machine is of the site hamborg (FLEETPATCH_SITE), and no machine of the inventory is"),
+    ],
+)
+def test_a_machine_whose_own_site_is_written_wrong_says_so(
+    site: str, level: FindingLevel | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = tmp_path / "fleet.yaml"
+    inventory.write_text("machines: [{name: shop-1, site: hamburg}]\n")
+    monkeypatch.setenv(INVENTORY_VARIABLE, str(inventory))
+    monkeypatch.setenv(SITE_VARIABLE, site)
+
+    findings = [(finding.level, finding.message) for finding in _check_site()]
+
+    assert findings == ([(level, message)] if level is not None else [])
