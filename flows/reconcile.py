@@ -26,7 +26,7 @@ from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.unfinished_runs import AbandonedRun, find_abandoned_runs
 from inventory.machine import DEFAULT_SITE
 from inventory.name_lists import format_count
-from inventory.sites import find_site
+from inventory.sites import SITE_VARIABLE, find_site
 from tasks.domain.errors import PatchError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import SystemClock
@@ -124,7 +124,10 @@ def _start_resume_flow_runs(
             try:
                 resume = find_resume_deployment(run.run.site)
                 if resume is None:
-                    failed.append(f"{run.run.id}: the site {run.run.site} has no deployment that resumes runs")
+                    remedy = f"end it there: {SITE_VARIABLE}={run.run.site} fleetpatch resume {run.run.id} --finalize"
+                    failed.append(
+                        f"{run.run.id}: the site {run.run.site} has no deployment that resumes runs; {remedy}"
+                    )
                     continue
                 started = start_resume_flow_run(client, resume, run, now)
             except NO_ANSWER_ERRORS as error:

@@ -10,7 +10,7 @@ from flows.engine.interruption import add_cancellation, find_suspension, record_
 from flows.engine.machine_work import assess_machines, assess_machines_once, connect_or_defer_error, is_under_way
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_run_id, build_run_info, find_refusals, select_machines
+from flows.engine.run_info import build_refused_outcomes, build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import ask_roles_and_build_waves
 from flows.engine.wave_sequence import WaveSequence
@@ -137,11 +137,10 @@ class FleetRun:
         )
         request = self._request
         planned = {name for wave in earlier.waves for name in wave.machines} if earlier is not None else frozenset()
-        refusals = find_refusals(request, [machine for machine in machines if machine.name not in planned])
-        self._refused_outcomes = tuple(
-            Outcome(self.run_id, name, OperationState.NOT_STARTED, reason) for name, reason in refusals.items()
-        )
-        machines = [machine for machine in machines if machine.name not in refusals]
+        not_planned = [machine for machine in machines if machine.name not in planned]
+        self._refused_outcomes = build_refused_outcomes(self.run_id, request, not_planned)
+        refused = {outcome.machine for outcome in self._refused_outcomes}
+        machines = [machine for machine in machines if machine.name not in refused]
         try:
             if isinstance(request, AssessRequest):
                 finished = self._assess_fleet(machines, request)

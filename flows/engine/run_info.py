@@ -13,7 +13,8 @@ from inventory.errors import EmptyScopeError
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from inventory.sites import explain_other_site, find_site
-from tasks.domain.model import RunInfo, Window
+from tasks.domain.errors import OtherSite
+from tasks.domain.model import ErrorInfo, Outcome, RunInfo, Window
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
 from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
@@ -146,18 +147,24 @@ def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory)
     return selected
 
 
-def find_refusals(request: PatchRequest | AssessRequest, machines: Iterable[Machine]) -> dict[str, str]:
-    """Return the machines that this run may not look at, each with the reason.
+def build_refused_outcomes(
+    run_id: str, request: PatchRequest | AssessRequest, machines: Iterable[Machine]
+) -> tuple[Outcome, ...]:
+    """Return the outcomes of the machines that this run may not look at, each with the reason.
 
-    They are those of other sites, and for a run that patches those whose owner does not allow it.
+    They are those of other sites, and for a run that patches those whose owner does not allow it. One of another site
+    has an error: nobody decided that it stays as it is, so the run has not done all that it should.
     """
-    site = find_site()
-    reasons = {
-        machine.name: explain_other_site(machine, site)
-        or (check_patch_owner(machine, request.configuration) if isinstance(request, PatchRequest) else "")
-        for machine in machines
-    }
-    return {name: reason for name, reason in reasons.items() if reason}
+    site, outcomes = find_site(), []
+    for machine in machines:
+        reason, error = explain_other_site(machine, site), None
+        if reason:
+            error = ErrorInfo.from_error(OtherSite(reason, machine=machine.name))
+        elif isinstance(request, PatchRequest):
+            reason = check_patch_owner(machine, request.configuration)
+        if reason:
+            outcomes.append(Outcome(run_id, machine.name, OperationState.NOT_STARTED, reason, error=error))
+    return tuple(outcomes)
 
 
 def describe_request_shortage(request: PatchRequest, machines: Iterable[Machine], window: Window, now: datetime) -> str:

@@ -48,8 +48,8 @@ def _to_hooks_and_outcomes_exit_code(report: RunReport, *, was_stopped: bool) ->
 
 
 def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
-    # without the machines that their owner keeps this configuration from: they have neither a wave nor steps
-    attempted = [outcome for outcome in report.outcomes if not (outcome.wave is None and not outcome.steps)]
+    # without the machines that their owner keeps this configuration from: they have no wave, no steps and no error
+    attempted = [outcome for outcome in report.outcomes if outcome.wave is not None or outcome.steps or outcome.error]
     states = {outcome.state for outcome in attempted or report.outcomes}
     if states & {OperationState.FAILED, OperationState.UNKNOWN}:
         return ExitCode.MACHINE_FAILED

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.request.read_requests import AssessRequest
 from inventory.sites import SITE_VARIABLE, use_site
 from tasks.domain.model import Outcome
@@ -36,6 +37,7 @@ def test_a_machine_of_another_site_is_not_contacted_and_has_an_outcome(fleet: Si
     assert there.state is OperationState.NOT_STARTED
     assert "reached from the site hamburg only, and this process belongs to the site default" in there.reason
     assert outcome_of(report, "here").state is OperationState.SUCCEEDED
+    assert to_run_exit_code(report) is ExitCode.WARNINGS  # nobody decided that it stays as it is
     assert report.run.site == "default"
     assert report.run.state is not OperationState.SUCCEEDED
 
