@@ -129,7 +129,7 @@ def break_off(fleet: SetFleet, machine: str) -> None:
     fleet.clock.advance(120)
 
 
-def test_a_machine_that_moved_to_another_site_during_its_work_is_unknown_and_not_unstarted(
+def test_a_machine_that_moved_to_another_site_during_its_work_has_failed_and_is_not_unstarted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(SITE_VARIABLE, raising=False)
@@ -145,7 +145,7 @@ def test_a_machine_that_moved_to_another_site_during_its_work_is_unknown_and_not
 
     assert len(fleet.machines["web-1"].calls) == calls  # not contacted from here
     outcome = outcome_of(report, "web-1")
-    assert outcome.state in {OperationState.UNKNOWN, OperationState.FAILED}, outcome
+    assert outcome.state is OperationState.FAILED
     assert "reached from the site hamburg only" in outcome.reason
     assert OperationState.NOT_STARTED not in {item.state for item in saved if item.machine == "web-1"}
 
@@ -181,3 +181,19 @@ def test_a_machine_that_moved_before_its_turn_fails_like_one_that_does_not_answe
     assert outcome_of(report, "web-2").state is OperationState.FAILED
     assert "reached from the site hamburg only" in outcome_of(report, "web-2").reason
     assert len(fleet.machines["web-2"].calls) == calls
+
+
+def test_a_run_of_a_site_that_was_renamed_can_be_ended() -> None:
+    fleet = SetFleet()
+    fleet.add_members("web-1", site="hamburg")
+    with use_site("hamburg"):
+        break_off(fleet, "web-1")
+    move(fleet, "web-1", "hh")
+    calls = len(fleet.machines["web-1"].calls)
+
+    with use_site("hamburg"):
+        report = fleet.run(fleet.request(), again=True, finalize="its site has another name")
+
+    assert report.run.state is OperationState.FAILED
+    assert outcome_of(report, "web-1").state is OperationState.FAILED
+    assert len(fleet.machines["web-1"].calls) == calls
