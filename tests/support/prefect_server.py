@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,7 @@ class PrefectServer:
         port: on 127.0.0.1; the same at every start.
         database: connection URL (``postgresql+asyncpg://…``) of a database with tables; "": an SQLite file in ``home``.
         ui: whether it has its pages for people.
+        settings: further environment variables of the server.
         process: the server, while it runs.
     """
 
@@ -69,6 +70,7 @@ class PrefectServer:
     port: int
     database: str = ""
     ui: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -110,7 +112,7 @@ class PrefectServer:
         self.process = self._begun(
             ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), *no_ui),
             self.log,
-            {**TABLES_ARE_THERE, **more},
+            {**TABLES_ARE_THERE, **more, **self.settings},
         )
         if wait:
             self.wait_until_up()
