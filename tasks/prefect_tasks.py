@@ -1,10 +1,10 @@
-"""The Prefect tasks: one for each step of a machine, and one that publishes the report of a run.
+"""The Prefect tasks: for the work of a run, in whatever parts it is shown, and one that publishes its report.
 
-The task run of a failed step is Failed (red) in Prefect. No exception is raised, so the other machines continue.
+The task run of failed work is Failed (red) in Prefect. No exception is raised, so the other machines continue.
 """
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Failed
 from prefect.tasks import Task
 
 from inventory.errors import FleetpatchError
 from tasks.domain.model import RunReport
-from tasks.domain.states import OperationState, Step
+from tasks.domain.states import Step
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.markdown import (
     build_machine_rows,
@@ -26,20 +25,7 @@ from tasks.reports.export.markdown import (
     render_markdown_report,
     render_summary,
 )
-from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import call_step_function, evaluate_step
-
-
-class OpaqueMachineState:
-    """A machine state in a Failed state, with a short repr: Prefect logs this data, and the full state is very long."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, state: MachineState) -> None:
-        self.state = state
-
-    def __repr__(self) -> str:
-        return self.state.machine.name
+from tasks.steps.pipeline import RETRY_DELAYS_SECONDS, RETRY_JITTER, STEP_RETRIES
 
 
 def is_transient_failure(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001 - Prefect's signature
@@ -48,83 +34,73 @@ def is_transient_failure(task: Task[..., Any], task_run: TaskRun, state: State[A
     return isinstance(error, FleetpatchError) and error.transient
 
 
-StepTask = Task[["StepExecution"], MachineState | State[OpaqueMachineState]]
-
-
-class StepExecution:
-    """One execution of a step on a machine: the parameter of its task, which keeps the step's own result.
+class Execution:
+    """The work that a task run shows: the parameter of its task, which keeps what became of the work.
 
     Prefect may fail before or after the body of a task. It is not a dataclass: Prefect would copy it.
 
+    Args:
+        name: the name of the task run.
+        work: does the work. It returns the state of the task run; None: Completed.
+
     Attributes:
-        has_begun: whether the task's body was called.
-        has_succeeded: whether the step neither raised an error nor failed.
-        error: what the step raised.
+        has_begun: whether the work was begun.
+        has_succeeded: whether it neither raised an error nor returned a state.
+        error: what it raised.
     """
 
-    __slots__ = ("context", "error", "has_begun", "has_succeeded", "step")
+    __slots__ = ("_work", "error", "has_begun", "has_succeeded", "name")
 
-    def __init__(self, context: MachineContext, step: Step) -> None:
-        self.context, self.step = context, step
+    def __init__(self, name: str, work: Callable[[], State[None] | None]) -> None:
+        self.name, self._work = name, work
         self.has_begun = self.has_succeeded = False
         self.error: BaseException | None = None
 
     def __repr__(self) -> str:
         return self.name
 
-    @property
-    def name(self) -> str:
-        """The name of its task run: the step and the machine."""
-        return f"{self.step} {self.context.name}"
-
-    def run(self) -> MachineState | State[OpaqueMachineState]:
-        """Execute the step. Return its result, in a Prefect Failed state if the step failed."""
+    def run(self) -> State[None] | None:
+        """Do the work, and return its state."""
         self.has_begun, self.has_succeeded, self.error = True, False, None
         try:
-            machine_state = call_step_function(self.context, self.step)
-            state, message = evaluate_step(machine_state, self.step)
+            state = self._work()
         except BaseException as error:
             self.error = error
             raise
-        if state is OperationState.FAILED:
-            return Failed(message=message, data=OpaqueMachineState(machine_state))
-        self.has_succeeded = True
-        return machine_state
+        self.has_succeeded = state is None
+        return state
 
 
-def build_step_task(step: Step, *, retries: int) -> StepTask:
-    """Return the task of a step. A step that fails with a transient error is retried so many times."""
+WorkTask = Task[[Execution], State[None] | None]
+
+
+def build_task(name: str, *, retries: int = 0) -> WorkTask:
+    """Return a task for work of one kind. Work that raises a transient error is repeated so many times."""
 
     @task(
-        name=step.value,
+        name=name,
         task_run_name="{execution.name}",
         retries=retries,
-        retry_delay_seconds=[5, 15],
-        retry_jitter_factor=0.5,
+        retry_delay_seconds=list(RETRY_DELAYS_SECONDS),
+        retry_jitter_factor=RETRY_JITTER,
         retry_condition_fn=is_transient_failure,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    def run_step(execution: StepExecution) -> MachineState | State[OpaqueMachineState]:
+    def run_work(execution: Execution) -> State[None] | None:
         return execution.run()
 
-    return run_step
+    return run_work
 
 
-STEP_TASKS: Mapping[Step, StepTask] = {
-    Step.ASSESS: build_step_task(Step.ASSESS, retries=2),
-    Step.PRECHECK: build_step_task(Step.PRECHECK, retries=2),
-    Step.INSTALL: build_step_task(Step.INSTALL, retries=0),
-    Step.REBOOT: build_step_task(Step.REBOOT, retries=0),
-    Step.VALIDATE: build_step_task(Step.VALIDATE, retries=2),
+STEP_TASKS: Mapping[Step, WorkTask] = {
+    step: build_task(step.value, retries=retries) for step, retries in STEP_RETRIES.items()
 }
-"""INSTALL and REBOOT are never retried: a repeated request must have one effect.
-
-VALIDATE may also remove unused kernels. A retry orders the job with the same id, which the machine starts only once.
-"""
-
-ASSESS_ONCE: StepTask = build_step_task(Step.ASSESS, retries=0)
+ASSESS_ONCE: WorkTask = build_task(Step.ASSESS.value)
 """For machines without retries (see ``MachineContext.is_retry_disabled``)."""
+MACHINE_TASK: WorkTask = build_task("machine")
+PART_TASK: WorkTask = build_task("part")
+"""For all steps of a machine, and for a part of the run: its assessment, a wave."""
 
 
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)

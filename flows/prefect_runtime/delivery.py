@@ -1,11 +1,11 @@
-"""Whether Prefect's API answers during a run, and which steps it does not have. Machines never wait for its server."""
+"""Whether Prefect's API answers in a run, and which task runs it does not have. Machines never wait for its server."""
 
 import contextvars
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
+from prefect.client.schemas.filters import (
+    TaskRunFilter,
+    TaskRunFilterId,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.handlers import APILogWorker
@@ -129,66 +135,84 @@ def _is_api_reachable(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
     return True
 
 
-MAX_NAMED_STEPS = 10
-MANY_STEPS = 1_000
-"""From so many steps on, Prefect is always asked for their ends.
+MAX_NAMED_TASK_RUNS = 10
+MANY_TASK_RUNS = 200
+"""From so many task runs on, Prefect is always asked for their ends.
 
-Its server drops states without a word while 10,000 events wait in its memory, and a step has about three. With fewer
-steps Prefect is asked only after a sign of trouble: the answer comes seconds later, and every run would wait for it.
+Its server drops states without a word while 10,000 events wait in its memory, and a task run has about three. With
+fewer task runs Prefect is asked only after a sign of trouble: the answer comes seconds later, and every run would wait
+for it.
 """
+_MAX_IDS = 10_000  # a query of PostgreSQL or SQLite has at most 32,766 parameters
+_ENDS = TaskRunFilterState(type=TaskRunFilterStateType(any_=list(TERMINAL_STATES)))
 
 
 @dataclass(slots=True)
-class StepDelivery:
-    """The steps of one run, and which of them Prefect has.
+class TaskRunDelivery:
+    """The task runs of one run, and which of them Prefect has.
 
     Attributes:
-        shown: names of steps whose end was sent to Prefect, by task run id.
-        unshown: names of steps without a task run, or with a wrong end in Prefect.
+        shown: names of task runs whose end was sent to Prefect, by id.
+        unshown: names of what has no task run, or one with a wrong end in Prefect.
     """
 
     shown: dict[UUID, str] = field(default_factory=dict)
     unshown: list[str] = field(default_factory=list)
 
     def describe_missing(self, until: float, *, is_doubtful: bool) -> str:
-        """Return how many steps Prefect does not have, with the first names; "" if none is known to be missing.
+        """Return how many task runs Prefect does not have, with the first names; "" if none is known to be missing.
 
-        It waits for ends that arrive later until this ``time.monotonic()``. ``is_doubtful``: something else did not
-        reach Prefect.
+        The number is the server's own: of all ends that were sent, those that it does not have in its database. Their
+        states reach it as events, later and in any order. So it is asked until this ``time.monotonic()``.
+        ``is_doubtful``: something else did not reach Prefect.
         """
-        if not (is_doubtful or self.unshown or len(self.shown) >= MANY_STEPS):
+        if not (is_doubtful or self.unshown or len(self.shown) >= MANY_TASK_RUNS):
             return ""
-        missing, is_answered = _find_unended(self.shown, until)
-        names = [*self.unshown, *missing.values()]
-        if not names:
-            return ""
-        more = ", …" if len(names) > MAX_NAMED_STEPS else ""
-        limit_text = "" if is_answered else "up to "
-        return f"{limit_text}{format_count(len(names), 'step')} ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
-
-
-def _find_unended(shown: Mapping[UUID, str], until: float) -> tuple[Mapping[UUID, str], bool]:
-    """Return the steps whose end Prefect does not have, and whether it answered for all of them.
-
-    Their states reach Prefect as events, later and in any order. So it is asked until this ``time.monotonic()``.
-    """
-    missing = dict(shown)
-    with open_fail_fast_client() as client:
-        while True:
-            ids, is_answered = list(missing), True
-            for begin in range(0, len(ids), PAGE_SIZE):
-                page = TaskRunFilter(id=TaskRunFilterId(any_=ids[begin : begin + PAGE_SIZE]))
+        lost_count, is_answered = len(self.shown), True
+        names = self.unshown[:MAX_NAMED_TASK_RUNS]
+        with open_fail_fast_client() as client:
+            while lost_count:
                 try:
-                    task_runs = client.read_task_runs(task_run_filter=page, limit=PAGE_SIZE)
+                    lost_count, is_answered = len(self.shown) - _count_ends(client, list(self.shown)), True
                 except NO_ANSWER_ERRORS:
-                    is_answered = False
+                    is_answered = False  # what it had before, it still has
+                if not lost_count or time.monotonic() + RETRY_SECONDS > until:
                     break
-                for task_run in task_runs:
-                    if task_run.state is not None and task_run.state.is_final():
-                        missing.pop(task_run.id, None)
-            if not missing or time.monotonic() + RETRY_SECONDS > until:
-                return missing, is_answered
-            time.sleep(RETRY_SECONDS)
+                time.sleep(RETRY_SECONDS)
+            if lost_count and is_answered:
+                with suppress(*NO_ANSWER_ERRORS):
+                    names += self._find_unended(client, MAX_NAMED_TASK_RUNS - len(names))
+        if not (count := lost_count + len(self.unshown)):
+            return ""
+        more = ", …" if count > len(names) else ""
+        named = f" ({', '.join(names)}{more})" if names else ""
+        return f"{'' if is_answered else 'up to '}{format_count(count, 'task run')}{named}"
+
+    def _find_unended(self, client: SyncPrefectClient, limit: int) -> Sequence[str]:
+        """Return the names of the first task runs whose end Prefect does not have."""
+        ids, names = list(self.shown), list[str]()
+        for begin in range(0, len(ids), PAGE_SIZE):
+            page = ids[begin : begin + PAGE_SIZE]
+            page_filter = TaskRunFilter(id=TaskRunFilterId(any_=page), state=_ENDS)
+            ended = {task_run.id for task_run in client.read_task_runs(task_run_filter=page_filter, limit=PAGE_SIZE)}
+            names += [self.shown[task_run_id] for task_run_id in page if task_run_id not in ended]
+            if len(names) >= limit:
+                break
+        return names[:limit]
+
+
+def _count_ends(client: SyncPrefectClient, ids: Sequence[UUID]) -> int:
+    """Return how many of these task runs have an end in Prefect's database.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    count = 0
+    for begin in range(0, len(ids), _MAX_IDS):
+        chunk = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + _MAX_IDS])), state=_ENDS)
+        body = {"task_runs": chunk.model_dump(mode="json", exclude_unset=True)}
+        count += int(client.request("POST", "/task_runs/count", json=body).json())
+    return count
 
 
 class BackgroundCall:

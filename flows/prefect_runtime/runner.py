@@ -1,4 +1,4 @@
-"""The Prefect runner: steps as tasks; the plan, the waves and the report as artifacts.
+"""The Prefect runner: the work as tasks; the plan, the waves and the report as artifacts.
 
 Prefect only shows the work. Its server may become unavailable at any time: machines continue at once, and the report
 says what Prefect did not receive. Prefect's client retries for a minute before it fails, and longer if connections
@@ -7,6 +7,7 @@ hang. So the runner makes its calls in background threads, and reads their resul
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,24 +15,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
+from prefect.states import Cancelled, Failed
 
+from flows.engine.run_info import select_machines
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
-from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, StepDelivery
+from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDelivery
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_steps
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
+from flows.prefect_runtime.task_runs import TaskRuns, choose_task_runs
 from flows.request.patch_request import PatchRequest
 from flows.request.read_requests import AssessRequest
+from inventory.name_lists import join_first_names
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Outcome, RunReport, Wave
-from tasks.domain.states import Step
-from tasks.prefect_tasks import ASSESS_ONCE, STEP_TASKS, OpaqueReport, StepExecution, publish_report
+from tasks.domain.states import OperationState, Step
+from tasks.prefect_tasks import (
+    ASSESS_ONCE,
+    MACHINE_TASK,
+    PART_TASK,
+    STEP_TASKS,
+    Execution,
+    OpaqueReport,
+    WorkTask,
+    publish_report,
+)
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.pipeline import call_step_function, run_steps
+from tasks.steps.pipeline import call_step_function, call_step_with_retries, evaluate_step, run_steps
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +54,23 @@ DELIVERY_TIMEOUT_SECONDS = 90.0
 """How long to wait for a slow Prefect after the machines are done."""
 RETURN_TIMEOUT_SECONDS = 30.0
 """How long to wait then until an unavailable Prefect answers again. A restart of its server takes less."""
+_MAX_NAMES = 10
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 
 
 class PrefectRunner:
-    """Shows a run's steps and waves in Prefect. Only inside a flow run.
+    """Shows a run's work and waves in Prefect. Only inside a flow run.
 
     Args:
         directory: the directory of report files; None: artifacts only.
+        task_runs: what is a task run.
+        last_step: the last step of the run's work on each machine: the assessment, or REPORT.
     """
 
-    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
+    def __init__(
+        self, directory: Path | None, formats: Sequence[str], ports: Ports, task_runs: TaskRuns, last_step: Step
+    ) -> None:
+        self._task_runs, self._last_step = task_runs, last_step
         self._directory = directory
         self._formats = tuple(formats)
         self._ports = ports
@@ -58,53 +79,53 @@ class PrefectRunner:
         self._api_monitor = ApiMonitor(UUID(self._flow_run_id))
         self._artifacts = RunArtifacts(UUID(self._flow_run_id), BackgroundCall, self._web_url)
         self._began_at = datetime.now(UTC)
-        self._step_delivery = StepDelivery()
+        self._delivery = TaskRunDelivery()
+        self._lock = threading.Lock()
+        self._is_assessed = False
+        self._part: _RunPart | None = None
+        self._part_calls: list[BackgroundCall] = []
         self.written_files: dict[str, Path] = {}
 
     def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
-        """Execute the steps of a machine, each in its task."""
-        return run_steps(context, self._execute_step, last=last)
+        """Execute the steps of a machine: each in a task, all of them in one, or without a task (see ``TaskRuns``)."""
+        if self._task_runs is TaskRuns.STEPS:
+            return run_steps(context, self._execute_step, last=last)
 
-    def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
-        """Run the step's task. Return or raise the step's own result. Run the step once, even if Prefect fails.
+        def execute() -> State[None] | None:
+            return _build_end_state(run_steps(context, call_step_with_retries, last=last))
 
-        A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it
-        has none.
-        """
-        execution = StepExecution(context, step)
-        task = ASSESS_ONCE if step is Step.ASSESS and context.is_retry_disabled else STEP_TASKS[step]
-        try:
-            with TagsContext(current_tags=set()):
-                state = task(execution, return_state=True)
-        except Exception:  # an error of Prefect: an error of the step is inside the state
-            logger.warning("Prefect can't show %s; the run continues", execution.name, exc_info=True)
-            self._step_delivery.unshown.append(execution.name)
-        else:
-            task_run_id = state.state_details.task_run_id
-            if task_run_id is not None and state.is_completed() is execution.has_succeeded:
-                self._step_delivery.shown[task_run_id] = execution.name
-            else:
-                self._step_delivery.unshown.append(execution.name)
-        if execution.error is not None:
-            raise execution.error
-        return context.state if execution.has_begun else call_step_function(context, step)
+        if self._task_runs is TaskRuns.MACHINES and last is self._last_step:
+            self._run_task(MACHINE_TASK, Execution(context.name, execute))
+            return context.state
+        if last is Step.ASSESS:
+            self._begin_assessment()
+        execute()
+        return context.state
 
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan as an artifact, in the background."""
+        self._end_assessment(planned)
         self._artifacts.show_plan(planned)
 
     def show_wave_begin(self, wave: Wave) -> None:
         """Show in the progress that a wave begins. Prefect's API is watched until its end."""
         self._api_monitor.start()
         self._artifacts.show_wave_begin(wave)
+        if self._task_runs is TaskRuns.WAVES:
+            self._part = self._begin_part(f"wave {wave.number}")
 
     def show_wave_end(self, outcomes: Sequence[Outcome]) -> None:
         """Show in the progress how a wave has ended."""
         self._api_monitor.stop()
         self._artifacts.show_wave_end(outcomes)
+        if self._part is not None:
+            failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
+            self._part.end(_describe_failed(failed, len(outcomes)) if outcomes else "the wave broke off")
+            self._part = None
 
     def publish(self, report: RunReport) -> None:
         """Write the report files, then create artifacts. A failure is reported, and does not fail the run."""
+        self._end_assessment(report)
         self._write_files(report)
         undelivered = self._find_undelivered(report)
         if not undelivered:
@@ -119,6 +140,63 @@ class PrefectRunner:
         except RecordsError as error:
             logger.error("what Prefect did not receive of run %s is not in the records: %s", report.run.id, error)  # noqa: TRY400
 
+    def _execute_step(self, context: MachineContext, step: Step) -> MachineState:
+        """Run the step's task. Return or raise the step's own result."""
+
+        def execute() -> State[None] | None:
+            state, message = evaluate_step(call_step_function(context, step), step)
+            return Failed(message=message) if state is OperationState.FAILED else None
+
+        task = ASSESS_ONCE if step is Step.ASSESS and context.is_retry_disabled else STEP_TASKS[step]
+        self._run_task(task, Execution(f"{step} {context.name}", execute))
+        return context.state
+
+    def _run_task(self, task: WorkTask, execution: Execution) -> None:
+        """Run a task, and note what Prefect has of it. The work is done once, even if Prefect fails.
+
+        A task run without tags needs no call to the API. With tags it would wait for their concurrency limits, so it
+        has none.
+
+        Raises:
+            BaseException: what the work raised.
+        """
+        try:
+            with TagsContext(current_tags=set()):
+                state = task(execution, return_state=True)
+        except Exception:  # an error of Prefect: an error of the work is inside the state
+            logger.warning("Prefect can't show %s; the run continues", execution.name, exc_info=True)
+            self._delivery.unshown.append(execution.name)
+        else:
+            task_run_id = state.state_details.task_run_id
+            if task_run_id is not None and state.is_completed() is execution.has_succeeded:
+                self._delivery.shown[task_run_id] = execution.name
+            else:
+                self._delivery.unshown.append(execution.name)
+        if not execution.has_begun:
+            execution.run()
+        if execution.error is not None:
+            raise execution.error
+
+    def _begin_assessment(self) -> None:
+        """Show that the assessment begins, once and before any wave: a late one belongs to its wave."""
+        with self._lock:
+            if not self._is_assessed and self._part is None:
+                self._part = self._begin_part("assessment")
+
+    def _end_assessment(self, report: RunReport) -> None:
+        self._is_assessed = True
+        if self._part is not None:
+            assessments = report.assessments
+            failed = [assessment.machine for assessment in assessments if assessment.error is not None]
+            self._part.end(_describe_failed(failed, len(assessments)))
+            self._part = None
+
+    def _begin_part(self, name: str) -> "_RunPart":
+        part = _RunPart()
+        task_run = functools.partial(self._run_task, PART_TASK, Execution(name, part.wait_for_end))
+        self._part_calls.append(BackgroundCall(f"the task run {name}", task_run))
+        return part
+
     def _write_files(self, report: RunReport) -> None:
         if self._directory is not None:
             self.written_files = self._ports.write_report_files(report, self._directory, self._formats)
@@ -132,15 +210,17 @@ class PrefectRunner:
         if not self._api_monitor.wait_until_reachable(min(until, time.monotonic() + RETURN_TIMEOUT_SECONDS)):
             self._api_monitor.give_up()
             return [
-                f"the ends of up to {format_count(len(self._step_delivery.shown), 'step')}",
+                f"the ends of up to {format_count(len(self._delivery.shown), 'task run')}",
                 "the artifacts",
                 "how the flow run ended",
             ]
         artifacts = BackgroundCall("the artifacts", functools.partial(self._publish_to_prefect, report))
         undelivered = [] if artifacts.wait_until_delivered(until) else [artifacts.description]
+        for call in self._part_calls:
+            call.wait_until_delivered(until)
         is_doubtful = bool(undelivered or self._api_monitor.unreachable_seconds)
-        if steps := self._step_delivery.describe_missing(until, is_doubtful=is_doubtful):
-            undelivered.append(steps)
+        if task_runs := self._delivery.describe_missing(until, is_doubtful=is_doubtful):
+            undelivered.append(task_runs)
         if self._api_monitor.unreachable_seconds >= LOG_RETRY_SECONDS:
             undelivered.append(f"some log lines (it was unavailable for {self._api_monitor.unreachable_seconds:.0f} s)")
         return undelivered
@@ -155,12 +235,55 @@ class PrefectRunner:
         self._artifacts.finish(report)
 
 
+class _RunPart:
+    """A part of a run whose machines have no task runs: the assessment, a wave. Its task waits for its end."""
+
+    def __init__(self) -> None:
+        self._over, self._failure = threading.Event(), ""
+
+    def end(self, failure: str) -> None:
+        """End the task run: Failed if there is a ``failure``."""
+        self._failure = failure
+        self._over.set()
+
+    def wait_for_end(self) -> State[None] | None:
+        """Return the state of the task run when the part has ended."""
+        self._over.wait()
+        return Failed(message=self._failure) if self._failure else None
+
+
+def _describe_failed(failed: Sequence[str], count: int) -> str:
+    """Return which machines failed; "" if none."""
+    names = join_first_names(failed, _MAX_NAMES)
+    return f"{len(failed)} of {format_count(count, 'machine')} failed: {names}" if failed else ""
+
+
+def _build_end_state(machine_state: MachineState) -> State[None] | None:
+    """Return the state of a machine's task run by its steps: Failed, Cancelled if nothing began, or None. Pure."""
+    records = {record.step: record for record in machine_state.steps}  # of a step that was repeated, the last one
+    failures = [
+        f"{step}: {record.message}" for step, record in records.items() if record.state is OperationState.FAILED
+    ]
+    if not failures and machine_state.error is not None:
+        failures = [machine_state.error.message]
+    if failures:
+        return Failed(message="; ".join(failures))
+    return Cancelled(message=machine_state.halted) if machine_state.halted else None
+
+
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
-    """Return the runner of a flow run. A patch run always writes its report, other runs only if requested."""
-    directory = request.report_directory
+    """Return the runner of a flow run. A patch run always writes its report, other runs only if requested.
+
+    Raises:
+        CannotRun: FLEETPATCH_TASK_RUNS has an unknown value.
+        InventoryError: the scope is not usable.
+    """
+    directory, last_step = request.report_directory, Step.ASSESS
     if isinstance(request, PatchRequest):
         directory = find_report_directory(directory)
-    return PrefectRunner(directory, request.report_formats, ports)
+        last_step = Step.ASSESS if request.dry_run else Step.REPORT
+    task_runs = choose_task_runs(len(select_machines(request, ports.inventory)))
+    return PrefectRunner(directory, request.report_formats, ports, task_runs, last_step)
 
 
 def _describe_undelivered(undelivered: Sequence[str], away_since: datetime | None) -> str:

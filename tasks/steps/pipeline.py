@@ -1,9 +1,11 @@
 """The order of the steps, in one place. Plain functions and Prefect tasks both use it."""
 
 import logging
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Assessment, ErrorInfo, StepRecord
@@ -49,6 +51,23 @@ STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
 }
 
 
+STEP_RETRIES: Final[Mapping[Step, int]] = {
+    Step.ASSESS: 2,
+    Step.PRECHECK: 2,
+    Step.INSTALL: 0,
+    Step.REBOOT: 0,
+    Step.VALIDATE: 2,
+}
+"""How often a step is repeated after a transient error in a run that Prefect shows.
+
+INSTALL and REBOOT are never repeated: a repeated request must have one effect. VALIDATE may also remove unused kernels.
+A retry orders the job with the same id, which the machine starts only once.
+"""
+RETRY_DELAYS_SECONDS: Final = (5.0, 15.0)
+RETRY_JITTER: Final = 0.5
+"""The delays vary by this part of them, so that many machines behind one lost line are not asked in one moment."""
+
+
 def find_next_step(machine_state: MachineState, options: PatchOptions) -> Step:
     """Return the next step of a machine, or REPORT if nothing is left to do on it. Pure."""
     if machine_state.error is not None or machine_state.halted:
@@ -68,6 +87,20 @@ def call_step_function(context: MachineContext, step: Step) -> MachineState:
     """Execute one step as a plain function. The result is also in ``context.state``."""
     context.state = STEP_FUNCTIONS[step](context)
     return context.state
+
+
+def call_step_with_retries(context: MachineContext, step: Step) -> MachineState:
+    """Execute one step like ``call_step_function``. Repeat it after transient errors, as its Prefect task does."""
+    retries = 0 if step is Step.ASSESS and context.is_retry_disabled else STEP_RETRIES[step]
+    for delay in RETRY_DELAYS_SECONDS[:retries]:
+        try:
+            return call_step_function(context, step)
+        except FleetpatchError as error:
+            if not error.transient or context.stop_token.is_stopping:
+                raise
+            logger.info("%s: %s is tried again: %s", context.name, step, error.message)
+        context.clock.sleep(delay * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER))  # noqa: S311 - no secret
+    return call_step_function(context, step)
 
 
 def run_steps(

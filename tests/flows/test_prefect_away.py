@@ -261,7 +261,7 @@ def test_a_step_is_done_once_wherever_prefect_breaks_around_it(
     assert {call.split()[0] for call in calls} == set(STEPS)
     note = report.run.message
     assert "Prefect did not receive" in note
-    assert " steps (" in note
+    assert " task runs (" in note
 
 
 def test_artifacts_that_cannot_be_shown_are_told_of_and_files_are_there(

@@ -2,7 +2,7 @@
 
 import ast
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from fleetpatch.acts import flow_runs
 from flows.prefect_api import deployment_changes
 from flows.prefect_api.tags import build_fleet_tag
 from flows.prefect_runtime import delivery, flow_run_states
-from flows.prefect_runtime.delivery import MANY_STEPS, StepDelivery
+from flows.prefect_runtime.delivery import MANY_TASK_RUNS, TaskRunDelivery
 from tasks.domain.errors import CannotRun
 from tests.support.fake_clock import FakeClock
 
@@ -55,9 +55,20 @@ class PagedServer:
         self.questions += 1
         if self.is_silent_after is not None and self.questions > self.is_silent_after:
             raise httpx.ConnectError("gone")
-        ids = None if task_run_filter is None else set(task_run_filter.id.any_)
-        found = [each for each in self.objects if ids is None or each.id in ids]
-        return found[offset : offset + min(limit, PAGE)]
+        found = self.objects if task_run_filter is None else self.find_ended(set(task_run_filter.id.any_))
+        return list(found[offset : offset + min(limit, PAGE)])
+
+    def request(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
+        """Answer how many task runs a filter finds, as the server does."""
+        assert (method, path) == ("POST", "/task_runs/count")
+        self.questions += 1
+        if self.is_silent_after is not None and self.questions > self.is_silent_after:
+            raise httpx.ConnectError("gone")
+        assert set(json["task_runs"]["state"]["type"]["any_"]) == {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        return httpx.Response(200, json=len(self.find_ended({UUID(each) for each in json["task_runs"]["id"]["any_"]})))
+
+    def find_ended(self, ids: Collection[UUID]) -> list[Any]:
+        return [each for each in self.objects if each.id in ids and each.state.is_final()]
 
     def set_task_run_state(self, task_run_id: UUID, *_: Any, **__: Any) -> None:
         self.ended.append(task_run_id)
@@ -70,11 +81,11 @@ def make_task_runs(ended: int, running: int) -> list[Any]:
     ]
 
 
-def deliver(server: PagedServer, shown: int, unshown: int) -> StepDelivery:
+def deliver(server: PagedServer, shown: int, unshown: int) -> TaskRunDelivery:
     """Return the delivery of steps; the server has all task runs that it has, and lacks the rest of those shown."""
     ids = [each.id for each in server.objects]
     ids += [uuid4() for _ in range(shown - len(ids))]
-    delivery = StepDelivery()
+    delivery = TaskRunDelivery()
     for number, each in enumerate(ids):
         delivery.shown[each] = f"install machine-{number}"
     for number in range(unshown):
@@ -85,13 +96,13 @@ def deliver(server: PagedServer, shown: int, unshown: int) -> StepDelivery:
 @pytest.mark.parametrize(
     ("there", "shown", "unshown", "told"),
     [
-        (2_500, 11_549, 2_451, "11\u202f500 steps ("),  # the client noticed 2,451 of them, the server lost the others
-        (300, 1_200, 0, "900 steps ("),  # nobody noticed any
+        (2_500, 11_549, 2_451, "11\u202f500 task runs ("),  # the client noticed 2,451, the server lost the others
+        (300, 1_200, 0, "900 task runs (install machine-300, install machine-301, "),  # nobody noticed any
         (1_200, 1_200, 0, ""),
-        (1_200, 1_200, 3, "3 steps (validate machine-0, validate machine-1, validate machine-2)"),
+        (1_200, 1_200, 3, "3 task runs (validate machine-0, validate machine-1, validate machine-2)"),
     ],
 )
-def test_steps_that_only_the_server_lost_are_counted(
+def test_task_runs_that_only_the_server_lost_are_counted(
     monkeypatch: pytest.MonkeyPatch, there: int, shown: int, unshown: int, told: str
 ) -> None:
     server = PagedServer(make_task_runs(there, 0))
@@ -103,28 +114,38 @@ def test_steps_that_only_the_server_lost_are_counted(
     assert bool(said) is bool(told)
 
 
-def test_steps_that_have_no_end_in_prefect_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_runs_that_have_no_end_in_prefect_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = PagedServer(make_task_runs(ended=700, running=500))
     monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
-    assert deliver(server, 1_200, 0).describe_missing(time.monotonic(), is_doubtful=False).startswith("500 steps (")
+    said = deliver(server, 1_200, 0).describe_missing(time.monotonic(), is_doubtful=False)
+
+    assert said.startswith("500 task runs (install machine-700, install machine-701, ")
+    assert said.endswith(" install machine-709, …)")
 
 
-def test_an_unanswered_question_makes_the_number_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = PagedServer(make_task_runs(ended=600, running=0))
-    server.is_silent_after = 1
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (0, "up to 602 task runs (validate machine-0, validate machine-1, …)"),
+        (1, "102 task runs (validate machine-0, validate machine-1, …)"),  # it counted, and then gave no names
+    ],
+)
+def test_an_unanswered_question_makes_the_number_an_upper_limit(
+    monkeypatch: pytest.MonkeyPatch, answers: int, told: str
+) -> None:
+    server = PagedServer(make_task_runs(ended=500, running=0))
+    server.is_silent_after = answers
     monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
-    said = deliver(server, 600, 2).describe_missing(time.monotonic(), is_doubtful=True)
-
-    assert said.startswith("up to 402 steps (")
+    assert deliver(server, 600, 2).describe_missing(time.monotonic(), is_doubtful=True) == told
 
 
 def test_a_small_run_without_trouble_does_not_wait_for_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     server = PagedServer([])
     monkeypatch.setattr(delivery, "open_fail_fast_client", server.open)
 
-    assert deliver(server, MANY_STEPS - 1, 0).describe_missing(time.monotonic() + 60, is_doubtful=False) == ""
+    assert deliver(server, MANY_TASK_RUNS - 1, 0).describe_missing(time.monotonic() + 60, is_doubtful=False) == ""
     assert server.questions == 0
 
 

@@ -1,14 +1,21 @@
 """Retries: until there is a result, the deadline, or another error."""
 
+import itertools
 from datetime import datetime
 
 import pytest
 from tenacity import wait_exponential
 
-from tasks.domain.errors import RecordsUnavailable, RequestError
+from flows.local_run import LocalRunner
+from tasks.domain.errors import ConnectionLost, FleetpatchError, ProtocolViolation, RecordsUnavailable, RequestError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.retry import retry
+from tasks.domain.states import Step
+from tasks.steps import pipeline
+from tasks.steps.context.machine_context import MachineContext, MachineState
 from tests.support.fake_clock import FakeClock
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
 
 
 class Call:
@@ -97,3 +104,44 @@ def test_a_clock_that_is_set_back_makes_no_wait_longer() -> None:
         retry(fail, OSError, clock=clock, deadline=Deadline.after(clock, 10), wait=1)
 
     assert len(calls) == 10
+
+
+class Repeating(LocalRunner):
+    """Repeats steps, as Prefect's runner does where they have no task runs."""
+
+    def execute_steps(self, context: MachineContext, *, last: Step = Step.REPORT) -> MachineState:
+        return pipeline.run_steps(context, pipeline.call_step_with_retries, last=last)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "stops", "calls"),
+    [
+        (Step.ASSESS, ConnectionLost("cut"), False, 1 + 3),  # once with all machines, and then in its wave
+        (Step.PRECHECK, ConnectionLost("cut"), False, 3),
+        (Step.INSTALL, ConnectionLost("cut"), False, 1),
+        (Step.REBOOT, ConnectionLost("cut"), False, 1),
+        (Step.VALIDATE, ConnectionLost("cut"), False, 3),
+        (Step.PRECHECK, ProtocolViolation("nonsense"), False, 1),
+        (Step.PRECHECK, ConnectionLost("cut"), True, 1),
+    ],
+)
+def test_only_steps_that_read_are_repeated_after_transient_errors_until_the_run_must_stop(
+    monkeypatch: pytest.MonkeyPatch, step: Step, error: FleetpatchError, stops: bool, calls: int
+) -> None:
+    fleet, called_at = SimFleet(), list[datetime]()
+    fleet.add("web", [FakePackage("a")])
+
+    def fail(_: MachineContext) -> MachineState:
+        called_at.append(fleet.clock.now())
+        if stops:
+            fleet.control.request_stop("Ctrl-C")
+        raise error
+
+    monkeypatch.setattr(pipeline, "STEP_FUNCTIONS", {**pipeline.STEP_FUNCTIONS, step: fail})
+    fleet.patch(runner=Repeating())
+
+    assert len(called_at) == calls
+    if calls == 3:
+        first, second = ((later - earlier).total_seconds() for earlier, later in itertools.pairwise(called_at))
+        assert 2.5 <= first <= 7.5
+        assert 7.5 <= second <= 22.5
