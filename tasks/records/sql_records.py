@@ -30,6 +30,7 @@ from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.statements import build_journal_insert
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
+from tasks.records.storage.write_group import WriteGroup
 
 SavedItem = RunInfo | Assessment | Outcome | JobOutput | RunReport
 
@@ -46,6 +47,8 @@ class RunPlans:
 
 _SavedPart = RunInfo | Assessment | Outcome | JobOutput | RunPlans
 _CachedPart = Assessment | Outcome | MachinePlan
+_GroupPart = Assessment | Outcome | JobOutput
+_GroupItem = _GroupPart | row_encoding.RowValues
 _CacheKey = tuple[type, str, str, datetime | None]
 _BATCH_SIZE = 100
 
@@ -71,6 +74,7 @@ class SqlRecords:
         self._lease_holder = lease_holder
         self._saved_parts: dict[_CacheKey, _CachedPart] = {}
         self._updates_with_cves: SavedUpdates = set()
+        self._group: WriteGroup[_GroupItem] = WriteGroup(self._write_group)
 
     @property
     def display_name(self) -> str:
@@ -90,10 +94,7 @@ class SqlRecords:
         Raises:
             RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
-        statement = build_journal_insert(self.database.engine.dialect.name)
-        row = self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry))
-        with self._begin_write("write the journal") as connection:
-            connection.execute(statement, row)
+        self._group.store(self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry)))
 
     def read_entries(
         self, run_id: str, machine: str | None = None, *, require_seals: bool = True
@@ -125,18 +126,46 @@ class SqlRecords:
         Raises:
             RecordsError: the item cannot be stored.
         """
-        run = item.run if isinstance(item, RunReport) else None
-        for portion in _split_into_batches(item, self._is_changed):
-            assessments = [part for part in portion if isinstance(part, Assessment)]
-            with self._begin_write(f"save {_describe_item(item)}") as connection:
-                acquire_assessment_locks(connection, [assessment.machine for assessment in assessments])
-                for part in portion:
-                    self._save_part(connection, part, run)
-                stored = save_update_cves(connection, assessments, self._updates_with_cves)
-            self._cache_parts(portion)
-            self._updates_with_cves |= stored
-        if isinstance(item, RunReport):
-            self._save_run_and_plans(item)
+        match item:
+            case RunInfo():
+                with self._begin_write(f"save {_describe_item(item)}") as connection:
+                    self._save_part(connection, item)
+            case RunReport():
+                for portion in _split_into_batches(item, self._is_changed):
+                    self._write_parts(f"save {_describe_item(item)}", portion, run=item.run)
+                self._save_run_and_plans(item)
+            case _:
+                self._group.store(item)
+
+    def _write_group(self, items: Sequence[_GroupItem]) -> None:
+        """Store what several threads wait for. The journal comes last: its entries may say that the rest is stored."""
+        parts = [item for item in items if not isinstance(item, dict)]
+        actions = [f"save {_describe_item(part)}" for part in parts]
+        actions += ["write the journal"] * (len(items) - len(parts))
+        # A fixed order prevents deadlocks between two writers.
+        self._write_parts(
+            actions[0] if len(set(actions)) == 1 else f"save {len(items)} results and journal entries",
+            sorted(parts, key=lambda part: part.machine),
+            [item for item in items if isinstance(item, dict)],
+        )
+
+    def _write_parts(
+        self,
+        action: str,
+        parts: Sequence[_GroupPart],
+        journal: Sequence[row_encoding.RowValues] = (),
+        run: RunInfo | None = None,
+    ) -> None:
+        assessments = [part for part in parts if isinstance(part, Assessment)]
+        with self._begin_write(action) as connection:
+            acquire_assessment_locks(connection, [assessment.machine for assessment in assessments])
+            for part in parts:
+                self._save_part(connection, part, run)
+            stored = save_update_cves(connection, assessments, self._updates_with_cves)
+            if journal:
+                connection.execute(build_journal_insert(connection.dialect.name), journal)
+        self._cache_parts(parts)
+        self._updates_with_cves |= stored
 
     def _save_run_and_plans(self, report: RunReport) -> None:
         """Store the run, waves, hooks, notes and plans of a report in one transaction."""
@@ -253,12 +282,9 @@ def _build_cache_key(part: _CachedPart, run_id: str = "") -> _CacheKey:
 
 
 def _split_into_batches(
-    item: SavedItem, is_changed: Callable[[_CacheKey, _CachedPart], bool]
-) -> Iterator[Sequence[_SavedPart]]:
+    item: RunReport, is_changed: Callable[[_CacheKey, _CachedPart], bool]
+) -> Iterator[Sequence[_GroupPart]]:
     """Yield the parts of one transaction at a time. A large report must not block other writers' journal entries."""
-    if not isinstance(item, RunReport):
-        yield (item,)
-        return
     # A fixed order prevents deadlocks between two writers.
     assessments = sorted(item.assessments, key=lambda assessment: (assessment.machine, assessment.at))
     reported: list[Assessment | Outcome] = [
