@@ -94,7 +94,7 @@ class SqlRecords:
         Raises:
             RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
-        self._group.store(self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry)))
+        self._store_in_group(self.seals.seal(schema.journal, row_encoding.encode_journal_entry(entry)))
 
     def read_entries(
         self, run_id: str, machine: str | None = None, *, require_seals: bool = True
@@ -135,16 +135,19 @@ class SqlRecords:
                     self._write_parts(f"save {_describe_item(item)}", portion, run=item.run)
                 self._save_run_and_plans(item)
             case _:
-                self._group.store(item)
+                self._store_in_group(item)
+
+    def _store_in_group(self, item: _GroupItem) -> None:
+        if not self._group.store(item, self.database.queue_seconds):
+            raise self.database.build_queue_error(_describe_action(item))
 
     def _write_group(self, items: Sequence[_GroupItem]) -> None:
         """Store what several threads wait for. The journal comes last: its entries may say that the rest is stored."""
         parts = [item for item in items if not isinstance(item, dict)]
-        actions = [f"save {_describe_item(part)}" for part in parts]
-        actions += ["write the journal"] * (len(items) - len(parts))
+        actions = {_describe_action(item) for item in items}
         # A fixed order prevents deadlocks between two writers.
         self._write_parts(
-            actions[0] if len(set(actions)) == 1 else f"save {len(items)} results and journal entries",
+            actions.pop() if len(actions) == 1 else f"save {len(items)} results and journal entries",
             sorted(parts, key=lambda part: part.machine),
             [item for item in items if isinstance(item, dict)],
         )
@@ -273,6 +276,10 @@ def _describe_item(item: SavedItem) -> str:
             return f"the outcome of {item.machine}"
         case JobOutput():
             return f"the output of job {item.job_id}"
+
+
+def _describe_action(item: _GroupItem) -> str:
+    return "write the journal" if isinstance(item, dict) else f"save {_describe_item(item)}"
 
 
 def _build_cache_key(part: _CachedPart, run_id: str = "") -> _CacheKey:

@@ -120,14 +120,23 @@ class Database:
             yield
             return
         if not self._writer_lock.acquire(timeout=WRITER_QUEUE_SECONDS):
-            raise RecordsUnavailable(
-                f"can't {action} in {self.display_name}: other processes have been writing for too long",
-                hint="The disk is slow, or another program locks the database; PostgreSQL allows more writers.",
-            )
+            raise self.build_queue_error(action)
         try:
             yield
         finally:
             self._writer_lock.release()
+
+    @property
+    def queue_seconds(self) -> float:
+        """How long a thread waits for other threads of its process, in seconds."""
+        return WRITER_QUEUE_SECONDS
+
+    def build_queue_error(self, action: str) -> RecordsUnavailable:
+        """Return the error of a thread whose turn to write did not come in this time."""
+        return RecordsUnavailable(
+            f"can't {action} in {self.display_name}: other processes have been writing for too long",
+            hint="The disk is slow, or another program locks the database; PostgreSQL allows more writers.",
+        )
 
     def close(self) -> None:
         """Close all connections."""

@@ -38,21 +38,27 @@ class WriteGroup(Generic[Item]):
         self._lock = threading.Lock()
         self._requests: list[_Request[Item]] = []  # the first one is that of the thread that writes
 
-    def store(self, item: Item) -> None:
-        """Store an item. Raise the error of ``write`` if it can't be stored."""
+    def store(self, item: Item, wait_seconds: float) -> bool:
+        """Store an item. Raise the error of ``write`` if it can't be stored.
+
+        Returns:
+            Whether its turn came in this time. If not, it may be stored, or not.
+        """
         request = _Request(item)
         with self._lock:
             self._requests.append(request)
             if self._requests[0] is request:
                 request.is_its_turn.set()
         try:
-            request.is_its_turn.wait()
+            if not request.is_its_turn.wait(wait_seconds):
+                return False
             if not request.is_over:
                 self._store_group(request)
         finally:
             self._end([request])  # also if this thread was interrupted: the next one must get its turn
         if request.error is not None:
             raise copy(request.error) from request.error  # others raise it too, each with a traceback of its own
+        return True
 
     def _store_group(self, first: _Request[Item]) -> None:
         """Store the oldest requests. If one of them can't be stored, each thread stores its own alone."""

@@ -32,18 +32,18 @@ class Disk:
         self.groups.append(list(items))
 
 
-def store_together(disk: Disk, items: Sequence[str]) -> dict[str, Future[None]]:
+def store_together(disk: Disk, items: Sequence[str]) -> dict[str, Future[bool]]:
     """Store items by a thread each while another one writes: they wait until it has written."""
     group = WriteGroup(disk.write)
     with ThreadPoolExecutor(len(items) + 1) as pool:
-        first = pool.submit(group.store, "first")
+        first = pool.submit(group.store, "first", PATIENCE)
         assert disk.began.wait(PATIENCE)
-        futures = {item: pool.submit(group.store, item) for item in items}
+        futures = {item: pool.submit(group.store, item, PATIENCE) for item in items}
         until = time.monotonic() + PATIENCE
         while len(group._requests) < len(items) + 1 and time.monotonic() < until:
             time.sleep(0.001)
         disk.go_on.set()
-    first.result()
+    assert first.result()
     return futures
 
 
@@ -51,7 +51,7 @@ def test_threads_that_wait_for_a_write_share_the_next_one() -> None:
     disk = Disk()
     items = [f"item-{number}" for number in range(MAX_ITEMS + 5)]
     for future in store_together(disk, items).values():
-        future.result()
+        assert future.result()
     assert [len(group) for group in disk.groups] == [1, MAX_ITEMS, 5]
     assert sorted(item for group in disk.groups for item in group) == sorted([*items, "first"])
 
@@ -63,7 +63,7 @@ def test_an_item_that_cannot_be_stored_does_not_take_others_with_it() -> None:
     with pytest.raises(RecordsError, match="it is too long"):
         futures.pop("bad").result()
     for future in futures.values():
-        future.result()
+        assert future.result()
     assert sorted(item for group in disk.groups for item in group) == ["a", "b", "c", "first"]
 
 
@@ -85,7 +85,7 @@ def test_all_are_told_that_the_database_is_unavailable_and_can_repeat_it() -> No
     assert tries == [1]  # an unavailable database takes long to say so: it is not asked for each of them
     disk.faults.clear()
     group = WriteGroup(disk.write)
-    group.store("a")
+    assert group.store("a", PATIENCE)
     assert disk.groups[-1] == ["a"]
 
 
@@ -104,3 +104,16 @@ def test_a_thread_that_is_interrupted_leaves_the_items_of_others_to_them() -> No
     assert errors == [KeyboardInterrupt] == [KeyboardInterrupt] * len(interrupted)
     stored = {item for group in disk.groups for item in group}
     assert len(stored) == 3  # "first" and the two of the other threads
+
+
+def test_a_thread_whose_turn_does_not_come_goes_away() -> None:
+    disk = Disk()
+    group = WriteGroup(disk.write)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(group.store, "first", PATIENCE)
+        assert disk.began.wait(PATIENCE)
+        assert not group.store("late", 0.01)
+        disk.go_on.set()
+        assert first.result()
+    assert group.store("next", PATIENCE)
+    assert disk.groups == [["first"], ["next"]]
