@@ -24,11 +24,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sqlalchemy import select
+
 from fleetpatch.machines.fleet_reader import WAIT_SECONDS
+from tasks.records.page_schema import run_progress
 from tasks.records.setup import open_records
-from tests.bench.page_history import NOW
-from tests.bench.pages import build, make_assessments, require_readable_files
-from tests.support.fake_clock import FakeClock
+from tests.bench.big_history import find_records, make_assessments
+from tests.bench.pages import require_readable_files
 from tests.support.web_fleet_runs import save_live_run
 from tests.support.web_site import serve_site
 
@@ -56,7 +58,7 @@ class Measured:
 
 def serve(folder: Path, said: Connection, is_over: Event) -> None:
     """Serve the pages in a process of their own."""
-    with serve_site(folder, clock=FakeClock(NOW)) as site:
+    with serve_site(folder, records_url=find_records(folder)) as site:
         site.context.fleet.wait_seconds = WAIT_SECONDS
         require_readable_files(site)
         said.send(site.url)
@@ -96,12 +98,9 @@ def follow(address: str, is_over: threading.Event, measured: Measured) -> None:
 
 def store_assessments(folder: Path, seconds: float, is_over: threading.Event) -> None:
     """Store an assessment again and again, so that what the server keeps is never current for long."""
-    with open_records(f"sqlite:///{folder / 'records.db'}") as records:
-        for number in itertools.count():
-            if is_over.wait(seconds):
-                return
-            at = datetime.now(UTC) - timedelta(minutes=1)
-            records.save(make_assessments(1, "measured", NOW + timedelta(seconds=number) if at > NOW else at)[0])
+    with open_records(find_records(folder)) as records:
+        while not is_over.wait(seconds):
+            records.save(make_assessments(1, "measured", datetime.now(UTC) - timedelta(minutes=1))[0])
 
 
 @contextmanager
@@ -171,18 +170,15 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--machines", type=int, default=5000)
     parser.add_argument("--readers", type=int, default=20)
     parser.add_argument("--streams", type=int, default=20)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--writes-seconds", type=float, default=5)
     options = parser.parse_args()
     folder: Path = options.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "records.db").exists():
-        build(folder, options.machines)
-        with open_records(f"sqlite:///{folder / 'records.db'}") as records:
-            save_live_run(records, NOW)
+    with open_records(find_records(folder)) as records:
+        if not records.database.read_rows("look for a live run", select(run_progress).limit(1)):
+            save_live_run(records, datetime.now(UTC))
     measure(folder, options)
 
 

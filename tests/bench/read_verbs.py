@@ -15,31 +15,49 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-FLEETPATCH = Path(sys.executable).with_name("fleetpatch")
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tests.bench.big_history import find_records
+from tests.bench.pages import find_large_runs
+
 VERBS = (
+    ("version",),
     ("runs",),
-    ("machines", "--inventory", "{fleet}"),
-    ("machines", "--inventory", "{fleet}", "--json"),
-    ("updates", "--inventory", "{fleet}"),
-    ("updates", "--inventory", "{fleet}", "--by", "machine"),
-    ("updates", "--inventory", "{fleet}", "--json"),
-    ("show", "last"),
+    ("runs", "-n", "1000"),
+    ("machines",),
+    ("machines", "env=prod,location=fra"),
+    ("machines", "--json"),
+    ("updates",),
+    ("updates", "env=prod,location=fra"),
+    ("updates", "--by", "machine"),
+    ("updates", "--json"),
+    ("show", "{run}"),
     ("show", "{assessed}"),
-    ("show", "last", "--machine", "web-0007"),
-    ("show", "last", "--machine", "web-0007", "--log"),
-    ("show", "last", "--machine", "web-0007", "--journal"),
-    ("show", "last", "--journal"),
-    ("show", "last", "--json"),
-    ("why", "web-0007"),
+    ("show", "{run}", "--machine", "web-0006"),
+    ("show", "{run}", "--machine", "web-0006", "--log"),
+    ("show", "{run}", "--machine", "web-0006", "--journal"),
+    ("show", "{run}", "--journal"),
+    ("show", "{run}", "--json"),
+    ("why", "web-0006"),
+    ("why", "web-0006", "package-3*"),
+    ("approvals",),
+    ("audit", "list"),
+    ("calendar",),
+    ("sets",),
+    ("history",),
+    ("inventory", "list"),
+    ("query", "SELECT * FROM machines"),
+    ("query", "SELECT state, count(*) FROM outcomes GROUP BY state"),
 )
 
 
-def _timed(words: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
+def _time_command(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stderr[:500].decode(errors='replace')}")
+        error = done.stderr[:500].decode(errors="replace")
+        print(f"{' '.join(command[3:])}: exit {done.returncode}: {error}", file=sys.stderr)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
@@ -47,20 +65,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="a word that the command has")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
-    environment = {**os.environ, "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder}/records.db", "COLUMNS": "120"}
-    listed = subprocess.run(
-        [FLEETPATCH, "runs", "--kind", "assess", "-n", "1"], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assessed = next(word for line in listed.splitlines() for word in line.split()[:1] if word[:1].isdigit())
+    url = find_records(folder)
+    environment = {
+        **os.environ,
+        "FLEETPATCH_RECORDS_URL": url,
+        "FLEETPATCH_INVENTORY": str(folder / "fleet.yaml"),
+        "FLEETPATCH_CONFIGURATIONS": str(folder / "configurations"),
+        "COLUMNS": "120",
+    }
+    with open_records(url) as records:
+        runs = {
+            "run": find_large_runs(records)[0],
+            "assessed": History(records).read_runs(1, kind="assess")[0].id,
+        }
     print("| command | wall, s | CPU, s |\n|---|---|---|")
     for verb in VERBS:
-        words = [str(FLEETPATCH), *(word.format(fleet=folder / "fleet.yaml", assessed=assessed) for word in verb)]
-        costs = [_timed(words, environment) for _ in range(options.rounds)]
-        wall, cpu = (statistics.median(each) for each in zip(*costs, strict=True))
-        shown = " ".join(verb).replace(" --inventory {fleet}", "").replace("{assessed}", "RUN")
-        print(f"| {shown} | {wall:.2f} | {cpu:.2f} |")
+        shown = " ".join(verb)
+        if options.only not in shown:
+            continue
+        command = [sys.executable, "-m", "fleetpatch.cli.command", *(argument.format(**runs) for argument in verb)]
+        costs = [_time_command(command, environment) for _ in range(options.rounds)]
+        wall, cpu = (statistics.median(cost) for cost in zip(*costs, strict=True))
+        shown = shown.replace("{assessed}", "ASSESS-RUN").replace("{run}", "RUN")
+        print(f"| {shown} | {wall:.2f} | {cpu:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

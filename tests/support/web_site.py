@@ -79,13 +79,12 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
         settings: fields of WebSettings.
     """
     file = place / "records.db"
-    if not file.exists():
+    if not file.exists() and "records_url" not in settings:
         shutil.copy(make_empty_records(), file)
-    url = f"sqlite:///{file}"
+    url = settings.setdefault("records_url", f"sqlite:///{file}")
     inventory, configurations = place / "fleet.yaml", place / "configurations"
     found = WebSettings(
         port=0,
-        records_url=url,
         inventory=inventory if inventory.exists() else None,
         configurations=configurations if configurations.exists() else None,
     )
