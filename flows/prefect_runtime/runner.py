@@ -46,6 +46,7 @@ from tasks.prefect_tasks import (
 from tasks.reports.formatting import format_count
 from tasks.reports.report_directory import find_report_directory
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import StopToken
 from tasks.steps.pipeline import call_step_function, call_step_with_retries, evaluate_step, run_steps
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ DELIVERY_TIMEOUT_SECONDS = 90.0
 """How long to wait for a slow Prefect after the machines are done."""
 RETURN_TIMEOUT_SECONDS = 30.0
 """How long to wait then until an unavailable Prefect answers again. A restart of its server takes less."""
+POLL_SECONDS = 1.0  # how often the task run of an assessment looks whether the run must stop
 _MAX_NAMES = 10
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 
@@ -181,7 +183,8 @@ class PrefectRunner:
         """Show that the assessment begins, once and before any wave: a late one belongs to its wave."""
         with self._lock:
             if not self._is_assessed and self._part is None:
-                self._part = self._begin_part("assessment")
+                # a run that breaks off in its assessment says so in its stop token alone
+                self._part = self._begin_part("assessment", self._ports.stop_token)
 
     def _end_assessment(self, report: RunReport) -> None:
         self._is_assessed = True
@@ -191,8 +194,8 @@ class PrefectRunner:
             self._part.end(_describe_failed(failed, len(assessments)))
             self._part = None
 
-    def _begin_part(self, name: str) -> "_RunPart":
-        part = _RunPart()
+    def _begin_part(self, name: str, stop_token: StopToken | None = None) -> "_RunPart":
+        part = _RunPart(stop_token)
         task_run = functools.partial(self._run_task, PART_TASK, Execution(name, part.wait_for_end))
         self._part_calls.append(BackgroundCall(f"the task run {name}", task_run))
         return part
@@ -236,10 +239,14 @@ class PrefectRunner:
 
 
 class _RunPart:
-    """A part of a run whose machines have no task runs: the assessment, a wave. Its task waits for its end."""
+    """A part of a run whose machines have no task runs: the assessment, a wave. Its task waits for its end.
 
-    def __init__(self) -> None:
-        self._over, self._failure = threading.Event(), ""
+    Args:
+        stop_token: ends the part as well; None: only ``end`` does.
+    """
+
+    def __init__(self, stop_token: StopToken | None) -> None:
+        self._over, self._failure, self._stop_token = threading.Event(), "", stop_token
 
     def end(self, failure: str) -> None:
         """End the task run: Failed if there is a ``failure``."""
@@ -248,7 +255,9 @@ class _RunPart:
 
     def wait_for_end(self) -> State[None] | None:
         """Return the state of the task run when the part has ended."""
-        self._over.wait()
+        while not self._over.wait(POLL_SECONDS):
+            if self._stop_token is not None and self._stop_token.is_stopping:
+                return Cancelled(message=self._stop_token.reason)
         return Failed(message=self._failure) if self._failure else None
 
 

@@ -8,6 +8,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.utilities.engine import emit_task_run_state_change_event
 
+from flows.engine.machine_work import assess_machines_once
 from flows.patch import patch_fleet
 from flows.prefect_runtime import delivery, run_log, runner, task_runs
 from flows.prefect_runtime.task_runs import TASK_RUNS_VARIABLE, TaskRuns
@@ -72,6 +73,24 @@ def test_an_unknown_kind_of_task_runs_is_said_before_a_machine_is_contacted(
     assert error.message == "FLEETPATCH_TASK_RUNS='machine' is not known"
     assert error.hint == "Use steps, machines, waves, or leave it out: then the number of machines decides."
     assert machine.calls == []
+
+
+def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*arguments: Any) -> None:
+        assess_machines_once(*arguments)
+        raise RuntimeError("it breaks off")
+
+    monkeypatch.setenv(TASK_RUNS_VARIABLE, TaskRuns.WAVES)
+    monkeypatch.setattr("flows.engine.fleet_run.assess_machines_once", break_off)
+    fleet.add("web", [FakePackage("a")])
+
+    state = ran(patch_fleet, fleet.request())
+
+    assert state.is_failed()
+    assert state.state_details.flow_run_id is not None
+    assert look(state.state_details.flow_run_id, tasks=1).tasks == {"assessment": "Cancelled"}
 
 
 LOST = "lost"
