@@ -82,7 +82,7 @@ def find_online_workers(snapshot: ServerSnapshot, pool: str) -> list[WorkerInfo]
 def _check_versions(snapshot: ServerSnapshot, site: str) -> Finding:
     check, run = f"site {site}", snapshot.site_runs[site]
     if run is None or not run.version:
-        lacks = "no worker has executed a recorded run in the last days"
+        lacks = "no worker has executed a recorded run for seven days"
         lacks = f"run {run.id} does not say it" if run is not None else lacks
         remedy = (
             "Each site is assessed every three hours. If the state of its flow runs of assess-fleet in Prefect is "

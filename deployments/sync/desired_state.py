@@ -108,7 +108,7 @@ def build_desired_state(
             f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
-    pools = tuple(WorkPool(build_site_name(pool, site)) for site in sorted({DEFAULT_SITE, *sites}))
+    pools = tuple(WorkPool(build_site_name(pool, site)) for site in (DEFAULT_SITE, *sorted({*sites} - {DEFAULT_SITE})))
     return DeploymentSet(all_deployments, build_automations(fleet), pools)
 
 

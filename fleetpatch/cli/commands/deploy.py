@@ -96,7 +96,8 @@ def deploy(
             now = SystemClock().now()
             next_windows = plan.find_next_windows(now)
             view.print_next_windows(plan, next_windows, find_run_statuses(client, next_windows, SystemClock().now), now)
-            view.print_run_location(pool, get_current_settings().ui_url, serve=serve)
+            pools = [desired.name for desired in plan.desired.pools]
+            view.print_run_location(pools, get_current_settings().ui_url, serve=serve)
     if serve:
         code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
         print_to_stderr(
@@ -132,7 +133,7 @@ def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> 
                 plan.apply(client, report_change)
     if not as_json:
         print_to_stderr(
-            f"The work pool {pool}, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
+            "The work pools, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
         )
 
 

@@ -137,10 +137,13 @@ def print_next_windows(
         print_warning(ALL_OVER)
 
 
-def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
-    """Print where to see the runs, and which worker executes them."""
+def print_run_location(pools: Sequence[str], ui_url: str | None, *, serve: bool) -> None:
+    """Print where to see the runs, and which workers execute them. The first pool is that of the default site."""
+    pool, *others = pools
     executed = f"Workers of the work pool {pool} execute the runs. `fleetpatch deploy --serve` starts one."
     executed = f"A worker of the work pool {pool} runs here until Ctrl-C." if serve else executed
+    if others:
+        executed += f" The runs of other sites wait for workers of their own work pools: {', '.join(others)}."
     print_unwrapped(f"{executed} See them at {ui_url}" if ui_url else executed)
 
 

@@ -312,8 +312,9 @@ def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("serve", [True, False])
 def test_people_are_told_who_carries_runs_out_and_where_they_are_seen(*, serve: bool) -> None:
     with screen() as said:
-        print_run_location("fleetpatch", "http://127.0.0.1:4200", serve=serve)
+        print_run_location(["fleetpatch", "fleetpatch-hamburg"], "http://127.0.0.1:4200", serve=serve)
     text = " ".join(said.get().split())
+    assert "of other sites wait for workers of their own work pools: fleetpatch-hamburg. See" in text
     assert ("here until Ctrl-C" in text) is serve
     assert ("deploy --serve" in text) is not serve
     assert text.endswith("See them at http://127.0.0.1:4200")

@@ -143,7 +143,7 @@ def executed(**facts: Any) -> RunInfo:
             "what is there now is unknown",
         ),
         (executed(version=""), WARN, "its version is unknown: run run-1 does not say it"),
-        (None, WARN, "its version is unknown: no worker has executed a recorded run in the last days"),
+        (None, WARN, "its version is unknown: no worker has executed a recorded run for seven days"),
     ],
 )
 def test_the_versions_of_a_site_are_those_of_its_newest_run(
