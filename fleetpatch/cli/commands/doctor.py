@@ -18,7 +18,7 @@ from fleetpatch.cli.app import (
 )
 from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import ask, can_ask, print_json
-from inventory.errors import InventoryError
+from inventory.errors import FleetpatchError, InventoryError
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError
 from tasks.domain.model import Finding
@@ -154,7 +154,12 @@ def _check_server(records: str | None, inventory: Path | None) -> tuple[Finding,
         if inventory is not None:
             raise
         return check_server(records)
-    return check_server(records, sites=load_inventory(path).sites)
+    try:
+        sites = load_inventory(path).sites
+    except FleetpatchError as error:  # the server may be asked all the same
+        message = f"the sites are unknown: {error.message.splitlines()[0]}"
+        return (*check_server(records), Finding("inventory", FindingLevel.BLOCK, message, error.hint))
+    return check_server(records, sites=sites)
 
 
 def _check_machine_readiness(

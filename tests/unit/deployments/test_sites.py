@@ -12,6 +12,7 @@ import pytest
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
 from deployments.refresh_schedules import refresh_schedules
+from deployments.server import probe
 from deployments.server.probe import _read_site_runs
 from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from deployments.server.site_checks import check_site_versions, check_undeployed_sites
@@ -20,15 +21,17 @@ from deployments.sync.actual_state import find_foreign_sites
 from deployments.sync.desired_state import build_desired_state
 from deployments.sync.model import DeploymentSet
 from deployments.sync.plan import require_pools_of_one_site
+from fleetpatch.cli.commands.doctor import _check_server
 from fleetpatch.web.prefect_watcher import _describe_reconcile, _describe_waiting_runs
 from flows import reconcile
 from flows.installation_checks import _check_site
 from flows.recovery.unfinished_runs import AbandonedRun
+from inventory.errors import InventoryError
 from inventory.loader import INVENTORY_VARIABLE
 from inventory.machine import Inventory
 from inventory.sites import SITE_VARIABLE, use_site
 from tasks.domain.errors import RequestError
-from tasks.domain.model import RunInfo
+from tasks.domain.model import Finding, RunInfo
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.setup import open_records
 from tests.unit.deployments import test_server_doctor as doctor
@@ -307,3 +310,35 @@ def test_a_machine_whose_own_site_is_written_wrong_says_so(
     findings = [(finding.level, finding.message) for finding in _check_site()]
 
     assert findings == ([(level, message)] if level is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "sites", "messages"),
+    [
+        ("machines: [{name: a}, {name: b, site: hamburg}]\n", ("default", "hamburg"), []),
+        ("machines: [{name: a, site: Hamburg}]\n", (), ["the sites are unknown: "]),
+        (None, (), []),
+    ],
+)
+def test_the_doctor_of_the_server_reads_the_sites_of_the_inventory_and_needs_none(
+    text: str | None, sites: tuple[str, ...], messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def check(_records: str | None, *, sites: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+        asked.append(sites)
+        return ()
+
+    monkeypatch.setattr(probe, "check_server", check)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(INVENTORY_VARIABLE, "")
+    if text is not None:
+        (tmp_path / "fleet.yaml").write_text(text)
+
+    findings = _check_server(None, None)
+
+    assert asked == [sites]
+    assert [finding.message[: len(message)] for finding, message in zip(findings, messages, strict=True)] == messages
+    with pytest.raises(InventoryError):
+        _check_server(None, tmp_path / "missing.yaml")
