@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, Subquery, bindparam, column, func, select, true, union, values
 
 from tasks.domain.model import Outcome, TransactionResult
 from tasks.domain.states import RebootState
-from tasks.records import schema
+from tasks.records import page_schema, schema
+from tasks.records.storage.column_types import KeyType
 from tasks.records.storage.database import Database
 
 NEWEST_SAMPLE_WEIGHT = 0.3
@@ -29,6 +30,7 @@ INSTALL_SECONDS_PER_UPDATE = "install_seconds_per_update"
 TRANSACTION_SECONDS = "transaction_seconds"
 DOWNLOAD_BYTES_PER_SECOND = "download_bytes_per_second"
 REBOOT_SECONDS = "reboot_seconds"
+MEASURES = (INSTALL_SECONDS_PER_UPDATE, TRANSACTION_SECONDS, DOWNLOAD_BYTES_PER_SECOND, REBOOT_SECONDS)
 
 MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
 """Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
@@ -37,12 +39,12 @@ _UNKNOWN_OVERHEAD_UPDATES = 7.5
 """The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it: 15 s to 2 s."""
 
 
-def compute_weighted_mean(values: Sequence[float]) -> float | None:
+def compute_weighted_mean(samples: Sequence[float]) -> float | None:
     """Return the exponentially weighted mean of samples (oldest first); None if there are none."""
-    if not values:
+    if not samples:
         return None
-    mean = values[0]
-    for value in values[1:]:
+    mean = samples[0]
+    for value in samples[1:]:
         mean += NEWEST_SAMPLE_WEIGHT * (value - mean)
     return mean
 
@@ -107,7 +109,7 @@ class LearnedDurations:
 
     Attributes:
         measures: the mean of each measure (see ``compute_measures``), by machine.
-        updates: how many updates a machine got on average in the runs that installed any, by machine.
+        updates: how many updates a machine got on average in the newest of the runs that installed any, by machine.
     """
 
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -120,23 +122,37 @@ def read_learned_durations(database: Database) -> LearnedDurations:
     Args:
         database: the database of the records.
     """
-    table = _MEASURES
-    row_number = func.row_number().over(
-        partition_by=(table.c.machine, table.c.measure), order_by=(table.c.at.desc(), table.c.run_id.desc())
-    )
-    ranked = select(table.c.machine, table.c.measure, table.c.value, row_number.label("place")).subquery()
-    samples = select(ranked.c.machine, ranked.c.measure, ranked.c.value).where(ranked.c.place <= SAMPLES)
-    samples = samples.order_by(ranked.c.machine, ranked.c.measure, ranked.c.place.desc())
-    counts = select(_OUTCOMES.c.machine, func.avg(_OUTCOMES.c.updates_installed)).group_by(_OUTCOMES.c.machine)
+    dialect = database.engine.dialect.name
+    samples, installed = (_select_newest_samples(dialect, of) for of in (MEASURES, (INSTALL_SECONDS_PER_UPDATE,)))
+    ordered = select(samples.c.machine, samples.c.measure, samples.c.value)
+    ordered = ordered.order_by(samples.c.machine, samples.c.measure, samples.c.at, samples.c.run_id)
+    of_sample = (_OUTCOMES.c.run_id == installed.c.run_id) & (_OUTCOMES.c.machine == installed.c.machine)
+    counts = select(_OUTCOMES.c.machine, func.avg(_OUTCOMES.c.updates_installed)).join(installed, of_sample)
+    counts = counts.where(_OUTCOMES.c.updates_installed > 0).group_by(_OUTCOMES.c.machine)
     with database.begin_read("read what was learned of all machines") as connection:
-        rows = connection.execute(samples).tuples().all()
-        updates = connection.execute(counts.where(_OUTCOMES.c.updates_installed > 0)).tuples().all()
+        rows = connection.execute(ordered).tuples().all()
+        updates = connection.execute(counts).tuples().all()
     measures: dict[str, dict[str, float]] = {}
     for (machine, measure), group in groupby(rows, key=lambda row: (row[0], row[1])):
         mean = compute_weighted_mean([value for _, _, value in group])
         if mean is not None:
             measures.setdefault(machine, {})[measure] = mean
     return LearnedDurations(measures, {machine: float(mean) for machine, mean in updates})
+
+
+def _select_newest_samples(dialect: str, measures: Sequence[str]) -> Subquery:
+    """Return the newest SAMPLES rows of these measures of each machine."""
+    table, states, last_runs = _MEASURES, page_schema.machine_states, page_schema.machine_last_runs
+    newest_first = table.c.at.desc(), table.c.run_id.desc()
+    if dialect == "postgresql":  # finds them by the index. SQLite has no LATERAL, and reads all rows
+        machines = union(select(states.c.machine), select(last_runs.c.machine)).subquery()
+        kinds = values(column("measure", KeyType), name="kinds").data([(measure,) for measure in measures])
+        of_machine = (table.c.machine == machines.c.machine) & (table.c.measure == kinds.c.measure)
+        newest = select(table).where(of_machine).order_by(*newest_first).limit(SAMPLES).lateral()
+        return select(newest).select_from(machines.join(kinds, true()).join(newest, true())).subquery()
+    place = func.row_number().over(partition_by=(table.c.machine, table.c.measure), order_by=newest_first)
+    ranked = select(table, place.label("place")).where(table.c.measure.in_(measures)).subquery()
+    return select(ranked).where(ranked.c.place <= SAMPLES).subquery()
 
 
 @cache

@@ -298,6 +298,11 @@ class TestPostgres:
             with records.database.begin_write("look") as connection:
                 assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
 
+    def test_the_server_does_not_compile_queries(self) -> None:
+        # Its estimates for a fleet of thousands are above jit_above_cost: it compiled for longer than the query took.
+        with fresh_database() as url, open_records(url) as records, records.database.begin_read("look") as connection:
+            assert connection.execute(text("SHOW jit")).scalar_one() == "off"
+
     def test_a_connection_that_died_meanwhile_is_replaced(self) -> None:
         with fresh_database() as url, open_records(url) as records:
             records.append_entry(make.make_journal_entry())

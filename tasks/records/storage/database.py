@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -17,6 +17,9 @@ from tasks.domain.retry import retry
 from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name, build_slug
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
+
+if TYPE_CHECKING:  # SQLite does without it
+    import psycopg
 
 APPLICATION_NAME = "fleetpatch"
 """The beginning of the name of a session in PostgreSQL; the fleet follows. It says who uses which records."""
@@ -167,6 +170,13 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     engine = create_engine(
         url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments, **_POOL_OPTIONS
     )
+
+    @event.listens_for(engine, "connect")
+    def _set_session_options(connection: "psycopg.Connection[Any]", _record: object) -> None:
+        # Compiling a query takes PostgreSQL longer than each query here takes without.
+        connection.execute("SET jit = off")
+        connection.commit()
+
     if schema:
 
         @event.listens_for(engine, "begin")
