@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -17,9 +17,6 @@ from tasks.domain.retry import retry
 from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name, build_slug
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
-
-if TYPE_CHECKING:  # SQLite does without it
-    import psycopg
 
 APPLICATION_NAME = "fleetpatch"
 """The beginning of the name of a session in PostgreSQL; the fleet follows. It says who uses which records."""
@@ -172,7 +169,7 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _set_session_options(connection: "psycopg.Connection[Any]", _record: object) -> None:
+    def _set_session_options(connection: Any, _record: object) -> None:
         # Compiling a query takes PostgreSQL longer than each query here takes without.
         connection.execute("SET jit = off")
         connection.commit()
