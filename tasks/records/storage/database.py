@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 
 from tasks.domain.errors import RecordsError, RecordsUnavailable
@@ -169,9 +170,9 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _set_session_options(connection: Any, _record: object) -> None:
+    def _set_session_options(connection: DBAPIConnection, _record: object) -> None:
         # Compiling a query takes PostgreSQL longer than each query here takes without.
-        connection.execute("SET jit = off")
+        connection.cursor().execute("SET jit = off")
         connection.commit()
 
     if schema:
