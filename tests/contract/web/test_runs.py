@@ -295,12 +295,13 @@ def test_progress_before_there_is_a_plan(tmp_path: Path) -> None:
 
 
 def test_the_timeline_of_a_run_without_a_window_is_in_the_zone_that_the_page_names(tmp_path: Path) -> None:
-    run = make.make_run(window=None)
+    run = make.make_run(window=None, site="hamburg", version="0.0.9", prefect_version="3.8.8")
     with serve_site(tmp_path, clock=FakeClock(make.at(300)), zone="Asia/Tokyo") as site:
         site.records.save(run)
         site.records.save(make.make_outcome())
         text = site.get(f"/runs/{run.id}").text
     assert "times of day in Asia/Tokyo" in text
+    assert "at the site hamburg, by fleetpatch 0.0.9 and Prefect 3.8.8" in text
     hours = {hour for hour, _ in re.findall(r'class="ticktext"[^>]*>([0-9]{2}):([0-9]{2})', text)}
     assert hours
     assert hours <= {f"{(make.START + timedelta(hours=9 + later)).hour:02}" for later in range(2)}
