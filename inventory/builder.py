@@ -11,6 +11,7 @@ from inventory.credential_references import KEY_REFERENCES, ReferenceKind, parse
 from inventory.errors import PASSWORD_FORMS, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.limit_builder import LimitsDraft, build_limits
 from inventory.machine import (
     Check,
     HostKeySettings,
@@ -121,6 +122,7 @@ class InventoryFragment:
     drafts: tuple[MachineDraft, ...] = ()
     host_keys: tuple[HostKeySettings, SourceLocation] | None = None
     sets: tuple[SetDraft, ...] = ()
+    limits: LimitsDraft | None = None
 
 
 def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
@@ -239,16 +241,22 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
         check_wake_settings(draft.machine, draft.locate, problems)
     _check_jump_cycles(by_name, problems)
     settings = [fragment.host_keys for fragment in fragments if fragment.host_keys]
-    for _, source_location in settings[1:]:
-        message = f"`host_keys` stands here again, first in {settings[0][1].short}"
-        problems.add(source_location, message, "Keep it in one file of the directory.")
+    limits = [fragment.limits for fragment in fragments if fragment.limits]
+    for key, places in (("host_keys", [at for _, at in settings]), ("limits", [it.source.locate() for it in limits])):
+        for source_location in places[1:]:
+            message = f"`{key}` stands here again, first in {places[0].short}"
+            problems.add(source_location, message, "Keep it in one file of the directory.")
     if not drafts and not problems:
         problems.add(source, "this inventory describes no machine", "Add one under `machines:`.")
     host_keys = settings[0][0] if settings else HostKeySettings()
     inventory = Inventory(tuple(draft.machine for draft in drafts), host_keys, source)
     if not problems:  # a machine with a problem is missing here, so a scope might match nothing
         set_drafts = [machine_set for fragment in fragments for machine_set in fragment.sets]
-        inventory = replace(inventory, sets=build_sets(set_drafts, inventory, problems))
+        inventory = replace(
+            inventory,
+            sets=build_sets(set_drafts, inventory, problems),
+            limits=build_limits(limits[0], inventory, problems) if limits else inventory.limits,
+        )
     problems.raise_if_any()
     return inventory
 

@@ -282,6 +282,8 @@ class Machine:
         pre_checks: checks that run before patching.
         probes: checks that run before and after patching. A check that was good before must be good after.
         wake: how it is started if it is off; None: it is not.
+        mirror: the package mirror that it downloads from, if many of its machines at once are too much for it.
+        hypervisor: the host that it is a virtual machine of, likewise.
     """
 
     name: str
@@ -308,6 +310,45 @@ class Machine:
     pre_checks: tuple[Check, ...] = ()
     probes: tuple[Check, ...] = ()
     wake: WakeSettings | None = None
+    mirror: str = ""
+    hypervisor: str = ""
+
+
+class ResourceKind(StrEnum):
+    """A kind of thing that machines share, and that many of them at once would overload."""
+
+    SITE = "site"
+    JUMP_HOST = "jump host"
+    MIRROR = "mirror"
+    HYPERVISOR = "hypervisor"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing that machines share."""
+
+    kind: ResourceKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """How many machines that share a resource a run works on at once.
+
+    Attributes:
+        named: the limits of single resources.
+        others: the limit of each other resource of a kind.
+    """
+
+    named: Mapping[Resource, int] = field(default_factory=dict)
+    others: Mapping[ResourceKind, int] = field(default_factory=dict)
+
+    def find(self, resource: Resource) -> int | None:
+        """Return the limit of a resource; None: there is none."""
+        return self.named.get(resource, self.others.get(resource.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +367,7 @@ class Inventory:
         machines: in the order of the files.
         source: the file or folder.
         sets: machine sets, in the order of the file.
+        limits: how many machines that share something a run works on at once.
         machine_indexes: cache for scopes: for each key and value, the indexes of the machines with that value.
     """
 
@@ -333,6 +375,7 @@ class Inventory:
     host_keys: HostKeySettings = HostKeySettings()
     source: Path | None = None
     sets: tuple[MachineSet, ...] = ()
+    limits: ResourceLimits = ResourceLimits()
     machine_indexes: dict[str, dict[str, list[int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

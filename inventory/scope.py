@@ -6,8 +6,8 @@ The grammar::
     part   = term { "," term }                all terms must match
     term   = [ "!" ] [ key "=" ] values       "!" negates; key "!=" values negates, too
     values = value { "|" value }              one value must match
-    key    = name | env | environment | os | group | site | location | availability_zone | owner | transport | address
-             | zone
+    key    = name | env | environment | os | group | site | location | availability_zone | mirror | hypervisor | owner
+             | transport | address | zone
              | tag.NAME | NAME
 
 A value is a shell-style mask (fnmatch, case-sensitive). Only the first value of a term may contain "=": what was meant
@@ -45,6 +45,8 @@ _FIELD_READERS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "site": lambda machine: (machine.site,),
     "location": lambda machine: (machine.location,),
     "availability_zone": lambda machine: (machine.availability_zone,),
+    "mirror": lambda machine: (machine.mirror,),
+    "hypervisor": lambda machine: (machine.hypervisor,),
     "owner": lambda machine: (machine.owner.value,),
     "transport": lambda machine: (machine.transport.value,),
     "address": lambda machine: (machine.address,),

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from deployments.preview.zone_schedules import ZoneSchedule
 from flows.request.patch_request import PatchRequest
-from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.machine import Inventory, Machine, PatchOwner, Resource, ResourceKind
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.states import RebootPolicy
 from tasks.machines.managers.registry import find_typical_work
@@ -17,8 +17,9 @@ from tasks.records.setup import open_records
 from tasks.records.storage.url import find_records_url
 from tasks.rules.calendar.local_time import format_duration
 from tasks.rules.runs.reboot_decision import compute_reboot_reserve
+from tasks.rules.runs.resource_turns import find_limited_resources
 from tasks.rules.runs.waves import build_waves
-from tasks.rules.timing.window_capacity import MachineDuration, PatchWork, SetLimit, WindowCapacity, estimate_capacity
+from tasks.rules.timing.window_capacity import MachineDuration, PatchWork, TurnLimit, WindowCapacity, estimate_capacity
 from tasks.rules.updates.transaction_planning import learn_rates, predict_typical_durations
 
 
@@ -115,16 +116,20 @@ def _estimate_fit(
     turns = {
         machine.name: _predict_turn(machine, request, learned, is_downloaded=is_downloaded) for machine in machines
     }
-    work = PatchWork(
-        tuple(wave.machines for wave in waves),
-        turns,
-        tuple(
-            SetLimit(members, machine_set.allowed_unavailable)
-            for machine_set in inventory.sets
-            if (members := tuple(name for name in machine_set.members if name in turns))
-        ),
-        policy.pause_seconds,
-    )
+    set_limits = [
+        TurnLimit(members, machine_set.allowed_unavailable)
+        for machine_set in inventory.sets
+        if (members := tuple(name for name in machine_set.members if name in turns))
+    ]
+    users: dict[Resource, list[str]] = {}
+    for name, resources in find_limited_resources(inventory, turns, frozenset(ResourceKind)).items():
+        for resource in resources:
+            users.setdefault(resource, []).append(name)
+    resource_limits = [
+        TurnLimit(tuple(names), inventory.limits.find(resource) or len(names)) for resource, names in users.items()
+    ]
+    waves_of_names = tuple(wave.machines for wave in waves)
+    work = PatchWork(waves_of_names, turns, (*set_limits, *resource_limits), policy.pause_seconds)
     return WindowFit(
         schedule.configuration.name,
         schedule.schedule.zone,

@@ -233,7 +233,8 @@ def _iterate_lines(
 def _describe_unfinished(row: ProgressRow | None, wave: int | None, *, is_alive: bool) -> tuple[str, str]:
     """Return state and words for a machine without a result."""
     if row is None or row.state == OperationState.NOT_STARTED:
-        waits = f"waits for wave {wave}" if wave is not None else "waits"
+        reason = row.message if row is not None and not row.step else ""
+        waits = reason or (f"waits for wave {wave}" if wave is not None else "waits")
         return (PENDING, waits) if is_alive else (OperationState.NOT_STARTED, "its turn had not come")
     if row.state == OperationState.IN_PROGRESS:
         if is_alive:

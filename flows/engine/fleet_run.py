@@ -291,15 +291,15 @@ class FleetRun:
         contexts = [
             MachineContext(self._run_context, transport, MachineState(machine)) for machine, transport in connections
         ]
-        runner, stop_token = self._runner, self._ports.stop_token
+        runner, ports = self._runner, self._ports
         if isinstance(request, AssessRequest):
-            assess_machines(contexts, request.at_once, runner, stop_token)
+            assess_machines(contexts, request.at_once, runner, ports)
         elif request.dry_run or request.approval.required or self._ports.clock.now() < self._run_context.window.start:
-            assess_machines(contexts, request.assess_at_once, runner, stop_token)
+            assess_machines(contexts, request.assess_at_once, runner, ports)
         else:
             policy = request.waves.to_wave_policy()
             first_names = self._waves[0].machines[: policy.at_once] if self._waves else ()
-            assess_machines_once(contexts, request.assess_at_once, runner, stop_token, policy.budget, first_names)
+            assess_machines_once(contexts, request.assess_at_once, runner, ports, policy.budget, first_names)
         return contexts
 
     def _record_outcome(self, context: MachineContext) -> Outcome:

@@ -1,13 +1,12 @@
 """The work on the machines of a run: the assessment of all of them in parallel, and each one's work in its wave."""
 
-import contextvars
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from flows.engine.failure_counter import FailureCounter
+from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
 from inventory.machine import Machine, TransportKind
@@ -17,43 +16,27 @@ from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_login_error
 from tasks.rules.runs.power import restore_power_cycle
+from tasks.rules.runs.resource_turns import ASSESSMENT_KINDS
 from tasks.steps.context.machine_context import MachineContext, MachineState
-from tasks.steps.context.run_context import StopToken
 from tasks.steps.outcome import build_outcome
 from tasks.steps.pipeline import hand_back_machine, is_turn_over, save_checkpoint
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
 
-T = TypeVar("T")
 
-
-def run_concurrently(
-    contexts: Sequence[MachineContext], at_once: int, body: Callable[[MachineContext], T], stop_token: StopToken
-) -> list[T]:
-    """Call the body for each machine in parallel, each in a copy of this context, which holds Prefect's flow run.
-
-    If a body raises, ask the run to stop, wait for the other bodies, and raise the error.
-    """
-    if not contexts:
-        return []
-    with ThreadPoolExecutor(min(at_once, len(contexts)), thread_name_prefix="machine") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, body, context) for context in contexts]
-        try:
-            return [future.result() for future in futures]
-        except BaseException as error:  # the exit of the pool waits for the others; they begin nothing new
-            stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
-            raise
-
-
-def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
+def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, ports: Ports) -> None:
     """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
-    run_concurrently(contexts, at_once, lambda context: runner.execute_steps(context, last=Step.ASSESS), stop_token)
+
+    def assess(machine: QueuedMachine) -> MachineState:
+        return runner.execute_steps(machine.context, last=Step.ASSESS)
+
+    MachineQueue(contexts, ports, assess, ASSESSMENT_KINDS).run(at_once)
 
 
 def assess_machines_once(
     contexts: Sequence[MachineContext],
     at_once: int,
     runner: Runner,
-    stop_token: StopToken,
+    ports: Ports,
     budget: FailureBudget,
     first_names: Collection[str],
 ) -> None:
@@ -68,7 +51,7 @@ def assess_machines_once(
         context.is_retry_disabled = True
         is_ssh = context.state.machine.transport is TransportKind.SSH  # an idle WinRM connection ends by itself
         context.keeps_connection = is_ssh and context.name in first_names
-    assess_machines(contexts, at_once, runner, stop_token)
+    assess_machines(contexts, at_once, runner, ports)
     for context in contexts:
         context.is_retry_disabled = False
     unreachable_count = sum(is_login_error(context.state.error) and not is_wake_due(context) for context in contexts)
@@ -76,12 +59,12 @@ def assess_machines_once(
         machines_to_retry = [
             context
             for context in contexts
-            if may_retry_assessment(context) and not is_wake_due(context) and not stop_token.is_stopping
+            if may_retry_assessment(context) and not is_wake_due(context) and not ports.stop_token.is_stopping
         ]
         for context in machines_to_retry:
             context.forget_assessment()
-        assess_machines(machines_to_retry, at_once, runner, stop_token)
-    for context in contexts if stop_token.is_stopping else ():
+        assess_machines(machines_to_retry, at_once, runner, ports)
+    for context in contexts if ports.stop_token.is_stopping else ():
         context.transport.close()
 
 

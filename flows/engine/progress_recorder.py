@@ -7,7 +7,7 @@ changed. If the records don't answer, changes are dropped or written later.
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -74,6 +74,14 @@ class ProgressRecorder:
             for position, (name, wave) in enumerate(waves.items()):
                 new = ProgressRow(name, "", OperationState.NOT_STARTED, None, "", now, now)
                 self._put(replace(self._rows.get(name, new), wave=wave, position=position))
+
+    def note_waiting(self, names: Sequence[str], reason: str) -> None:
+        """Record why these machines do not begin yet."""
+        now = self._clock.now()
+        with self._lock:
+            for name in names:
+                if (row := self._rows.get(name)) is not None:
+                    self._put(replace(row, message=f"waits: {reason}"[:MAX_MESSAGE], at=now))
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Note it, and pass it on."""

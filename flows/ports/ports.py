@@ -41,6 +41,10 @@ class RunProgress(Protocol):
         """Receive all machines of the run in their order, with the number of their wave; None: no wave."""
         ...
 
+    def note_waiting(self, names: Sequence[str], reason: str) -> None:
+        """Receive why these machines do not begin yet."""
+        ...
+
 
 class UnrecordedProgress:
     """Records nothing."""
@@ -50,6 +54,9 @@ class UnrecordedProgress:
         return nullcontext()
 
     def expect_machines(self, waves: Mapping[str, int | None]) -> None:
+        """Do nothing."""
+
+    def note_waiting(self, names: Sequence[str], reason: str) -> None:
         """Do nothing."""
 
 

@@ -16,6 +16,7 @@ from inventory.builder import (
     expand_machine_entries,
 )
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.limit_builder import read_limits_draft
 from inventory.name_lists import format_count
 from inventory.schema.entries import FleetFile, LimitsEntry, MachineEntry, MachineSettings
 from inventory.schema.validation import describe_unknown_key, validate_mapping
@@ -44,7 +45,8 @@ def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> Invent
         defaults = collect_explicit_fields(validate_mapping(MachineSettings, located.get_child("defaults"), problems))
     groups = _build_group_layers(located, problems)
     sets = read_set_drafts(located.get_child("sets"), problems) if "sets" in data else ()
-    return InventoryFragment(tuple(_build_machine_drafts(located, defaults, groups, problems)), keys, sets)
+    limits = read_limits_draft(located.get_child("limits"), problems) if data.get("limits") is not None else None
+    return InventoryFragment(tuple(_build_machine_drafts(located, defaults, groups, problems)), keys, sets, limits)
 
 
 def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dict[str, SettingsLayer] | None:
@@ -74,7 +76,7 @@ def _build_machine_drafts(
 ) -> list[MachineDraft]:
     entries = located.data.get("machines") if isinstance(located.data, dict) else None
     if entries is None:
-        alone = isinstance(located.data, dict) and (located.data.get("host_keys") or located.data.get("sets"))
+        alone = isinstance(located.data, dict) and any(map(located.data.get, ("host_keys", "limits", "sets")))
         if defaults or groups or not alone:
             problems.add(located.locate(), "this file has no machines", "Add `machines:` and a list of them under it.")
         return []

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from inventory.addresses import find_action_target_fault, parse_tcp_target, parse_url, render_without_login
@@ -44,6 +44,8 @@ from inventory.schema.value_types import (
     validate_zone,
 )
 
+OTHERS = "others"
+"""The name in a limit that means all resources of its kind that are not named."""
 MAX_CHECK_TARGET_LENGTH = 16_000
 """Maximum length of a check's command. The command is one argument on the machine, and arguments have a limit."""
 
@@ -168,6 +170,10 @@ class MachineSettings(StrictModel):
     """Building or region; waves keep apart what must not fail together."""
     availability_zone: Label | None = None
     """Part of the location that fails by itself. Automatic patching never patches two of them at the same time."""
+    mirror: Label | None = None
+    """The package mirror that it downloads from, for `limits`."""
+    hypervisor: Label | None = None
+    """The host that it is a virtual machine of, for `limits`."""
     tags: dict[Annotated[str, AfterValidator(validate_tag_key)], Label] | None = None
     owner: Owner | None = None
     """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""
@@ -315,6 +321,32 @@ class SetEntry(StrictModel):
     """How long a member may take to be healthy after its turn."""
 
 
+ResourceLimit = Annotated[
+    dict[str, Annotated[int, Field(ge=1)]],
+    BeforeValidator(lambda value: value if isinstance(value, dict) else {OTHERS: value}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+            ]
+        }
+    ),
+]
+
+
+class ResourceLimitsEntry(StrictModel):
+    """How many machines that share something a run works on at once: a number, or numbers by name and for `others`."""
+
+    site: ResourceLimit | None = None
+    jump_host: ResourceLimit | None = None
+    """Each jump host on the way to a machine counts."""
+    mirror: ResourceLimit | None = None
+    """Package mirrors: the key `mirror` of machines."""
+    hypervisor: ResourceLimit | None = None
+    """Hosts of virtual machines: the key `hypervisor` of machines."""
+
+
 class FleetFile(StrictModel):
     """An inventory of fleetpatch."""
 
@@ -324,6 +356,8 @@ class FleetFile(StrictModel):
     """What holds for every machine of a group. Where this stands, a machine can be in no other groups."""
     machines: list[MachineEntry] | None = None
     host_keys: HostKeysEntry | None = None
+    limits: ResourceLimitsEntry | None = None
+    """How many machines that share a site, a jump host, a mirror or a hypervisor a run works on at once."""
     sets: list[SetEntry] | None = None
     """Machines that must not be out of service together. Their scopes select from all files of a folder."""
 

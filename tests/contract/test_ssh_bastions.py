@@ -232,6 +232,8 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
             "location",
             "availability_zone",
             "site",
+            "mirror",
+            "hypervisor",
             "owner",
             "winrm",
             "wake",

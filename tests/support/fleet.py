@@ -20,7 +20,7 @@ from flows.local_run import LocalRunner
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from flows.request.read_requests import AssessRequest
-from inventory.machine import Inventory, Machine
+from inventory.machine import Inventory, Machine, ResourceLimits
 from tasks.domain.errors import FleetpatchError
 from tasks.domain.model import Outcome, RunReport, UpdateResult
 from tasks.domain.protocols.transport import Transport
@@ -48,6 +48,7 @@ class SimFleet:
     watch: ProgressListener = field(default_factory=LoggingListener)
     control: StopToken = field(default_factory=StopToken)
     manager: FakeManager = field(default_factory=FakeManager)
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
 
     def add(
         self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
@@ -67,7 +68,7 @@ class SimFleet:
     def ports(self) -> Ports:
         """Return the way out of a run."""
         return Ports(
-            inventory=Inventory(tuple(self.described)),
+            inventory=Inventory(tuple(self.described), limits=self.limits),
             clock=self.clock,
             records=self.records,
             leases=self.leases,

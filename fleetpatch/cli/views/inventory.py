@@ -103,6 +103,8 @@ def _list_machine_facts(inventory: Inventory) -> Sequence[Fact[Machine]]:
         Fact("site", lambda machine: machine.site, "site" if len(inventory.sites) > 1 else None),
         Fact("location", lambda machine: machine.location),
         Fact("availabilityZone", lambda machine: machine.availability_zone),
+        Fact("mirror", lambda machine: machine.mirror),
+        Fact("hypervisor", lambda machine: machine.hypervisor),
         Fact("", lambda machine: " ".join(machine.groups) or None, "groups", wraps=True),
         Fact("tags", lambda machine: dict(machine.tags), "tags", describe_tags, wraps=True),
         Fact("groups", lambda machine: machine.groups),

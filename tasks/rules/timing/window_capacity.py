@@ -1,6 +1,7 @@
 """Estimates whether all machines of a run fit into its window. Pure.
 
-The estimate follows the engine: waves come one after the other, so many machines at once; in a set so many members;
+The estimate follows the engine: waves come one after the other, so many machines at once; in a set, and of those that
+share a resource with a limit, so many;
 nothing is installed past the machine's cut-off. It assumes that each machine has updates and that none fails.
 """
 
@@ -31,8 +32,8 @@ class MachineDuration:
 
 
 @dataclass(frozen=True, slots=True)
-class SetLimit:
-    """A machine set: so many of these members have their turn at the same time."""
+class TurnLimit:
+    """So many of these machines have their turn at the same time: members of a set, or users of one resource."""
 
     members: tuple[str, ...]
     at_once: int
@@ -44,7 +45,7 @@ class PatchWork:
 
     waves: tuple[tuple[str, ...], ...]  # names of machines, in the order of their turns
     turns: Mapping[str, MachineDuration]
-    limits: tuple[SetLimit, ...] = ()
+    limits: tuple[TurnLimit, ...] = ()
     pause_seconds: float = 0.0
 
 

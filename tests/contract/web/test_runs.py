@@ -279,10 +279,12 @@ def test_progress_before_there_is_a_plan(tmp_path: Path) -> None:
         assert "selecting machines" in site.get("/runs/new").text
         rows = [ProgressRow("", "assess", "InProgress", None, "", now, now)]
         rows += [ProgressRow(f"m{n}", "", "NotStarted", None, "", now, now, None, n) for n in range(4)]
+        rows += [ProgressRow("m5", "", "NotStarted", None, "waits: 20 machines use jump host b", now, now, None, 5)]
         rows += [ProgressRow("m4", "assess", "Succeeded", 1.0, "updates pending: 7", now, now, None, 4)]
         SqlRunProgress(site.records.database).save("new", rows)
         page = site.get("/runs/new").text
-        assert "assessing: 1 of 5" in page
+        assert "assessing: 1 of 6" in page
+        assert "waits: 20 machines use jump host b" in page
         assert "updates pending: 7" in page
         assert "No process works" not in page
         late = [ProgressRow("", "assess", "InProgress", None, "", now, now - timedelta(minutes=5))]

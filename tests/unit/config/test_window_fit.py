@@ -8,7 +8,17 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import check_capacity
 from deployments.configuration.model import Inventories
 from deployments.preview.window_fit import read_learned
-from inventory.machine import Inventory, Limits, Machine, MachineSet, OsFamily, PatchOwner
+from inventory.machine import (
+    Inventory,
+    Limits,
+    Machine,
+    MachineSet,
+    OsFamily,
+    PatchOwner,
+    Resource,
+    ResourceKind,
+    ResourceLimits,
+)
 from tasks.records.fleets import use_fleet
 from tasks.records.measures import LearnedDurations
 from tasks.records.setup import open_records
@@ -81,13 +91,17 @@ def test_windows_machines_take_longer_and_a_machine_has_its_own_reserve(folder: 
     assert finding.remedy.endswith("or larger waves. More machines at once are not enough.")
 
 
-def test_members_of_a_set_and_waves_are_the_reason_where_they_are(folder: Folder) -> None:
+def test_members_of_a_set_limits_and_waves_are_the_reason_where_they_are(folder: Folder) -> None:
     machines = make_machines(40)
     members = tuple(machine.name for machine in machines)
     text = f"{WEEKLY}\n{ONE_WAVE}"
     assert check(folder, text, Inventory(machines)) == []
     one_by_one = MachineSet("db", "*", members, max_unavailable=1)
     (finding,) = check(folder, text, Inventory(machines, sets=(one_by_one,)))
+    assert "about 15 of its 40 machines" in finding.message
+    limits = ResourceLimits({Resource(ResourceKind.HYPERVISOR, "esx-1"): 1})
+    on_one_host = make_machines(40, hypervisor="esx-1")
+    (finding,) = check(folder, text, Inventory(on_one_host, limits=limits))
     assert "about 15 of its 40 machines" in finding.message
     (finding,) = check(folder, f"{WEEKLY}\nwaves: {{size: 1}}", Inventory(machines))
     assert "20 at once in 40 waves" in finding.message

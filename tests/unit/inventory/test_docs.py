@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize(("language", "machines"), [("yaml", [21, 2, 2, 7]), ("csv", [9])])
+@pytest.mark.parametrize(("language", "machines"), [("yaml", [21, 2, 2, 41, 7]), ("csv", [9])])
 def test_examples_load(tmp_path: Path, language: str, machines: list[int]) -> None:
     name = f"fleet.{language}"
     found = []

@@ -132,7 +132,7 @@ def test_home_in_known_hosts_is_expanded(elsewhere: Path, monkeypatch: pytest.Mo
 def test_json_schema_for_editors() -> None:
     schema = build_json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == {"defaults", "groups", "machines", "host_keys", "sets"}
+    assert set(schema["properties"]) == {"defaults", "groups", "machines", "host_keys", "limits", "sets"}
     machine = schema["$defs"]["MachineEntry"]
     assert machine["additionalProperties"] is False
     assert machine["required"] == ["name"]

@@ -9,7 +9,7 @@ from tasks.rules.timing.window_capacity import (
     MAX_AT_ONCE,
     MachineDuration,
     PatchWork,
-    SetLimit,
+    TurnLimit,
     WindowCapacity,
     estimate_capacity,
 )
@@ -37,7 +37,7 @@ def works(draw: st.DrawFn) -> PatchWork:
     size = draw(st.integers(1, 40))
     waves = tuple(tuple(names[begin : begin + size]) for begin in range(0, len(names), size))
     members = tuple(draw(st.lists(st.sampled_from(names), unique=True, max_size=8)))
-    limits = (SetLimit(members, draw(st.integers(1, 4))),) if members else ()
+    limits = (TurnLimit(members, draw(st.integers(1, 4))),) if members else ()
     return PatchWork(waves, {name: draw(turns) for name in names}, limits, draw(st.sampled_from([0.0, 600.0])))
 
 
@@ -64,7 +64,7 @@ def test_waves_wait_for_their_slowest_machine_and_for_the_pause() -> None:
 
 
 def test_members_of_a_set_take_turns_whatever_number_is_allowed_at_once() -> None:
-    work = replace(uniform(10), limits=(SetLimit(tuple(f"m{number}" for number in range(10)), 2),))
+    work = replace(uniform(10), limits=(TurnLimit(tuple(f"m{number}" for number in range(10)), 2),))
     assert estimate_capacity(work, 1800.0, 10) == WindowCapacity(10, 10, 10, 30)
     assert estimate_capacity(work, 1799.0, 10) == WindowCapacity(10, 8, None, 30)
 
