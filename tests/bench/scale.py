@@ -203,17 +203,25 @@ def measure(server: PrefectServer, postgres: Postgres, machines: int, at_once: i
                 counts, changed = present, time.monotonic()
     print(f"{machines} machines: {run.patched} patched; {run.message or 'no message'}", file=sys.stderr, flush=True)
     server.remove()
-    lost = re.search(r"((up to )?[\d\u202f]+) (task run|step)", run.message)
-    figures = (f"{run.wall:.0f}", f"{1000 * run.cpu / machines:.0f}", f"{run.peak:.0f}", f"{run.threads}")
-    rest = (
-        f"{prober.longest:.1f}",
+    return build_row(machines, run, prober.longest, *counts)
+
+
+def build_row(machines: int, run: Run, silence: float, ended: int, log_lines: int) -> Sequence[str]:
+    """Return the row of a run in the table."""
+    lost = re.search(r"((up to )?[\d\u202f]+) task run", run.message)
+    return (
+        f"{machines}",
+        f"{run.wall:.0f}",
+        f"{1000 * run.cpu / machines:.0f}",
+        f"{run.peak:.0f}",
+        f"{run.threads}",
+        f"{silence:.1f}",
         f"{run.begun}",
-        f"{counts[0]}",
+        f"{ended}",
         lost[1] if lost else "0",
         f"{run.events}",
-        f"{counts[1]}",
+        f"{log_lines}",
     )
-    return (f"{machines}", *figures, *rest, f"{run.events}", f"{counts[1]}")
 
 
 def write_table(rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import scale
 from tests.bench.assess import Cost, measure, table
 from tests.bench.contenders import Contender
 from tests.bench.windows import count_busiest_second
@@ -92,3 +93,18 @@ def test_the_table_of_windows_machines_says_what_one_more_costs() -> None:
 def test_the_busiest_second_may_begin_anywhere() -> None:
     assert count_busiest_second([0.0, 0.6, 1.2, 1.5, 3.0]) == 3
     assert count_busiest_second([5.0]) == 1
+
+
+def test_the_table_of_large_runs_has_what_prefect_lost_and_ratios() -> None:
+    small = scale.Run("id", 10.0, 5.0, 300.0, 110, 501, 1_503, 100, "")
+    message = "Prefect did not receive up to 1\u202f234 task runs (a, …). The records and this report are complete."
+    large = scale.Run("id", 25.0, 8.0, 450.0, 112, 2_001, 6_003, 200, message)
+
+    rows = [scale.build_row(100, small, 0.5, 501, 710), scale.build_row(200, large, 39.0, 767, 900)]
+
+    assert scale.write_table(rows).splitlines()[2:] == [
+        "| 100 | 10 | 50 | 300 | 110 | 0.5 | 501 | 501 | 0 | 1503 | 710 |",
+        "| 200 | 25 | 40 | 450 | 112 | 39.0 | 2001 | 767 | up to 1\u202f234 | 6003 | 900 |",
+        "",
+        "200 / 100 machines: 2.50 x wall, s, 0.80 x CPU of a machine, ms, 1.50 x peak memory, MiB, 1.02 x threads",
+    ]
