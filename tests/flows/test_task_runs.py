@@ -1,5 +1,6 @@
 """How many task runs a run has in Prefect, and how many of them its server lost."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows.engine.machine_work import assess_machines_once
 from flows.patch import patch_fleet
+from flows.ports.caller import Caller, use_caller
 from flows.prefect_runtime import delivery, run_log, runner, task_runs
 from flows.prefect_runtime.task_runs import TASK_RUNS_VARIABLE, TaskRuns
 from tasks.domain.errors import CannotRun
+from tasks.steps.context.run_context import LoggingListener, StopToken
 from tests.flows.prefect_view import look
 from tests.flows.test_fleet_flows import ran
 from tests.support.fake_packages import FakePackage
@@ -37,6 +40,7 @@ def test_many_machines_have_a_task_run_each_and_still_more_one_for_their_wave(
     monkeypatch.setattr(task_runs, "MAX_MACHINES_ALONE", 2)
     by_wave = ran(patch_fleet, fleet.request(**fields))
 
+    assert sum(thread.name == "EventsWorkerThread" for thread in threading.enumerate()) == 1  # it writes for all
     assert by_machine.state_details.flow_run_id is not None
     seen = look(by_machine.state_details.flow_run_id, tasks=5)
     assert {name: state for name, state in seen.tasks.items() if not name.startswith("report")} == {
@@ -91,6 +95,32 @@ def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
     assert state.is_failed()
     assert state.state_details.flow_run_id is not None
     assert look(state.state_details.flow_run_id, tasks=1).tasks == {"assessment": "Cancelled"}
+
+
+class WaveStopper(LoggingListener):
+    """Asks a run to stop when its first wave begins."""
+
+    def __init__(self, stop_token: StopToken) -> None:
+        self._stop_token = stop_token
+
+    def on_message(self, message: str) -> None:
+        if message.startswith("wave 1"):
+            self._stop_token.request_stop("Ctrl-C")
+
+
+def test_a_machine_on_which_nothing_began_is_not_completed(fleet: SimFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TASK_RUNS_VARIABLE, TaskRuns.MACHINES)
+    fleet.add("web", [FakePackage("a")])
+
+    with use_caller(Caller(listener=WaveStopper(fleet.control))):
+        state = ran(patch_fleet, fleet.request())
+
+    assert state.state_details.flow_run_id is not None
+    seen = look(state.state_details.flow_run_id, tasks=3).tasks
+    assert {name: shown for name, shown in seen.items() if not name.startswith("report")} == {
+        "assessment": "Completed",
+        "web": "Cancelled",
+    }
 
 
 LOST = "lost"
