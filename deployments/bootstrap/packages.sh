@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [browser] [prometheus] [nginx] [shells] [ldap] [oidc]
+#   packages.sh [lab] [postgresql] [redis] [browser] [prometheus] [nginx] [shells] [ldap] [oidc]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -68,6 +68,18 @@ prometheus() { server_program prometheus prometheus "a test lets it read the met
 nginx() { server_program nginx /usr/sbin/nginx "a test puts it before the pages"; }
 ldap() { server_program slapd /usr/sbin/slapd "the tests log in there"; }
 
+redis() {
+  local place=build/redis
+  server_program redis-server redis-server "Prefect's server sends its messages through it"
+  [ ! -d $place/prefect_redis ] || return 0
+  if [ -x .venv/bin/pip ]; then
+    say "installing prefect-redis from deployments/compose/redis.txt into $place (a test starts Prefect's server with it)"
+    quietly .venv/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes --target $place -r deployments/compose/redis.txt
+  else
+    say "without .venv: Prefect's server stays untested with Redis"
+  fi
+}
+
 shells() {
   local tool lacking=()
   for tool in busybox fish gawk mawk mksh original-awk zsh; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
@@ -98,7 +110,7 @@ oidc() {
 
 for what; do
   case $what in
-    lab | postgresql | browser | prometheus | nginx | shells | ldap | oidc) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, browser, prometheus, nginx, shells, ldap and oidc, not '$what'"; exit 2 ;;
+    lab | postgresql | redis | browser | prometheus | nginx | shells | ldap | oidc) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, redis, browser, prometheus, nginx, shells, ldap and oidc, not '$what'"; exit 2 ;;
   esac
 done

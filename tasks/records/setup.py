@@ -15,7 +15,7 @@ from tasks.records.queries.other_fleets import require_own_stamp, stamp_tables
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import metadata, schema_version
 from tasks.records.sql_records import SqlRecords
-from tasks.records.storage.database import Database, enable_wal
+from tasks.records.storage.database import LOCK_TIMEOUT_SECONDS, Database, enable_wal
 from tasks.records.storage.sqlite_file import back_up_sqlite_file, ensure_sqlite_file
 from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import DEFAULT_RETENTION
@@ -141,6 +141,8 @@ def _migrate_to_newest(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process's migration may be slow
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK_ID})
+            # All readers and writers of a table wait behind a migration that waits for it.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS:.3f}s'"))
             ensure_schema(connection, database)
         status = _find_schema_status(connection, database)  # check again: another process may have migrated
         if status is _SchemaStatus.CURRENT:

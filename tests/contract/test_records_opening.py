@@ -14,7 +14,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, inspect, text
 
-from tasks.domain.errors import RecordsError
+from tasks.domain.errors import RecordsError, RecordsUnavailable
 from tasks.records import setup
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records, run_migrations
@@ -302,6 +302,27 @@ class TestPostgres:
         # Its estimates for a fleet of thousands are above jit_above_cost: it compiled for longer than the query took.
         with fresh_database() as url, open_records(url) as records, records.database.begin_read("look") as connection:
             assert connection.execute(text("SHOW jit")).scalar_one() == "off"
+
+    def test_a_migration_does_not_keep_writers_waiting_behind_a_backup(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def change_runs(connection: Connection) -> None:
+            connection.execute(text("ALTER TABLE runs ADD COLUMN of_the_next_release integer"))
+
+        with fresh_database() as url:
+            _fill(url)
+            request.getfixturevalue("next_release")
+            backup = Database(find_records_url(url))
+            with monkeypatch.context() as patch, backup.begin_read("back up") as connection:
+                connection.execute(text("SELECT * FROM runs"))
+                patch.setattr(setup, "run_migrations", change_runs)
+                patch.setattr(setup, "LOCK_TIMEOUT_SECONDS", 0.2)
+                with pytest.raises(RecordsUnavailable):
+                    open_records(url)
+            backup.close()
+            assert _read_revision(url) == "0001"
+            with open_records(url) as records:
+                assert records.read_entries("none") == ()
 
     def test_a_connection_that_died_meanwhile_is_replaced(self) -> None:
         with fresh_database() as url, open_records(url) as records:
