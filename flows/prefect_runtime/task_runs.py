@@ -1,7 +1,7 @@
 """How many task runs a run has in Prefect: as many as people look at, and as its server can take.
 
-Each state of a task run is an event. Prefect's server keeps 10,000 of them in memory, and drops what comes when that is
-full (``flows/prefect_api/server_settings.py``).
+Each state of a task run is an event, and each task run has three. Prefect's server keeps 10,000 events in memory, and
+drops what comes when that is full (``flows/prefect_api/server_settings.py``). With these limits one run sends fewer.
 """
 
 import os
