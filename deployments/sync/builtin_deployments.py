@@ -1,6 +1,8 @@
 """The built-in deployments and automations of every fleet."""
 
+import zlib
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +16,14 @@ from deployments.configuration.prefect_names import (
     SCHEDULED_NAME,
 )
 from deployments.sync.actual_state import build_automation_prefix
-from deployments.sync.model import AnyFlow, Automation, Deployment, build_deployment, build_interval_schedule
+from deployments.sync.model import (
+    INTERVAL_ANCHOR,
+    AnyFlow,
+    Automation,
+    Deployment,
+    build_deployment,
+    build_interval_schedule,
+)
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
@@ -37,6 +46,8 @@ RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
 ASSESS_INTERVAL_SECONDS = 3 * 3600
 """Azure's interval for Linux machines: three hours in its older Automation Update Management."""
+SPREAD_SECONDS = 5 * 60
+"""Within so long after the full hour the schedules begin. Each process takes seconds of processor time to load."""
 
 ON_DEMAND_FLOWS: Final[Sequence[tuple[AnyFlow, str]]] = (
     (assess_fleet, ASSESSMENT_QUEUE),
@@ -114,7 +125,11 @@ def _build_scheduled_deployment(
     queue: str = "",
     site: str = DEFAULT_SITE,
 ) -> Deployment:
-    name, schedule = _build_name(SCHEDULED_NAME, fleet, site), build_interval_schedule(slug, seconds)
+    name = _build_name(SCHEDULED_NAME, fleet, site)
+    # as far into the interval as the name says: equal at each deploy, and different for sites, fleets and flows
+    share = zlib.crc32(f"{flow.name}/{name}".encode()) / 2**32
+    offset = timedelta(seconds=int(share * min(seconds, SPREAD_SECONDS)))
+    schedule = build_interval_schedule(slug, seconds, INTERVAL_ANCHOR + offset)
     return build_deployment(
         flow, name, fleet, pool, parameters=parameters, schedules=[schedule], at_once=1, queue=queue, site=site
     )

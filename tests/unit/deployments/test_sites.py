@@ -18,8 +18,9 @@ from deployments.server.settings import CLOSED_JOB_TEMPLATE
 from deployments.server.site_checks import check_site_versions, check_undeployed_sites
 from deployments.server.snapshot import WorkerInfo, WorkPoolInfo
 from deployments.sync.actual_state import find_foreign_sites
+from deployments.sync.builtin_deployments import SPREAD_SECONDS, build_builtin_deployments
 from deployments.sync.desired_state import build_desired_state
-from deployments.sync.model import DeploymentSet
+from deployments.sync.model import INTERVAL_ANCHOR, DeploymentSet
 from deployments.sync.plan import require_pools_of_one_site
 from fleetpatch.cli.commands.doctor import _check_server
 from fleetpatch.web.prefect_watcher import _describe_reconcile, _describe_waiting_runs
@@ -82,6 +83,19 @@ def test_each_site_has_a_pool_and_the_deployments_that_contact_machines(tmp_path
     for deployment in desired.deployments:
         site = "hamburg" if deployment.pool == "p-hamburg" else "default"
         assert f"fleetpatch:site={site}" in deployment.tags
+
+
+def test_the_schedules_of_sites_do_not_begin_together_and_stay_where_they_are() -> None:
+    def read_offsets() -> list[float]:
+        deployments = build_builtin_deployments("default", "p", PLACE, ("default", "berlin", "hamburg"))
+        anchors = [schedule.anchor for deployment in deployments for schedule in deployment.schedules]
+        assert None not in anchors
+        return [(anchor - INTERVAL_ANCHOR).total_seconds() for anchor in anchors if anchor is not None]
+
+    offsets = read_offsets()
+    assert len(offsets) == len(set(offsets)) == 6
+    assert all(0 <= offset < SPREAD_SECONDS for offset in offsets)
+    assert read_offsets() == offsets
 
 
 def test_a_fleet_of_one_site_has_one_pool_and_assesses_all(tmp_path: Path) -> None:
