@@ -26,6 +26,7 @@ from tasks.steps.machine.retry import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     STOP_CHECK_SECONDS,
+    close_before_pause,
     is_transient,
     sleep_unless_stopped,
 )
@@ -150,9 +151,7 @@ def watch_job(
         pause = min(pause, max(STOP_CHECK_SECONDS, deadline.remaining_seconds(clock)))
         if context.stop_token.is_stopping:
             pause = min(STOPPING_PAUSE_SECONDS, pause)
-        # a new connection costs less than hundreds of idle ones
-        if pause >= LONGEST_PAUSE_SECONDS:
-            context.transport.close()
+        close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
 
 

@@ -15,7 +15,7 @@ from tasks.domain.states import Step
 from tasks.rules.calendar.local_time import format_duration, format_time_with_zone
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
-from tasks.steps.machine.retry import retry_transient, sleep_unless_stopped
+from tasks.steps.machine.retry import close_before_pause, retry_transient, sleep_unless_stopped
 from tasks.steps.start_checks import check_window_fit
 
 OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
@@ -115,8 +115,7 @@ class RebootWait:
                 return readiness, reason
             self._announce()
             seconds = min(pause, max(0.0, (self.ends_at - clock.now()).total_seconds()))
-            if seconds >= LONGEST_PAUSE_SECONDS / 2:
-                self.context.transport.close()  # a new connection costs less than hundreds of idle ones
+            close_before_pause(self.context, seconds)
             sleep_unless_stopped(self.context, seconds)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from inventory.machine import TransportKind
 from tasks.domain.errors import DeadlineExceeded, FleetpatchError
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.retry import retry
@@ -43,6 +44,15 @@ def sleep_unless_stopped(context: MachineContext, seconds: float) -> None:
     while seconds > 0 and context.stop_token.is_stopping is was_stopping:
         context.clock.sleep(min(STOP_CHECK_SECONDS, seconds))
         seconds -= STOP_CHECK_SECONDS
+
+
+def close_before_pause(context: MachineContext, seconds: float) -> None:
+    """Close the connection before a long pause, unless it is SSH: a login costs more than five idle minutes of that.
+
+    An idle connection over WinRM holds a PowerShell on the machine.
+    """
+    if seconds >= LONGEST_PAUSE_SECONDS and context.state.machine.transport is not TransportKind.SSH:
+        context.transport.close()
 
 
 def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:

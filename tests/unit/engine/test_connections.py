@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from inventory.machine import TransportKind
 from tasks.domain.errors import Unreachable
 from tasks.domain.states import OperationState
 from tests.support.fake_packages import FakePackage
@@ -57,6 +58,30 @@ def test_a_reboot_costs_the_logins_after_its_order() -> None:
     fleet = fill(1, asks_reboot=True)
     report = fleet.patch()
     assert outcome_of(report, "m0").state is OperationState.SUCCEEDED
+    assert logins(fleet) == [3]
+
+
+@pytest.mark.parametrize("seconds", [120, 2400])
+def test_a_long_job_is_watched_over_one_connection(seconds: float) -> None:
+    fleet = SimFleet()
+    fleet.add("m0", [FakePackage("a", seconds=seconds)])
+    fleet.patch(reboot="Never")
+    assert logins(fleet) == [1]
+
+
+def test_a_pause_over_winrm_closes_the_powershell_on_the_machine() -> None:
+    fleet = SimFleet()
+    fleet.add("m0", [FakePackage("a", seconds=120)], transport=TransportKind.WINRM)
+    fleet.patch(reboot="Never")
+    assert logins(fleet)[0] > 2
+
+
+def test_a_machine_that_waits_before_its_reboot_keeps_its_connection() -> None:
+    fleet = fill(1, asks_reboot=True)
+    world, now = fleet.machines["m0"].world, fleet.clock.now()
+    world.locks = ((now + timedelta(seconds=21), now + timedelta(seconds=200)),)  # from the end of the installation
+    report = fleet.patch()
+    assert "waited" in outcome_of(report, "m0").reboot_result.reason  # type: ignore[union-attr]
     assert logins(fleet) == [3]
 
 
