@@ -5,12 +5,12 @@ other machines go on.
 """
 
 import contextvars
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Condition
 from typing import Final, Generic, TypeVar
 
 from flows.ports.ports import Ports
@@ -65,7 +65,7 @@ class MachineQueue(Generic[T]):
         self._resources = find_limited_resources(ports.inventory, names, kinds)
         self._in_use: Counter[Resource] = Counter()
         self._announced: set[Resource] = set()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._in_hand = 0
         self._error: BaseException | None = None
         self._results: list[T] = []

@@ -169,6 +169,26 @@ class Turnstile:
             taken.set()
 
 
+class Notice(Turnstile):
+    """A threading.Condition in virtual time."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self._news = Flag(hub)
+
+    def wait(self, seconds: float) -> None:
+        """Leave the block until there is news, at most so long, and enter it again."""
+        news = self._news
+        self.__exit__()
+        news.wait(seconds)
+        self.__enter__()
+
+    def notify_all(self) -> None:
+        """Wake all that wait."""
+        news, self._news = self._news, Flag(self._hub)
+        news.set()
+
+
 class HubClock(FakeClock):
     """The true time of a hub. Machines and the store of the records live by it."""
 
@@ -238,7 +258,7 @@ class Pool:
         """Have something called by one of the workers."""
         promise = Promise(self._hub, lambda: call(*args))
         self._queue.append(promise)
-        if len(self._tasks) < self._workers:
+        if sum(not task.over.is_set() for task in self._tasks) < self._workers:
             owner = self._hub.current.owner if self._hub.current else None
             self._tasks.append(self._hub.spawn(owner, self._work))
         return promise

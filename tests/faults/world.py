@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import flows.engine.fleet_run
-import flows.engine.machine_work
+import flows.engine.machine_queue
 import flows.engine.run_lease
 import flows.execution
 from flows.engine.resume_state import read_resume_state
@@ -43,7 +43,7 @@ from tests.faults.controller import (
     use,
     virtual_time,
 )
-from tests.faults.hub import Endless, Hub, HubClock, Pool, Task, Turnstile
+from tests.faults.hub import Endless, Hub, HubClock, Notice, Pool, Task, Turnstile
 from tests.faults.machine import FaultyMachine
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager
@@ -64,8 +64,9 @@ def engine_in_virtual_time() -> Iterator[None]:
         patch.object(flows.execution, "LeaseRenewer", Keeper),
         patch.object(flows.engine.run_lease, "time", virtual_time),
         patch.object(flows.engine.fleet_run, "Lock", lambda: Turnstile(current_hub())),
+        patch.object(flows.engine.machine_queue, "Condition", lambda: Notice(current_hub())),
         patch.object(
-            flows.engine.machine_work, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
+            flows.engine.machine_queue, "ThreadPoolExecutor", lambda workers, **_: Pool(current_hub(), workers)
         ),
     ):
         yield
