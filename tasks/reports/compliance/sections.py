@@ -102,10 +102,12 @@ def build_sections(document: ComplianceDocument, limit: int = MAX_ROWS) -> tuple
         document: the figures.
         limit: the most rows of a table.
     """
-    builders = (_build_sla, _build_weeks, _build_open, _build_runs, _build_exceptions, _build_unassessed, _build_days)
-    sections = [builder(document) for builder in builders]
+    before, after = (_build_sla, _build_weeks), (_build_runs, _build_exceptions, _build_unassessed, _build_days)
+    sections = [builder(document) for builder in before]
+    sections += [_build_open(document, limit), *(builder(document) for builder in after)]
     return tuple(
-        replace(section, rows=section.rows[:limit], left_out=max(0, len(section.rows) - limit)) for section in sections
+        replace(section, rows=section.rows[:limit], left_out=section.left_out + max(0, len(section.rows) - limit))
+        for section in sections
     )
 
 
@@ -195,15 +197,18 @@ def _build_weeks(document: ComplianceDocument) -> Section:
     )
 
 
-def _build_open(document: ComplianceDocument) -> Section:
+def _build_open(document: ComplianceDocument, limit: int) -> Section:
+    """Return the table with the first rows: a large fleet has more than a hundred thousand, which take seconds."""
+    fixes = document.open_fixes
     headings = [("Machine", False), ("Update", False), ("Version", False), ("Kind", False), ("Known since", False)]
     return Section(
         "Missing at the end",
         "Critical and security fixes that machines lacked at the end, the oldest first.",
         [*headings, ("Age in days", True), ("Installed since", False), ("What keeps it", False)],
-        [_show_open(fix, document.ends_at) for fix in document.open_fixes],
+        [_show_open(fix, document.ends_at) for fix in fixes[:limit]],
         "No assessed machine lacked a critical or security fix." if _is_assessed(document) else "Not known.",
         "fixes",
+        max(0, len(fixes) - limit),
     )
 
 
