@@ -101,7 +101,8 @@ class MachineQueue(Generic[T]):
                 if not self._in_hand and not self._waiting:
                     return
                 if self._in_hand:
-                    self._changed.wait(POLL_SECONDS)
+                    must_ask = any(waiting.ask_at is not None for waiting in self._waiting)
+                    self._changed.wait(POLL_SECONDS if must_ask else None)
                     continue
             self._ports.clock.sleep(POLL_SECONDS)
 

@@ -176,7 +176,7 @@ class Notice(Turnstile):
         super().__init__(hub)
         self._news = Flag(hub)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float | None) -> None:
         """Leave the block until there is news, at most so long, and enter it again."""
         news = self._news
         self.__exit__()
