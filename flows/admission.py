@@ -102,8 +102,8 @@ def admit_run(
     opens = _find_window_start(request, origin)
     if opens is not None:
         request = request.model_copy(update={"window": request.window.model_copy(update={"start": opens})})
-    if request.dry_run:
-        return AdmittedRun(request, caller.run_id or build_run_id(now))
+    if request.dry_run or request.shard:  # that of a shard is admitted with the whole run
+        return AdmittedRun(request, request.shard or caller.run_id or build_run_id(now))
     # A run of automatic patching that comes too late has nothing to report: its machines get the next window.
     has_start_time = opens is not None or is_rollout_run(request)
     return _AdmissionCheck(request, caller, origin, clock, has_start_time=has_start_time).decide(now)

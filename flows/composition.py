@@ -11,11 +11,13 @@ from flows.approval.gate import build_gate
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
+from flows.engine.shard_state import ShardGate
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
-from flows.ports.ports import FreezeSource, Notifier, Ports
+from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Notifier, Ports
+from flows.ports.shards import ShardRuns
 from flows.prefect_api.connection import connect_prefect
 from flows.request import PatchRequest, RunRequest
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
@@ -23,7 +25,7 @@ from inventory.credentials import Credential, Secret, SecretSources, resolve_cre
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.secret_store import CertificateIssuer, SecretStore
-from tasks.domain.errors import CannotRun, CredentialError, RecordsError
+from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.transport import Transport
@@ -43,6 +45,7 @@ from tasks.rules.automatic.progress import RolloutProgress
 
 logger = logging.getLogger(__name__)
 
+SHARD_SIZE_VARIABLE = "FLEETPATCH_SHARD_SIZE"
 PRUNE_TIMEOUT_SECONDS = 10.0
 """The time limit of a finished run for the deletion of old history. The next run deletes the rest."""
 
@@ -145,6 +148,12 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         forward_audit_log(records.database, read_own_secret),
         open_run_notifier(request, caller) as tell,
     ):
+
+        def open_shard_runs() -> ShardRuns:
+            from flows.prefect_runtime.shard_runs import PrefectShardRuns  # noqa: PLC0415 - loads Prefect: one second
+
+            return PrefectShardRuns(records, clock)
+
         audit = SqlAuditLog(records.database)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
         yield Ports(
@@ -159,7 +168,11 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,
-            gate=build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append),
+            gate=ShardGate(History(records, require_seals=True), request)
+            if isinstance(request, PatchRequest) and request.shard
+            else build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append),
+            open_shard_runs=open_shard_runs,
+            shard_size=_read_shard_size(),
             call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append),
             find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
@@ -169,6 +182,20 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_deployed_policies=functools.partial(read_deployed_policies, audit),
         )
         _prune_history(records, clock, caller)
+
+
+def _read_shard_size() -> int:
+    """Return how many machines one process carries out at most.
+
+    Raises:
+        RequestError: the variable is no such number.
+    """
+    text = os.environ.get(SHARD_SIZE_VARIABLE, "")
+    if not text:
+        return DEFAULT_SHARD_SIZE
+    if not (text.isdecimal() and int(text)):
+        raise RequestError(f"{SHARD_SIZE_VARIABLE}={text!r} is no number of machines", hint="Write a number from 1.")
+    return int(text)
 
 
 def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> RolloutProgress | None:

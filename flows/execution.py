@@ -12,6 +12,7 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
+from flows.engine.shard_state import read_shard_state, require_shard
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
 from flows.policy.policy_file import load_policy_if_deployed
@@ -22,7 +23,7 @@ from flows.request import PatchRequest, RunRequest
 from inventory.sites import SITE_VARIABLE, find_site
 from tasks.domain.errors import Frozen, PolicyRefused, RequestError, SealBroken, SealKeyMissing
 from tasks.domain.model import RunReport
-from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.rows.audit import AuditResult
 from tasks.domain.run_errors import RunBegun
 from tasks.domain.states import OperationState
@@ -77,7 +78,11 @@ def execute_run(
             if source is not None:  # a process that resumes the run uses the same inventory
                 run = run.model_copy(update={"inventory": source.absolute()})
             run_id = caller.run_id or build_run_id(opened.clock.now())
-            with open_run(run, caller, build_runner, opened, run_id, flow_run_id) as fleet_run:
+            read_state: Callable[[], ResumeState | None] | None = None
+            if isinstance(run, PatchRequest) and run.shard:
+                run_id, read_state = run.shard, functools.partial(_read_shard, run, caller, opened.clock, flow_run_id)
+            connected = opened if flow_run_id else replace(opened, open_shard_runs=None)
+            with open_run(run, caller, build_runner, connected, run_id, flow_run_id, read_state) as fleet_run:
                 return fleet_run.execute()
     with open_records(caller.records_url) as records:
         try:
@@ -90,7 +95,16 @@ def execute_run(
             read_state = functools.partial(read_resume_state, history, run_id)
             with (
                 nullcontext(ports) if ports is not None else open_ports(request, caller) as opened,
-                open_run(request, caller, build_runner, opened, run_id, flow_run_id, read_state) as fleet_run,
+                open_run(
+                    request,
+                    caller,
+                    build_runner,
+                    opened,
+                    run_id,
+                    flow_run_id,
+                    read_state,
+                    is_resumed=True,
+                ) as fleet_run,
             ):
                 return fleet_run.execute()
         except (SealBroken, SealKeyMissing) as error:
@@ -98,6 +112,19 @@ def execute_run(
             if not may_end:
                 raise
             return _end_unreadable_run(run, records, caller, error.message)
+
+
+def _read_shard(request: PatchRequest, caller: Caller, clock: Clock, flow_run_id: str) -> ResumeState | None:
+    """Return the state from which a shard's run begins; None if it only plans.
+
+    Raises:
+        RequestError: the whole run does not want it.
+        RecordsError: the records can't be read, or were changed.
+    """
+    with open_records(caller.records_url) as records:
+        history = History(records, require_seals=True)
+        whole = require_shard(history, request, flow_run_id)
+        return None if request.dry_run else read_shard_state(history, request, whole, clock.now())
 
 
 def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: str) -> RunReport:
@@ -124,12 +151,14 @@ def open_run(
     ports: Ports,
     run_id: str,
     flow_run_id: str = "",
-    read_state: Callable[[], ResumeState] | None = None,
+    read_state: Callable[[], ResumeState | None] | None = None,
+    *,
+    is_resumed: bool = False,
 ) -> Iterator[FleetRun]:
     """Build the environment of a run, in this one place: its lease, its policy, its records, its runner.
 
     It is in the audit log from here to the end of the block. ``read_state`` returns what an earlier process left, for a
-    run that is resumed. See ``execute_run`` for the errors.
+    run that is resumed; or what the whole run has planned, for that of a shard. See ``execute_run`` for the errors.
     """
     starter, actor = find_starter_name(caller), find_actor(caller)
     with ExitStack() as stack:
@@ -140,7 +169,7 @@ def open_run(
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             records = records.with_lease(run_id, holder)
-            if read_state is None and flow_run_id:
+            if not is_resumed and flow_run_id:
                 # Another process of this flow run may have begun and ended the run since this one looked for it.
                 with open_records(caller.records_url) as looked_up:
                     begun = History(looked_up).find_run_by_flow_run(flow_run_id)
@@ -153,7 +182,7 @@ def open_run(
             resume_state.run.window if resume_state is not None else build_request_window(request, ports.clock.now())
         )
         until = window.end if window is not None else None
-        detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
+        detail = _describe_start(request, starter, flow_run_id, is_resumed=is_resumed)
         try:
             request = _enforce_policy(request, caller, ports, starter, resume_state)
         except PolicyRefused as refused:
@@ -209,7 +238,7 @@ def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_r
 def _enforce_policy(
     request: RunRequest, caller: Caller, ports: Ports, starter: str, resume_state: ResumeState | None
 ) -> RunRequest:
-    """Return the request as the policy allows it.
+    """Return the request as the policy allows it. That of a shard stays as it is: the rules are asked of the whole run.
 
     A run that is resumed may be under way on machines. If rules or the scope of its starter's role forbid it by now, it
     completes that, and no more. Who resumes it is held by the scope of the own role as well.
@@ -220,9 +249,10 @@ def _enforce_policy(
             forbids that the run is resumed.
     """
     earlier = resume_state.run if resume_state is not None else None
+    judged_request = (resume_state.judged_request if resume_state is not None else None) or request
     enforce = functools.partial(
         enforce_policy,
-        request,
+        judged_request,
         ports.inventory,
         now=ports.clock.now(),
         window=earlier.window if earlier is not None else None,
@@ -230,15 +260,17 @@ def _enforce_policy(
         read_policy=lambda: load_policy_if_deployed(ports.clock.now(), ports.read_deployed_policies()),
     )
     if earlier is None:
-        return enforce(build_starter(starter, caller.scope))
+        allowed_request = enforce(build_starter(starter, caller.scope))
+        return allowed_request if judged_request is request else request
     if caller.scope:
         enforce(build_starter(earlier.started_by, caller.scope))
     try:
-        return enforce(build_starter(earlier.started_by, earlier.role_scope))
+        allowed_request = enforce(build_starter(earlier.started_by, earlier.role_scope))
     except PolicyRefused as refused:
         forbidding_rule = "a freeze" if isinstance(refused, Frozen) else "the policy"
         ports.stop_token.request_stop(f"{forbidding_rule} forbids that the run goes on: {refused.message}")
         return request
+    return allowed_request if judged_request is request else request
 
 
 def _find_freezes(

@@ -10,13 +10,13 @@ from prefect.runtime import deployment
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.connected_flow import flow
+from flows.prefect_api.flow_run_starter import find_fleet_deployment
 from flows.prefect_api.tags import build_site_name
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.flow_runs import (
     end_orphaned_flow_runs,
-    find_fleet_deployment,
     find_orphaned_flow_runs,
     start_resume_flow_run,
     stop_runs_cancelled_in_prefect,

@@ -115,12 +115,6 @@ def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Itera
         names = join_first_names(without, _MAX_NAMES)
         message = f"managed machines have no `location`, so together they count as one location: {names}"
         yield warn(AUTOMATIC_NAME, "phases", message, "Write their `location` in the inventory.")
-    for name in locations:
-        sites = sorted({machine.site for machine in managed if machine.location == name})
-        if len(sites) > 1:
-            message = f"the location {name or 'without a name'} is of {len(sites)} sites: {', '.join(sites)}"
-            remedy = "Write another `location` for the machines of each site: a run reaches those of one."
-            yield block(AUTOMATIC_NAME, "phases", message, remedy)
     for name in request.phases.canary_locations:
         if name not in locations:
             message = f"no managed machine is in the canary location {name!r}: it protects no other location"

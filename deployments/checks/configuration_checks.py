@@ -110,10 +110,6 @@ def _check_machines(
         yield block(configuration.name, "scope", error.message, error.hint)
     else:
         yield from _check_canaries(configuration, len(machines))
-        if len(sites := sorted({machine.site for machine in machines})) > 1:
-            message = f"its machines are of {len(sites)} sites, and a run reaches those of one: {', '.join(sites)}"
-            remedy = f"Write a configuration for each site, such as one with site={sites[0]} in its scope."
-            yield block(configuration.name, "scope", message, remedy)
         foreign_machines = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
         if foreign_machines:
             share = (

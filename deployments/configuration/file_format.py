@@ -150,6 +150,7 @@ NOT_SHARED_FIELDS = frozenset(
         "dry_run",
         "download_only",
         "outside_window",
+        "shard",
     }
 )
 """Fields of a patch request that a configuration says in another way, or not at all."""

@@ -113,12 +113,12 @@ def build_desired_state(
 
 
 def _find_executing_site(inventory: Inventory, scope: str) -> str:
-    """Return the site whose workers execute the runs of a scope. `config check` refuses one with several sites."""
+    """Return the site whose worker executes the runs of a scope; of several sites it is the default site."""
     try:
         sites = {machine.site for machine in Scope.parse(scope).select_machines(inventory)}
     except InventoryError:  # no machine is in the scope now
         return DEFAULT_SITE
-    return DEFAULT_SITE if DEFAULT_SITE in sites else min(sites)
+    return next(iter(sites)) if len(sites) == 1 else DEFAULT_SITE
 
 
 def _build_window_deployments(

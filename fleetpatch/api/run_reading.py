@@ -28,7 +28,8 @@ RUNS_IN_PART: Final = 100
 MAX_RUNS_IN_PART: Final = 1000
 Limit = Annotated[int, Query(ge=1, le=MAX_RUNS_IN_PART, description="How many runs a part has.")]
 Kind = Annotated[
-    Literal["patch", "stage", "assess", "plan"] | None, Query(description="Only runs of this kind; left out: all.")
+    Literal["patch", "stage", "assess", "plan", "shard"] | None,
+    Query(description="Only runs of this kind; left out: all but shards, which are parts of other runs."),
 ]
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems(404))

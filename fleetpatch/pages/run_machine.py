@@ -17,6 +17,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.run_machines import read_machine_details
+from tasks.records.queries.whole_journal import read_whole_journal
 from tasks.reports.data.tables import build_hook_row
 from tasks.reports.html.page import build_machine_section
 from tasks.reports.log_files import sanitize_log
@@ -129,7 +130,7 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
     if line is not None and not report.outcomes and (outcome := build_outcome_so_far(run, line, details, now)):
         report = replace(report, outcomes=(outcome,))
     logs = context.history.open_job_logs(run.id, name)
-    journal = context.history.read_journal(run.id, name)
+    journal = read_whole_journal(context.history, run.id, name)
     return render_page(
         request,
         "run_machine.html.j2",

@@ -32,6 +32,7 @@ KINDS: Final[Mapping[str, str]] = {
     "stage": "Download only",
     "plan": "Plan",
     "assess": "Assessment",
+    "shard": "Part of a run",
 }
 SPANS: Final[Mapping[str, int]] = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}
 _MAX_KEPT_FIGURES: Final = 5000

@@ -173,7 +173,8 @@ class ActionRunner:
 
     def _start(self, run: AutomaticRun) -> None:
         request, starter = self._world.request, self._world.starter
-        site = next(iter(self._group_by_site(run.machines)), DEFAULT_SITE)
+        sites = self._group_by_site(run.machines)
+        site = next(iter(sites)) if len(sites) == 1 else DEFAULT_SITE
         body: FormModel
         if run.plan is None:
             deployment, name = ASSESS_DEPLOYMENT, _describe_run(run)
@@ -192,8 +193,6 @@ class ActionRunner:
         """Return why a run may not start although it was decided; "" if it may. People may have acted meanwhile."""
         if run.plan is None:
             return ""
-        if len(sites := self._group_by_site(run.machines)) > 1:
-            return f"its machines are of the sites {', '.join(sorted(sites))}, and a location belongs to one site"
         rollout = SqlRollouts(self._world.database).find(run.plan.rollout_id)
         if rollout is None or rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
             return f"{run.plan.rollout_id} is {rollout.state if rollout is not None else 'unknown'}"

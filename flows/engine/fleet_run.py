@@ -1,18 +1,25 @@
 """The engine of a run: scope, waves, assessment and plan, window, work, report. It does not depend on Prefect."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from threading import Lock
 
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.interruption import add_cancellation, find_suspension, record_resumption, record_suspension
-from flows.engine.machine_work import assess_machines, assess_machines_once, connect_or_defer_error, is_under_way
+from flows.engine.machine_work import (
+    assess_for_plan,
+    assess_machines,
+    connect_or_defer_error,
+    is_under_way,
+    restore_machines,
+)
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_refused_outcomes, build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
 from flows.engine.set_plan import ask_roles_and_build_waves
+from flows.engine.shard_work import ShardWork, open_shard_work
 from flows.engine.wave_sequence import WaveSequence
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
@@ -22,16 +29,15 @@ from tasks.domain.errors import InternalError, RecordsError
 from tasks.domain.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.protocols.clock import Deadline
 from tasks.domain.protocols.records import JournalMark
+from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.reports.formatting import format_count
-from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, determine_state_with_hooks
+from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
-from tasks.rules.runs.set_capacity import index_sets
+from tasks.rules.runs.shards import build_shard_waves
 from tasks.rules.updates.selection import describe_unmatched_masks
-from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import MachineInstances, PatchOptions, RunContext
-from tasks.steps.hooks import restore_hook_results
 from tasks.steps.outcome import build_assessment_outcome, build_dry_run_outcome, build_outcome, record_outcome
 
 logger = logging.getLogger(__name__)
@@ -96,6 +102,7 @@ class FleetRun:
         self._waves: tuple[Wave, ...] = ()
         self._earlier_outcomes: Sequence[Outcome] = ()  # of machines that an earlier process of this run has finished
         self._wave_sequence: WaveSequence | None = None
+        self._shard_work: ShardWork | None = None  # of a run whose machines other runs carry out
         self._refused_outcomes: tuple[Outcome, ...] = ()  # of machines that this configuration may not patch
         self._lifecycle = RunLifecycle(
             ports, self._run_context, request, resume_state, self._build_interim_report, self._stop_on_records_error
@@ -109,6 +116,10 @@ class FleetRun:
     @property
     def _outcomes(self) -> Sequence[Outcome]:
         return self._earlier_outcomes if self._wave_sequence is None else self._wave_sequence.outcomes
+
+    @property
+    def _connect(self) -> Callable[[Machine], Transport]:
+        return self._ports.connect if self._shard_work is None else self._shard_work.refuse_connection
 
     @property
     def info(self) -> RunInfo:
@@ -138,7 +149,18 @@ class FleetRun:
         request = self._request
         planned = {name for wave in earlier.waves for name in wave.machines} if earlier is not None else frozenset()
         not_planned = [machine for machine in machines if machine.name not in planned]
-        self._refused_outcomes = build_refused_outcomes(self.run_id, request, not_planned)
+        self._shard_work = open_shard_work(
+            self._ports,
+            request,
+            machines,
+            self._run_context,
+            self._failure_counter,
+            self._resume_state,
+            self._save,
+        )
+        self._refused_outcomes = build_refused_outcomes(
+            self.run_id, request, not_planned, reaches_other_sites=self._shard_work is not None
+        )
         refused = {outcome.machine for outcome in self._refused_outcomes}
         machines = [machine for machine in machines if machine.name not in refused]
         try:
@@ -177,12 +199,20 @@ class FleetRun:
             self._lifecycle.restore_hook_results()
             self._waves = restored.waves
         else:
-            policy = request.waves.to_wave_policy()
-            self._waves = ask_roles_and_build_waves(machines, policy, self._ports.inventory, self._run_context)
+            policy, inventory = request.waves.to_wave_policy(), self._ports.inventory
+            self._waves = (
+                build_shard_waves(machines, policy, inventory.sets)
+                if self._shard_work is not None
+                else ask_roles_and_build_waves(machines, policy, inventory, self._run_context)
+            )
         # the order is visible from the start, before anything is known of the machines
         self._ports.progress.expect_machines({name: wave.number for wave in self._waves for name in wave.machines})
         if restored is not None:
-            contexts, self._earlier_outcomes = self._restore_machines(restored)
+            begun = self._shard_work.list_begun_machines() if self._shard_work is not None else None
+            contexts, gone = restore_machines(restored, self._run_context, self._ports.inventory, self._connect, begun)
+            for outcome in gone:
+                self._save(outcome)
+            self._earlier_outcomes = (*restored.outcomes, *gone)
         else:
             contexts = {context.name: context for context in self._assess_all(machines, request)}
             for wave in self._waves:
@@ -210,6 +240,7 @@ class FleetRun:
             earlier_outcomes=self._earlier_outcomes,
             record_outcome=self._record_outcome,
             save_late_plan=self._save_late_plan,
+            shard_work=self._shard_work,
         )
         return self._wave_sequence
 
@@ -255,51 +286,19 @@ class FleetRun:
             self._ports.stop_token.request_stop(refusal)  # complete what an earlier process has begun, and no more
         return refusal
 
-    def _restore_machines(self, resume_state: ResumeState) -> tuple[dict[str, MachineContext], list[Outcome]]:
-        """Return the unfinished machines in their recorded state, and the outcomes of the finished ones."""
-        done = list(resume_state.outcomes)
-        hooks, sets = self._run_context.options.hooks, index_sets(self._ports.inventory.sets)
-        finished = {outcome.machine for outcome in done}
-        contexts: dict[str, MachineContext] = {}
-        for wave in resume_state.waves:
-            for name in wave.machines:
-                if name in finished:
-                    continue
-                try:
-                    machine = self._ports.inventory.find_machine(name)
-                except KeyError:
-                    gone = "it is no longer in the inventory; what this run did to it stands in the journal"
-                    done.append(Outcome(self.run_id, name, OperationState.UNKNOWN, gone, wave=wave.number))
-                    self._save(done[-1])
-                    continue
-                assessment, plan = resume_state.assessments.get(name), resume_state.plans.get(name)
-                entries = resume_state.journal.get(name, ())
-                state = restore_checkpoint(MachineState(machine, wave.number, assessment, plan), entries)
-                state = restore_hook_results(state, (*hooks, *build_set_hooks(sets.get(name, ()))), entries)
-                transport = connect_or_defer_error(self._ports.connect, machine)
-                contexts[name] = MachineContext(self._run_context, transport, state)
-        return contexts, done
-
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:
-        """Assess all machines, and plan them.
-
-        If the window is open, no machine waits for machines that don't answer: those are tried again in their own wave.
-        The run waits for them only before the window opens, in a dry run, or if a person must approve the complete
-        plan.
-        """
-        connections = ((machine, connect_or_defer_error(self._ports.connect, machine)) for machine in machines)
+        """Assess all machines, and plan them."""
+        connections = ((machine, connect_or_defer_error(self._connect, machine)) for machine in machines)
         contexts = [
             MachineContext(self._run_context, transport, MachineState(machine)) for machine, transport in connections
         ]
-        runner, ports = self._runner, self._ports
-        if isinstance(request, AssessRequest):
-            assess_machines(contexts, request.at_once, runner, ports)
-        elif request.dry_run or request.approval.required or self._ports.clock.now() < self._run_context.window.start:
-            assess_machines(contexts, request.assess_at_once, runner, ports)
+        if self._shard_work is not None:
+            self._shard_work.plan(contexts)
+        elif isinstance(request, AssessRequest):
+            assess_machines(contexts, request.at_once, self._runner, self._ports)
         else:
-            policy = request.waves.to_wave_policy()
-            first_names = self._waves[0].machines[: policy.at_once] if self._waves else ()
-            assess_machines_once(contexts, request.assess_at_once, runner, ports, policy.budget, first_names)
+            first_wave = self._waves[0].machines if self._waves else ()
+            assess_for_plan(contexts, request, self._run_context, self._runner, self._ports, first_wave)
         return contexts
 
     def _record_outcome(self, context: MachineContext) -> Outcome:
@@ -381,6 +380,7 @@ class FleetRun:
         assessments = {name: assessment for name, assessment in last_assessments if assessment is not None}
         if (earlier := self._resume_state) is not None:
             plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
+        site_notes = self._shard_work.describe_sites() if self._shard_work is not None else ()
         mask_notes = describe_unmatched_masks(self._run_context.options.selection, plans.values())
         return RunReport(
             run=self._run_info,
@@ -391,7 +391,7 @@ class FleetRun:
             hooks=merge_hook_results(
                 self._lifecycle.results, [result for context in self._contexts for result in context.state.hooks]
             ),
-            notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *mask_notes),
+            notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *site_notes, *mask_notes),
         )
 
     def _end_run(self, state: OperationState, message: str) -> None:

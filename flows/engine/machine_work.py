@@ -7,17 +7,24 @@ from typing import NoReturn
 
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.machine_queue import MachineQueue, QueuedMachine
+from flows.engine.resume_state import ResumeState
 from flows.engine.set_turns import SetTurns
 from flows.ports.ports import Ports, Runner
-from inventory.machine import Machine, TransportKind
+from flows.request.patch_request import PatchRequest
+from inventory.machine import Inventory, Machine, TransportKind
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_login_error
+from tasks.rules.runs.hooks import build_set_hooks
 from tasks.rules.runs.power import restore_power_cycle
 from tasks.rules.runs.resource_turns import ASSESSMENT_KINDS
+from tasks.rules.runs.set_capacity import index_sets
+from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext, MachineState
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.hooks import restore_hook_results
 from tasks.steps.outcome import build_outcome
 from tasks.steps.pipeline import hand_back_machine, is_turn_over, save_checkpoint
 from tasks.steps.power import can_wake, is_wake_due, judge_wake, wake_machine
@@ -66,6 +73,66 @@ def assess_machines_once(
         assess_machines(machines_to_retry, at_once, runner, ports)
     for context in contexts if ports.stop_token.is_stopping else ():
         context.transport.close()
+
+
+def assess_for_plan(
+    contexts: Sequence[MachineContext],
+    request: PatchRequest,
+    run_context: RunContext,
+    runner: Runner,
+    ports: Ports,
+    first_wave: Sequence[str],
+) -> None:
+    """Assess and plan the machines of a run that patches.
+
+    If the window is open, no machine waits for machines that don't answer: those are tried again in their own wave. The
+    run waits for them only before the window opens, in a dry run, or if a person must approve the complete plan.
+    """
+    at_once, policy = request.assess_at_once, request.waves.to_wave_policy()
+    if request.dry_run or request.approval.required or run_context.clock.now() < run_context.window.start:
+        assess_machines(contexts, at_once, runner, ports)
+    else:
+        assess_machines_once(contexts, at_once, runner, ports, policy.budget, first_wave[: policy.at_once])
+
+
+def restore_machines(
+    resume_state: ResumeState,
+    run_context: RunContext,
+    inventory: Inventory,
+    connect: Callable[[Machine], Transport],
+    begun_elsewhere: Collection[str] | None,
+) -> tuple[dict[str, MachineContext], list[Outcome]]:
+    """Return the unfinished machines of a run in their recorded state, and the outcomes of those that are gone.
+
+    Args:
+        resume_state: what an earlier process left.
+        run_context: of the run.
+        inventory: that of the run.
+        connect: connects to a machine.
+        begun_elsewhere: the machines that other runs have begun for this one, if others carry them all out; else None.
+    """
+    hooks, sets = run_context.options.hooks, index_sets(inventory.sets)
+    finished = {outcome.machine for outcome in resume_state.outcomes}
+    contexts: dict[str, MachineContext] = {}
+    gone: list[Outcome] = []
+    for wave in resume_state.waves:
+        for name in wave.machines:
+            if name in finished:
+                continue
+            try:
+                machine = inventory.find_machine(name)
+            except KeyError:
+                reason = "it is no longer in the inventory; what this run did to it stands in the journal"
+                gone.append(Outcome(run_context.run.id, name, OperationState.UNKNOWN, reason, wave=wave.number))
+                continue
+            assessment, plan = resume_state.assessments.get(name), resume_state.plans.get(name)
+            entries = resume_state.journal.get(name, ())
+            state = restore_checkpoint(MachineState(machine, wave.number, assessment, plan), entries)
+            state = restore_hook_results(state, (*hooks, *build_set_hooks(sets.get(name, ()))), entries)
+            if begun_elsewhere is not None:
+                state = replace(state, was_changed_before_resume=name in begun_elsewhere, may_hold_lock=False)
+            contexts[name] = MachineContext(run_context, connect_or_defer_error(connect, machine), state)
+    return contexts, gone
 
 
 def may_retry_assessment(context: MachineContext) -> bool:

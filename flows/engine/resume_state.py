@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flows.request.patch_request import PatchRequest
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
+from tasks.rules.runs.shards import find_whole_run_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class ResumeState:
         assessments: by machine, the assessments behind the plans.
         outcomes: the outcomes of finished machines.
         journal: the entries by machine, the oldest first.
+        judged_request: the request for which rules hold, if that is another one: that of the whole run, for the
+            machines of a shard.
     """
 
     run: RunInfo
@@ -29,6 +32,7 @@ class ResumeState:
     assessments: Mapping[str, Assessment]
     outcomes: tuple[Outcome, ...]
     journal: Mapping[str, tuple[JournalEntry, ...]]
+    judged_request: PatchRequest | None = None
 
     @property
     def known_facts(self) -> tuple[tuple[str, Facts | None], ...]:
@@ -82,7 +86,22 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
         assessments={name: assessment for name, assessment in assessments.items() if assessment is not None},
         outcomes=report.outcomes,
         journal={name: tuple(entries) for name, entries in journal.items()},
+        judged_request=read_judged_request(history, run),
     )
+
+
+def read_judged_request(history: History, run: RunInfo) -> PatchRequest | None:
+    """Return what was asked of the whole run, for the machines of the run of a shard; None if it is no such run.
+
+    Raises:
+        RequestError: this version can't read it.
+        RecordsError: the records can't be read, or were changed.
+    """
+    shard = str(run.request.get("shard") or "")
+    if not shard:
+        return None
+    request, whole = parse_recorded_request(run), parse_recorded_request(history.find_run(find_whole_run_id(shard)))
+    return whole.model_copy(update={"only_machines": request.only_machines, "inventory": request.inventory})
 
 
 def parse_recorded_request(run: RunInfo) -> PatchRequest:
@@ -98,3 +117,18 @@ def parse_recorded_request(run: RunInfo) -> PatchRequest:
             f"the request of run {run.id} can't be read by this version: {error}",
             hint="Resume it with the version that began it.",
         ) from error
+
+
+def find_recorded_run(history: History, run_id: str) -> RunInfo | None:
+    """Return the run of a complete id; None if the records do not have it: old runs are deleted.
+
+    Raises:
+        RecordsError: the records can't be read now.
+    """
+    try:
+        run = history.find_run(run_id)
+    except RecordsError as error:
+        if error.transient:
+            raise
+        return None
+    return run if run.id == run_id else None

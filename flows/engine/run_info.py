@@ -148,16 +148,21 @@ def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory)
 
 
 def build_refused_outcomes(
-    run_id: str, request: PatchRequest | AssessRequest, machines: Iterable[Machine]
+    run_id: str,
+    request: PatchRequest | AssessRequest,
+    machines: Iterable[Machine],
+    *,
+    reaches_other_sites: bool = False,
 ) -> tuple[Outcome, ...]:
     """Return the outcomes of the machines that this run may not look at, each with the reason.
 
-    They are those of other sites, and for a run that patches those whose owner does not allow it. One of another site
-    has an error: nobody decided that it stays as it is, so the run has not done all that it should.
+    They are those of other sites, unless it reaches them by other runs; and for a run that patches those whose owner
+    does not allow it. One of another site has an error: nobody decided that it stays as it is, so the run has not done
+    all that it should.
     """
     site, outcomes = find_site(), []
     for machine in machines:
-        reason, error = explain_other_site(machine, site), None
+        reason, error = "" if reaches_other_sites else explain_other_site(machine, site), None
         if reason:
             error = ErrorInfo.from_error(OtherSite(reason, machine=machine.name))
         elif isinstance(request, PatchRequest):

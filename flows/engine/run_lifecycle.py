@@ -13,6 +13,7 @@ from flows.request.read_requests import AssessRequest
 from tasks.domain.errors import FleetpatchError, RecordsError
 from tasks.domain.model import Hook, HookResult, RunReport, Wave
 from tasks.domain.protocols.leases import SetSlot
+from tasks.domain.protocols.records import SHARD_ACT
 from tasks.domain.states import HookPoint, NotificationOccasion, OperationState
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, build_set_hooks, describe_blocking_failure, is_blocking_failure
@@ -38,8 +39,12 @@ def build_wave_hook_subject(wave: Wave) -> str:
 
 
 def _was_wave_started(resume_state: ResumeState, wave: Wave) -> bool:
-    """Return whether a machine of a wave has begun. An unlock by a person does not count."""
-    return any(entry.act != UNLOCK_ACT for name in wave.machines for entry in resume_state.journal.get(name, ()))
+    """Return whether a machine of a wave has begun, here or in a shard. An unlock by a person does not count."""
+    if any(entry.act != UNLOCK_ACT for name in wave.machines for entry in resume_state.journal.get(name, ())):
+        return True
+    return any(
+        entry.act == SHARD_ACT and entry.detail.get("wave") == wave.number for entry in resume_state.journal.get("", ())
+    )
 
 
 class RunLifecycle:

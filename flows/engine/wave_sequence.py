@@ -10,6 +10,7 @@ from flows.engine.machine_queue import MachineQueue, QueuedMachine
 from flows.engine.machine_work import MachineWork, is_under_way
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.engine.set_turns import SetTurns
+from flows.engine.shard_work import ShardWork
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.domain.model import Outcome, Wave
@@ -107,6 +108,7 @@ class WaveSequence:
         earlier_outcomes: the outcomes of machines that an earlier process of the run has finished.
         record_outcome: saves and returns the outcome of a machine: its step report.
         save_late_plan: saves a plan that was made after all others, before its machine begins.
+        shard_work: carries the machines out by other runs; None: this run does so itself.
 
     Attributes:
         outcomes: the earlier outcomes, and those of this process as they come.
@@ -125,11 +127,15 @@ class WaveSequence:
         earlier_outcomes: Iterable[Outcome],
         record_outcome: Callable[[MachineContext], Outcome],
         save_late_plan: Callable[[MachineContext], None],
+        shard_work: ShardWork | None = None,
     ) -> None:
         self._ports, self._runner, self._lifecycle = ports, runner, lifecycle
+        self._shard_work = shard_work
         self._policy, self._failure_counter = request.waves.to_wave_policy(), failure_counter
         self._contexts, self.outcomes = contexts, list(earlier_outcomes)
-        self._turns = SetTurns(ports, run_context, contexts) if ports.inventory.sets else None
+        self._machine_count = len(contexts) + len(self.outcomes)
+        has_turns = ports.inventory.sets and shard_work is None  # in shards, their runs see to them
+        self._turns = SetTurns(ports, run_context, contexts) if has_turns else None
         self._work = MachineWork(
             ports,
             runner,
@@ -161,7 +167,11 @@ class WaveSequence:
             if self._turns is not None:
                 self._turns.close()
                 self._lifecycle.notes = (*self._lifecycle.notes, *self._turns.notes)
-        return self._work.left_open
+        return self._left_open
+
+    @property
+    def _left_open(self) -> set[str]:
+        return self._work.left_open | (self._shard_work.left_open if self._shard_work is not None else set())
 
     def _run_wave(self, wave: Wave, count: int, refusal: str) -> str:
         """Run a wave with its hooks. Return why no later wave may begin, or ""."""
@@ -189,19 +199,23 @@ class WaveSequence:
             outcomes: Sequence[Outcome] = ()
             self._runner.show_wave_begin(remaining_wave)
             try:
-                outcomes = self._run_machines(contexts)
+                outcomes = self._run_machines(wave.number, contexts)
             finally:
                 self._runner.show_wave_end(outcomes)
             self.outcomes += outcomes
             self._work.is_first_wave = False
         self._failure_counter.judge_canary_wave()
-        if self._work.left_open.intersection(wave.machines):
+        if self._left_open.intersection(wave.machines):
             return refusal  # the hooks after a wave run when all its machines are done
         hook_failure = lifecycle.run_hooks_after_wave(wave)
         return refusal or hook_failure
 
-    def _run_machines(self, contexts: Sequence[MachineContext]) -> list[Outcome]:
+    def _run_machines(self, wave: int, contexts: Sequence[MachineContext]) -> list[Outcome]:
         """Run the machines of one wave. Machines that have not answered come last, so that the others don't wait."""
+        if self._shard_work is not None:
+            halted = [context for context in contexts if context.state.halted]
+            others = [context for context in contexts if not context.state.halted]
+            return [*map(self._work.run, halted), *self._shard_work.run(wave, others, self._machine_count)]
         answering_first = sorted(contexts, key=lambda context: context.state.error is not None)
         numbers = {context.name: number for number, context in enumerate(answering_first)}
         turns = self._turns

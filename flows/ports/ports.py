@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
+from flows.ports.shards import ShardRuns
 from inventory.machine import Inventory, Machine
 from tasks.domain.errors import FleetpatchError, InternalError, RecordsError
 from tasks.domain.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
@@ -111,6 +112,9 @@ RolloutReader = Callable[[RunReport], RolloutProgress | None]
 """Returns how far the rollout is that a run belongs to; None: it belongs to none. It never raises."""
 
 
+DEFAULT_SHARD_SIZE = 500
+"""How many machines one process carries out at most."""
+
 DeployedPoliciesReader = Callable[[], Sequence[DeployedPolicy]]
 """Returns the policies of which one must hold here, the newest first. Raises RecordsError."""
 
@@ -141,6 +145,8 @@ class Ports:
     read_deployed_policies: DeployedPoliciesReader = tuple
     read_overridden_freezes: FreezeSource = tuple
     progress: RunProgress = field(default_factory=UnrecordedProgress)
+    open_shard_runs: Callable[[], ShardRuns] | None = None  # None: this process can't start runs at other sites
+    shard_size: int = DEFAULT_SHARD_SIZE
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.

@@ -32,6 +32,7 @@ from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import AUTOMATIC_STARTER, RECONCILE_STARTER, UNKNOWN_STARTER
+from tasks.rules.runs.shards import find_whole_run_id
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
 """A flow run that starts this much later than it was created has a chosen start time. Less may be a clock difference.
@@ -120,6 +121,11 @@ def build_automatic_idempotency_key(key: str) -> str:
     return f"fleetpatch/automatic/{key}" if fleet == DEFAULT_FLEET else f"fleetpatch/automatic@{fleet}/{key}"
 
 
+def build_shard_idempotency_key(run_id: str) -> str:
+    """Return Prefect's idempotency key of the run of a shard. Fleets have records of their own, so runs of one id."""
+    return f"fleetpatch/shard@{find_fleet()}/{run_id}"
+
+
 def build_resume_idempotency_key(run_id: str, flow_run_before: str) -> str:
     """Return Prefect's idempotency key of the flow run that reconcile starts after another one of the same run."""
     return f"fleetpatch-run:{run_id}:after:{flow_run_before or NO_FLOW_RUN}"
@@ -173,6 +179,10 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
     if (automatic := _find_automatic_run(run, caller, parameters)) is not None:
         of = f" ({automatic.rollout_id})" if automatic.rollout_id else ""
         return replace(caller, source="automatic", name=caller.name or f"{AUTOMATIC_STARTER}{of}")
+    request = parameters.get("request")
+    if isinstance(request, PatchRequest) and request.shard:
+        # it does nothing before the sealed records of that run have said so
+        return replace(caller, source="automatic", name=caller.name or f"run {find_whole_run_id(request.shard)}")
     run_id = str(parameters.get("run_id") or "")
     begin = build_resume_idempotency_key(run_id, "").removesuffix(NO_FLOW_RUN)
     if run_id and parameters.get("if_abandoned") and (run.idempotency_key or "").startswith(begin):

@@ -283,14 +283,17 @@ def _build_end_state(machine_state: MachineState) -> State[None] | None:
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
     """Return the runner of a flow run. A patch run always writes its report, other runs only if requested.
 
+    That of a shard writes none: its machines are in the report of the whole run.
+
     Raises:
         CannotRun: FLEETPATCH_TASK_RUNS has an unknown value.
         InventoryError: the scope is not usable.
     """
     directory, last_step = request.report_directory, Step.ASSESS
-    if isinstance(request, PatchRequest):
+    if isinstance(request, PatchRequest) and not request.shard:
         directory = find_report_directory(directory)
-        last_step = Step.ASSESS if request.dry_run else Step.REPORT
+    if isinstance(request, PatchRequest) and not request.dry_run:
+        last_step = Step.REPORT
     task_runs = choose_task_runs(len(select_machines(request, ports.inventory)))
     return PrefectRunner(directory, request.report_formats, ports, task_runs, last_step)
 

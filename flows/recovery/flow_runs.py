@@ -6,7 +6,6 @@ was killed after it.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -30,7 +29,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import read_all_pages
 from flows.prefect_api.deployment_changes import to_utc_datetime
-from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
+from flows.prefect_api.tags import add_fleet_tag
 from flows.prefect_runtime.flow_run_origin import build_resume_idempotency_key
 from flows.prefect_runtime.flow_run_states import end_flow_run
 from flows.recovery.cancellation import record_stop_request
@@ -49,25 +48,6 @@ START_TIME: Final = timedelta(minutes=5)
 _OPEN_STATES: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
-
-
-def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
-    """Return the deployment of this name in this fleet. A deployment without a fleet tag serves every fleet.
-
-    Args:
-        client: the client of Prefect's server.
-        full_name: names of the flow and of the deployment, as in a fleet of the default name: "patch-fleet/on-demand".
-
-    Raises:
-        httpx.HTTPError: the server does not answer.
-    """
-    fleet = find_fleet()
-    for name in dict.fromkeys((build_deployment_name(full_name, fleet), full_name)):
-        with suppress(ObjectNotFound):
-            deployment = client.read_deployment_by_name(name)
-            if serves_fleet(deployment.tags, fleet):
-                return deployment
-    return None
 
 
 @dataclass(frozen=True, slots=True)

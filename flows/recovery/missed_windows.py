@@ -27,13 +27,13 @@ from pydantic import ValidationError
 
 from flows.admission import build_schedule_key
 from flows.composition import open_run_notifier, read_credential
+from flows.engine.resume_state import find_recorded_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.notify.notifier import to_credential_reference
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, read_all_pages
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, find_tagged_sites
-from flows.recovery.unfinished_runs import find_recorded_run
 from flows.request.patch_request import PatchRequest
 from inventory.machine import DEFAULT_SITE
 from tasks.domain.errors import CredentialError, FleetpatchError, RequestError

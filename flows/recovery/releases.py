@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from flows.engine.resume_state import find_recorded_run
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
-from flows.recovery.unfinished_runs import find_recorded_run
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.domain.errors import RequestError

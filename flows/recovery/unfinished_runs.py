@@ -137,21 +137,6 @@ def find_abandoned_runs(records_url: str | None = None, *, clock: Clock | None =
     return tuple(run for run in judged if isinstance(run, AbandonedRun))
 
 
-def find_recorded_run(history: History, run_id: str) -> RunInfo | None:
-    """Return the run of a complete id; None if the records do not have it: old runs are deleted.
-
-    Raises:
-        RecordsError: the records can't be read now.
-    """
-    try:
-        run = history.find_run(run_id)
-    except RecordsError as error:
-        if error.transient:
-            raise
-        return None
-    return run if run.id == run_id else None
-
-
 def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -> RunInfo | None:
     """Return the run that a flow run has begun or resumed; None if the records have none.
 

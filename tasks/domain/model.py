@@ -288,6 +288,8 @@ class Outcome:
 
 READ_ONLY_RUN_KINDS = frozenset({"assess", "plan"})
 """The kinds of run that only read from machines. Every other kind takes the machine lock."""
+SHARD_KIND = "shard"
+"""The kind in lists of a run that carries out a shard of another one: what counts runs does not count it as well."""
 
 
 @dataclass(frozen=True, slots=True)

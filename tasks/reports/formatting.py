@@ -163,4 +163,10 @@ def describe_slowest_machine(figures: PlanFigures) -> str:
     return f"the slowest machine takes about {describe_prediction(plan)} ({basis})"
 
 
-RUN_KIND_TITLES: Final = {"patch": "Patch run", "stage": "Download", "plan": "Plan", "assess": "Assessment"}
+RUN_KIND_TITLES: Final = {
+    "patch": "Patch run",
+    "stage": "Download",
+    "plan": "Plan",
+    "assess": "Assessment",
+    "shard": "Part of a run",
+}

@@ -283,7 +283,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         request = PatchRequest.model_validate(dict(world.records.runs[run_id].request))
         past = partial(controller.call, "records", "past", lambda: read_resume_state(history, run_id))
         ports = world._ports(controller)
-        with open_run(request, who, lambda *_: LocalRunner(), ports, run_id, read_state=past) as run:
+        with open_run(request, who, lambda *_: LocalRunner(), ports, run_id, read_state=past, is_resumed=True) as run:
             return run.execute()
 
     with ExitStack() as stack:

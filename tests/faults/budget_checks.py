@@ -39,14 +39,14 @@ def budget_kept(world: World, run: RunInfo) -> Iterator[str]:
         if step is Step.INSTALL:
             installed.add(machine)
         known = {
-            o.machine: _became(world, o) for when, o in world.settled if o.run_id == run.id and when < at - HEARD_WITHIN
+            o.machine: became(world, o) for when, o in world.settled if o.run_id == run.id and when < at - HEARD_WITHIN
         }
         wave = next(wave for wave in waves if machine in wave.machines)
-        for why in _spent(PatchRequest.model_validate(dict(run.request)), waves, wave, known):
+        for why in spent(PatchRequest.model_validate(dict(run.request)), waves, wave, known):
             yield f"{machine}: its {step} was begun at {at:%H:%M:%S} after {why}"
 
 
-def _became(world: World, outcome: Outcome) -> str:
+def became(world: World, outcome: Outcome) -> str:
     """Return whether a machine has failed: one that could not be reached before a step that changes it has not."""
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
         return ""
@@ -55,7 +55,7 @@ def _became(world: World, outcome: Outcome) -> str:
     return UNREACHABLE if no_login and begun <= {Step.ASSESS, Step.PRECHECK} else FAILED
 
 
-def _spent(request: PatchRequest, waves: tuple[Wave, ...], wave: Wave, known: dict[str, str]) -> Iterator[str]:
+def spent(request: PatchRequest, waves: tuple[Wave, ...], wave: Wave, known: dict[str, str]) -> Iterator[str]:
     """Say in which way the budget was spent; at most as strictly as the engine, which knows more."""
     asked, all_machines = request.waves, [name for each in waves for name in each.machines]
     run, here = Counter(known.values()), Counter(known.get(name, "") for name in wave.machines)

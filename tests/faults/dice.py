@@ -1,6 +1,7 @@
 """What the dice say of one case: its fleet, its request, its faults. The same seed and number say the same, always."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +58,12 @@ ONE_IN = 32
 """Among so many cases one is of many runs that are abandoned."""
 
 
-def roll(seed: str, number: int) -> Case:
+def roll(seed: str, number: int, build_world: Callable[..., World] = World) -> Case:
     """Return one case."""
     if number % ONE_IN == ONE_IN - 1:
         return _many(random.Random(f"{seed}/{number}/abandoned"))
     dice = random.Random(f"{seed}/{number}")
-    world = World(dice, outcome_is_true)
+    world = build_world(dice, outcome_is_true)
     for index in range(dice.choice([1, 1, 1, 2, 2, 3, 4])):
         own = dice.choice([None] * 6 + [0, 1])
         world.add(f"m{index}", _packages(dice), limits=Limits(max_reboots=own))

@@ -59,9 +59,9 @@ def play(case: Case) -> World:
     with engine_in_virtual_time():
         try:
             _disturbed(case)
-            _left_alone(world)
+            leave_alone(world)
             after(world)
-            _next_run(world)
+            begin_next_run(world)
             all_is_installed(world)
         except Endless as error:
             world.complain(str(error))
@@ -91,7 +91,7 @@ def _disturbed(case: Case) -> None:
         world.all_end()
 
 
-def _left_alone(world: World) -> None:
+def leave_alone(world: World) -> None:
     """All trouble ends, what runs comes to its end, and runs that are still open are taken up undisturbed."""
     world.mend()
     world.hub.sleep(SIX_HOURS)
@@ -103,7 +103,7 @@ def _left_alone(world: World) -> None:
                 world.hub.sleep(61)
 
 
-def _next_run(world: World) -> None:
+def begin_next_run(world: World) -> None:
     """Another run, which nothing disturbs."""
     updates = UpdatesRequest(classifications=[], include=["*"])
     waves = WavesRequest(percent=100, failure_budget_count=9, unreachable_percent=100)

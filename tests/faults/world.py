@@ -179,7 +179,9 @@ class World:
             return controller.call("records", "past", lambda: read_resume_state(history, run_id))  # type: ignore[arg-type]
 
         def resume() -> None:
-            with open_run(request, who, self._waves(controller), ports, run_id, read_state=past) as run:
+            with open_run(
+                request, who, self._waves(controller), ports, run_id, read_state=past, is_resumed=True
+            ) as run:
                 run.execute()
 
         return self._process(controller, resume)

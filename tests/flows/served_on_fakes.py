@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 from threading import Thread
@@ -25,11 +26,15 @@ import flows.execution
 import flows.patch
 import flows.reconcile
 from flows.engine.progress_recorder import ProgressRecorder
+from flows.engine.shard_state import ShardGate
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from flows.prefect_runtime.shard_runs import PrefectShardRuns
+from flows.request.patch_request import PatchRequest
 from inventory.machine import DEFAULT_SITE, Inventory, Machine
 from tasks.domain.protocols.clock import SystemClock
 from tasks.records.approvals import SqlApprovals
+from tasks.records.queries.history import History
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records
 from tests.flows.cli_on_fakes import WallClock
@@ -94,9 +99,13 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             connect=lambda machine: there.machine(machine.name),  # type: ignore[attr-defined]
             find_manager=lambda _facts: FakeManager(),
             stop_token=who.stop_token,
+            open_shard_runs=lambda: PrefectShardRuns(records, SystemClock()),
             **{**UNUSED_PORTS, "listener": recorder, "progress": recorder},
         )
-        yield add_approval_gate(made, SqlApprovals(records.database))
+        if isinstance(request, PatchRequest) and request.shard:
+            yield replace(made, gate=ShardGate(History(records, require_seals=True), request))
+        else:
+            yield add_approval_gate(made, SqlApprovals(records.database))
 
 
 def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:

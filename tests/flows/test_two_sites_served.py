@@ -1,4 +1,4 @@
-"""One fleet of two sites: a server, a database, and a worker for each site's pool. One worker is killed.
+"""One fleet of two sites: a server, a database, and a worker for each site's pool. The processes of a run are killed.
 
 The server, the workers and the processes of the runs are real; the machines are simulated (served_on_fakes).
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,29 +20,31 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun, State
 from sqlalchemy import update
 
 from deployments.server.probe import probe_server
 from flows.prefect_api.tags import build_fleet_tag, build_site_name, build_site_tag
 from inventory.machine import DEFAULT_SITE
 from inventory.sites import SITE_VARIABLE
-from tasks.domain.model import RunInfo
-from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.states import OperationState, UpdateState
 from tasks.records import schema
 from tasks.records.queries.history import History
+from tasks.records.queries.runs import RunFilter, read_run_rows
 from tasks.records.setup import open_records
+from tasks.rules.runs.shards import find_whole_run_id
 from tests.flows import served_on_fakes
 from tests.flows.served_on_fakes import HERE, NAMES, PLACE, SITES, fleet, machines_at
-from tests.support.fleet import SimFleet, outcome_of
+from tests.support.fleet import SimFleet
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = pytest.mark.slow
 
 PATIENCE = 240.0
 HAMBURG = "hamburg"
-FIRST, SECOND, THIRD = NAMES
+FIRST, _, THIRD = NAMES
 
 
 @dataclass
@@ -118,14 +121,45 @@ class TwoSites:
         state: State[Any] = wait_until(find, "the end of a flow run")
         return state
 
-    def read_newest_run(self) -> RunInfo:
-        with open_records(self.url) as records:
-            return History(records).read_runs()[0]
+    def find_shard(self, flow_run: UUID, site: str) -> RunInfo:
+        """Return the run that carries out the wave of a run at a site."""
 
-    def end_lease(self) -> None:
-        """Let the lease of the dead process end now, and not within its minute."""
-        with open_records(self.url) as records, records.database.begin_write("end") as connection:
-            connection.execute(update(schema.leases).values(until=self.read_newest_run().started_at))
+        def find() -> RunInfo | None:
+            with open_records(self.url) as records:
+                history = History(records)
+                runs = (*history.read_runs(), *history.read_runs(kind="shard"))
+            whole = [run.id for run in runs if run.flow_run_id == str(flow_run)]
+            at_site = [run for run in runs if run.kind == "patch" and run.site == site]
+            return next((run for run in at_site if find_whole_run_id(run.id) in whole), None)
+
+        run: RunInfo = wait_until(find, f"a shard at {site}")
+        return run
+
+    def read_report(self, run_id: str) -> RunReport:
+        with open_records(self.url) as records:
+            return History(records).read_report(run_id)
+
+    def kill_process(self, run_id: str) -> None:
+        """Kill the process of a run, and let its lease end now, and not within its minute."""
+        with open_records(self.url) as records:
+            lease = records.leases.find_lease(run_id)
+            assert lease is not None
+            if lease.holder is not None and lease.is_held:
+                with suppress(ProcessLookupError):
+                    os.kill(lease.holder.pid, signal.SIGKILL)
+            with records.database.begin_write("end") as connection:
+                ended = update(schema.leases).where(schema.leases.c.run_id == run_id)
+                connection.execute(ended.values(until=datetime.now(UTC) - timedelta(seconds=1)))
+
+    def reconcile(self) -> FlowRun:
+        """Let reconcile-fleet recover a run, and return the flow run that it has started."""
+        known = {flow_run.id for flow_run in self.read_resumes()}
+        assert self.wait(self.start("reconcile-fleet/scheduled")).is_completed()
+        (resume,) = [flow_run for flow_run in self.read_resumes() if flow_run.id not in known]
+        return resume
+
+    def read_resumes(self) -> list[FlowRun]:
+        return self.client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["resume-fleet"])))
 
 
 def wait_until(look: Callable[[], Any], what: str) -> Any:
@@ -149,54 +183,54 @@ def sites(tmp_path: Path) -> Iterator[TwoSites]:
         yield made
 
 
-def test_each_site_executes_its_runs_and_resumes_those_that_it_began(sites: TwoSites) -> None:
+def test_a_run_of_two_sites_survives_the_deaths_of_a_site_and_of_its_own_process(sites: TwoSites) -> None:
     third = sites.machines.machines[THIRD]
     whole = sites.start("patch-fleet/on-demand")
     wait_until(sites.machines.machines[FIRST].begun, "an installation at the default site")
-    at_hamburg = sites.start("patch-fleet/on-demand-hamburg", scope=THIRD)
     wait_until(third.begun, "an installation at the site hamburg")
+    at_hamburg = sites.find_shard(whole, HAMBURG)
+    whole_id = find_whole_run_id(at_hamburg.id)
     sites.kill_worker(HAMBURG)
+    sites.kill_process(whole_id)
+    at_default = sites.find_shard(whole, DEFAULT_SITE)
+    wait_until(
+        lambda: sites.read_report(at_default.id).run.state is OperationState.SUCCEEDED, "the end of the other shard"
+    )
 
-    assert sites.wait(whole).is_completed()
-    before = sites.read_newest_run()
-    assert (before.site, before.state, before.flow_run_id) == (HAMBURG, OperationState.IN_PROGRESS, str(at_hamburg))
-    with open_records(sites.url) as records:
-        whole_run = History(records).find_run_by_flow_run(str(whole))
-        assert whole_run is not None
-        report = History(records).read_report(whole_run.id)
-    assert {outcome.machine: outcome.state for outcome in report.outcomes} == {
-        FIRST: OperationState.SUCCEEDED,
-        SECOND: OperationState.SUCCEEDED,
-        THIRD: OperationState.NOT_STARTED,
-    }
-    assert "reached from the site hamburg only" in outcome_of(report, THIRD).reason
-
-    sites.end_lease()
-    assert sites.wait(sites.start("reconcile-fleet/scheduled")).is_completed()
-    tag = FlowRunFilterTags(all_=[f"fleetpatch-run:{before.id}"])
-    (resume,) = sites.client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
-    assert resume.work_pool_name == "pool-hamburg"
-    assert sites.read_newest_run() == before
+    resume_whole = sites.reconcile()  # the lease of the shard at hamburg is still valid
+    assert resume_whole.work_pool_name == "pool"
+    wait_until(lambda: len(sites.read_report(whole_id).outcomes) == 2, "the outcomes of the default site")
+    assert sites.read_report(whole_id).run.state is OperationState.IN_PROGRESS
+    sites.kill_process(at_hamburg.id)
+    resume_shard = sites.reconcile()
+    assert resume_shard.work_pool_name == "pool-hamburg"
 
     wrong = sites.create("reconcile_fleet", "wrong", DEFAULT_SITE, of=HAMBURG)
     refused = sites.wait(sites.client.create_flow_run_from_deployment(wrong).id)
     assert refused.is_failed()
     assert "belongs to the site hamburg, and this worker to the site default" in str(refused.message)
 
-    sites.kill_worker(DEFAULT_SITE)  # the site recovers its runs without it, and starts nothing twice
     sites.start_worker(HAMBURG)
     assert sites.wait(sites.start("reconcile-fleet/scheduled-hamburg")).is_completed()
-    assert sites.client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag)) == [
-        sites.client.read_flow_run(resume.id)
-    ]
-    assert sites.wait(resume.id).is_completed()
-    assert sites.read_newest_run().state not in UNFINISHED_RUN_STATES
+    assert {resume.id for resume in sites.read_resumes()} == {resume_whole.id, resume_shard.id}  # none twice
+    assert sites.wait(resume_shard.id).is_completed()
+    assert sites.wait(resume_whole.id).is_completed()
+    report = sites.read_report(whole_id)
+    assert report.run.state is OperationState.SUCCEEDED
+    assert {outcome.machine: outcome.state for outcome in report.outcomes} == dict.fromkeys(
+        NAMES, OperationState.SUCCEEDED
+    )
+    installed = [update.state for outcome in report.outcomes for update in outcome.updates]
+    assert installed == [UpdateState.INSTALLED] * 6
+    assert report.run.site == DEFAULT_SITE
+    assert at_hamburg.site == HAMBURG
+    jobs = [(begun.job_id, begun.number) for begun in third.begun()]
+    assert len(set(jobs)) == len(jobs)  # nothing was installed twice
     with open_records(sites.url) as records:
-        report = History(records).read_report(before.id)
-    assert [(outcome.machine, outcome.state) for outcome in report.outcomes] == [(THIRD, OperationState.SUCCEEDED)]
-    assert report.run.site == HAMBURG
+        kinds = [row.kind for row in read_run_rows(records.database, RunFilter(kinds=("patch", "shard")), 0, 20)]
+    assert kinds.count("patch") == 1
+    assert kinds.count("shard") == 4
     runs = probe_server(sites.url).site_runs
-    assert {site: (run.id, run.version) if run is not None else None for site, run in runs.items()} == {
-        HAMBURG: (before.id, version("fleetpatch")),
-        DEFAULT_SITE: (whole_run.id, version("fleetpatch")),
-    }
+    assert {site: run.version if run is not None else None for site, run in runs.items()} == dict.fromkeys(
+        (DEFAULT_SITE, HAMBURG), version("fleetpatch")
+    )

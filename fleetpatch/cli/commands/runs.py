@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PANEL = "Look back"
 _MASK_CHARACTERS = frozenset("*?[=")
 """With one of them, a name of an update is a mask: it may match nothing."""
-KINDS = ("patch", "stage", "plan", "assess")
+KINDS = ("patch", "stage", "plan", "assess", "shard")
 
 
 class ReportFormat(StrEnum):
@@ -44,7 +44,7 @@ def list_runs(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="Only runs of this kind: patch, stage, plan or assess.",
+            help="Only runs of this kind: patch, stage, plan, assess, or shard: the parts of runs of several sites.",
             autocompletion=lambda: list(KINDS),
         ),
     ] = None,
@@ -98,6 +98,7 @@ def show_run(
     from fleetpatch.cli.views.machine import print_machine
     from fleetpatch.cli.views.plan import print_plan
     from fleetpatch.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
+    from tasks.records.queries.whole_journal import read_whole_journal
 
     history = open_history(records)
     recorded_run = find_run(history, run)
@@ -121,7 +122,7 @@ def show_run(
             _print_approval(recorded_run, records)
             _print_unfinished_acts(history, recorded_run, records)
     if journal:
-        print_journal(history.read_journal(recorded_run.id, machine))
+        print_journal(read_whole_journal(history, recorded_run.id, machine))
     if log:
         print_job_logs(history, recorded_run.id, machine)
 
@@ -243,10 +244,11 @@ def _print_approval(run: RunInfo, records: str | None) -> None:
 def _print_unfinished_acts(history: "History", run: RunInfo, records: str | None) -> None:
     """Print the open acts of an unfinished run, and the process that executes it."""
     from fleetpatch.cli.runtime.run_lookup import find_unfinished_acts, read_open_run_leases
+    from tasks.records.queries.whole_journal import read_whole_journal
 
     if run.state not in UNFINISHED_RUN_STATES:
         return
-    unfinished = find_unfinished_acts(history.read_journal(run.id))
+    unfinished = find_unfinished_acts(read_whole_journal(history, run.id))
     if unfinished:
         print_to_stdout("", "Begun, and no end is recorded (jobs on machines keep running):")
         for entry in unfinished:

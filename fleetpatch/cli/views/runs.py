@@ -17,6 +17,7 @@ from tasks.domain.rows.runs import RunRow
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import RunSummary, count_pending_updates
+from tasks.records.queries.whole_journal import read_whole_journal
 from tasks.reports.data.rows import FindingRow, MachineReportRow, RunReportRow
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
@@ -51,7 +52,7 @@ def build_show_json(
         assert isinstance(rows, list)  # noqa: S101 - for the type checker
         report_json["machines"] = [row for row in rows if row["machineName"] == machine]
     if journal:
-        report_json["journal"] = build_list_json(JOURNAL_FACTS, history.read_journal(report.run.id, machine))
+        report_json["journal"] = build_list_json(JOURNAL_FACTS, read_whole_journal(history, report.run.id, machine))
     if log:
         logs = history.open_job_logs(report.run.id, machine)
         report_json["logs"] = dict(logs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from tasks.domain.errors import RecordsError
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
@@ -17,6 +17,11 @@ class JournalMark(StrEnum):
 
     BEFORE = "before"
     AFTER = "after"
+
+
+SHARD_ACT: Final = "shard"
+"""The act of entries about the run of a shard, whose id is their key: it is about to be started, or it shall not begin.
+"""
 
 
 @dataclass(frozen=True, slots=True)

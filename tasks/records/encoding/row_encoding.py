@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Update, UpdateResult
+from tasks.domain.model import SHARD_KIND, Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Update, UpdateResult
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UpdateState
 from tasks.records.encoding.codec import decode, encode
@@ -24,10 +24,10 @@ MAX_OUTPUT_CHARACTERS = 64 * 1024 * 1024
 
 
 def encode_run(run: RunInfo) -> RowValues:
-    """Return the row of a run."""
+    """Return the row of a run. That of a shard has a kind of its own: the whole run has its outcomes too."""
     return {
         "id": run.id,
-        "kind": run.kind,
+        "kind": SHARD_KIND if run.request.get("shard") else run.kind,
         "state": run.state.value,
         "started_at": run.started_at,
         "ended_at": run.ended_at,

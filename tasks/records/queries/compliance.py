@@ -17,6 +17,7 @@ from sqlalchemy import Select, and_, func, select
 from tasks.domain.states import Classification, OperationState, RebootState, UpdateState
 from tasks.records import page_schema, schema
 from tasks.records.encoding.row_encoding import decompress_text
+from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.retention import read_retention
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.column_types import to_index_key
@@ -103,6 +104,7 @@ class _Reader:
             .where(
                 results.c.state == UpdateState.INSTALLED.value,
                 results.c.classification.in_(tuple(_KINDS)),
+                is_of_whole_run(outcomes.c.run_id),
                 ended >= self._month.start,
                 ended <= self._until,
             )

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
 from tasks.domain.errors import RecordsError, RunNotFound
-from tasks.domain.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
+from tasks.domain.model import SHARD_KIND, Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.domain.protocols.records import JournalEntry
 from tasks.records import page_schema, schema
 from tasks.records.encoding.codec import decode
@@ -20,6 +20,7 @@ from tasks.records.queries.run_summary import (
     read_run_summary,
     rebuild_waves,
 )
+from tasks.records.queries.shards import belongs_to_run, is_of_whole_run
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
 from tasks.records.statements import UNFINISHED_STATES
@@ -99,20 +100,20 @@ class History:
 
         Args:
             limit: how many at most.
-            kind: "patch", "stage", "assess", "plan", or None for all.
+            kind: "patch", "stage", "assess", "plan", "shard", or None for all but shards.
             offset: how many of the newest are left out.
         """
         table = schema.runs
         newest_first = (table.c.started_at.desc(), table.c.id.desc())
         query = select(table.c.document).order_by(*newest_first).limit(limit).offset(offset)
-        if kind is not None:
-            query = query.where(table.c.kind == kind)
+        query = query.where(table.c.kind == kind if kind is not None else table.c.kind != SHARD_KIND)
         return self._read_run_list(query, "list the runs")
 
     def read_unfinished_runs(self) -> tuple[RunInfo, ...]:
-        """Return the runs that the records show as unfinished, newest first."""
+        """Return the runs that the records show as unfinished, newest first; not those of shards."""
         table = schema.runs
-        query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES)).order_by(table.c.started_at.desc())
+        query = select(table.c.document).where(table.c.state.in_(UNFINISHED_STATES), table.c.kind != SHARD_KIND)
+        query = query.order_by(table.c.started_at.desc())
         return self._read_run_list(query, "list the runs")
 
     def _read_run_list(self, query: Select[tuple[str]], action: str) -> tuple[RunInfo, ...]:
@@ -126,7 +127,7 @@ class History:
         return next(iter(self._read_run_list(query, "look up the oldest run")), None)
 
     def find_run(self, id_or_prefix: str) -> RunInfo:
-        """Return a run by its id or by an unambiguous prefix of its id.
+        """Return a run by its id or by an unambiguous prefix of its id; that of a shard by its id only.
 
         Raises:
             RunNotFound: no run matches, or several runs match.
@@ -135,7 +136,7 @@ class History:
         # Not LIKE: "_" and "%" are its wildcards, and on SQLite it ignores case.
         begins = func.substr(table.c.id, 1, len(id_or_prefix)) == id_or_prefix
         columns = select(table.c.id, table.c.document, table.c.seal)
-        query = columns.where(begins).order_by(table.c.started_at.desc()).limit(6)
+        query = columns.where(begins, table.c.kind != SHARD_KIND).order_by(table.c.started_at.desc()).limit(6)
         with self._database.begin_read("look up a run") as connection:
             rows = connection.execute(columns.where(table.c.id == id_or_prefix)).all()
             if not rows and id_or_prefix:
@@ -235,7 +236,7 @@ class History:
         table = schema.assessments
         query = (
             select(table.c.run_id, table.c.machine, table.c.document, table.c.updates, table.c.seal)
-            .where(table.c.run_id == run.id, table.c.machine == machine)
+            .where(belongs_to_run(table.c.run_id, run.id), table.c.machine == machine)
             .order_by(*([(table.c.at == at).desc()] if at is not None else []), table.c.known.desc(), table.c.number)
             .limit(1)
         )
@@ -286,7 +287,7 @@ class History:
         )
         query = (
             select(table.c.job_id, table.c.body)
-            .where(table.c.run_id == run.id, table.c.machine == machine)
+            .where(belongs_to_run(table.c.run_id, run.id), table.c.machine == machine)
             .order_by(func.coalesce(begun.scalar_subquery(), 0), table.c.job_id)
         )
         rows = self._database.read_rows("read a job's output", query)
@@ -295,7 +296,9 @@ class History:
     def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
         """Return the job logs of a run, or of one machine in it. Each log is read on access."""
         run, table = self.find_run(run_id), schema.job_outputs
-        query = select(table.c.machine).distinct().where(table.c.run_id == run.id).order_by(table.c.machine)
+        query = (
+            select(table.c.machine).distinct().where(belongs_to_run(table.c.run_id, run.id)).order_by(table.c.machine)
+        )
         if machine is not None:
             query = query.where(table.c.machine == machine)
         with self._database.begin_read("list jobs' outputs") as connection:
@@ -327,7 +330,7 @@ class History:
         looked = select(of_run.c.id).where(of_run.c.id == table.c.run_id, of_run.c.kind == "assess").exists()
         query = (
             select(table.c.document, table.c.updates)
-            .where(table.c.machine == machine, ~looked)
+            .where(table.c.machine == machine, ~looked, is_of_whole_run(table.c.run_id))
             .order_by(func.coalesce(table.c.ended_at, table.c.started_at).desc(), table.c.number.desc())
             .limit(runs)
         )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
-from tasks.domain.model import READ_ONLY_RUN_KINDS
+from tasks.domain.model import READ_ONLY_RUN_KINDS, SHARD_KIND
 from tasks.records import schema
 from tasks.records.page_schema import run_progress
 from tasks.records.statements import UNFINISHED_STATES, read_shared_time
@@ -47,7 +47,7 @@ class RunProcess:
 
 
 def read_run_processes(database: Database, now: datetime, run_id: str | None = None) -> Mapping[str, RunProcess]:
-    """Return who works on the unfinished runs, newest run first.
+    """Return who works on the unfinished runs, newest run first; not on those of shards.
 
     Args:
         database: the database of the records.
@@ -77,8 +77,7 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
         .where(runs.c.state.in_(UNFINISHED_STATES))
         .order_by(runs.c.started_at.desc(), runs.c.id.desc())
     )
-    if run_id is not None:
-        query = query.where(runs.c.id == run_id)
+    query = query.where(runs.c.id == run_id if run_id is not None else runs.c.kind != SHARD_KIND)
     with database.begin_read("look who executes runs") as connection:
         shared = read_shared_time(connection, None)
         rows = connection.execute(query).all()

@@ -12,10 +12,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from tasks.domain.model import SHARD_KIND
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
 from tasks.records.machine_rows import RecordedState
 from tasks.records.page_schema import machine_last_runs, machine_states, run_progress
+from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.statements import UNFINISHED_STATES
 from tasks.records.storage.database import Database
 
@@ -136,7 +138,8 @@ class Occupation:
 
 def count_machine_runs(database: Database, machine: str) -> int:
     """Return the number of recorded runs of a machine."""
-    query = select(func.count()).select_from(schema.outcomes).where(schema.outcomes.c.machine == machine)
+    table = schema.outcomes
+    query = select(func.count()).select_from(table).where(table.c.machine == machine, is_of_whole_run(table.c.run_id))
     with database.begin_read("count the runs of a machine") as connection:
         return connection.execute(query).scalar_one()
 
@@ -157,7 +160,7 @@ def read_machine_runs(database: Database, machine: str, offset: int, limit: int)
             table.c.updates_failed,
         )
         .select_from(table.outerjoin(of_run, of_run.c.id == table.c.run_id))
-        .where(table.c.machine == machine)
+        .where(table.c.machine == machine, func.coalesce(of_run.c.kind, "") != SHARD_KIND)
         .order_by(func.coalesce(table.c.started_at, of_run.c.started_at).desc(), table.c.number.desc())
         .offset(offset)
         .limit(limit)

@@ -1,6 +1,6 @@
 """Reads a run for lists: all machines, with counts of updates. Does not read lists of updates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, union
@@ -9,7 +9,9 @@ from tasks.domain.model import Assessment, Outcome, RunInfo, RunReport, Wave
 from tasks.domain.states import Compliance, UpdateState
 from tasks.records import schema
 from tasks.records.encoding.codec import decode
+from tasks.records.encoding.row_encoding import DocumentReader
 from tasks.records.sql_records import RunPlans
+from tasks.records.storage.database import Database
 from tasks.rules.runs.figures import UpdateCounts, count_pending
 
 
@@ -49,6 +51,21 @@ def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ..
     tables = (schema.outcomes, schema.assessments)
     names = union(*(select(table.c.machine).where(table.c.run_id == run_id) for table in tables))
     return tuple(sorted(connection.execute(names).scalars()))
+
+
+def read_new_outcomes(database: Database, run_id: str, known: Collection[str]) -> tuple[Outcome, ...]:
+    """Return the complete outcomes of a run, without those of these machines.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table, reader = schema.outcomes, DocumentReader()
+    with database.begin_read("read the outcomes of a run") as connection:
+        names = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars().all()
+        new = [name for name in names if name not in known]
+        query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id, table.c.machine.in_(new))
+        rows = connection.execute(query).all() if new else ()
+    return tuple(reader.decode_outcome(document, updates) for document, updates in rows)
 
 
 def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, ...], dict[str, UpdateCounts]]:

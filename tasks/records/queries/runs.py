@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, Select, Text, case, cast, exists, func, or_, select
 
 from inventory.machine import DEFAULT_SITE
+from tasks.domain.model import SHARD_KIND
 from tasks.domain.rows import list_kinds
 from tasks.domain.rows.runs import RunRow, RunWindow
 from tasks.domain.states import OperationState, RebootState
@@ -24,7 +25,7 @@ class RunFilter:
     """Which runs a list shows. An empty field restricts nothing.
 
     Attributes:
-        kinds: kinds of runs.
+        kinds: kinds of runs. Runs of shards are left out unless they are named here, or by their id.
         states: states of runs.
         configuration: the exact name.
         text: a part of the scope, the id, the message, or of who started it; letter case does not matter.
@@ -172,6 +173,8 @@ def _build_conditions(database: Database, run_filter: RunFilter) -> list[ColumnE
         conditions.append(table.c.id == run_filter.run_id)
     if run_filter.kinds:
         conditions.append(table.c.kind.in_(run_filter.kinds))
+    elif not run_filter.run_id:
+        conditions.append(table.c.kind != SHARD_KIND)
     if run_filter.states:
         conditions.append(table.c.state.in_(run_filter.states))
     if run_filter.since:

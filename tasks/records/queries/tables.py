@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory
+from tasks.domain.model import SHARD_KIND
 from tasks.domain.protocols.tables import TABLES, Batch
 from tasks.domain.rows import list_kinds, read_columns
 from tasks.domain.rows.machines import MachineRow
@@ -17,6 +18,7 @@ from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.machine_rows import build_machine_row
 from tasks.records.queries.machines import read_last_runs, read_machine_states
 from tasks.records.queries.runs import parse_run, select_runs
+from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.hotpatch import BaselineCalendar
 
@@ -110,7 +112,8 @@ class QueryTables:
         table, windows = schema.runs, schema.occurrences
         of_run = and_(windows.c.run_id == table.c.id, windows.c.what == "run")
         query = select_runs(self._database).add_columns(windows.c.configuration)
-        query = query.select_from(table.outerjoin(windows, of_run)).order_by(table.c.started_at)
+        query = query.select_from(table.outerjoin(windows, of_run)).where(table.c.kind != SHARD_KIND)
+        query = query.order_by(table.c.started_at)
         if self._since is not None:
             query = query.where(table.c.started_at >= self._since)
         for batch in self._stream("read the runs", query):
@@ -135,6 +138,7 @@ class QueryTables:
         return self._stream("read the results of updates", self._limit_to_runs(query, table.c.run_id))
 
     def _limit_to_runs(self, query: Select[Any], run_id: Any) -> Select[Any]:  # noqa: ANN401 - a column
+        query = query.where(is_of_whole_run(run_id))
         if self._since is None:
             return query
         recent = select(schema.runs.c.id).where(schema.runs.c.started_at >= self._since)

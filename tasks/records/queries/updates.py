@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, case, distinct, func, select
+from sqlalchemy import Select, case, distinct, func, select
 
+from tasks.domain.model import SHARD_KIND
 from tasks.domain.states import UpdateState
 from tasks.records import schema
 from tasks.records.page_schema import update_cves
+from tasks.records.queries.shards import is_of_whole_run
 from tasks.records.storage.database import Database
 
 _PENDING, _RESULTS, _RUNS = schema.assessment_updates, schema.update_results, schema.runs
@@ -128,7 +130,8 @@ def read_versions_with_cve(database: Database, cve: str) -> tuple[tuple[str, str
 
 def read_last_update_results(database: Database, name: str) -> dict[str, LastResult]:
     """Return the last result of an update on each machine, by machine."""
-    newest = select(func.max(_RESULTS.c.number)).where(_RESULTS.c.name == name).group_by(_RESULTS.c.machine)
+    newest = select(func.max(_RESULTS.c.number)).where(_RESULTS.c.name == name, is_of_whole_run(_RESULTS.c.run_id))
+    newest = newest.group_by(_RESULTS.c.machine)
     query = select(_RESULTS.c.machine, _RESULTS.c.run_id, _RESULTS.c.state, _RESULTS.c.reason)
     query = query.where(_RESULTS.c.number.in_(newest))
     return {row[0]: LastResult(*row) for row in database.read_rows("read the last results of an update", query)}
@@ -142,7 +145,8 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
             table.c.machine, table.c.run_id, func.coalesce(table.c.version_after, table.c.available), _RUNS.c.started_at
         )
         .join_from(table, _RUNS, table.c.run_id == _RUNS.c.id, isouter=True)
-        .where(and_(table.c.name == name, table.c.state == UpdateState.INSTALLED.value))
+        .where(table.c.name == name, table.c.state == UpdateState.INSTALLED.value)
+        .where(func.coalesce(_RUNS.c.kind, "") != SHARD_KIND)
         .order_by(table.c.number.desc())
         .limit(limit)
     )

@@ -99,7 +99,10 @@ def test_a_plan_starts_at_once_and_a_double_click_starts_one(site: Site, prefect
     assert made.parameters["request"]["window"] == {"zone": "Europe/Berlin"}
 
 
-@pytest.mark.parametrize(("scope", "expected"), [("name=web-*", "default"), ("shop-1", "hamburg")])
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [("name=web-*", "default"), ("shop-1", "hamburg"), ("web-1|shop-1", "default")],
+)
 def test_what_is_started_goes_to_the_site_of_its_machines(
     site: Site, prefect: Prefect, tmp_path: Path, scope: str, expected: str
 ) -> None:
@@ -111,13 +114,13 @@ def test_what_is_started_goes_to_the_site_of_its_machines(
     assert [made.site for made in prefect.started] == [expected]
 
 
-def test_machines_of_two_sites_are_refused_together(site: Site, prefect: Prefect, tmp_path: Path) -> None:
+def test_machines_of_two_sites_are_not_assessed_together(site: Site, prefect: Prefect, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text(f"{INVENTORY}  - {{name: shop-1, address: 192.0.2.1, site: hamburg}}\n")
 
-    answer = site.client.post("/plan", data=values(scope="web-1|shop-1"), headers=BOB)
+    answer = site.client.post("/assess", data=values(scope="web-1|shop-1"), headers=BOB)
 
     assert answer.status_code == 400
-    assert "these machines are of 2 sites, and a run reaches those of one: default, hamburg" in answer.text
+    assert "these machines are of 2 sites, and an assessment reaches those of one: default, hamburg" in answer.text
     assert prefect.started == []
 
 

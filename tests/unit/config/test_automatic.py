@@ -1,6 +1,5 @@
 """The key `automatic` of configuration files: loading, faults, and what is told of it before the first night."""
 
-from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
@@ -183,14 +182,3 @@ def test_machines_without_a_location_beside_others_are_named(folder: Folder) -> 
     assert finding.message.endswith("count as one location: b")
     (folder.path / "fleet.yml").write_text("machines: [{name: a, owner: managed}, {name: b, owner: managed}]")
     assert not check_configurations(configurations, load_inventories(configurations), NOW)
-
-
-def test_a_location_of_two_sites_is_refused(folder: Folder) -> None:
-    machines = [replace(machine, location="", owner=PatchOwner.MANAGED) for machine in FLEET.machines]
-    fleets = Inventories({None: Inventory((machines[0], replace(machines[1], site="hamburg")))})
-
-    findings = check_configurations(folder.read("automatic: {}"), fleets, NOW)
-
-    assert [(finding.severity, finding.message) for finding in findings if "sites" in finding.message] == [
-        (FindingSeverity.BLOCKS, "the location without a name is of 2 sites: default, hamburg")
-    ]

@@ -1,6 +1,5 @@
 """What configurations will do in a fleet, told before they do it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from deployments.checks.configuration_checks import check_configurations
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.model import Inventories, load_inventories
-from inventory.machine import Inventory
 from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import FLEETS, NOW, WEEKLY, Folder
 
@@ -268,15 +266,3 @@ def test_each_inventory_is_its_own_fleet(folder: Folder) -> None:
     assert check_configurations(found, fleets, datetime(2026, 11, 20, tzinfo=UTC)) == (), (
         "machines of two inventories are two machines"
     )
-
-
-def test_machines_of_two_sites_are_refused(folder: Folder) -> None:
-    first, *others = FLEETS.by_path[None].machines
-    moved = Inventory((first, *(replace(machine, site="hamburg") for machine in others)))
-
-    findings = look(folder, f"name: a\nscope: '*'\n{WEEKLY}\n", Inventories({None: moved}))
-
-    (finding,) = (finding for finding in findings if finding.severity is FindingSeverity.BLOCKS)
-    assert finding.key == "scope"
-    assert finding.message == "its machines are of 2 sites, and a run reaches those of one: default, hamburg"
-    assert "site=default" in finding.remedy

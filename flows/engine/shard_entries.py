@@ -1,0 +1,94 @@
+"""What a run has written into its journal of its shards, and what the run of each is asked for. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from flows.request.patch_request import PatchRequest
+from tasks.domain.protocols.records import JournalEntry
+from tasks.rules.runs.shards import Shard
+from tasks.steps.context.journal import build_unreadable_error
+
+PLAN_WAVE: Final = 0
+"""The number in place of a wave of a shard that is only planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """What a run's journal says of a shard that it has begun.
+
+    Attributes:
+        run_id: of the shard's run.
+        wave: ``PLAN_WAVE`` if the shard is only planned.
+        request: of the shard's run.
+    """
+
+    run_id: str
+    shard: Shard
+    wave: int
+    at: datetime
+    request: PatchRequest
+
+
+def parse_shard_entry(entry: JournalEntry) -> ShardEntry:
+    """Return what an entry says. Pure.
+
+    Raises:
+        RecordsError: this version can't read it.
+    """
+    try:
+        request = PatchRequest.model_validate(entry.detail["request"])
+        shard = Shard(str(entry.detail["site"]), tuple(request.only_machines))
+        return ShardEntry(entry.key, shard, int(str(entry.detail["wave"])), entry.at, request)
+    except (KeyError, ValueError) as error:
+        raise build_unreadable_error(entry, f"the shard {entry.key}", error) from error
+
+
+def dump_shard_request(request: PatchRequest) -> dict[str, object]:
+    """Return a request as JSON without defaults: those of an older release at a site may be others. Pure."""
+    return request.model_dump(mode="json", exclude_defaults=True)
+
+
+def build_shard_request(
+    request: PatchRequest, run_id: str, machines: Sequence[str], wave: int, opens: datetime, may_fail: int
+) -> PatchRequest:
+    """Return the request of a shard's run. Pure.
+
+    What the whole run decides is left out: waves, notifications, hooks around the run. Its failure budget is a second
+    barrier: that of the whole run, should that have no process for a while.
+
+    Args:
+        request: of the whole run.
+        run_id: of the shard's run.
+        machines: of the shard.
+        wave: ``PLAN_WAVE`` to plan only.
+        opens: when the window opens.
+        may_fail: how many machines may fail in the whole run.
+    """
+    around: dict[str, list[object]] = {name: [] for name in ("before_run", "after_run", "before_wave", "after_wave")}
+    waves = request.waves.model_copy(
+        update={
+            "canary_count": 0,
+            "canary_percent": 0.0,
+            "size": None,
+            "percent": 100.0,
+            "pause_minutes": 0.0,
+            "failure_budget_count": may_fail,
+            "unreachable_percent": 100.0,
+            "keep_locations_apart": False,
+        }
+    )
+    return request.model_copy(
+        update={
+            "shard": run_id,
+            "only_machines": list(machines),
+            "dry_run": wave == PLAN_WAVE,
+            "window": request.window.model_copy(update={"start": opens, "lead_minutes": 0.0}),
+            "waves": waves,
+            "hooks": request.hooks.model_copy(update=around),
+            "notify": [],
+            "report_formats": [],
+            "report_directory": None,
+        }
+    )

@@ -1,0 +1,72 @@
+"""The runs of shards as flow runs of Prefect: each is started once, by the deployment of its site."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from flows.engine.resume_state import find_recorded_run
+from flows.ports.shards import ShardView
+from flows.prefect_api.flow_run_starter import FlowRunStarter
+from flows.prefect_api.tags import build_site_name
+from flows.prefect_runtime.flow_run_origin import build_shard_idempotency_key
+from tasks.domain.errors import PatchError
+from tasks.domain.model import RunInfo, RunReport
+from tasks.domain.protocols.clock import Clock
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.records.queries.history import History
+from tasks.records.queries.run_summary import read_new_outcomes
+from tasks.records.run_progress import read_run_progress
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.runs.shards import find_whole_run_id
+
+PATCH_DEPLOYMENT = "patch-fleet/on-demand"
+
+
+class PrefectShardRuns:
+    """Implements ShardRuns on Prefect's server and the records."""
+
+    def __init__(self, records: SqlRecords, clock: Clock) -> None:
+        self._records, self._clock, self._starter = records, clock, FlowRunStarter()
+        self._history = History(records, require_seals=True)
+
+    def is_served(self, site: str) -> bool:
+        """See ShardRuns."""
+        return self._starter.find_deployment(build_site_name(PATCH_DEPLOYMENT, site)) is not None
+
+    def start(self, run_id: str, site: str, name: str, request: Mapping[str, object]) -> str:
+        """See ShardRuns."""
+        deployment = build_site_name(PATCH_DEPLOYMENT, site)
+        return self._starter.start(deployment, build_shard_idempotency_key(run_id), name, {"request": request})
+
+    def look(self, run_id: str, flow_run_id: str, known: Collection[str]) -> ShardView:
+        """See ShardRuns. The end of a flow run is not known while Prefect does not answer."""
+        run = find_recorded_run(self._history, run_id)  # before its outcomes: its end is written after them
+        if run is None:
+            return ShardView(end=self._describe_end(flow_run_id))
+        outcomes = read_new_outcomes(self._records.database, run_id, known)
+        if run.state not in UNFINISHED_RUN_STATES:
+            return ShardView(run, outcomes)
+        rows = read_run_progress(self._records.database, run_id).values()
+        progress = tuple(row for row in rows if row.machine and row.state == OperationState.IN_PROGRESS)
+        if not run.may_change_machines:
+            return ShardView(run, outcomes, progress, end=self._describe_end(flow_run_id))
+        return ShardView(run, outcomes, progress, self._find_silence(run))
+
+    def read_report(self, run_id: str) -> RunReport:
+        """See ShardRuns."""
+        return self._history.read_report(run_id)
+
+    def request_stop(self, run_id: str, reason: str) -> None:
+        """See ShardRuns."""
+        self._records.leases.request_stop(run_id, f"run {find_whole_run_id(run_id)}", reason)
+
+    def _find_silence(self, run: RunInfo) -> datetime | None:
+        lease = self._records.leases.find_lease(run.id)
+        if lease is not None and lease.is_held:
+            return None
+        return lease.until if lease is not None and lease.until is not None else run.started_at
+
+    def _describe_end(self, flow_run_id: str) -> str:
+        try:
+            return self._starter.describe_end(flow_run_id) if flow_run_id else ""
+        except PatchError:
+            return ""
