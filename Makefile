@@ -86,6 +86,7 @@ soak: N = 20000
 soak: setup  ## before a release: N=20000 schedules of faults, those on machines, random ones on Windows, all broken laws, 20 random kills
 	@$(PACKAGES) lab
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) --minutes 60
+	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) --minutes 60 --sites
 	@$(PY) -m tests.faults --seed "$(SEED)" --mutations
 	@$(PY) -m tests.faults --machines
 	@$(PY) -m tests.faults --seed "$(SEED)" --random --minutes 20

@@ -9,7 +9,8 @@ from collections import Counter
 
 from tests.faults.dice import roll
 from tests.faults.mutant_runs import play_mutants
-from tests.faults.simulated import Figures, play, soak
+from tests.faults.simulated import Figures, play, play_number, soak
+from tests.faults.sites import play_site_case, play_sites, roll_sites
 
 SHOWN = 20
 COLUMNS = ("before", "assess", "precheck", "install", "reboot", "validate", "between")
@@ -30,16 +31,17 @@ def main(words: list[str]) -> int:
         print(f"seed {seed}: make faults SEED={seed} ARGS=--random runs the same faults again", flush=True)
         return on_windows(seed, options.cases, options.minutes)
     if options.case is not None:
-        return _one(seed, options.case)
+        return _one(seed, options.case, sites=options.sites)
     print(f"seed {seed}: make faults SEED={seed} runs the same schedules again", flush=True)
     if options.mutations:
         return play_mutants(seed, options.cases)
-    figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell)
-    print(table(figures))
+    play_case = play_site_case if options.sites else play_number
+    figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell, play_case=play_case)
+    print(table(figures, " --sites" if options.sites else ""))
     return 1 if figures.violations else 0
 
 
-def table(figures: Figures) -> str:
+def table(figures: Figures, words: str = "") -> str:
     """Return the figures for people."""
     kinds: Counter[str] = Counter()
     for (kind, _), count in figures.faults.items():
@@ -58,19 +60,19 @@ def table(figures: Figures) -> str:
         f"violations          {sum(map(len, figures.violations.values()))} in {len(figures.violations)} cases",
     ]
     for number, complaints in list(figures.violations.items())[:SHOWN]:
-        lines.append(f"\ncase {number}: make faults SEED={figures.seed} ARGS='--case {number}'")
+        lines.append(f"\ncase {number}: make faults SEED={figures.seed} ARGS='--case {number}{words}'")
         lines += [f"  {complaint}" for complaint in complaints[:SHOWN]]
     return "\n".join(lines)
 
 
-def _one(seed: str, number: int) -> int:
+def _one(seed: str, number: int, *, sites: bool) -> int:
     """Play one case and tell all about it."""
     logging.disable(logging.CRITICAL)
-    case = roll(seed, number)
+    case = roll_sites(seed, number) if sites else roll(seed, number)
     print(f"case {number} of seed {seed}: {len(case.world.machines)} machines, {case.request.window.minutes:g} minutes")
     print(f"request: {case.request.model_dump_json(exclude_defaults=True)}")
     print("faults:", *case.planned, sep="\n  ")
-    world = play(case)
+    world = play_sites(case) if sites else play(case)
     print("came about:", *(f"{f.kind} ({f.machine or 'all'}, {f.step})" for f in world.struck), sep="\n  ")
     for outcome in world.records.outcomes.values():
         print(f"{outcome.run_id} {outcome.machine}: {outcome.state}: {outcome.reason}")
@@ -94,6 +96,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=2000, help="how many to run at most (2000)")
     parser.add_argument("--minutes", type=float, default=10, help="for how many minutes to run at most (10)")
     parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
+    parser.add_argument("--sites", action="store_true", help="runs of several sites")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
     parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf, zypper or windows")
     parser.add_argument("--random", action="store_true", help="random faults on Windows machines of the tests")

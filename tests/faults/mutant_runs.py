@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tests.faults.mutations import MUTANTS
-from tests.faults.simulated import soak
+from tests.faults.simulated import play_number, soak
+from tests.faults.site_mutations import SITE_MUTANTS
+from tests.faults.sites import play_site_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def play_mutant(name: str, seed: str, cases: Iterable[int]) -> MutantResult:
     began = time.monotonic()
     with break_law(name):
         for case in cases:
-            found = soak(seed, [case]).violations
+            found = soak(seed, [case], play_case=play_site_case if name in SITE_MUTANTS else play_number).violations
             if found:
                 return MutantResult(name, MUTANTS[name][0], case, found[case][0], time.monotonic() - began)
     return MutantResult(name, MUTANTS[name][0], None, "", time.monotonic() - began)

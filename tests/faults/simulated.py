@@ -131,8 +131,18 @@ def _begin(world: World, request: PatchRequest, run_id: str) -> None:
     world.begin(request, run_id)
 
 
+def play_number(seed: str, number: int) -> World:
+    """Play the case of a number to its end, and return its world."""
+    return play(roll(seed, number))
+
+
 def soak(
-    seed: str, numbers: Iterable[int], *, seconds: float | None = None, tell: Callable[[Figures], None] | None = None
+    seed: str,
+    numbers: Iterable[int],
+    *,
+    seconds: float | None = None,
+    tell: Callable[[Figures], None] | None = None,
+    play_case: Callable[[str, int], World] = play_number,
 ) -> Figures:
     """Play cases one after the other, until they or the time are over.
 
@@ -141,13 +151,14 @@ def soak(
         numbers: which.
         seconds: how long at most; the case that runs then is played to its end.
         tell: called now and then with the figures so far.
+        play_case: plays the case of a seed and a number.
     """
     logging.disable(logging.CRITICAL)
     figures, began = Figures(seed), time.monotonic()
     told = began
     try:
         for number in numbers:
-            figures.add(number, play(roll(seed, number)))
+            figures.add(number, play_case(seed, number))
             figures.seconds = time.monotonic() - began
             if tell is not None and time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()

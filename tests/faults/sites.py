@@ -350,9 +350,10 @@ def _outcome(world: SitesWorld, outcome: Outcome) -> Any:
         and other.run_id in world.records.runs
     ]
     window = world.records.runs[RUN].window
-    told_at = next(when for when, other in world.settled if other is outcome or other == outcome)
-    is_early = outcome.state is OperationState.UNKNOWN and window is not None and told_at < window.end
-    if is_early and OperationState.UNKNOWN not in {other.state for other in shards}:
+    told_at = next((when for when, other in world.settled if other == outcome), None)
+    is_in_window = window is not None and told_at is not None and told_at < window.end
+    is_unknown = outcome.state is OperationState.UNKNOWN
+    if is_unknown and is_in_window and OperationState.UNKNOWN not in {other.state for other in shards}:
         yield f"it was given up at {told_at:%H:%M:%S}, before the end of the window"
     touched = [other for other in shards if other.state is not OperationState.NOT_STARTED]
     if len(touched) > 1:
@@ -393,6 +394,9 @@ def _find_shard(world: SitesWorld, name: str) -> str:
     return next((run_id for run_id in reversed(runs) if find_whole_run_id(run_id) == RUN), RUN)
 
 
-def is_played(number: int) -> bool:
-    """Whether a case has sites: one in some has another story."""
-    return number % ONE_IN != ONE_IN - 1
+def play_site_case(seed: str, number: int) -> World:
+    """Play the case of a number to its end, and return its world.
+
+    Where the number's story without sites is one of many runs, another number's is played.
+    """
+    return play_sites(roll_sites(seed, number if number % ONE_IN != ONE_IN - 1 else number + 10**6 + 1))

@@ -12,6 +12,8 @@ from tests.faults.__main__ import table
 from tests.faults.dice import roll
 from tests.faults.matrix import read_found_mutants
 from tests.faults.simulated import play, soak
+from tests.faults.site_mutations import SITE_MUTANTS
+from tests.faults.sites import play_site_case
 from tests.faults.test_mutations import FEW_TURNS
 
 REPLAY = """
@@ -27,12 +29,16 @@ CASES = (*range(100), 271)  # in the last one a controller dies in a reboot; `ma
 @pytest.mark.slow
 def test_no_schedule_that_finds_a_broken_law_finds_one_in_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TURNS_AT_MOST", FEW_TURNS)
-    cases = sorted({found["case"] for found in read_found_mutants().values()})
+    cases = sorted({found["case"] for name, found in read_found_mutants().items() if name not in SITE_MUTANTS})
+    site_cases = sorted({found["case"] for name, found in read_found_mutants().items() if name in SITE_MUTANTS})
 
     figures = soak("mut", cases)
+    site_figures = soak("mut", site_cases, play_case=play_site_case)
 
     assert figures.violations == {}, table(figures)
     assert figures.cases == len(cases)
+    assert site_figures.violations == {}, table(site_figures)
+    assert site_figures.cases == len(site_cases) >= 4
 
 
 @pytest.mark.slow
@@ -43,6 +49,15 @@ def test_no_schedule_of_faults_breaks_a_promise() -> None:
     assert figures.cases == len(CASES)
     assert {"assess", "precheck", "install", "reboot", "validate"} <= set(figures.deaths)
     assert {"Succeeded", "CompletedWithWarnings", "Failed", "NotStarted"} == set(figures.outcomes)
+
+
+@pytest.mark.slow
+def test_no_schedule_of_faults_breaks_a_promise_at_several_sites() -> None:
+    figures = soak("sites", range(60), play_case=play_site_case)
+
+    assert figures.violations == {}, table(figures)
+    assert {"site cut off", "Prefect away", "controller killed"} <= {kind for kind, _ in figures.faults}
+    assert {"Succeeded", "CompletedWithWarnings", "Failed", "NotStarted"} <= set(figures.outcomes)
 
 
 def test_a_seed_replays_the_same_schedule() -> None:

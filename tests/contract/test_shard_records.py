@@ -1,0 +1,88 @@
+"""What the runs of shards did is found at the whole run, and counted once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.domain.errors import RunNotFound
+from tasks.domain.model import JobOutput
+from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
+from tasks.domain.states import Step
+from tasks.records.queries.history import History
+from tasks.records.queries.live_runs import read_run_processes
+from tasks.records.queries.machines import count_machine_runs, read_machine_runs
+from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
+from tasks.records.queries.updates import read_installations, read_last_update_results
+from tasks.records.queries.whole_journal import read_whole_journal
+from tasks.records.sql_records import SqlRecords
+from tests.contract.records_subjects import BOTH, opened
+from tests.support import builders as make
+
+WHOLE = "20260310-010000-aaaaaa"
+SHARD = f"{WHOLE}-1"
+
+
+@pytest.fixture(params=BOTH)
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
+    """Records of a run with one shard, and one that has not begun."""
+    with opened(request.param, tmp_path) as made:
+        whole = make.make_run(id=WHOLE)
+        shard = replace(whole, id=SHARD, request={"shard": SHARD}, site="hamburg")
+        outcome = make.make_outcome(machine="web-1", run_id=SHARD)
+        made.save(whole)
+        for number in (1, 2):
+            entry = JournalEntry(
+                WHOLE, "", Step.ASSESS, JournalMark.BEFORE, SHARD_ACT, f"{WHOLE}-{number}", make.at(0), {"wave": 1}
+            )
+            made.append_entry(entry)
+        made.save(shard)
+        job = JournalEntry(SHARD, "web-1", Step.INSTALL, JournalMark.BEFORE, "install", "job-1", make.at(1), {})
+        made.append_entry(job)
+        made.save(JobOutput(SHARD, "web-1", "job-1", "Setting up openssl"))
+        made.save(outcome)
+        made.save(replace(outcome, run_id=WHOLE))
+        yield made
+
+
+def test_lists_of_runs_leave_shards_out_unless_they_are_asked_for(records: SqlRecords) -> None:
+    history, database = History(records), records.database
+
+    assert [run.id for run in history.read_runs()] == [WHOLE]
+    assert [run.id for run in history.read_runs(kind="shard")] == [SHARD]
+    assert [row.run_id for row in read_run_rows(database, RunFilter(), 0, 9)] == [WHOLE]
+    assert [row.kind for row in read_run_rows(database, RunFilter(kinds=("shard",)), 0, 9)] == ["shard"]
+    assert [row.run_id for row in read_run_rows(database, RunFilter(run_id=SHARD), 0, 9)] == [SHARD]
+    assert count_runs(database, RunFilter()) == 1
+    assert set(read_run_processes(database, make.at(0))) <= {WHOLE}
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_and_a_shard_by_its_id(records: SqlRecords) -> None:
+    history = History(records)
+
+    assert history.find_run(WHOLE[:12]).id == WHOLE
+    assert history.find_run(SHARD).id == SHARD
+    with pytest.raises(RunNotFound):
+        history.find_run(f"{WHOLE}-")
+
+
+def test_each_result_counts_once(records: SqlRecords) -> None:
+    database = records.database
+    name = make.make_outcome(machine="web-1").updates[0].update.name
+
+    assert count_machine_runs(database, "web-1") == 1
+    assert [run.run_id for run in read_machine_runs(database, "web-1", 0, 9)] == [WHOLE]
+    assert {result.run_id for result in read_last_update_results(database, name).values()} == {WHOLE}
+    assert {update.run_id for update in read_installations(database, name)} <= {WHOLE}
+    assert len(History(records).explain_updates("web-1")) == len(make.make_outcome(machine="web-1").updates)
+
+
+def test_the_whole_run_has_the_journal_and_the_output_of_its_shards(records: SqlRecords) -> None:
+    history = History(records)
+
+    assert [entry.act for entry in read_whole_journal(history, WHOLE)] == ["shard", "shard", "install"]
+    assert [entry.act for entry in read_whole_journal(history, WHOLE, "web-1")] == ["install"]
+    assert dict(history.open_job_logs(WHOLE)) == {"web-1": "Setting up openssl"}
+    assert dict(history.open_job_logs(SHARD, "web-1")) == {"web-1": "Setting up openssl"}
+    assert [entry.act for entry in history.read_journal(WHOLE)] == ["shard", "shard"]
