@@ -12,7 +12,7 @@ from tasks.domain.protocols.records import SHARD_ACT, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.rules.runs.shards import find_whole_run_id
 from tests.faults.budget_checks import became, spent
-from tests.faults.checks import DEAFENING
+from tests.faults.checks import DEAFENING, JUMPS
 from tests.faults.simulated import RUN
 from tests.faults.world import World
 
@@ -55,7 +55,8 @@ def _outcome(world: World, outcome: Outcome) -> Iterator[str]:
     ]
     window = world.records.runs[RUN].window
     told_at = next((when for when, other in world.settled if other == outcome), None)
-    is_in_window = window is not None and told_at is not None and told_at < window.end
+    has_true_clock = not {fault.kind for fault in world.struck} & JUMPS
+    is_in_window = has_true_clock and window is not None and told_at is not None and told_at < window.end
     is_unknown = outcome.state is OperationState.UNKNOWN
     if is_unknown and is_in_window and OperationState.UNKNOWN not in {other.state for other in shards}:
         yield f"it was given up at {told_at:%H:%M:%S}, before the end of the window"
