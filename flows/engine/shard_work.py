@@ -23,7 +23,7 @@ from flows.request.read_requests import AssessRequest
 from inventory.machine import Machine
 from inventory.name_lists import format_count, join_first_names
 from inventory.sites import find_site
-from tasks.domain.errors import OtherSite, RequestError
+from tasks.domain.errors import FleetpatchError, OtherSite, RequestError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
@@ -70,9 +70,16 @@ def open_shard_work(
             raise RequestError("the machines of this run are patched by runs at their sites", hint=hint)
         return None
     runs = ports.open_shard_runs()
-    if not own_entries and all(machine.site == site for machine in machines) and not runs.is_served(site):
-        return None  # no worker would carry out its shards: this process does so alone
+    if not own_entries and not _may_be_served(runs, site):
+        return None  # no worker would carry out its shards: this process patches the machines of its own site
     return ShardWork(ports, runs, request, run_context, failure_counter, entries, save_outcome)
+
+
+def _may_be_served(runs: ShardRuns, site: str) -> bool:
+    try:
+        return runs.is_served(site)
+    except FleetpatchError:
+        return True  # Prefect does not answer now: the run waits for it
 
 
 @dataclass(slots=True)

@@ -180,6 +180,25 @@ def test_where_no_worker_would_take_them_the_own_process_patches_them_all() -> N
     assert sites.list_shards() == []
 
 
+def test_without_a_worker_of_its_own_site_it_reaches_no_other_site(sites: Sites) -> None:
+    sites.connects, sites.shards.served = True, {"hamburg"}
+
+    report = sites.patch()
+
+    assert states(report)["one"] is OperationState.SUCCEEDED
+    assert "reached from the site hamburg only" in outcome_of(report, "two").reason
+    assert sites.list_shards() == []
+
+
+def test_a_prefect_that_is_silent_at_the_start_is_waited_for(sites: Sites) -> None:
+    def fail(_site: str) -> bool:
+        raise PatchError("can't look for the deployment: Prefect does not answer")
+
+    sites.shards.is_served = fail  # type: ignore[method-assign, assignment]
+
+    assert set(states(sites.patch()).values()) == {OperationState.SUCCEEDED}
+
+
 def test_a_site_that_prefect_refuses_fails_alone(sites: Sites) -> None:
     sites.shards.refusals["hamburg"] = RequestError("there is no deployment 'patch-fleet/on-demand-hamburg'")
 
