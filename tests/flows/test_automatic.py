@@ -136,7 +136,7 @@ def test_a_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError
 
     monkeypatch.setattr("flows.prefect_api.flow_run_starter.find_fleet_deployment", refuse)
-    with pytest.raises(PatchError, match="can't start n: Prefect does not answer"):
+    with pytest.raises(PatchError, match="look for the deployment patch-fleet/on-demand: Prefect does not answer"):
         PrefectRunStarter().start("patch-fleet/on-demand", "k", "n", PatchRequest(scope="*"))
 
 
