@@ -87,7 +87,7 @@ def test_an_assessment_that_breaks_off_does_not_stay_open_in_prefect(
         raise RuntimeError("it breaks off")
 
     monkeypatch.setenv(TASK_RUNS_VARIABLE, TaskRuns.WAVES)
-    monkeypatch.setattr("flows.engine.fleet_run.assess_machines_once", break_off)
+    monkeypatch.setattr("flows.engine.machine_work.assess_machines_once", break_off)
     fleet.add("web", [FakePackage("a")])
 
     state = ran(patch_fleet, fleet.request())
