@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
-from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
+from flows.engine.resume_state import ResumeState, parse_recorded_request, require_resumable
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_request_window, build_run_id, select_machines
 from flows.engine.run_lease import LeaseRenewer, build_holder
-from flows.engine.shard_state import read_shard_state, require_shard
+from flows.engine.shard_state import read_left_state, read_shard_state, require_shard
 from flows.policy.enforcement import build_starter, enforce_policy, read_policy_freezes
 from flows.policy.fleet_freezes import RereadFreezes, load_fleet_freezes
 from flows.policy.policy_file import load_policy_if_deployed
@@ -92,7 +92,7 @@ def execute_run(
             if recorded_run.site != (site := find_site()):
                 message = f"run {run_id} belongs to the site {recorded_run.site}, and this process to the site {site}"
                 raise RequestError(message, hint=f"Resume it at its site ({SITE_VARIABLE}); reconcile-fleet does that.")
-            read_state = functools.partial(read_resume_state, history, run_id)
+            read_state = functools.partial(read_left_state, history, run_id)
             with (
                 nullcontext(ports) if ports is not None else open_ports(request, caller) as opened,
                 open_run(

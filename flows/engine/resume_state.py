@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flows.request.patch_request import PatchRequest
-from tasks.domain.errors import RecordsError, RequestError
+from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UNFINISHED_RUN_STATES
@@ -123,12 +123,10 @@ def find_recorded_run(history: History, run_id: str) -> RunInfo | None:
     """Return the run of a complete id; None if the records do not have it: old runs are deleted.
 
     Raises:
-        RecordsError: the records can't be read now.
+        RecordsError: the records can't be read, or with ``require_seals`` they were changed.
     """
     try:
         run = history.find_run(run_id)
-    except RecordsError as error:
-        if error.transient:
-            raise
+    except RunNotFound:
         return None
     return run if run.id == run_id else None

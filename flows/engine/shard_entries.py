@@ -51,7 +51,13 @@ def dump_shard_request(request: PatchRequest) -> dict[str, object]:
 
 
 def build_shard_request(
-    request: PatchRequest, run_id: str, machines: Sequence[str], wave: int, opens: datetime, may_fail: int
+    request: PatchRequest,
+    run_id: str,
+    machines: Sequence[str],
+    wave: int,
+    opens: datetime,
+    may_fail: int,
+    at_once: int,
 ) -> PatchRequest:
     """Return the request of a shard's run. Pure.
 
@@ -65,6 +71,7 @@ def build_shard_request(
         wave: ``PLAN_WAVE`` to plan only.
         opens: when the window opens.
         may_fail: how many machines may fail in the whole run.
+        at_once: how many machines the shard may patch at once.
     """
     around: dict[str, list[object]] = {name: [] for name in ("before_run", "after_run", "before_wave", "after_wave")}
     waves = request.waves.model_copy(
@@ -74,6 +81,7 @@ def build_shard_request(
             "size": None,
             "percent": 100.0,
             "pause_minutes": 0.0,
+            "at_once": at_once,
             "failure_budget_count": may_fail,
             "unreachable_percent": 100.0,
             "keep_locations_apart": False,

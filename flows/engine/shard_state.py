@@ -7,7 +7,13 @@ stands in the sealed journal of the whole run, with the plans.
 from dataclasses import replace
 from datetime import datetime
 
-from flows.engine.resume_state import ResumeState, find_recorded_run, read_judged_request
+from flows.engine.resume_state import (
+    ResumeState,
+    find_recorded_run,
+    parse_recorded_request,
+    read_judged_request,
+    read_resume_state,
+)
 from flows.engine.shard_entries import parse_shard_entry
 from flows.ports.ports import GateDecision
 from flows.request.patch_request import PatchRequest
@@ -86,6 +92,21 @@ def read_shard_state(history: History, request: PatchRequest, run: RunInfo, now:
         journal={},
         judged_request=read_judged_request(history, replace(own, request=request.model_dump(mode="json"))),
     )
+
+
+def read_left_state(history: History, run_id: str) -> ResumeState:
+    """Return the recorded state of a run that is to be resumed, also of a shard that died before it saved its plans.
+
+    Such a shard begins with the plans of the whole run, as at its first start: nobody has approved others. See
+    ``read_resume_state`` for the arguments and the errors.
+    """
+    state = read_resume_state(history, run_id)
+    if state.waves or state.judged_request is None:
+        return state
+    request = parse_recorded_request(state.run)
+    whole = history.find_run(find_whole_run_id(request.shard))
+    planned = read_shard_state(history, request, whole, state.run.started_at)
+    return replace(planned, run=state.run, outcomes=state.outcomes, journal=state.journal)
 
 
 class ShardGate:

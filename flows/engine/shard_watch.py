@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from flows.engine.failure_counter import FailureCounter
+from flows.engine.retrying_records import retry_while_unavailable
 from flows.engine.shard_entries import PLAN_WAVE, ShardEntry, dump_shard_request
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns, ShardView
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
-from tasks.domain.model import Outcome, RunReport
+from tasks.domain.model import Outcome, RunReport, Window
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark, ProgressRow
 from tasks.domain.states import UNFINISHED_RUN_STATES, Step
 from tasks.reports.formatting import format_count
@@ -22,6 +23,8 @@ from tasks.reports.formatting import format_count
 POLL_SECONDS: Final = 2.0
 WORKER_PATIENCE: Final = timedelta(minutes=2)
 """How long the run of a shard may wait for a worker before people are told."""
+PLAN_PATIENCE: Final = timedelta(minutes=10)
+"""How long a run whose window is open waits for a site of which nothing is heard, before its first wave."""
 
 
 @dataclass(slots=True)
@@ -62,19 +65,24 @@ EndHandler = Callable[[ActiveShard, str], None]
 class ShardWatch:
     """Starts the runs of shards and looks at them until they are over."""
 
-    def __init__(self, ports: Ports, runs: ShardRuns, run_id: str, failure_counter: FailureCounter) -> None:
+    def __init__(
+        self, ports: Ports, runs: ShardRuns, run_id: str, window: Window, failure_counter: FailureCounter
+    ) -> None:
         self._ports, self._runs, self._run_id, self._failure_counter = ports, runs, run_id, failure_counter
+        self._opens, self._ends = window.start, window.end
 
     def watch(
         self, shards: Sequence[ActiveShard], take_outcomes: OutcomeHandler, take_end: EndHandler, until: datetime
     ) -> None:
         """Look at the runs of shards until all are over, or the time is up. Hand on what they report as it comes."""
         active = list(shards)
-        while active:
+        while active and not self._ports.stop_token.is_lease_lost:
             active = [shard for shard in active if not self._look(shard, take_outcomes, take_end)]
             self._forward_stop(active)
             if active and self._ports.clock.now() >= until:
                 for shard in active:
+                    if not shard.has_begun:
+                        self._close(shard, "its time is up")
                     take_end(shard, shard.remark or f"{shard.description} was not reported in time")
                 return
             if active:
@@ -102,15 +110,18 @@ class ShardWatch:
             take_end(active, reason if active.missing else "")
             return True
         is_lost = view.run is None or entry.wave == PLAN_WAVE  # nothing resumes such a run
-        if reason := (view.end if is_lost else "") or self._close_if_stopping(active):
-            take_end(active, reason)
-            return True
+        if reason := self._explain_no_wait(active, view, view.end if is_lost else ""):
+            if reason := self._close(active, reason):
+                take_end(active, reason)
+                return True
+            return False
         if view.run is None and not active.flow_run_id:
             try:
                 self._start(active)
             except RequestError as error:
-                take_end(active, error.message)
-                return True
+                if reason := self._close(active, error.message):
+                    take_end(active, reason)
+                    return True
             except FleetpatchError as error:
                 self.tell(active, error.message)
         else:
@@ -137,27 +148,64 @@ class ShardWatch:
         active.flow_run_id = self._runs.start(entry.run_id, entry.shard.site, name, dump_shard_request(entry.request))
         self._ports.listener.on_message(f"{active.description}: {count}, run {entry.run_id}")
 
-    def _close_if_stopping(self, active: ActiveShard) -> str:
-        """Close a shard that has not begun, if nothing more may begin. Return why; "" if it goes on.
+    def _explain_no_wait(self, active: ActiveShard, view: ShardView, end: str) -> str:
+        """Return why the run of a shard is not waited for any more; "" if it is.
 
-        One that only plans changes nothing, so nobody waits for it.
+        One that has begun on machines is always waited for. One that only plans changes nothing, so nobody waits for it
+        when the run stops, nor for long once the window is open.
         """
-        reason = self._explain_stop()
-        if not reason or (active.has_begun and active.entry.wave != PLAN_WAVE):
-            return ""
-        self.append(JournalMark.AFTER, active.entry.run_id, {"reason": reason})
-        active.is_told = True
+        is_plan = active.entry.wave == PLAN_WAVE
+        if end or (active.has_begun and not is_plan):
+            return end
+        if reason := self.explain_stop():
+            return reason
+        patience_ends = max(self._opens, active.entry.at) + PLAN_PATIENCE
+        is_quiet = view.run is None or view.silent_since is not None
+        if is_plan and is_quiet and self._ports.clock.now() >= patience_ends:
+            return active.remark or "nothing was heard of it"
+        return ""
+
+    def _close(self, active: ActiveShard, reason: str) -> str:
+        """Close a shard, so that it can't begin later. Return the reason; "" if it has begun, or may have.
+
+        Raises:
+            RecordsError: the entry can't be stored.
+        """
+        if not active.is_told:
+            self.append(JournalMark.AFTER, active.entry.run_id, {"reason": reason})
+            active.is_told = True
         try:
-            view = self._runs.look(active.entry.run_id, active.flow_run_id, ())
-        except FleetpatchError:
-            return ""  # the next look tells; the entry stays
+            view = self._runs.look(active.entry.run_id, "", ())
+        except FleetpatchError as error:
+            self.tell(active, error.message)
+            return ""
         active.has_begun = view.run is not None
-        goes_on = active.has_begun and active.entry.wave != PLAN_WAVE
-        return "" if goes_on else f"not begun: {reason}"
+        return "" if active.has_begun and active.entry.wave != PLAN_WAVE else reason
+
+    def has_begun(self, run_id: str) -> bool:
+        """Return whether the run of a shard is in the records. It waits for records that are unavailable.
+
+        Raises:
+            RecordsError: they can't be read.
+        """
+        clock, tell = self._ports.clock, self._ports.listener.on_message
+        view = retry_while_unavailable(lambda: self._runs.look(run_id, "", ()), clock, self._ends, tell)
+        return view.run is not None
+
+    def find_touched(self, active: ActiveShard) -> frozenset[str]:
+        """Return the machines of a shard for which hooks have run. Those that can't be looked up count too."""
+        try:
+            return self._runs.find_touched(active.entry.run_id)
+        except FleetpatchError as error:
+            self.tell(active, error.message)
+            return frozenset(active.entry.shard.machines)
 
     def _forward_stop(self, active: Sequence[ActiveShard]) -> None:
         """Ask the runs of shards to begin nothing more, once the whole run begins nothing more."""
-        reason = self._explain_stop()
+        reason = self.explain_stop()
+        token = self._ports.stop_token
+        if token.is_lease_lost or (reason and not token.still_holds_lease()):
+            return  # the process that has the run now decides
         for shard in active if reason else ():
             if shard.has_begun and not shard.was_asked and shard.entry.wave != PLAN_WAVE:
                 try:
@@ -200,7 +248,7 @@ class ShardWatch:
             self.tell(active, f"its report can't be read: {error.message}")
             return None
 
-    def _explain_stop(self) -> str:
+    def explain_stop(self) -> str:
         """Return why nothing more may begin; ""."""
         if self._ports.stop_token.is_stopping:
             return f"the run was asked to stop: {self._ports.stop_token.reason}"

@@ -23,14 +23,14 @@ from flows.request.read_requests import AssessRequest
 from inventory.machine import Machine
 from inventory.name_lists import format_count, join_first_names
 from inventory.sites import find_site
-from tasks.domain.errors import FleetpatchError, OtherSite, RequestError
+from tasks.domain.errors import FleetpatchError, OtherSite, PatchError, RequestError
 from tasks.domain.model import ErrorInfo, Outcome
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_same_machine
 from tasks.rules.runs.failure_budget import compute_share
-from tasks.rules.runs.shards import build_shard_run_id, divide_into_shards, needs_shards
+from tasks.rules.runs.shards import Shard, build_shard_run_id, divide_into_shards, needs_shards, share_at_once
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 
@@ -113,13 +113,15 @@ class ShardWork:
         save_outcome: Callable[[Outcome], None],
     ) -> None:
         self._ports, self._request, self._run_context = ports, request, run_context
-        self._watch = ShardWatch(ports, runs, run_context.run.id, failure_counter)
+        self._watch = ShardWatch(ports, runs, run_context.run.id, run_context.window, failure_counter)
         self._failure_counter, self._save_outcome = failure_counter, save_outcome
         self._was_suspended = any(entry.act == SUSPEND_ACT for entry in entries)
         own_entries = [entry for entry in entries if entry.act == SHARD_ACT]
         closed = {entry.key for entry in own_entries if entry.mark is JournalMark.AFTER}
         begun = [entry for entry in own_entries if entry.mark is JournalMark.BEFORE]
-        self._begun = [parse_shard_entry(entry) for entry in begun if entry.key not in closed]
+        # a closed one may have begun just before
+        still = [entry for entry in begun if entry.key not in closed or self._watch.has_begun(entry.key)]
+        self._begun = [parse_shard_entry(entry) for entry in still]
         self._count, self._may_fail = len(begun), 0
         self._contexts: dict[str, MachineContext] = {}
         self.left_open: set[str] = set()
@@ -154,7 +156,7 @@ class ShardWork:
             RecordsError: the journal can't be written. Nothing has begun.
         """
         self._contexts = {context.name: context for context in contexts}
-        shards = self._begin(PLAN_WAVE, contexts)
+        shards = self._begin(PLAN_WAVE, self._divide([context.state.machine for context in contexts]))
         self._watch.watch(shards, lambda _active, _outcomes: None, self._take_plans, self._run_context.window.end)
 
     def run(self, wave: int, contexts: Sequence[MachineContext], machine_count: int) -> list[Outcome]:
@@ -182,22 +184,28 @@ class ShardWork:
         until = self._run_context.window.end + REPORT_GRACE
         self._watch.watch(self._adopt(wave), take_outcomes, take_end, until)
         taken.is_earlier = False
-        fresh = [context for context in contexts if context.name not in taken.outcomes]
+        fresh = [context.state.machine for context in contexts if context.name not in taken.outcomes]
         if not self._ports.stop_token.is_stopping:
-            self.left_open -= {context.name for context in fresh}
-            self._watch.watch(self._begin(wave, fresh), take_outcomes, take_end, until)
-        elif self._ports.stop_token.is_suspended:
-            self.left_open |= {context.name for context in fresh}
-        reason = f"the run was asked to stop: {self._ports.stop_token.reason}"
-        for name in self._contexts.keys() - taken.outcomes.keys() - self.left_open:
+            self.left_open -= {machine.name for machine in fresh}
+        shards, at_once = self._divide(fresh), self._request.waves.at_once
+        for first in range(0, len(shards), at_once):
+            if not self._watch.explain_stop():
+                part = self._begin(wave, shards[first : first + at_once])
+                self._watch.watch(part, take_outcomes, take_end, until)
+        not_begun = sorted(self._contexts.keys() - taken.outcomes.keys() - self.left_open)
+        if self._ports.stop_token.is_suspended:
+            self.left_open |= set(not_begun)
+        for name in () if self._ports.stop_token.is_suspended else not_begun:
+            reason = self._watch.explain_stop()
             self._take_over(taken, Outcome(self._run_id, name, OperationState.NOT_STARTED, reason))
         return [taken.outcomes[context.name] for context in contexts if context.name in taken.outcomes]
 
     def _take_outcomes(self, taken: _TakenOutcomes, active: ActiveShard, new: Sequence[Outcome]) -> None:
         is_suspended = self._ports.stop_token.is_suspended
         was_left = (active.is_told and is_suspended) or (taken.is_earlier and self._was_suspended)
+        touched = self._watch.find_touched(active) if new and was_left else frozenset()
         for outcome in new:
-            if outcome.state is OperationState.NOT_STARTED and was_left:
+            if outcome.state is OperationState.NOT_STARTED and was_left and outcome.machine not in touched:
                 self.left_open.add(outcome.machine)
             else:
                 self._take_over(taken, outcome)
@@ -234,7 +242,8 @@ class ShardWork:
             if name not in plans and error is None:
                 cause = active.remark if report is None and active.remark else reason or "its run does not say why"
                 message = f"the site {active.entry.shard.site} has made no plan of it: {cause}"
-                error = ErrorInfo(kind="Unreachable", message=message, transient=True)
+                # its machines may be reached: that is not known
+                error = ErrorInfo(kind=PatchError.__name__, message=message, transient=True)
             facts = assessment.facts if assessment is not None else None
             other_name = self._run_context.instances.meet(facts, name)
             same = check_same_machine(other_name, changes_machines=True)
@@ -268,15 +277,22 @@ class ShardWork:
         adopted = [ActiveShard(entry, set(entry.shard.machines) & self._contexts.keys()) for entry in begun]
         return [active for active in adopted if active.missing]
 
-    def _begin(self, wave: int, contexts: Sequence[MachineContext]) -> list[ActiveShard]:
-        """Write new shards into the journal, and return them. Their runs are started when they are first looked at."""
-        sets, window = self._ports.inventory.sets, self._run_context.window
+    def _divide(self, machines: Sequence[Machine]) -> tuple[Shard, ...]:
+        return divide_into_shards(machines, self._ports.shard_size, self._ports.inventory.sets)
+
+    def _begin(self, wave: int, shards: Sequence[Shard]) -> list[ActiveShard]:
+        """Write new shards into the journal, and return them. Their runs are started when they are first looked at.
+
+        They share the number of machines that the run may patch at once.
+        """
+        window, shares = self._run_context.window, share_at_once(shards, self._request.waves.at_once)
         begun = []
-        machines = [context.state.machine for context in contexts]
-        for shard in divide_into_shards(machines, self._ports.shard_size, sets):
+        for shard, at_once in zip(shards, shares, strict=True):
             self._count += 1
             run_id, now = build_shard_run_id(self._run_id, self._count), self._ports.clock.now()
-            request = build_shard_request(self._request, run_id, shard.machines, wave, window.start, self._may_fail)
+            request = build_shard_request(
+                self._request, run_id, shard.machines, wave, window.start, self._may_fail, at_once
+            )
             detail = {"wave": wave, "site": shard.site, "request": dump_shard_request(request)}
             self._watch.append(JournalMark.BEFORE, run_id, detail)
             self._begun.append(ShardEntry(run_id, shard, wave, now, request))

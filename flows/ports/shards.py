@@ -57,6 +57,10 @@ class ShardRuns(Protocol):
         """Return the report of a run. What its machines shall get must have its seal."""
         ...
 
+    def find_touched(self, run_id: str) -> frozenset[str]:
+        """Return the machines for which the hooks of a run have run."""
+        ...
+
     def request_stop(self, run_id: str, reason: str) -> None:
         """Ask a run to begin nothing more. The first request counts."""
         ...

@@ -13,10 +13,12 @@ from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
+from tasks.records.queries.live_runs import SILENCE
 from tasks.records.queries.run_summary import read_new_outcomes
 from tasks.records.run_progress import read_run_progress
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.shards import find_whole_run_id
+from tasks.steps.hooks import HOOK_ACT
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"
 
@@ -45,15 +47,21 @@ class PrefectShardRuns:
         outcomes = read_new_outcomes(self._records.database, run_id, known)
         if run.state not in UNFINISHED_RUN_STATES:
             return ShardView(run, outcomes)
-        rows = read_run_progress(self._records.database, run_id).values()
-        progress = tuple(row for row in rows if row.machine and row.state == OperationState.IN_PROGRESS)
-        if not run.may_change_machines:
-            return ShardView(run, outcomes, progress, end=self._describe_end(flow_run_id))
+        rows = read_run_progress(self._records.database, run_id)
+        progress = tuple(row for row in rows.values() if row.machine and row.state == OperationState.IN_PROGRESS)
+        if not run.may_change_machines:  # it has no lease
+            heard_at = rows[""].at if "" in rows else run.started_at
+            silent_since = heard_at if self._clock.now() - heard_at > SILENCE else None
+            return ShardView(run, outcomes, progress, silent_since, self._describe_end(flow_run_id))
         return ShardView(run, outcomes, progress, self._find_silence(run))
 
     def read_report(self, run_id: str) -> RunReport:
         """See ShardRuns."""
         return self._history.read_report(run_id)
+
+    def find_touched(self, run_id: str) -> frozenset[str]:
+        """See ShardRuns."""
+        return frozenset(entry.machine for entry in self._history.read_journal(run_id) if entry.act == HOOK_ACT)
 
     def request_stop(self, run_id: str, reason: str) -> None:
         """See ShardRuns."""

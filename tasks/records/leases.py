@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 from tasks.domain.errors import RequestError, SealBroken
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
-from tasks.domain.protocols.records import build_lease_lost_error
+from tasks.domain.protocols.records import SHARD_ACT, build_lease_lost_error
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import schema
@@ -134,6 +134,9 @@ class SqlLeases:
             insert_missing(connection, _STOP_REQUESTS, asked)
             current = _find_stop_request(connection, run_id)
             self._decisions.append(connection, DecisionKind.STOP, run_id, _STOPPED)
+            for shard in _list_open_shards(connection, run_id):  # they may have no process that could tell them
+                insert_missing(connection, _STOP_REQUESTS, {**asked, "run_id": shard})
+                self._decisions.append(connection, DecisionKind.STOP, shard, _STOPPED)
         self._decisions.note_newest()
         assert current is not None  # noqa: S101 - for the type checker; the statement above stored it
         return current
@@ -163,6 +166,14 @@ class SqlLeases:
             return StopRequest("", error.message, SystemClock().now())
         reason = "somebody has asked it to stop, and the request was removed from the database"
         return StopRequest("", reason, decision.at) if decision is not None else None
+
+
+def _list_open_shards(connection: Connection, run_id: str) -> list[str]:
+    """Return the runs of a run's shards that are not over, begun or not."""
+    journal = schema.journal
+    is_over = select(_RUNS.c.id).where(_RUNS.c.id == journal.c.key, _RUNS.c.state.not_in(_STOPPABLE_STATES)).exists()
+    mine = (journal.c.run_id == run_id, journal.c.machine == "", journal.c.act == SHARD_ACT)
+    return sorted(set(connection.execute(select(journal.c.key).where(*mine, ~is_over)).scalars()))
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

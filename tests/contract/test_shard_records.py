@@ -9,7 +9,7 @@ import pytest
 from tasks.domain.errors import RunNotFound
 from tasks.domain.model import JobOutput
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
-from tasks.domain.states import Step
+from tasks.domain.states import OperationState, Step
 from tasks.records.queries.history import History
 from tasks.records.queries.live_runs import read_run_processes
 from tasks.records.queries.machines import count_machine_runs, read_machine_runs
@@ -86,3 +86,17 @@ def test_the_whole_run_has_the_journal_and_the_output_of_its_shards(records: Sql
     assert dict(history.open_job_logs(WHOLE)) == {"web-1": "Setting up openssl"}
     assert dict(history.open_job_logs(SHARD, "web-1")) == {"web-1": "Setting up openssl"}
     assert [entry.act for entry in history.read_journal(WHOLE)] == ["shard", "shard"]
+
+
+def test_a_stop_of_the_run_is_one_of_its_shards_that_are_not_over(records: SqlRecords) -> None:
+    shard = History(records).find_run(SHARD)
+    records.save(replace(shard, state=OperationState.SUCCEEDED))
+    records.save(replace(History(records).find_run(WHOLE), state=OperationState.IN_PROGRESS))
+
+    records.leases.request_stop(WHOLE, "anne", "enough")
+
+    over, waiting = (records.leases.find_lease(f"{WHOLE}-{number}") for number in (1, 2))
+    assert over is None
+    assert waiting is not None
+    assert waiting.stop is not None
+    assert (waiting.stop.who, waiting.stop.reason) == ("anne", "enough")

@@ -46,9 +46,8 @@ def _without_counting(inner: Any) -> Any:
     return take_over
 
 
-def _without_a_second_look(self: Any, active: Any) -> str:
-    reason = self._explain_stop()
-    return f"not begun: {reason}" if reason and not active.has_begun else ""
+def _without_a_second_look(_self: Any, active: Any, reason: str) -> str:
+    return "" if active.has_begun else reason
 
 
 def _take_the_first(inner: Any) -> Any:
@@ -90,7 +89,7 @@ SITE_MUTANTS: dict[str, tuple[str, Break]] = {
         apply_all(
             replace_attribute(ShardGate, "__call__", lambda *_: GateDecision()),
             _believe_the_request,
-            replace_attribute(ShardWatch, "_close_if_stopping", _without_a_second_look),
+            replace_attribute(ShardWatch, "_close", _without_a_second_look),
         ),
     ),
     "the outcome of another machine is taken over": (

@@ -205,6 +205,9 @@ class SiteRuns:
         history, outage = FakeHistory(self._world.records), self._world.outage
         return self._of.call("records", "report", lambda: outage.ask(lambda: history.read_report(run_id)))
 
+    def find_touched(self, run_id: str) -> frozenset[str]:
+        return frozenset()  # no case has hooks
+
     def request_stop(self, run_id: str, reason: str) -> None:
         leases, outage = self._world.leases, self._world.outage
         self._of.call("leases", "ask", lambda: outage.ask(lambda: leases.request_stop(run_id, "whole", reason)))

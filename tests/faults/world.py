@@ -14,7 +14,7 @@ import flows.engine.fleet_run
 import flows.engine.machine_queue
 import flows.engine.run_lease
 import flows.execution
-from flows.engine.resume_state import read_resume_state
+from flows.engine.shard_state import read_left_state
 from flows.execution import RunnerFactory, execute_run, open_run
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
@@ -176,7 +176,7 @@ class World:
         request = PatchRequest.model_validate(dict(self.records.runs[run_id].request))
 
         def past() -> Any:
-            return controller.call("records", "past", lambda: read_resume_state(history, run_id))  # type: ignore[arg-type]
+            return controller.call("records", "past", lambda: read_left_state(history, run_id))  # type: ignore[arg-type]
 
         def resume() -> None:
             with open_run(

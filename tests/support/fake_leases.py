@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from tasks.domain.errors import RecordsUnavailable, RequestError
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
+from tasks.domain.protocols.records import SHARD_ACT
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tests.support.fake_clock import FakeClock
@@ -91,7 +92,11 @@ class FakeLeases:
                 raise RequestError(f"there is no run {run_id!r}", hint="A test asked for it.")
             if run.state not in {OperationState.NOT_STARTED, OperationState.IN_PROGRESS}:
                 raise RequestError(f"run {run_id} can't be stopped: it is over ({run.state.value})")
-            return self.stops.setdefault(run_id, StopRequest(who, reason, self.clock.now()))
+            asked = StopRequest(who, reason, self.clock.now())
+            for entry in self.records.journal:
+                if entry.run_id == run_id and entry.act == SHARD_ACT:
+                    self.stops.setdefault(entry.key, asked)
+            return self.stops.setdefault(run_id, asked)
 
     def find_lease(self, run_id: str) -> LeaseStatus | None:
         with self._call("lease", run_id):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.domain.errors import RecordsError, RecordsUnavailable
+from tasks.domain.errors import RecordsError, RecordsUnavailable, RunNotFound
 from tasks.domain.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import JournalEntry, build_lease_lost_error
@@ -159,7 +159,7 @@ class FakeHistory:
 
     def find_run(self, run_id: str) -> RunInfo:
         if run_id not in self.records.runs:
-            raise RecordsError(f"there is no run {run_id!r}", hint="A test asked for it.")
+            raise RunNotFound(f"there is no run {run_id!r}", hint="A test asked for it.")
         return self.records.runs[run_id]
 
     def read_report(self, run_id: str) -> RunReport:

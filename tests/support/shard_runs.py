@@ -17,6 +17,7 @@ from tasks.domain.model import Outcome, RunInfo, RunReport
 from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.states import OperationState
 from tasks.steps.context.run_context import StopToken
+from tasks.steps.hooks import HOOK_ACT
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_records import FakeHistory, FakeRecords
 
@@ -91,6 +92,9 @@ class LocalShardRuns:
 
     def read_report(self, run_id: str) -> RunReport:
         return FakeHistory(self.records).read_report(run_id)
+
+    def find_touched(self, run_id: str) -> frozenset[str]:
+        return frozenset(e.machine for e in self.records.journal if e.run_id == run_id and e.act == HOOK_ACT)
 
     def request_stop(self, run_id: str, reason: str) -> None:
         self.stops[run_id] = reason

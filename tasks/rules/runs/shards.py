@@ -1,9 +1,10 @@
 """Divides the machines of a run into shards: parts that one process at their site carries out. Pure."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inventory.machine import Machine, MachineSet
+from tasks.domain.errors import RequestError
 from tasks.domain.model import Wave
 from tasks.rules.runs.waves import WavePolicy, build_waves
 
@@ -65,28 +66,48 @@ def needs_shards(machines: Collection[Machine], site: str, size: int) -> bool:
     return len(machines) > size or any(machine.site != site for machine in machines)
 
 
+def share_at_once(shards: Sequence[Shard], at_once: int) -> tuple[int, ...]:
+    """Return how many machines each of these shards may patch at once: together not more than ``at_once``.
+
+    Each gets at least one, so there must not be more shards than that.
+    """
+    total = sum(len(shard.machines) for shard in shards)
+    return tuple(1 + max(0, at_once - len(shards)) * len(shard.machines) // total for shard in shards)
+
+
 def build_shard_waves(machines: Sequence[Machine], policy: WavePolicy, sets: Sequence[MachineSet]) -> tuple[Wave, ...]:
     """Return the waves of a run that asks no machine for its role.
 
     The members of a set whose roles must be asked for are in one wave, the last one of any of them: so the process that
-    carries them out knows them all, and gives them their turns in the order of their roles.
+    carries them out knows them all, and gives them their turns in the order of their roles. They are no canaries.
 
     Raises:
-        RequestError: the waves can't be built.
+        RequestError: the waves can't be built, or such a set leaves no canary, or breaks the order of a jump host.
     """
-    waves = build_waves(machines, policy, sets)
-    for machine_set in sets:
-        if machine_set.order and machine_set.role and machine_set.role.command:
-            members = [name for wave in waves for name in wave.machines if name in machine_set.members]
-            last = max((wave.number for wave in waves if set(wave.machines) & set(members)), default=0)
-            waves = tuple(
-                replace(
-                    wave,
-                    machines=(
-                        *(name for name in wave.machines if name not in members),
-                        *(members if wave.number == last else ()),
-                    ),
+    asked = [machine_set for machine_set in sets if machine_set.order and machine_set.role and machine_set.role.command]
+    waves = build_waves(machines, policy, sets, no_canaries={name for one in asked for name in one.members})
+    wave_of = {name: wave.number for wave in waves for name in wave.machines}
+    for machine_set in asked:
+        members = [name for name in machine_set.members if name in wave_of]
+        wave_of |= dict.fromkeys(members, max((wave_of[name] for name in members), default=0))
+    _require_order(machines, wave_of, asked)
+    kept = [wave for wave in waves if wave.number in wave_of.values()]
+    if any(wave.canary for wave in waves) and not any(wave.canary for wave in kept):
+        raise RequestError("no machine is left for a canary wave: all are members of sets whose roles are asked for")
+    names = [name for wave in waves for name in wave.machines]
+    return tuple(
+        replace(wave, number=number, machines=tuple(name for name in names if wave_of[name] == wave.number))
+        for number, wave in enumerate(kept, start=1)
+    )
+
+
+def _require_order(machines: Sequence[Machine], wave_of: Mapping[str, int], asked: Sequence[MachineSet]) -> None:
+    """Require that each jump host is in a later wave than the machines behind it."""
+    for machine in machines:
+        for jump in machine.jump:
+            if jump in wave_of and wave_of[jump] <= wave_of[machine.name]:
+                names = ", ".join(machine_set.name for machine_set in asked)
+                raise RequestError(
+                    f"{jump} would be patched in the wave of {machine.name}, which is reached through it",
+                    hint=f"A set whose roles are asked for is in one wave ({names}). Patch it in a run of its own.",
                 )
-                for wave in waves
-            )
-    return tuple(wave for wave in waves if wave.machines)

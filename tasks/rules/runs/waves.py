@@ -4,7 +4,7 @@ Jump hosts, the controller, and roles in machine sets decide which machines must
 """
 
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from math import ceil
@@ -178,13 +178,15 @@ def build_waves(
     policy: WavePolicy,
     sets: Sequence[MachineSet] = (),
     roles: KnownRoles = MappingProxyType({}),
+    no_canaries: Collection[str] = frozenset(),
 ) -> tuple[Wave, ...]:
     """Return the waves, numbered from 1. Each machine is in one wave. The same input gives the same waves.
 
     Canaries come from each location in turn. A jump host is in a later wave than all machines that are reached through
     it, because its reboot would interrupt their connections. The controller itself is in the last wave. In a set with
     an order of roles, a member is in a later wave than the members whose role has its turn before, and no canary.
-    ``roles`` are those of members that were asked. Of others only the tags tell the role.
+    ``roles`` are those of members that were asked. Of others only the tags tell the role. ``no_canaries`` are machines
+    that are none either.
 
     Raises:
         RequestError: two machines have the same name, or the jump hosts form a circle.
@@ -192,7 +194,7 @@ def build_waves(
     levels = compute_wave_levels(machines, sets, roles)
     by_name = {machine.name: machine for machine in machines}
     # in their sets, other machines have their turn before, because of their role
-    no_canaries = {
+    later_roles = {
         name for machine_set in sets for group in _group_by_role(machine_set, by_name, roles)[1:] for name in group
     }
     size = policy.size or _compute_share(len(machines), policy.percent)
@@ -200,9 +202,8 @@ def build_waves(
     waves: list[Wave] = []
     for level in sorted(set(levels.values())):
         level_machines = [machine for machine in machines if levels[machine.name] == level]
-        early = _interleave_locations([machine for machine in level_machines if machine.name not in no_canaries])[
-            :canaries
-        ]
+        possible = [machine for machine in level_machines if machine.name not in {*later_roles, *no_canaries}]
+        early = _interleave_locations(possible)[:canaries]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
         later_machines = [machine for machine in level_machines if machine.name not in early_names]

@@ -2,11 +2,20 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inventory.machine import Machine, MachineSet, RoleSource
-from tasks.rules.runs.shards import build_shard_run_id, build_shard_waves, divide_into_shards, find_whole_run_id
+from tasks.domain.errors import RequestError
+from tasks.rules.runs.shards import (
+    Shard,
+    build_shard_run_id,
+    build_shard_waves,
+    divide_into_shards,
+    find_whole_run_id,
+    share_at_once,
+)
 from tasks.rules.runs.waves import WavePolicy
 
 NAMES = tuple(f"m{number}" for number in range(12))
@@ -63,6 +72,42 @@ def test_members_whose_roles_are_asked_for_are_in_one_wave() -> None:
     assert "m3" in wave.machines
     assert sorted(name for wave in waves for name in wave.machines) == sorted(NAMES[:6])
     assert all(wave.machines for wave in waves)
+
+
+def test_such_members_are_no_canaries_unless_none_would_be_left() -> None:
+    machines = [build_machine(name) for name in NAMES[:4]]
+    asked = MachineSet("db", "*", ("m0", "m1"), role=RoleSource(command="role"), order=("standby", "primary"))
+
+    waves = build_shard_waves(machines, WavePolicy(size=4, canary_count=1), [asked])
+
+    assert [(wave.number, wave.canary, wave.machines) for wave in waves] == [
+        (1, True, ("m2",)),
+        (2, False, ("m0", "m1", "m3")),
+    ]
+
+
+def test_a_jump_host_never_joins_the_wave_of_the_machines_behind_it() -> None:
+    machines = [
+        Machine("db1", "192.0.2.1", jump=("jump",)),
+        Machine("db2", "192.0.2.1"),
+        Machine("jump", "192.0.2.1"),
+        Machine("db3", "192.0.2.1"),
+        Machine("web1", "192.0.2.1", jump=("db3",)),
+    ]
+    asked = MachineSet("db", "*", ("db1", "db2", "db3"), role=RoleSource(command="role"), order=("standby", "primary"))
+
+    with pytest.raises(RequestError, match="jump would be patched in the wave of db1, which is reached through it"):
+        build_shard_waves(machines, WavePolicy(size=9), [asked])
+
+
+@given(sizes=st.lists(st.integers(1, 500), min_size=1, max_size=8), more=st.integers(0, 500))
+def test_shards_share_the_machines_at_once(sizes: list[int], more: int) -> None:
+    shards = [Shard("s", tuple(map(str, range(size)))) for size in sizes]
+
+    shares = share_at_once(shards, len(shards) + more)
+
+    assert min(shares) >= 1
+    assert sum(shares) <= len(shards) + more
 
 
 def test_the_id_of_a_shard_names_its_run() -> None:
