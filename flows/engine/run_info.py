@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from flows.request.patch_request import PatchRequest
@@ -86,6 +86,14 @@ def build_unstarted_run(
     )
 
 
+def find_package_version(name: str) -> str:
+    """Return the version of an installed package; "" if it is not installed as one, so that it is not known."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def build_run_info(
     request: PatchRequest | AssessRequest,
     run_id: str,
@@ -109,8 +117,8 @@ def build_run_info(
         flow_run_id=flow_run_id,
         role_scope=role_scope,
         site=find_site(),
-        version=version("fleetpatch"),
-        prefect_version=version("prefect"),
+        version=find_package_version("fleetpatch"),
+        prefect_version=find_package_version("prefect"),
     )
     if earlier_run is None:
         return run

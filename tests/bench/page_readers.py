@@ -58,7 +58,7 @@ class Measured:
 
 def serve(folder: Path, said: Connection, is_over: Event) -> None:
     """Serve the pages in a process of their own."""
-    with serve_site(folder, records_url=find_records(folder)) as site:
+    with serve_site(folder, database=find_records(folder)) as site:
         site.context.fleet.wait_seconds = WAIT_SECONDS
         require_readable_files(site)
         said.send(site.url)

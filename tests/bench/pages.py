@@ -168,7 +168,7 @@ def main() -> None:
     if options.only_saving:
         measure_saving()
         return
-    with serve_site(options.folder, records_url=find_records(options.folder)) as site:
+    with serve_site(options.folder, database=find_records(options.folder)) as site:
         site.context.fleet.wait_seconds = WAIT_SECONDS
         measure_pages(site)
 

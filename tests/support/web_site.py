@@ -70,21 +70,25 @@ class Site:
 
 
 @contextmanager
-def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> Iterator[Site]:
+def serve_site(
+    place: Path, *, clock: Clock | None = None, database: str | None = None, **settings: Any
+) -> Iterator[Site]:
     """Serve pages over records in a folder, until the end of the block.
 
     Args:
         place: an empty folder. ``fleet.yaml`` and ``configurations`` in it are used, if they are there.
         clock: the present time of the pages.
+        database: the URL of the records; None: a file in the folder.
         settings: fields of WebSettings.
     """
     file = place / "records.db"
-    if not file.exists() and "records_url" not in settings:
+    if not file.exists() and database is None:
         shutil.copy(make_empty_records(), file)
-    url = settings.setdefault("records_url", f"sqlite:///{file}")
+    url = database or f"sqlite:///{file}"
     inventory, configurations = place / "fleet.yaml", place / "configurations"
     found = WebSettings(
         port=0,
+        records_url=url,
         inventory=inventory if inventory.exists() else None,
         configurations=configurations if configurations.exists() else None,
     )
