@@ -24,7 +24,9 @@ HEARD = timedelta(seconds=3 * POLL_SECONDS + 60)
 
 def judge_sites(world: World) -> None:
     """Judge what a whole run says of its machines, and what its shards did with them."""
-    run = world.records.runs[RUN]
+    run = world.records.runs.get(RUN)
+    if run is None:
+        return  # each of its processes died before anything was known of it
     entries = [
         parse_shard_entry(entry)
         for entry in world.records.journal
