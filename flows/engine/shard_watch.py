@@ -81,8 +81,8 @@ class ShardWatch:
             self._forward_stop(active)
             if active and self._ports.clock.now() >= until:
                 for shard in active:
-                    if not shard.has_begun:
-                        self._close(shard, "its time is up")
+                    if not shard.has_begun and not self._close(shard, "its time is up"):
+                        shard.has_begun = True  # or it may have: then its machines are not called unstarted
                     take_end(shard, shard.remark or f"{shard.description} was not reported in time")
                 return
             if active:

@@ -9,7 +9,7 @@ from flows.engine.fleet_run import FleetRun
 from flows.engine.shard_state import ShardGate, read_left_state, read_shard_state, require_shard
 from flows.local_run import LocalRunner
 from inventory.sites import SITE_VARIABLE, use_site
-from tasks.domain.errors import RequestError
+from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.steps.context.run_context import StopToken
@@ -266,3 +266,21 @@ def test_a_machine_whose_hooks_have_run_is_not_left_open(sites: Sites) -> None:
 
     assert states(report)["two"] is OperationState.NOT_STARTED
     assert "three" not in states(report)
+
+
+def test_a_shard_that_can_not_be_looked_up_at_the_end_is_unknown_and_not_unstarted(sites: Sites) -> None:
+    sites.shards.hanging = {"hamburg"}
+    look = sites.shards.look
+
+    def fail_at_hamburg(run_id: str, flow_run_id: str, known: Any) -> Any:
+        request = sites.shards.requests.get(run_id)
+        if request is not None and not request.dry_run and sites.shards.sites[run_id] == "hamburg":
+            raise RecordsError("the seal of its record is broken")
+        return look(run_id, flow_run_id, known)
+
+    sites.shards.look = fail_at_hamburg  # type: ignore[method-assign]
+    report = sites.patch(minutes=60)
+
+    assert states(report)["one"] is OperationState.SUCCEEDED
+    assert states(report)["two"] is OperationState.UNKNOWN
+    assert "the seal of its record is broken" in outcome_of(report, "two").reason
