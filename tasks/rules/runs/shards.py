@@ -54,10 +54,9 @@ def _find_leaders(sets: Iterable[MachineSet]) -> dict[str, str]:
     leaders: dict[str, str] = {}
     for machine_set in sets:
         connected = {leaders.get(name, name) for name in machine_set.members}
-        for leader in connected:
-            leaders.setdefault(leader, leader)
-        leaders.update(dict.fromkeys(machine_set.members, min(connected, default="")))
-        leaders = {name: min(connected) if leader in connected else leader for name, leader in leaders.items()}
+        first = min(connected, default="")
+        leaders = {name: first if leader in connected else leader for name, leader in leaders.items()}
+        leaders |= dict.fromkeys(machine_set.members, first)
     return leaders
 
 
