@@ -79,6 +79,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
     assessments = {
         name: history.read_planned_assessment(run.id, name, plan.assessed_at) for name, plan in planned.items()
     }
+    shard = str(run.request.get("shard") or "")
     return ResumeState(
         run=run,
         waves=report.waves if planned else (),
@@ -86,22 +87,20 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
         assessments={name: assessment for name, assessment in assessments.items() if assessment is not None},
         outcomes=report.outcomes,
         journal={name: tuple(entries) for name, entries in journal.items()},
-        judged_request=read_judged_request(history, run),
+        judged_request=build_judged_request(parse_recorded_request(run), history.find_run(find_whole_run_id(shard)))
+        if shard
+        else None,
     )
 
 
-def read_judged_request(history: History, run: RunInfo) -> PatchRequest | None:
-    """Return what was asked of the whole run, for the machines of the run of a shard; None if it is no such run.
+def build_judged_request(request: PatchRequest, whole: RunInfo) -> PatchRequest:
+    """Return what was asked of a whole run, for the machines of a shard. Pure.
 
     Raises:
         RequestError: this version can't read it.
-        RecordsError: the records can't be read, or were changed.
     """
-    shard = str(run.request.get("shard") or "")
-    if not shard:
-        return None
-    request, whole = parse_recorded_request(run), parse_recorded_request(history.find_run(find_whole_run_id(shard)))
-    return whole.model_copy(update={"only_machines": request.only_machines, "inventory": request.inventory})
+    whole_request = parse_recorded_request(whole)
+    return whole_request.model_copy(update={"only_machines": request.only_machines, "inventory": request.inventory})
 
 
 def parse_recorded_request(run: RunInfo) -> PatchRequest:

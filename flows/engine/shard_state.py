@@ -9,9 +9,9 @@ from datetime import datetime
 
 from flows.engine.resume_state import (
     ResumeState,
+    build_judged_request,
     find_recorded_run,
     parse_recorded_request,
-    read_judged_request,
     read_resume_state,
 )
 from flows.engine.shard_entries import parse_shard_entry
@@ -90,7 +90,7 @@ def read_shard_state(history: History, request: PatchRequest, run: RunInfo, now:
         },
         outcomes=(),
         journal={},
-        judged_request=read_judged_request(history, replace(own, request=request.model_dump(mode="json"))),
+        judged_request=build_judged_request(request, run),
     )
 
 
