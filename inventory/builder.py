@@ -4,7 +4,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from inventory.addresses import Endpoint, build_endpoint
 from inventory.credential_references import KEY_REFERENCES, ReferenceKind, parse_reference
@@ -27,7 +27,7 @@ from inventory.machine import (
 )
 from inventory.name_lists import format_count
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
-from inventory.schema.entries import HostKeysEntry, MachineEntry, MachineSettings, WinrmEntry
+from inventory.schema.entries import CheckEntry, HostKeysEntry, MachineEntry, MachineSettings, WinrmEntry
 from inventory.schema.validation import StrictModel, validate_mapping
 from inventory.set_builder import Rule, SetDraft, build_sets
 
@@ -187,27 +187,20 @@ def build_machine_draft(
 ) -> MachineDraft:
     """Build a machine from its entry and the layers around it: defaults and groups, the strongest last."""
     own_values = collect_explicit_fields(entry)
-    values = {key: value for key, value in merge_layers([*inherited_layers, own_values]).items() if value is not None}
+    merged = merge_layers([*inherited_layers, own_values])  # each layer was validated before
+    values: dict[str, Any] = {key: value for key, value in merged.items() if value is not None}
     if values.get("transport") is TransportKind.WINRM:
         values.setdefault("os", OsFamily.WINDOWS)
-    merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
-    base = located.locate().file.parent.absolute()
     converted_values: dict[str, object] = {
         "address": entry.address or entry.name,
-        "jump": tuple(dict.fromkeys(merged.jump or ())),
-        "groups": tuple(dict.fromkeys(merged.groups or ())),
-        "tags": dict(sorted((merged.tags or {}).items())),
-        "limits": Limits(**_dump_values(merged.limits)),
-        "winrm": _to_winrm_settings(merged.winrm, base),
-        "pre_checks": tuple(Check(**check.model_dump()) for check in merged.pre_checks or ()),
-        "probes": tuple(Check(**probe.model_dump()) for probe in merged.probes or ()),
-        "wake": WakeSettings(**_dump_values(merged.wake)) if merged.wake else None,
+        "jump": tuple(dict.fromkeys(values.get("jump", ()))),
+        "groups": tuple(dict.fromkeys(values.get("groups", ()))),
+        "tags": dict(sorted(values.get("tags", {}).items())),
     }
-    for key in ("credential", "privilege_password"):
-        if key in values:
-            converted_values[key] = str(parse_reference(str(values[key])).to_absolute(base))
+    for key in values.keys() & _CONVERTED:
+        converted_values[key] = _CONVERTED[key](values[key], located.locate().file.parent.absolute())
     # the schema has the types of Machine's fields
-    return MachineDraft(Machine(**{**values, **converted_values}), located)  # type: ignore[arg-type]
+    return MachineDraft(Machine(**{**values, **converted_values}), located)
 
 
 def build_host_key_settings(
@@ -261,16 +254,36 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     return inventory
 
 
-def _dump_values(entry: StrictModel | None) -> dict[str, Any]:
-    return {key: value for key, value in entry.model_dump().items() if value is not None} if entry else {}
+def _dump_values(entry: StrictModel) -> dict[str, Any]:
+    return {key: value for key, value in entry.model_dump().items() if value is not None}
 
 
-def _to_winrm_settings(entry: WinrmEntry | None, directory: Path) -> WinrmSettings:
+def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
     given_values = _dump_values(entry)
     for key in given_values.keys() & {"ca_file", "client_certificate"}:
         path = Path(given_values[key])
         given_values[key] = path if given_values[key].startswith("~") else directory / path  # a home is resolved later
     return WinrmSettings(**given_values)
+
+
+def _to_checks(entries: Sequence[CheckEntry], _directory: Path) -> tuple[Check, ...]:
+    return tuple(Check(**entry.model_dump()) for entry in entries)
+
+
+def _to_absolute_reference(value: object, directory: Path) -> str:
+    return str(parse_reference(str(value)).to_absolute(directory))
+
+
+_CONVERTED: Final[Mapping[str, Callable[[Any, Path], object]]] = {
+    "limits": lambda entry, _: Limits(**_dump_values(entry)),
+    "winrm": _to_winrm_settings,
+    "pre_checks": _to_checks,
+    "probes": _to_checks,
+    "wake": lambda entry, _: WakeSettings(**_dump_values(entry)),
+    "credential": _to_absolute_reference,
+    "privilege_password": _to_absolute_reference,
+}
+"""How the value of a key becomes that of a machine, given the folder of the file. Most machines have none of these."""
 
 
 def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:
@@ -295,8 +308,11 @@ def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector
 
 
 def _check_jump_hosts(draft: MachineDraft, by_name: Mapping[str, MachineDraft], problems: ProblemCollector) -> None:
-    machine, location = draft.machine, draft.locate("jump")
-    if machine.jump and machine.transport is TransportKind.LOCAL:
+    machine = draft.machine
+    if not machine.jump:
+        return
+    location = draft.locate("jump")
+    if machine.transport is TransportKind.LOCAL:
         hint = "Remove `jump`, or correct `transport`."
         problems.add(location, f"{machine.name!r} is local and needs no jump host", hint)
     for name in machine.jump:

@@ -32,7 +32,39 @@ class TypedScalar(str):
         return scalar
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class _TooDeep(Exception):
+    """A document nests deeper than MAX_DEPTH levels."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Composes a document in one pass. It refuses deep nesting at once, because composing is recursive."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._tags: dict[str, str] = {}
+
+    def descend_resolver(self, _node: yaml.Node | None, _index: object) -> None:
+        """Enter a value."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1:
+            raise _TooDeep
+
+    def ascend_resolver(self) -> None:
+        """Leave a value."""
+        self._depth -= 1
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+        """Return the tag of a value. A fleet has the same words in thousands of places: each is looked at once."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            if value not in self._tags:
+                self._tags[value] = super().resolve(kind, value, implicit)
+            return self._tags[value]
+        if self._depth > MAX_DEPTH and kind is not yaml.ScalarNode:
+            raise _TooDeep
+        return str(super().resolve(kind, value, implicit))
+
+
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "timestamp", "map", "seq", "null", "value")
 )
@@ -56,10 +88,10 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
         The data, or None for an empty document or a syntax error (which is added to ``problems``).
     """
     try:
-        if not _is_depth_allowed(text):
-            problems.add(path, f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
-            return None
-        root = yaml.compose(text, Loader=_LOADER)
+        root = yaml.compose(text, Loader=_Loader)
+    except _TooDeep:
+        problems.add(path, f"this file nests deeper than {MAX_DEPTH} levels", "Write it flatter.")
+        return None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         parts = [str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part]
@@ -73,21 +105,25 @@ def parse_yaml(path: Path, text: str, problems: ProblemCollector, *, ansible: bo
     if root is None:
         return None
     builder = _LocatedDataBuilder(path, problems, ansible)
-    data = builder.build_value(root, ())
+    data = builder.build_value(root, (), _find_line(root))
     return None if builder.is_too_large else LocatedData(data, builder.locations)
 
 
-def _is_depth_allowed(text: str) -> bool:
-    """Return whether the nesting depth is allowed. It checks the parser's events, because composing is recursive."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                return False
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-    return True
+class _Places(Mapping[KeyPath, SourceLocation]):
+    """The places of a file's values. Only lines are kept: of thousands of values, one may have a problem."""
+
+    def __init__(self, file: Path) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self._file = file
+
+    def __getitem__(self, path: KeyPath) -> SourceLocation:
+        return SourceLocation(self._file, self.lines[path], ".".join(map(str, path)))
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
 
 class _LocatedDataBuilder:
@@ -97,16 +133,15 @@ class _LocatedDataBuilder:
         self.path = path
         self.ansible = ansible
         self.problems = problems
-        self.locations: dict[KeyPath, SourceLocation] = {}
+        self.locations = _Places(path)
         self.is_too_large = False
         self._visited_nodes: set[int] = set()
         self._open_nodes: set[int] = set()
         self._aliased_values = 0
 
-    def build_value(self, node: yaml.Node, path: KeyPath, place: SourceLocation | None = None) -> object:
-        """Return the plain value of a node, and record its place."""
-        place = place or self._locate(node, path)
-        self.locations[path] = place
+    def build_value(self, node: yaml.Node, path: KeyPath, line: int) -> object:
+        """Return the plain value of a node, and record its line."""
+        self.locations.lines[path] = line
         if node.tag not in _PLAIN_TAGS:
             if self.ansible and node.tag in {"!vault", "!vault-encrypted"}:
                 return VAULTED
@@ -115,18 +150,20 @@ class _LocatedDataBuilder:
             hint = f"Write plain YAML, without tags; a secret is given as {PASSWORD_FORMS}."
             # Show only known tags. "!hunter2" may be a password.
             named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
-            self.problems.add(place, f"{named} is not allowed here", hint)
+            self.problems.add(self.locations[path], f"{named} is not allowed here", hint)
             return None
         if isinstance(node, yaml.ScalarNode):
             return None if node.tag == _NULL_TAG else self._build_text(node)
-        if not self._may_enter(node, place):
+        if not self._may_enter(node, path):
             return None
         self._open_nodes.add(id(node))
         try:
             return (
                 self._build_map(node, path)
                 if isinstance(node, yaml.MappingNode)
-                else [self.build_value(child, (*path, index)) for index, child in enumerate(node.value)]
+                else [
+                    self.build_value(child, (*path, index), _find_line(child)) for index, child in enumerate(node.value)
+                ]
             )
         finally:
             self._open_nodes.discard(id(node))
@@ -136,12 +173,12 @@ class _LocatedDataBuilder:
         return TypedScalar(node.value, node.tag) if self.ansible and node.tag != _STRING_TAG else str(node.value)
 
     def _locate(self, node: yaml.Node, path: KeyPath) -> SourceLocation:
-        return SourceLocation(self.path, node.start_mark.line + 1, ".".join(str(part) for part in path))
+        return SourceLocation(self.path, _find_line(node), ".".join(map(str, path)))
 
-    def _may_enter(self, node: yaml.Node, place: SourceLocation) -> bool:
+    def _may_enter(self, node: yaml.Node, path: KeyPath) -> bool:
         """Return whether a node may be read. Reject recursive aliases and aliases that multiply the data."""
         if id(node) in self._open_nodes:
-            self.problems.add(place, "this alias contains itself", "Write the value out.")
+            self.problems.add(self.locations[path], "this alias contains itself", "Write the value out.")
             return False
         if id(node) in self._visited_nodes:
             self._aliased_values += len(node.value) + 1
@@ -149,7 +186,9 @@ class _LocatedDataBuilder:
         if self._aliased_values > MAX_ALIASED_VALUES and not self.is_too_large:
             self.is_too_large = True
             hint = "Put what is common under `defaults` or `groups`."
-            self.problems.add(place, f"aliases make this file larger than {MAX_ALIASED_VALUES:,} values", hint)
+            self.problems.add(
+                self.locations[path], f"aliases make this file larger than {MAX_ALIASED_VALUES:,} values", hint
+            )
         return not self.is_too_large
 
     def _build_map(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
@@ -165,14 +204,15 @@ class _LocatedDataBuilder:
                 self.problems.add(location, "a key must be plain text", "Quote it, or give it a name.")
                 continue
             key = self._build_text(key_node)
-            line = key_node.start_mark.line + 1
-            source_location = SourceLocation(self.path, line, ".".join(str(part) for part in (*path, key)))
+            line = _find_line(key_node)
             if key in lines:
                 message = f"the key {key[:80]!r} stands here twice, first in line {lines[key]}"
-                self.problems.add(source_location, message, "Remove one of the two, or merge them.")
+                self.problems.add(
+                    self._locate(key_node, (*path, key)), message, "Remove one of the two, or merge them."
+                )
                 continue
             lines[key] = line
-            own_values[key] = self.build_value(value_node, (*path, key), source_location)
+            own_values[key] = self.build_value(value_node, (*path, key), line)
         return {**merged, **own_values}
 
     def _build_merged_map(self, node: yaml.Node, path: KeyPath) -> Mapping[str, object]:
@@ -181,13 +221,18 @@ class _LocatedDataBuilder:
         merged: dict[str, object] = {}
         for source in sources:
             is_map = isinstance(source, yaml.MappingNode)
-            data = self.build_value(source, path, self.locations[path]) if is_map else None
+            data = self.build_value(source, path, self.locations.lines[path]) if is_map else None
             if isinstance(data, dict):
                 merged = {**data, **merged}
             else:
                 location = self._locate(node, path)
                 self.problems.add(location, "<< takes a map, or a list of maps", "Give it an alias (*x).")
         return merged
+
+
+def _find_line(node: yaml.Node) -> int:
+    """Return the line of a node, from 1."""
+    return int(node.start_mark.line) + 1
 
 
 def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
