@@ -10,6 +10,9 @@ STEPS = {
     "fleetpatch.cli.command tasks.records.queries.names": (
         *("prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml", "dateutil", "httpx"),
     ),
+    "fleetpatch.cli.views.fleet_status": (
+        *("tasks.machines", "tasks.steps.assess", "flows.request", "flows.engine.run_info", "sqlalchemy"),
+    ),
     "flows.recovery flows.approval tasks.records tasks.reports flows.request flows.hooks": (
         *("prefect", "sqlalchemy", "pandas", "paramiko"),
     ),

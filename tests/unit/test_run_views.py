@@ -49,11 +49,12 @@ def test_the_title_of_an_update_whose_name_is_a_number_is_shown(capsys: pytest.C
     # a narrow terminal breaks lines between words
     update = make_update(name="KB5044281", kb="KB5044281", title="2026-10 Cumulative Update for Windows")
     outcome = make_outcome(updates=(make_update_result(update=update),))
-    machine, found = make_machine(), [(make_machine(), update)]
+    machine = make_machine()
+    found = {machine.name: [update]}
     for print_it in (
         lambda: print_machine_plan(make_plan(chosen=(update,), skipped=())),
-        lambda: print_missing_by_update(found, [machine], {}),
-        lambda: print_missing_by_machine(found, [machine], {}),
+        lambda: print_missing_by_update(found, [machine]),
+        lambda: print_missing_by_machine(found, [machine]),
         lambda: print_explanations(machine.name, "*", list(explain_outcome(outcome))),
         lambda: _print_updates(outcome),
     ):

@@ -77,30 +77,23 @@ def list_updates(
     """List missing updates, from the last assessment. Contacts no machine."""
     from fleetpatch.cli.runtime.run_lookup import open_history
     from fleetpatch.cli.views.fleet_status import (
-        find_missing_updates,
         print_missing_by_machine,
         print_missing_by_update,
+        print_missing_json,
+        select_missing_updates,
     )
-    from tasks.domain.rows.updates import build_missing_update_row
     from tasks.records.queries.machines import read_missing_since
-    from tasks.reports.export.tabular_formats import build_row_json
+    from tasks.records.queries.newest_assessments import read_missing_updates
 
     machines = _load_machines(scope, inventory)
-    names = [machine.name for machine in machines]
-    history = open_history(records)
-    latest = history.read_latest_assessments(names, answered=True)
-    missing_updates = find_missing_updates(machines, latest, urgent=urgent)
+    database = open_history(records).database
+    missing_updates = select_missing_updates(machines, read_missing_updates(database), urgent=urgent)
     if as_json:
-        since = read_missing_since(history.database, names)
-        rows = (
-            build_missing_update_row(machine.name, update, since.get((machine.name, update.name)))
-            for machine, update in missing_updates
-        )
-        print_json({"updates": [build_row_json(row) for row in rows]})
+        print_missing_json(missing_updates, read_missing_since(database, list(missing_updates)))
     elif by == "machine":
-        print_missing_by_machine(missing_updates, machines, latest)
+        print_missing_by_machine(missing_updates, machines)
     else:
-        print_missing_by_update(missing_updates, machines, latest)
+        print_missing_by_update(missing_updates, machines)
 
 
 def _read_rows(machines: Sequence[Machine], records: str | None, now: datetime) -> "list[MachineRow]":

@@ -126,8 +126,9 @@ def build_row_table(
         for column, field in zip(chosen, fields, strict=True)
     )
     table = build_table(*headings, title=title)
+    builders = [_CellBuilder(column, field) for column, field in zip(chosen, fields, strict=True)]
     for row in rows:
-        table.add_row(*(_build_cell(row, column, field) for column, field in zip(chosen, fields, strict=True)))
+        table.add_row(*[build(row) for build in builders])
     return table
 
 
@@ -165,21 +166,44 @@ def _find_field(row_type: type, name: str) -> Field:
     return _find_field(field.row_type, inner_name) if inner_name and field.row_type is not None else field
 
 
-def _build_cell(row: object, shown: Shown, field: Field) -> Text:
-    if shown.render is not None:
-        cell = shown.render(row)
-        return cell if isinstance(cell, Text) else to_safe_text(cell, shown.style, shown.limit)
-    value: Any = row
-    for part in shown.name.split("."):
-        value = getattr(value, part) if value is not None else None
-    if value is None:
-        return Text(NO_FIGURE)
-    if isinstance(value, Enum):
-        return render_state(value.value)
-    if field.kind in _NUMBERS and field.column.unit == "count":
-        return render_count(value, shown.style)
-    text = _FORMATS.get(field.column.unit, _format_value)(value)
-    return to_safe_text(text or NO_FIGURE, shown.style, shown.limit)
+class _CellBuilder:
+    """Builds the cells of a column. Rows of a fleet have the same values: each has one cell."""
+
+    def __init__(self, shown: Shown, field: Field) -> None:
+        self._shown = shown
+        self._field = field
+        self._names = shown.name.split(".")
+        self._cells: dict[object, Text] = {}
+
+    def __call__(self, row: object) -> Text:
+        """Return the cell of a row."""
+        shown = self._shown
+        if shown.render is not None:
+            rendered = shown.render(row)
+            return rendered if isinstance(rendered, Text) else self._build_text(rendered)
+        value: Any = row
+        for name in self._names:
+            value = getattr(value, name) if value is not None else None
+        if isinstance(value, Mapping):
+            return self._build_text(_format_value(value))
+        cell = self._cells.get(value)
+        if cell is None:
+            cell = self._cells[value] = self._build(value)
+        return cell
+
+    def _build(self, value: Any) -> Text:  # noqa: ANN401 - of any column
+        if value is None:
+            return Text(NO_FIGURE)
+        if isinstance(value, Enum):
+            return render_state(value.value)
+        if self._field.kind in _NUMBERS and self._field.column.unit == "count":
+            return render_count(value, self._shown.style)
+        return self._build_text(_FORMATS.get(self._field.column.unit, _format_value)(value) or NO_FIGURE)
+
+    def _build_text(self, text: str) -> Text:
+        if (cell := self._cells.get(text)) is None:
+            cell = self._cells[text] = to_safe_text(text, self._shown.style, self._shown.limit)
+        return cell
 
 
 def _format_value(value: object) -> str:

@@ -3,14 +3,14 @@
 Rich needs seconds for thousands of rows, because it measures and wraps each cell.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment
-from rich.style import Style
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -110,52 +110,95 @@ class TextTable:
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
         """Return the lines of the table; None if they do not all fit, or a cell has several lines."""
-        table = [[_to_single_line_text(console, cell) for cell in cells] for cells in self._list_lines()]
-        texts = [[cell for cell in cells if cell is not None] for cells in table]
-        if any(len(line) < len(self.columns) for line in texts):
+        writer = _CellWriter(console)
+        headings = [writer.write(column.header, "bold") for column in self.columns]
+        rows = [[writer.write(cell) for cell in cells] for cells in self.rows]
+        if writer.has_several_lines:
             return None
-        widths = [max(cell_len(cell.plain) for cell in cells) for cells in zip(*texts, strict=True)]
+        columns = zip(headings, zip(*rows, strict=True), strict=True)
+        widths = [max(heading.width, *{cell.width for cell in cells}) for heading, cells in columns]
         length = _add_gaps(widths, self.gap)
         if length > max_width:
             return None
-        headings, *rows = texts
-        segments = self._render_row(console, headings, widths, console.get_style("bold"))
-        segments += [Segment("─" * length), Segment.line()]
-        for cells in rows:
-            segments += self._render_row(console, cells, widths, None)
-        return segments
+        pads = [_Pad(column.justify == "right", width) for column, width in zip(self.columns, widths, strict=True)]
+        gap = " " * self.gap
+        lines = [gap.join([pad(cell) for pad, cell in zip(pads, cells, strict=True)]) for cells in (headings, *rows)]
+        return [Segment("\n".join([lines[0], "─" * length, *lines[1:], ""]))]
 
-    def _list_lines(self) -> Iterator[Sequence[RenderableType]]:
-        yield [column.header for column in self.columns]
-        yield from self.rows
 
-    def _render_row(
-        self, console: Console, cells: Sequence[Text], widths: Sequence[int], style: Style | None
-    ) -> list[Segment]:
-        segments: list[Segment] = []
-        last = len(widths) - 1
-        for number, (text, width) in enumerate(zip(cells, widths, strict=True)):
-            gap = " " * (width - cell_len(text.plain))
-            after = " " * self.gap if number < last else ""
-            is_right = (text.justify or self.columns[number].justify) == "right"
-            if is_right:
-                segments.append(Segment(gap))
-            if text.spans:
-                segments += text.render(console, end="")
-            else:
-                segments.append(Segment(text.plain, style or (console.get_style(text.style) if text.style else None)))
-            segments.append(Segment(after if is_right else gap + after))
-        return [*segments, Segment.line()]
+class _Written(NamedTuple):
+    """A cell as it is written, with the codes of its colours, and the width that it takes."""
+
+    text: str
+    width: int
+    is_right: bool = False
+
+
+class _CellWriter:
+    """Writes cells for a console. Rows of a fleet share cells: each is written once.
+
+    Attributes:
+        has_several_lines: whether a cell was none that fits on one line.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.has_several_lines = False
+        self._console = console
+        self._color_system = COLOR_SYSTEMS[console.color_system] if console.color_system else None
+        self._written: dict[int | str, _Written] = {}
+
+    def write(self, cell: RenderableType, style: str = "") -> _Written:
+        """Return a cell as it is written."""
+        key = cell if isinstance(cell, str) else id(cell)  # the rows of the table keep the cells
+        written = self._written.get(key) if not style else None
+        if written is None:
+            written = self._written[key] = self._write_new(cell, style)
+        return written
+
+    def _write_new(self, cell: RenderableType, style: str) -> _Written:
+        text = self._console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
+        if not isinstance(text, Text) or {"\n", "\t"} & set(text.plain):
+            self.has_several_lines = True
+            return _Written("", 0)
+        shown = text.plain
+        if self._color_system is not None and (text.spans or text.style or style):
+            shown = "".join(self._color(segment) for segment in self._split(text, style))
+        return _Written(shown, cell_len(text.plain), text.justify == "right")
+
+    def _split(self, text: Text, style: str) -> Iterable[Segment]:
+        if text.spans:
+            return text.render(self._console, end="")
+        return (Segment(text.plain, self._console.get_style(style or text.style)),)
+
+    def _color(self, segment: Segment) -> str:
+        style = segment.style
+        if style is None:
+            return segment.text
+        return (style.without_color if self._console.no_color else style).render(
+            segment.text, color_system=self._color_system, legacy_windows=self._console.legacy_windows
+        )
+
+
+class _Pad:
+    """Fills the cells of a column with blanks. The cells of a fleet are alike: each is filled once."""
+
+    def __init__(self, is_right: bool, width: int) -> None:
+        self._is_right = is_right
+        self._width = width
+        self._padded: dict[int, str] = {}
+
+    def __call__(self, cell: _Written) -> str:
+        """Return a cell of the table, which has the width of the column then."""
+        padded = self._padded.get(id(cell))
+        if padded is None:
+            blanks = " " * (self._width - cell.width)
+            padded = blanks + cell.text if self._is_right or cell.is_right else cell.text + blanks
+            self._padded[id(cell)] = padded
+        return padded
 
 
 def _add_gaps(widths: Sequence[int], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1)
-
-
-def _to_single_line_text(console: Console, cell: RenderableType) -> Text | None:
-    """Return the text of a cell; None when it has several lines or is not text."""
-    text = console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
-    return text if isinstance(text, Text) and not ({"\n", "\t"} & set(text.plain)) else None
 
 
 def build_table(*columns: str | Column, title: str = "", gap: int = 2) -> TextTable:

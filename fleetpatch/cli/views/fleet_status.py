@@ -1,26 +1,41 @@
 """Prints the state of the fleet, and builds its JSON."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import print_to_stdout, render_state, shorten_list, to_safe_text
+from fleetpatch.cli.runtime.output import (
+    print_to_stdout,
+    render_json,
+    render_state,
+    shorten_list,
+    to_safe_text,
+    write_json,
+)
 from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_table, build_row_table
-from fleetpatch.cli.runtime.table import TextTable
-from fleetpatch.cli.views.hotpatch import render_status
-from fleetpatch.cli.views.plan import render_classification, render_update_name, render_version_change
+from fleetpatch.cli.runtime.table import TextTable, build_column, build_table
+from fleetpatch.cli.views.update_cells import (
+    render_classification,
+    render_hotpatch_status,
+    render_update_name,
+    render_version_change,
+)
 from inventory.machine import Machine
-from tasks.domain.model import Assessment, Update
+from tasks.domain.model import Update
 from tasks.domain.rows.machines import MachineRow
+from tasks.domain.rows.updates import build_missing_update_row
 from tasks.domain.states import ReadinessState
+from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import NO_FIGURE, format_age, format_count
 from tasks.reports.sanitizing import sanitize_to_one_line
 
 MAX_NAMES = 5
 
-MissingUpdates = Sequence[tuple[Machine, Update]]
+MissingUpdates = Mapping[str, Sequence[Update]]
+"""What each machine lacks, by its name."""
 
 
 def print_machine_table(rows: Sequence[MachineRow], now: datetime, columns: Sequence[str] = ()) -> None:
@@ -37,7 +52,7 @@ def print_machine_table(rows: Sequence[MachineRow], now: datetime, columns: Sequ
 
     def render_hotpatch(row: MachineRow) -> Text:
         """Return the status of a machine for a narrow column, with the day of its next baseline."""
-        text = render_status(row.hotpatch_status)
+        text = render_hotpatch_status(row.hotpatch_status)
         if row.next_baseline_on is not None:
             text.append(f" {row.next_baseline_on.removeprefix(f'{now.year}-')}", style="dim")
         return text
@@ -83,25 +98,38 @@ def _format_answer_age(row: MachineRow, now: datetime) -> str:
     return format_age(row.answered_at, now) if row.answered_at is not None else "never"
 
 
-def find_missing_updates(
-    machines: Sequence[Machine], latest: Mapping[str, Assessment], *, urgent: bool
+def select_missing_updates(
+    machines: Sequence[Machine], latest: Mapping[str, Sequence[Update]], *, urgent: bool
 ) -> MissingUpdates:
-    """Return every missing update of every machine, in the order of the machines."""
-    return [
-        (machine, update)
-        for machine in machines
-        if (assessment := latest.get(machine.name)) is not None and assessment.packages is not None
-        for update in assessment.packages.updates
-        if not urgent or update.classification.is_urgent
-    ]
+    """Return what each machine lacks, in the order of the machines. Those that have never answered are missing.
+
+    Args:
+        machines: the machines that count.
+        latest: what machines lacked at their newest answer. Machines that lack the same share an object, here and in
+            the result.
+        urgent: leave out all but critical and security updates.
+    """
+    selected = {
+        id(updates): [update for update in updates if not urgent or update.classification.is_urgent]
+        for updates in latest.values()
+    }
+    return {machine.name: selected[id(latest[machine.name])] for machine in machines if machine.name in latest}
 
 
-UPDATE_GROUP_FACTS: Final[Sequence[Fact[MissingUpdates]]] = (
-    Fact("", lambda group: render_update_name(group[0][1]), "update", wraps=True),
-    Fact("", lambda group: render_classification(group[0][1]), "classification"),
-    Fact("", lambda group: group[0][1].available, "new version", wraps=True),
-    Fact("", len, "machines", is_number=True),
-    Fact("", lambda group: _join_names([machine.name for machine, _ in group]), "names", style="dim", wraps=True),
+@dataclass(frozen=True, slots=True)
+class UpdateGroup:
+    """An update that machines lack, and their names; a machine of several architectures stands there for each."""
+
+    update: Update
+    machines: list[str]
+
+
+UPDATE_GROUP_FACTS: Final[Sequence[Fact[UpdateGroup]]] = (
+    Fact("", lambda group: render_update_name(group.update), "update", wraps=True),
+    Fact("", lambda group: render_classification(group.update), "classification"),
+    Fact("", lambda group: group.update.available, "new version", wraps=True),
+    Fact("", lambda group: len(group.machines), "machines", is_number=True),
+    Fact("", lambda group: _join_names(group.machines), "names", style="dim", wraps=True),
 )
 
 
@@ -109,51 +137,101 @@ def _join_names(names: Sequence[str]) -> str:
     return ", ".join(sanitize_to_one_line(name) for name in shorten_list(names, MAX_NAMES))
 
 
-def print_missing_by_update(
-    missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
-) -> None:
+def print_missing_by_update(missing_updates: MissingUpdates, machines: Sequence[Machine]) -> None:
     """Print a line for each update and version, with its machines: security first, then the most machines."""
-    groups: dict[tuple[str, str], list[tuple[Machine, Update]]] = {}
-    for machine, update in missing_updates:
-        groups.setdefault((update.name, update.available), []).append((machine, update))
+    keys = {id(update): (update.name, update.available) for updates in missing_updates.values() for update in updates}
+    groups: dict[tuple[str, str], UpdateGroup] = {}
+    for name, updates in missing_updates.items():
+        for update in updates:
+            key = keys[id(update)]
+            if key not in groups:
+                groups[key] = UpdateGroup(update, [])
+            groups[key].machines.append(name)
     by_urgency = sorted(
         groups.items(),
-        key=lambda item: (not item[1][0][1].classification.is_urgent, -len(item[1]), item[0]),
+        key=lambda item: (not item[1].update.classification.is_urgent, -len(item[1].machines), item[0]),
     )
     table = build_list_table(UPDATE_GROUP_FACTS, [group for _, group in by_urgency])
-    _print_missing_table(table, format_count(len(groups), "update"), machines, latest)
+    _print_missing_table(table, format_count(len(groups), "update"), missing_updates, machines)
 
 
-def print_missing_by_machine(
-    missing_updates: MissingUpdates, machines: Sequence[Machine], latest: Mapping[str, Assessment]
-) -> None:
+MISSING_UPDATE_FACTS: Final[Sequence[Fact[Update]]] = (
+    Fact("", render_update_name, "update", wraps=True),
+    Fact("", render_classification, "classification"),
+    Fact("", render_version_change, "installed → new", wraps=True),
+    Fact("", lambda update: update.remark, "", style="yellow", limit=40, wraps=True),
+)
+
+
+def print_missing_by_machine(missing_updates: MissingUpdates, machines: Sequence[Machine]) -> None:
     """Print a line for each update of each machine."""
-    rows: list[tuple[str, Update]] = []
-    name = ""
-    for machine, update in sorted(
-        missing_updates,
-        key=lambda pair: (pair[0].name, not pair[1].classification.is_urgent, pair[1].name),
-    ):
-        rows.append((machine.name if machine.name != name else "", update))
-        name = machine.name
-    facts: Sequence[Fact[tuple[str, Update]]] = (
-        Fact("", lambda row: row[0], "machine"),
-        Fact("", lambda row: render_update_name(row[1]), "update", wraps=True),
-        Fact("", lambda row: render_classification(row[1]), "classification"),
-        Fact("", lambda row: render_version_change(row[1]), "installed → new", wraps=True),
-        Fact("", lambda row: row[1].remark, "", style="yellow", limit=40, wraps=True),
-    )
-    _print_missing_table(build_list_table(facts, rows), format_count(len(rows), "missing update"), machines, latest)
+    columns = (build_column(fact.heading or "", wraps=fact.wraps) for fact in MISSING_UPDATE_FACTS)
+    table = build_table(build_column("machine"), *columns)
+    rows: dict[int, list[list[Text]]] = {}  # of each list: machines that lack the same share them
+    cells: dict[int, list[Text]] = {}
+    for updates in missing_updates.values():
+        if id(updates) not in rows:
+            by_urgency = sorted(updates, key=lambda update: (not update.classification.is_urgent, update.name))
+            rows[id(updates)] = [
+                cells.get(id(update)) or cells.setdefault(id(update), _build_missing_cells(update))
+                for update in by_urgency
+            ]
+    same_machine = Text()
+    for name, updates in sorted(missing_updates.items()):
+        for number, shared in enumerate(rows[id(updates)]):
+            table.add_row(same_machine if number else to_safe_text(name), *shared)
+    _print_missing_table(table, format_count(len(table.rows), "missing update"), missing_updates, machines)
+
+
+def _build_missing_cells(update: Update) -> list[Text]:
+    return [fact.build_cell(update) for fact in MISSING_UPDATE_FACTS]
 
 
 def _print_missing_table(
-    table: TextTable, count: str, machines: Sequence[Machine], latest: Mapping[str, Assessment]
+    table: TextTable, count: str, missing_updates: MissingUpdates, machines: Sequence[Machine]
 ) -> None:
     if table.rows:
-        assessed = format_count(sum(machine.name in latest for machine in machines), "assessed machine")
-        print_to_stdout(table, "", f"{count} on {assessed}.")
+        print_to_stdout(table, "", f"{count} on {format_count(len(missing_updates), 'assessed machine')}.")
     else:
         print_to_stdout("No update is missing.")
-    unknown = [machine.name for machine in machines if machine.name not in latest]
+    unknown = [machine.name for machine in machines if machine.name not in missing_updates]
     if unknown:
         print_to_stdout(f"Not known, because never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
+
+
+def print_missing_json(missing_updates: MissingUpdates, since: Mapping[tuple[str, str], datetime]) -> None:
+    """Print a row for each update of each machine as JSON. What the rows of an update have in common is written once.
+
+    Args:
+        missing_updates: what each machine lacks.
+        since: since when, by machine and name.
+    """
+    parts: dict[int, tuple[str, str, str]] = {}
+    moments: dict[datetime | None, str] = {}
+    rows: list[str] = []
+    for machine, updates in missing_updates.items():
+        name = render_json(machine)
+        for update in updates:
+            at = since.get((machine, update.name))
+            if at not in moments:
+                moments[at] = render_json(build_row_json(build_missing_update_row("", update, at))[_SINCE_NAME])
+            if id(update) not in parts:
+                parts[id(update)] = _split_row(update)
+            begin, middle, end = parts[id(update)]
+            rows.append(f"{begin}{name}{middle}{moments[at]}{end}")
+    begin, between, end = render_json({"updates": [None, None]}).split("null")
+    write_json(begin + between.join(rows) + end if rows else render_json({"updates": []}))
+
+
+_MACHINE: Final = '"machineName": '
+_SINCE_NAME: Final = "sinceDateTime"
+_SINCE: Final = f'\n   "{_SINCE_NAME}": '
+"""How a row writes them. A line end within a value is an escape: this can only be a key."""
+
+
+def _split_row(update: Update) -> tuple[str, str, str]:
+    """Return the row of an update as JSON: before the machine, from there to since when it lacks it, and the rest."""
+    row = render_json(build_row_json(build_missing_update_row("", update, None)), "\n  ")
+    begin, _, rest = row.partition(f'{_MACHINE}""')
+    middle, _, end = rest.partition(f"{_SINCE}null")
+    return begin + _MACHINE, middle + _SINCE, end

@@ -7,20 +7,14 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_to_stdout, print_warning, render_mark, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_json, build_list_table
+from fleetpatch.cli.views.update_cells import render_hotpatch_status
 from flows.hotpatch.changes import ChangeResult, ChangeState
 from flows.hotpatch.overview import HotpatchRow
 from tasks.domain.model import Finding
 from tasks.domain.states import FindingLevel, HotpatchStatus
-from tasks.reports.formatting import NO_FIGURE, format_count
+from tasks.reports.formatting import format_count
 from tasks.rules.hotpatch import Baseline, EnrolmentRequest, describe_first_day
 
-_STATUS_STYLES: Mapping[HotpatchStatus | None, str] = {
-    HotpatchStatus.ENABLED: "green",
-    HotpatchStatus.PENDING: "cyan",
-    HotpatchStatus.DISABLED: "yellow",
-    HotpatchStatus.CANCELED: "yellow",
-    HotpatchStatus.NOT_ENROLLED: "dim",
-}
 _STYLES: Mapping[ChangeState, str] = {
     ChangeState.CHANGED: "green",
     ChangeState.UNCHANGED: "dim",
@@ -28,11 +22,6 @@ _STYLES: Mapping[ChangeState, str] = {
     ChangeState.REFUSED: "yellow",
     ChangeState.FAILED: "bold red",
 }
-
-
-def render_status(status: HotpatchStatus | None) -> Text:
-    """Return a status in its colour."""
-    return Text(status.value if status else NO_FIGURE, style=_STATUS_STYLES.get(status, ""))
 
 
 FINDING_FACTS: Final[Sequence[Fact[Finding]]] = (
@@ -50,7 +39,7 @@ REQUEST_FACTS: Final[Sequence[Fact[EnrolmentRequest]]] = (
 )
 STATUS_FACTS: Final[Sequence[Fact[HotpatchRow]]] = (
     Fact("machineName", lambda row: row.machine, "machine"),
-    Fact("hotpatchStatus", lambda row: row.status, "hotpatch", lambda row: render_status(row.status)),
+    Fact("hotpatchStatus", lambda row: row.status, "hotpatch", lambda row: render_hotpatch_status(row.status)),
     Fact("", lambda row: row.enrolment.provider if row.enrolment else "", "provider"),
     Fact(
         "nextBaselineDate",
@@ -118,7 +107,9 @@ def _render_change_remarks(result: ChangeResult) -> Text:
 CHANGE_FACTS: Final[Sequence[Fact[ChangeResult]]] = (
     Fact("machineName", lambda result: result.machine, "machine"),
     Fact("result", lambda result: result.state, "result", lambda result: Text(result.state, _STYLES[result.state])),
-    Fact("hotpatchStatus", lambda result: result.status, "hotpatch", lambda result: render_status(result.status)),
+    Fact(
+        "hotpatchStatus", lambda result: result.status, "hotpatch", lambda result: render_hotpatch_status(result.status)
+    ),
     Fact("message", lambda result: result.message or None),
     Fact("remedy", lambda result: result.remedy or None),
     Fact("steps", lambda result: result.steps),

@@ -7,12 +7,8 @@ from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_detail, print_to_stdout, render_marked_line, render_state, to_safe_text
 from fleetpatch.cli.runtime.row_table import Fact, build_list_table
-from fleetpatch.cli.views.plan import (
-    print_machine_plan,
-    print_updates_by_reason,
-    render_update_name,
-    render_version_change,
-)
+from fleetpatch.cli.views.plan import print_machine_plan, print_updates_by_reason
+from fleetpatch.cli.views.update_cells import render_update_name, render_version_change
 from tasks.domain.model import Outcome, RunReport, StepRecord, UpdateResult
 from tasks.domain.states import FindingLevel, UpdateState
 from tasks.reports.formatting import format_known_duration, format_time_of_day, load_zone_or_utc

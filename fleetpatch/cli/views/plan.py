@@ -10,6 +10,7 @@ from fleetpatch.cli.runtime.output import print_to_stdout, render_count, render_
 from fleetpatch.cli.runtime.row_table import Fact, build_list_table
 from fleetpatch.cli.runtime.table import TextTable, build_column, build_table
 from fleetpatch.cli.views.runs import print_machine_reasons
+from fleetpatch.cli.views.update_cells import render_classification, render_update_name, render_version_change
 from flows.approval.plan_rendering import count_fixed_cves, describe_plan, group_identical_plans
 from inventory.name_lists import join_first_names
 from tasks.domain.model import MachinePlan, RunReport, Update, UpdateResult
@@ -86,26 +87,9 @@ def build_plan_table(report: RunReport, headings: Sequence[str], states: Mapping
     return table
 
 
-def render_update_name(update: Update) -> Text:
-    """Return the name, with the title if that says more."""
-    name = to_safe_text(update.name)
-    return Text.assemble(name, " ", to_safe_text(update.title, "dim")) if update.title else name
-
-
-def render_version_change(update: Update, after: str | None = None) -> Text:
-    """Return "old → new"."""
-    new = after if after is not None else update.available
-    return Text.assemble(to_safe_text(update.installed or "(new)", "dim"), " → ", to_safe_text(new))
-
-
 def render_reboot_expectation(answer: YesNoUnknown) -> Text:
     """Return whether a reboot is expected."""
     return Text(REBOOT_LABELS[answer], style={YesNoUnknown.YES: "yellow", YesNoUnknown.NO: "dim"}.get(answer, ""))
-
-
-def render_classification(update: Update) -> Text:
-    """Return the classification of an update; urgent ones are red."""
-    return Text(update.classification, style="red" if update.classification.is_urgent else "")
 
 
 UPDATE_FACTS: Final[Sequence[Fact[Update]]] = (

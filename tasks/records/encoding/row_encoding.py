@@ -202,15 +202,15 @@ def compress_text(text: str) -> bytes:
     return zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
 
 
-def decompress_text(body: bytes, noun: str = "output of a job") -> str:
+def decompress_text(body: bytes | None, noun: str = "output of a job") -> str:
     """Return the text that ``compress_text`` compressed.
 
     Raises:
         RecordsError: the bytes are damaged.
     """
     try:
-        return zlib.decompress(body).decode("utf-8", "surrogatepass")
-    except (zlib.error, UnicodeDecodeError) as error:
+        return zlib.decompress(body or b"").decode("utf-8", "surrogatepass")
+    except (zlib.error, UnicodeDecodeError, TypeError) as error:
         raise RecordsError(f"a stored {noun} can't be read: {error}", hint=_DAMAGED_HINT) from error
 
 
@@ -234,11 +234,17 @@ def _build_outcome_columns(outcome: Outcome) -> dict[str, object]:
     return {"document": encode(short), "updates": compress_text(encode(body))}
 
 
+_UPDATE_BEGIN = '{"id":'
+_LIST_BEGIN, _LIST_BETWEEN, _LIST_END = f'{{"updates":[{_UPDATE_BEGIN}', f"}},{_UPDATE_BEGIN}", "}]}"
+"""How ``encode`` writes a list of updates: what is before the first one, between two, and after the last one."""
+
+
 @dataclass(slots=True)
 class DocumentReader:
     """Decodes rows into objects. One object for each read operation: it caches decoded lists of updates."""
 
     _decoded_updates: dict[tuple[type, bytes], Any] = field(default_factory=dict)
+    _decoded_update: dict[str, Update] = field(default_factory=dict)
 
     def decode_assessment(self, document: str, updates: bytes | None) -> Assessment:
         """Return the assessment of a row.
@@ -249,9 +255,34 @@ class DocumentReader:
         short = decode(Assessment, document)
         if updates is None or short.packages is None:
             return short
-        return replace(
-            short, packages=replace(short.packages, updates=self._decode_updates(_AssessmentUpdates, updates).updates)
-        )
+        return replace(short, packages=replace(short.packages, updates=self.decode_missing_updates(updates)))
+
+    def decode_missing_updates(self, updates: bytes) -> tuple[Update, ...]:
+        """Return the updates of a row of an assessment.
+
+        Raises:
+            RecordsError: the row cannot be decoded.
+        """
+        decoded: tuple[Update, ...] | None = self._decoded_updates.get((_AssessmentUpdates, updates))
+        if decoded is None:
+            decoded = self._decode_each_update(decompress_text(updates, "list of updates"))
+            self._decoded_updates[_AssessmentUpdates, updates] = decoded
+        return decoded
+
+    def _decode_each_update(self, text: str) -> tuple[Update, ...]:
+        """Return the updates of a list. A fleet lacks the same ones in other lists: each is decoded once.
+
+        Within a text of JSON no quotation mark is bare, so what is between two updates can't be in one.
+        """
+        if not (text.startswith(_LIST_BEGIN) and text.endswith(_LIST_END)):  # another version wrote it
+            return decode(_AssessmentUpdates, text).updates
+        return tuple(map(self._decode_update, text[len(_LIST_BEGIN) : -len(_LIST_END)].split(_LIST_BETWEEN)))
+
+    def _decode_update(self, text: str) -> Update:
+        update = self._decoded_update.get(text)
+        if update is None:
+            update = self._decoded_update[text] = decode(Update, f"{_UPDATE_BEGIN}{text}}}")
+        return update
 
     def decode_outcome(self, document: str, updates: bytes) -> Outcome:
         """Return the outcome of a row.

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from itertools import product
 from typing import Any
 
 from sqlalchemy import func, select
@@ -103,6 +102,8 @@ def read_last_runs(database: Database) -> dict[str, LastRun]:
 
 
 _NAMES_PER_QUERY = 500
+_BETWEEN_NAMES = "\n"
+"""No name of a machine has a line end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,14 +208,19 @@ def read_recorded_names(database: Database) -> tuple[str, ...]:
 
 
 def read_missing_since(database: Database, machines: Sequence[str]) -> dict[tuple[str, str], datetime]:
-    """Return since when updates of machines have been pending, by machine and name: the earliest that is known."""
+    """Return since when updates of machines have been pending, by machine and name: the earliest that is known.
+
+    Many machines lack an update since the same moment: the database joins their names. Of more machines than one query
+    may name, all are read.
+    """
     missing_since: dict[tuple[str, str], datetime] = {}
     with database.begin_read("read since when updates are missing") as connection:
-        for table, start in product(
-            (schema.assessment_updates, schema.missing_fixes), range(0, len(machines), _NAMES_PER_QUERY)
-        ):
-            query = select(table.c.machine, table.c.name, table.c.since).where(table.c.since.is_not(None))
-            query = query.where(table.c.machine.in_(machines[start : start + _NAMES_PER_QUERY]))
-            for machine, name, since in connection.execute(query).tuples():
-                missing_since[machine, name] = min(since, missing_since.get((machine, name), since))
+        for table in (schema.assessment_updates, schema.missing_fixes):
+            names = func.aggregate_strings(table.c.machine, _BETWEEN_NAMES)
+            query = select(table.c.name, table.c.since, names).where(table.c.since.is_not(None))
+            if len(machines) <= _NAMES_PER_QUERY:
+                query = query.where(table.c.machine.in_(machines))
+            for name, since, joined in connection.execute(query.group_by(table.c.name, table.c.since)).tuples():
+                for machine in joined.split(_BETWEEN_NAMES):
+                    missing_since[machine, name] = min(since, missing_since.get((machine, name), since))
     return missing_since

@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, Row, TableValuedAlias, Text, bindparam, cast, func, select
 
-from tasks.domain.assessment import Assessment
+from tasks.domain.assessment import Assessment, Update
 from tasks.records import schema
 from tasks.records.encoding.row_encoding import DocumentReader
+from tasks.records.page_schema import machine_states
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -64,6 +65,21 @@ def read_newest_assessments(
         elif bad is not None:
             newest[name] = NewestAssessments(bad.at, bad.error_kind or "unknown", answered)
     return newest
+
+
+def read_missing_updates(database: Database) -> dict[str, tuple[Update, ...]]:
+    """Return what each machine lacked at its newest answer. A machine that has never answered is missing.
+
+    Machines that lack the same have the same object: most of a fleet do. Of assessments, only these lists are read.
+    """
+    reader = DocumentReader()
+    is_newest_answer = (_ASSESSMENTS.c.machine == machine_states.c.machine) & _ASSESSMENTS.c.known
+    is_newest_answer &= _ASSESSMENTS.c.at == machine_states.c.answered_at
+    query = select(_ASSESSMENTS.c.machine, _ASSESSMENTS.c.updates).join_from(
+        machine_states, _ASSESSMENTS, is_newest_answer
+    )
+    rows = database.read_rows("read the missing updates", query.order_by(_ASSESSMENTS.c.number))
+    return {machine: reader.decode_missing_updates(updates) for machine, updates in rows}
 
 
 def find_later_assessments(database: Database, machines: Collection[str], after: datetime) -> dict[str, datetime]:

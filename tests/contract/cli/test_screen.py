@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import logging
 import sys
 import unicodedata
@@ -18,6 +19,7 @@ from fleetpatch.cli.runtime.output import (
     print_error,
     print_json,
     print_to_stderr,
+    render_json,
     shorten_list,
     to_safe_text,
 )
@@ -159,6 +161,23 @@ def test_a_reader_that_is_gone_breaks_nothing(name: str, monkeypatch: pytest.Mon
     console = get_stdout_console() if name == "stdout" else get_stderr_console()
     console.print("nobody reads this")
     LineDisplay().on_step_finished("web", Step.INSTALL, OperationState.SUCCEEDED, "")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_json_is_as_the_library_writes_it(value: object) -> None:
+    assert render_json(value) == json.dumps(value, indent=1)
+
+
+def test_a_number_that_json_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        render_json({"a": [float("nan")]})
 
 
 def test_a_full_disk_is_no_reader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.package_manager import JobKind as Kind
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import Step
+from tasks.records.encoding.row_encoding import compress_text
 from tasks.steps.checkpoint import restore_checkpoint
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -32,7 +33,7 @@ DOCUMENTS: list[tuple[str, str, tuple[str, ...]]] = [
     ),
     *(
         ("assessments", bad, verb)
-        for verb in (RUN, ("updates",), ("why", "web"))
+        for verb in (RUN, ("why", "web"))
         for bad in ("", "{}", '{"at": "300000-01-01T00:00:00Z"}', '{"at": 1e999}')
     ),
     *(("run_plans", bad, RUN) for bad in ("", "{}", '{"waves": 5}')),
@@ -106,6 +107,11 @@ def test_a_document_that_makes_no_sense(patched: Stage, table: str, document: st
 COLUMNS = [
     ("UPDATE runs SET document = ?", b"\xff\xfe", RUN),
     ("UPDATE runs SET document = ?", 5, RUN),
+    ("UPDATE assessments SET updates = ?", None, ("updates",)),
+    ("UPDATE assessments SET updates = ?", b"rubbish", ("updates",)),
+    ("UPDATE assessments SET updates = ?", compress_text("{}"), ("updates", "--json")),
+    ("UPDATE assessments SET updates = ?", compress_text('{"updates":[{"id":"a"},{"id":"b"}]}'), ("updates",)),
+    ("UPDATE assessments SET updates = ?", compress_text('{"updates":[{"id":"a"},{"id":]}'), ("updates",)),
     ("UPDATE job_outputs SET body = ?", b"rubbish", ("show", "last", "--log")),
     ("UPDATE job_outputs SET body = ?", b"", ("report", "last", "--format", "json")),
     ("UPDATE fleetpatch_schema SET version_num = ?", "v9999", ("runs",)),
