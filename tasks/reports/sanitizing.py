@@ -45,6 +45,8 @@ def sanitize(text: str) -> str:
 
 def sanitize_to_one_line(text: str, limit: int | None = None) -> str:
     """Return the sanitized text on one line. If it is longer than ``limit`` characters, cut it and add "…"."""
+    if text.isascii() and text.isprintable() and " " not in text and (limit is None or len(text) <= limit):
+        return text  # most names, states and versions
     flat = _WHITESPACE.sub(" ", sanitize(text if limit is None else text[: limit * 8])).strip()
     if limit is None or len(flat) <= limit:
         return flat

@@ -95,8 +95,6 @@ def show_run(
 ) -> None:
     """Show the result of a run, or of one machine in it."""
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
-    from fleetpatch.cli.views.machine import print_machine
-    from fleetpatch.cli.views.plan import print_plan
     from fleetpatch.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
     from tasks.records.queries.whole_journal import read_whole_journal
 
@@ -113,8 +111,12 @@ def show_run(
         return
     if not (log or journal):
         if machine is not None:
+            from fleetpatch.cli.views.machine import print_machine
+
             print_machine(read_full_report(history, recorded_run.id, machine), machine)
         elif recorded_run.kind == "plan":
+            from fleetpatch.cli.views.plan import print_plan
+
             print_plan(read_full_report(history, recorded_run.id))
         else:
             print_run_summary(read_full_summary(history, recorded_run.id))
@@ -229,12 +231,13 @@ def _require_machine_in_run(history: "History", run_id: str, machine: str) -> No
 
 def _print_approval(run: RunInfo, records: str | None) -> None:
     """Print the approval of a run: who decided, or that it waits."""
-    from fleetpatch.cli.views.approval import print_approval_status
     from flows.approval.decisions import read_approval
     from tasks.records.approvals import ApprovalDecision
 
     approval = read_approval(run.id, records) if run.kind == "patch" else None
     if approval is not None:
+        from fleetpatch.cli.views.approval import print_approval_status
+
         print_to_stdout("")
         print_approval_status(run, approval)
         if approval.decision is ApprovalDecision.WAITING:

@@ -286,6 +286,10 @@ def render_json(value: object, margin: str = "\n") -> str:
     """
     if isinstance(value, str):
         return encode_basestring_ascii(value)
+    if value is None:
+        return "null"
+    if isinstance(value, int):
+        return int.__repr__(value) if value is not True and value is not False else "true" if value else "false"
     inner = f"{margin} "
     if isinstance(value, dict) and value:
         pairs = [f"{encode_basestring_ascii(key)}: {render_json(member, inner)}" for key, member in value.items()]

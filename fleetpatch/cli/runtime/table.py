@@ -145,11 +145,13 @@ class _CellWriter:
         self.has_several_lines = False
         self._console = console
         self._color_system = COLOR_SYSTEMS[console.color_system] if console.color_system else None
-        self._written: dict[int | str, _Written] = {}
+        self._written: dict[object, _Written] = {}
 
     def write(self, cell: RenderableType, style: str = "") -> _Written:
         """Return a cell as it is written."""
-        key = cell if isinstance(cell, str) else id(cell)  # the rows of the table keep the cells
+        key: object = cell if isinstance(cell, str) else id(cell)  # the rows of the table keep the cells
+        if isinstance(cell, Text) and not cell.spans:
+            key = (cell.plain, cell.style, cell.justify)
         written = self._written.get(key) if not style else None
         if written is None:
             written = self._written[key] = self._write_new(cell, style)

@@ -20,7 +20,8 @@ class RunSummary:
     """A run with counts of updates instead of updates.
 
     Attributes:
-        report: the report without plans; its outcomes and assessments have no updates.
+        report: the report without plans, and with the newest assessment of each machine only. Its outcomes and
+            assessments have no updates.
         results: counts of the outcomes' updates, by machine.
         pending: counts of the pending updates in the newest assessments, by machine. A machine whose newest assessment
             has no answer is missing.
@@ -82,13 +83,14 @@ def _read_outcomes(connection: Connection, run_id: str) -> tuple[tuple[Outcome, 
 
 def _read_assessments(connection: Connection, run_id: str) -> tuple[tuple[Assessment, ...], dict[str, UpdateCounts]]:
     table = schema.assessments
-    columns = (table.c.document, table.c.urgent, table.c.other, table.c.compliance)
+    columns = (table.c.machine, table.c.document, table.c.urgent, table.c.other, table.c.compliance)
     query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
+    # the newest assessment replaces older ones
+    newest = {row[0]: row[1:] for row in connection.execute(query).tuples()}
     assessments: list[Assessment] = []
     pending: dict[str, UpdateCounts] = {}
-    for document, urgent, other, compliance in connection.execute(query).tuples():
+    for document, urgent, other, compliance in newest.values():
         assessment = decode(Assessment, document)
-        pending.pop(assessment.machine, None)  # the newest assessment replaces older ones
         if assessment.packages is not None:
             is_unclear = compliance == Compliance.NOT_ASSESSED
             counts = UpdateCounts({UpdateState.PENDING: urgent + other}, urgent, int(is_unclear))

@@ -48,8 +48,8 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
 
     Args:
         report: the report.
-        update_counts: counts of updates by machine, for a report whose outcomes have no updates. Then the table of
-            updates is empty.
+        update_counts: counts of updates by machine, for a report whose outcomes have no updates. Then the tables of
+            what machines did in detail are empty: updates, transactions, waves and the timeline.
     """
     machine_reports = build_machine_reports(report)
     listed = [tuple(find_update_results(subject)) for subject in machine_reports]
@@ -61,6 +61,7 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
     machines = tuple(
         _build_machine_row(subject, results) for subject, results in zip(machine_reports, counts, strict=True)
     )
+    detailed = machine_reports if update_counts is None else ()
     return Tables(
         runs=(_build_run_row(report, machines),),
         machines=machines,
@@ -69,10 +70,10 @@ def build_tables(report: RunReport, update_counts: Mapping[str, UpdateCounts] | 
             for s, results in zip(machine_reports, listed, strict=True)
             for result, planned in results
         ),
-        transactions=tuple(row for subject in machine_reports for row in _build_transaction_rows(subject)),
+        transactions=tuple(row for subject in detailed for row in _build_transaction_rows(subject)),
         findings=tuple(row for subject in machine_reports for row in _build_finding_rows(subject)),
-        waves=build_wave_rows(report, machines),
-        timeline=tuple(row for subject in machine_reports for row in _build_step_rows(subject)),
+        waves=build_wave_rows(report, machines) if detailed else (),
+        timeline=tuple(row for subject in detailed for row in _build_step_rows(subject)),
         hooks=tuple(build_hook_row(report.run.id, result) for result in report.hooks),
     )
 
