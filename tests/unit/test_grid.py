@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fleetpatch.cli.runtime import output
 from fleetpatch.cli.runtime import table as grid_module
 from fleetpatch.cli.runtime.output import render_count, to_safe_text
 from fleetpatch.cli.runtime.table import build_column, build_table
@@ -40,6 +42,38 @@ def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> 
             "plain",
         )
     assert _plain(made, width, fast_from=1) == _plain(made, width, fast_from=10**9)
+
+
+@pytest.mark.parametrize("color_system", ["standard", "truecolor", None])
+@pytest.mark.parametrize("no_color", [False, True])
+def test_it_has_the_colours_of_richs_own_and_is_not_cut(
+    color_system: Literal["standard", "truecolor"] | None, no_color: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    for fast_from in (1, 10**9):
+        file = io.StringIO()
+        console = Console(file=file, width=34, color_system=color_system, no_color=no_color, force_terminal=True)
+        monkeypatch.setattr(grid_module, "FAST_RENDER_MIN_ROWS", fast_from)
+        monkeypatch.setattr(output, "get_stdout_console", lambda console=console: console)
+        made = build_table(build_column("machine"), build_column("updates", is_number=True), build_column("state"))
+        for count in range(3):
+            two_colours = Text.assemble(("a", "red"), " → ", ("b", "#123456"))
+            made.add_row(to_safe_text("web", "bold red"), render_count(count, "yellow"), two_colours)
+        output.print_to_stdout(made)
+        lines = Text.from_ansi(file.getvalue()).split()
+        # blanks have no colour that anybody sees
+        shown.append(
+            [
+                [(line.plain[at], str(line.get_style_at_offset(console, at))) for at in _find_inked(line)]
+                for line in lines
+            ]
+        )
+    assert shown[0] == shown[1]
+    assert ("color(1)" in str(shown)) is (color_system is not None and not no_color)
+
+
+def _find_inked(line: Text) -> list[int]:
+    return [at for at, character in enumerate(line.plain) if character not in " ─"]
 
 
 def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

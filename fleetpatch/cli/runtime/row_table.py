@@ -1,6 +1,6 @@
 """Shows rows as a table. Headings are those of the row's class, and the type of a column decides how it looks."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -51,8 +51,22 @@ class Fact(Generic[Item]):
     def build_cell(self, item: Item) -> Text:
         """Return the cell of an item. A value that is None is a dash."""
         value = (self.render or self.read)(item)
-        if isinstance(value, Text):
-            return value
+        return value if isinstance(value, Text) else self._build_text(value)
+
+    def build_cells(self, items: Iterable[Item]) -> Iterator[Text]:
+        """Yield the cells of items. Those of one value are one object: a fleet has the same values in many rows."""
+        cells: dict[tuple[type, object], Text] = {}
+        for item in items:
+            value = (self.render or self.read)(item)
+            if isinstance(value, Text):
+                yield value
+            elif isinstance(value, (Mapping, list)):
+                yield self._build_text(value)
+            else:
+                key = (type(value), value)
+                yield cells.get(key) or cells.setdefault(key, self._build_text(value))
+
+    def _build_text(self, value: object) -> Text:
         return to_safe_text(NO_FIGURE if value is None else _format_value(value), self.style, self.limit)
 
 
@@ -68,8 +82,9 @@ def build_list_table(
     columns = [fact for fact in facts if fact.heading is not None and fact.heading not in without]
     headings = (build_column(fact.heading or "", is_number=fact.is_number, wraps=fact.wraps) for fact in columns)
     table = build_table(*headings, title=title)
-    for item in items:
-        table.add_row(*(fact.build_cell(item) for fact in columns))
+    all_items = list(items)
+    for cells in zip(*(fact.build_cells(all_items) for fact in columns), strict=True):
+        table.add_row(*cells)
     return table
 
 

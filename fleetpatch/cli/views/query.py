@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from fleetpatch.cli.runtime.output import get_stdout_console, print_json, print_to_stderr
+from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout
 from fleetpatch.cli.runtime.table import build_table
 from tasks.domain.errors import ReportError
 from tasks.reports.formatting import format_count, format_iso_utc
@@ -28,7 +28,7 @@ def print_answer_table(answer: "Answer") -> None:
     rows = answer.list_rows()
     for row in rows:
         table.add_row(*(Text(_show(value)) for value in row))
-    get_stdout_console().print(table)
+    print_to_stdout(table)
     print_to_stderr(format_count(len(rows), "row"))
 
 

@@ -61,7 +61,7 @@ def build_show_json(
 
 
 JOURNAL_FACTS: Final[Sequence[Fact[JournalEntry]]] = (
-    Fact("", lambda entry: f"{entry.at.astimezone(UTC):%H:%M:%S}", "at (UTC)"),
+    Fact("", lambda entry: entry.at.astimezone(UTC).isoformat(" ", "seconds")[11:19], "at (UTC)"),
     Fact("machineName", lambda entry: entry.machine, "machine"),
     Fact("step", lambda entry: entry.step, "step"),
     Fact("mark", lambda entry: entry.mark, "mark"),
