@@ -10,7 +10,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
-from flows.prefect_api.api_client import limit_retries
+from flows.prefect_api.api_client import connect_once, limit_retries
 from flows.prefect_api.connection import supply_login
 from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
@@ -56,6 +56,7 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
     try:
         with limit_retries(retries):
             client = get_client(httpx_settings={"timeout": REQUEST_TIMEOUT_SECONDS}, sync_client=True)
+            connect_once(client)
             with client:
                 answer = client.request("GET", "/health")
                 if answer.content.strip() != HEALTHY_RESPONSE:  # a proxy's page also has status 200

@@ -1,6 +1,7 @@
 """Whether Prefect's API answers in a run, and which task runs it does not have. Machines never wait for its server."""
 
 import contextvars
+import inspect
 import logging
 import queue
 import threading
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterId,
@@ -29,6 +30,8 @@ from flows.prefect_api.api_client import (
     NO_ANSWER_ERRORS,
     PAGE_SIZE,
     RETRY_SECONDS,
+    connect_once,
+    limit_retries,
     open_fail_fast_client,
 )
 from inventory.name_lists import format_count
@@ -94,15 +97,13 @@ class ApiMonitor:
 
         Prefect retries each of a flow run's last states and log lines for a minute, and each event of a task run for
         eight seconds. With hundreds of machines that takes hours. Prefect has no setting for it, so this method changes
-        private attributes. A client that never had an answer tries only once. Unsent items are dropped.
+        private attributes: its clients try once. Unsent items are dropped.
         """
         self._gave_up.set()
         logs = APILogWorker.instance()
-        clients: Sequence[Any] = (get_client(sync_client=True), getattr(logs, "_client", None))
-        for client in clients:
-            if client is not None:
-                client._client.timeout = ANSWER_TIMEOUT_SECONDS  # noqa: SLF001
-                client._client._has_connected = False  # noqa: SLF001
+        try_once(get_client(sync_client=True))
+        if (client := getattr(logs, "_client", None)) is not None:
+            try_once(client)
         for service in (EventsWorker.instance(), logs):
             with suppress(queue.Empty):
                 while True:
@@ -122,6 +123,23 @@ class ApiMonitor:
             self._earlier_unreachable_seconds, self._unreachable_since = self.unreachable_seconds, None
             logger.warning("the Prefect server answers again after %.0f s; it gets what it missed", away)
         return answered
+
+
+def try_once(client: SyncPrefectClient | PrefectClient) -> None:
+    """Let a client of Prefect's API send each request once, with a short timeout."""
+    connect_once(client)
+    http: Any = client._client  # noqa: SLF001
+    http.timeout, send = ANSWER_TIMEOUT_SECONDS, http._send_with_retry  # noqa: SLF001
+
+    def send_once(*arguments: object, **options: object) -> object:
+        with limit_retries(0):
+            return send(*arguments, **options)
+
+    async def send_once_in_loop(*arguments: object, **options: object) -> object:
+        with limit_retries(0):
+            return await send(*arguments, **options)
+
+    http._send_with_retry = send_once_in_loop if inspect.iscoroutinefunction(send) else send_once  # noqa: SLF001
 
 
 def _is_api_reachable(client: SyncPrefectClient, flow_run_id: UUID) -> bool:
