@@ -33,6 +33,12 @@ _LIBPQ_TIMEOUTS = {
     "tcp_user_timeout": 30_000,  # milliseconds
 }
 """libpq's options, in seconds if not noted. Without them, a run can wait for hours for a server that disappeared."""
+_SERVER_TIMEOUTS = "; ".join(
+    f"SET {name.replace('keepalives', 'tcp_keepalives')} = {value}"
+    for name, value in _LIBPQ_TIMEOUTS.items()
+    if name != "connect_timeout"
+)
+"""The same at the server's end. Without them, it keeps the sessions of a site that disappeared for two hours."""
 WRITER_QUEUE_SECONDS = 60.0
 """How long a thread waits for other threads of its process, in seconds."""
 _POOL_OPTIONS: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeout": WRITER_QUEUE_SECONDS}
@@ -172,7 +178,7 @@ def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _set_session_options(connection: DBAPIConnection, _record: object) -> None:
         # Compiling a query takes PostgreSQL longer than each query here takes without.
-        connection.cursor().execute("SET jit = off")
+        connection.cursor().execute(f"SET jit = off; {_SERVER_TIMEOUTS}")
         connection.commit()
 
     if schema:
