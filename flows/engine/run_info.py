@@ -155,6 +155,17 @@ def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory)
     return selected
 
 
+def count_machines(request: PatchRequest | AssessRequest, inventory: Inventory) -> int:
+    """Return how many machines a run has. The run of a shard counts with the scope of the whole run.
+
+    Raises:
+        InventoryError: the scope is not usable.
+    """
+    if isinstance(request, PatchRequest) and request.shard:
+        request = request.model_copy(update={"only_machines": []})
+    return len(select_machines(request, inventory))
+
+
 def build_refused_outcomes(
     run_id: str,
     request: PatchRequest | AssessRequest,

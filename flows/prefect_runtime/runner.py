@@ -20,7 +20,7 @@ from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
-from flows.engine.run_info import select_machines
+from flows.engine.run_info import count_machines
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
 from flows.prefect_runtime.delivery import ApiMonitor, BackgroundCall, TaskRunDelivery
@@ -294,7 +294,7 @@ def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) ->
         directory = find_report_directory(directory)
     if isinstance(request, PatchRequest) and not request.dry_run:
         last_step = Step.REPORT
-    task_runs = choose_task_runs(len(select_machines(request, ports.inventory)))
+    task_runs = choose_task_runs(count_machines(request, ports.inventory))  # all shards share one server
     return PrefectRunner(directory, request.report_formats, ports, task_runs, last_step)
 
 
