@@ -15,10 +15,10 @@ from typing import Final
 from inventory.files.paths import ensure_private_directory, expand_home
 from tasks.domain.errors import ReportError
 from tasks.domain.model import RunReport
-from tasks.reports.data.rows import Tables
+from tasks.reports.data.rows import ROW_TYPES, Tables
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import render_json_lines
-from tasks.reports.export.tabular_formats import build_frames_from_tables, render_csv, render_parquet
+from tasks.reports.export.tabular_formats import render_csv, render_parquet
 from tasks.reports.html.renderer import render_html
 from tasks.reports.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log
 from tasks.reports.report_directory import build_report_error
@@ -85,11 +85,12 @@ def _build_files(
     for machine, text in logs.items():
         yield f"log:{machine}", f"{LOG_DIRECTORY_NAME}/{build_log_file_name(machine)}", sanitize_log(text).encode()
     if "csv" in formats or "parquet" in formats:
-        for name, frame in build_frames_from_tables(tables).items():
+        for name, row_type in ROW_TYPES.items():
+            rows = getattr(tables, name)
             if "parquet" in formats:
-                yield f"parquet.{name}", f"{name}.parquet", render_parquet(frame)
+                yield f"parquet.{name}", f"{name}.parquet", render_parquet(row_type, rows)
             if "csv" in formats:
-                yield f"csv.{name}", f"{name}.csv", render_csv(frame)
+                yield f"csv.{name}", f"{name}.csv", render_csv(row_type, rows)
     if "json" in formats:
         yield "json", "report.json", (line.encode() for line in render_json_lines(tables))
     if "html" in formats:

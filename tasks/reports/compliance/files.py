@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tasks.domain.errors import ReportError
 from tasks.reports.compliance.sections import MAX_ROWS, build_day_bars, build_sections, build_tiles, describe_method
-from tasks.reports.export.tabular_formats import build_frame, render_csv, render_parquet
+from tasks.reports.export.tabular_formats import render_csv, render_parquet
 from tasks.reports.html.environment import build_environment, load_style
 from tasks.rules.compliance.model import (
     ComplianceDocument,
@@ -21,9 +21,6 @@ from tasks.rules.compliance.model import (
     SlaFigure,
     WeekFigure,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE_TYPES: Final[Mapping[str, type]] = {
     "sla": SlaFigure,
@@ -37,11 +34,6 @@ TABLE_TYPES: Final[Mapping[str, type]] = {
 """The tables of the document for programs: attribute of the document and class of its rows."""
 
 FORMATS: Final = ("html", "csv", "parquet")
-
-
-def build_compliance_frames(document: ComplianceDocument) -> "dict[str, pd.DataFrame]":
-    """Return the tables as pandas frames. Their columns are the fields of the classes of the rows."""
-    return {name: build_frame(kind, getattr(document, name)) for name, kind in TABLE_TYPES.items()}
 
 
 def render_compliance_html(document: ComplianceDocument) -> str:
@@ -68,9 +60,10 @@ def render_compliance_files(document: ComplianceDocument, formats: Collection[st
     if "html" in formats:
         files[f"{build_file_name(document)}.html"] = render_compliance_html(document).encode("utf-8", "replace")
     if {"csv", "parquet"} & set(formats):
-        for name, frame in build_compliance_frames(document).items():
-            files |= {f"{name}.csv": render_csv(frame)} if "csv" in formats else {}
-            files |= {f"{name}.parquet": render_parquet(frame)} if "parquet" in formats else {}
+        for name, row_type in TABLE_TYPES.items():
+            rows = getattr(document, name)
+            files |= {f"{name}.csv": b"".join(render_csv(row_type, rows))} if "csv" in formats else {}
+            files |= {f"{name}.parquet": render_parquet(row_type, rows)} if "parquet" in formats else {}
     return files
 
 

@@ -1,37 +1,40 @@
 """Rows and reports as JSON, CSV, Arrow, Parquet and pandas frames. Columns have the names and types of the row's class.
 
-pandas takes almost a second to load, so it is loaded when the first frame is built, not when this module is imported.
+pandas takes almost a second to load, and 80 MiB. So it is loaded when the first frame is built, not when this module is
+imported, and files are written without it.
 
 Spreadsheet programs open CSV files and execute values that begin like a formula. Such values get an apostrophe in
 front, which marks them as text. Programs read Parquet and JSON, so there every value is unchanged.
 """
 
+import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import Enum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from tasks.domain.model import RunReport
-from tasks.reports.data.rows import ROW_TYPES, Row, Tables
+from tasks.domain.rows import ColumnKind, list_kinds, read_columns
+from tasks.reports.data.rows import ROW_TYPES, Row
 from tasks.reports.data.tables import build_tables
+from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import escape_formula
 
 if TYPE_CHECKING:
     import pandas as pd
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-from tasks.domain.rows import ColumnKind, list_kinds, read_columns
-from tasks.reports.formatting import format_iso_utc
-
-if TYPE_CHECKING:
     import pyarrow as pa
     from pydantic import TypeAdapter
 
 
+_CSV_ROWS: Final = 2_000
+"""Rows of a table that are rendered at once: a table of a large run has hundreds of thousands."""
+_PARQUET_ROWS: Final = 5_000
+"""The same, for a row group of a Parquet file."""
 _PANDAS_DTYPES = {
     "str": "string",
     "int": "Int64",
@@ -67,11 +70,7 @@ class ReportFrames:
 
 def build_frames(report: RunReport) -> ReportFrames:
     """Return the frames of a report. Datetimes are in UTC. A report without machines has typed frames without rows."""
-    return build_frames_from_tables(build_tables(report))
-
-
-def build_frames_from_tables(tables: Tables) -> ReportFrames:
-    """Return the frames of existing tables."""
+    tables = build_tables(report)
     return ReportFrames(**{name: build_frame(row_type, getattr(tables, name)) for name, row_type in ROW_TYPES.items()})
 
 
@@ -99,28 +98,97 @@ def _read_column(rows: Sequence[Row], name: str, dtype: str) -> list[object]:
     return list(map(_replace_surrogates, values)) if dtype == "string" else values
 
 
-def _replace_surrogates(value: object) -> object:
+def _replace_surrogates(value: Any) -> Any:  # noqa: ANN401 - other values stay
     """Replace lone surrogates, which cannot be encoded as UTF-8."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode("utf-8")
     return value
 
 
-def render_csv(frame: "pd.DataFrame") -> bytes:
-    """Return a frame as CSV: UTF-8, CRLF (RFC 4180), missing values are empty, datetimes are ISO 8601 in UTC."""
-    shown = frame.copy()
-    for name in frame.columns:
-        if frame[name].dtype == "string":
-            shown[name] = frame[name].map(escape_formula, na_action="ignore")
-    text = shown.to_csv(index=False, lineterminator="\r\n", date_format="%Y-%m-%dT%H:%M:%S.%fZ")
-    return text.encode("utf-8")
+def render_csv(row_type: type[Row], rows: Sequence[Row]) -> Iterator[bytes]:
+    """Yield rows as CSV: UTF-8, CRLF (RFC 4180), missing values are empty, datetimes are ISO 8601 in UTC."""
+    dtypes = find_column_dtypes(row_type)
+    escaped: dict[str, str] = {}  # machines of a fleet are alike: most texts are there more than once
+
+    def render_value(value: Any, dtype: str) -> object:  # noqa: ANN401 - of any column
+        if dtype == "string" and value is not None:
+            if value not in escaped:
+                escaped[value] = escape_formula(_replace_surrogates(value))
+            return escaped[value]
+        if dtype.startswith("datetime") and value is not None:
+            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return "" if value is None or value != value else value  # noqa: PLR0124 - no number is missing, too
+
+    for first in range(0, max(1, len(rows)), _CSV_ROWS):
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\r\n")
+        if not first:
+            writer.writerow(dtypes)
+        for row in rows[first : first + _CSV_ROWS]:
+            writer.writerow([render_value(getattr(row, name), dtype) for name, dtype in dtypes.items()])
+        yield text.getvalue().encode("utf-8")
 
 
-def render_parquet(frame: "pd.DataFrame") -> bytes:
-    """Return a frame as a Parquet file."""
+def render_parquet(row_type: type[Row], rows: Sequence[Row]) -> bytes:
+    """Return rows as a Parquet file. pandas reads it as ``build_frame`` makes it."""
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+    import pyarrow.json as pj  # noqa: PLC0415 - loads slowly
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly
+
+    dtypes = find_column_dtypes(row_type)
+    schema = pa.schema([(name, _get_parquet_type(dtype)) for name, dtype in dtypes.items()], _describe_frame(dtypes))
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, engine="pyarrow", index=False, compression="zstd")
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for first in range(0, len(rows), _PARQUET_ROWS):
+            # by JSON: `pyarrow.array` would load pandas, which needs 50 MiB
+            lines = _render_lines(rows[first : first + _PARQUET_ROWS], dtypes)
+            reading = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+            table = pj.read_json(io.BytesIO(lines), reading, pj.ParseOptions(explicit_schema=schema))
+            writer.write_table(table.cast(schema))
     return buffer.getvalue()
+
+
+def _render_lines(rows: Sequence[Row], dtypes: Mapping[str, str]) -> bytes:
+    """Return rows as lines of JSON. Numbers that are not finite are missing."""
+
+    def convert(value: Any) -> object:  # noqa: ANN401 - of any column
+        match value:
+            case datetime():
+                return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+            case float():
+                return value if math.isfinite(value) else None
+            case _:
+                return _replace_surrogates(value)
+
+    lines = (json.dumps({name: convert(getattr(row, name)) for name in dtypes}) for row in rows)
+    return "\n".join(lines).encode("ascii")
+
+
+def _get_parquet_type(dtype: str) -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    types = {"string": pa.large_string(), "Int64": pa.int64(), "Float64": pa.float64(), "boolean": pa.bool_()}
+    return types.get(dtype, pa.timestamp("us", tz="UTC"))
+
+
+def _describe_frame(dtypes: Mapping[str, str]) -> dict[str, str]:
+    """Return what a Parquet file says to pandas of the types of its columns.
+
+    https://pandas.pydata.org/docs/development/developer.html#storing-pandas-dataframe-objects-in-apache-parquet-format
+    """
+    kinds = {"string": "unicode", "boolean": "bool", "Int64": "int64", "Float64": "float64"}
+    columns = [
+        {
+            "name": name,
+            "field_name": name,
+            "pandas_type": kinds.get(dtype, "datetimetz"),
+            "numpy_type": dtype.replace(", UTC", ""),
+            "metadata": None if dtype in kinds else {"timezone": "UTC"},
+        }
+        for name, dtype in dtypes.items()
+    ]
+    about = {"index_columns": [], "column_indexes": [], "columns": columns, "pandas_version": "1.0.0"}
+    return {"pandas": json.dumps(about)}
 
 
 _ADAPTERS: Final[dict[type, "TypeAdapter[Any]"]] = {}

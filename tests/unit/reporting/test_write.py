@@ -119,30 +119,45 @@ def test_no_spreadsheet_runs_what_machines_say(value: str, safe: str) -> None:
 def test_csv_and_parquet_hold_every_row(drawn: RunReport) -> None:
     import io
 
+    tables = build_tables(drawn)
     for name, frame in build_frames(drawn).items():
-        rows = list(csv.reader(io.StringIO(render_csv(frame).decode(), newline="")))
+        table = getattr(tables, name)
+        rows = list(csv.reader(io.StringIO(b"".join(render_csv(ROW_TYPES[name], table)).decode(), newline="")))
         assert rows[0] == list(frame.columns)
         assert len(rows) == len(frame) + 1
         for row in rows[1:]:
             for column, value in zip(frame.columns, row, strict=True):
                 if frame[column].dtype == "string":
                     assert not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-        back = pd.read_parquet(io.BytesIO(render_parquet(frame)))
-        assert len(back) == len(frame)
-        assert list(back.columns) == list(frame.columns), name
+        back = pd.read_parquet(io.BytesIO(render_parquet(ROW_TYPES[name], table)))
+        pd.testing.assert_frame_equal(back, frame)
+
+
+def test_files_of_long_tables_have_all_rows_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("tasks.reports.export.tabular_formats._CSV_ROWS", 7)
+    monkeypatch.setattr("tasks.reports.export.tabular_formats._PARQUET_ROWS", 7)
+    machines = build_tables(samples.forty()[0]).machines
+    parts = list(render_csv(ROW_TYPES["machines"], machines))
+    assert len(parts) == 6
+    names = [row["machine"] for row in csv.DictReader(io.StringIO(b"".join(parts).decode(), newline=""))]
+    assert names == [row.machine for row in machines]
+    frame = pd.read_parquet(io.BytesIO(render_parquet(ROW_TYPES["machines"], machines)))
+    assert frame["machine"].tolist() == names
 
 
 def test_parquet_keeps_types_and_values() -> None:
     import io
 
     frame = build_frames(samples.forty()[0]).machines
-    back = pd.read_parquet(io.BytesIO(render_parquet(frame)), dtype_backend="numpy_nullable")
-    pd.testing.assert_frame_equal(back, frame, check_dtype=False)
-    assert str(back["started_at"].dtype) == "datetime64[us, UTC]"
+    file = io.BytesIO(render_parquet(ROW_TYPES["machines"], build_tables(samples.forty()[0]).machines))
+    pd.testing.assert_frame_equal(pd.read_parquet(file), frame)
+    assert str(frame["started_at"].dtype) == "datetime64[us, UTC]"
 
 
 def test_csv_moments_are_iso_in_utc() -> None:
-    text = render_csv(build_frames(samples.three()[0]).runs).decode()
+    text = b"".join(render_csv(ROW_TYPES["runs"], build_tables(samples.three()[0]).runs)).decode()
     (row,) = csv.DictReader(text.splitlines())
     assert row["window_start"] == "2026-11-20T01:00:00.000000Z"
     assert row["machines"] == "3"
