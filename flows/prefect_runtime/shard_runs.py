@@ -12,6 +12,7 @@ from tasks.domain.errors import PatchError
 from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.protocols.clock import Clock
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
+from tasks.records.encoding.row_encoding import DocumentReader
 from tasks.records.queries.history import History
 from tasks.records.queries.live_runs import SILENCE
 from tasks.records.queries.run_summary import read_new_outcomes
@@ -29,6 +30,7 @@ class PrefectShardRuns:
     def __init__(self, records: SqlRecords, clock: Clock) -> None:
         self._records, self._clock, self._starter = records, clock, FlowRunStarter()
         self._history = History(records, require_seals=True)
+        self._reader = DocumentReader()  # the whole run keeps the outcomes and plans of all its shards
 
     def is_served(self, site: str) -> bool:
         """See ShardRuns."""
@@ -44,7 +46,7 @@ class PrefectShardRuns:
         run = find_recorded_run(self._history, run_id)  # before its outcomes: its end is written after them
         if run is None:
             return ShardView(end=self._describe_end(flow_run_id))
-        outcomes = read_new_outcomes(self._records.database, run_id, known)
+        outcomes = read_new_outcomes(self._records.database, run_id, known, self._reader)
         if run.state not in UNFINISHED_RUN_STATES:
             return ShardView(run, outcomes)
         rows = read_run_progress(self._records.database, run_id)
@@ -57,7 +59,7 @@ class PrefectShardRuns:
 
     def read_report(self, run_id: str) -> RunReport:
         """See ShardRuns."""
-        return self._history.read_report(run_id)
+        return self._history.read_report(run_id, reader=self._reader)
 
     def find_touched(self, run_id: str) -> frozenset[str]:
         """See ShardRuns."""

@@ -70,7 +70,8 @@ def _build_type_adapter(kind: type[T]) -> TypeAdapter[T]:
 
 
 @cache
-def _list_field_names(kind: type) -> tuple[str, ...]:
+def list_field_names(kind: type) -> tuple[str, ...]:
+    """Return the names of a data class's fields."""
     return tuple(field.name for field in fields(kind))
 
 
@@ -93,7 +94,7 @@ def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each
         case PurePath():
             return str(value)
         case _ if is_dataclass(value):
-            names = _list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
+            names = list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
             return {name: _to_json_value(getattr(value, name)) for name in names}
         case _:
             raise RecordsError(

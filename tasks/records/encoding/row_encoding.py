@@ -7,17 +7,28 @@ of updates once.
 
 import hashlib
 import zlib
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from tasks.domain.errors import RecordsError
-from tasks.domain.model import SHARD_KIND, Assessment, JobOutput, MachinePlan, Outcome, RunInfo, Update, UpdateResult
+from tasks.domain.model import (
+    SHARD_KIND,
+    Assessment,
+    Finding,
+    JobOutput,
+    MachinePlan,
+    Outcome,
+    RunInfo,
+    Update,
+    UpdateResult,
+)
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UpdateState
-from tasks.records.encoding.codec import decode, encode
+from tasks.records.encoding.codec import decode, encode, list_field_names
 from tasks.rules.runs.figures import count_results
 
 RowValues = dict[str, Any]
+T = TypeVar("T")
 
 MAX_OUTPUT_CHARACTERS = 64 * 1024 * 1024
 """Maximum length of one job's output. Of a longer output, the beginning and the end are kept."""
@@ -241,10 +252,11 @@ _LIST_BEGIN, _LIST_BETWEEN, _LIST_END = f'{{"updates":[{_UPDATE_BEGIN}', f"}},{_
 
 @dataclass(slots=True)
 class DocumentReader:
-    """Decodes rows into objects. One object for each read operation: it caches decoded lists of updates."""
+    """Decodes rows into objects. One object for what is kept together: equal parts of machines are there once."""
 
     _decoded_updates: dict[tuple[type, bytes], Any] = field(default_factory=dict)
     _decoded_update: dict[str, Update] = field(default_factory=dict)
+    _shared: dict[object, Any] = field(default_factory=dict)
 
     def decode_assessment(self, document: str, updates: bytes | None) -> Assessment:
         """Return the assessment of a row.
@@ -252,7 +264,7 @@ class DocumentReader:
         Raises:
             RecordsError: the row cannot be decoded.
         """
-        short = decode(Assessment, document)
+        short = self._share(decode(Assessment, document))
         if updates is None or short.packages is None:
             return short
         return replace(short, packages=replace(short.packages, updates=self.decode_missing_updates(updates)))
@@ -290,7 +302,7 @@ class DocumentReader:
         Raises:
             RecordsError: the row cannot be decoded.
         """
-        short = decode(Outcome, document)
+        short = self._share(decode(Outcome, document))
         body, install = self._decode_updates(_OutcomeUpdates, updates), short.install
         if install is not None:
             install = replace(install, results=body.updates if body.installed is None else body.installed)
@@ -304,6 +316,20 @@ class DocumentReader:
         """
         body = self._decode_updates(_PlanUpdates, updates)
         return replace(decode(MachinePlan, document), chosen=body.chosen, skipped=body.skipped)
+
+    def _share(self, value: T) -> T:
+        """Return a decoded object whose texts, tuples of texts and findings are those of earlier objects, if equal."""
+        kind = type(value)
+        if kind in {str, Finding}:  # enums are there once
+            return cast("T", self._shared.setdefault(value, value))
+        if isinstance(value, tuple):
+            parts = tuple(map(self._share, value))
+            is_shared = all(type(part) in {str, Finding} for part in parts)
+            return cast("T", self._shared.setdefault(parts, parts) if is_shared else parts)
+        if is_dataclass(value):
+            for name in list_field_names(type(value)):  # type: ignore[arg-type]  # it is no class
+                object.__setattr__(value, name, self._share(getattr(value, name)))  # nobody else has it yet
+        return value
 
     def _decode_updates(self, kind: type[Any], updates: bytes) -> Any:  # noqa: ANN401 - of that kind
         decoded = self._decoded_updates.get((kind, updates))

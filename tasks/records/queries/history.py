@@ -165,7 +165,7 @@ class History:
         )
         return next(iter(self._read_run_list(query, "look up the run of a flow run")), None)
 
-    def read_report(self, run_id: str, machine: str | None = None) -> RunReport:
+    def read_report(self, run_id: str, machine: str | None = None, reader: DocumentReader | None = None) -> RunReport:
         """Return the report of a run, or its recorded parts if the run is not over. Outcomes are sorted by machine.
 
         Assessments are sorted by machine and then by the order in which they were saved. Waves and plans exist after
@@ -175,11 +175,12 @@ class History:
         Args:
             run_id: the id, or an unambiguous prefix of it.
             machine: read only this machine's outcome, assessments and plan. Waves and hooks are those of the whole run.
+            reader: of several reports that are kept: they share equal lists of updates. None: a new one.
 
         Raises:
             RecordsError: the run does not exist.
         """
-        run, reader = self.find_run(run_id), DocumentReader()
+        run, reader = self.find_run(run_id), reader or DocumentReader()
         with self._database.begin_read("read a report") as connection:
             outcomes = tuple(
                 reader.decode_outcome(row["document"], row["updates"])

@@ -54,13 +54,15 @@ def read_recorded_machines(connection: Connection, run_id: str) -> tuple[str, ..
     return tuple(sorted(connection.execute(names).scalars()))
 
 
-def read_new_outcomes(database: Database, run_id: str, known: Collection[str]) -> tuple[Outcome, ...]:
+def read_new_outcomes(
+    database: Database, run_id: str, known: Collection[str], reader: DocumentReader
+) -> tuple[Outcome, ...]:
     """Return the complete outcomes of a run, without those of these machines.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    table, reader = schema.outcomes, DocumentReader()
+    table = schema.outcomes
     with database.begin_read("read the outcomes of a run") as connection:
         names = connection.execute(select(table.c.machine).where(table.c.run_id == run_id)).scalars().all()
         new = [name for name in names if name not in known]
