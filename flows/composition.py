@@ -19,6 +19,7 @@ from flows.ports.caller import Caller
 from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Notifier, Ports
 from flows.ports.shards import ShardRuns
 from flows.prefect_api.connection import connect_prefect
+from flows.report_process import write_report_apart
 from flows.request import PatchRequest, RunRequest
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, Secret, SecretSources, resolve_credential, resolve_own_secret
@@ -173,6 +174,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             else build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append),
             open_shard_runs=open_shard_runs,
             shard_size=_read_shard_size(),
+            write_report_apart=functools.partial(write_report_apart, records_url=caller.records_url),
             call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append),
             find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
             read_declared_freezes=_build_freeze_source(request, caller, clock),

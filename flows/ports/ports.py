@@ -108,9 +108,15 @@ def _log_report_error(run_id: str, error: FleetpatchError) -> None:
     logger.error("the report of run %s could not be written: %s", run_id, error)
 
 
+ReportWriter = Callable[[RunReport, Path, Sequence[str]], dict[str, Path]]
+"""Writes the files of a report that was saved, by another process. Raises ReportError if it can't."""
+
 RolloutReader = Callable[[RunReport], RolloutProgress | None]
 """Returns how far the rollout is that a run belongs to; None: it belongs to none. It never raises."""
 
+
+_MAX_REPORTED_HERE = 200
+"""Up to so many machines, the process of a run writes its report itself."""
 
 DEFAULT_SHARD_SIZE = 500
 """How many machines one process carries out at most."""
@@ -147,13 +153,20 @@ class Ports:
     progress: RunProgress = field(default_factory=UnrecordedProgress)
     open_shard_runs: Callable[[], ShardRuns] | None = None  # None: this process can't start runs at other sites
     shard_size: int = DEFAULT_SHARD_SIZE
+    write_report_apart: ReportWriter | None = None  # None: this process writes each report itself
 
     def write_report_files(self, report: RunReport, directory: Path, formats: Sequence[str]) -> dict[str, Path]:
         """Write the files of a report, and return their paths. If that fails, the error is reported.
 
-        If the records can't be read, the report is written without the jobs' raw output.
+        If the records can't be read, the report is written without the jobs' raw output. Another process writes that of
+        many machines.
         """
-        from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
+        if self.write_report_apart is not None and len(report.outcomes) > _MAX_REPORTED_HERE:
+            try:
+                return self.write_report_apart(report, directory, formats)
+            except FleetpatchError as error:
+                logger.warning("the report of run %s is written by the process of the run: %s", report.run.id, error)
+        from tasks.reports.writer import write_report  # noqa: PLC0415 - it loads what a plan can do without
 
         logs: Mapping[str, str] = {}
         try:
