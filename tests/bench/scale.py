@@ -1,10 +1,12 @@
 """What one large run costs, and what Prefect knows of it: real engine, records and Prefect server on PostgreSQL.
 
     python -m tests.bench.scale --machines 500 1000 2000      # needs PostgreSQL's programs
+    python -m tests.bench.scale --sites 2                     # machines behind SSH, a worker for each site (sites.py)
 
-The machines are simulated, on a real clock: each has three updates, and its job takes a second. Each run is a process
-of its own, with records of its own, on the same servers. Beside it a thread asks Prefect's API four times a second: for
-its health, and for the latest flow runs. The longest time between two answers to both is the silence.
+Without sites, the machines are simulated, on a real clock: each has three updates, and its job takes a second. Each
+run is a process of its own, with records of its own, on the same servers. Beside it a thread asks Prefect's API four
+times a second: for its health, and for the latest flow runs. The longest time between two answers to both is the
+silence.
 """
 
 import argparse
@@ -76,24 +78,29 @@ class Run:
 
 
 class Prober:
-    """Asks Prefect's API in a thread of its own, and keeps the longest time without an answer."""
+    """Asks Prefect's API in a thread of its own, and keeps the longest time without an answer, and when it was."""
 
     def __init__(self, url: str) -> None:
         self._url, self._over = url, threading.Event()
-        self.longest = 0.0
+        self.longest, self.when = 0.0, (0.0, 0.0)
         self._thread = threading.Thread(target=self._ask, daemon=True)
 
     def _ask(self) -> None:
         answered_at = time.monotonic()
-        with httpx.Client(timeout=60.0) as client:
+        with httpx.Client(timeout=60.0, headers=read_token(self._url)) as client:
             while not self._over.wait(PROBE_SECONDS):
                 with suppress(httpx.HTTPError):
                     client.get(f"{self._url}/health").raise_for_status()
                     latest = {"limit": 5, "sort": "START_TIME_DESC"}
                     client.post(f"{self._url}/flow_runs/filter", json=latest).raise_for_status()
-                    self.longest = max(self.longest, time.monotonic() - answered_at - PROBE_SECONDS)
+                    self._note(answered_at, PROBE_SECONDS)
                     answered_at = time.monotonic()
-        self.longest = max(self.longest, time.monotonic() - answered_at)
+        self._note(answered_at, 0.0)
+
+    def _note(self, answered_at: float, waited: float) -> None:
+        now = time.monotonic()
+        if now - answered_at - waited > self.longest:
+            self.longest, self.when = now - answered_at - waited, (answered_at + waited, now)
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -104,6 +111,15 @@ class Prober:
         finally:
             self._over.set()
             self._thread.join()
+
+
+def read_token(url: str) -> dict[str, str]:
+    """Return the headers that a server with our settings wants of each program that posts; {} if it wants none."""
+    name = str(uuid4())
+    answer = httpx.get(f"{url}/csrf-token", params={"client": name}, timeout=60.0)
+    if answer.is_error:
+        return {}
+    return {"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]}
 
 
 def execute_run(machines: int, at_once: int) -> Run:
@@ -244,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--machines", type=int, nargs="+", default=[500, 1000, 2000])
     parser.add_argument("--at-once", type=int, default=100)
+    parser.add_argument("--sites", type=int, default=0, help="over SSH, with so many sites and workers")
     parser.add_argument("--task-runs", default="", help="FLEETPATCH_TASK_RUNS; without it: by the size")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("size", type=int, nargs="?", help=argparse.SUPPRESS)
@@ -253,6 +270,11 @@ def main() -> None:
         options.write.write_text(json.dumps({name: getattr(run, name) for name in Run.__slots__}))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has started ends with it
+    if options.sites:
+        from tests.bench import sites
+
+        print(sites.measure_sizes(sorted(set(options.machines)), options.sites, options.at_once), flush=True)
+        return
     with tempfile.TemporaryDirectory() as folder, own_server() as postgres:
         settings = {setting.name: setting.value for setting in BATCH_SETTINGS}
         server = PrefectServer(Path(folder), free_port(), make_postgres_database(postgres), settings=settings)
