@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flows.engine.shard_entries import has_begun_waves
 from flows.request.patch_request import PatchRequest
 from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
@@ -17,7 +18,8 @@ class ResumeState:
     """The state of a run that is resumed.
 
     Attributes:
-        waves: empty if the run had no waves yet: then nothing was changed, and it begins again.
+        waves: empty if the run has no plan and has handed no machine to another run. Then nothing was changed, and it
+            begins again.
         plans: the plans by machine.
         assessments: by machine, the assessments behind the plans.
         outcomes: the outcomes of finished machines.
@@ -82,7 +84,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
     shard = str(run.request.get("shard") or "")
     return ResumeState(
         run=run,
-        waves=report.waves if planned else (),
+        waves=report.waves if planned or has_begun_waves(journal.get("", ())) else (),
         plans=planned,
         assessments={name: assessment for name, assessment in assessments.items() if assessment is not None},
         outcomes=report.outcomes,

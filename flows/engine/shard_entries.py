@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from flows.request.patch_request import PatchRequest
-from tasks.domain.protocols.records import JournalEntry
+from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.rules.runs.shards import Shard
 from tasks.steps.context.journal import build_unreadable_error
 
@@ -43,6 +43,16 @@ def parse_shard_entry(entry: JournalEntry) -> ShardEntry:
         return ShardEntry(entry.key, shard, int(str(entry.detail["wave"])), entry.at, request)
     except (KeyError, ValueError) as error:
         raise build_unreadable_error(entry, f"the shard {entry.key}", error) from error
+
+
+def has_begun_waves(entries: Sequence[JournalEntry]) -> bool:
+    """Return whether a run's journal has a shard that may change its machines. Pure.
+
+    Raises:
+        RecordsError: this version can't read an entry.
+    """
+    begun = (entry for entry in entries if entry.act == SHARD_ACT and entry.mark is JournalMark.BEFORE)
+    return any(parse_shard_entry(entry).wave != PLAN_WAVE for entry in begun)
 
 
 def dump_shard_request(request: PatchRequest) -> dict[str, object]:

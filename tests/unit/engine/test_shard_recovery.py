@@ -73,6 +73,34 @@ def test_a_process_that_resumes_the_run_finds_its_shards(sites: Sites) -> None:
     assert sites.list_shards() == before
 
 
+def test_a_run_whose_plans_all_died_goes_on_with_the_shards_that_it_has_begun(sites: Sites) -> None:
+    """It has no plan. But what its shards do to machines has begun."""
+    start = sites.shards.start
+
+    def lose_plans(run_id: str, at: str, name: str, request: Any) -> str:
+        if not request.get("dry_run"):
+            return start(run_id, at, name, request)
+        sites.shards.ends[run_id] = "its flow run ended Crashed"
+        return f"flow run of {run_id}"
+
+    sites.shards.start = lose_plans  # type: ignore[method-assign, assignment]
+    sites.shards.hanging = {"default", "hamburg"}
+    sites.at_seconds(60, lambda: die("killed"))
+    with pytest.raises(KeyboardInterrupt):
+        sites.patch()
+    before = sites.list_shards()
+    for key in [key for key, wave, _ in before if wave == 1]:
+        sites.shards.finish(key, OperationState.SUCCEEDED)
+    run = sites.fleet.records.runs[RUN]
+    sites.fleet.records.runs[RUN] = replace(run, state=OperationState.IN_PROGRESS)  # a killed process writes no end
+
+    report = sites.patch(resume=True)
+
+    assert [wave for _, wave, _ in before] == [0, 0, 1, 1]
+    assert sites.list_shards() == before
+    assert set(states(report).values()) == {OperationState.SUCCEEDED}
+
+
 def test_only_prefect_can_resume_it(sites: Sites) -> None:
     sites.shards.hanging = {"hamburg"}
     sites.at_seconds(900, lambda: die("killed"))
