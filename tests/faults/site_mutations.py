@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from flows.engine import resume_state
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.shard_state import ShardGate
 from flows.engine.shard_watch import ShardWatch
@@ -71,6 +72,10 @@ SITE_MUTANTS: dict[str, tuple[str, Break]] = {
     "a resumed run forgets the shards that it has begun": (
         "one order for one act",
         wrap_attribute(ShardWork, "__init__", _begin_again),
+    ),
+    "a run without plans begins again beside its shards": (
+        "the report is true",
+        replace_attribute(resume_state, "has_begun_waves", lambda _entries: False),
     ),
     "a silent site counts as over": (
         "one outcome per machine",
