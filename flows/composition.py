@@ -153,7 +153,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         def open_shard_runs() -> ShardRuns:
             from flows.prefect_runtime.shard_runs import PrefectShardRuns  # noqa: PLC0415 - loads Prefect: one second
 
-            return PrefectShardRuns(records, clock)
+            return PrefectShardRuns(records, clock, request)
 
         audit = SqlAuditLog(records.database)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)

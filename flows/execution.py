@@ -79,7 +79,7 @@ def execute_run(
                 run = run.model_copy(update={"inventory": source.absolute()})
             run_id = caller.run_id or build_run_id(opened.clock.now())
             read_state: Callable[[], ResumeState | None] | None = None
-            if isinstance(run, PatchRequest) and run.shard:
+            if run.shard:
                 run_id, read_state = run.shard, functools.partial(_read_shard, run, caller, opened.clock, flow_run_id)
             connected = opened if flow_run_id else replace(opened, open_shard_runs=None)
             with open_run(run, caller, build_runner, connected, run_id, flow_run_id, read_state) as fleet_run:
@@ -114,8 +114,8 @@ def execute_run(
             return _end_unreadable_run(run, records, caller, error.message)
 
 
-def _read_shard(request: PatchRequest, caller: Caller, clock: Clock, flow_run_id: str) -> ResumeState | None:
-    """Return the state from which a shard's run begins; None if it only plans.
+def _read_shard(request: RunRequest, caller: Caller, clock: Clock, flow_run_id: str) -> ResumeState | None:
+    """Return the state from which a shard's run begins; None if it only plans or assesses.
 
     Raises:
         RequestError: the whole run does not want it.
@@ -124,7 +124,9 @@ def _read_shard(request: PatchRequest, caller: Caller, clock: Clock, flow_run_id
     with open_records(caller.records_url) as records:
         history = History(records, require_seals=True)
         whole = require_shard(history, request, flow_run_id)
-        return None if request.dry_run else read_shard_state(history, request, whole, clock.now())
+        if not isinstance(request, PatchRequest) or request.dry_run:
+            return None
+        return read_shard_state(history, request, whole, clock.now())
 
 
 def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: str) -> RunReport:

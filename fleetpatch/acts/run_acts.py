@@ -192,10 +192,7 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
 def _find_site(request: Request, wanted: AssessRequest | PatchRequest) -> str:
     """Return the site of the machines that a request selects now.
 
-    It is the default site if they are of several, or not known here.
-
-    Raises:
-        RequestError: an assessment is of several sites.
+    It is the default site if they are of several, or not known here: the run itself reaches the sites.
     """
     inventory = get_context(request).fleet.read(ACT_WAIT_SECONDS).inventory
     if inventory is None:
@@ -204,11 +201,6 @@ def _find_site(request: Request, wanted: AssessRequest | PatchRequest) -> str:
         sites = sorted({machine.site for machine in select_machines(wanted, inventory)})
     except InventoryError:  # the run says so in its own words
         return DEFAULT_SITE
-    if len(sites) > 1 and isinstance(wanted, AssessRequest):
-        raise RequestError(
-            f"these machines are of {len(sites)} sites, and an assessment reaches those of one: {', '.join(sites)}",
-            hint=f"Assess each site, such as with the scope site={sites[0]}.",
-        )
     return sites[0] if len(sites) == 1 else DEFAULT_SITE
 
 

@@ -173,7 +173,8 @@ class FleetRun:
                 finished = self._finish_waves(sequence.run_waves(self._waves, refusal))
         except BaseException as error:
             self._ports.stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
-            self._end_run(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+            self._note_end(OperationState.UNKNOWN, f"interrupted: {type(error).__name__}: {error}")
+            self._save(self._run_info)
             if self._run_info.kind == "patch" and isinstance(error, Exception):
                 self._lifecycle.notify(NotificationOccasion.FAILED, self._build_interim_report())
             raise
@@ -187,10 +188,12 @@ class FleetRun:
     def _assess_fleet(self, machines: Sequence[Machine], request: AssessRequest) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
         self._contexts = self._assess_all(machines, request)
-        outcomes = [*(build_assessment_outcome(context) for context in self._contexts), *self._refused_outcomes]
-        for outcome in outcomes:
-            self._save(outcome)
-        return self._conclude_run(outcomes)
+        outcomes = (
+            [build_assessment_outcome(context) for context in self._contexts]
+            if self._shard_work is None
+            else [self._shard_work.assessed[context.name] for context in self._contexts]
+        )
+        return self._conclude_run([*outcomes, *self._refused_outcomes])
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
         """Return the waves, planned or restored. Or return the report if no wave begins: of a dry run, or suspended."""
@@ -341,9 +344,9 @@ class FleetRun:
         message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else why_nothing
         if self._ports.stop_token.is_stopping and self._run_info.may_change_machines:
             state, message = add_cancellation(self._ports.leases, self._run_info.id, state, message, outcomes)
-        self._end_run(state, message)
+        self._note_end(state, message)
         finished = self._build_report(outcomes)
-        self._save(finished)
+        self._save(finished)  # the run comes last in it: who sees its end sees all results
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]
         if lost:
             self._stop_on_records_error(RecordsError(lost[0].message, hint=lost[0].hint))
@@ -394,6 +397,5 @@ class FleetRun:
             notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *site_notes, *mask_notes),
         )
 
-    def _end_run(self, state: OperationState, message: str) -> None:
+    def _note_end(self, state: OperationState, message: str) -> None:
         self._run_info = replace(self._run_info, state=state, ended_at=self._ports.clock.now(), message=message)
-        self._save(self._run_info)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from flows.request.patch_request import PatchRequest
+from flows.engine.run_info import find_run_kind
+from flows.request import AssessRequest, PatchRequest, RunRequest
+from inventory.name_lists import format_count, join_first_names
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.rules.runs.shards import Shard
 from tasks.steps.context.journal import build_unreadable_error
 
 PLAN_WAVE: Final = 0
-"""The number in place of a wave of a shard that is only planned."""
+"""The number in place of a wave of a shard that is only planned or assessed."""
+_MAX_RUNS_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class ShardEntry:
 
     Attributes:
         run_id: of the shard's run.
-        wave: ``PLAN_WAVE`` if the shard is only planned.
+        wave: ``PLAN_WAVE`` if the shard is only planned or assessed.
         request: of the shard's run.
     """
 
@@ -28,7 +31,24 @@ class ShardEntry:
     shard: Shard
     wave: int
     at: datetime
-    request: PatchRequest
+    request: RunRequest
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether its run changes no machine. Nothing resumes such a run."""
+        return self.wave == PLAN_WAVE
+
+    @property
+    def description(self) -> str:
+        """What it is, for messages: "the plan at site hamburg"."""
+        reading = "the assessment" if isinstance(self.request, AssessRequest) else "the plan"
+        return f"{reading if self.is_read_only else f'wave {self.wave}'} at site {self.shard.site}"
+
+    @property
+    def detail(self) -> dict[str, object]:
+        """What the journal keeps of it beside its id and time."""
+        request = dump_shard_request(self.request)
+        return {"kind": find_run_kind(self.request), "wave": self.wave, "site": self.shard.site, "request": request}
 
 
 def parse_shard_entry(entry: JournalEntry) -> ShardEntry:
@@ -38,7 +58,9 @@ def parse_shard_entry(entry: JournalEntry) -> ShardEntry:
         RecordsError: this version can't read it.
     """
     try:
-        request = PatchRequest.model_validate(entry.detail["request"])
+        # an earlier release wrote no kind, and knew no assessment
+        request_type = AssessRequest if entry.detail.get("kind") == "assess" else PatchRequest
+        request = request_type.model_validate(entry.detail["request"])
         shard = Shard(str(entry.detail["site"]), tuple(request.only_machines))
         return ShardEntry(entry.key, shard, int(str(entry.detail["wave"])), entry.at, request)
     except (KeyError, ValueError) as error:
@@ -52,12 +74,41 @@ def has_begun_waves(entries: Sequence[JournalEntry]) -> bool:
         RecordsError: this version can't read an entry.
     """
     begun = (entry for entry in entries if entry.act == SHARD_ACT and entry.mark is JournalMark.BEFORE)
-    return any(parse_shard_entry(entry).wave != PLAN_WAVE for entry in begun)
+    return not all(parse_shard_entry(entry).is_read_only for entry in begun)
 
 
-def dump_shard_request(request: PatchRequest) -> dict[str, object]:
+def dump_shard_request(request: RunRequest) -> dict[str, object]:
     """Return a request as JSON without defaults: those of an older release at a site may be others. Pure."""
     return request.model_dump(mode="json", exclude_defaults=True)
+
+
+def describe_sites(entries: Sequence[ShardEntry]) -> tuple[str, ...]:
+    """Return a note for each site, for reports: how many of its machines which runs have carried out. Pure."""
+    notes = []
+    for site in dict.fromkeys(entry.shard.site for entry in entries):
+        at_site = [entry for entry in entries if entry.shard.site == site]
+        names = {name for entry in at_site for name in entry.shard.machines}
+        runs = join_first_names([entry.run_id for entry in at_site], _MAX_RUNS_SHOWN)
+        notes.append(f"site {site}: {format_count(len(names), 'machine')} in {runs}")
+    return tuple(notes)
+
+
+def build_assessment_request(
+    request: AssessRequest, run_id: str, machines: Sequence[str], at_once: int
+) -> AssessRequest:
+    """Return the request of a shard's assessment. Its report is that of the whole run. Pure.
+
+    See ``build_shard_request`` for the arguments.
+    """
+    return request.model_copy(
+        update={
+            "shard": run_id,
+            "only_machines": list(machines),
+            "at_once": at_once,
+            "report_formats": [],
+            "report_directory": None,
+        }
+    )
 
 
 def build_shard_request(

@@ -16,12 +16,12 @@ from flows.engine.resume_state import (
 )
 from flows.engine.shard_entries import parse_shard_entry
 from flows.ports.ports import GateDecision
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from inventory.sites import find_site
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunInfo, RunReport, Wave
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
-from tasks.domain.states import UNFINISHED_RUN_STATES
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.records.queries.history import History
 from tasks.rules.runs.shards import find_whole_run_id
 from tasks.steps.context.run_context import StopToken
@@ -29,7 +29,7 @@ from tasks.steps.context.run_context import StopToken
 _FORGED_HINT = "Nothing was touched. Only a run that has several sites or very many machines starts such runs."
 
 
-def require_shard(history: History, request: PatchRequest, flow_run_id: str) -> RunInfo:
+def require_shard(history: History, request: RunRequest, flow_run_id: str) -> RunInfo:
     """Return the whole run of a shard, if it has begun exactly this shard and wants it still.
 
     Args:
@@ -45,7 +45,8 @@ def require_shard(history: History, request: PatchRequest, flow_run_id: str) -> 
     begun, closed = _find_entries(history, request.shard)
     if begun is None:
         raise RequestError(f"no run has begun the shard {request.shard}", hint=_FORGED_HINT)
-    if whole.state not in UNFINISHED_RUN_STATES:
+    is_left = whole.state is OperationState.UNKNOWN and not whole.may_change_machines  # nothing resumes it
+    if whole.state not in UNFINISHED_RUN_STATES or is_left:
         raise RequestError(f"run {whole.id}, of which this is a part, is over: {whole.state}")
     if closed is not None:
         raise RequestError(f"run {whole.id} does not want it any more: {closed.detail.get('reason')}")

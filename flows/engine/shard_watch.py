@@ -11,20 +11,20 @@ from typing import Final
 
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.retrying_records import retry_while_unavailable
-from flows.engine.shard_entries import PLAN_WAVE, ShardEntry, dump_shard_request
+from flows.engine.shard_entries import ShardEntry, dump_shard_request
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns, ShardView
 from tasks.domain.errors import FleetpatchError, RecordsError, RequestError
 from tasks.domain.model import Outcome, RunReport, Window
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark, ProgressRow
-from tasks.domain.states import UNFINISHED_RUN_STATES, Step
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step
 from tasks.reports.formatting import format_count
 
 POLL_SECONDS: Final = 2.0
 WORKER_PATIENCE: Final = timedelta(minutes=2)
 """How long the run of a shard may wait for a worker before people are told."""
 PLAN_PATIENCE: Final = timedelta(minutes=10)
-"""How long a run whose window is open waits for a site of which nothing is heard, before its first wave."""
+"""How long a run waits for a site of which nothing is heard, before its first wave or while it is assessed."""
 
 
 @dataclass(slots=True)
@@ -50,12 +50,6 @@ class ActiveShard:
     remark: str = ""
     progress: dict[str, object] = field(default_factory=dict)
 
-    @property
-    def description(self) -> str:
-        """What it is, for messages: "the plan at site hamburg"."""
-        part = "the plan" if self.entry.wave == PLAN_WAVE else f"wave {self.entry.wave}"
-        return f"{part} at site {self.entry.shard.site}"
-
 
 OutcomeHandler = Callable[[ActiveShard, Sequence[Outcome]], None]
 EndHandler = Callable[[ActiveShard, str], None]
@@ -63,13 +57,17 @@ EndHandler = Callable[[ActiveShard, str], None]
 
 
 class ShardWatch:
-    """Starts the runs of shards and looks at them until they are over."""
+    """Starts the runs of shards and looks at them until they are over.
+
+    Args:
+        window: of the whole run; None: it only assesses machines.
+    """
 
     def __init__(
-        self, ports: Ports, runs: ShardRuns, run_id: str, window: Window, failure_counter: FailureCounter
+        self, ports: Ports, runs: ShardRuns, run_id: str, window: Window | None, failure_counter: FailureCounter
     ) -> None:
         self._ports, self._runs, self._run_id, self._failure_counter = ports, runs, run_id, failure_counter
-        self._opens, self._ends = window.start, window.end
+        self._window = window
 
     def watch(
         self, shards: Sequence[ActiveShard], take_outcomes: OutcomeHandler, take_end: EndHandler, until: datetime
@@ -81,9 +79,10 @@ class ShardWatch:
             self._forward_stop(active)
             if active and self._ports.clock.now() >= until:
                 for shard in active:
-                    if not shard.has_begun and not self._close(shard, "its time is up"):
+                    may_close = shard.entry.is_read_only or not shard.has_begun
+                    if may_close and not self._close(shard, "its time is up"):
                         shard.has_begun = True  # or it may have: then its machines are not called unstarted
-                    take_end(shard, shard.remark or f"{shard.description} was not reported in time")
+                    take_end(shard, shard.remark or f"{shard.entry.description} was not reported in time")
                 return
             if active:
                 self._ports.clock.sleep(POLL_SECONDS)
@@ -101,7 +100,7 @@ class ShardWatch:
             return False
         active.has_begun = view.run is not None
         self._show_progress(active, view.progress)
-        if entry.wave != PLAN_WAVE:
+        if not entry.is_read_only:
             new = [outcome for outcome in view.outcomes if outcome.machine in active.missing]
             active.missing -= {outcome.machine for outcome in new}
             take_outcomes(active, new)
@@ -109,7 +108,7 @@ class ShardWatch:
             reason = f"run {entry.run_id} has no outcome of it: {view.run.message or view.run.state}"
             take_end(active, reason if active.missing else "")
             return True
-        is_lost = view.run is None or entry.wave == PLAN_WAVE  # nothing resumes such a run
+        is_lost = view.run is None or entry.is_read_only  # nothing resumes such a run
         if reason := self._explain_no_wait(active, view, view.end if is_lost else ""):
             if reason := self._close(active, reason):
                 take_end(active, reason)
@@ -130,10 +129,14 @@ class ShardWatch:
 
     def _show_progress(self, active: ActiveShard, progress: Sequence[ProgressRow]) -> None:
         for row in progress:
-            news = (row.step, row.fraction, row.message)
-            if row.step and active.progress.get(row.machine) != news:
-                active.progress[row.machine] = news
+            news = (row.step, row.state, row.fraction, row.message)
+            if active.progress.get(row.machine) == news:
+                continue
+            active.progress[row.machine] = news
+            if row.state == OperationState.IN_PROGRESS:
                 self._ports.listener.on_progress(row.machine, Step(row.step), row.fraction, row.message)
+            elif active.entry.is_read_only:  # others are over with their outcome
+                self._ports.listener.on_step_finished(row.machine, Step(row.step), row.state, row.message)
 
     def _start(self, active: ActiveShard) -> None:
         """Start the run of a shard, or find it.
@@ -143,25 +146,26 @@ class ShardWatch:
             PatchError: Prefect does not answer.
         """
         entry, count = active.entry, format_count(len(active.entry.shard.machines), "machine")
-        verb = "plan" if entry.wave == PLAN_WAVE else f"wave {entry.wave} of"
-        name = f"{verb} {self._run_id} at {entry.shard.site}"
+        name = f"{entry.description} for {self._run_id}"
         active.flow_run_id = self._runs.start(entry.run_id, entry.shard.site, name, dump_shard_request(entry.request))
-        self._ports.listener.on_message(f"{active.description}: {count}, run {entry.run_id}")
+        self._ports.listener.on_message(f"{entry.description}: {count}, run {entry.run_id}")
 
     def _explain_no_wait(self, active: ActiveShard, view: ShardView, end: str) -> str:
         """Return why the run of a shard is not waited for any more; "" if it is.
 
-        One that has begun on machines is always waited for. One that only plans changes nothing, so nobody waits for it
-        when the run stops, nor for long once the window is open.
+        One that has begun on machines is always waited for. One that only reads changes nothing, so nobody waits for it
+        when the run stops, nor for long once nothing is heard of it: from the time at which the window is open.
         """
-        is_plan = active.entry.wave == PLAN_WAVE
-        if end or (active.has_begun and not is_plan):
+        entry = active.entry
+        if end or (active.has_begun and not entry.is_read_only):
             return end
         if reason := self.explain_stop():
             return reason
-        patience_ends = max(self._opens, active.entry.at) + PLAN_PATIENCE
+        quiet_since = view.silent_since or entry.at
+        if self._window is not None:
+            quiet_since = max(self._window.start, entry.at)
         is_quiet = view.run is None or view.silent_since is not None
-        if is_plan and is_quiet and self._ports.clock.now() >= patience_ends:
+        if entry.is_read_only and is_quiet and self._ports.clock.now() >= quiet_since + PLAN_PATIENCE:
             return active.remark or "nothing was heard of it"
         return ""
 
@@ -174,13 +178,23 @@ class ShardWatch:
         if not active.is_told:
             self.append(JournalMark.AFTER, active.entry.run_id, {"reason": reason})
             active.is_told = True
+        if active.entry.is_read_only:
+            self._cancel(active, reason)
         try:
-            view = self._runs.look(active.entry.run_id, "", ())
+            active.has_begun = self._runs.has_begun(active.entry.run_id)
         except FleetpatchError as error:
             self.tell(active, error.message)
             return ""
-        active.has_begun = view.run is not None
-        return "" if active.has_begun and active.entry.wave != PLAN_WAVE else reason
+        return "" if active.has_begun and not active.entry.is_read_only else reason
+
+    def _cancel(self, active: ActiveShard, reason: str) -> None:
+        """Cancel the flow run of a shard whose run changes nothing, as far as Prefect answers."""
+        if active.flow_run_id and not active.was_asked:
+            active.was_asked = True
+            try:
+                self._runs.cancel(active.flow_run_id, f"run {self._run_id} does not want it any more: {reason}")
+            except FleetpatchError as error:
+                self._ports.listener.on_message(f"{active.entry.description}: {error.message}")
 
     def has_begun(self, run_id: str) -> bool:
         """Return whether the run of a shard is in the records. It waits for records that are unavailable.
@@ -189,8 +203,8 @@ class ShardWatch:
             RecordsError: they can't be read.
         """
         clock, tell = self._ports.clock, self._ports.listener.on_message
-        view = retry_while_unavailable(lambda: self._runs.look(run_id, "", ()), clock, self._ends, tell)
-        return view.run is not None
+        until = self._window.end if self._window is not None else None
+        return retry_while_unavailable(lambda: self._runs.has_begun(run_id), clock, until, tell)
 
     def find_touched(self, active: ActiveShard) -> frozenset[str]:
         """Return the machines of a shard for which hooks have run. Those that can't be looked up count too."""
@@ -207,7 +221,7 @@ class ShardWatch:
         if token.is_lease_lost or (reason and not token.still_holds_lease()):
             return  # the process that has the run now decides
         for shard in active if reason else ():
-            if shard.has_begun and not shard.was_asked and shard.entry.wave != PLAN_WAVE:
+            if shard.has_begun and not shard.was_asked and not shard.entry.is_read_only:
                 try:
                     self._runs.request_stop(shard.entry.run_id, reason)
                     shard.is_told = shard.was_asked = True
@@ -227,7 +241,7 @@ class ShardWatch:
         """Tell people something of a shard, once."""
         if message != active.remark:
             active.remark = message
-            self._ports.listener.on_message(f"{active.description}: {message}")
+            self._ports.listener.on_message(f"{active.entry.description}: {message}")
 
     def append(self, mark: JournalMark, key: str, detail: dict[str, object]) -> None:
         """Write about the run of a shard into the journal.

@@ -14,34 +14,43 @@ from typing import Final, NoReturn
 from flows.engine.failure_counter import FailureCounter
 from flows.engine.interruption import SUSPEND_ACT
 from flows.engine.resume_state import ResumeState
-from flows.engine.shard_entries import PLAN_WAVE, ShardEntry, build_shard_request, dump_shard_request, parse_shard_entry
+from flows.engine.shard_entries import (
+    PLAN_WAVE,
+    ShardEntry,
+    build_assessment_request,
+    build_shard_request,
+    describe_sites,
+    parse_shard_entry,
+)
 from flows.engine.shard_watch import ActiveShard, ShardWatch
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns
-from flows.request.patch_request import PatchRequest
-from flows.request.read_requests import AssessRequest
+from flows.request import AssessRequest, PatchRequest, RunRequest, WavesRequest
 from inventory.machine import Machine
-from inventory.name_lists import format_count, join_first_names
 from inventory.sites import find_site
 from tasks.domain.errors import FleetpatchError, OtherSite, PatchError, RequestError
-from tasks.domain.model import ErrorInfo, Outcome
+from tasks.domain.model import ErrorInfo, Outcome, RunReport
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
-from tasks.domain.states import OperationState, Step
+from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_same_machine
 from tasks.rules.runs.failure_budget import compute_share
 from tasks.rules.runs.shards import Shard, build_shard_run_id, divide_into_shards, needs_shards, share_at_once
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
+from tasks.steps.outcome import build_assessment_outcome
 
-_MAX_RUNS_SHOWN: Final = 10
 REPORT_GRACE: Final = timedelta(minutes=30)
 """How long after its window a run waits for outcomes that do not reach the records."""
+ASSESSMENT_LIMIT: Final = timedelta(hours=24)
+"""How long an assessment waits for sites that work on it."""
+ASSESSMENT_SIZE: Final = 2000
+"""How many machines one process assesses at most, so that Prefect takes their names as a parameter."""
 
 
 def open_shard_work(
     ports: Ports,
-    request: PatchRequest | AssessRequest,
+    request: RunRequest,
     machines: Sequence[Machine],
     run_context: RunContext,
     failure_counter: FailureCounter,
@@ -50,19 +59,19 @@ def open_shard_work(
 ) -> "ShardWork | None":
     """Return the work by other runs, if this process can't carry all these machines out itself; else None.
 
-    A run that is resumed goes on as it began.
+    A run that is resumed goes on as it began. One process may assess any number of machines of its own site.
 
     Raises:
         RequestError: other runs carry it out, and this process can't reach them.
     """
-    if not isinstance(request, PatchRequest) or request.shard:
+    if request.shard:
         return None
     entries = resume_state.journal.get("", ()) if resume_state is not None else ()
     own_entries = [entry for entry in entries if entry.act == SHARD_ACT]
     if not own_entries and resume_state is not None and resume_state.waves:
         return None
-    site = find_site()
-    if not own_entries and not needs_shards(machines, site, ports.shard_size):
+    site, size = find_site(), ports.shard_size if isinstance(request, PatchRequest) else len(machines)
+    if not own_entries and not needs_shards(machines, site, size):
         return None
     if ports.open_shard_runs is None:
         if own_entries:
@@ -71,7 +80,7 @@ def open_shard_work(
         return None
     runs = ports.open_shard_runs()
     if not own_entries and not _may_be_served(runs, site):
-        return None  # no worker would carry out its shards: this process patches the machines of its own site
+        return None  # no worker would carry out its shards: this process has the machines of its own site
     return ShardWork(ports, runs, request, run_context, failure_counter, entries, save_outcome)
 
 
@@ -92,7 +101,7 @@ class _TakenOutcomes:
 
 
 class ShardWork:
-    """Plans and patches machines by the runs of their shards.
+    """Assesses, plans and patches machines by the runs of their shards.
 
     Args:
         entries: the journal of the run itself: what an earlier process has started.
@@ -100,20 +109,21 @@ class ShardWork:
 
     Attributes:
         left_open: machines that a suspended run leaves open: their run was told to stop before they began.
+        assessed: of an assessment, the outcomes of machines, by name.
     """
 
     def __init__(
         self,
         ports: Ports,
         runs: ShardRuns,
-        request: PatchRequest,
+        request: RunRequest,
         run_context: RunContext,
         failure_counter: FailureCounter,
         entries: Sequence[JournalEntry],
         save_outcome: Callable[[Outcome], None],
     ) -> None:
         self._ports, self._request, self._run_context = ports, request, run_context
-        self._watch = ShardWatch(ports, runs, run_context.run.id, run_context.window, failure_counter)
+        self._watch = ShardWatch(ports, runs, run_context.run.id, run_context.run.window, failure_counter)
         self._failure_counter, self._save_outcome = failure_counter, save_outcome
         self._was_suspended = any(entry.act == SUSPEND_ACT for entry in entries)
         own_entries = [entry for entry in entries if entry.act == SHARD_ACT]
@@ -125,6 +135,7 @@ class ShardWork:
         self._count, self._may_fail = len(begun), 0
         self._contexts: dict[str, MachineContext] = {}
         self.left_open: set[str] = set()
+        self.assessed: dict[str, Outcome] = {}
 
     def refuse_connection(self, machine: Machine) -> NoReturn:
         """Refuse a connection: this process touches no machine, also none of its own site.
@@ -132,32 +143,31 @@ class ShardWork:
         Raises:
             OtherSite: always.
         """
-        raise OtherSite("its machine is patched by the run of a shard", machine=machine.name)
+        raise OtherSite("its machine is reached by the run of a shard", machine=machine.name)
 
     def describe_sites(self) -> tuple[str, ...]:
         """Return a note for each site, for the report: how many of its machines which runs have carried out."""
-        entries = [entry for entry in self._begun if entry.wave != PLAN_WAVE or self._request.dry_run]
-        notes = []
-        for site in dict.fromkeys(entry.shard.site for entry in entries):
-            at_site = [entry for entry in entries if entry.shard.site == site]
-            names = {name for entry in at_site for name in entry.shard.machines}
-            runs = join_first_names([entry.run_id for entry in at_site], _MAX_RUNS_SHOWN)
-            notes.append(f"site {site}: {format_count(len(names), 'machine')} in {runs}")
-        return tuple(notes)
+        reads = not self._run_context.run.may_change_machines
+        return describe_sites([entry for entry in self._begun if reads or not entry.is_read_only])
 
     def list_begun_machines(self) -> frozenset[str]:
         """Return the machines that an earlier process has handed to a run that may change them."""
-        return frozenset(name for entry in self._begun if entry.wave != PLAN_WAVE for name in entry.shard.machines)
+        return frozenset(name for entry in self._begun if not entry.is_read_only for name in entry.shard.machines)
 
     def plan(self, contexts: Sequence[MachineContext]) -> None:
         """Let the sites assess and plan machines, and give each its plan with its assessment, or the error.
+
+        In an assessment, give each its assessment, and its outcome into ``assessed``.
 
         Raises:
             RecordsError: the journal can't be written. Nothing has begun.
         """
         self._contexts = {context.name: context for context in contexts}
         shards = self._begin(PLAN_WAVE, self._divide([context.state.machine for context in contexts]))
-        self._watch.watch(shards, lambda _active, _outcomes: None, self._take_plans, self._run_context.window.end)
+        window = self._run_context.run.window
+        take_end = self._take_assessments if window is None else self._take_plans
+        until = self._ports.clock.now() + ASSESSMENT_LIMIT if window is None else window.end
+        self._watch.watch(shards, lambda _active, _outcomes: None, take_end, until)
 
     def run(self, wave: int, contexts: Sequence[MachineContext], machine_count: int) -> list[Outcome]:
         """Let the sites patch the machines of a wave, and return their outcomes in the order of the machines.
@@ -173,7 +183,8 @@ class ShardWork:
         Raises:
             RecordsError: the journal can't be written, so nothing more has begun.
         """
-        budget = self._request.waves.to_wave_policy().budget
+        waves = self._waves
+        budget = waves.to_wave_policy().budget
         self._may_fail = (
             budget.count if budget.count is not None else compute_share(machine_count, budget.percent or 0.0)
         )
@@ -187,7 +198,7 @@ class ShardWork:
         fresh = [context.state.machine for context in contexts if context.name not in taken.outcomes]
         if not self._ports.stop_token.is_stopping:
             self.left_open -= {machine.name for machine in fresh}
-        shards, at_once = self._divide(fresh), self._request.waves.at_once
+        shards, at_once = self._divide(fresh), waves.at_once
         for first in range(0, len(shards), at_once):
             if not self._watch.explain_stop():
                 part = self._begin(wave, shards[first : first + at_once])
@@ -224,6 +235,11 @@ class ShardWork:
     def _run_id(self) -> str:
         return self._run_context.run.id
 
+    @property
+    def _waves(self) -> WavesRequest:
+        assert isinstance(self._request, PatchRequest)  # noqa: S101 - for the type checker: an assessment has none
+        return self._request.waves
+
     def _take_over(self, taken: _TakenOutcomes, outcome: Outcome) -> None:
         own = replace(outcome, run_id=self._run_id, wave=taken.wave)
         taken.outcomes[outcome.machine] = own
@@ -233,14 +249,13 @@ class ShardWork:
 
     def _take_plans(self, active: ActiveShard, reason: str) -> None:
         """Give the machines of a shard that is over their plans. One without a plan gets the error."""
-        report = self._watch.read_report(active)
+        report, cause = self._read_end(active, reason)
         plans = {plan.machine: plan for plan in report.plans} if report else {}
         assessments = {assessment.machine: assessment for assessment in report.assessments} if report else {}
         errors = {outcome.machine: outcome.error for outcome in report.outcomes} if report else {}
         for name in active.entry.shard.machines:
             assessment, error = assessments.get(name), errors.get(name)
             if name not in plans and error is None:
-                cause = active.remark if report is None and active.remark else reason or "its run does not say why"
                 message = f"the site {active.entry.shard.site} has made no plan of it: {cause}"
                 # its machines may be reached: that is not known
                 error = ErrorInfo(kind=PatchError.__name__, message=message, transient=True)
@@ -256,6 +271,48 @@ class ShardWork:
                 halted_as=OperationState.NOT_STARTED,
                 error=None if name in plans else error,
             )
+
+    def _take_assessments(self, active: ActiveShard, reason: str) -> None:
+        """Take over what a shard that is over has assessed. A machine without an answer is unread, and not up to date.
+
+        Of a shard that died, only what it had saved of its machines is known.
+        """
+        report, cause = self._read_end(active, reason)
+        assessments = {assessment.machine: assessment for assessment in report.assessments} if report else {}
+        outcomes = {outcome.machine: outcome for outcome in report.outcomes} if report else {}
+        for name in active.entry.shard.machines:
+            context, assessment = self._contexts[name], assessments.get(name)
+            other_name = self._run_context.instances.meet(assessment.facts if assessment else None, name)
+            same = check_same_machine(other_name, changes_machines=False)
+            if assessment is not None:
+                own = replace(assessment, run_id=self._run_id)
+                context.state = replace(context.state, assessment=own, error=own.error)
+            if name in outcomes:
+                outcome = replace(outcomes[name], run_id=self._run_id)
+            elif assessment is not None:
+                outcome = build_assessment_outcome(context)
+            else:
+                outcome = self._build_unread_outcome(active, name, cause)
+            findings = (*outcome.findings, *(finding for finding in same if finding not in outcome.findings))
+            self.assessed[name] = replace(outcome, findings=findings)
+            self._ports.listener.on_step_finished(name, Step.ASSESS, outcome.state.value, outcome.reason)
+
+    def _build_unread_outcome(self, active: ActiveShard, name: str, cause: str) -> Outcome:
+        if stop := self._watch.explain_stop():
+            return Outcome(self._run_id, name, OperationState.NOT_STARTED, stop)
+        state = OperationState.UNKNOWN if active.has_begun else OperationState.NOT_STARTED
+        message = f"the site {active.entry.shard.site} has not read it: {cause}"
+        error = ErrorInfo(kind=PatchError.__name__, message=message, transient=True)
+        return Outcome(self._run_id, name, state, message, error=error)
+
+    def _read_end(self, active: ActiveShard, reason: str) -> tuple[RunReport | None, str]:
+        """Return the report of a shard that is over, if there is one, and why machines are missing in it."""
+        report = self._watch.read_report(active)
+        if report is None and active.remark:
+            return report, active.remark
+        if report is not None and report.run.state not in UNFINISHED_RUN_STATES and not report.run.message:
+            reason = f"run {report.run.id} is over and does not have it. Does the inventory at its site?"
+        return report, reason or "its run does not say why"
 
     def _take_report(self, active: ActiveShard) -> None:
         """Take over what the report of a shard has beside the outcomes: newest plans and assessments, and hooks."""
@@ -278,23 +335,29 @@ class ShardWork:
         return [active for active in adopted if active.missing]
 
     def _divide(self, machines: Sequence[Machine]) -> tuple[Shard, ...]:
+        if isinstance(self._request, AssessRequest):
+            return divide_into_shards(machines, ASSESSMENT_SIZE)
         return divide_into_shards(machines, self._ports.shard_size, self._ports.inventory.sets)
 
     def _begin(self, wave: int, shards: Sequence[Shard]) -> list[ActiveShard]:
         """Write new shards into the journal, and return them. Their runs are started when they are first looked at.
 
-        They share the number of machines that the run may patch at once.
+        They share the number of machines that the run may patch or assess at once. Each gets at least one.
         """
-        window, shares = self._run_context.window, share_at_once(shards, self._request.waves.at_once)
+        at_once = self._request.at_once if isinstance(self._request, AssessRequest) else self._request.waves.at_once
         begun = []
-        for shard, at_once in zip(shards, shares, strict=True):
+        for shard, share in zip(shards, share_at_once(shards, at_once), strict=True):
             self._count += 1
             run_id, now = build_shard_run_id(self._run_id, self._count), self._ports.clock.now()
-            request = build_shard_request(
-                self._request, run_id, shard.machines, wave, window.start, self._may_fail, at_once
-            )
-            detail = {"wave": wave, "site": shard.site, "request": dump_shard_request(request)}
-            self._watch.append(JournalMark.BEFORE, run_id, detail)
-            self._begun.append(ShardEntry(run_id, shard, wave, now, request))
-            begun.append(ActiveShard(self._begun[-1], set(shard.machines)))
+            request = self._build_request(run_id, shard, wave, share)
+            entry = ShardEntry(run_id, shard, wave, now, request)
+            self._watch.append(JournalMark.BEFORE, run_id, entry.detail)
+            self._begun.append(entry)
+            begun.append(ActiveShard(entry, set(shard.machines)))
         return begun
+
+    def _build_request(self, run_id: str, shard: Shard, wave: int, at_once: int) -> RunRequest:
+        if isinstance(self._request, AssessRequest):
+            return build_assessment_request(self._request, run_id, shard.machines, at_once)
+        opens = self._run_context.window.start
+        return build_shard_request(self._request, run_id, shard.machines, wave, opens, self._may_fail, at_once)

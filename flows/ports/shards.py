@@ -16,7 +16,7 @@ class ShardView:
     Attributes:
         run: None: it has not begun.
         outcomes: those that were not known before.
-        progress: what its machines do now, of those that are worked on.
+        progress: what its machines do now, or did last, of those that it has begun.
         silent_since: since when no process holds its lease, while it is not over; None: one does.
         end: how its flow run ended; "" while it waits, starts or runs, and when the run is over in the records.
     """
@@ -53,6 +53,10 @@ class ShardRuns(Protocol):
         """Return what is known of a run now, without the outcomes of these machines."""
         ...
 
+    def has_begun(self, run_id: str) -> bool:
+        """Return whether a run is in the records."""
+        ...
+
     def read_report(self, run_id: str) -> RunReport:
         """Return the report of a run. What its machines shall get must have its seal."""
         ...
@@ -63,4 +67,8 @@ class ShardRuns(Protocol):
 
     def request_stop(self, run_id: str, reason: str) -> None:
         """Ask a run to begin nothing more. The first request counts."""
+        ...
+
+    def cancel(self, flow_run_id: str, reason: str) -> None:
+        """Cancel the flow run of a run that changes nothing. One that is over stays as it is."""
         ...

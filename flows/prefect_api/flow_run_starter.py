@@ -9,6 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelling
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag, build_deployment_name, serves_fleet
@@ -95,6 +96,16 @@ class FlowRunStarter:
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"look for the run {idempotency_key}", error) from error
         return str(flow_runs[0].id) if flow_runs else ""
+
+    def cancel(self, flow_run_id: str, reason: str) -> None:
+        """Cancel a flow run. One that has begun is told to end; one that is over, or was deleted, stays as it is."""
+        try:
+            with open_fail_fast_client() as client, suppress(ObjectNotFound):
+                state = client.read_flow_run(UUID(flow_run_id)).state
+                if state is None or not state.is_final():
+                    client.set_flow_run_state(UUID(flow_run_id), Cancelling(message=reason))
+        except (*NO_ANSWER_ERRORS, PrefectException) as error:
+            raise _build_error("cancel a flow run", error) from error
 
     def describe_end(self, flow_run_id: str) -> str:
         """Return how a flow run ended; "" while it waits, starts or runs."""

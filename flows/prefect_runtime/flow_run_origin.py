@@ -180,7 +180,7 @@ def _name_program(caller: Caller, run: FlowRun, parameters: dict[str, Any]) -> C
         of = f" ({automatic.rollout_id})" if automatic.rollout_id else ""
         return replace(caller, source="automatic", name=caller.name or f"{AUTOMATIC_STARTER}{of}")
     request = parameters.get("request")
-    if isinstance(request, PatchRequest) and request.shard:
+    if isinstance(request, AssessRequest | PatchRequest) and request.shard:
         # it does nothing before the sealed records of that run have said so
         return replace(caller, source="automatic", name=caller.name or f"run {find_whole_run_id(request.shard)}")
     run_id = str(parameters.get("run_id") or "")

@@ -72,6 +72,13 @@ OnlyMachines = Annotated[
         description="Of the scope, only these machines, by name. Empty: all of the scope.",
     ),
 ]
+ShardId = Annotated[
+    str,
+    Field(
+        max_length=300,
+        description="Set by fleetpatch itself: the part of a whole run that this run carries out at its site.",
+    ),
+]
 ReportFormats = Annotated[
     list[ReportFormat],
     Field(description="Formats of the report: a page (html), tables (csv, parquet), everything for programs (json)."),

@@ -17,6 +17,7 @@ from flows.request.base import (
     OnlyMachines,
     ReportFormats,
     ScopeRequest,
+    ShardId,
     convert_request,
 )
 from flows.request.request_parts import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
@@ -281,11 +282,7 @@ class PatchRequest(ScopeRequest):
         description="Name of the maintenance configuration that this run belongs to. It stands in reports and decides "
         "who may patch a machine. Nothing else of it applies. Empty: a run without a configuration.",
     )
-    shard: str = Field(
-        default="",
-        max_length=300,
-        description="Set by fleetpatch itself: the part of a whole run that this run carries out at its site.",
-    )
+    shard: ShardId = Field(default="")
     outside_window: bool = Field(
         default=False,
         description="Open the window now for a run of a configuration that no schedule started. Otherwise such a run "

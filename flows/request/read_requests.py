@@ -10,6 +10,7 @@ from flows.request.base import (
     OnlyMachines,
     ReportFormats,
     ScopeRequest,
+    ShardId,
 )
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.domain.states import Classification
@@ -21,6 +22,7 @@ class AssessRequest(ScopeRequest):
     only_machines: OnlyMachines = Field(default=[])
     refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
+    shard: ShardId = Field(default="")
     report_directory: CheckedPath | None = Field(default=None, description="Where to write a report. Empty: none.")
     report_formats: ReportFormats = Field(default=["html", "csv", "parquet", "json"])
 

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, Row, or_, select, update
 from tasks.domain.errors import RequestError, SealBroken
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
-from tasks.domain.protocols.records import SHARD_ACT, build_lease_lost_error
+from tasks.domain.protocols.records import build_lease_lost_error
 from tasks.domain.run_errors import LeaseHeld
 from tasks.domain.states import OperationState
 from tasks.records import schema
 from tasks.records.decisions import DecisionKind, SqlDecisions
-from tasks.records.statements import UNFINISHED_STATES, insert_missing, read_shared_time, upsert_row
+from tasks.records.statements import UNFINISHED_STATES, insert_missing, list_shard_ids, read_shared_time, upsert_row
 from tasks.records.storage.database import Database
 
 _STOPPABLE_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
@@ -170,10 +170,9 @@ class SqlLeases:
 
 def _list_open_shards(connection: Connection, run_id: str) -> list[str]:
     """Return the runs of a run's shards that are not over, begun or not."""
-    journal = schema.journal
-    is_over = select(_RUNS.c.id).where(_RUNS.c.id == journal.c.key, _RUNS.c.state.not_in(_STOPPABLE_STATES)).exists()
-    mine = (journal.c.run_id == run_id, journal.c.machine == "", journal.c.act == SHARD_ACT)
-    return sorted(set(connection.execute(select(journal.c.key).where(*mine, ~is_over)).scalars()))
+    shards = list_shard_ids(connection, run_id)
+    ended = select(_RUNS.c.id).where(_RUNS.c.id.in_(shards), _RUNS.c.state.not_in(_STOPPABLE_STATES))
+    return sorted({*shards} - {*connection.execute(ended).scalars()})
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 from tasks.domain.model import READ_ONLY_RUN_KINDS
 from tasks.records import page_schema, schema
 from tasks.records.sql_records import SqlRecords
-from tasks.records.statements import UNFINISHED_STATES
+from tasks.records.statements import UNFINISHED_STATES, list_shard_ids
 from tasks.rules.retention import Retention
 
 _TABLES_BY_RUN = (
@@ -152,11 +152,12 @@ def _prune_runs(
         if lease is not None and lease.is_held:
             continue
         with records.database.begin_write("forget an old run") as connection:
+            run_and_shards = [run_id, *list_shard_ids(connection, run_id)]
             for table in _TABLES_BY_RUN:
-                connection.execute(delete(table).where(table.c.run_id == run_id))
+                connection.execute(delete(table).where(table.c.run_id.in_(run_and_shards)))
             # A drained member is out of service until it is brought back, whatever becomes of its run.
-            connection.execute(delete(slots).where(slots.c.run_id == run_id, ~slots.c.drained))
-            deleted += connection.execute(delete(runs).where(runs.c.id == run_id)).rowcount
+            connection.execute(delete(slots).where(slots.c.run_id.in_(run_and_shards), ~slots.c.drained))
+            deleted += connection.execute(delete(runs).where(runs.c.id.in_(run_and_shards))).rowcount
     if kinds is None:
         with records.database.begin_write("forget old windows") as connection:
             connection.execute(delete(windows).where(windows.c.starts_at < before))

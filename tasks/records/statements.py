@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Delete,
+    Select,
     Table,
     TextClause,
     bindparam,
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.protocols.records import SHARD_ACT
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records import schema
 from tasks.records.storage.column_types import UtcDateTime
@@ -157,3 +159,14 @@ def build_journal_insert(dialect: str) -> TextClause:
     return _to_text_clause(
         _build_bound_insert(dialect, table).on_conflict_do_nothing(index_elements=["digest"]), dialect, table
     )
+
+
+def select_shard_ids(run_id: str) -> Select[tuple[str]]:
+    """Return a query for the ids of a run's shards, begun or not. Each may come twice."""
+    journal = schema.journal
+    return select(journal.c.key).where(journal.c.run_id == run_id, journal.c.machine == "", journal.c.act == SHARD_ACT)
+
+
+def list_shard_ids(connection: Connection, run_id: str) -> list[str]:
+    """Return the ids of a run's shards, begun or not."""
+    return sorted(set(connection.execute(select_shard_ids(run_id)).scalars()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from tasks.records.queries.machines import count_machine_runs, read_machine_runs
 from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
 from tasks.records.queries.updates import read_installations, read_last_update_results
 from tasks.records.queries.whole_journal import read_whole_journal
+from tasks.records.retention import apply_retention, save_retention
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.retention import Retention
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 
@@ -100,3 +103,20 @@ def test_a_stop_of_the_run_is_one_of_its_shards_that_are_not_over(records: SqlRe
     assert waiting is not None
     assert waiting.stop is not None
     assert (waiting.stop.who, waiting.stop.reason) == ("anne", "enough")
+
+
+def test_an_old_run_takes_its_shards_along(records: SqlRecords) -> None:
+    whole = make.make_run(id="20250310-010000-bbbbbb", kind="assess", started_at=make.at(0) - timedelta(days=200))
+    shard = replace(whole, id=f"{whole.id}-1", request={"shard": f"{whole.id}-1"}, site="hamburg")
+    records.save(whole)
+    records.save(shard)
+    records.append_entry(
+        JournalEntry(whole.id, "", Step.ASSESS, JournalMark.BEFORE, SHARD_ACT, shard.id, make.at(0), {"wave": 0})
+    )
+    save_retention(records, Retention(assessments_days=90, runs_days=None))
+
+    assert apply_retention(records, make.at(0), lambda: True).runs == 2
+    assert [run.id for run in (*History(records).read_runs(), *History(records).read_runs(kind="shard"))] == [
+        WHOLE,
+        SHARD,
+    ]

@@ -201,6 +201,12 @@ class SiteRuns:
         silent = lease.until if lease is not None and not lease.is_held else None
         return ShardView(run, tuple(new), silent_since=silent, end=end)
 
+    def has_begun(self, run_id: str) -> bool:
+        return self._of.call("records", "look at a run", lambda: self._look(run_id, ()).run is not None)
+
+    def cancel(self, flow_run_id: str, reason: str) -> None:
+        """Do nothing: the process of a plan goes on, as where Prefect does not answer."""
+
     def read_report(self, run_id: str) -> RunReport:
         history, outage = FakeHistory(self._world.records), self._world.outage
         return self._of.call("records", "report", lambda: outage.ask(lambda: history.read_report(run_id)))

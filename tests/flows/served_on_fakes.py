@@ -99,7 +99,7 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             connect=lambda machine: there.machine(machine.name),  # type: ignore[attr-defined]
             find_manager=lambda _facts: FakeManager(),
             stop_token=who.stop_token,
-            open_shard_runs=lambda: PrefectShardRuns(records, SystemClock()),
+            open_shard_runs=lambda: PrefectShardRuns(records, SystemClock(), request),
             **{**UNUSED_PORTS, "listener": recorder, "progress": recorder},
         )
         if isinstance(request, PatchRequest) and request.shard:

@@ -32,6 +32,7 @@ from tasks.domain.model import RunInfo, RunReport
 from tasks.domain.states import OperationState, UpdateState
 from tasks.records import schema
 from tasks.records.queries.history import History
+from tasks.records.queries.machines import read_last_runs
 from tasks.records.queries.runs import RunFilter, read_run_rows
 from tasks.records.setup import open_records
 from tasks.rules.runs.shards import find_whole_run_id
@@ -66,6 +67,7 @@ class TwoSites:
         for site in (DEFAULT_SITE, HAMBURG):
             self.client.create_work_pool(WorkPoolCreate(name=build_site_name("pool", site), type="process"))
             self.create("patch_fleet", "on-demand", site, {"request": request})
+            self.create("assess_fleet", "on-demand", site, {"request": {"scope": "*"}})
             self.create("resume_fleet", "on-demand", site)
             self.create("reconcile_fleet", "scheduled", site)
 
@@ -210,6 +212,7 @@ def test_a_run_of_two_sites_survives_the_deaths_of_a_site_and_of_its_own_process
     assert refused.is_failed()
     assert "belongs to the site hamburg, and this worker to the site default" in str(refused.message)
 
+    assessed = sites.start("assess-fleet/on-demand", scope="*")  # hamburg has no worker yet
     sites.start_worker(HAMBURG)
     assert sites.wait(sites.start("reconcile-fleet/scheduled-hamburg")).is_completed()
     assert {resume.id for resume in sites.read_resumes()} == {resume_whole.id, resume_shard.id}  # none twice
@@ -226,11 +229,40 @@ def test_a_run_of_two_sites_survives_the_deaths_of_a_site_and_of_its_own_process
     assert at_hamburg.site == HAMBURG
     jobs = [(begun.job_id, begun.number) for begun in third.begun()]
     assert len(set(jobs)) == len(jobs)  # nothing was installed twice
+    assert_both_sites_are_assessed(sites, assessed)
     with open_records(sites.url) as records:
         kinds = [row.kind for row in read_run_rows(records.database, RunFilter(kinds=("patch", "shard")), 0, 20)]
     assert kinds.count("patch") == 1
-    assert kinds.count("shard") == 4
+    assert kinds.count("shard") == 6
     runs = probe_server(sites.url).site_runs
     assert {site: run.version if run is not None else None for site, run in runs.items()} == dict.fromkeys(
         (DEFAULT_SITE, HAMBURG), version("fleetpatch")
     )
+
+
+def assert_both_sites_are_assessed(sites: TwoSites, flow_run: UUID) -> None:
+    """Assert that an assessment has one answer, counted once, of runs of the deployments of both sites."""
+    state = sites.wait(flow_run)
+    assert state.is_completed(), state.message
+    with open_records(sites.url) as records:
+        history = History(records)
+        whole = history.find_run_by_flow_run(str(flow_run))
+        assert whole is not None
+        report = history.read_report(whole.id)
+        shards = [run for run in history.read_runs(kind="shard") if find_whole_run_id(run.id) == whole.id]
+        last_runs = read_last_runs(records.database)
+        assert [run.id for run in history.read_runs(kind="assess")] == [whole.id]
+    assert {outcome.machine: outcome.state for outcome in report.outcomes} == dict.fromkeys(
+        NAMES, OperationState.SUCCEEDED
+    )
+    assert sorted(assessment.machine for assessment in report.assessments) == sorted(NAMES)
+    assert {(run.kind, run.site, run.state) for run in shards} == {
+        ("assess", site, OperationState.SUCCEEDED) for site in (DEFAULT_SITE, HAMBURG)
+    }
+    names = {
+        sites.client.read_deployment(flow_run.deployment_id).name
+        for flow_run in (sites.client.read_flow_run(UUID(run.flow_run_id)) for run in shards)
+        if flow_run.deployment_id is not None
+    }
+    assert names == {"on-demand", "on-demand-hamburg"}
+    assert {last.kind for last in last_runs.values()} == {"patch"}  # an assessment changes no machine

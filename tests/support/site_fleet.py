@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flows.engine.fleet_run import FleetRun
-from flows.engine.resume_state import read_resume_state
+from flows.engine.resume_state import ResumeState, read_resume_state
 from flows.local_run import LocalRunner
+from flows.request import AssessRequest, RunRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import SHARD_ACT, JournalMark
@@ -71,28 +72,28 @@ class Sites:
         self.shards.start = start_late  # type: ignore[method-assign, assignment]
 
     def _build_ports(self, token: StopToken) -> Any:
-        return replace(self.fleet.ports(), stop_token=token, connect=self._connect_at_site)
+        return replace(self.fleet.ports(), stop_token=token, connect=self.connect_at_site)
 
-    def _connect_at_site(self, machine: Any) -> Any:
+    def connect_at_site(self, machine: Any) -> Any:
         return self.fleet.machines[machine.name]
 
     def patch(self, *, resume: bool = False, **request: Any) -> RunReport:
-        request = {"waves": {"at_once": 4}, **request}
         history: Any = FakeHistory(self.fleet.records)
+        state = read_resume_state(history, RUN) if resume else None
+        return self._execute(self.fleet.request(**{"waves": {"at_once": 4}, **request}), state)
+
+    def assess(self, **request: Any) -> RunReport:
+        return self._execute(AssessRequest(**{"scope": "*", "at_once": 4, **request}), None)
+
+    def _execute(self, request: RunRequest, state: ResumeState | None) -> RunReport:
         ports = replace(
             self.fleet.ports(),
             stop_token=self.token,
-            connect=self._connect_at_site if self.connects else self._refuse,
+            connect=self.connect_at_site if self.connects else self._refuse,
             open_shard_runs=(lambda: self.shards) if self.opens else None,
             shard_size=self.size,
         )
-        return FleetRun(
-            self.fleet.request(**request),
-            ports,
-            LocalRunner(),
-            run_id=RUN,
-            resume_state=read_resume_state(history, RUN) if resume else None,
-        ).execute()
+        return FleetRun(request, ports, LocalRunner(), run_id=RUN, resume_state=state).execute()
 
     def _refuse(self, machine: Any) -> Any:
         raise RequestError(f"the whole run connects to {machine.name}")

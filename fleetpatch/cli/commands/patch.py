@@ -62,13 +62,14 @@ class LazyCommand(TyperCommand):
 
 def plan(options: dict[str, Any]) -> None:
     """Show what patch would do: waves, updates, skipped updates and the reason, minutes, reboots. Changes nothing."""
-    patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "yes": True})
+    patch({**options, "dry_run": True, "no_prefect": not options["as_flow"], "yes": True, "reaches_sites": True})
 
 
 def patch(options: dict[str, Any]) -> None:
     """Patch machines in waves inside a window: assess, install, reboot where needed, validate, report."""
     from fleetpatch.cli.request_parsing import build_patch_request
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.prefect_server import reaches_sites_by_prefect
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
     from flows.policy.enforcement import build_starter, enforce_policy
@@ -91,8 +92,9 @@ def patch(options: dict[str, Any]) -> None:
         _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
+    as_flow = not options["no_prefect"] or ("reaches_sites" in options and reaches_sites_by_prefect(machines))
     result = run_request_in_session(
-        request, [machine.name for machine in machines], as_flow=not options["no_prefect"], records=options["records"]
+        request, [machine.name for machine in machines], as_flow=as_flow, records=options["records"]
     )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
@@ -164,6 +166,7 @@ def assess(
     """Read pending updates and required reboots of machines. Changes only package lists."""
     from fleetpatch.cli.request_parsing import build_request, remove_unset_values
     from fleetpatch.cli.runtime.machine_selection import load_machines_in_scope
+    from fleetpatch.cli.runtime.prefect_server import reaches_sites_by_prefect
     from fleetpatch.cli.runtime.run_session import run_request_in_session
     from fleetpatch.cli.views.run_result import print_result
     from flows.request.read_requests import AssessRequest
@@ -177,6 +180,7 @@ def assess(
     }
     request = build_request(AssessRequest, remove_unset_values(tree), verb="assess")
     _, machines = load_machines_in_scope(request.inventory, request.scope)
-    result = run_request_in_session(request, [machine.name for machine in machines], as_flow=as_flow, records=records)
+    names, as_flow = [machine.name for machine in machines], as_flow or reaches_sites_by_prefect(machines)
+    result = run_request_in_session(request, names, as_flow=as_flow, records=records)
     print_result(result, request.report_directory, as_json=as_json)
     raise typer.Exit(int(result.exit_code))

@@ -49,7 +49,11 @@ def _to_hooks_and_outcomes_exit_code(report: RunReport, *, was_stopped: bool) ->
 
 def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
     # without the machines that their owner keeps this configuration from: they have no wave, no steps and no error
-    attempted = [outcome for outcome in report.outcomes if outcome.wave is not None or outcome.steps or outcome.error]
+    attempted = [
+        outcome
+        for outcome in report.outcomes
+        if outcome.wave is not None or outcome.steps or outcome.error or report.run.kind == "assess"
+    ]
     states = {outcome.state for outcome in attempted or report.outcomes}
     if states & {OperationState.FAILED, OperationState.UNKNOWN}:
         return ExitCode.MACHINE_FAILED

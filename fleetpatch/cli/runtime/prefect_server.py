@@ -4,12 +4,14 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from fleetpatch.cli.runtime.output import configure_logging, print_to_stderr
 from flows.prefect_api.connection import begin_connection, find_server_fault, stop_ephemeral_servers
+from inventory.machine import Machine
+from inventory.sites import find_site
 from tasks.domain.errors import CannotRun
 
 QUIET_PREFECT_SETTINGS: Final = {
@@ -33,21 +35,10 @@ def ensure_prefect_server() -> None:
             start.
         KeyFileError: the file of the server's password can't be read, or others than its owner can read it.
     """
-    quieten_prefect()
     atexit.register(stop_ephemeral_servers)  # before Prefect registers anything: its last messages still need a server
-    try:
-        from prefect.context import get_settings_context
-
-        url = get_settings_context().settings.api.url
-    except ValueError as error:  # pydantic's error about the settings
-        error_lines = [line.strip() for line in str(error).splitlines()]
-        raise CannotRun(
-            f"Prefect cannot read its settings: {'; '.join(error_lines[1:3])[:300]}",
-            hint="Correct PREFECT_API_URL and the other settings of Prefect, in the environment and in its profile.",
-        ) from error
-
+    url = _read_server_url()
     if url:
-        _require_prefect_server(str(url))
+        _require_prefect_server(url)
     else:
         print_to_stderr("No Prefect server is configured. Starting one for this run (10 to 20 seconds) …")
     server = begin_connection()
@@ -57,8 +48,47 @@ def ensure_prefect_server() -> None:
         if server is not None:
             server.wait_until_healthy()
         else:
-            _require_login(str(url))
+            _require_login(url)
     configure_logging()  # Prefect has changed the logging
+
+
+def reaches_sites_by_prefect(machines: Iterable[Machine]) -> bool:
+    """Return whether machines are of other sites, and a Prefect server is there that can start runs at these sites.
+
+    A configured server that does not answer is printed: the run says then of each of these machines that it was not
+    reached.
+
+    Raises:
+        CannotRun: Prefect can't read its settings.
+    """
+    site = find_site()
+    if all(machine.site == site for machine in machines):
+        return False
+    url = _read_server_url()
+    fault = find_server_fault(url) if url else "is not configured (PREFECT_API_URL)"
+    if fault:
+        server = f"the Prefect server at {_redact_url(url)}" if url else "a Prefect server"
+        print_to_stderr(f"Only machines of the site {site} are read: {server} {fault}.")
+    return not fault
+
+
+def _read_server_url() -> str:
+    """Return the URL of the configured server; "" for none.
+
+    Raises:
+        CannotRun: Prefect can't read its settings.
+    """
+    quieten_prefect()
+    try:
+        from prefect.context import get_settings_context
+
+        return str(get_settings_context().settings.api.url or "")
+    except ValueError as error:  # pydantic's error about the settings
+        error_lines = [line.strip() for line in str(error).splitlines()]
+        raise CannotRun(
+            f"Prefect cannot read its settings: {'; '.join(error_lines[1:3])[:300]}",
+            hint="Correct PREFECT_API_URL and the other settings of Prefect, in the environment and in its profile.",
+        ) from error
 
 
 @contextmanager

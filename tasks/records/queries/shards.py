@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_, select
 
 from tasks.domain.model import SHARD_KIND
-from tasks.domain.protocols.records import SHARD_ACT
 from tasks.records import schema
+from tasks.records.statements import select_shard_ids
 
 
 def is_of_whole_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -17,8 +17,4 @@ def is_of_whole_run(run_id: ColumnElement[Any]) -> ColumnElement[bool]:
 
 def belongs_to_run(column: ColumnElement[Any], run_id: str) -> ColumnElement[bool]:
     """Return the condition that a row is of a run or of one of its shards."""
-    journal = schema.journal
-    shards = select(journal.c.key).where(
-        journal.c.run_id == run_id, journal.c.machine == "", journal.c.act == SHARD_ACT
-    )
-    return or_(column == run_id, column.in_(shards))
+    return or_(column == run_id, column.in_(select_shard_ids(run_id)))

@@ -114,14 +114,13 @@ def test_what_is_started_goes_to_the_site_of_its_machines(
     assert [made.site for made in prefect.started] == [expected]
 
 
-def test_machines_of_two_sites_are_not_assessed_together(site: Site, prefect: Prefect, tmp_path: Path) -> None:
+def test_machines_of_two_sites_are_assessed_together(site: Site, prefect: Prefect, tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text(f"{INVENTORY}  - {{name: shop-1, address: 192.0.2.1, site: hamburg}}\n")
 
     answer = site.client.post("/assess", data=values(scope="web-1|shop-1"), headers=BOB)
 
-    assert answer.status_code == 400
-    assert "these machines are of 2 sites, and an assessment reaches those of one: default, hamburg" in answer.text
-    assert prefect.started == []
+    assert answer.status_code == 303, answer.text
+    assert [(made.flow, made.site) for made in prefect.started] == [("assess-fleet", "default")]
 
 
 def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> None:

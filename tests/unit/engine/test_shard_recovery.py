@@ -8,7 +8,7 @@ import pytest
 from flows.engine.fleet_run import FleetRun
 from flows.engine.shard_state import ShardGate, read_left_state, read_shard_state, require_shard
 from flows.local_run import LocalRunner
-from inventory.sites import SITE_VARIABLE, use_site
+from inventory.sites import use_site
 from tasks.domain.errors import RecordsError, RequestError
 from tasks.domain.protocols.records import JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
@@ -18,16 +18,6 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.fleet import outcome_of
 from tests.support.site_fleet import RUN, Sites, die, states
-
-
-@pytest.fixture(autouse=True)
-def _no_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def sites() -> Sites:
-    return Sites(one="default", two="hamburg", three="hamburg", four="default")
 
 
 def test_a_closed_shard_begins_never_also_while_the_whole_run_goes_on(sites: Sites) -> None:
@@ -298,15 +288,18 @@ def test_a_machine_whose_hooks_have_run_is_not_left_open(sites: Sites) -> None:
 
 def test_a_shard_that_can_not_be_looked_up_at_the_end_is_unknown_and_not_unstarted(sites: Sites) -> None:
     sites.shards.hanging = {"hamburg"}
-    look = sites.shards.look
 
-    def fail_at_hamburg(run_id: str, flow_run_id: str, known: Any) -> Any:
-        request = sites.shards.requests.get(run_id)
-        if request is not None and not request.dry_run and sites.shards.sites[run_id] == "hamburg":
-            raise RecordsError("the seal of its record is broken")
-        return look(run_id, flow_run_id, known)
+    def fail_at_hamburg(read: Any) -> Any:
+        def read_or_fail(run_id: str, *others: Any) -> Any:
+            request = sites.shards.requests.get(run_id)
+            if request is not None and not request.dry_run and sites.shards.sites[run_id] == "hamburg":
+                raise RecordsError("the seal of its record is broken")
+            return read(run_id, *others)
 
-    sites.shards.look = fail_at_hamburg  # type: ignore[method-assign]
+        return read_or_fail
+
+    shards: Any = sites.shards
+    shards.look, shards.has_begun = fail_at_hamburg(shards.look), fail_at_hamburg(shards.has_begun)
     report = sites.patch(minutes=60)
 
     assert states(report)["one"] is OperationState.SUCCEEDED

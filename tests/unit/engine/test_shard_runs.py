@@ -4,24 +4,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from inventory.sites import SITE_VARIABLE
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState
 from tests.support.fleet import outcome_of
 from tests.support.site_fleet import RUN, Sites, answer_as_one, states
-
-
-@pytest.fixture(autouse=True)
-def _no_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def sites() -> Sites:
-    return Sites(one="default", two="hamburg", three="hamburg", four="default")
 
 
 def test_each_site_carries_out_its_machines_and_the_report_is_one(sites: Sites) -> None:

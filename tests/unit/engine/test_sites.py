@@ -7,7 +7,7 @@ import pytest
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
 from flows.request.read_requests import AssessRequest
-from inventory.sites import SITE_VARIABLE, use_site
+from inventory.sites import use_site
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import OperationState, RebootState
@@ -20,8 +20,7 @@ from tests.support.set_fleet import SetFleet
 
 
 @pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> SimFleet:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+def fleet() -> SimFleet:
     made = SimFleet()
     made.add("here", [FakePackage("a")])
     made.add("there", [FakePackage("a")], site="hamburg")
@@ -72,7 +71,6 @@ def set_of_two_sites(allowed: int) -> SetFleet:
 
 
 def test_a_member_of_another_site_counts_as_out_of_service_and_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
     narrow, wide = set_of_two_sites(1), set_of_two_sites(2)
 
     refused = outcome_of(narrow.run(narrow.request(minutes=60)), "web-1")
@@ -87,7 +85,6 @@ def test_a_member_of_another_site_counts_as_out_of_service_and_is_not_asked(monk
 
 
 def test_the_limits_of_a_set_hold_for_the_runs_of_all_sites(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
     fleet = set_of_two_sites(2)
     fleet.records.save(make.make_run(id="other", state=OperationState.IN_PROGRESS, site="default"))
     slot = SetSlot("web", "web-1", "other", fleet.clock.now())
@@ -132,7 +129,6 @@ def break_off(fleet: SetFleet, machine: str) -> None:
 def test_a_machine_that_moved_to_another_site_during_its_work_has_failed_and_is_not_unstarted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
     fleet = SetFleet()
     fleet.add_members("web-1", "web-2")
     break_off(fleet, "web-1")
@@ -151,7 +147,6 @@ def test_a_machine_that_moved_to_another_site_during_its_work_has_failed_and_is_
 
 
 def test_a_machine_that_moved_after_its_work_keeps_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
     fleet = SetFleet()
     fleet.add_members("web-1", "web-2")
     break_off(fleet, "web-2")
@@ -168,7 +163,6 @@ def test_a_machine_that_moved_after_its_work_keeps_its_outcome(monkeypatch: pyte
 def test_a_machine_that_moved_before_its_turn_fails_like_one_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv(SITE_VARIABLE, raising=False)
     fleet = SetFleet()
     fleet.add_members("web-1", "web-2")
     break_off(fleet, "web-1")
@@ -197,3 +191,14 @@ def test_a_run_of_a_site_that_was_renamed_can_be_ended() -> None:
     assert report.run.state is OperationState.FAILED
     assert outcome_of(report, "web-1").state is OperationState.FAILED
     assert len(fleet.machines["web-1"].calls) == calls
+
+
+def test_an_assessment_that_is_stopped_half_way_is_no_success(fleet: SimFleet) -> None:
+    fleet.add("later", [FakePackage("a")])
+    fleet.watch.on_step_finished = lambda *_: fleet.control.request_stop("Ctrl-C")  # type: ignore[method-assign]
+
+    report = fleet.assess(scope="here|later")
+
+    assert outcome_of(report, "here").state is OperationState.SUCCEEDED
+    assert outcome_of(report, "later").state is OperationState.NOT_STARTED
+    assert to_run_exit_code(report, was_stopped=True) is ExitCode.INTERRUPTED
