@@ -99,20 +99,8 @@ def use_tagged_site(tags: Sequence[str]) -> AbstractContextManager[None]:
     Raises:
         RequestError: the flow run has several sites, or one that this process does not belong to.
     """
-    sites = find_tagged_sites(tags)
-    if not sites:
-        return nullcontext()
-    if len(sites) > 1:
-        hint = "Nothing was touched. Start a flow run of the deployment of one site, without other tags."
-        raise RequestError(f"this flow run has the tags of several sites: {', '.join(sites)}", hint=hint)
-    process_site = find_environment_site()
-    if process_site not in {"", sites[0]}:
-        raise RequestError(
-            f"this flow run belongs to the site {sites[0]}, and this worker to the site {process_site}",
-            hint=f"Nothing was touched. Let the worker execute the runs of its own site's work pool, or correct "
-            f"{SITE_VARIABLE} of the worker.",
-        )
-    return use_site(sites[0])
+    site = _require_own("site", find_tagged_sites(tags), find_environment_site(), SITE_VARIABLE)
+    return use_site(site) if site else nullcontext()
 
 
 def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:
@@ -121,20 +109,34 @@ def use_tagged_fleet(tags: Sequence[str]) -> AbstractContextManager[None]:
     Raises:
         RequestError: the flow run has several fleets, or one that this process does not serve.
     """
-    fleets = find_tagged_fleets(tags)
-    if not fleets:
-        return nullcontext()
-    if len(fleets) > 1:
-        hint = "Nothing was touched. Start a flow run of the deployment of one fleet, without other tags."
-        raise RequestError(f"this flow run has the tags of several fleets: {', '.join(fleets)}", hint=hint)
-    process_fleet = find_environment_fleet()
-    if process_fleet not in {"", fleets[0]}:
+    fleet = _require_own("fleet", find_tagged_fleets(tags), find_environment_fleet(), FLEET_VARIABLE)
+    return use_fleet(fleet) if fleet else nullcontext()
+
+
+def _require_own(kind: str, names: Sequence[str], own: str, variable: str) -> str:
+    """Return the one of these names that a flow run has in its tags, "" if it has none, if this process may execute it.
+
+    Args:
+        kind: "site" or "fleet".
+        names: of sites or fleets, in the tags.
+        own: that of this process; "": any.
+        variable: sets that of a worker.
+
+    Raises:
+        RequestError: it may not.
+    """
+    if len(names) > 1:
         raise RequestError(
-            f"this flow run belongs to the fleet {fleets[0]}, and this worker serves the fleet {process_fleet} alone",
-            hint=f"Nothing was touched. Give each fleet a work pool of its own (fleetpatch deploy --fleet … --pool …), "
-            f"or correct {FLEET_VARIABLE} of the worker.",
+            f"this flow run has the tags of several {kind}s: {', '.join(names)}",
+            hint=f"Nothing was touched. Start a flow run of the deployment of one {kind}, without other tags.",
         )
-    return use_fleet(fleets[0])
+    if names and own not in {"", names[0]}:
+        raise RequestError(
+            f"this flow run belongs to the {kind} {names[0]}, and this worker to the {kind} {own}",
+            hint=f"Nothing was touched. Give each {kind} its own work pool and worker (fleetpatch deploy --pool), "
+            f"or correct {variable} of the worker.",
+        )
+    return names[0] if names else ""
 
 
 def build_limit_name(deployment_id: UUID | str) -> str:

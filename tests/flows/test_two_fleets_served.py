@@ -166,7 +166,7 @@ def test_the_run_of_a_killed_site_waits_for_that_site(sites: tuple[Site, Site, S
     wrong = north.create(client, "reconcile_fleet", "wrong", of=SOUTH)
     state = _wait_for_end(client, client.create_flow_run_from_deployment(wrong).id)
     assert state.is_failed()
-    assert "belongs to the fleet south, and this worker serves the fleet north alone" in str(state.message)
+    assert "belongs to the fleet south, and this worker to the fleet north" in str(state.message)
 
     south.start_worker()
     south.reconcile(client)

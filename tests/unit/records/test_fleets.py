@@ -96,7 +96,7 @@ def test_a_flow_run_uses_the_fleet_of_its_tags_and_a_worker_of_one_site_no_other
         assert find_fleet() == "north"
     with use_tagged_fleet([north]):
         assert find_fleet() == "north"
-    with pytest.raises(RequestError, match="belongs to the fleet south, and this worker serves the fleet north alone"):
+    with pytest.raises(RequestError, match="belongs to the fleet south, and this worker to the fleet north"):
         use_tagged_fleet([south])
     assert add_fleet_tag(["fleetpatch"], "south") == ["fleetpatch", south]
     assert add_fleet_tag([north], "south") == [north]
