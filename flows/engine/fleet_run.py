@@ -188,11 +188,10 @@ class FleetRun:
     def _assess_fleet(self, machines: Sequence[Machine], request: AssessRequest) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
         self._contexts = self._assess_all(machines, request)
-        outcomes = (
-            [build_assessment_outcome(context) for context in self._contexts]
-            if self._shard_work is None
-            else [self._shard_work.assessed[context.name] for context in self._contexts]
-        )
+        if self._shard_work is not None:
+            outcomes = [self._shard_work.assessed[context.name] for context in self._contexts]
+        else:
+            outcomes = list(map(build_assessment_outcome, self._contexts))
         return self._conclude_run([*outcomes, *self._refused_outcomes])
 
     def _plan_fleet(self, machines: Sequence[Machine], request: PatchRequest) -> WaveSequence | RunReport:
