@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.domain.rows import Column, row
 from tasks.domain.rows.machines import MachineRow, NextWindow
-from tasks.domain.rows.runs import MachineStepRow, RunRow
+from tasks.domain.rows.runs import MachineStepRow, RunRow, ShardRow
 from tasks.domain.rows.updates import MissingUpdateRow
 
 Item = TypeVar("Item")
@@ -76,6 +76,7 @@ class Report(ApiModel):
     waves: list[dict[str, Any]]
     hooks: list[dict[str, Any]]
     machines: list[dict[str, Any]]
+    shards: list[ShardRow] = Field(description="The runs that carry out parts of it at the sites of their machines.")
 
 
 class Progress(ApiModel):

@@ -20,6 +20,7 @@ from tasks.domain.rows.runs import MachineStepRow, RunRow, build_run_row
 from tasks.records.approvals import SqlApprovals, build_approval_row
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
+from tasks.records.queries.shard_rows import read_shard_rows
 from tasks.records.run_progress import read_run_progress
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
@@ -56,7 +57,8 @@ def read_report(request: Request, run_id: str) -> models.Report:
     """The whole report of a run: waves, hooks and machines with their updates, steps and findings."""
     context = get_context(request)
     run = find_exact_run(context, run_id)
-    return models.Report(**build_document(build_tables(context.history.read_report(run.id))))
+    shards = list(read_shard_rows(context.records.database, run.id, context.clock.now()))
+    return models.Report(**build_document(build_tables(context.history.read_report(run.id))), shards=shards)
 
 
 @router.get("/runs/{run_id}/progress", tags=["Runs"])

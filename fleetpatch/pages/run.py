@@ -31,6 +31,7 @@ from tasks.reports.html.page import DetailLimits
 from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds
 from tasks.rules.runs.hooks import MACHINE_PLACES
+from tasks.rules.runs.shards import find_whole_run_id
 from tasks.rules.timing.maintenance_window import describe_window
 
 UPDATES_ON_PAGE: Final = 1500
@@ -173,7 +174,7 @@ def group_problems(state: RunState) -> list[ErrorGroup]:
 
 router = build_viewers_router()
 ORDERS = ("wave", "state")
-MAX_HOOKS = 100
+MAX_HOOKS = MAX_SHARDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class RunHead:
     Attributes:
         approval: the state of its approval in a sentence; "" if it needs none.
         is_waiting: whether a person can decide now.
+        whole_run: the run of which this one is a part; "" if it is none.
     """
 
     run: RunInfo
@@ -192,6 +194,7 @@ class RunHead:
     approval: str
     is_waiting: bool
     is_open: bool
+    whole_run: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +278,7 @@ def build_head(context: WebContext, run: RunInfo) -> RunHead:
         approval=describe_approval(approval, zone) if approval is not None else "",
         is_waiting=is_waiting,
         is_open=is_open,
+        whole_run=find_whole_run_id(str(run.request.get("shard") or "")),
     )
 
 
@@ -311,6 +315,7 @@ def _render(
         hooks=around,
         notes=notes,
         max_hooks=MAX_HOOKS,
+        max_shards=MAX_SHARDS,
         order=order,
         wanted_state=state,
     )

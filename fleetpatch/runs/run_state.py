@@ -7,12 +7,13 @@ from typing import Final
 
 from flows.approval.answers import describe_approval
 from tasks.domain.protocols.records import ProgressRow
-from tasks.domain.rows.runs import MachineResultRow, RunRow
+from tasks.domain.rows.runs import MachineResultRow, RunRow, ShardRow
 from tasks.domain.states import OperationState, RebootState, Step
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.live_runs import RunProcess, read_run_processes
 from tasks.records.queries.run_machines import RunParts, read_assessed_machines, read_machine_results, read_run_parts
 from tasks.records.queries.runs import RunFigures
+from tasks.records.queries.shard_rows import read_shard_rows
 from tasks.records.run_progress import read_run_progress
 from tasks.records.storage.database import Database
 from tasks.reports.formatting import format_count
@@ -89,6 +90,7 @@ class RunState:
         process: who works on it; None: the run is over.
         parts: waves, hooks and notes; None: not recorded yet.
         machines: in the order of the run.
+        shards: the runs that carry out parts of it at the sites of their machines, in the order of their begin.
         message: what the run itself does, or its result's message.
     """
 
@@ -96,6 +98,7 @@ class RunState:
     process: RunProcess | None
     parts: RunParts | None
     machines: tuple[MachineLine, ...]
+    shards: tuple[ShardRow, ...]
     message: str
 
     @property
@@ -161,7 +164,7 @@ def read_run_state(
         RecordsError: the records can't be read.
     """
     if process is None and not line.is_over:
-        process = read_run_processes(database, now, line.run_id).get(line.run_id)
+        process = read_run_processes(database, now, [line.run_id]).get(line.run_id)
     results = read_machine_results(database, line.run_id)
     if line.is_over and line.kind == "assess" and not results:
         results = read_assessed_machines(database, line.run_id)
@@ -171,7 +174,8 @@ def read_run_state(
     machines = tuple(_iterate_lines(line, parts, results, progress, is_alive=is_alive))
     run_progress = progress.get("")
     message = run_progress.message if run_progress is not None and is_alive and run_progress.message else line.message
-    return RunState(line, process, parts, machines, message)
+    shards = read_shard_rows(database, line.run_id, now)
+    return RunState(line, process, parts, machines, shards, message)
 
 
 def count_results(results: Sequence[MachineResultRow]) -> RunFigures:

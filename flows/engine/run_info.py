@@ -161,7 +161,7 @@ def count_machines(request: PatchRequest | AssessRequest, inventory: Inventory) 
     Raises:
         InventoryError: the scope is not usable.
     """
-    if isinstance(request, PatchRequest) and request.shard:
+    if request.shard:
         request = request.model_copy(update={"only_machines": []})
     return len(select_machines(request, inventory))
 

@@ -9,12 +9,14 @@ import pytest
 
 from tasks.domain.errors import RunNotFound
 from tasks.domain.model import JobOutput
+from tasks.domain.protocols.leases import LeaseHolder
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import OperationState, Step
 from tasks.records.queries.history import History
 from tasks.records.queries.live_runs import read_run_processes
 from tasks.records.queries.machines import count_machine_runs, read_machine_runs
 from tasks.records.queries.runs import RunFilter, count_runs, read_run_rows
+from tasks.records.queries.shard_rows import read_shard_rows
 from tasks.records.queries.updates import read_installations, read_last_update_results
 from tasks.records.queries.whole_journal import read_whole_journal
 from tasks.records.retention import apply_retention, save_retention
@@ -37,7 +39,14 @@ def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecor
         made.save(whole)
         for number in (1, 2):
             entry = JournalEntry(
-                WHOLE, "", Step.ASSESS, JournalMark.BEFORE, SHARD_ACT, f"{WHOLE}-{number}", make.at(0), {"wave": 1}
+                WHOLE,
+                "",
+                Step.ASSESS,
+                JournalMark.BEFORE,
+                SHARD_ACT,
+                f"{WHOLE}-{number}",
+                make.at(0),
+                {"wave": 1, "site": "hamburg", "request": {"only_machines": ["web-1"]}},
             )
             made.append_entry(entry)
         made.save(shard)
@@ -120,3 +129,37 @@ def test_an_old_run_takes_its_shards_along(records: SqlRecords) -> None:
         WHOLE,
         SHARD,
     ]
+
+
+def test_the_parts_of_a_run_have_rows(records: SqlRecords) -> None:
+    closed = JournalEntry(
+        WHOLE, "", Step.ASSESS, JournalMark.AFTER, SHARD_ACT, f"{WHOLE}-2", make.at(9), {"reason": "enough"}
+    )
+    records.append_entry(closed)
+    shard = History(records).find_run(SHARD)
+    records.save(replace(shard, state=OperationState.IN_PROGRESS, ended_at=None))
+
+    begun, never = read_shard_rows(records.database, WHOLE, make.at(60))
+
+    assert (begun.run_id, begun.site, begun.wave, begun.state) == (SHARD, "hamburg", 1, OperationState.IN_PROGRESS)
+    assert (begun.started_at, begun.ended_at, begun.silent_since) == (shard.started_at, None, shard.started_at)
+    assert (never.state, never.started_at, never.silent_since, never.message) == (
+        OperationState.NOT_STARTED,
+        None,
+        None,
+        "enough",
+    )
+    assert read_shard_rows(records.database, SHARD, make.at(60)) == ()
+    records.leases.acquire(SHARD, LeaseHolder("one", "there", 1, "sim"), 600.0)
+    assert read_shard_rows(records.database, WHOLE, make.at(60))[0].silent_since is None
+
+
+def test_an_assessment_at_a_site_is_silent_without_news(records: SqlRecords) -> None:
+    shard = History(records).find_run(SHARD)
+    records.save(replace(shard, kind="assess", state=OperationState.IN_PROGRESS, started_at=make.at(0)))
+
+    silent = [
+        read_shard_rows(records.database, WHOLE, make.at(0) + timedelta(seconds=seconds))[0].silent_since
+        for seconds in (40, 50)
+    ]
+    assert silent == [None, make.at(0)]

@@ -31,6 +31,7 @@ from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_files import write_files
 from tests.support.web_fleet_machines import list_assessments, list_hostile_assessments
+from tests.support.web_fleet_sites import save_run_of_sites
 from tests.unit.reporting import samples
 
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
@@ -44,7 +45,7 @@ class SampleFleet:
     Attributes:
         now: the present moment of the sample; pages need a clock that says so.
         runs: the ids of runs by what they show: "succeeded", "failed", "warnings", "cancelled", "missed", "plan",
-            "waiting", "live", "dead", "hostile", "assessed".
+            "waiting", "live", "dead", "hostile", "assessed", "sites", "shard".
     """
 
     now: datetime
@@ -94,6 +95,8 @@ def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
             ("dead", runs.save_dead_run),
         ):
             ids[what] = tell(records, now)
+        if hostile:
+            ids |= save_run_of_sites(records, now)
         _save_claims(records, ids, now)
         _save_rollout(records, now)
     return SampleFleet(now, ids)

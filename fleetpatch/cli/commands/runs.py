@@ -95,17 +95,26 @@ def show_run(
 ) -> None:
     """Show the result of a run, or of one machine in it."""
     from fleetpatch.cli.runtime.run_lookup import find_run, open_history, read_full_report, read_full_summary
-    from fleetpatch.cli.views.runs import build_show_json, print_job_logs, print_journal, print_run_summary
+    from fleetpatch.cli.views.runs import (
+        build_show_json,
+        print_job_logs,
+        print_journal,
+        print_run_summary,
+        print_shards,
+    )
+    from tasks.domain.protocols.clock import SystemClock
+    from tasks.records.queries.shard_rows import read_shard_rows
     from tasks.records.queries.whole_journal import read_whole_journal
 
     history = open_history(records)
     recorded_run = find_run(history, run)
+    shards = read_shard_rows(history.database, recorded_run.id, SystemClock().now())
     if machine is not None:
         _require_machine_in_run(history, recorded_run.id, machine)
     if as_json:
         print_json(
             build_show_json(
-                history, read_full_report(history, recorded_run.id, machine), machine, log=log, journal=journal
+                history, read_full_report(history, recorded_run.id, machine), machine, shards, log=log, journal=journal
             )
         )
         return
@@ -121,6 +130,8 @@ def show_run(
         else:
             print_run_summary(read_full_summary(history, recorded_run.id))
         if machine is None:
+            print_shards(shards)
+            _print_whole_run(recorded_run)
             _print_approval(recorded_run, records)
             _print_unfinished_acts(history, recorded_run, records)
     if journal:
@@ -227,6 +238,14 @@ def _require_machine_in_run(history: "History", run_id: str, machine: str) -> No
             f"run {run_id} has no machine {machine!r}",
             hint=f"{did_you_mean(machine, machine_names)}It has {', '.join(machine_names[:10]) or 'none yet'}.",
         )
+
+
+def _print_whole_run(run: RunInfo) -> None:
+    """Print of which run this one is a part, if it is one."""
+    from tasks.rules.runs.shards import find_whole_run_id
+
+    if shard := str(run.request.get("shard") or ""):
+        print_to_stdout("", to_safe_text(f"It is a part of run {find_whole_run_id(shard)}, which has its results too."))
 
 
 def _print_approval(run: RunInfo, records: str | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tasks.domain.errors import RequestError, RunNotFound
 from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
 from tasks.domain.protocols.leases import LeaseStatus
-from tasks.domain.protocols.records import JournalEntry, JournalMark
+from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import describe_other_fleets
@@ -101,5 +101,6 @@ def read_open_run_leases(runs: Sequence[RunInfo], records: str | None) -> Mappin
 def find_unfinished_acts(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
     """Return the acts that began and have no recorded end, oldest first."""
     ended = {(e.machine, e.act, e.key) for e in entries if e.mark is JournalMark.AFTER}
-    begun = {(e.machine, e.act, e.key): e for e in entries if e.mark is JournalMark.BEFORE}
+    # a shard is no act on a machine: its end is that of its run
+    begun = {(e.machine, e.act, e.key): e for e in entries if e.mark is JournalMark.BEFORE and e.act != SHARD_ACT}
     return [entry for key, entry in begun.items() if key not in ended]

@@ -13,7 +13,7 @@ from fleetpatch.cli.runtime.row_table import Fact, Shown, build_list_json, build
 from inventory.name_lists import join_first_names
 from tasks.domain.model import RunReport
 from tasks.domain.protocols.records import JournalEntry
-from tasks.domain.rows.runs import RunRow
+from tasks.domain.rows.runs import RunRow, ShardRow
 from tasks.domain.states import FindingLevel, OperationState
 from tasks.records.queries.history import History
 from tasks.records.queries.run_summary import RunSummary, count_pending_updates
@@ -21,6 +21,7 @@ from tasks.records.queries.whole_journal import read_whole_journal
 from tasks.reports.data.rows import FindingRow, MachineReportRow, RunReportRow
 from tasks.reports.data.tables import build_tables
 from tasks.reports.export.json_document import build_document
+from tasks.reports.export.tabular_formats import build_row_json
 from tasks.reports.formatting import format_count, format_known_duration, format_moment, load_zone_or_utc
 from tasks.reports.log_files import sanitize_log
 from tasks.reports.sanitizing import sanitize_to_one_line
@@ -42,11 +43,26 @@ def print_runs(runs: Sequence[RunRow], other_fleets: str) -> None:
     print_to_stdout(build_row_table(RunRow, runs, columns))
 
 
+def print_shards(shards: Sequence[ShardRow]) -> None:
+    """Print the parts of a run that other runs carry out at the sites of their machines; nothing without any."""
+    if not shards:
+        return
+    silent: tuple[str, ...] = ("silent_since",) if any(shard.silent_since for shard in shards) else ()
+    columns = ("run_id", "site", "kind", "wave", "machines", "state", "started_at", "ended_at", *silent, "message")
+    print_to_stdout("", build_row_table(ShardRow, shards, columns, title="Carried out at"))
+
+
 def build_show_json(
-    history: History, report: RunReport, machine: str | None, *, log: bool, journal: bool
+    history: History,
+    report: RunReport,
+    machine: str | None,
+    shards: Sequence[ShardRow],
+    *,
+    log: bool,
+    journal: bool,
 ) -> dict[str, object]:
     """Return a run (or one machine of it) as JSON data, with its journal and logs on request."""
-    report_json = build_document(build_tables(report))
+    report_json = build_document(build_tables(report)) | {"shards": list(map(build_row_json, shards))}
     if machine is not None:
         rows = report_json["machines"]
         assert isinstance(rows, list)  # noqa: S101 - for the type checker

@@ -74,6 +74,33 @@ def build_run_row(run: RunInfo) -> RunRow:
 
 
 @row
+class ShardRow:
+    """A part of a run of several sites, or of very many machines, which another run carries out at their site."""
+
+    run_id: Annotated[str, Column("The run that carries it out.", heading="part", json_name="maintenanceRunId")]
+    site: Annotated[str, Column("The site of its machines.")]
+    kind: Annotated[str, Column("What it does: patch, stage, plan or assess.")]
+    wave: Annotated[int | None, Column("The number of its wave; null: it only plans or assesses.")]
+    machines: Annotated[int, Column("How many machines it has.", unit="count", json_name="machineCount")]
+    state: Annotated[OperationState, Column("Its state.", json_name="status")]
+    started_at: Annotated[
+        datetime | None, Column("When it began; null: it has not.", heading="began (UTC)", json_name="startDateTime")
+    ]
+    ended_at: Annotated[
+        datetime | None, Column("When it ended; null: it has not.", heading="ended (UTC)", json_name="endDateTime")
+    ]
+    silent_since: Annotated[
+        datetime | None,
+        Column(
+            "Since when nothing is heard of it, while it is not over; null: it is heard.",
+            heading="silent since (UTC)",
+            json_name="silentSinceDateTime",
+        ),
+    ]
+    message: Annotated[str, Column("What became of it, in words.", is_prose=True)]
+
+
+@row
 class MachineStepRow:
     """What a machine of an unfinished run does now."""
 

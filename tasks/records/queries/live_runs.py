@@ -3,7 +3,7 @@
 Each function raises RecordsError if the records can't be reached.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,13 +46,13 @@ class RunProcess:
     stop_reason: str
 
 
-def read_run_processes(database: Database, now: datetime, run_id: str | None = None) -> Mapping[str, RunProcess]:
+def read_run_processes(database: Database, now: datetime, run_ids: Collection[str] = ()) -> Mapping[str, RunProcess]:
     """Return who works on the unfinished runs, newest run first; not on those of shards.
 
     Args:
         database: the database of the records.
         now: the present time, for runs without a lease. Leases have the clock of the database.
-        run_id: only this run; None: all.
+        run_ids: only these runs, also of shards; empty: all.
     """
     runs, leases, stops, news = schema.runs, schema.leases, schema.stop_requests, run_progress
     query = (
@@ -77,13 +77,14 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
         .where(runs.c.state.in_(UNFINISHED_STATES))
         .order_by(runs.c.started_at.desc(), runs.c.id.desc())
     )
-    query = query.where(runs.c.id == run_id if run_id is not None else runs.c.kind != SHARD_KIND)
+    query = query.where(runs.c.id.in_(run_ids) if run_ids else runs.c.kind != SHARD_KIND)
     with database.begin_read("look who executes runs") as connection:
         shared = read_shared_time(connection, None)
         rows = connection.execute(query).all()
     processes: dict[str, RunProcess] = {}
     for row in rows:
-        if row.kind in READ_ONLY_RUN_KINDS:
+        # a shard has a kind of its own, and a lease if it changes machines
+        if row.kind in READ_ONLY_RUN_KINDS or (row.kind == SHARD_KIND and row.until is None):
             is_alive = now - (row.at or row.started_at) < SILENCE
         else:
             is_alive = row.until is not None and not row.given_back and row.until > shared

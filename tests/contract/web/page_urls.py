@@ -22,6 +22,8 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
         "/runs/{missed}",
         "/runs/{hostile}",
         "/runs/{assessed}",
+        "/runs/{sites}",
+        "/runs/{shard}",
     ),
     "/runs/{run_id}/machines/{name}": ("/runs/{failed}/machines/web-15", "/runs/{hostile}/machines/odd-1"),
     "/runs/compare": ("/runs/compare?left={warnings}&right={failed}",),

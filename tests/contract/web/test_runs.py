@@ -76,6 +76,21 @@ def test_runs_are_filtered(sample: Sample) -> None:
     assert "No run matches" in sample.read("/runs?kind=nothing")
 
 
+def test_a_run_of_several_sites_shows_its_parts_and_a_part_its_run(sample: Sample) -> None:
+    told = sample.read("/runs/{sites}")
+    run = sample.fleet.runs["sites"]
+    assert "Sites 3 runs at the sites of these machines" in told
+    done, silent, never = (told.partition(f" {run}-{number} ")[2][:400] for number in (1, 2, 3))
+    assert done.startswith("default the assessment 2 Succeeded Mon 23 Nov 2026 07:00 CET Mon 23 Nov 2026 07:03 CET")
+    assert silent.startswith("hamburg the assessment 1 InProgress silent since Mon 23 Nov 2026 07:00 CET")
+    site = "rome-with-a-name-as-long-as-a-site-may-be"
+    assert never.startswith(f"{site} the assessment 2 NotStarted \N{EN DASH} \N{EN DASH} the site rome has not read it")
+    page = sample.site.get(f"/runs/{run}").text
+    assert [f'href="/runs/{run}-{number}"' in page for number in (1, 2, 3)] == [True, True, False]
+    assert f'Part of</dt><dd><a href="/runs/{run}">{run}</a>' in sample.site.get(f"/runs/{run}-2").text
+    assert "Part of" not in sample.read("/runs/{assessed}")
+
+
 def test_figures_of_a_run_are_in_the_list(sample: Sample) -> None:
     told = sample.read("/runs?state=Failed&configuration=production-weekly")
     assert re.search(r"40 6 failed 3 with warnings 14 not begun 226 2 20 3 required", told)
