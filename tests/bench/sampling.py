@@ -41,12 +41,14 @@ class Sampler:
 
     Attributes:
         peaks: MiB by flow run.
+        writer_peak: MiB, of what these processes have started: it writes the report.
         server_waits: at which time Prefect's server had waited how long for a core, s.
     """
 
     workers: Sequence[int]
     server_id: int
     peaks: dict[str, float] = field(default_factory=dict)
+    writer_peak: float = 0.0
     server_waits: list[tuple[float, float]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _flow_runs: dict[int, str] = field(default_factory=dict)
@@ -69,6 +71,8 @@ class Sampler:
                 for child in list_children(worker):
                     with suppress(OSError):
                         self._read(child)
+                        for writer in list_children(child):
+                            self.writer_peak = max(self.writer_peak, Process.read(writer).peak)
 
     def find_server_wait(self, begin: float, end: float) -> float:
         """Return how long the server waited for a core between two times, in seconds."""

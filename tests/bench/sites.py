@@ -45,6 +45,7 @@ COLUMNS: Final = (
     "CPU of Prefect's server, ms",
     "peak of the whole run, MiB",
     "largest peak of a shard, MiB",
+    "report, MiB",
     "worker, MiB",
     "Prefect's server, MiB",
     "shards",
@@ -59,7 +60,7 @@ COLUMNS: Final = (
     "in reports of shards",
     "installed once",
 )
-RATIOS: Final = COLUMNS[2:6]
+RATIOS: Final = COLUMNS[2:7]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Measured:
         cpu: of the processes of the whole run and its shards, s.
         silence: the longest time without an answer of Prefect's API, s.
         silence_without_core: how long its server was ready meanwhile, and had no core, s.
-        peaks: of these processes, MiB, by flow run.
+        whole_peak, shard_peaks: of these processes, MiB.
+        writer_peak: of the process that writes the report, MiB.
         task_runs: task runs that have ended in the processes, and those with an end in Prefect's database.
         log_lines: lines that the processes gave to Prefect, and those in its database.
         told: machines of which the log in Prefect has the last line.
@@ -84,6 +86,7 @@ class Measured:
     server_cpu: float
     whole_peak: float
     shard_peaks: tuple[float, ...]
+    writer_peak: float
     worker_peak: float
     server_peak: float
     silence: float
@@ -104,6 +107,7 @@ class Measured:
             f"{1000 * self.server_cpu / self.machines:.0f}",
             f"{self.whole_peak:.0f}",
             f"{max(self.shard_peaks, default=0):.0f}",
+            f"{self.writer_peak:.0f}",
             f"{self.worker_peak:.0f}",
             f"{self.server_peak:.0f}",
             f"{len(self.shard_peaks)}",
@@ -156,6 +160,7 @@ def measure(fleet: Fleet, at_once: int) -> Measured:
         server_cpu=after[server_id].own_seconds - before[server_id].own_seconds,
         whole_peak=whole_peak,
         shard_peaks=tuple(peaks.values()),
+        writer_peak=sampler.writer_peak,
         worker_peak=max(after[worker].peak for worker in workers),
         server_peak=after[server_id].peak,
         silence=prober.longest,
