@@ -119,6 +119,7 @@ def build_shard_request(
     opens: datetime,
     may_fail: int,
     at_once: int,
+    assess_at_once: int,
 ) -> PatchRequest:
     """Return the request of a shard's run. Pure.
 
@@ -133,6 +134,7 @@ def build_shard_request(
         opens: when the window opens.
         may_fail: how many machines may fail in the whole run.
         at_once: how many machines the shard may patch at once.
+        assess_at_once: how many it may assess at once.
     """
     around: dict[str, list[object]] = {name: [] for name in ("before_run", "after_run", "before_wave", "after_wave")}
     waves = request.waves.model_copy(
@@ -155,6 +157,7 @@ def build_shard_request(
             "dry_run": wave == PLAN_WAVE,
             "window": request.window.model_copy(update={"start": opens, "lead_minutes": 0.0}),
             "waves": waves,
+            "assess_at_once": assess_at_once,
             "hooks": request.hooks.model_copy(update=around),
             "notify": [],
             "report_formats": [],

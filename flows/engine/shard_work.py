@@ -342,22 +342,26 @@ class ShardWork:
     def _begin(self, wave: int, shards: Sequence[Shard]) -> list[ActiveShard]:
         """Write new shards into the journal, and return them. Their runs are started when they are first looked at.
 
-        They share the number of machines that the run may patch or assess at once. Each gets at least one.
+        They share the numbers of machines that the run may patch or assess at once. Each gets at least one.
         """
-        at_once = self._request.at_once if isinstance(self._request, AssessRequest) else self._request.waves.at_once
-        begun = []
-        for shard, share in zip(shards, share_at_once(shards, at_once), strict=True):
+        request, begun = self._request, list[ActiveShard]()
+        assess_shares = share_at_once(
+            shards, request.at_once if isinstance(request, AssessRequest) else request.assess_at_once
+        )
+        shares = assess_shares if isinstance(request, AssessRequest) else share_at_once(shards, request.waves.at_once)
+        for shard, share, assess_share in zip(shards, shares, assess_shares, strict=True):
             self._count += 1
             run_id, now = build_shard_run_id(self._run_id, self._count), self._ports.clock.now()
-            request = self._build_request(run_id, shard, wave, share)
-            entry = ShardEntry(run_id, shard, wave, now, request)
+            entry = ShardEntry(run_id, shard, wave, now, self._build_request(run_id, shard, wave, share, assess_share))
             self._watch.append(JournalMark.BEFORE, run_id, entry.detail)
             self._begun.append(entry)
             begun.append(ActiveShard(entry, set(shard.machines)))
         return begun
 
-    def _build_request(self, run_id: str, shard: Shard, wave: int, at_once: int) -> RunRequest:
+    def _build_request(self, run_id: str, shard: Shard, wave: int, at_once: int, assess_at_once: int) -> RunRequest:
         if isinstance(self._request, AssessRequest):
-            return build_assessment_request(self._request, run_id, shard.machines, at_once)
+            return build_assessment_request(self._request, run_id, shard.machines, assess_at_once)
         opens = self._run_context.window.start
-        return build_shard_request(self._request, run_id, shard.machines, wave, opens, self._may_fail, at_once)
+        return build_shard_request(
+            self._request, run_id, shard.machines, wave, opens, self._may_fail, at_once, assess_at_once
+        )

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+from flows.engine.shard_entries import PLAN_WAVE
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState
@@ -173,7 +174,9 @@ def test_the_machines_at_once_are_shared_out() -> None:
     sites = Sites(**{f"m{number}": "default" if number < 4 else "hamburg" for number in range(6)})
     sites.size = 2
 
-    sites.patch(waves={"at_once": 2})
+    sites.patch(waves={"at_once": 2}, assess_at_once=9)
 
     shards = [sites.shards.requests[key] for key, wave, _ in sites.list_shards() if wave == 1]
     assert [request.waves.at_once for request in shards] == [1, 1, 2]
+    plans = [sites.shards.requests[key] for key, wave, _ in sites.list_shards() if wave == PLAN_WAVE]
+    assert [request.assess_at_once for request in plans] == [3, 3, 3]
