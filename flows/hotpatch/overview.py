@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from tasks.domain.model import Assessment, HotpatchEnrolment
+from tasks.domain.model import HotpatchEnrolment
 from tasks.domain.states import HotpatchStatus
 from tasks.rules.hotpatch import (
     Baseline,
@@ -51,18 +51,10 @@ def build_row(
 
 def build_hotpatch_overview(
     machines: Sequence[str],
-    latest: Mapping[str, Assessment],
+    enrolments: Mapping[str, HotpatchEnrolment],
     last_requests: Mapping[str, EnrolmentRequest],
     calendar: BaselineCalendar,
     today: date,
 ) -> Mapping[str, HotpatchRow]:
     """Return the row of each machine, by its name. Pure."""
-    return {
-        name: build_row(name, find_enrolment(latest.get(name)), last_requests.get(name), calendar, today)
-        for name in machines
-    }
-
-
-def find_enrolment(assessment: Assessment | None) -> HotpatchEnrolment | None:
-    """Return what a machine said of its enrolment at an assessment."""
-    return assessment.packages.hotpatch if assessment and assessment.packages else None
+    return {name: build_row(name, enrolments.get(name), last_requests.get(name), calendar, today) for name in machines}

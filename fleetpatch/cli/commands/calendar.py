@@ -67,12 +67,15 @@ def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "H
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.overview import build_hotpatch_overview
     from tasks.domain.errors import RecordsError
+    from tasks.records.queries.machines import read_hotpatch_enrolments
 
     calendar, now = load_baseline_calendar(), window_calendar.now
     names = sorted({name for window in window_calendar.windows for name in window.zone_schedule.machines})
     try:
-        latest = open_history(records).read_latest_assessments(names, answered=True)
-        overview = build_hotpatch_overview(names, latest, read_enrolment_requests(names, records), calendar, now.date())
+        enrolments = read_hotpatch_enrolments(open_history(records).database)
+        overview = build_hotpatch_overview(
+            names, enrolments, read_enrolment_requests(names, records), calendar, now.date()
+        )
     except RecordsError as error:
         return HotpatchForecast(remark=f"hotpatches are not known: {error.message}")
     enrolled = {name: row.enrolment.product for name, row in overview.items() if row.baseline and row.enrolment}

@@ -183,11 +183,12 @@ def _read_rows(machines: "Sequence[Machine]", records: str | None, clock: "Clock
     from fleetpatch.cli.runtime.run_lookup import open_history
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.overview import build_hotpatch_overview
+    from tasks.records.queries.machines import read_hotpatch_enrolments
 
     names = [machine.name for machine in machines]
-    latest = open_history(records).read_latest_assessments(names, answered=True)
+    enrolments = read_hotpatch_enrolments(open_history(records).database)
     requests, today = read_enrolment_requests(names, records), clock.now().date()
-    overview = build_hotpatch_overview(names, latest, requests, load_baseline_calendar(), today)
+    overview = build_hotpatch_overview(names, enrolments, requests, load_baseline_calendar(), today)
     return [overview[name] for name in names]
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from tasks.domain.model import SHARD_KIND
+from tasks.domain.model import SHARD_KIND, HotpatchEnrolment
 from tasks.domain.rows.machines import LastRun
 from tasks.records import schema
+from tasks.records.encoding.codec import decode
 from tasks.records.machine_rows import RecordedState
 from tasks.records.page_schema import machine_last_runs, machine_states, run_progress
 from tasks.records.queries.shards import is_of_whole_run
@@ -91,6 +92,14 @@ def read_machine_state(database: Database, machine: str) -> RecordedState | None
 
 def _build_state(row: Sequence[Any]) -> RecordedState:
     return RecordedState(*(*row[:-1], json.loads(row[-1]) if row[-1] else {}))
+
+
+def read_hotpatch_enrolments(database: Database) -> dict[str, HotpatchEnrolment]:
+    """Return what machines said of hotpatches at their newest answer, without those that said nothing of them."""
+    query = select(machine_states.c.machine, machine_states.c.details).where(machine_states.c.details.is_not(None))
+    rows = database.read_rows("read the enrolments for hotpatches", query)
+    documents = {machine: json.loads(details).get("hotpatch") for machine, details in rows}
+    return {machine: decode(HotpatchEnrolment, document) for machine, document in documents.items() if document}
 
 
 def read_last_runs(database: Database) -> dict[str, LastRun]:
