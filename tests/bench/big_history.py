@@ -261,6 +261,18 @@ def find_records(folder: Path) -> str:
     return (folder / "records-url").read_text().strip()
 
 
+def find_large_runs(records: SqlRecords) -> Sequence[str]:
+    """Return the ids of the two newest runs that patched all machines."""
+    return records.database.read_values(
+        "find the large runs",
+        select(schema.machine_plans.c.run_id)
+        .group_by(schema.machine_plans.c.run_id)
+        .having(func.count() > 1)
+        .order_by(schema.machine_plans.c.run_id.desc())
+        .limit(2),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)

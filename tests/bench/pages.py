@@ -4,28 +4,29 @@
     python -m tests.bench.pages --only-saving
 
 It prints for each page the time until a client on this machine has the whole answer, the median and the worst of 20,
-and its size without compression. The targets are those of the project: each page < 1 s, and < 1 MB.
+and its size without compression; then the time of each command that only reads (tests/bench/read_verbs.py). The targets
+are those of the project: each page and each such command < 1 s at the median, and each page < 1 MB.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
-from sqlalchemy import Connection, bindparam, exists, func, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from fleetpatch.machines.fleet_reader import WAIT_SECONDS
 from tasks.domain.model import Assessment
 from tasks.records import schema, sql_records
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.records.sql_records import SqlRecords
-from tests.bench.big_history import find_records, make_assessments
+from tests.bench.big_history import find_large_runs, find_records, make_assessments
+from tests.bench.read_verbs import describe_slow, measure_verbs
 from tests.support.web_site import Site, serve_site
 
 TRIES = 20
@@ -81,18 +82,6 @@ def require_readable_files(site: Site) -> None:
         raise RuntimeError("\n".join(problems))
 
 
-def find_large_runs(records: SqlRecords) -> Sequence[str]:
-    """Return the ids of the two newest runs that patched all machines."""
-    return records.database.read_values(
-        "find the large runs",
-        select(schema.machine_plans.c.run_id)
-        .group_by(schema.machine_plans.c.run_id)
-        .having(func.count() > 1)
-        .order_by(schema.machine_plans.c.run_id.desc())
-        .limit(2),
-    )
-
-
 def measure_pages(site: Site) -> None:
     """Print the times and sizes of all pages that exist."""
     began = time.monotonic()
@@ -103,6 +92,7 @@ def measure_pages(site: Site) -> None:
     site.get("/?days=365")
     print(f"first overview of a year: {time.monotonic() - began:.2f} s")
     print(f"{'':24}{'median':>9}{'worst':>9}{'size':>11}")
+    medians: dict[str, float] = {}
     for what, path in list_pages(site).items():
         times = []
         for _ in range(TRIES):
@@ -112,7 +102,10 @@ def measure_pages(site: Site) -> None:
         if answer.status_code != 200:
             print(f"{what:24}{answer.status_code:>9}")
             continue
-        print(f"{what:24}{statistics.median(times):>6.0f} ms{max(times):>6.0f} ms{len(answer.content) / 1000:>8.0f} kB")
+        medians[what] = statistics.median(times) / 1000
+        size = len(answer.content) / 1000
+        print(f"{what:24}{1000 * medians[what]:>6.0f} ms{max(times):>6.0f} ms{size:>8.0f} kB", flush=True)
+    print(describe_slow("pages", medians))
 
 
 _TABLE = schema.assessments
@@ -164,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--only-saving", action="store_true")
+    parser.add_argument("--only-pages", action="store_true", help="without the commands")
     options = parser.parse_args()
     if options.only_saving:
         measure_saving()
@@ -171,6 +165,9 @@ def main() -> None:
     with serve_site(options.folder, database=find_records(options.folder)) as site:
         site.context.fleet.wait_seconds = WAIT_SECONDS
         measure_pages(site)
+    if not options.only_pages:
+        print()
+        measure_verbs(options.folder.absolute())
 
 
 if __name__ == "__main__":

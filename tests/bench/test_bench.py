@@ -11,6 +11,7 @@ import pytest
 from tests.bench import scale
 from tests.bench.assess import Cost, measure, table
 from tests.bench.contenders import Contender
+from tests.bench.read_verbs import describe_slow
 from tests.bench.windows import count_busiest_second
 from tests.bench.windows import table as windows_table
 
@@ -108,3 +109,8 @@ def test_the_table_of_large_runs_has_what_prefect_lost_and_ratios() -> None:
         "",
         "200 / 100 machines: 2.50 x wall, s, 0.80 x CPU of a machine, ms, 1.50 x peak memory, MiB, 1.02 x threads",
     ]
+
+
+def test_what_takes_a_second_is_named() -> None:
+    assert describe_slow("pages", {"a": 0.2, "b": 0.99}) == "2 of 2 pages take less than 1 s"
+    assert describe_slow("commands", {"a": 0.2, "b": 1.0, "c": 3.0}) == "1 of 3 commands take less than 1 s; not: b, c"
