@@ -29,7 +29,7 @@ def _plain(rendered: object, width: int, *, fast_from: int = grid_module.FAST_RE
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(WORDS, st.integers(0, 10_000), WORDS), min_size=1, max_size=6), st.integers(30, 120))
+@given(st.lists(st.tuples(WORDS, st.integers(0, 10_000), WORDS), min_size=1, max_size=6), st.integers(12, 120))
 def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> None:
     made = build_table(
         build_column("machine"), build_column("updates", is_number=True), "a longer header", build_column("")
@@ -46,13 +46,14 @@ def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> 
 
 @pytest.mark.parametrize("color_system", ["standard", "truecolor", None])
 @pytest.mark.parametrize("no_color", [False, True])
+@pytest.mark.parametrize("width", [12, 34])
 def test_it_has_the_colours_of_richs_own_and_is_not_cut(
-    color_system: Literal["standard", "truecolor"] | None, no_color: bool, monkeypatch: pytest.MonkeyPatch
+    color_system: Literal["standard", "truecolor"] | None, no_color: bool, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = []
     for fast_from in (1, 10**9):
         file = io.StringIO()
-        console = Console(file=file, width=34, color_system=color_system, no_color=no_color, force_terminal=True)
+        console = Console(file=file, width=width, color_system=color_system, no_color=no_color, force_terminal=True)
         monkeypatch.setattr(grid_module, "FAST_RENDER_MIN_ROWS", fast_from)
         monkeypatch.setattr(output, "get_stdout_console", lambda console=console: console)
         made = build_table(build_column("machine"), build_column("updates", is_number=True), build_column("state"))

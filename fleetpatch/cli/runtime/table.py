@@ -3,8 +3,8 @@
 Rich needs seconds for thousands of rows, because it measures and wraps each cell.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from rich import box
 from rich.cells import cell_len
@@ -54,7 +54,7 @@ class TextTable:
             return
         widths = [self._measure_least_width(number) for number in range(len(self.columns))]
         if _add_gaps(widths, 1) > options.max_width:
-            yield from self._stack(widths, options.max_width)
+            yield from self._stack(console, widths, options.max_width)
             return
         yield self._build_rich_table(gap=self.gap if _add_gaps(widths, self.gap) <= options.max_width else 1)
 
@@ -80,7 +80,7 @@ class TextTable:
         width = max(map(cell_len, lines), default=0)
         return width if self.columns[number].no_wrap else min(width, _MIN_TEXT_WIDTH)
 
-    def _stack(self, widths: Sequence[int], max_width: int) -> RenderResult:
+    def _stack(self, console: Console, widths: Sequence[int], max_width: int) -> RenderResult:
         """Write each row on several lines: as many columns on each as have room."""
         groups: list[list[int]] = [[]]
         for number, width in enumerate(widths):
@@ -91,6 +91,10 @@ class TextTable:
             groups[-1].append(number)
         if self.title:
             yield self.title
+        if len(self.rows) >= FAST_RENDER_MIN_ROWS:
+            lines = self._stack_fast(_CellWriter(console), groups, widths, max_width)
+            yield Segment("\n".join([*lines, ""]))
+            return
         yield from self._stack_row(groups, widths, [column.header for column in self.columns], "bold")
         yield Text("─" * max_width)
         for cells in self.rows:
@@ -107,6 +111,33 @@ class TextTable:
                 grid.add_column(justify=column.justify, overflow="fold", width=None if is_last_text else widths[number])
             grid.add_row(*(cells[number] for number in group), style=style)
             yield Padding(grid, (0, 0, 0, _INDENT if position else 0), expand=False)
+
+    def _stack_fast(
+        self, writer: "_CellWriter", groups: Sequence[Sequence[int]], widths: Sequence[int], max_width: int
+    ) -> Iterator[str]:
+        """Yield the lines that ``_stack_row`` would write."""
+        pads: list[list[tuple[int, _Pad]]] = []
+        for position, group in enumerate(groups):
+            room = max_width - (_INDENT if position else 0) - sum(widths[number] + 2 for number in group[:-1])
+            limits = {number: widths[number] for number in group}
+            if not self.columns[group[-1]].no_wrap:
+                limits[group[-1]] = room
+            pads.append([(number, _Pad(self.columns[number].justify == "right", limits[number])) for number in group])
+        for place, cells in enumerate(([column.header for column in self.columns], *self.rows)):
+            for position, group_pads in enumerate(pads):
+                indent = " " * _INDENT if position else ""
+                parts = [
+                    writer.wrap(cells[number], pad.width, self.columns[number], "" if place else "bold")
+                    for number, pad in group_pads
+                ]
+                for line in range(max(map(len, parts))):
+                    padded = (
+                        pad(part[line] if line < len(part) else _BLANK)
+                        for part, (_, pad) in zip(parts, group_pads, strict=True)
+                    )
+                    yield (indent + "  ".join(padded)).rstrip(" ")
+            if not place:
+                yield "─" * max_width
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
         """Return the lines of the table; None if they do not all fit, or a cell has several lines."""
@@ -134,6 +165,9 @@ class _Written(NamedTuple):
     is_right: bool = False
 
 
+_BLANK: Final = _Written("", 0)
+
+
 class _CellWriter:
     """Writes cells for a console. Rows of a fleet share cells: each is written once.
 
@@ -145,17 +179,34 @@ class _CellWriter:
         self.has_several_lines = False
         self._console = console
         self._color_system = COLOR_SYSTEMS[console.color_system] if console.color_system else None
-        self._written: dict[object, _Written] = {}
+        self._written: dict[tuple[object, str], _Written] = {}
+        self._wrapped: dict[tuple[object, int, str], list[_Written]] = {}
 
     def write(self, cell: RenderableType, style: str = "") -> _Written:
         """Return a cell as it is written."""
         key: object = cell if isinstance(cell, str) else id(cell)  # the rows of the table keep the cells
         if isinstance(cell, Text) and not cell.spans:
             key = (cell.plain, cell.style, cell.justify)
-        written = self._written.get(key) if not style else None
+        written = self._written.get((key, style))
         if written is None:
-            written = self._written[key] = self._write_new(cell, style)
+            written = self._written[key, style] = self._write_new(cell, style)
         return written
+
+    def wrap(self, cell: RenderableType, width: int, column: Column, style: str) -> list[_Written]:
+        """Return the lines of a cell in a column of this width."""
+        key = (cell if isinstance(cell, str) else id(cell), width, style)
+        lines = self._wrapped.get(key)
+        if lines is None:
+            text = self._console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
+            if not isinstance(text, Text):
+                raise TypeError(f"a cell is text, not {type(text).__name__}")
+            if cell_len(text.plain) > width or {"\n", "\t"} & set(text.plain):
+                justify = text.justify or column.justify
+                texts: Iterable[Text] = text.wrap(self._console, width, justify=justify, overflow="fold")
+            else:
+                texts = (text,)
+            lines = self._wrapped[key] = [self._write_new(line, style) for line in texts]
+        return lines
 
     def _write_new(self, cell: RenderableType, style: str) -> _Written:
         text = self._console.render_str(cell, highlight=False) if isinstance(cell, str) else cell
@@ -182,18 +233,22 @@ class _CellWriter:
 
 
 class _Pad:
-    """Fills the cells of a column with blanks. The cells of a fleet are alike: each is filled once."""
+    """Fills the cells of a column with blanks. The cells of a fleet are alike: each is filled once.
+
+    Attributes:
+        width: of the column.
+    """
 
     def __init__(self, is_right: bool, width: int) -> None:
+        self.width = width
         self._is_right = is_right
-        self._width = width
         self._padded: dict[int, str] = {}
 
     def __call__(self, cell: _Written) -> str:
         """Return a cell of the table, which has the width of the column then."""
         padded = self._padded.get(id(cell))
         if padded is None:
-            blanks = " " * (self._width - cell.width)
+            blanks = " " * (self.width - cell.width)
             padded = blanks + cell.text if self._is_right or cell.is_right else cell.text + blanks
             self._padded[id(cell)] = padded
         return padded
