@@ -39,9 +39,11 @@ from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
 from tasks.records.run_progress import SqlRunProgress
+from tasks.records.schema import metadata
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.online_indexes import build_missing_indexes
 from tasks.rules.automatic.progress import RolloutProgress
 
 logger = logging.getLogger(__name__)
@@ -209,12 +211,13 @@ def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> Rollo
 
 
 def _prune_history(records: SqlRecords, clock: Clock, caller: Caller) -> None:
-    """Delete history that is past its retention. The run is over, so an error is only logged."""
+    """Delete history that is past its retention, and build missing indexes. The run is over: errors are only logged."""
     until = clock.now() + timedelta(seconds=PRUNE_TIMEOUT_SECONDS)
     try:
         pruned = apply_retention(records, clock.now(), lambda: clock.now() < until)
+        build_missing_indexes(records.database, metadata)
     except RecordsError as error:
-        logger.warning("old history could not be deleted: %s", error.message)
+        logger.warning("the records could not be tidied: %s", error.message)
         return
     if pruned.runs or pruned.assessments:
         caller.listener.on_message(

@@ -166,7 +166,7 @@ update_results = Table(
     Column("run_id", KeyType, nullable=False),
     Column("machine", KeyType, nullable=False),
     Column("update_id", KeyType, nullable=False),
-    Column("name", KeyType, nullable=False, index=True),
+    Column("name", KeyType, nullable=False),
     Column("arch", KeyType, nullable=False),
     Column("classification", KeyType, nullable=False),
     Column("state", KeyType, nullable=False),
@@ -175,6 +175,7 @@ update_results = Table(
     Column("available", TextType, nullable=False),
     Column("version_after", TextType),
     Column("kb", KeyType, nullable=False),
+    Index(None, "name", "machine", "number", info={"takes_place_of": "ix_update_results_name"}),
 )
 
 journal = Table(

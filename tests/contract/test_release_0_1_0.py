@@ -24,6 +24,7 @@ from tasks.records.queries.history import History
 from tasks.records.queries.machines import read_machine_states
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.online_indexes import build_missing_indexes
 from tests.ci import tree
 
 DATA = tree.TOP / "tests" / "data" / "release_0_1_0"
@@ -47,6 +48,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlReco
 
 
 def test_the_tables_are_exactly_those_of_the_code_after_migrations(records: SqlRecords) -> None:
+    assert build_missing_indexes(records.database, schema.metadata) == ("ix_update_results_name_machine_number",)
     with records.database.engine.connect() as connection:
         options = {"version_table": schema.schema_version.name, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)

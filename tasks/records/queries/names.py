@@ -28,7 +28,8 @@ QUERIES: Final[Mapping[str, str]] = {
     "machines": "SELECT DISTINCT machine FROM machine_states ORDER BY machine LIMIT 500",
     "updates": """
         SELECT name FROM assessment_updates WHERE machine = :machine
-        UNION SELECT name FROM update_results WHERE machine = :machine ORDER BY name LIMIT 500
+        UNION SELECT update_results.name FROM outcomes JOIN update_results ON update_results.outcome = outcomes.number
+        WHERE outcomes.machine = :machine ORDER BY name LIMIT 500
         """,
     "held updates": "SELECT name, version, reason FROM held_updates WHERE released_at IS NULL ORDER BY name LIMIT 500",
     "rollouts": "SELECT id, created_at FROM rollouts WHERE ended_at IS NULL ORDER BY created_at DESC LIMIT 50",

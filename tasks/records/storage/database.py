@@ -122,6 +122,17 @@ class Database:
             yield connection
 
     @contextmanager
+    def open_autocommit(self, action: str) -> Iterator[Connection]:
+        """Yield a connection on which each statement is a transaction. Its settings end with it.
+
+        For statements that PostgreSQL executes in no transaction. The fleet's schema is not chosen.
+        """
+        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with translate_errors(action, self.display_name), engine.connect() as connection:
+            connection.detach()
+            yield connection
+
+    @contextmanager
     def _hold_writer_lock(self, action: str) -> Iterator[None]:
         if self._writer_lock is None:
             yield
