@@ -175,7 +175,7 @@ update_results = Table(
     Column("available", TextType, nullable=False),
     Column("version_after", TextType),
     Column("kb", KeyType, nullable=False),
-    Index(None, "name", "machine", "number", info={"takes_place_of": "ix_update_results_name"}),
+    Index(None, "name", "machine", "number", "run_id", info={"takes_place_of": "ix_update_results_name"}),
 )
 
 journal = Table(

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import make_url
 
 from tasks.records import schema
+from tasks.records.queries.updates import read_last_update_results
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.online_indexes import build_missing_indexes
@@ -16,7 +17,7 @@ from tests.contract.records_subjects import BOTH, new_database, opened
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
-NEW, OLD = "ix_update_results_name_machine_number", "ix_update_results_name"
+NEW, OLD = "ix_update_results_name_machine_number_run_id", "ix_update_results_name"
 SECONDS = 30.0
 
 
@@ -121,3 +122,26 @@ def test_it_is_built_in_the_schema_of_the_fleet() -> None:
         make_older(records)
         assert build_missing_indexes(records.database, schema.metadata) == (NEW,)
         assert read_indexes(records) == {NEW}
+
+
+@pytest.mark.postgres
+def test_the_last_results_of_an_update_are_found_without_reading_all_of_them(on_postgres: SqlRecords) -> None:
+    on_postgres.save(make.make_report())
+    build_missing_indexes(on_postgres.database, schema.metadata)
+    insert = text(
+        "INSERT INTO update_results (outcome, run_id, machine, update_id, name, arch, classification, state, reason, "
+        "available, kb) SELECT o.number, 'r' || n / 10, 'm' || n % 10, '', 'u' || n % 20, '', '', '', '', '', '' "
+        "FROM generate_series(1, 20000) n, (SELECT number FROM outcomes LIMIT 1) o"
+    )
+    with on_postgres.database.begin_write("insert") as connection:
+        connection.execute(insert)
+    with on_postgres.database.open_autocommit("vacuum") as connection:
+        connection.execute(text("VACUUM ANALYZE update_results"))
+    asked: list[tuple[str, object]] = []
+    engine = on_postgres.database._read_engine
+    event.listen(engine, "before_cursor_execute", lambda _, __, sql, values, *___: asked.append((sql, values)))
+    assert set(read_last_update_results(on_postgres.database, "u3")) == {"m3"}
+    sql, values = asked[-1]
+    with on_postgres.database.begin_read("explain") as connection:
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}", values).scalars())  # type: ignore[arg-type]
+    assert f"Index Only Scan using {NEW}" in plan

@@ -48,7 +48,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlReco
 
 
 def test_the_tables_are_exactly_those_of_the_code_after_migrations(records: SqlRecords) -> None:
-    assert build_missing_indexes(records.database, schema.metadata) == ("ix_update_results_name_machine_number",)
+    assert build_missing_indexes(records.database, schema.metadata) == ("ix_update_results_name_machine_number_run_id",)
     with records.database.engine.connect() as connection:
         options = {"version_table": schema.schema_version.name, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
