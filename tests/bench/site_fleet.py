@@ -53,6 +53,11 @@ class Shares:
         (group / self._file).write_text(str(weight * 1024 // 100 if self._file == "cpu.shares" else weight))
         (group / "cgroup.procs").write_text(str(process_id))
 
+    def lift(self) -> None:
+        """Give all processes the usual weight, so that they end soon."""
+        for group in self._groups:
+            (group / self._file).write_text("1024" if self._file == "cpu.shares" else "100")
+
     def remove(self) -> None:
         """Remove the groups. Their processes have ended."""
         for group in self._groups:
@@ -160,6 +165,7 @@ class Fleet:
         try:
             yield
         finally:
+            self.shares.lift()
             for process in (*self.workers, answering):
                 process.terminate()
             for process in (*self.workers, answering):

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from tasks.domain.model import HookResult, RunReport, UpdateResult
 from tasks.domain.states import FindingLevel, OperationState, RebootState, Step, UpdateState
@@ -273,17 +274,23 @@ def build_update_row(subject: MachineReport, result: UpdateResult, *, planned: b
         reason=result.reason,
         planned=planned,
         kb=update.kb,
-        cves=None if update.cves is None else " ".join(update.cves),
-        origins="; ".join(update.origins),
+        cves=None if update.cves is None else _join(" ", update.cves),
+        origins=_join("; ", update.origins),
         size_bytes=None if update.size_bytes is None else min(update.size_bytes, _MAX_INTEGER),
         group=update.group,
         held=update.held,
         blocked=update.blocked,
         requires_reboot=update.requires_reboot,
         published=_to_utc(update.published),
-        advisories=" ".join(update.advisories),
+        advisories=_join(" ", update.advisories),
         title=update.title,
     )
+
+
+@lru_cache(maxsize=10_000)
+def _join(between: str, texts: tuple[str, ...]) -> str:
+    """Return texts as one. That of an update is there once for all machines that lack it."""
+    return between.join(texts)
 
 
 def build_update_rows(subject: MachineReport) -> tuple[UpdateReportRow, ...]:
