@@ -65,12 +65,22 @@ class _Reader:
             .subquery()
         )
         first = func.coalesce(before.c.at, start)
-        query = (
-            select(table.c.machine, table.c.at, table.c.updates)
+        of_machine: dict[str, Any] = {"partition_by": table.c.machine, "order_by": table.c.at}
+        sights = (
+            select(
+                table.c.machine,
+                table.c.at,
+                table.c.updates,
+                func.lag(table.c.updates).over(**of_machine).label("before"),
+                func.lead(table.c.updates).over(**of_machine).label("after"),
+            )
             .select_from(table.outerjoin(before, before.c.machine == table.c.machine))
             .where(table.c.known, table.c.at >= first, table.c.at <= self._until)
-            .order_by(table.c.machine, table.c.at)
-        )
+            .subquery()
+        ).c
+        # Of equal ones only the first and the last matter: most of the others need not leave the database.
+        is_change = sights.updates.is_distinct_from(sights.before) | sights.updates.is_distinct_from(sights.after)
+        query = select(sights.machine, sights.at, sights.updates).where(is_change).order_by(sights.machine, sights.at)
         decoded: dict[bytes, tuple[PendingFix, ...]] = {}
         previous: tuple[str, bytes] | None = None
         unsent: Sight | None = None

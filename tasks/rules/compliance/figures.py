@@ -143,10 +143,11 @@ def build_document(
     now: datetime,
 ) -> ComplianceDocument:
     """Return the document of the machines. ``sla_source`` says where the days come from."""
-    ends_at, until = min(month.end, max(now, month.start)), find_evaluation_end(month, sla, now)
-    fixes = find_fixes(data.sights, data.installations, data.first_seen, month.start)
-    in_month = [fix for fix in fixes if month.start <= fix.known_at < ends_at]
-    listed = [fix for fix in fixes if month.start <= fix.known_at < ends_at or fix.is_missing_at(ends_at)]
+    starts_at = month.start
+    ends_at, until = min(month.end, max(now, starts_at)), find_evaluation_end(month, sla, now)
+    fixes = find_fixes(data.sights, data.installations, data.first_seen, starts_at)
+    in_month = [fix for fix in fixes if starts_at <= fix.known_at < ends_at]
+    listed = [fix for fix in fixes if starts_at <= fix.known_at < ends_at or fix.is_missing_at(ends_at)]
     return ComplianceDocument(
         month=month,
         scope=scope,
