@@ -43,7 +43,6 @@ VERBS = (
     ("audit", "list"),
     ("calendar",),
     ("sets",),
-    ("compliance",),
     ("history",),
     ("inventory", "list"),
     ("query", "SELECT * FROM machines"),
