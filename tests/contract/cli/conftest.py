@@ -63,7 +63,10 @@ class Stage:
 
     def run(self, *words: str) -> Said:
         """Run the command as a person would, from its arguments to its exit code."""
-        entries = [{"name": m.name, "address": f"192.0.2.{n}"} for n, m in enumerate(self.fleet.described, 1)]
+        entries = [
+            {"name": machine.name, "address": f"192.0.2.{number}", "site": machine.site}
+            for number, machine in enumerate(self.fleet.described, 1)
+        ]
         self.inventory.write_text(json.dumps({"defaults": self.defaults, "machines": entries}))
         self.capture.readouterr()
         if isinstance(self.fleet.clock, FakeClock):
