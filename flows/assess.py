@@ -42,11 +42,11 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     name_flow_run(request, caller.run_id or "")
     execute = functools.partial(execute_run, request, caller, build_prefect_runner, flow_run_id=flow_run_id)
     report = run_with_signals(execute, caller.stop_token)
-    # NotStarted without an error: somebody has stopped the run
-    unread = {OperationState.FAILED, OperationState.UNKNOWN}
-    failed = sum(outcome.state in unread or outcome.error is not None for outcome in report.outcomes)
-    if failed:
+    # a machine that was not begun, here or at its site, is as little known as one that does not answer
+    read = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
+    unread = len(report.outcomes) - sum(map(report.count_machines, read))
+    if unread:
         raise FleetPatchFailed(
-            f"{failed} of {format_count(len(report.outcomes), 'machine')} could not be assessed", report=report
+            f"{unread} of {format_count(len(report.outcomes), 'machine')} could not be assessed", report=report
         )
     return report

@@ -354,3 +354,13 @@ def test_the_example_of_the_readme_says_what_became_of_each_machine(
 
     said = capsys.readouterr().out.splitlines()
     assert sorted(line.split(maxsplit=2)[:2] for line in said) == [["bad", "Failed"], ["good", "Succeeded"]], said
+
+
+def test_an_assessment_that_can_not_reach_another_site_has_failed(fleet: SimFleet) -> None:
+    fleet.add("here", [FakePackage("a")])
+    fleet.add("there", [FakePackage("a")], site="hamburg")
+
+    ended = ran(assess_fleet, AssessRequest(scope="*", at_once=1))
+
+    assert "1 of 2 machines could not be assessed" in str(ended.message)
+    assert len(failure_of(ended).report.outcomes) == 2
