@@ -200,7 +200,7 @@ class _CellBuilder:
         for name in self._names:
             value = getattr(value, name) if value is not None else None
         if isinstance(value, Mapping):
-            return self._build_text(_format_value(value))
+            return self._build_text(_format_value(value) or NO_FIGURE)
         cell = self._cells.get(value)
         if cell is None:
             cell = self._cells[value] = self._build(value)
