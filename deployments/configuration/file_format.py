@@ -151,6 +151,7 @@ NOT_SHARED_FIELDS = frozenset(
         "download_only",
         "outside_window",
         "shard",
+        "shard_limits",
     }
 )
 """Fields of a patch request that a configuration says in another way, or not at all."""

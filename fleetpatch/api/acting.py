@@ -43,7 +43,16 @@ Key = Annotated[
         description="Unique for each wanted run. The same key again starts nothing, and gives the same answer.",
     ),
 ]
-NOT_BY_TOKEN: Final = ("configuration", "hooks", "inventory", "notify", "outside_window", "report_directory", "shard")
+NOT_BY_TOKEN: Final = (
+    "configuration",
+    "hooks",
+    "inventory",
+    "notify",
+    "outside_window",
+    "report_directory",
+    "shard",
+    "shard_limits",
+)
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
 files that administrators write. The runs of a configuration are started by its schedule.
 """

@@ -34,6 +34,7 @@ from tasks.domain.states import NotificationOccasion, OperationState
 from tasks.reports.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
+from tasks.rules.runs.shard_limits import lower_limits
 from tasks.rules.runs.shards import build_shard_waves
 from tasks.rules.updates.selection import describe_unmatched_masks
 from tasks.steps.context.machine_context import MachineContext, MachineState
@@ -63,6 +64,7 @@ class FleetRun:
         role_scope: str = "",
         resume_state: ResumeState | None = None,
     ) -> None:
+        ports = replace(ports, inventory=lower_limits(ports.inventory, request.shard_limits))
         self._ports, self._runner = ports, runner
         pinned_updates = None
         if isinstance(request, PatchRequest) and request.updates.as_in_run:
@@ -150,13 +152,7 @@ class FleetRun:
         planned = {name for wave in earlier.waves for name in wave.machines} if earlier is not None else frozenset()
         not_planned = [machine for machine in machines if machine.name not in planned]
         self._shard_work = open_shard_work(
-            self._ports,
-            request,
-            machines,
-            self._run_context,
-            self._failure_counter,
-            self._resume_state,
-            self._save,
+            self._ports, request, machines, self._run_context, self._failure_counter, self._resume_state, self._save
         )
         self._refused_outcomes = build_refused_outcomes(
             self.run_id, request, not_planned, reaches_other_sites=self._shard_work is not None

@@ -7,8 +7,10 @@ from typing import Final
 
 from flows.engine.run_info import find_run_kind
 from flows.request import AssessRequest, PatchRequest, RunRequest
+from inventory.machine import ResourceKind
 from inventory.name_lists import format_count, join_first_names
 from tasks.domain.protocols.records import SHARD_ACT, JournalEntry, JournalMark
+from tasks.rules.runs.shard_limits import ShardShare
 from tasks.rules.runs.shards import Shard
 from tasks.steps.context.journal import build_unreadable_error
 
@@ -94,7 +96,7 @@ def describe_sites(entries: Sequence[ShardEntry]) -> tuple[str, ...]:
 
 
 def build_assessment_request(
-    request: AssessRequest, run_id: str, machines: Sequence[str], at_once: int
+    request: AssessRequest, run_id: str, machines: Sequence[str], share: ShardShare
 ) -> AssessRequest:
     """Return the request of a shard's assessment. Its report is that of the whole run. Pure.
 
@@ -104,7 +106,8 @@ def build_assessment_request(
         update={
             "shard": run_id,
             "only_machines": list(machines),
-            "at_once": at_once,
+            "at_once": share.assess_at_once,
+            "shard_limits": _dump_limits(share),
             "report_formats": [],
             "report_directory": None,
         }
@@ -118,8 +121,7 @@ def build_shard_request(
     wave: int,
     opens: datetime,
     may_fail: int,
-    at_once: int,
-    assess_at_once: int,
+    share: ShardShare,
 ) -> PatchRequest:
     """Return the request of a shard's run. Pure.
 
@@ -133,8 +135,7 @@ def build_shard_request(
         wave: ``PLAN_WAVE`` to plan only.
         opens: when the window opens.
         may_fail: how many machines may fail in the whole run.
-        at_once: how many machines the shard may patch at once.
-        assess_at_once: how many it may assess at once.
+        share: how many machines of the shard may be worked on at once.
     """
     around: dict[str, list[object]] = {name: [] for name in ("before_run", "after_run", "before_wave", "after_wave")}
     waves = request.waves.model_copy(
@@ -144,7 +145,7 @@ def build_shard_request(
             "size": None,
             "percent": 100.0,
             "pause_minutes": 0.0,
-            "at_once": at_once,
+            "at_once": share.at_once,
             "failure_budget_count": may_fail,
             "unreachable_percent": 100.0,
             "keep_locations_apart": False,
@@ -157,10 +158,18 @@ def build_shard_request(
             "dry_run": wave == PLAN_WAVE,
             "window": request.window.model_copy(update={"start": opens, "lead_minutes": 0.0}),
             "waves": waves,
-            "assess_at_once": assess_at_once,
+            "assess_at_once": share.assess_at_once,
+            "shard_limits": _dump_limits(share),
             "hooks": request.hooks.model_copy(update=around),
             "notify": [],
             "report_formats": [],
             "report_directory": None,
         }
     )
+
+
+def _dump_limits(share: ShardShare) -> dict[ResourceKind, dict[str, int]]:
+    limits: dict[ResourceKind, dict[str, int]] = {}
+    for resource, limit in share.limits.items():
+        limits.setdefault(resource.kind, {})[resource.name] = limit
+    return limits

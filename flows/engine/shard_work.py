@@ -8,7 +8,7 @@ in its journal before: a process that resumes it finds the same runs, and a shar
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
 from flows.engine.failure_counter import FailureCounter
@@ -22,11 +22,11 @@ from flows.engine.shard_entries import (
     describe_sites,
     parse_shard_entry,
 )
-from flows.engine.shard_watch import ActiveShard, ShardWatch
+from flows.engine.shard_watch import ActiveShard, EndHandler, OutcomeHandler, ShardWatch
 from flows.ports.ports import Ports
 from flows.ports.shards import ShardRuns
 from flows.request import AssessRequest, PatchRequest, RunRequest, WavesRequest
-from inventory.machine import Machine
+from inventory.machine import Machine, ResourceKind
 from inventory.sites import find_site
 from tasks.domain.errors import FleetpatchError, OtherSite, PatchError, RequestError
 from tasks.domain.model import ErrorInfo, Outcome, RunReport
@@ -35,7 +35,9 @@ from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, Step
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.precheck import check_same_machine
 from tasks.rules.runs.failure_budget import compute_share
-from tasks.rules.runs.shards import Shard, build_shard_run_id, divide_into_shards, needs_shards, share_at_once
+from tasks.rules.runs.resource_turns import ASSESSMENT_KINDS, find_limited_resources
+from tasks.rules.runs.shard_limits import ShardShare, build_shares, divide_into_turns
+from tasks.rules.runs.shards import Shard, build_shard_run_id, divide_into_shards, needs_shards
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.outcome import build_assessment_outcome
@@ -163,11 +165,11 @@ class ShardWork:
             RecordsError: the journal can't be written. Nothing has begun.
         """
         self._contexts = {context.name: context for context in contexts}
-        shards = self._begin(PLAN_WAVE, self._divide([context.state.machine for context in contexts]))
         window = self._run_context.run.window
         take_end = self._take_assessments if window is None else self._take_plans
         until = self._ports.clock.now() + ASSESSMENT_LIMIT if window is None else window.end
-        self._watch.watch(shards, lambda _active, _outcomes: None, take_end, until)
+        machines = [context.state.machine for context in contexts]
+        self._run_in_turns(PLAN_WAVE, machines, lambda _active, _outcomes: None, take_end, until)
 
     def run(self, wave: int, contexts: Sequence[MachineContext], machine_count: int) -> list[Outcome]:
         """Let the sites patch the machines of a wave, and return their outcomes in the order of the machines.
@@ -183,8 +185,7 @@ class ShardWork:
         Raises:
             RecordsError: the journal can't be written, so nothing more has begun.
         """
-        waves = self._waves
-        budget = waves.to_wave_policy().budget
+        budget = self._waves.to_wave_policy().budget
         self._may_fail = (
             budget.count if budget.count is not None else compute_share(machine_count, budget.percent or 0.0)
         )
@@ -198,11 +199,7 @@ class ShardWork:
         fresh = [context.state.machine for context in contexts if context.name not in taken.outcomes]
         if not self._ports.stop_token.is_stopping:
             self.left_open -= {machine.name for machine in fresh}
-        shards, at_once = self._divide(fresh), waves.at_once
-        for first in range(0, len(shards), at_once):
-            if not self._watch.explain_stop():
-                part = self._begin(wave, shards[first : first + at_once])
-                self._watch.watch(part, take_outcomes, take_end, until)
+        self._run_in_turns(wave, fresh, take_outcomes, take_end, until)
         not_begun = sorted(self._contexts.keys() - taken.outcomes.keys() - self.left_open)
         if self._ports.stop_token.is_suspended:
             self.left_open |= set(not_begun)
@@ -339,29 +336,45 @@ class ShardWork:
             return divide_into_shards(machines, ASSESSMENT_SIZE)
         return divide_into_shards(machines, self._ports.shard_size, self._ports.inventory.sets)
 
-    def _begin(self, wave: int, shards: Sequence[Shard]) -> list[ActiveShard]:
-        """Write new shards into the journal, and return them. Their runs are started when they are first looked at.
+    def _run_in_turns(
+        self,
+        wave: int,
+        machines: Sequence[Machine],
+        take_outcomes: OutcomeHandler,
+        take_end: EndHandler,
+        until: datetime,
+    ) -> None:
+        """Let new shards carry machines out. Those run at the same time that can share what the run may do at once.
 
-        They share the numbers of machines that the run may patch or assess at once. Each gets at least one.
+        Sites plan at the same time also if each must then assess one machine more than its share.
         """
-        request, begun = self._request, list[ActiveShard]()
-        assess_shares = share_at_once(
-            shards, request.at_once if isinstance(request, AssessRequest) else request.assess_at_once
-        )
-        shares = assess_shares if isinstance(request, AssessRequest) else share_at_once(shards, request.waves.at_once)
-        for shard, share, assess_share in zip(shards, shares, assess_shares, strict=True):
+        request, limits = self._request, self._ports.inventory.limits
+        kinds = ASSESSMENT_KINDS if wave == PLAN_WAVE else frozenset(ResourceKind)
+        resources = find_limited_resources(self._ports.inventory, [machine.name for machine in machines], kinds)
+        shards = self._divide(machines)
+        if isinstance(request, AssessRequest):
+            at_once = assess_at_once = request.at_once
+        else:
+            at_once, assess_at_once = request.waves.at_once, request.assess_at_once
+        for turn in divide_into_turns(shards, len(shards) if wave == PLAN_WAVE else at_once, resources, limits):
+            if wave == PLAN_WAVE or not self._watch.explain_stop():
+                shares = build_shares(turn, at_once, assess_at_once, resources, limits)
+                self._watch.watch(self._begin(wave, turn, shares), take_outcomes, take_end, until)
+
+    def _begin(self, wave: int, shards: Sequence[Shard], shares: Sequence[ShardShare]) -> list[ActiveShard]:
+        """Write new shards into the journal, and return them. Their runs are started when they are first looked at."""
+        begun = list[ActiveShard]()
+        for shard, share in zip(shards, shares, strict=True):
             self._count += 1
             run_id, now = build_shard_run_id(self._run_id, self._count), self._ports.clock.now()
-            entry = ShardEntry(run_id, shard, wave, now, self._build_request(run_id, shard, wave, share, assess_share))
+            entry = ShardEntry(run_id, shard, wave, now, self._build_request(run_id, shard, wave, share))
             self._watch.append(JournalMark.BEFORE, run_id, entry.detail)
             self._begun.append(entry)
             begun.append(ActiveShard(entry, set(shard.machines)))
         return begun
 
-    def _build_request(self, run_id: str, shard: Shard, wave: int, at_once: int, assess_at_once: int) -> RunRequest:
+    def _build_request(self, run_id: str, shard: Shard, wave: int, share: ShardShare) -> RunRequest:
         if isinstance(self._request, AssessRequest):
-            return build_assessment_request(self._request, run_id, shard.machines, assess_at_once)
+            return build_assessment_request(self._request, run_id, shard.machines, share)
         opens = self._run_context.window.start
-        return build_shard_request(
-            self._request, run_id, shard.machines, wave, opens, self._may_fail, at_once, assess_at_once
-        )
+        return build_shard_request(self._request, run_id, shard.machines, wave, opens, self._may_fail, share)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from inventory.errors import InventoryError
+from inventory.machine import ResourceKind
 from inventory.schema.value_types import MachineName, build_validation_error
 from inventory.scope import Scope
 from tasks.domain.states import Classification
@@ -77,6 +78,13 @@ ShardId = Annotated[
     Field(
         max_length=300,
         description="Set by fleetpatch itself: the part of a whole run that this run carries out at its site.",
+    ),
+]
+ShardLimits = Annotated[
+    dict[ResourceKind, dict[str, Annotated[int, Field(ge=1)]]],
+    Field(
+        description="Set by fleetpatch itself: how many machines of this part may use at once what other parts of the "
+        "whole run use too.",
     ),
 ]
 ReportFormats = Annotated[

@@ -18,6 +18,7 @@ from flows.request.base import (
     ReportFormats,
     ScopeRequest,
     ShardId,
+    ShardLimits,
     convert_request,
 )
 from flows.request.request_parts import ApprovalRequest, FreezeRequest, HooksRequest, Notifications
@@ -283,6 +284,7 @@ class PatchRequest(ScopeRequest):
         "who may patch a machine. Nothing else of it applies. Empty: a run without a configuration.",
     )
     shard: ShardId = Field(default="")
+    shard_limits: ShardLimits = Field(default={})
     outside_window: bool = Field(
         default=False,
         description="Open the window now for a run of a configuration that no schedule started. Otherwise such a run "

@@ -11,6 +11,7 @@ from flows.request.base import (
     ReportFormats,
     ScopeRequest,
     ShardId,
+    ShardLimits,
 )
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WindowRequest
 from tasks.domain.states import Classification
@@ -23,6 +24,7 @@ class AssessRequest(ScopeRequest):
     refresh: bool = Field(default=True, description="Let the machines refresh their package lists first.")
     at_once: int = Field(default=50, ge=1, le=500, description="Machines asked at the same time.")
     shard: ShardId = Field(default="")
+    shard_limits: ShardLimits = Field(default={})
     report_directory: CheckedPath | None = Field(default=None, description="Where to write a report. Empty: none.")
     report_formats: ReportFormats = Field(default=["html", "csv", "parquet", "json"])
 

@@ -73,7 +73,15 @@ def test_a_run_is_asked_everything(folder: Folder) -> None:
 def test_no_question_of_a_run_is_left_out() -> None:
     """Whoever adds a field to the request sees here that configurations need it."""
     otherwise = {"scope", "inventory", "window", "freezes", "configuration"}
-    not_of_windows = {"dry_run", "download_only", "outside_window", "only_machines", "override_freeze", "shard"}
+    not_of_windows = {
+        "dry_run",
+        "download_only",
+        "outside_window",
+        "only_machines",
+        "override_freeze",
+        "shard",
+        "shard_limits",
+    }
     assert set(PatchRequest.model_fields) - set(SHARED_FIELDS) - otherwise - not_of_windows == set()
 
 

@@ -45,6 +45,7 @@ def make_other(annotation: Any, default: Any) -> Any:
         datetime: lambda: datetime(2026, 12, 1, tzinfo=UTC),
         Path: lambda: Path("/srv/other"),
         list: lambda: [] if default else [make_other(arguments[0], None)],
+        dict: lambda: {make_other(arguments[0], None): make_other(arguments[1], None)},
         Literal: lambda: next(each for each in arguments if each != default),
         Annotated: lambda: make_other(arguments[0], default),
         Union: lambda: make_other(next(each for each in arguments if each is not type(None)), default),

@@ -1,10 +1,12 @@
 """A run whose machines are of several sites, or very many, is carried out by runs at their sites."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from flows.engine.shard_entries import PLAN_WAVE
+from inventory.machine import Resource, ResourceKind, ResourceLimits
 from tasks.domain.errors import PatchError, RequestError
 from tasks.domain.protocols.records import JournalMark
 from tasks.domain.states import OperationState
@@ -180,3 +182,33 @@ def test_the_machines_at_once_are_shared_out() -> None:
     assert [request.waves.at_once for request in shards] == [1, 1, 2]
     plans = [sites.shards.requests[key] for key, wave, _ in sites.list_shards() if wave == PLAN_WAVE]
     assert [request.assess_at_once for request in plans] == [3, 3, 3]
+
+
+def test_shards_share_a_limit_and_take_turns_where_it_is_too_low() -> None:
+    """Six machines of one host, two in each shard. The host bears two at once, and the mirror five."""
+    sites = Sites(**{f"m{number}": "hamburg" for number in range(6)})
+    sites.fleet.described[:] = [replace(machine, hypervisor="esx", mirror="eu") for machine in sites.fleet.described]
+    esx, mirror = Resource(ResourceKind.HYPERVISOR, "esx"), Resource(ResourceKind.MIRROR, "eu")
+    sites.fleet.limits, sites.size = ResourceLimits({esx: 2, mirror: 5}), 2
+
+    report = sites.patch(waves={"at_once": 6}, assess_at_once=6)
+
+    assert set(states(report).values()) == {OperationState.SUCCEEDED}
+    begun = [sites.shards.requests[key].shard_limits for key, wave, _ in sites.list_shards() if wave == 1]
+    two_at_once = {ResourceKind.HYPERVISOR: {"esx": 1}, ResourceKind.MIRROR: {"eu": 3}}
+    assert begun == [two_at_once, {**two_at_once, ResourceKind.MIRROR: {"eu": 2}}, {}]
+    plans = [sites.shards.requests[key].shard_limits for key, wave, _ in sites.list_shards() if wave == PLAN_WAVE]
+    assert plans == [{}] * 3  # an assessment installs nothing
+
+
+def test_a_shard_keeps_its_share_of_a_limit() -> None:
+    sites = Sites(**{f"m{number}": "hamburg" for number in range(4)})
+    sites.fleet.described[:] = [replace(machine, mirror="eu") for machine in sites.fleet.described]
+    sites.fleet.limits, sites.size = ResourceLimits(others={ResourceKind.MIRROR: 2}), 2
+
+    sites.patch(waves={"at_once": 4})
+
+    assert [line for line in sites.said if "mirror" in line] == [
+        "m1 waits: 1 machine uses mirror eu",
+        "m3 waits: 1 machine uses mirror eu",
+    ]
