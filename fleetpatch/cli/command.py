@@ -39,7 +39,7 @@ def _exit_on_interrupt(_number: int, _frame: FrameType | None) -> None:
     os._exit(_INTERRUPTED)
 
 
-gc.set_threshold(50_000, 20, 20)  # Python's 700 takes a third of the time of a command that reads a whole fleet
+gc.set_threshold(200_000, 20, 20)  # Python's 700 takes a third of the time of a command that reads a whole fleet
 _require_own_packages()
 if threading.current_thread() is threading.main_thread() and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else the parent process ignores it

@@ -1,5 +1,6 @@
 """Runs a verb, and turns every error into a message, a hint and an exit code."""
 
+import gc
 import os
 import sys
 import traceback
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = _flush_stdout(code, debug=debug)
     if arguments is None and "flows.prefect_api.flow_end" in sys.modules:  # Prefect may have something to send
         sys.modules["flows.prefect_api.flow_end"].end_process_if_prefect_hangs(code)
+    if arguments is None:
+        gc.freeze()  # the process ends: nobody looks for what is unused in the rows of a whole fleet
     return code
 
 
