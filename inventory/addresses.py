@@ -7,6 +7,7 @@ in it.
 import ipaddress
 import re
 import shlex
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from inventory.machine import Machine, SetActionKind, TransportKind, WinrmScheme
@@ -18,12 +19,20 @@ _LOOPBACK_ADDRESSES = frozenset({"localhost", "127.0.0.1", "::1"})
 Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...], str]
 
 
+@lru_cache(maxsize=20_000)
+def parse_ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address of a text; None if it is none. Each address of an inventory is asked for twice."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
 def canonicalize_address(address: str) -> str:
     """Return the canonical form of an address: lower case, no dot at the end, IP addresses in their shortest form."""
     bare = address.lower().removeprefix("[").removesuffix("]")
-    try:
-        parsed = ipaddress.ip_address(bare)
-    except ValueError:
+    parsed = parse_ip_address(bare)
+    if parsed is None:
         return bare.removesuffix(".")
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return str(mapped or parsed)

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from inventory.addresses import find_command_fault, render_without_login
+from inventory.addresses import find_command_fault, parse_ip_address, render_without_login
 from inventory.credential_references import KEY_REFERENCES, parse_reference, require_foreign_reference
 from inventory.errors import PASSWORD_FORMS, CredentialError
 from inventory.files.problems import did_you_mean
@@ -44,10 +44,8 @@ def _validate_name(value: str) -> str:
 def validate_address(value: str) -> str:
     """Return a host without brackets: a name, an IPv4 or an IPv6 address. An error has a hint."""
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass  # it is not an IP address: check it as a host name
+    if (parsed := parse_ip_address(host)) is not None:
+        return str(parsed)
     try:
         socket.inet_aton(host)
         is_legacy_ipv4 = True  # as the system's resolver reads a text such as 0x7f.1
