@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from inventory.files.own_keys import ensure_key, find_key_path, read_key
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import CannotRun
+from tasks.records.storage.database import LIBPQ_TIMEOUTS
 
 KEY_NAME: Final = "prefect-encryption"
 PREVIOUS_KEY_NAME: Final = "prefect-encryption-previous"
@@ -166,7 +167,7 @@ def _build_engine(url: sa.URL, environ: Mapping[str, str]) -> sa.Engine:
     """Return an engine for the database of the server. Its drivers are not asynchronous."""
     if url.get_backend_name() == "sqlite":
         return sa.create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 30})
-    arguments: dict[str, Any] = {"connect_timeout": 30}
+    arguments: dict[str, Any] = dict(LIBPQ_TIMEOUTS)
     if mode := url.query.get("ssl"):
         arguments["sslmode"] = mode
     if environ.get(f"{_TLS}ENABLED", "").lower() in {"1", "true"}:

@@ -14,6 +14,7 @@ from deployments.server.connection_urls import build_database_url
 from flows.prefect_api.encryption_key import KEY_NAME, KEY_VARIABLE, find_encryption_key, prepare_encryption
 from inventory.files.own_keys import KeyFileError, ensure_key
 from tasks.domain.errors import CannotRun
+from tasks.records.storage.database import LIBPQ_TIMEOUTS
 from tests.support import postgres
 
 JSON = sa.JSON().with_variant(JSONB(), "postgresql")
@@ -174,9 +175,9 @@ def test_tls_of_the_database_is_prefects(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made == [
         (
             "postgresql+psycopg://p@db.example.org/p",
-            {"connect_timeout": 30, "sslmode": "verify-full", "sslrootcert": "/ca.pem"},
+            {**LIBPQ_TIMEOUTS, "sslmode": "verify-full", "sslrootcert": "/ca.pem"},
         ),
-        ("postgresql+psycopg://p@db.example.org/p", {"connect_timeout": 30, "sslmode": "require"}),
+        ("postgresql+psycopg://p@db.example.org/p", {**LIBPQ_TIMEOUTS, "sslmode": "require"}),
     ]
 
 

@@ -25,7 +25,7 @@ LOCK_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for another process, in seconds."""
 SQLITE_SYNCHRONOUS = "FULL"
 """When a commit waits for the disk. In WAL mode, NORMAL may lose the last commits."""
-_LIBPQ_TIMEOUTS = {
+LIBPQ_TIMEOUTS = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
@@ -35,7 +35,7 @@ _LIBPQ_TIMEOUTS = {
 """libpq's options, in seconds if not noted. Without them, a run can wait for hours for a server that disappeared."""
 _SERVER_TIMEOUTS = "; ".join(
     f"SET {name.replace('keepalives', 'tcp_keepalives')} = {value}"
-    for name, value in _LIBPQ_TIMEOUTS.items()
+    for name, value in LIBPQ_TIMEOUTS.items()
     if name != "connect_timeout"
 )
 """The same at the server's end. Without them, it keeps the sessions of a site that disappeared for two hours."""
@@ -180,7 +180,7 @@ def _build_sqlite_engine(url: URL) -> Engine:
 
 
 def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
-    options = {**_LIBPQ_TIMEOUTS, "application_name": f"{APPLICATION_NAME} {build_slug(fleet)}"}
+    options = {**LIBPQ_TIMEOUTS, "application_name": f"{APPLICATION_NAME} {build_slug(fleet)}"}
     arguments = {name: value for name, value in options.items() if name not in url.query}
     engine = create_engine(
         url, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments, **_POOL_OPTIONS
