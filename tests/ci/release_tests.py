@@ -28,6 +28,14 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/flows/test_web_killed.py; a killed worker: tests/flows/test_reconcile_served.py; a killed controller on "
         "real machines: tests/lab/test_resume.py and tests/faults/test_on_machines.py."
     ),
+    "tests/lab/test_sites_apart.py::": (
+        "Two sites with real machines, a cut line and kills: tests/lab/test_sites_cut.py; budgets, sets and a site "
+        "that stays away, simulated: tests/faults/test_simulated.py and tests/unit/engine/test_shard_recovery.py."
+    ),
+    "tests/flows/test_two_sites_served.py::": (
+        "The same kills on real machines, with links, PostgreSQL and Redis: tests/lab/test_sites_cut.py; a worker of "
+        "another site: tests/unit/engine/test_sites.py; versions at each site: tests/unit/deployments/test_sites.py."
+    ),
     "tests/lab/test_pages.py::": (
         "A run that is followed in a browser, with simulated machines: tests/flows/test_web_acts.py and "
         "tests/flows/test_web_killed.py; each page in a browser: tests/contract/web/test_browser_pages.py."

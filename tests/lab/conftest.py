@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 def hosts(lab: Lab) -> Iterator[BootHosts]:
     """`hosts(n)` boots n fresh hosts, `hosts(n, "dnf")` of another kind; they are gone after the test."""
+    with boot_hosts(lab) as boot:
+        yield boot
+
+
+@contextmanager
+def boot_hosts(lab: Lab) -> Iterator[BootHosts]:
+    """Give what boots hosts; they are gone after the block."""
     made: list[LabHost] = []
 
     def boot(count: int, flavour: Kind = "apt") -> list[LabHost]:
@@ -43,10 +51,12 @@ def hosts(lab: Lab) -> Iterator[BootHosts]:
         made.extend(new)
         return new
 
-    yield boot
-    for host in made:
-        if host.root.exists():  # the test may have dropped it itself
-            host.drop()
+    try:
+        yield boot
+    finally:
+        for host in made:
+            if host.root.exists():  # the test may have dropped it itself
+                host.drop()
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ _NUMBERS = itertools.count(1)
 
 @dataclass(slots=True)
 class Server:
-    """A server and its data. ``folder`` holds its socket."""
+    """A server and its data. ``folder`` holds its socket. ``address``: where it listens too; "": nowhere."""
 
     folder: Path
     binaries: Path
+    address: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
@@ -43,10 +44,18 @@ class Server:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    def count_sessions(self, address: str) -> int:
+        """Return how many sessions it has with programs at an address."""
+        conninfo = f"host={self.folder} user=postgres dbname=postgres connect_timeout=60"
+        with psycopg.connect(conninfo) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s::inet"
+            (row,) = connection.execute(query, (address,))
+        return int(row[0])
+
     def start(self) -> None:
         """Start it, on the data that is there, and wait until it answers."""
         command: list[str | Path] = [self.binaries / "postgres", "-D", self.folder / "data", "-k", self.folder]
-        command += ["-c", "listen_addresses=", "-c", "fsync=off"]
+        command += ["-c", f"listen_addresses={self.address}", "-c", "fsync=off"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, user=_unprivileged(), cwd=self.folder, env=_environment()
@@ -92,9 +101,13 @@ def server() -> Server:
 
 
 @contextlib.contextmanager
-def own_server() -> Iterator[Server]:
-    """Give a server that nobody else uses, to be stopped and started at will; it has a database "fleetpatch"."""
-    started = _started()
+def own_server(address: str = "") -> Iterator[Server]:
+    """Give a server that nobody else uses, to be stopped and started at will; it has a database "fleetpatch".
+
+    Args:
+        address: where it listens too, for everybody in the /24 of this address.
+    """
+    started = _started(address)
     try:
         started.execute("CREATE DATABASE fleetpatch ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
         yield started
@@ -114,7 +127,7 @@ def fresh_database(encoding: str = "UTF8", template: str = "template0") -> Itera
         running.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _started() -> Server:
+def _started(address: str = "") -> Server:
     binaries = programs()
     if binaries is None:
         reason = "no PostgreSQL programs here: apt-get install postgresql"
@@ -127,9 +140,12 @@ def _started() -> Server:
         shutil.chown(folder, user)
     initdb: list[str | Path] = [binaries / "initdb", "-D", folder / "data", "-U", "postgres"]
     initdb += ["--auth=trust", "-E", "UTF8", "--locale=C", "-N"]
-    made = Server(folder, binaries)
+    made = Server(folder, binaries, address)
     try:
         subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder, env=_environment())
+        if address:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {address}/24 trust\n")
         made.start()
     except BaseException:
         made.remove()

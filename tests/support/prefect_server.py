@@ -1,6 +1,7 @@
 """A real Prefect server as a process of its own, for tests that kill it and start it again: same port, same data.
 
-Its home, port and database belong to one test. It listens on the loopback only, and sends no telemetry.
+Its home, port and database belong to one test. It listens on the loopback if no
+other address is asked for, and sends no telemetry.
 """
 
 import os
@@ -59,7 +60,8 @@ class PrefectServer:
 
     Attributes:
         home: PREFECT_HOME of the server and of whoever talks to it.
-        port: on 127.0.0.1; the same at every start.
+        port: of the server; the same at every start.
+        host: the address at which it listens.
         database: connection URL (``postgresql+asyncpg://…``) of a database with tables; "": an SQLite file in ``home``.
         ui: whether it has its pages for people.
         settings: further environment variables of the server.
@@ -71,13 +73,14 @@ class PrefectServer:
     database: str = ""
     ui: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """What PREFECT_API_URL has to be."""
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"http://{self.host}:{self.port}/api"
 
     @property
     def log(self) -> Path:
@@ -110,7 +113,7 @@ class PrefectServer:
         no_ui = () if self.ui else ("--no-ui",)
         more = {"PREFECT_API_DATABASE_CONNECTION_URL": self.database} if self.database else {}
         self.process = self._begun(
-            ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), *no_ui),
+            ("-m", "prefect", "server", "start", "--host", self.host, "--port", str(self.port), *no_ui),
             self.log,
             {**TABLES_ARE_THERE, **more, **self.settings},
         )
@@ -145,15 +148,16 @@ class PrefectServer:
             self.process.wait()
             self.process = None
 
-    def run(self, *words: str, log: Path, **more: str) -> "subprocess.Popen[bytes]":
+    def run(self, *words: str, log: Path, network: str = "", **more: str) -> "subprocess.Popen[bytes]":
         """Start ``python WORDS…`` against this server, in a session of its own; ``remove`` ends it if need be.
 
         Args:
             words: the interpreter's arguments: ``"-m", "prefect", "worker", "start", "--pool", "p"``.
             log: where its output goes.
+            network: the network namespace in which it is; "": that of this process.
             more: environment variables.
         """
-        started = self._begun(words, log, more)
+        started = self._begun(words, log, more, ("nsenter", f"--net=/run/netns/{network}") if network else ())
         self.others.append(started)
         return started
 
@@ -196,10 +200,12 @@ class PrefectServer:
         self.others.clear()
         self.kill()
 
-    def _begun(self, words: tuple[str, ...], log: Path, more: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def _begun(
+        self, words: tuple[str, ...], log: Path, more: dict[str, str], around: tuple[str, ...] = ()
+    ) -> "subprocess.Popen[bytes]":
         with log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, *words],
+                [*around, sys.executable, *words],
                 cwd=self.home,
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,

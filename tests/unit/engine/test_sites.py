@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode, to_run_exit_code
+from flows.prefect_api.tags import build_site_tag, use_tagged_site
 from flows.request.read_requests import AssessRequest
-from inventory.sites import use_site
+from inventory.sites import SITE_VARIABLE, find_site, use_site
+from tasks.domain.errors import RequestError
 from tasks.domain.model import Outcome
 from tasks.domain.protocols.leases import SetSlot
 from tasks.domain.states import OperationState, RebootState
@@ -202,3 +204,21 @@ def test_an_assessment_that_is_stopped_half_way_is_no_success(fleet: SimFleet) -
     assert outcome_of(report, "here").state is OperationState.SUCCEEDED
     assert outcome_of(report, "later").state is OperationState.NOT_STARTED
     assert to_run_exit_code(report, was_stopped=True) is ExitCode.INTERRUPTED
+
+
+def test_a_flow_run_uses_the_site_of_its_tags_and_a_worker_of_one_site_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    south, north = build_site_tag("south"), build_site_tag("north")
+    monkeypatch.delenv(SITE_VARIABLE, raising=False)
+    with use_tagged_site(["fleetpatch", south]):
+        assert find_site() == "south"
+    with pytest.raises(RequestError, match="tags of several sites: north, south"), use_tagged_site([south, north]):
+        pytest.fail("it has two sites")
+    monkeypatch.setenv(SITE_VARIABLE, "north")
+    for tags in (["fleetpatch"], [north]):
+        with use_tagged_site(tags):
+            assert find_site() == "north"
+    refusal = "belongs to the site south, and this worker to the site north"
+    with pytest.raises(RequestError, match=refusal), use_tagged_site([south]):
+        pytest.fail("its worker is at another site")
