@@ -24,7 +24,8 @@ def search_as_system(transport: Transport, deadline: Deadline) -> tuple[set[str]
     """Return the ids of the updates that a job finds, and what is wrong with the job."""
     clock = SystemClock()
     job = Job(f"search-{uuid4().hex[:12]}", Script("wua_assess", package="tasks.machines.managers.windows_update"))
-    status = transport.start_job(job, deadline=deadline)
+    transport.start_job(job, deadline=deadline)
+    status = transport.poll_job(job.id, deadline=deadline)  # it may have ended before its start was answered
     records = list(status.events)
     while status.phase is JobPhase.RUNNING and not deadline.has_passed(clock):
         clock.sleep(POLL_SECONDS)

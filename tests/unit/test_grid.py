@@ -44,6 +44,18 @@ def test_it_looks_as_richs_own(rows: list[tuple[str, int, str]], width: int) -> 
     assert _plain(made, width, fast_from=1) == _plain(made, width, fast_from=10**9)
 
 
+@pytest.mark.parametrize("width", [12, 30])
+def test_a_name_that_is_wider_than_the_terminal_is_folded(width: int) -> None:
+    made = build_table(build_column("machine"), build_column("updates", is_number=True), build_column("state"))
+    for name in ("web-1", "batch-" + "x" * 50 + ".example.net"):
+        made.add_row(name, render_count(3, "red"), "NonCompliant")
+
+    lines = _plain(made, width, fast_from=1)
+
+    assert lines == _plain(made, width, fast_from=10**9)
+    assert max(map(len, lines)) <= width
+
+
 @pytest.mark.parametrize("color_system", ["standard", "truecolor", None])
 @pytest.mark.parametrize("no_color", [False, True])
 @pytest.mark.parametrize("width", [12, 34])

@@ -120,8 +120,8 @@ class TextTable:
         for position, group in enumerate(groups):
             room = max_width - (_INDENT if position else 0) - sum(widths[number] + 2 for number in group[:-1])
             limits = {number: widths[number] for number in group}
-            if not self.columns[group[-1]].no_wrap:
-                limits[group[-1]] = room
+            last = group[-1]
+            limits[last] = min(limits[last], room) if self.columns[last].no_wrap else room
             pads.append([(number, _Pad(self.columns[number].justify == "right", limits[number])) for number in group])
         for place, cells in enumerate(([column.header for column in self.columns], *self.rows)):
             for position, group_pads in enumerate(pads):
