@@ -31,7 +31,7 @@ from tasks.reports.html.page import DetailLimits
 from tasks.reports.html.timeline import Timeline, build_timelines
 from tasks.rules.runs.figures import compute_work_seconds
 from tasks.rules.runs.hooks import MACHINE_PLACES
-from tasks.rules.runs.shards import find_whole_run_id
+from tasks.rules.runs.shards import find_whole_run_of
 from tasks.rules.timing.maintenance_window import describe_window
 
 UPDATES_ON_PAGE: Final = 1500
@@ -278,7 +278,7 @@ def build_head(context: WebContext, run: RunInfo) -> RunHead:
         approval=describe_approval(approval, zone) if approval is not None else "",
         is_waiting=is_waiting,
         is_open=is_open,
-        whole_run=find_whole_run_id(str(run.request.get("shard") or "")),
+        whole_run=find_whole_run_of(run),
     )
 
 

@@ -10,7 +10,7 @@ from tasks.domain.model import Assessment, Facts, MachinePlan, Outcome, RunInfo,
 from tasks.domain.protocols.records import JournalEntry
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records.queries.history import History
-from tasks.rules.runs.shards import find_whole_run_id
+from tasks.rules.runs.shards import find_whole_run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
     assessments = {
         name: history.read_planned_assessment(run.id, name, plan.assessed_at) for name, plan in planned.items()
     }
-    shard = str(run.request.get("shard") or "")
+    whole = find_whole_run_of(run)
     return ResumeState(
         run=run,
         waves=report.waves if planned or has_begun_waves(journal.get("", ())) else (),
@@ -89,9 +89,7 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
         assessments={name: assessment for name, assessment in assessments.items() if assessment is not None},
         outcomes=report.outcomes,
         journal={name: tuple(entries) for name, entries in journal.items()},
-        judged_request=build_judged_request(parse_recorded_request(run), history.find_run(find_whole_run_id(shard)))
-        if shard
-        else None,
+        judged_request=build_judged_request(parse_recorded_request(run), history.find_run(whole)) if whole else None,
     )
 
 

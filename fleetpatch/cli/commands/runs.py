@@ -242,10 +242,10 @@ def _require_machine_in_run(history: "History", run_id: str, machine: str) -> No
 
 def _print_whole_run(run: RunInfo) -> None:
     """Print of which run this one is a part, if it is one."""
-    from tasks.rules.runs.shards import find_whole_run_id
+    from tasks.rules.runs.shards import find_whole_run_of
 
-    if shard := str(run.request.get("shard") or ""):
-        print_to_stdout("", to_safe_text(f"It is a part of run {find_whole_run_id(shard)}, which has its results too."))
+    if whole := find_whole_run_of(run):
+        print_to_stdout("", to_safe_text(f"It is a part of run {whole}, which has its results too."))
 
 
 def _print_approval(run: RunInfo, records: str | None) -> None:

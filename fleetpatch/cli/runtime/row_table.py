@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import render_count, render_state, to_safe_text
-from fleetpatch.cli.runtime.table import TextTable, build_column, build_table
+from fleetpatch.cli.runtime.table import SharedCells, TextTable, build_column, build_table
 from inventory.files.problems import did_you_mean
 from tasks.domain.errors import RequestError
 from tasks.domain.rows import ColumnUnit, Field, list_fields
@@ -54,17 +54,8 @@ class Fact(Generic[Item]):
         return value if isinstance(value, Text) else self._build_text(value)
 
     def build_cells(self, items: Iterable[Item]) -> Iterator[Text]:
-        """Yield the cells of items. Those of one value are one object: a fleet has the same values in many rows."""
-        cells: dict[tuple[type, object], Text] = {}
-        for item in items:
-            value = (self.render or self.read)(item)
-            if isinstance(value, Text):
-                yield value
-            elif isinstance(value, (Mapping, list)):
-                yield self._build_text(value)
-            else:
-                key = (type(value), value)
-                yield cells.get(key) or cells.setdefault(key, self._build_text(value))
+        """Return the cells of items. Those of one value are one object: a fleet has the same values in many rows."""
+        return map(SharedCells(self._build_text), map(self.render or self.read, items))
 
     def _build_text(self, value: object) -> Text:
         return to_safe_text(NO_FIGURE if value is None else _format_value(value), self.style, self.limit)
@@ -188,23 +179,17 @@ class _CellBuilder:
         self._shown = shown
         self._field = field
         self._names = shown.name.split(".")
-        self._cells: dict[object, Text] = {}
+        self._find_value_cell, self._find_text_cell = SharedCells(self._build), SharedCells(self._build_text)
 
     def __call__(self, row: object) -> Text:
         """Return the cell of a row."""
         shown = self._shown
         if shown.render is not None:
-            rendered = shown.render(row)
-            return rendered if isinstance(rendered, Text) else self._build_text(rendered)
+            return self._find_text_cell(shown.render(row))
         value: Any = row
         for name in self._names:
             value = getattr(value, name) if value is not None else None
-        if isinstance(value, Mapping):
-            return self._build_text(_format_value(value) or NO_FIGURE)
-        cell = self._cells.get(value)
-        if cell is None:
-            cell = self._cells[value] = self._build(value)
-        return cell
+        return self._find_value_cell(value)
 
     def _build(self, value: Any) -> Text:  # noqa: ANN401 - of any column
         if value is None:
@@ -213,12 +198,10 @@ class _CellBuilder:
             return render_state(value.value)
         if self._field.kind in _NUMBERS and self._field.column.unit == "count":
             return render_count(value, self._shown.style)
-        return self._build_text(_FORMATS.get(self._field.column.unit, _format_value)(value) or NO_FIGURE)
+        return self._find_text_cell(_FORMATS.get(self._field.column.unit, _format_value)(value) or NO_FIGURE)
 
     def _build_text(self, text: str) -> Text:
-        if (cell := self._cells.get(text)) is None:
-            cell = self._cells[text] = to_safe_text(text, self._shown.style, self._shown.limit)
-        return cell
+        return to_safe_text(text, self._shown.style, self._shown.limit)
 
 
 def _format_value(value: object) -> str:

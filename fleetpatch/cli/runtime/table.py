@@ -3,8 +3,8 @@
 Rich needs seconds for thousands of rows, because it measures and wraps each cell.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from rich import box
 from rich.cells import cell_len
@@ -256,6 +256,27 @@ class _Pad:
 
 def _add_gaps(widths: Sequence[int], gap: int) -> int:
     return sum(widths) + gap * (len(widths) - 1)
+
+
+class SharedCells:
+    """Makes the cells of values. Equal values have one cell, which a table writes once: rows of a fleet are alike.
+
+    Args:
+        build: makes the cell of a value.
+    """
+
+    def __init__(self, build: Callable[[Any], Text]) -> None:
+        self._build = build
+        self._cells: dict[tuple[type, object], Text] = {}
+
+    def __call__(self, value: object) -> Text:
+        """Return the cell of a value. One that is a cell stays; those that have no hash have a cell each."""
+        if isinstance(value, Text):
+            return value
+        if isinstance(value, (Mapping, list)):
+            return self._build(value)
+        key = (type(value), value)
+        return self._cells.get(key) or self._cells.setdefault(key, self._build(value))
 
 
 def build_table(*columns: str | Column, title: str = "", gap: int = 2) -> TextTable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_json, print_to_stderr, print_to_stdout
-from fleetpatch.cli.runtime.table import build_table
+from fleetpatch.cli.runtime.table import SharedCells, build_table
 from tasks.domain.errors import ReportError
 from tasks.reports.formatting import format_count, format_iso_utc
 from tasks.reports.sanitizing import escape_formula, sanitize_to_one_line
@@ -26,9 +26,9 @@ def print_answer_table(answer: "Answer") -> None:
     """Print a table, and the number of its rows to stderr."""
     table = build_table(*answer.columns)
     rows = answer.list_rows()
-    cells: dict[tuple[type, object], Text] = {}  # one for all equal values: the table writes it once
+    build_cell = SharedCells(lambda value: Text(_show(value)))
     for row in rows:
-        table.add_row(*(_build_cell(value, cells) for value in row))
+        table.add_row(*map(build_cell, row))
     print_to_stdout(table)
     print_to_stderr(format_count(len(rows), "row"))
 
@@ -89,15 +89,6 @@ def _to_json_number(value: float | Decimal) -> float | None:
         return None
     is_whole = isinstance(value, Decimal) and value == value.to_integral_value()  # also a sum of integers
     return int(value) if is_whole else float(value)
-
-
-def _build_cell(value: Any, cells: dict[tuple[type, object], Text]) -> Text:  # noqa: ANN401 - whatever SQL gives
-    if isinstance(value, (Mapping, list)):
-        return Text(_show(value))
-    key = (type(value), value)
-    if key not in cells:
-        cells[key] = Text(_show(value))
-    return cells[key]
 
 
 def _show(value: Any) -> str:  # noqa: ANN401 - whatever SQL gives

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from inventory.machine import Machine, MachineSet
 from tasks.domain.errors import RequestError
-from tasks.domain.model import Wave
+from tasks.domain.model import RunInfo, Wave
 from tasks.rules.runs.waves import WavePolicy, build_waves
 
 
@@ -25,6 +25,11 @@ def build_shard_run_id(run_id: str, number: int) -> str:
 def find_whole_run_id(shard: str) -> str:
     """Return the id of the whole run from that of a shard's run."""
     return shard.rpartition("-")[0]
+
+
+def find_whole_run_of(run: RunInfo) -> str:
+    """Return the id of the whole run of which a run is a shard; "" if it is none."""
+    return find_whole_run_id(str(run.request.get("shard") or ""))
 
 
 def divide_into_shards(machines: Iterable[Machine], size: int, sets: Iterable[MachineSet] = ()) -> tuple[Shard, ...]:
