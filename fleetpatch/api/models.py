@@ -76,7 +76,7 @@ class Report(ApiModel):
     waves: list[dict[str, Any]]
     hooks: list[dict[str, Any]]
     machines: list[dict[str, Any]]
-    shards: list[ShardRow] = Field(description="The runs that carry out parts of it at the sites of their machines.")
+    shards: list[ShardRow] = Field(description="The runs that carry out its parts, each at its site.")
 
 
 class Progress(ApiModel):

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and "flows.prefect_api.flow_end" in sys.modules:  # Prefect may have something to send
         sys.modules["flows.prefect_api.flow_end"].end_process_if_prefect_hangs(code)
     if arguments is None:
-        gc.freeze()  # the process ends: nobody looks for what is unused in the rows of a whole fleet
+        gc.freeze()  # the process ends: Python need not look for unused objects
     return code
 
 

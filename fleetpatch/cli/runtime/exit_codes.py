@@ -59,7 +59,7 @@ def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
         return ExitCode.MACHINE_FAILED
     if report.run.kind == "plan":  # NotStarted: nothing would begin
         unread = sum(outcome.error is not None for outcome in report.outcomes)
-        if unread:  # of another site: nobody knows what would begin there
+        if unread:  # machines of other sites: their plan is not known
             return ExitCode.WARNINGS if unread < len(report.outcomes) else ExitCode.NOTHING_ATTEMPTED
         return ExitCode.NOTHING_ATTEMPTED if report.run.state is OperationState.NOT_STARTED else ExitCode.SUCCESS
     if states <= {OperationState.SUCCEEDED}:

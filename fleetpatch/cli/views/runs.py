@@ -44,12 +44,12 @@ def print_runs(runs: Sequence[RunRow], other_fleets: str) -> None:
 
 
 def print_shards(shards: Sequence[ShardRow]) -> None:
-    """Print the parts of a run that other runs carry out at the sites of their machines; nothing without any."""
+    """Print the shards of a run; nothing if it has none."""
     if not shards:
         return
     silent: tuple[str, ...] = ("silent_since",) if any(shard.silent_since for shard in shards) else ()
     columns = ("run_id", "site", "kind", "wave", "machines", "state", "started_at", "ended_at", *silent, "message")
-    print_to_stdout("", build_row_table(ShardRow, shards, columns, title="Carried out at"))
+    print_to_stdout("", build_row_table(ShardRow, shards, columns, title="Carried out by"))
 
 
 def build_show_json(
