@@ -102,7 +102,7 @@ lab: setup  ## boot HOSTS=3 real machines that are behind on updates; tests/lab/
 	@$(PACKAGES) lab
 	@tests/lab/lab.sh up $(HOSTS)
 
-bench: setup  ## measure assessing and patching 20 lab machines beside OpenSSH and Ansible; ARGS="--hosts 5"
+bench: setup  ## measure assessing and patching lab machines beside OpenSSH and Ansible; ARGS="--hosts 5 --before FOLDER"
 	@$(PACKAGES) lab
 	@$(PY) -m tests.bench.assess $(ARGS)
 	@$(PY) -m tests.bench.patch $(ARGS)

@@ -7,23 +7,33 @@ and assessment, as root. They then only carry text; what is learned from it is f
 import base64
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tasks.domain.protocols.transport import Script
 from tasks.machines.managers.apt.manager import ASSESS_SCRIPT
+from tasks.machines.managers.rpm.manager import DNF, ZYPPER
 from tasks.machines.transport.output_decoder import build_frame_mark
 from tasks.machines.transport.posix_shell import build_script_stdin
 from tasks.machines.transport.script_library import compose_script
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import Flavour, LabHost
 
 PARALLEL = 50
-SCRIPTS = (Script("facts"), ASSESS_SCRIPT)
+ASSESS_SCRIPTS: Final[Mapping[Flavour, Script]] = {
+    "apt": ASSESS_SCRIPT,
+    "dnf": Script("rpm_assess", package=DNF.package),
+    "zypper": Script("rpm_assess", package=ZYPPER.package),
+}
 _NONCE = "0" * 32
 _SHELL = "sudo -n /bin/sh -s"
 FLEETPATCH = Path(sys.executable).with_name("fleetpatch")
+BEFORE: Final = ", before"
+"""Behind the name of a contender that is another commit."""
+_START: Final = "import sys; sys.argv[0] = 'fleetpatch'; from fleetpatch.cli.command import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,45 @@ def _ends(file: Path) -> int:
     return file.read_text(errors="replace").count(f"{build_frame_mark(_NONCE)}! 0")
 
 
-def payload() -> bytes:
+def find_program(checkout: Path | None = None) -> tuple[str, ...]:
+    """Return the words that start fleetpatch: the command that people use, or another checkout's."""
+    return (str(FLEETPATCH),) if checkout is None else (*_python_in(checkout), "-c", _START)
+
+
+def _python_in(checkout: Path) -> tuple[str, ...]:
+    return "env", "-C", str(checkout), f"PYTHONPATH={checkout}", sys.executable
+
+
+def require_own_modules(checkout: Path) -> None:
+    """Check that fleetpatch, started in another checkout, has that one's modules.
+
+    Raises:
+        RuntimeError: it has not.
+    """
+    names = ("fleetpatch", "flows", "tasks", "inventory", "deployments")
+    text = f"import sys\nfor name in {names}: print(getattr(__import__(name), '__file__', None) or '')"
+    done = subprocess.run([*_python_in(checkout), "-c", text], capture_output=True, text=True, check=False)
+    files = done.stdout.splitlines()
+    if (
+        done.returncode != 0
+        or len(files) != len(names)
+        or not all(Path(file).is_relative_to(checkout) for file in files)
+    ):
+        raise RuntimeError(f"{checkout} is no checkout of fleetpatch: {' '.join(files)} {done.stderr[-300:]}".strip())
+
+
+def homes_in(work: Path) -> dict[str, str]:
+    """Return the variables that give fleetpatch records and a Prefect of its own."""
+    return {
+        "PREFECT_HOME": str(work / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "XDG_DATA_HOME": str(work / "data"),
+    }
+
+
+def payload(flavour: Flavour) -> bytes:
     """What an assessment sends: both scripts in one go, which saves the others a connection."""
-    scripts = [compose_script(script) for script in SCRIPTS]
+    scripts = [compose_script(script) for script in (Script("facts"), ASSESS_SCRIPTS[flavour])]
     return build_script_stdin("\n".join(f"(\n{text}\n)" for text in scripts), {"refresh": "yes"}, _NONCE)
 
 
@@ -67,16 +113,16 @@ def ssh_options(host: LabHost) -> list[str]:
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
 
-def _one_word() -> str:
+def _one_word(flavour: Flavour) -> str:
     """The payload for those who can't put anything on stdin."""
-    return f"printf %s {base64.b64encode(payload()).decode()} | base64 -d | {_SHELL}"
+    return f"printf %s {base64.b64encode(payload(flavour)).decode()} | base64 -d | {_SHELL}"
 
 
 def openssh(hosts: list[LabHost], work: Path) -> Contender:
     """A process for each machine, 50 at once, started by xargs."""
     outputs = work / "openssh"
     outputs.mkdir()
-    (work / "payload").write_bytes(payload())
+    (work / "payload").write_bytes(payload(hosts[0].flavour))
     (work / "addresses").write_text("".join(f"{host.address}\n" for host in hosts))
     words = ["ssh", "-F", "none", "-i", str(hosts[0].key), "-l", hosts[0].user, *ssh_options(hosts[0])]
     one = f'exec {shlex.join(words)} "$1" {shlex.quote(_SHELL)} < {work}/payload > {outputs}/"$1"'
@@ -103,7 +149,7 @@ def ansible(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
         "-m",
         "raw",
         "-a",
-        _one_word(),
+        _one_word(hosts[0].flavour),
     )
     environment = {
         "ANSIBLE_HOME": str(work / "ansible"),
@@ -131,21 +177,27 @@ def pyinfra(hosts: list[LabHost], work: Path, programs: Path) -> Contender:
         for host in hosts
     ]
     inventory.write_text(f"hosts = {data!r}\n")
-    command = (str(programs / "pyinfra"), "-y", "--parallel", str(PARALLEL), str(inventory), "exec", "--", _one_word())
+    command = (
+        str(programs / "pyinfra"),
+        "-y",
+        "--parallel",
+        str(PARALLEL),
+        str(inventory),
+        "exec",
+        "--",
+        _one_word(hosts[0].flavour),
+    )
     return Contender("pyinfra exec", command, _ends_in, {"LC_ALL": "C.UTF-8"})
 
 
-def fleetpatch(hosts: list[LabHost], work: Path) -> Contender:
-    """The command that people use, with records and Prefect's home of its own."""
-    inventory = work / "fleet.yaml"
+def fleetpatch(hosts: list[LabHost], work: Path, checkout: Path | None = None) -> Contender:
+    """The command that people use, with records and Prefect's home of its own; or that of another checkout."""
+    home = work / ("before" if checkout else "now")
+    home.mkdir()
+    inventory = home / "fleet.yaml"
     inventory.write_text(hosts[0].lab.inventory_text())
-    command = (str(FLEETPATCH), "assess", "*", "--inventory", str(inventory), "--json")
-    environment = {
-        "PREFECT_HOME": str(work / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "XDG_DATA_HOME": str(work / "data"),
-    }
-    return Contender("fleetpatch assess", command, _assessed, environment)
+    command = (*find_program(checkout), "assess", "*", "--inventory", str(inventory), "--json")
+    return Contender(f"fleetpatch assess{BEFORE if checkout else ''}", command, _assessed, homes_in(home))
 
 
 def _assessed(printed: Path) -> int:

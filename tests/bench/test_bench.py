@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.bench import scale
-from tests.bench.assess import Cost, measure, table
-from tests.bench.contenders import Contender
+from tests.bench.contenders import Contender, require_own_modules
+from tests.bench.costs import TOP, Cost, Goal, judge, measure, table
 from tests.bench.read_verbs import describe_slow
 from tests.bench.windows import count_busiest_second
 from tests.bench.windows import table as windows_table
+from tests.lab.process_accounting import EndedProcess, count_starts, describe_processes, list_own_processes
 
 _BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -75,14 +76,48 @@ def test_an_incomplete_answer_is_no_measurement() -> None:
         measure(Contender("failing", ("false",), lambda _: 1), 1)
 
 
-def test_the_table_has_medians_spread_and_ratios() -> None:
+def test_the_table_has_medians_spread_and_ratios_and_goals_are_judged_by_medians() -> None:
     costs = {
-        "a": [Cost(1, 2, 0), Cost(3, 2, 0), Cost(2, 2, 0), Cost(9, 9, 50)],
-        "b": [Cost(4, 1, 0), Cost(4, 1, 0), Cost(4, 1, 0), Cost(9, 9, 70)],
+        "a": [Cost(1, 2), Cost(3, 2), Cost(2, 2), Cost(9, 9, 50)],
+        "b": [*[Cost(4, 1, machine_cpu=0.5, processes=1_900)] * 3, Cost(9, 9, 70)],
     }
     rows = table(costs, "a").splitlines()
-    assert rows[2] == "| a | 2.00 (1.00-3.00) | 2.00 (2.00-2.00) | 50 | 1.00 | 1.00 |"
-    assert rows[3] == "| b | 4.00 (4.00-4.00) | 1.00 (1.00-1.00) | 70 | 2.00 | 0.50 |"
+    assert rows[2] == "| a | 2.00 (1.00-3.00) | 2.00 (2.00-2.00) | 50 | 0.00 (0.00-0.00) | 0 (0-0) | 1.00 | 1.00 |"
+    assert rows[3] == (
+        "| b | 4.00 (4.00-4.00) | 1.00 (1.00-1.00) | 70 | 0.50 (0.50-0.50) | 1900 (1900-1900) | 2.00 | 0.50 |"
+    )
+    goals = [
+        Goal("b", "CPU", lambda cost: cost.cpu, "a", 0.5),
+        Goal("b", "processes", lambda cost: cost.processes, "a", 500, is_difference=True),
+        Goal("b", "wall", lambda cost: cost.wall, "nobody", 1.0),
+    ]
+    assert judge(costs, goals).splitlines() == [
+        "CPU: b / a = 0.50, goal 0.5: reached",
+        "processes: b - a = 1900.00, goal 500: missed",
+    ]
+
+
+def test_another_checkout_runs_its_own_modules(tmp_path: Path) -> None:
+    require_own_modules(TOP)
+    with pytest.raises(RuntimeError, match="is no checkout of fleetpatch"):
+        require_own_modules(tmp_path)
+
+
+def test_what_a_package_manager_starts_is_its_own() -> None:
+    processes = [
+        EndedProcess(*row)
+        for row in (
+            (10, 1, "sh", True),
+            (11, 10, "sh", False),
+            (12, 11, "apt-get", True),
+            (13, 12, "dpkg", True),
+            (14, 13, "sh", True),
+            (15, 99, "awk", True),
+        )
+    ]
+    assert [process.process_id for process in list_own_processes(processes)] == [10, 11, 12, 15]
+    assert count_starts(processes) == {"apt-get": 1}
+    assert describe_processes(processes, most=2).splitlines() == ["6 processes", "     2 sh", "     1 sh (fork)"]
 
 
 def test_the_table_of_windows_machines_says_what_one_more_costs() -> None:

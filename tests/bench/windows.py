@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fleetpatch.cli.runtime.exit_codes import ExitCode
-from tests.bench.assess import Cost, measure
 from tests.bench.contenders import FLEETPATCH, Contender
+from tests.bench.costs import Cost, measure
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.patching import WindowsFleet, count, offer
 from tests.lab.windows.scenario import Scenario

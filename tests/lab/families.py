@@ -17,7 +17,7 @@ from tests.contract.manager_subjects import patiently
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.killing import hold, is_held, let_go
-from tests.lab.tool_starts import count_starts
+from tests.lab.process_accounting import count_starts, expect_few_processes, record_processes
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
 NOBODY = "http://127.0.0.1:9/"
@@ -36,6 +36,7 @@ class Family:
         repositories: directory of its repositories' files.
         refresh: reads the repositories again.
         starts: how often a run with two transactions may start the package manager.
+        own_processes: how many processes a run may need on the machine, beside those that the package manager starts.
     """
 
     flavour: Flavour
@@ -47,6 +48,7 @@ class Family:
     repositories: str
     refresh: str
     starts: int
+    own_processes: int
 
 
 DNF = Family(
@@ -59,6 +61,7 @@ DNF = Family(
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
     20,
+    2500,
 )
 ZYPPER = Family(
     "zypper",
@@ -70,6 +73,7 @@ ZYPPER = Family(
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
     30,
+    2500,
 )
 
 
@@ -123,10 +127,11 @@ class FamilyStories:
         other = f"[other]\nname=other\nbaseurl={NOBODY}\nenabled=1\ngpgcheck=0\nskip_if_unavailable=1\n"
         (host.root / f"{self.family.repositories}/other.repo".lstrip("/")).write_text(other)
 
-        outcome = outcome_of(
-            fleet.patch(kernel, "lab-reboot", "lab-sec", "lab-removes", "lab-plain", reboot="Never"), host
-        )
+        masks = (kernel, "lab-reboot", "lab-sec", "lab-removes", "lab-plain")
+        with record_processes(host, fleet.place) as processes:
+            outcome = outcome_of(fleet.patch(*masks, reboot="Never"), host)
 
+        expect_few_processes(processes, self.family.own_processes)
         assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
         assert (outcome.reboot, host.boot_id()) == (RebootState.REQUIRED, boot), outcome.reason
         assert result_of(outcome, kernel).state is UpdateState.INSTALLED, result_of(outcome, kernel)
@@ -146,10 +151,10 @@ class FamilyStories:
     def _let_a_failing_package_fail_alone_and_keep_an_edited_file(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
 
-        with count_starts(host, fleet.place) as starts:
+        with record_processes(host, fleet.place) as processes:
             outcome = outcome_of(fleet.patch("lab-failing", "lab-conffile", "lab-dep-a", reboot="Never"), host)
 
-        assert set(starts) == {self.family.flavour}
+        assert set(starts := count_starts(processes)) == {self.family.flavour}
         assert starts.total() <= self.family.starts, starts
         assert outcome.state is OperationState.FAILED, outcome.reason
         failed = result_of(outcome, "lab-failing")

@@ -11,9 +11,12 @@ from tasks.domain.states import FindingLevel, OperationState, RebootState, Step,
 from tasks.rules.machine_checks.services import SERVICE_RESTART_CHECK
 from tests.lab.engine import Fleet, Telling, configured_times, expect_logins, outcome_of, result_of
 from tests.lab.fleet import LabHost
-from tests.lab.tool_starts import count_starts
+from tests.lab.process_accounting import count_starts, expect_few_processes, record_processes
 
 Boot = Callable[[int], list[LabHost]]
+
+OWN_PROCESSES = 2500
+"""How many processes a run may need on the machine, beside those that apt-get starts."""
 
 
 @pytest.fixture
@@ -29,10 +32,11 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
     boot = host.boot_id()
     assert host.pending_security() > 10
 
-    with count_starts(host, fleet.place) as starts, expect_logins(host, 1):
+    with record_processes(host, fleet.place) as processes, expect_logins(host, 1):
         outcome = outcome_of(fleet.patch(), host)
 
-    assert 0 < starts.total() <= 30, starts
+    assert 0 < (starts := count_starts(processes)).total() <= 30, starts
+    expect_few_processes(processes, OWN_PROCESSES)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
     (warning,) = [each for each in outcome.findings if each.level is FindingLevel.WARN]
     assert warning.check == SERVICE_RESTART_CHECK  # the host was not rebooted: what runs still has the old libc
