@@ -13,15 +13,25 @@
 # Brings: undo=updaters_back
 # shellcheck disable=SC2154  # variables of prelude.sh, job_common.sh and updaters_back.sh
 
-work=$(fp_param work) run=$(fp_param lock_run) attempt=$(fp_number "$(fp_param lock_attempt)")
+for name in lock_run lock_attempt lock_until work activated services units; do fp_set_param "$name"; done
+run=$lock_run wanted=$units
+fp_set_number attempt "$lock_attempt"
 file=${fp_jobs%/*}/updaters
 umask 077
 
 refuse() { fp_emit refused "why=$1"; exit 0; }
 nothing() { fp_emit nothing "why=$1"; exit 0; }
 tell() { fp_emit "$1" "unit=$2" "$3=$4"; }
-noted() { printf '%s\n' "$units" | awk -v unit="$1" '$1 == unit { print $2, $3 }'; } # UNIT: its earlier state, if it is paused
-each_noted() { printf '%s\n' "$units" | sed 's/ .*//'; }
+find_noted() { # UNIT: sets was to its earlier state, if it is paused
+  was=''
+  case $fp_newline$units in *"$fp_newline$1 "*) was=$fp_newline$units was=${was#*"$fp_newline$1 "} was=${was%%"$fp_newline"*} ;; esac
+}
+find_names() { # sets names to those of the paused units
+  names=''
+  while read -r name _; do names="$names $name"; done <<UNITS
+$units
+UNITS
+}
 
 ours() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
   fp_read_lock
@@ -30,7 +40,7 @@ ours() { # refuse an order of a run or attempt that does not have the machine lo
   elif [ "$attempt" -lt "$fp_lock_attempt" ]; then
     refuse "run $run was resumed: its attempt $fp_lock_attempt has the lock, and this order is of attempt $attempt"
   else
-    fp_keep_lock "$run" "$attempt" "$(fp_param lock_until)" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/machine-lock"
+    fp_keep_lock "$run" "$attempt" "$lock_until" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/machine-lock"
   fi
 }
 
@@ -38,15 +48,18 @@ remember() { # everything or nothing, and before anything is masked
   printf '%s\n%s\n%s\n' "$run" "$fp_boot" "$units" 2>/dev/null >"$file.new" && mv -f "$file.new" "$file"
 }
 
-activated() { fp_param activated | grep -qxF "$1"; } # UNIT: whether others start it when they need it
+activated() { case $fp_newline$activated$fp_newline in *"$fp_newline$1$fp_newline"*) ;; *) return 1 ;; esac; } # UNIT: whether others start it when they need it
 
 choose() { # sets units: those to pause, that is, the active ones and those that a lost run has left paused
   [ "$boot" = "$fp_boot" ] || units='' # a reboot has restored them
-  chosen=''
-  for unit in $({ fp_param units; fp_param activated; each_noted; } | awk '!seen[$0]++'); do
+  chosen='' seen=' '
+  find_names
+  for unit in $wanted $activated $names; do
+    case $seen in *" $unit "*) continue ;; esac
+    seen="$seen$unit "
     look "$unit" || nothing "systemd gives no answer: $shown"
     [ "${id:-$unit}" = "$unit" ] || continue # another name of a unit
-    was=$(noted "$unit")
+    find_noted "$unit"
     # a unit that is not masked, and that its owner has disabled since, must not be started, whatever the file says
     case $load.$enabled in masked.* | *.enabled*) ;; *) was='' ;; esac
     if [ -n "$was" ]; then :
@@ -79,7 +92,8 @@ recall "$file"
 
 arm() { # let the machine restore them when the lock expires; systemd replaces text like variables in arguments, so use a file
   forget
-  left=$((fp_lock_until - $(fp_now)))
+  fp_read_time
+  left=$((fp_lock_until - fp_time))
   [ "$left" -gt 60 ] || left=60
   why=$({
     printf '%s\n%s\n' "$(fp_param undo)" "$later" >"$file.sh" \
@@ -100,13 +114,14 @@ pause() {
   fi
   remember || refuse "cannot write $file"
   arm
-  for unit in $(each_noted); do
+  find_names
+  for unit in $names; do
     # "mask --now" has the opposite order, and leaves a timer "failed", which monitoring reports as an error
     why=$({ activated "$unit" || manager stop "$unit"; manager mask --runtime "$unit"; } 2>&1)
     look "$unit" || active='in an unknown state' why="$why$shown"
     if rests "$unit"; then fp_emit paused "unit=$unit"; else fp_emit failed "unit=$unit" "why=it is $active: $why"; fi
   done
-  for unit in $(fp_param services); do
+  for unit in $services; do
     look "$unit"
     case $active in active | activating) fp_emit running "unit=$unit" ;; esac
   done
@@ -119,7 +134,8 @@ restore() {
     give_all_back "$file"
     return
   fi
-  for unit in $(each_noted); do tell back "$unit" how "a reboot has brought it back"; done
+  find_names
+  for unit in $names; do tell back "$unit" how "a reboot has brought it back"; done
   rm -f "$file" "$file.sh"
 }
 

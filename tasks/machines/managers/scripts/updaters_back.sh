@@ -4,11 +4,14 @@
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&- 8>&-; }
-property() { printf '%s\n' "$shown" | sed -n "s/^$1=//p"; }
 look() { # UNIT: sets id, load, active and enabled from systemd; if it gives no answer, they are empty, and shown says why
   id='' load='' active='' enabled=''
   shown=$(manager show -p Id,LoadState,ActiveState,UnitFileState "$1" 2>&1) || return 1
-  id=$(property Id) load=$(property LoadState) active=$(property ActiveState) enabled=$(property UnitFileState)
+  while IFS='=' read -r key value; do
+    case $key in Id) id=$value ;; LoadState) load=$value ;; ActiveState) active=$value ;; UnitFileState) enabled=$value ;; esac
+  done <<SHOWN
+$shown
+SHOWN
 }
 
 recall() { # FILE: sets by, boot and units from it: a run, a boot id, and a line "UNIT active|inactive ENABLED" for each

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the environment, before the prelude. It is the same for each script, in a login and in a job: the variables of
+# How the prelude makes the environment. It is the same for each script, in a login and in a job: the variables of
 # /etc/environment, as pam_env reads them, and over them the proxies of the login. All others are removed: what sudo,
 # sshd, systemd or a start-up file sets is not the same everywhere. A job gets the proxies of job_start (job_run.sh).
 
@@ -7,8 +7,8 @@
 fp_way=root # how the script came to its rights
 [ -z "${SUDO_UID:-}" ] || fp_way=sudo
 [ -z "${DOAS_USER:-}" ] || fp_way=doas
-PATH=${PATH:-/usr/bin:/bin} && export PATH
-eval "$(awk '
+# shellcheck disable=SC2016,SC2034  # awk's $; the prelude executes it
+fp_environment='
   function is_valid(name) { return name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ own }
   function is_proxy(name) { return tolower(name) ~ /^(http|https|ftp|all|no)_proxy$/ }
   BEGIN {
@@ -23,4 +23,5 @@ eval "$(awk '
       gsub(/\047/, "\047\\\047\047", value)
       print name "=\047" value "\047; export " name
     }
-  }' </dev/null)"
+  }
+'

@@ -6,11 +6,10 @@
 # Requires: manager_environment
 # shellcheck disable=SC2154  # variables of prelude.sh
 
-seconds=$(fp_param timeout)
+for variable in timeout command run machine place name state; do fp_set_param "$variable"; done
+seconds=$timeout
 case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout
-command=$(fp_param command)
-FLEETPATCH_RUN=$(fp_param run) FLEETPATCH_MACHINE=$(fp_param machine) FLEETPATCH_PLACE=$(fp_param place)
-FLEETPATCH_HOOK=$(fp_param name) FLEETPATCH_STATE=$(fp_param state)
+FLEETPATCH_RUN=$run FLEETPATCH_MACHINE=$machine FLEETPATCH_PLACE=$place FLEETPATCH_HOOK=$name FLEETPATCH_STATE=$state
 export FLEETPATCH_RUN FLEETPATCH_MACHINE FLEETPATCH_PLACE FLEETPATCH_HOOK FLEETPATCH_STATE
 
 limit=''
@@ -20,7 +19,8 @@ elif command -v timeout >/dev/null; then limit="timeout $seconds"; fi
 # shellcheck disable=SC2086  # words of our own
 hook() { cd / && $limit /bin/sh -c "$command"; }
 fp_note_clock
-began=$(fp_now)
+fp_read_time
+began=$fp_time
 # first the exit code, then the end of the text
 answer=$(
   exec 6>&1
@@ -31,5 +31,5 @@ code=${answer%%
 text=${answer#"$code"}
 fp_untear "${text#?}" 4000
 late=false
-case $limit:$code in ?*:124 | ?*:137 | ?*:143) [ "$(($(fp_now) - began))" -lt "$((seconds - 1))" ] || late=true ;; esac
+case $limit:$code in ?*:124 | ?*:137 | ?*:143) fp_read_time; [ "$((fp_time - began))" -lt "$((seconds - 1))" ] || late=true ;; esac
 fp_emit hook "exit_code:=$code" "text=$fp_text" "timed_out:=$late"

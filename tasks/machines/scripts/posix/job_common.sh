@@ -15,15 +15,19 @@ fp_boot=''
 # fp_ours DIR: whether only we may write into a directory; else fp_why says what is wrong. Anyone else who may write
 # there could make root run another script than the one that was sent.
 fp_ours() {
-  # shellcheck disable=SC2012  # a mode and a number, whatever the name is; stat is not everywhere
-  fp_is=$(ls -ldn "$1" 2>/dev/null | awk '{ print $1, $3; exit }')
-  case $fp_is in
-    l*) fp_why="$1 is a link" ;;
-    d????-??-*" $(id -u)") return 0 ;;
-    d????-??-* | d????????[tT]*) [ "$1" = "$fp_jobs" ] || case $fp_is in *' 0') return 0 ;; esac; fp_why="$1 belongs to another user" ;;
-    d*) fp_why="others may write into $1" ;;
-    *) fp_why="$1 is no directory" ;;
+  # a mode and a number, whatever the name is; stat is not everywhere
+  read -r fp_mode _ fp_owner _ <<IS
+$(ls -ldn "$1" 2>/dev/null)
+IS
+  case $fp_mode in
+    l*) fp_why="$1 is a link"; return 1 ;;
+    d????-??-*) [ ! -O "$1" ] || return 0 ;;
+    d????????[tT]*) ;;
+    d*) fp_why="others may write into $1"; return 1 ;;
+    *) fp_why="$1 is no directory"; return 1 ;;
   esac
+  [ "$1" = "$fp_jobs" ] || [ "$fp_owner" != 0 ] || return 0
+  fp_why="$1 belongs to another user"
   return 1
 }
 
@@ -32,7 +36,7 @@ fp_ours() {
 fp_ready() {
   fp_above=${fp_jobs%/*}
   if [ -e "$fp_above" ] || [ -h "$fp_above" ]; then fp_ours "$fp_above" || return 1; fi
-  if [ -h "$fp_jobs" ] || ! mkdir -p "$fp_jobs" 2>/dev/null || [ ! -w "$fp_jobs" ]; then
+  if [ -h "$fp_jobs" ] || { [ ! -d "$fp_jobs" ] && ! mkdir -p "$fp_jobs" 2>/dev/null; } || [ ! -w "$fp_jobs" ]; then
     fp_why="cannot write $fp_jobs" fp_about=room
     [ ! -h "$fp_jobs" ] || fp_why="$fp_jobs is a link" fp_about=''
     return 1
@@ -59,24 +63,27 @@ fp_mutex() {
 # The machine lock: a file of five lines, beside the jobs: the run that has the machine, until when (epoch seconds;
 # 0: it was released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
 # downloads). An attempt that resumes a run has a higher number.
-fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
+fp_set_number() { case $2 in '' | *[!0-9]*) eval "$1=0" ;; *) eval "$1=\$2" ;; esac; } # VARIABLE TEXT: 0 if it is no number
 
 fp_read_lock() { # sets the fp_lock_… from the file; an empty fp_lock_run: no lock
   fp_lock_run='' fp_lock_until='' fp_lock_by='' fp_lock_attempt='' fp_lock_kind=''
   { IFS= read -r fp_lock_run && IFS= read -r fp_lock_until && IFS= read -r fp_lock_by \
     && IFS= read -r fp_lock_attempt && IFS= read -r fp_lock_kind; } 2>/dev/null <"${fp_jobs%/*}/machine-lock" || :
-  fp_lock_until=$(fp_number "$fp_lock_until") fp_lock_attempt=$(fp_number "$fp_lock_attempt")
+  fp_set_number fp_lock_until "$fp_lock_until"
+  fp_set_number fp_lock_attempt "$fp_lock_attempt"
 }
 
 fp_write_lock() { # RUN UNTIL BY ATTEMPT KIND: all of it or nothing
-  printf '%s\n%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" "$5" 2>/dev/null >"${fp_jobs%/*}/machine-lock.new" \
+  fp_by=$3
+  case $fp_by in *"$fp_newline"*) fp_by=$(printf '%s' "$fp_by" | tr '\n' ' ') ;; esac
+  printf '%s\n%s\n%s\n%s\n%s\n' "$1" "$2" "$fp_by" "$4" "$5" 2>/dev/null >"${fp_jobs%/*}/machine-lock.new" \
     && mv -f "${fp_jobs%/*}/machine-lock.new" "${fp_jobs%/*}/machine-lock"
 }
 
 # fp_keep_lock RUN ATTEMPT UNTIL: after fp_check_lock, store what an order says: a later attempt, or a later end of
 # the lock; the fp_lock_… then have it
 fp_keep_lock() {
-  fp_until=$(fp_number "$3")
+  fp_set_number fp_until "$3"
   [ "$2" -gt "$fp_lock_attempt" ] || [ "$fp_until" -gt "$fp_lock_until" ] || return 0
   [ "$fp_until" -gt "$fp_lock_until" ] || fp_until=$fp_lock_until
   fp_write_lock "$1" "$fp_until" "$fp_lock_by" "$2" "$fp_lock_kind" || return 1
@@ -113,9 +120,10 @@ fp_find_running() {
 # fp_job_param DIR NAME: a parameter of a job
 fp_job_param() {
   (
-    fp_read_params fp_of_job "$(base64 -d <"$1/params" 2>/dev/null || openssl base64 -A -d <"$1/params" 2>/dev/null)"
+    IFS= read -r fp_token <"$1/params"
+    fp_read_token fp_of_job "$fp_token"
     fp_print_param fp_of_job "$2"
-  )
+  ) 2>/dev/null
 }
 
 # fp_request_stop DIR BY: asks a job to stop between two transactions. BY is the other run for which it is to stop, or

@@ -12,6 +12,9 @@ IFS= read -r boot </proc/sys/kernel/random/boot_id || boot=''
 IFS= read -r stat <"/proc/$$/stat" || exit 1
 # shellcheck disable=SC2086  # fields
 set -- ${stat##*) }
+# A lock that ends with this process, and that nothing it starts inherits: whoever waits for the end waits for the lock.
+exec 9>>"$FP_JOB_DIR/alive"
+command -v flock >/dev/null && flock -n 9
 # The right to run the job: of two starts, and of a withdrawal, only one links the meta; the others end.
 now=$(date +%s) up=''
 printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$now" >"$FP_JOB_DIR/meta.$$" || exit 73
@@ -22,7 +25,8 @@ inhibitor=''
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibit >/dev/null; then
   # shellcheck disable=SC2016  # $1 is the holder's own
   systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
-    /bin/sh -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" >/dev/null 2>&1 3>&- &
+    /bin/sh -c 'command -v flock >/dev/null && exec flock -s "$2" true
+      while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" "$FP_JOB_DIR/alive" >/dev/null 2>&1 3>&- 9>&- &
   inhibitor=$!
 fi
 
@@ -35,14 +39,16 @@ case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
   trap - TERM HUP INT
   umask 022
   # shellcheck disable=SC2034  # read by the prelude, which the script begins with
-  FP_TOKEN=$(cat "$FP_JOB_DIR/params") fp_mark=''
+  fp_mark=''
+  # shellcheck disable=SC2034
+  IFS= read -r FP_TOKEN <"$FP_JOB_DIR/params"
   # that of the login which started it; a proxy may have a password in it
   # shellcheck disable=SC1091
   . "$FP_JOB_DIR/environment"
   rm -f "$FP_JOB_DIR/environment"
   # shellcheck disable=SC1091
   . "$FP_JOB_DIR/script"
-)
+) 9>&-
 printf '%s %s\n' "$?" "$(date +%s)" >"$FP_JOB_DIR/rc.new"
 chmod -R go= "$FP_JOB_DIR" || : # the script wrote files under 022; their copies must not be readable either
 sync "$FP_JOB_DIR/events" "$FP_JOB_DIR/log" "$FP_JOB_DIR/rc.new" 2>/dev/null || :

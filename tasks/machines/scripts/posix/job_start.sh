@@ -9,22 +9,24 @@
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
-id=$(fp_param id) label=$(fp_param label)
+fp_set_param id
+fp_set_param label
 dir=$fp_jobs/$id
 umask 077
 patience=40
 
 refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}" "holder=${3:-}"; exit 0; }
 
-of_job() { fp_print_param of_job "$1"; } # NAME: a parameter of the job
-
 locked() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
-  lock_run=$(of_job lock_run) attempt=$(fp_number "$(of_job lock_attempt)")
+  fp_set_param lock_run of_job
   [ -n "$lock_run" ] || return 0
+  fp_set_param lock_attempt of_job
+  fp_set_number attempt "$lock_attempt"
+  fp_set_param lock_until of_job
   if ! fp_check_lock "$lock_run" "$attempt"; then
     [ "$attached" = true ] || refuse "$fp_why" machine_lock "$fp_holder"
   else
-    fp_keep_lock "$lock_run" "$attempt" "$(of_job lock_until)" || refuse "cannot write ${fp_jobs%/*}/machine-lock" room
+    fp_keep_lock "$lock_run" "$attempt" "$lock_until" || refuse "cannot write ${fp_jobs%/*}/machine-lock" room
   fi
 }
 
@@ -36,6 +38,8 @@ others() { # refuse while another job runs
 }
 
 prune() { # keep the last 20 jobs that have ended
+  set -- "$fp_jobs"/*/meta
+  [ "$#" -ge 20 ] || return 0
   kept=0
   # shellcheck disable=SC2012  # job ids are letters, digits, - and _
   ls -1t "$fp_jobs" 2>/dev/null | while IFS= read -r old; do
@@ -46,12 +50,12 @@ prune() { # keep the last 20 jobs that have ended
 }
 
 write() { # everything or nothing; an old stop request was for an earlier order, a new one is for this order
-  mkdir -p "$dir" && rm -f "$dir/stop" \
+  { [ -d "$dir" ] || mkdir "$dir"; } && rm -f "$dir/stop" "$dir/unlaunched" \
     && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
     && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
     && export -p >"$dir/environment" \
     && fp_param token >"$dir/params.new" && mv -f "$dir/params.new" "$dir/params" \
-    && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn" && rm -f "$dir/unlaunched"
+    && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn"
 }
 
 unit() { # a unit has its own cgroup: it continues after the login and a restart of sshd; no time limit, which would kill it
@@ -75,11 +79,12 @@ launch() { # in the background: systemd may answer late
   fi
 }
 
-begun() { # wait until the job has begun, even if the clock is set back
-  fp_note_clock
-  until=$(($(fp_now) + patience))
+begun() { # wait until the job has begun
+  fp_read_uptime || fp_up=0
+  until=$((fp_up + patience)) naps=0
   while [ ! -e "$dir/meta" ]; do
-    [ "$(fp_now)" -le "$until" ] || return 1
+    naps=$((naps + 1))
+    { fp_read_uptime && [ "$fp_up" -le "$until" ]; } || [ "$naps" -lt 20 ] || return 1
     if [ -e "$dir/unlaunched" ] && rm -f "$dir/unlaunched"; then detach; fi
     fp_nap
   done
@@ -92,8 +97,8 @@ withdraw() { # create the job's meta, so that it never begins; it may have begun
 
 fp_ready || refuse "$fp_why" "$fp_about"
 fp_mutex || refuse "$fp_why" "$fp_about"
-token=$(fp_param token)
-fp_read_params of_job "$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)"
+fp_set_param token
+fp_read_token of_job "$token"
 fp_look "$dir"
 attached=true
 [ "$fp_phase" != absent ] || attached=false
@@ -110,4 +115,6 @@ if [ "$attached" = false ]; then
   fp_look "$dir"
   [ "$fp_pid" != withdrawn ] || refuse "$never: $(tail -c 300 "$dir/launch" 2>/dev/null)"
 fi
-fp_tell "$id" "attached:=$attached" "runner=$(cat "$dir/runner" 2>/dev/null)"
+runner=''
+{ IFS= read -r runner <"$dir/runner"; } 2>/dev/null || :
+fp_tell "$id" "attached:=$attached" "runner=$runner"

@@ -4,7 +4,7 @@
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
-id=$(fp_param id)
+fp_set_param id
 fp_look "$fp_jobs/$id"
 asked=false
 umask 077

@@ -9,7 +9,9 @@
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
-run=$(fp_param run) attempt=$(fp_number "$(fp_param attempt)") until=$(fp_number "$(fp_param until)")
+for name in run attempt until by kind preempts; do fp_set_param "$name"; done
+fp_set_number attempt "$attempt"
+fp_set_number until "$until"
 umask 077
 
 refuse() { fp_emit refused "why=$1" "about=$fp_about"; exit 0; }
@@ -20,10 +22,10 @@ taken() {
 }
 
 preempt() { # whether the lock of another run can be taken now; else its job is asked to stop, if this run may do that
-  [ -n "$fp_lock_kind" ] && [ "$fp_lock_kind" = "$(fp_param preempts)" ] || return 1
+  [ -n "$fp_lock_kind" ] && [ "$fp_lock_kind" = "$preempts" ] || return 1
   if [ -z "$fp_busy" ]; then preempted=$fp_lock_run; return 0; fi
   [ "$(fp_job_param "$fp_jobs/$fp_busy" lock_run)" = "$fp_lock_run" ] || return 1
-  if fp_request_stop "$fp_jobs/$fp_busy" "$run ($(fp_param by))"; then ending=true; fi
+  if fp_request_stop "$fp_jobs/$fp_busy" "$run ($by)"; then ending=true; fi
   return 1
 }
 
@@ -37,12 +39,12 @@ if [ "$fp_lock_run" = "$run" ]; then
   ours=true
   [ "$attempt" -ge "$fp_lock_attempt" ] || taken # by the attempt that has taken the run over
   [ "$until" -gt "$fp_lock_until" ] || fp_has release || until=$fp_lock_until # an order has extended it
-elif [ "$fp_lock_until" -gt "$(fp_now)" ] || { [ -n "$fp_busy" ] && ! fp_has release; }; then
+elif { [ "$fp_lock_until" != 0 ] && [ "$fp_lock_until" -gt "$(fp_now)" ]; } || { [ -n "$fp_busy" ] && ! fp_has release; }; then
   preempt || taken # a job that still runs keeps other runs away, even if its lock has expired
 fi
 
 if ! fp_has release; then
-  fp_write_lock "$run" "$until" "$(fp_param by)" "$attempt" "$(fp_param kind)" || refuse "cannot write ${fp_jobs%/*}/machine-lock"
+  fp_write_lock "$run" "$until" "$by" "$attempt" "$kind" || refuse "cannot write ${fp_jobs%/*}/machine-lock"
   fp_emit locked "run=$run" "until:=$until" "attempt:=$attempt" "preempted=$preempted"
 elif [ "$ours" = false ]; then
   fp_emit released "run=$run"

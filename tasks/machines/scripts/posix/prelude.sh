@@ -1,7 +1,8 @@
 #!/bin/sh
 # The start of every script. POSIX sh, any awk. Records go to fd 3: framed to the controller, or as JSON lines to a
 # job's events file. A script's own stdout and stderr are unframed output (or the job's log).
-# The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_PARAMS or FP_TOKEN (base64 of it).
+# The transport sets fp_mark (framed) or leaves it empty (in a job), and FP_TOKEN: base64 of the parameters as
+# a flat JSON object.
 
 LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL LANG TERM HOME PATH
@@ -17,50 +18,63 @@ if [ -n "$fp_mark" ]; then
 else
   fp_more='' fp_last='' fp_cut=''
 fi
-if [ -n "${FP_TOKEN:-}" ]; then
-  FP_PARAMS=$(printf '%s' "$FP_TOKEN" | base64 -d 2>/dev/null || printf '%s' "$FP_TOKEN" | openssl base64 -A -d) || exit 120
-fi
-FP_PARAMS=${FP_PARAMS:-'{}'}
-
-# fp_read_params PREFIX JSON: sets PREFIX_NAME to each parameter, as fp_param prints it, after "s" (a text) or "l" (a
-# list). One awk for all of them: a script that starts one for each parameter would start little else. The encoder writes
-# " and \ as \u escapes, so that a quote always ends a string and a backslash always starts an escape.
-fp_read_params() {
-  eval "$(printf '%s\n' "$2" | awk -v prefix="$1" '
-    function swap(s, code, by,   n, i, part, out) {
-      if (index(s, code) == 0) return s
-      # a pattern: at one character, some awks split at each line break, too
-      n = split(s, part, code ~ /^\\/ ? "[\\\\]" substr(code, 2) : "[" code "]"); out = part[1]
-      for (i = 2; i <= n; i++) out = out by part[i]
-      return out
+# fp_read_token PREFIX TOKEN: sets PREFIX_NAME to each parameter, as fp_param prints it, after "s" (a text) or "l" (a list).
+# One awk for all of them, and it decodes, too: a script that starts a program for each would start little else. The
+# encoder writes " and \ as \u escapes, so that a quote always ends a string and a backslash always starts an escape.
+# shellcheck disable=SC2016  # awk's $, not the shell's
+fp_reads='
+  function swap(s, code, by,   n, i, part, out) {
+    if (index(s, code) == 0) return s
+    # a pattern: at one character, some awks split at each line break, too
+    n = split(s, part, code ~ /^\\/ ? "[\\\\]" substr(code, 2) : "[" code "]"); out = part[1]
+    for (i = 2; i <= n; i++) out = out by part[i]
+    return out
+  }
+  function plain(s,   i) {
+    if (index(s, "\\")) {
+      s = swap(s, "\\n", "\n"); s = swap(s, "\\u0022", "\"")
+      for (i = 1; i < 32; i++) s = swap(s, sprintf("\\u%04x", i), sprintf("%c", i))
+      s = swap(s, "\\u005c", "\\")
     }
-    function plain(s,   i) {
-      if (index(s, "\\")) {
-        s = swap(s, "\\n", "\n"); s = swap(s, "\\u0022", "\"")
-        for (i = 1; i < 32; i++) s = swap(s, sprintf("\\u%04x", i), sprintf("%c", i))
-        s = swap(s, "\\u005c", "\\")
-      }
-      return swap(s, "\047", "\047\\\047\047")  # for the shell, between single quotes
+    return swap(s, "\047", "\047\\\047\047")  # for the shell, between single quotes
+  }
+  function decode(s,   i, a, b, c, piece, out) { # base64; pieces, because a long text grows slowly
+    for (i = 0; i < 64; i++) six[substr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", i + 1, 1)] = i
+    for (i = 1; i < 256; i++) byte[i] = sprintf("%c", i)
+    for (i = 1; i <= length(s); i += 4) {
+      a = six[substr(s, i, 1)]; b = six[substr(s, i + 1, 1)]; c = six[substr(s, i + 2, 1)]
+      piece = piece byte[a * 4 + int(b / 16)] byte[b % 16 * 16 + int(c / 4)] byte[c % 4 * 64 + six[substr(s, i + 3, 1)]]
+      if (i % 4096 == 1) { out = out piece; piece = "" }
     }
-    {
-      count = split($0, q, "\"")  # q[k] is a key, q[k + 1] the text between it and its value
-      for (k = 2; k < count; k = v + 2) {
-        list = q[k + 1] ~ /^:\[/; v = k + 2
-        printf "%s_%s=\047%s", prefix, q[k], list ? "l" : "s"
-        if (q[k + 1] ~ /^:\[\]/) v = k
-        else printf "%s\n", plain(q[v])
-        while (list && v > k && q[v + 1] == ",") { v += 2; printf "%s\n", plain(q[v]) }
-        print "\047"
-      }
-    }')"
+    return out piece
+  }
+  NR == 1 {
+    count = split(decode($0), q, "\"")  # q[k] is a key, q[k + 1] the text between it and its value
+    for (k = 2; k < count; k = v + 2) {
+      list = q[k + 1] ~ /^:\[/; v = k + 2
+      printf "%s_%s=\047%s", prefix, q[k], list ? "l" : "s"
+      if (q[k + 1] ~ /^:\[\]/) v = k
+      else printf "%s\n", plain(q[v])
+      while (list && v > k && q[v + 1] == ",") { v += 2; printf "%s\n", plain(q[v]) }
+      print "\047"
+    }
+    print prefix "_=read"
+  }'
+fp_read_token() {
+  eval "$(awk -v prefix="$1" "${3-}$fp_reads" <<TOKEN
+$2
+TOKEN
+)"
 }
-fp_read_params fp_in "$FP_PARAMS"
+fp_in_=''
+fp_read_token fp_in "${FP_TOKEN:-}" "${fp_environment-}"
+[ -n "$fp_in_" ] || exit 120 # awk could not run: nothing may begin without its parameters
 
-fp_find_param() { fp_stored=''; eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_params has set
+fp_find_param() { fp_stored=''; eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_token has set
 fp_print_param() { fp_find_param "$1" "$2"; printf '%s' "${fp_stored#?}"; } # PREFIX NAME: of a list, an item a line
 fp_param() { fp_print_param fp_in "$1"; } # NAME
-fp_set_param() { # NAME: sets the variable of that name, and fp_stored, to a parameter; "$(fp_param …)" would start a process
-  fp_find_param fp_in "$1"
+fp_set_param() { # NAME [PREFIX]: sets the variable of that name, and fp_stored, to a parameter; "$(fp_param …)" would start a process
+  fp_find_param "${2:-fp_in}" "$1"
   fp_stored=${fp_stored#?} fp_stored=${fp_stored%
 }
   eval "$1=\$fp_stored"
@@ -87,12 +101,12 @@ fp_read_time() { # sets fp_time to the seconds since 1970 by this machine's cloc
 fp_now() { fp_read_time; echo "$fp_time"; }
 [ -n "${FP_JOB_DIR:-}" ] || fp_base=''
 fp_base=${fp_base:-}
-case $FP_PARAMS in
-  *'"clock":"'*)
-    fp_told=$(fp_param clock) fp_boot_id=''
-    { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
-    case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac ;;
-esac
+if fp_has clock; then
+  fp_set_param clock
+  fp_boot_id=''
+  { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
+  case $clock in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${clock#* } ;; esac
+fi
 # in a job: whether its directory is still its own. If it was removed, nothing can be recorded, and another job may
 # have its place.
 fp_has_folder() { { read -r fp_owner _ <"$FP_JOB_DIR/meta"; } 2>/dev/null && [ "$fp_owner" = "$$" ]; }
@@ -117,20 +131,33 @@ fp_awk='
     return s
   }
 '
-# fp_pieces MORE CUT: stdin, which has one extra "." at its end, as the inside of a JSON string
-fp_pieces() {
-  tr '\000' '\377' | awk -v more="$1" -v cut="${2:+1}" "$fp_awk"'
-    { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
-    END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
-}
+# fp_pieces: an awk program: stdin, which has one extra "." at its end, as the inside of a JSON string
+# shellcheck disable=SC2016  # awk's $, not the shell's
+fp_pieces=$fp_awk'
+  { held = put(held (NR > 1 ? "\\n" : "") quoted($0)) }
+  END { if (length(held) > 1) printf "%s%s%s", more, substr(held, 1, length(held) - 1), cut ? "\n" : "" }'
 
-# fp_string VALUE: sets fp_quoted to the JSON string
+# fp_string VALUE: sets fp_quoted to the JSON string. The shell itself makes it, without a process, if it is short.
 fp_string() {
-  case $1 in
-    *[!A-Za-z0-9\ ._:/+~,@%=\(\)-]*) fp_quoted="\"$(printf '%s.' "$1" | fp_pieces '' '')\"" ;;
-    *) fp_quoted="\"$1\"" ;;
-  esac
+  fp_rest=$1 fp_quoted='"'
+  while :; do
+    fp_even=${fp_rest%%[[:cntrl:]\"\\]*}
+    fp_quoted=$fp_quoted$fp_even
+    [ "$fp_even" != "$fp_rest" ] || break
+    fp_rest=${fp_rest#"$fp_even"}
+    case ${#fp_rest}:$fp_rest in
+      [!:][!:][!:][!:]*:*) fp_escape_rest; break ;;
+      *:"$fp_newline"*) fp_quoted="$fp_quoted\\n" ;;
+      *:\"*) fp_quoted="$fp_quoted\\u0022" ;;
+      *:\\*) fp_quoted="$fp_quoted\\\\" ;;
+      *:"$fp_tab"*) fp_quoted="$fp_quoted\\u0009" ;;
+      *) fp_escape_rest; break ;;
+    esac
+    fp_rest=${fp_rest#?}
+  done
+  fp_quoted="$fp_quoted\""
 }
+fp_escape_rest() { fp_quoted=$fp_quoted$(printf '%s.' "$fp_rest" | awk -v more= -v cut= "$fp_pieces"); }
 
 # fp_put: each line of stdin is a complete record; long ones are sent in pieces
 fp_put() {
@@ -176,23 +203,25 @@ fp_untear() {
   fi
 }
 
+# fp_text_section NAME TEXT [CODE]: a section record of a text that the script has already; a line break is put behind it
+fp_text_section() { fp_emit section "name=$1" "text=$2$fp_newline" "exit_code:=${3:-0}" stderr=; }
+
 # fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record
 fp_section() {
   fp_string "$1"; shift
   printf '%s%s%s' "$fp_more" "{\"kind\":\"section\",\"name\":$fp_quoted,\"text\":\"" "$fp_cut" >&3
-  # the result: the exit code (fd 6) as the first line, then the end of stderr (fd 4)
+  # the result: stderr, and behind it the exit code
   fp_back=$(
-    exec 6>&1
-    {
-      { { "$@" </dev/null 2>&4 3>&- 4>&- 6>&-; printf '%s\n' "$?" >&6; printf .; } | fp_pieces "$fp_more" "$fp_cut" >&3; } 4>&1
-    } | tail -c 4096
+    { { "$@" </dev/null 2>&4 3>&- 4>&-; printf '\n%s' "$?" >&4; printf .; } \
+      | tr '\000' '\377' | awk -v more="$fp_more" -v cut="${fp_cut:+1}" "$fp_pieces" >&3; } 4>&1
   )
-  fp_code=${fp_back%%
-*}
-  case $fp_back in *'
-'*) fp_untear "${fp_back#*
-}" 4096; fp_back=$fp_text ;; *) fp_back='' ;; esac
+  fp_code=${fp_back##*"$fp_newline"} fp_back=${fp_back%"$fp_newline"*} fp_back=${fp_back%"$fp_newline"}
+  case $fp_code in '' | *[!0-9]*) fp_code=1 ;; esac
+  case ${#fp_back} in
+    ? | ?? | ???) ;;
+    *) fp_untear "$(printf '%s' "$fp_back" | tail -c 4096)" 4096; fp_back=$fp_text ;;
+  esac
   fp_string "$fp_back"
-  printf '%s%s\n' "$fp_last" "\",\"exit_code\":${fp_code:-1},\"stderr\":$fp_quoted}" >&3
-  return "${fp_code:-1}"
+  printf '%s%s\n' "$fp_last" "\",\"exit_code\":$fp_code,\"stderr\":$fp_quoted}" >&3
+  return "$fp_code"
 }

@@ -4,9 +4,10 @@
 # Requires: manager_environment
 # shellcheck disable=SC2154  # variables of prelude.sh
 
-seconds=$(fp_param timeout)
+fp_set_param timeout
+seconds=$timeout
 case $seconds in '' | *[!0-9]*) seconds=30 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout
-command=$(fp_param command)
+fp_set_param command
 
 ask() {
   if command -v timeout >/dev/null; then timeout "$seconds" /bin/sh -c "$command"; else /bin/sh -c "$command"; fi

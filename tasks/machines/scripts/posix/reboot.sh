@@ -11,13 +11,15 @@
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
-expected=$(fp_param expected_boot_id) delay=$(fp_param delay)
+fp_set_param expected_boot_id
+fp_set_param delay
 case $delay in '' | *[!0-9]*) delay=2 ;; esac
 
 refuse() { fp_emit refused "why=$1" "boot_id=$fp_boot" "about=${2:-}"; exit 0; }
 
 locked() { # refuse an order of a run or attempt that does not have the machine lock; a later attempt replaces an earlier one
-  lock_run=$(fp_param lock_run) attempt=$(fp_number "$(fp_param lock_attempt)")
+  for name in lock_run lock_attempt lock_until; do fp_set_param "$name"; done
+  fp_set_number attempt "$lock_attempt"
   [ -n "$lock_run" ] || return 0
   mask=$(umask)
   umask 077
@@ -28,19 +30,19 @@ locked() { # refuse an order of a run or attempt that does not have the machine 
   fp_check_lock "$lock_run" "$attempt" || refuse "$fp_why" machine_lock
   # if that can't be written, an order of an earlier attempt has the same effect: the boot id shows that it was
   # executed
-  fp_keep_lock "$lock_run" "$attempt" "$(fp_param lock_until)" || :
+  fp_keep_lock "$lock_run" "$attempt" "$lock_until" || :
   umask "$mask"
 }
 
 timely() { # refuse an order that comes too late for the window, by this machine's own clock
-  latest=$(fp_param latest)
+  fp_set_param latest
   case $latest in '' | *[!0-9]*) return 0 ;; esac
-  now=$(fp_now)
-  [ "$now" -le "$latest" ] || refuse "the order came $((now - latest)) s after the last moment at which a reboot fits into the window" window
+  fp_read_time
+  [ "$fp_time" -le "$latest" ] || refuse "the order came $((fp_time - latest)) s after the last moment at which a reboot fits into the window" window
 }
 
 [ -n "$fp_boot" ] || refuse "the machine does not show its boot id, so a reboot could not be proven"
-[ "$fp_boot" = "$expected" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected"
+[ "$fp_boot" = "$expected_boot_id" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected_boot_id"
 locked
 timely
 [ "$(id -u)" = 0 ] || refuse "the login is not root"
@@ -50,7 +52,8 @@ for meta in "$fp_jobs"/*/meta; do
   [ "$fp_phase" != running ] || { job=${meta%/meta}; refuse "the job ${job##*/} is still running"; }
 done
 
-locks=$(fp_param locks) guard=$(fp_param guard) note=$(fp_param note) note=${note:-/run/fleetpatch-reboot}
+for name in locks guard note; do fp_set_param "$name"; done
+note=${note:-/run/fleetpatch-reboot}
 [ -n "$guard" ] || refuse "the order came without the check for packages that others are changing"
 fp_read_note "$note"
 [ -z "$fp_ours" ] || { fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; }
@@ -91,8 +94,9 @@ detached() { # COMMAND…: the command that starts it, so that it does not need 
 }
 
 begun() { # wait until it has accepted or refused the order; a process that still runs may do so later
-  until=$(($(fp_now) + 15))
-  while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ] && alive; do fp_nap; done
+  fp_read_uptime
+  until=$((fp_up + 15))
+  while [ ! -s "$note" ] && fp_read_uptime && [ "$fp_up" -lt "$until" ] && alive; do fp_nap; done
   dead=false
   if [ ! -s "$note" ] && ! alive; then dead=true && rm -f "$text"; fi # without it, it does not begin later either
   fp_read_note "$note"
@@ -109,11 +113,12 @@ fail() { # the part that reboots has ended before it did anything
 # in_unit and in_session: start it, and define alive: whether it runs, or is about to. Neither systemd nor setsid may
 # have begun at once.
 in_unit() {
-  soon=$(($(fp_now) + 5))
+  fp_read_uptime
+  soon=$((fp_up + 5))
   alive() {
     case $(systemctl show -p ActiveState -p Job fleetpatch-reboot.service 2>/dev/null) in
       *=active* | *=activating* | *Job=[1-9]*) ;;
-      *) [ "$(fp_now)" -lt "$soon" ] ;;
+      *) fp_read_uptime && [ "$fp_up" -lt "$soon" ] ;;
     esac
   }
   systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
@@ -122,8 +127,9 @@ in_unit() {
     --description="A reboot that fleetpatch has ordered"
 }
 in_session() {
-  soon=$(($(fp_now) + 5))
-  alive() { kill -0 "$started" 2>/dev/null || [ "$(fp_now)" -lt "$soon" ]; }
+  fp_read_uptime
+  soon=$((fp_up + 5))
+  alive() { kill -0 "$started" 2>/dev/null || { fp_read_uptime && [ "$fp_up" -lt "$soon" ]; }; }
   detached setsid >/dev/null 2>"$note.err" &
   started=$!
 }

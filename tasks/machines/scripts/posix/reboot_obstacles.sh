@@ -6,11 +6,12 @@
 # Requires: package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and package_locks.sh
 
-note=$(fp_param note) note=${note:-/run/fleetpatch-reboot} boot=''
+for name in note locks; do fp_set_param "$name"; done
+note=${note:-/run/fleetpatch-reboot} boot=''
 { IFS= read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
 fp_emit boot "boot_id=$boot"
 fp_read_note "$note"
 [ "$fp_said" != refused ] || fp_emit given_up "about=$fp_about" "why=$fp_why"
-# shellcheck disable=SC2046  # paths are words
-fp_find_obstacle $(fp_param locks)
+# shellcheck disable=SC2086  # paths are words
+fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || fp_emit obstacle "about=$fp_obstacle" "why=$fp_who"

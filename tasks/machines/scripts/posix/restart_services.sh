@@ -11,10 +11,9 @@
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 set -f              # masks must not expand to file names
 
-latest=$(fp_param latest) keep=$(fp_param keep)
+for name in latest keep locks; do fp_set_param "$name"; done
 manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&-; }
-property() { printf '%s\n' "$shown" | sed -n "s/^$1=//p"; }
-left() { fp_emit restart_left "unit=$unit" "at:=$(fp_now)" "why=$1" "detail=${2:-}"; }
+left() { fp_read_time; fp_emit restart_left "unit=$unit" "at:=$fp_time" "why=$1" "detail=${2:-}"; }
 
 taken_along() { # UNIT: all units that go down with it, also indirectly
   along=$1 todo=$1
@@ -41,27 +40,35 @@ kept_along() { # UNIT: the first running unit that must not go down, but would
 find_change() { # who changes packages, or which are half changed: a service that is restarted then may lack some of its files
   fp_obstacle='' fp_who=''
   set +f # the open files of a process are found with a wildcard
-  # shellcheck disable=SC2046  # paths are words
-  fp_each_holder fp_held $(fp_param locks)
+  # shellcheck disable=SC2086  # paths are words
+  fp_each_holder fp_held $locks
   set -f
   [ -n "$fp_obstacle" ] || fp_unfinished
 }
 
 restart() { # the unit, unless there is an obstacle
   if fp_stop_requested; then left stop; return; fi
-  if [ "$(fp_now)" -gt "$latest" ]; then left window; return; fi
+  fp_read_time
+  if [ "$fp_time" -gt "$latest" ]; then left window; return; fi
   shown=$(manager show -p Type -p ActiveState -- "$unit" 2>/dev/null) || { left manager; return; }
-  if [ "$(property ActiveState)" != active ]; then left inactive "$(property ActiveState)"; return; fi
-  if [ "$(property Type)" = oneshot ]; then left oneshot; return; fi
+  active='' type=''
+  while IFS='=' read -r key value; do case $key in ActiveState) active=$value ;; Type) type=$value ;; esac; done <<SHOWN
+$shown
+SHOWN
+  if [ "$active" != active ]; then left inactive "$active"; return; fi
+  if [ "$type" = oneshot ]; then left oneshot; return; fi
   find_change
   if [ -n "$fp_obstacle" ]; then left "$fp_obstacle" "${fp_who% holds *}"; return; fi
   kept=$(kept_along "$unit")
   if [ -n "$kept" ]; then left keep "$kept"; return; fi
-  fp_emit restart_started "unit=$unit" "at:=$(fp_now)"
+  fp_read_time
+  fp_emit restart_started "unit=$unit" "at:=$fp_time"
   error=$(manager try-restart -- "$unit" 2>&1); code=$?
   printf '%s\n' "$unit: $error"
-  fp_emit restart_ended "unit=$unit" "at:=$(fp_now)" "exit_code:=$code" "active=$(manager is-active -- "$unit")" "error=$error"
+  fp_read_time
+  fp_emit restart_ended "unit=$unit" "at:=$fp_time" "exit_code:=$code" "active=$(manager is-active -- "$unit")" "error=$error"
 }
 
 for unit in $(fp_param units); do restart; done
-fp_emit finished "at:=$(fp_now)"
+fp_read_time
+fp_emit finished "at:=$fp_time"

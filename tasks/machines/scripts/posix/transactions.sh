@@ -12,16 +12,16 @@
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 
 log=$FP_JOB_DIR/log
-work=$(fp_param work)
-lock_wait=$(fp_param lock_wait_seconds)
+fp_set_param work
+fp_set_param lock_wait_seconds
+lock_wait=$lock_wait_seconds
 case $work in repair | remove) lock_wait=${lock_wait:-300} ;; esac
 fp_awaited=''
 
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
 fp_is_over() { fp_read_time; ! [ "$1" -ge "$fp_time" ]; } # also if one of them is no number: without a known end, nothing begins
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
-fp_escape=$(printf '\033')
-fp_plain() { sed "s/$fp_escape\\[[0-9;]*[A-Za-z]//g"; } # without colours, which some machines have always on
+fp_plain() { awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, ""); print }'; } # without colours, which some machines have always on
 fp_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | fp_plain; } # all of it: scripts of packages may print a lot
 fp_said() { fp_words | awk "/$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; it reads to the end, so that no command reports a broken pipe
 fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536 | fp_plain; }
@@ -30,7 +30,8 @@ fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these
   preempted_by=''
   if [ "$1" = stop ]; then { IFS= read -r preempted_by <"$FP_JOB_DIR/stop"; } 2>/dev/null || :; fi
   [ -z "$preempted_by" ] || set -- preempted "$preempted_by"
-  fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"
+  fp_read_time
+  fp_emit not_attempted number:="$number" at:="$fp_time" latest_start:="$latest" why="$1" detail="$2"
 }
 fp_not_begun() { # whether time or a stop ended the work before anything was changed, with its record
   case $ended_for in
@@ -39,31 +40,34 @@ fp_not_begun() { # whether time or a stop ended the work before anything was cha
     *) return 1 ;;
   esac
 }
-fp_download_started() { fp_emit download_started number:="$number" at:="$(fp_now)"; }
-fp_transaction_started() { fp_emit transaction_started number:="$number" at:="$(fp_now)"; }
+fp_download_started() { fp_read_time; fp_emit download_started number:="$number" at:="$fp_time"; }
+fp_transaction_started() { fp_read_time; fp_emit transaction_started number:="$number" at:="$fp_time"; }
 fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that is not possible
-  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
+  fp_read_time
+  fp_emit transaction_ended number:="$number" at:="$fp_time" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
 }
 fp_tell_waiting() { # WHO: who is waited for; a record for each
   [ "$1" != "$fp_awaited" ] || return 0
   fp_awaited=$1
-  fp_emit waiting number:="$number" at:="$(fp_now)" who="$1"
+  fp_read_time
+  fp_emit waiting number:="$number" at:="$fp_time" who="$1"
 }
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
 
 # fp_watch_progress FILE END FUNCTION: until the file END exists or the job has ended. FUNCTION prints the newest progress in
 # FILE: percent, update and action, each in a line. It reads a file, so that no dead reader can end the package manager.
+# It runs in the background, and fp_end_watch ends it in the middle of a nap.
 fp_watch_progress() {
-  fp_seen='' fp_naps=0
+  fp_seen='' fp_naps=0 fp_sleeper=''
+  trap '[ -z "$fp_sleeper" ] || kill "$fp_sleeper" 2>/dev/null; exit 0' TERM
   : >"$FP_JOB_DIR/looked"
   while [ ! -e "$2" ] && kill -0 $$ 2>/dev/null; do
-    if [ "$fp_naps" -lt 10 ]; then fp_nap=0.1; else fp_nap=0.5; fi # the package manager may end at once, and the reader ends with it
+    if [ "$fp_naps" -lt 4 ]; then fp_tick 1; else fp_tick 2; fi
     fp_naps=$((fp_naps + 1))
-    sleep "$fp_nap" 2>/dev/null || sleep 1
     # To read starts some processes, and a file that is as old as the last look has nothing new. Two writes within a tick
-    # of the clock have one time, so it is read every two seconds all the same.
+    # of the clock have one time, so it is read at every fourth nap all the same.
     # shellcheck disable=SC3013  # POSIX has -nt since 2024, and every sh of such a machine
-    [ "$fp_naps" -lt 10 ] || [ $((fp_naps % 4)) -eq 0 ] || [ "$1" -nt "$FP_JOB_DIR/looked" ] || continue
+    [ $((fp_naps % 4)) -eq 0 ] || [ "$1" -nt "$FP_JOB_DIR/looked" ] || continue
     : >"$FP_JOB_DIR/looked"
     fp_newest=$("$3")
     [ -n "$fp_newest" ] && [ "$fp_newest" != "$fp_seen" ] || continue
@@ -75,27 +79,51 @@ fp_watch_progress() {
   done
 }
 
+fp_tick() { # WHOLE SECONDS: a nap of a watcher in the background, which a TERM ends
+  sleep "$1" &
+  fp_sleeper=$!
+  wait "$fp_sleeper"
+  fp_sleeper=''
+}
+
+fp_end_watch() { kill "$1" 2>/dev/null; wait "$1" 2>/dev/null; } # PID of a watcher in the background
+
 fp_limit_lock_wait() { # sets until: the end of the wait for another process's lock; a download leaves time for the installation
-  wait_for=$(fp_seconds_until "$latest")
-  [ "$work" != stage ] || [ "$stop_at" -ge "$latest" ] || wait_for=$(fp_seconds_until "$stop_at")
+  fp_read_time
+  wait_for=$((latest - fp_time))
+  [ "$work" != stage ] || [ "$stop_at" -ge "$latest" ] || wait_for=$((stop_at - fp_time))
   [ -z "$lock_wait" ] || [ "$wait_for" -lt "$lock_wait" ] || wait_for=$lock_wait
   [ "$wait_for" -gt 0 ] || wait_for=0
-  until=$(($(fp_now) + wait_for))
+  until=$((fp_time + wait_for))
 }
 
 fp_while_in_time() { # COMMAND…, which changes no package: it is ended when its time is over or a stop is requested; ended_for says why
   ended_for=''
+  rm -f "$FP_JOB_DIR/ended-for"
   "$@" &
-  fetching=$! naps=0
-  while kill -0 "$fetching" 2>/dev/null; do
-    if [ $((naps % 5)) = 0 ]; then
-      if fp_is_over "$stop_at"; then ended_for=window; elif fp_stop_requested; then ended_for=stop; fi
-      [ -z "$ended_for" ] || { kill -TERM "$fetching" 2>/dev/null; break; }
-    fi
-    naps=$((naps + 1))
-    sleep 0.2 2>/dev/null || sleep 1
+  fetching=$!
+  fp_watch_time &
+  watching=$!
+  while :; do # a signal to this process ends a wait, not the command
+    wait "$fetching"; fetched=$?
+    kill -0 "$fetching" 2>/dev/null || break
   done
-  wait "$fetching"
+  fp_end_watch "$watching"
+  { read -r ended_for <"$FP_JOB_DIR/ended-for"; } 2>/dev/null || :
+  return "$fetched"
+}
+
+fp_watch_time() { # ends $fetching when its time is over or a stop is requested; in the background
+  fp_ticks=0 fp_sleeper=''
+  trap '[ -z "$fp_sleeper" ] || kill "$fp_sleeper" 2>/dev/null; exit 0' TERM
+  while kill -0 "$fetching" 2>/dev/null && kill -0 $$ 2>/dev/null; do
+    # to ask whether the system shuts down starts a process
+    if fp_is_over "$stop_at"; then ended_for=window
+    elif [ -e "$FP_JOB_DIR/stop" ] || { [ $((fp_ticks % 5)) = 0 ] && fp_stop_requested; }; then ended_for=stop; fi
+    [ -z "$ended_for" ] || { echo "$ended_for" >"$FP_JOB_DIR/ended-for"; kill -TERM "$fetching" 2>/dev/null; return; }
+    fp_ticks=$((fp_ticks + 1))
+    fp_tick 1
+  done
 }
 
 # fp_look_anew: just before packages change: another process's change may have ended during the last check, with its lock.
@@ -110,13 +138,17 @@ fp_look_anew() {
 }
 
 fp_each_transaction() { # FUNCTION: one after the other; before each: is a stop requested? is there time?
-  for number in $(fp_param numbers); do
-    latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")
-    stop_at=${stop_at:-$latest} ended_for=''
+  fp_set_param numbers
+  for number in $numbers; do
+    fp_set_param "tx_${number}_latest_start"
+    latest=$fp_stored
+    fp_set_param "tx_${number}_stop_at"
+    stop_at=${fp_stored:-$latest} ended_for=''
     fp_mark_log
     if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; continue; fi
     if fp_is_over "$latest"; then fp_not_attempted window ''; continue; fi
     "$1"
   done
-  fp_emit finished at:="$(fp_now)"
+  fp_read_time
+  fp_emit finished at:="$fp_time"
 }

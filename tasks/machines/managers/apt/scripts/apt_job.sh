@@ -82,7 +82,7 @@ run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its
     fp_mark_log
   done
   : >"$finished"
-  wait "$watcher"
+  fp_end_watch "$watcher"
   return "$code"
 }
 

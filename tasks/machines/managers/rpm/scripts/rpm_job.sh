@@ -92,7 +92,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
     fp_mark_log
   done
   : >"$finished"
-  wait "$watcher"
+  fp_end_watch "$watcher"
   return "$ran" # not $code, which "look" sets
 }
 
