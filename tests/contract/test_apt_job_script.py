@@ -152,12 +152,16 @@ fi
 [ -e "$STAND_IN/refuses" ] || echo 'pmstatus:a:50.0:Unpacking a' >&5 # as soon as it changes something
 [ ! -e "$STAND_IN/at-apt" ] || . "$STAND_IN/at-apt"
 """
-# without names: states of what is unfinished; with one: its own state
+# without names: states of what is unfinished; with some: their own names and states
 DPKG_QUERY = """#!/bin/sh
 [ ! -e "$STAND_IN/fatal" ] || exit 2
 case $# in 3) cat "$STAND_IN/unfinished" 2>/dev/null; exit 0 ;; esac
-for name; do :; done
-cat "$STAND_IN/state-$name" 2>/dev/null # or 1: no such package
+shift 3
+code=0
+for name; do
+  if read -r state <"$STAND_IN/state-$name"; then echo "$name $name:all $state"; else code=1; fi # no such package
+done 2>/dev/null
+exit $code
 """
 DPKG = """#!/bin/sh
 case $* in --print-architecture) echo amd64; exit ;; esac

@@ -9,18 +9,23 @@
 # modules if the running one has some.
 fp_check_boot() {
   fp_unbootable='' fp_boot_remedy='' fp_running=$(uname -r)
-  fp_kernels=$(for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
-    [ ! -f "$fp_image" ] || printf '%s\n' "${fp_image#/boot/*-}"
-  done | grep -v -e rescue -e '\.old$' -e '\.bak$' -e '\.gz$' | sort -uV 2>/dev/null)
+  fp_kernels='' fp_newer='' fp_newest='' fp_here=''
+  for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
+    case $fp_image in *rescue* | *.old | *.bak | *.gz) continue ;; esac
+    [ ! -f "$fp_image" ] || fp_kernels="$fp_kernels${fp_image#/boot/*-}
+"
+  done
   [ -n "$fp_kernels" ] || return 0
-  fp_next=$(printf '%s\n' "$fp_kernels" | awk -v running="$fp_running" '
-    $0 == running { newer = ""; here = 1; next } { newer = newer $0 "\n"; newest = $0 }
-    END { if (!here) print newest; else printf "%s", newer == "" ? running "\n" : newer }')
+  fp_kernels=$(printf '%s' "$fp_kernels" | sort -uV 2>/dev/null)
+  for fp_kernel in $fp_kernels; do
+    if [ "$fp_kernel" = "$fp_running" ]; then fp_newer='' fp_here=yes; else fp_newer="$fp_newer $fp_kernel" fp_newest=$fp_kernel; fi
+  done
+  if [ -z "$fp_here" ]; then fp_next=$fp_newest; else fp_next=${fp_newer:-$fp_running}; fi
   fp_makes='' fp_has=''
   if command -v update-initramfs >/dev/null; then fp_makes='update-initramfs -c -k'
   elif command -v dracut >/dev/null; then fp_makes='dracut -f --kver'; fi
   for fp_kernel in $fp_kernels; do
-    case " $(printf '%s' "$fp_next" | tr '\n' ' ') " in *" $fp_kernel "*) continue ;; esac
+    case " $fp_next " in *" $fp_kernel "*) continue ;; esac
     ! fp_has_initramfs "$fp_kernel" || fp_has=yes
   done
   for fp_kernel in $fp_next; do

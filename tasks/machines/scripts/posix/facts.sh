@@ -31,7 +31,8 @@ case $installation in *[!0-9a-f]*) installation='' ;; esac
 set -- ${stat##*) }
 [ "$#" -lt 20 ] || first_process=${20}
 fp_find_boot_work
-fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime" \
+system=$(uname -rm)
+fp_emit kernel "release=${system%% *}" "arch=${system#* }" "boot_id=$boot_id" "uptime:=$uptime" \
   "installation=$installation" "first_process=$first_process" "boot_work=$fp_boot_work"
 
 epoch=$(date +%s.%N)
@@ -64,13 +65,14 @@ meets() { # CONDITION
 }
 
 image='' # the condition that an image-based system meets
-for manager in $(fp_param managers); do
+fp_set_param managers
+for manager in $managers; do
   tool=${manager%%:*} name=${manager#*:} condition=''
   case $name in *:*) condition=${name#*:} name=${name%%:*} ;; esac
   program='' # the file behind the command: another package manager's, for some
   if [ -n "$tool" ]; then
-    program=$(command -v "$tool") || continue
-    program=$(readlink -f "$program") || program=''
+    command -v "$tool" >/dev/null || continue
+    program=$(readlink -f "$(command -v "$tool")") || program=''
   fi
   meets "$condition" || continue
   fp_emit manager "name=$name" "program=${program##*/}"
@@ -97,29 +99,45 @@ fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
 fp_check_boot
 [ -z "$fp_unbootable" ] || fp_emit finding 'check=next boot' level=warn "message=$fp_unbootable" "remedy=$fp_boot_remedy"
 
-# disk ROLE PATH: the file system of the path
-disk() {
-  [ -d "$2" ] || return 0
-  room=$(df -kP "$2" 2>/dev/null | awk 'NR > 1 { n = NF; mount = $6; for (i = 7; i <= n; i++) mount = mount " " $i; print $2, $4, mount; exit }')
-  [ -n "$room" ] || return 0
-  total=${room%% *} room=${room#* }
-  free=${room%% *} mount=${room#* }
-  inodes=$(df -iP "$2" 2>/dev/null | awk 'NR > 1 { if ($2 ~ /^[0-9]+$/ && $2 > 0) print $4; exit }')
-  case $inodes in *[!0-9]*) inodes='' ;; esac
-  # Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
-  # errors. The last line of a mount point is the visible one; blanks are octal there.
-  case $image:$1 in ?*:system | ?*:boot) by_design=1 ;; *) by_design='' ;; esac
-  mode=$(mount="$mount" awk -v by_design="$by_design" '
-    BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) }
-    $5 == ENVIRON["mount"] { for (i = 7; i < NF - 2 && $i != "-"; i++); o = "," (by_design ? "" : $6) "," $(i + 3) "," }
-    END { print index(o, ",ro,") ? "true" : "false" }' /proc/self/mountinfo)
-  fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=$inodes" "read_only:=$mode"
-}
 case $image in
-  bootc-image | ostree) disk system /sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
-  *) disk system /; disk boot /boot ;;
+  bootc-image | ostree) places=system:/sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
+  *) places='system:/ boot:/boot' ;;
 esac
-disk packages /var
+sizes() { # of the file system of each place that is a directory: two tables
+  for place in $places packages:/var; do
+    [ -d "${place#*:}" ] || continue
+    echo "= ${place%%:*}"
+    df -kP "${place#*:}" 2>/dev/null
+    echo +
+    df -iP "${place#*:}" 2>/dev/null
+  done
+}
+# Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
+# errors. The last line of a mount point is the visible one; blanks are octal there.
+disks=$(sizes | awk -v image="$image" '
+  function tell() { if (mount != "") print role, total, free, inodes == "" ? "-" : inodes, mode(role, mount), mount }
+  function mode(role, mount,   line, word, count, i, options) {
+    gsub(/ /, "\\040", mount)
+    while ((getline line <"/proc/self/mountinfo") > 0) {
+      count = split(line, word, " ")
+      if (word[5] != mount) continue
+      for (i = 7; i < count - 2 && word[i] != "-"; i++) ;
+      options = "," (image != "" && role != "packages" ? "" : word[6]) "," word[i + 3] ","
+    }
+    close("/proc/self/mountinfo")
+    return index(options, ",ro,") ? "true" : "false"
+  }
+  $1 == "=" { tell(); role = $2; mount = inodes = ""; table = "sizes"; row = 0; next }
+  $1 == "+" { table = "inodes"; row = 0; next }
+  row++ != 1 { next }
+  table == "sizes" { total = $2; free = $4; mount = $6; for (i = 7; i <= NF; i++) mount = mount " " $i }
+  table == "inodes" && $2 ~ /^[0-9]+$/ && $2 > 0 && $4 ~ /^[0-9]+$/ { inodes = $4 }
+  END { tell() }')
+while read -r role total free inodes mode mount; do
+  [ -z "$role" ] || fp_emit disk "role=$role" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=${inodes#-}" "read_only:=$mode"
+done <<DISKS
+$disks
+DISKS
 
 known=false
 unit_types=service,mount,automount,swap,socket,timer,path,target
@@ -129,42 +147,40 @@ list_units() { # STATES: the names of units in one of these states
 }
 # what was not made at run time: mounts by hand and units of systemd-run have no file there
 name_unit_files() {
-  for folder in /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
-    /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
-    ls -1 "$folder" 2>/dev/null
-  done
+  ls -1 /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
+    /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system 2>/dev/null
 }
 if [ "$systemd" = true ] && failed=$(list_units failed); then
   known=true
   [ -z "$failed" ] || printf '%s\n' "$failed" | fp_lines service name
   if fp_has units && active=$(list_units active,reloading); then
-    { name_unit_files; echo; printf '%s\n' "$active"; } | awk '
-      !listed && $0 == "" { listed = 1; next }
+    { name_unit_files; echo =; printf '%s\n' "$active"; } | awk '
+      !listed && $0 == "=" { listed = 1; next }
       !listed { file[$0] = 1; next }
       { template = $0; sub(/@.*[.]/, "@.", template) }
       $0 in file || template in file' | fp_lines unit name
   fi
 fi
 
-# sockets PROTOCOL STATE FILE…: for each socket of /proc/net in that state: the port, the uid that opened it, and the
-# inode
+# sockets FILE…: for each socket of these files of /proc/net that waits for somebody: the port, the uid that opened it, and
+# the inode
 sockets() {
-  protocol=$1 state=$2; shift 2
-  cat "$@" 2>/dev/null | awk -v state="$state" -v protocol="$protocol" '
+  awk '
     BEGIN { for (i = 0; i < 16; i++) digit[substr("0123456789ABCDEF", i + 1, 1)] = i }
-    $4 == state && $2 ~ /:/ {
+    FNR == 1 { protocol = FILENAME ~ /tcp/ ? "tcp" : "udp" }
+    $4 == (protocol == "tcp" ? "0A" : "07") && $2 ~ /:/ {
       n = split($2, part, ":"); port = 0
       for (i = 1; i <= length(part[n]); i++) port = port * 16 + digit[substr(part[n], i, 1)]
       if (port) print protocol "/" port, $8, $10
-    }'
+    }' "$@"
 }
 
-# holders: one record for each line of sockets on stdin and each program that holds the socket. The open files of all
+# holders: one record for each line of sockets in $open and each program that holds the socket. The open files of all
 # processes are read once. A cgroup is reported as the service manager sees it: in a container, its own cgroup is
 # below that of its host.
 # shellcheck disable=SC2012,SC2154  # only numbers and socket:[inode] matter; fp_awk is of prelude.sh
 holders() {
-  { cat; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk "$fp_awk"'
+  { printf '%s\n' "$open"; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'
     function cgroup_of(pid,   file, line, found) {
       file = "/proc/" pid "/cgroup"
       while ((getline line <file) > 0)
@@ -181,7 +197,7 @@ holders() {
     function tell(inode, program, cgroup,   record) {
       record = "{\"kind\":\"socket\",\"name\":\"" name[inode] "\",\"uid\":" uid[inode] ",\"program\":\"" quoted(program)
       record = record "\",\"cgroup\":\"" quoted(cgroup) "\"}"
-      if (!(record in told)) print record
+      if (!(record in told)) print last put(record)
       told[record] = held[inode] = 1
     }
     BEGIN { top = cgroup_of(1); sub(/\/(init\.scope)?$/, "", top) }
@@ -196,14 +212,16 @@ holders() {
       }
       tell(inode, program[pid], cgroup[pid])
     }
-    END { for (inode in name) if (!(inode in held)) tell(inode, "", "") }' | fp_put
+    END { for (inode in name) if (!(inode in held)) tell(inode, "", "") }' >&3
 }
 
 listening=false
 if [ -r /proc/net/tcp ]; then
   listening=true
-  open=$(sockets tcp 0A /proc/net/tcp /proc/net/tcp6; sockets udp 07 /proc/net/udp /proc/net/udp6)
-  [ -z "$open" ] || printf '%s\n' "$open" | holders
+  set --
+  for file in tcp tcp6 udp udp6; do [ ! -r "/proc/net/$file" ] || set -- "$@" "/proc/net/$file"; done
+  open=$(sockets "$@" 2>/dev/null)
+  [ -z "$open" ] || holders
   # not with read: it reads one byte at a time, and these files give no second byte
   range=$(cat /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null)
   reserved=$(cat /proc/sys/net/ipv4/ip_local_reserved_ports 2>/dev/null)

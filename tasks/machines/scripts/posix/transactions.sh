@@ -62,7 +62,8 @@ fp_watch_progress() {
   trap '[ -z "$fp_sleeper" ] || kill "$fp_sleeper" 2>/dev/null; exit 0' TERM
   : >"$FP_JOB_DIR/looked"
   while [ ! -e "$2" ] && kill -0 $$ 2>/dev/null; do
-    if [ "$fp_naps" -lt 4 ]; then fp_tick 1; else fp_tick 2; fi
+    # the package manager may end soon; a longer one is looked at more rarely
+    case $fp_naps in [01]) fp_tick 0.3 ;; [2-5]) fp_tick 1 ;; *) fp_tick 2 ;; esac
     fp_naps=$((fp_naps + 1))
     # To read starts some processes, and a file that is as old as the last look has nothing new. Two writes within a tick
     # of the clock have one time, so it is read at every fourth nap all the same.
@@ -79,10 +80,10 @@ fp_watch_progress() {
   done
 }
 
-fp_tick() { # WHOLE SECONDS: a nap of a watcher in the background, which a TERM ends
-  sleep "$1" &
+fp_tick() { # SECONDS: a nap of a watcher in the background, which a TERM ends. Not every sleep knows fractions
+  sleep "$1" 2>/dev/null &
   fp_sleeper=$!
-  wait "$fp_sleeper"
+  wait "$fp_sleeper" || { sleep 1 & fp_sleeper=$!; wait "$fp_sleeper"; }
   fp_sleeper=''
 }
 

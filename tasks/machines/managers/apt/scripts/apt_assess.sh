@@ -10,11 +10,12 @@
 # shellcheck disable=SC2154  # variables of apt_options.sh
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
-  until=$(($(fp_now) + ${lock_wait:-0}))
+  fp_read_time
+  until=$((fp_time + ${lock_wait_seconds:-0}))
   while :; do
     # shellcheck disable=SC2086  # words
-    said=$(fp_limited "$(fp_param refresh_seconds)" apt-get $fp_apt_options update </dev/null 2>&1); code=$?
-    case $said in *"Could not get lock "*) [ "$(fp_now)" -lt "$until" ] || break ;; *) break ;; esac
+    said=$(fp_limited "$refresh_seconds" apt-get $fp_apt_options update </dev/null 2>&1); code=$?
+    case $said in *"Could not get lock "*) fp_read_time; [ "$fp_time" -lt "$until" ] || break ;; *) break ;; esac
     sleep 2
   done
   printf '%s\n' "$said"
@@ -27,6 +28,7 @@ said() { printf '%s\n' "$1"; return "${2:-0}"; }
 # shellcheck disable=SC2016  # awk's $, not the shell's
 newer_only='
   function block() { if (text != "" && (candidate != installed || (first != "" && first !~ /^ \*\*\*/))) printf "%s", text }
+  /^fp-code / { block(); text = ""; print; next }
   /^[^ ]/ { block(); text = installed = candidate = first = ""; table = 0 }
   { text = text $0 "\n" }
   /^  Installed: / { installed = $2 }
@@ -68,7 +70,7 @@ failure() { # NAME:ARCH
 }
 
 unfinished() { # of each package that is unpacked and not set up: name, since when, provides, depends, failure
-  said "$packages" | awk -F '\t' '$4 == "unpacked" || $4 == "half-configured" { print $1 }' | while IFS= read -r name; do
+  for name in $unpacked; do
     # shellcheck disable=SC2016  # dpkg-query's $
     relations=$(fp_dpkg_query -W -f '${Provides}\t${Pre-Depends}, ${Depends}\n' "$name" | head -n 1)
     printf '%s\t%s\t%s\t%s\n' "$name" "$(since "$name" 2>/dev/null)" "$relations" "$(failure "$name" 2>/dev/null)"
@@ -81,15 +83,19 @@ unpacking_failures() { # of each package that apt names with unmet dependencies:
 }
 
 releases() { # of each list of a repository: its file, Valid-Until, Date, Label, Suite
-  for file in /var/lib/apt/lists/*Release; do
-    [ ! -e "$file" ] || awk -F ': ' -v OFS='\t' -v file="${file##*/}" '/^(MD5Sum|SHA1|SHA256):/ { exit } { has[$1] = $2 }
-      END { print file, has["Valid-Until"], has["Date"], has["Label"], has["Suite"] }' "$file"
-  done
+  set -- /var/lib/apt/lists/*Release
+  [ ! -e "$1" ] || awk -F ': ' -v OFS='\t' '
+    function tell() { if (file != "") print file, has["Valid-Until"], has["Date"], has["Label"], has["Suite"] }
+    FNR == 1 { tell(); split("", has); file = FILENAME; sub(/.*\//, "", file); begins = 1 }
+    !begins { next }
+    /^(MD5Sum|SHA1|SHA256):/ { begins = 0; next }
+    { has[$1] = $2 }
+    END { tell() }' "$@"
 }
 sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # what an update would ask each repository for
 
-lock_wait=$(fp_param lock_wait_seconds)
-if [ "$(fp_param refresh)" = yes ]; then
+for name in lock_wait_seconds refresh refresh_seconds; do fp_set_param "$name"; done
+if [ "$refresh" = yes ]; then
   fp_section update refresh_lists
   case $? in 124 | 137) fp_section partial ls /var/lib/apt/lists/partial ;; esac # it was ended
 else
@@ -101,15 +107,23 @@ fp_section lists releases
 database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
 # shellcheck disable=SC2016  # dpkg-query's $
-packages=$(fp_dpkg_query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
-names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
-fp_section odd said "$(said "$packages" | awk -F '\t' '$2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")')"
-unfinished=$(unfinished)
-[ -z "$unfinished" ] || fp_section unfinished said "$unfinished"
+fp_ask_dpkg -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n'
+[ "$fp_asked" -eq 0 ] || exit 1
+packages=$fp_found
+# what is odd, "=", what is unpacked and not set up, "=", what is there
+lists=$(said "$packages" | awk -F '\t' '
+  $4 != "not-installed" && $4 != "config-files" { names = names "\n" $1 }
+  $2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")
+  $4 == "unpacked" || $4 == "half-configured" { unpacked = unpacked "\n" $1 }
+  END { print "=" unpacked; print "=" names }')
+lists=$fp_newline$lists
+odd=${lists%%"$fp_newline="*} names=${lists##*"$fp_newline="} unpacked=${lists#*"$fp_newline="} unpacked=${unpacked%"$fp_newline="*}
+fp_text_section odd "${odd#"$fp_newline"}"
+[ -z "$unpacked" ] || fp_text_section unfinished "$(unfinished)"
 
-policy=$(said "$names" | xargs apt-cache policy); code=$?
-policy=$(said "$policy" | awk "$newer_only")
-fp_section policy said "$policy" "$code"
+policy=$({ said "$names" | xargs apt-cache policy; said "fp-code $?"; } | awk "$newer_only")
+code=${policy##*fp-code } policy=${policy%fp-code *}
+fp_text_section policy "${policy%"$fp_newline"}" "$code"
 fp_section releases apt-cache policy
 
 # repositories that are configured and were never read: without a list, would an update fetch one?
@@ -122,7 +136,7 @@ if [ "$code" -ne 0 ]; then
   view=$(mktemp)
   fp_set_apart "$view"
   if [ -n "$fp_unmet" ]; then
-    fp_section unmet said "$fp_unmet"
+    fp_text_section unmet "$fp_unmet"
     fp_section unpacking unpacking_failures
     upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
   fi
@@ -134,28 +148,34 @@ if [ "$code" -ne 0 ]; then
   rm -f "$view"
 fi
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
-fp_section upgrade said "$upgrade" "$code"
+fp_text_section upgrade "$upgrade" "$code"
 
 # apt-cache show of each newer candidate, and of each new dependency (an Inst line without an old version)
-names=$({ said "$policy" | sed -n 's/^\([^ ].*\):$/\1/p'; said "$upgrade" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'; } | sort -u)
-versions=
-[ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show --no-all-versions 2>/dev/null \
+versions=$(said "$policy
+=
+$upgrade" | awk '
+    $0 == "=" { upgrading = 1; next }
+    !upgrading { if (/^[^ ].*:$/) { sub(/:$/, ""); if (!told[$0]++) print } next }
+    $1 == "Inst" && $3 !~ /^\[/ && !told[$2]++ { print $2 }' | xargs -r apt-cache show --no-all-versions 2>/dev/null \
   | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends|Provides):/ || $0 == ""')
-fp_section versions said "$versions"
+fp_text_section versions "$versions"
 
 fp_section audit dpkg --audit
 interrupted=false
 for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -e "$file" ] || interrupted=true; done
-container=false
+container=false release=$(uname -rv) asked_by='' images=''
+build=${release#* } release=${release%% *}
+for file in /boot/vmlinu[xz]-*; do [ ! -e "$file" ] || images="$images${images:+$fp_newline}${file#/boot/vmlinu?-}"; done
+[ ! -e /run/reboot-required.pkgs ] || asked_by=$(cat /run/reboot-required.pkgs 2>/dev/null)
 if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
 flag=false; [ ! -e /run/reboot-required ] || flag=true
 hook=false
 for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postinst.d/unattended-upgrades; do [ ! -e "$file" ] || hook=true; done
-# shellcheck disable=SC2012  # only names that a kernel package made matter
-fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
-  package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
+# shellcheck disable=SC2016  # dpkg-query's $
+fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$release" build="$build" \
+  package="$(dpkg-query -W -f '${Version}' "linux-image-$release" 2>/dev/null)" \
   kernel_times="$(stat -c '%n %Y' /var/lib/dpkg/info/linux-image-*.list 2>/dev/null)" \
-  asked_by="$(cat /run/reboot-required.pkgs 2>/dev/null)" images="$(ls /boot 2>/dev/null | sed -n 's/^vmlinu[xz]-//p')"
+  asked_by="$asked_by" images="$images"
 if command -v needrestart >/dev/null; then fp_section needrestart needs_restart
 elif [ -d /run/systemd/system ]; then fp_section outdated fp_outdated; fi
 if [ -d /run/systemd/system ]; then
@@ -164,13 +184,14 @@ if [ -d /run/systemd/system ]; then
 fi
 if command -v pro >/dev/null; then
   fp_section pro pro_updates
-  fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
+  fp_text_section installed "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
 assess_live_patches "$container"
 assess_live_patch_enrolment "$container"
 fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
 # last: a process that released its locks before they were checked has written the database by now, so the data is
 # from two states
+fp_read_time
 changed=false; [ "$before" = "$(database)" ] || changed=true
-fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)" \
+fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$fp_time" \
   lists_at:="$(stat -c %Y /var/lib/apt/lists/partial 2>/dev/null)"

@@ -4,7 +4,8 @@
 # Requires: dpkg_query
 
 fp_emit state native="$(dpkg --print-architecture)"
-# shellcheck disable=SC2046,SC2016  # names have no blanks and no wildcards; dpkg's $, not the shell's
-packages=$(fp_dpkg_query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $(fp_param packages)); code=$?
-[ "$code" -le 1 ] || exit "$code" # an unreadable database is not an empty one
-fp_section packages printf '%s\n' "$packages"
+fp_set_param packages
+# shellcheck disable=SC2016,SC2086  # dpkg's $, not the shell's; names have no blanks and no wildcards
+fp_ask_dpkg -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' $packages
+[ "$fp_asked" -le 1 ] || exit "$fp_asked" # an unreadable database is not an empty one
+fp_text_section packages "$fp_found"

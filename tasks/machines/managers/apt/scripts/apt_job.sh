@@ -11,7 +11,8 @@
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
 removals=--no-remove
-[ "$(fp_param allow_removals)" != yes ] || removals=
+for name in allow_removals allowed excluded; do fp_set_param "$name"; done
+[ "$allow_removals" != yes ] || removals=
 
 # The scripts of packages get UTF-8, as by hand; some fail on other texts than English without it. What apt and dpkg say stays
 # English: there is no translation for this locale.
@@ -26,21 +27,26 @@ without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
 read_progress='
-  { for (i = 2; i <= NF && $i !~ /^[0-9]+\.[0-9]+$/; i++) name = name (i > 2 ? ":" : "") $i
-    if (i > NF) exit
-    for (j = i + 1; j <= NF; j++) action = action (j > i + 1 ? ":" : "") $j
-    percent = $i; if (percent > 100) percent = 100
-    if (work == "install") percent = $1 == "dlstatus" ? percent / 5 : 20 + percent * 4 / 5
-    if ($1 == "dlstatus" || name == "dpkg-exec") name = ""
-    printf "%.1f\n%s\n%s\n", percent, name, action }'
+  /^(pm|dl)status:/ { newest = $0 }
+  END {
+    count = split(newest, word, ":")
+    for (i = 2; i <= count && word[i] !~ /^[0-9]+\.[0-9]+$/; i++) name = name (i > 2 ? ":" : "") word[i]
+    if (i > count) exit
+    for (j = i + 1; j <= count; j++) action = action (j > i + 1 ? ":" : "") word[j]
+    percent = word[i]; if (percent > 100) percent = 100
+    if (work == "install") percent = word[1] == "dlstatus" ? percent / 5 : 20 + percent * 4 / 5
+    if (word[1] == "dlstatus" || name == "dpkg-exec") name = ""
+    printf "%.1f\n%s\n%s\n", percent, name, action
+  }'
 
-find_progress() { grep -E '^(pm|dl)status:' "$status" 2>/dev/null | tail -n 1 | awk -F : -v work="$work" "$read_progress"; }
+find_progress() { awk -v work="$work" "$read_progress" "$status" 2>/dev/null; }
 
 exec_apt() { # WORDS…
   wait_for=0 # for a lock, in apt itself; after that, apt would change packages without a check for stops and other changes
   case " $* " in
     *' --download-only '*) # run_apt repeats this. A wait until $until would end with the download's time, and hide that it was a lock
-      [ "$(fp_seconds_until "$until")" -le 20 ] || wait_for=10 ;;
+      fp_read_time
+      [ "$((until - fp_time))" -le 20 ] || wait_for=10 ;;
   esac
   # shellcheck disable=SC2086  # words, or none
   LC_ALL=$locale exec apt-get $fp_apt_options -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
@@ -159,13 +165,20 @@ ended() { # CODE
 
 # ---- installing
 
-unfinished() { # STATES: packages in one of these states
+unfinished() { # STATES: packages in one of these states. Mostly there are none, and the shell itself sees that
   # shellcheck disable=SC2016  # dpkg-query's $
-  fp_dpkg_query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
+  fp_ask_dpkg -W -f '${db:Status-Status} ${Package}:${Architecture}\n'
+  for state in "$@"; do
+    case $fp_newline$fp_found in *"$fp_newline$state "*)
+      lines "$fp_found" | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
+      return ;;
+    esac
+  done
 }
 
 unwanted() { # what the installation would do and must not: prints "why detail", or nothing
-  { cat "$FP_JOB_DIR/apt-names"; fp_param allowed; } >"$FP_JOB_DIR/apt-may"
+  # shellcheck disable=SC2086  # words
+  lines $names $allowed >"$FP_JOB_DIR/apt-may"
   fp_param "tx_${number}_present" >"$FP_JOB_DIR/apt-present"
   fp_apt_get -s -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
   awk -v removals="$removals" '
@@ -179,10 +192,8 @@ unwanted() { # what the installation would do and must not: prints "why detail",
       else if (anew != "") print "anew", anew
       else if (other != "") print "unexpected", other
     }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would"
-  barred=$(barred | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
-  [ -z "$barred" ] || lines "excluded $barred"
-  dependent=$(dependent | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
-  [ -z "$dependent" ] || lines "broken $dependent"
+  if [ -n "$excluded" ]; then barred | awk '{ printf "%s%s", (NR > 1 ? ", " : "excluded "), $0 } END { if (NR) print "" }'; fi
+  if [ -s "$FP_JOB_DIR/apt-stuck" ]; then dependent | awk '{ printf "%s%s", (NR > 1 ? ", " : "broken "), $0 } END { if (NR) print "" }'; fi
 }
 
 note_busy() { busy=yes; }
@@ -190,7 +201,6 @@ note_busy() { busy=yes; }
 # What would be unpacked and depends on a package that failed before: dpkg could not set it up either. While another process
 # changes packages, nothing has failed yet; when it has ended, this is checked again.
 dependent() {
-  [ -s "$FP_JOB_DIR/apt-stuck" ] || return 0
   busy=
   fp_each_holder note_busy /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock
   [ -z "$busy" ] || return 0
@@ -207,7 +217,7 @@ dependent() {
 }
 
 barred() { # new packages and removals that match an excluded mask
-  fp_param excluded >"$FP_JOB_DIR/apt-masks"
+  lines "$excluded" >"$FP_JOB_DIR/apt-masks"
   awk '$1 == "Remv" || $1 == "Purg" || ($1 == "Inst" && $3 !~ /^\[/) { print $2 }' "$FP_JOB_DIR/apt-would" |
     without "$FP_JOB_DIR/apt-names" | while IFS= read -r name; do
       while IFS= read -r mask; do
@@ -224,15 +234,19 @@ half_done() { # without triggers-awaited: these are settled with the other packa
 }
 
 note_ours() { # what our apt has left half done, when it has just ended, without packages that failed now or before
+  half_done >"$FP_JOB_DIR/apt-ours"
+  [ -s "$FP_JOB_DIR/apt-ours" ] || return 0
   sed -n 's/^pmerror:\(.*\):[0-9][0-9]*\.[0-9]*:.*/\1/p' "$status" | awk -v native="$native" '{ print; print $0 ":" native; print $0 ":all" }' >"$FP_JOB_DIR/apt-drop"
   cat "$FP_JOB_DIR/apt-stuck" >>"$FP_JOB_DIR/apt-drop"
-  half_done | without "$FP_JOB_DIR/apt-drop" >"$FP_JOB_DIR/apt-ours"
+  without "$FP_JOB_DIR/apt-drop" <"$FP_JOB_DIR/apt-ours" >"$FP_JOB_DIR/apt-ours.new"
+  mv -f "$FP_JOB_DIR/apt-ours.new" "$FP_JOB_DIR/apt-ours"
 }
 
 the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # without the packages that another process, which has the lock now, has half done
 
 set_up_the_rest() { # one failed package must not leave the others half done
-  until=$(($(fp_now) + ${lock_wait:-300})) # what has begun is finished, also after the latest start
+  fp_read_time
+  until=$((fp_time + ${lock_wait:-300})) # what has begun is finished, also after the latest start
   configure the_rest
 }
 
@@ -241,7 +255,8 @@ waiting() { # what was unpacked before and waits for packages of this transactio
 }
 
 set_up_waiting() { # what still waits for something else is no failure, and a script that fails is one
-  until=$(($(fp_now) + ${lock_wait:-300}))
+  fp_read_time
+  until=$((fp_time + ${lock_wait:-300}))
   waiting >"$FP_JOB_DIR/apt-waiting"
   configure waiting; code=$?
   [ -n "$(unfinished half-configured | among "$FP_JOB_DIR/apt-waiting")" ] || return 0
@@ -253,31 +268,48 @@ note_conffiles() { # right after packages were changed: files kept before or aft
 }
 
 kept_conffiles() { # those that still exist: unpacked packages are configured by now
+  [ -s "$FP_JOB_DIR/apt-kept" ] || return 0
   sort -u "$FP_JOB_DIR/apt-kept" | while IFS= read -r file; do
     [ ! -e "$file" ] || fp_emit configuration_kept path="${file%.*}" kept_as="$file"
   done
 }
 
 on_its_own() { # the transaction's packages that apt has marked as automatic, or that are new
-  xargs apt-mark showauto <"$FP_JOB_DIR/apt-names" 2>/dev/null
-  while IFS= read -r name; do
-    state=$(dpkg-query -W -f '${db:Status-Status}\n' "$name" 2>/dev/null)
-    case $?:$state in 1: | 0:not-installed | 0:config-files) lines "$name" ;; esac # any other may be the administrator's choice
-  done <"$FP_JOB_DIR/apt-names"
+  # shellcheck disable=SC2086  # words
+  apt-mark showauto $names 2>/dev/null
+  # shellcheck disable=SC2016,SC2086  # dpkg-query's $; words
+  states=$(dpkg-query -W -f '${Package} ${Package}:${Architecture} ${db:Status-Status}\n' $names 2>/dev/null); asked=$?
+  [ "$asked" -le 1 ] || return 0
+  # of two architectures, or in any other state, it may be the administrator's choice
+  lines "$states" | awk '
+    FILENAME == ARGV[1] { if (!($0 in count)) { name[++names] = $0; count[$0] = 0 } next }
+    { for (i = 1; i <= 2; i++) if ($i in count) { count[$i]++; if ($3 != "not-installed" && $3 != "config-files") kept[$i] } }
+    END { for (n = 1; n <= names; n++) if (count[name[n]] <= 1 && !(name[n] in kept)) print name[n] }' "$FP_JOB_DIR/apt-names" -
 }
 
 read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
 
 view=/var/lib/dpkg/fleetpatch-status
 
-look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
+set_apart() { # fp_set_apart, unless no package has changed since the last time; sets looked_at to the stamp before it
   looked_at=$(read_stamp)
-  fp_set_apart "$view"
+  [ -n "$looked_at" ] && [ "$looked_at" = "$apart_at" ] || fp_set_apart "$view"
+  apart_at=$looked_at
+}
+
+look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
+  set_apart
   # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
   # triggers
-  unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
+  unfinished unpacked half-configured >"$FP_JOB_DIR/apt-stuck"
+  if [ -s "$FP_JOB_DIR/apt-stuck" ]; then
+    awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' \
+      "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-stuck" >"$FP_JOB_DIR/apt-stuck.new"
+    mv -f "$FP_JOB_DIR/apt-stuck.new" "$FP_JOB_DIR/apt-stuck"
+  fi
   # shellcheck disable=SC2086  # a list of words
-  unwanted=$(if [ "$work" = remove ]; then also_removed $wishes; else unwanted $wishes; fi | head -n 1)
+  unwanted=$(if [ "$work" = remove ]; then also_removed $wishes; else unwanted $wishes; fi)
+  unwanted=${unwanted%%"$fp_newline"*}
   [ -z "$unwanted" ] || return 1
   [ "$work" != remove ] || return 0
   # if a package is named, apt marks it as manually installed: note which ones were automatic
@@ -379,18 +411,21 @@ Inst "*) # packages that only needed configuration were just tried
 
 native=$(dpkg --print-architecture)
 transaction() {
-  wishes='' pending='' set_up=''
+  wishes='' pending='' set_up='' apart_at='' names=''
   : >"$status"
   : >"$FP_JOB_DIR/apt-kept"
-  [ "$work" = repair ] || fp_set_apart "$view"
-  fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/apt-own"
-  sed 's/=.*//' "$FP_JOB_DIR/apt-own" >"$FP_JOB_DIR/apt-names"
-  # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
+  [ "$work" = repair ] || set_apart
+  fp_set_param "tx_${number}_packages"
+  own=$fp_stored
+  for package in $own; do names="$names${names:+ }${package%%=*}"; done
+  # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+  if [ -n "$names" ]; then lines $names; fi >"$FP_JOB_DIR/apt-names"
+  # shellcheck disable=SC2086  # as above
   case $work in
-    stage) stage $(cat "$FP_JOB_DIR/apt-own") ;;
-    install) install $(cat "$FP_JOB_DIR/apt-own") ;;
+    stage) stage $own ;;
+    install) install $own ;;
     repair) repair ;;
-    remove) remove $(cat "$FP_JOB_DIR/apt-names") ;;
+    remove) remove $names ;;
   esac
   rm -f "$view"
 }

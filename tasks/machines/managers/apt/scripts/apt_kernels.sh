@@ -6,9 +6,9 @@
 
 fp_emit state native="$(dpkg --print-architecture)" kernel="$(uname -r)"
 # shellcheck disable=SC2016  # dpkg's $, not the shell's
-packages=$(fp_dpkg_query -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' 'linux-image-*' 'linux-modules-*'); code=$?
-[ "$code" -le 1 ] || exit "$code" # an unreadable database is not an empty one
-fp_section packages printf '%s\n' "$packages"
+fp_ask_dpkg -W -f '${Package}\t${Architecture}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n' 'linux-image-*' 'linux-modules-*'
+[ "$fp_asked" -le 1 ] || exit "$fp_asked" # an unreadable database is not an empty one
+fp_text_section packages "$fp_found"
 fp_section automatic apt-mark showauto
 fp_section unused fp_apt_get -s --purge autoremove
 exit 0

@@ -4,14 +4,17 @@
 # without keep, "uris" (the missing downloads).
 # Requires: manager_environment, apt_options, unmet_dependencies
 
+fp_set_param packages
+fp_set_param keep
 keep_words() { # as arguments of apt: "name=version" of what is installed, "name-" of what is not
-  fp_param keep | while IFS= read -r name; do
+  for name in $keep; do
     version=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$name" 2>/dev/null)
     case $version in 'installed '*) echo "$name=${version#* }" ;; *) echo "$name-" ;; esac
   done
 }
-# shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
-simulate() { simulation=$(fp_apt_get -s -y install $(fp_param packages) $(keep_words) 2>&1); agreed=$?; }
+kept=$(keep_words)
+# shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+simulate() { simulation=$(fp_apt_get -s -y install $packages $kept 2>&1); agreed=$?; }
 
 simulate
 if [ "$agreed" -ne 0 ]; then
@@ -19,10 +22,10 @@ if [ "$agreed" -ne 0 ]; then
   fp_set_apart "$view"
   [ -z "$fp_unmet" ] || simulate
 fi
-fp_section simulation printf '%s\n' "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
-if [ "$agreed" -eq 0 ] && [ -z "$(fp_param keep)" ]; then
-  # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
-  fp_section uris fp_apt_get -qq -y --print-uris install $(fp_param packages)
+fp_text_section simulation "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
+if [ "$agreed" -eq 0 ] && [ -z "$keep" ]; then
+  # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+  fp_section uris fp_apt_get -qq -y --print-uris install $packages
 fi
 [ -z "${view:-}" ] || rm -f "$view"
 exit 0

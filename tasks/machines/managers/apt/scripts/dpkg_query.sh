@@ -1,13 +1,17 @@
 #!/bin/sh
 # Functions that read dpkg's database for apt's scripts.
 
-# fp_dpkg_query WORDS…: dpkg-query, repeated if it can't read: dpkg may have just removed a file of its journal
-fp_dpkg_query() {
+# fp_ask_dpkg WORDS…: sets fp_found to what dpkg-query says, and fp_asked to its exit code; it is repeated if it can't read:
+# dpkg may have just removed a file of its journal. fp_dpkg_query WORDS… prints it.
+fp_ask_dpkg() {
   for fp_try in 1 2 3 4; do
     fp_found=$(dpkg-query "$@"); fp_asked=$?
     [ "$fp_asked" -gt 1 ] && [ "$fp_try" -lt 4 ] || break # 1: no such package
     sleep 1
   done
+}
+fp_dpkg_query() {
+  fp_ask_dpkg "$@"
   [ -z "$fp_found" ] || printf '%s\n' "$fp_found"
   return "$fp_asked"
 }
