@@ -115,24 +115,23 @@ sizes() { # of the file system of each place that is a directory: two tables
 # Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
 # errors. The last line of a mount point is the visible one; blanks are octal there.
 disks=$(sizes | awk -v image="$image" '
-  function tell() { if (mount != "") print role, total, free, inodes == "" ? "-" : inodes, mode(role, mount), mount }
-  function mode(role, mount,   line, word, count, i, options) {
-    gsub(/ /, "\\040", mount)
-    while ((getline line <"/proc/self/mountinfo") > 0) {
-      count = split(line, word, " ")
-      if (word[5] != mount) continue
-      for (i = 7; i < count - 2 && word[i] != "-"; i++) ;
-      options = "," (image != "" && role != "packages" ? "" : word[6]) "," word[i + 3] ","
-    }
-    close("/proc/self/mountinfo")
-    return index(options, ",ro,") ? "true" : "false"
+  function tell(   key) {
+    if (mount == "") return
+    key = mount; gsub(/ /, "\\040", key)
+    options = "," (image != "" && role != "packages" ? "" : by_mount[key]) "," by_system[key] ","
+    print role, total, free, inodes == "" ? "-" : inodes, index(options, ",ro,") ? "true" : "false", mount
+  }
+  FILENAME == ARGV[1] {
+    for (i = 7; i < NF - 2 && $i != "-"; i++) ;
+    by_mount[$5] = $6; by_system[$5] = $(i + 3)
+    next
   }
   $1 == "=" { tell(); role = $2; mount = inodes = ""; table = "sizes"; row = 0; next }
   $1 == "+" { table = "inodes"; row = 0; next }
   row++ != 1 { next }
   table == "sizes" { total = $2; free = $4; mount = $6; for (i = 7; i <= NF; i++) mount = mount " " $i }
   table == "inodes" && $2 ~ /^[0-9]+$/ && $2 > 0 && $4 ~ /^[0-9]+$/ { inodes = $4 }
-  END { tell() }')
+  END { tell() }' /proc/self/mountinfo -)
 while read -r role total free inodes mode mount; do
   [ -z "$role" ] || fp_emit disk "role=$role" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=${inodes#-}" "read_only:=$mode"
 done <<DISKS
