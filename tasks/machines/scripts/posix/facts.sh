@@ -153,7 +153,7 @@ if [ "$systemd" = true ] && failed=$(list_units failed); then
   known=true
   [ -z "$failed" ] || printf '%s\n' "$failed" | fp_lines service name
   if fp_has units && active=$(list_units active,reloading); then
-    { name_unit_files; echo =; printf '%s\n' "$active"; } | awk '
+    { name_unit_files; echo '='; printf '%s\n' "$active"; } | awk '
       !listed && $0 == "=" { listed = 1; next }
       !listed { file[$0] = 1; next }
       { template = $0; sub(/@.*[.]/, "@.", template) }

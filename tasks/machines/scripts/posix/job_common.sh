@@ -4,7 +4,7 @@
 # atomically at its end.
 # If a start waits in vain for the job, it creates the meta atomically as "withdrawn". Then the job never begins: it
 # is absent.
-# shellcheck disable=SC2034  # used by the scripts that this is put before
+# shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; set by the prelude
 
 fp_set_param root
 fp_jobs=${fp_stored:-/var/lib/fleetpatch/jobs}
@@ -19,6 +19,7 @@ fp_ours() {
   read -r fp_mode _ fp_owner _ <<IS
 $(ls -ldn "$1" 2>/dev/null)
 IS
+  # shellcheck disable=SC3067  # every sh of such a machine has -O
   case $fp_mode in
     l*) fp_why="$1 is a link"; return 1 ;;
     d????-??-*) [ ! -O "$1" ] || return 0 ;;

@@ -33,6 +33,7 @@ fp_set_param wait
 case $wait in '' | *[!0-9]* | 0) ;; *) [ "$fp_phase" != running ] || await "$wait" ;; esac
 fp_tell "$id"
 [ "$fp_phase" != absent ] || exit 0
+# shellcheck disable=SC2034  # tell reads them
 while read -r size file; do
   case $file in */events) events_size=$size ;; */log) log_size=$size ;; esac
 done <<SIZES

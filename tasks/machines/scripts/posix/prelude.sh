@@ -103,9 +103,9 @@ fp_now() { fp_read_time; echo "$fp_time"; }
 fp_base=${fp_base:-}
 if fp_has clock; then
   fp_set_param clock
-  fp_boot_id=''
+  fp_told=$fp_stored fp_boot_id=''
   { IFS= read -r fp_boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null || :
-  case $clock in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${clock#* } ;; esac
+  case $fp_told in "$fp_boot_id "*[!0-9]* | "$fp_boot_id ") ;; "$fp_boot_id "*) fp_base=${fp_told#* } ;; esac
 fi
 # in a job: whether its directory is still its own. If it was removed, nothing can be recorded, and another job may
 # have its place.

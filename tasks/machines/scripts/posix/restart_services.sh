@@ -7,6 +7,7 @@
 # Records: restart_started (unit, at), restart_ended (unit, at, exit_code, active, error), restart_left (unit, at,
 # why: window, stop, inactive, oneshot, keep, lock, packages or manager; detail), finished (at).
 # Requires: package_locks
+# shellcheck disable=SC2154  # parameters, and variables of prelude.sh
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 set -f              # masks must not expand to file names

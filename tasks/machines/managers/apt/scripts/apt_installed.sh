@@ -2,6 +2,7 @@
 # Reads packages from dpkg's database; an unknown package is no failure. Parameters: packages (list of names).
 # Records: state {native}, section "packages": name, architecture, error flag, status and version, separated by tabs.
 # Requires: dpkg_query
+# shellcheck disable=SC2154  # variables of the prelude and of dpkg_query.sh
 
 fp_emit state native="$(dpkg --print-architecture)"
 fp_set_param packages

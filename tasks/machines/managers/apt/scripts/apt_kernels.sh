@@ -3,6 +3,7 @@
 # Records: state {native, kernel}, sections "packages" (as in apt_installed.sh), "automatic" (names that were not
 # installed by a person) and "unused" (the simulation of apt's autoremove).
 # Requires: manager_environment, apt_options, dpkg_query
+# shellcheck disable=SC2154  # variables of dpkg_query.sh
 
 fp_emit state native="$(dpkg --print-architecture)" kernel="$(uname -r)"
 # shellcheck disable=SC2016  # dpkg's $, not the shell's

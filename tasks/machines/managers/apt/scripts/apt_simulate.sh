@@ -3,6 +3,7 @@
 # (list of names: they stay as they are, installed or not). Records: sections "simulation" and, if apt accepts the set
 # without keep, "uris" (the missing downloads).
 # Requires: manager_environment, apt_options, unmet_dependencies
+# shellcheck disable=SC2154  # parameters
 
 fp_set_param packages
 fp_set_param keep
