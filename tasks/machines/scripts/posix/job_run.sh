@@ -23,9 +23,10 @@ rm -f "$FP_JOB_DIR/meta.$$"
 
 inhibitor=''
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibit >/dev/null; then
+  # The lock ends at once with this shell, and never later; the shell itself may have no lock: some file systems have none.
   # shellcheck disable=SC2016  # $1 is the holder's own
   systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
-    /bin/sh -c 'command -v flock >/dev/null && exec flock -s "$2" true
+    /bin/sh -c 'command -v flock >/dev/null && flock -s "$2" true
       while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" "$FP_JOB_DIR/alive" >/dev/null 2>&1 3>&- 9>&- &
   inhibitor=$!
 fi
