@@ -8,7 +8,7 @@
 # {plugin, automatic, service: "yes" or "no"}; klp {module, pattern: "yes" or "no"; version, arch: of the module}.
 assess_live_patch_enrolment() {
   [ "$1" != true ] || return 0
-  live_patch_id=$(live_patch_system ID) live_patch_version=$(live_patch_system VERSION_ID)
+  read_live_patch_system
   case $live_patch_id in
     ubuntu)
       command -v pro >/dev/null || return 0
@@ -23,7 +23,13 @@ assess_live_patch_enrolment() {
   esac
 }
 
-live_patch_system() { sed -n "s/^$1=//p" /etc/os-release 2>/dev/null | tr -d "\"'" | awk 'NR == 1'; } # KEY
+read_live_patch_system() { # sets live_patch_id and live_patch_version
+  live_patch_id='' live_patch_version=''
+  { while IFS='=' read -r live_patch_key live_patch_value; do
+    live_patch_value=${live_patch_value#[\"\']} live_patch_value=${live_patch_value%[\"\']}
+    case $live_patch_key in ID) live_patch_id=$live_patch_value ;; VERSION_ID) live_patch_version=$live_patch_value ;; esac
+  done </etc/os-release; } 2>/dev/null || :
+}
 is_live_patch_package() { if rpm -q "$1" >/dev/null 2>&1; then echo yes; else echo no; fi; }
 
 assess_kpatch_enrolment() { # the plugin is one of dnf; older systems have only yum

@@ -6,7 +6,7 @@
 # It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
 # shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
-# Requires: boot_files, boot_work
+# Requires: boot_files, boot_work, cgroups
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
@@ -140,25 +140,25 @@ DISKS
 
 known=false
 unit_types=service,mount,automount,swap,socket,timer,path,target
-list_units() { # STATES: the names of units in one of these states
-  shown=$(systemctl list-units "--state=$1" "--type=$unit_types" --all --plain --no-legend --no-pager 2>/dev/null) || return 1
-  printf '%s\n' "$shown" | awk 'NF { sub(/^[^A-Za-z0-9]+ /, ""); print $1 }'
-}
 # what was not made at run time: mounts by hand and units of systemd-run have no file there
 name_unit_files() {
   ls -1 /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
     /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system 2>/dev/null
 }
-if [ "$systemd" = true ] && failed=$(list_units failed); then
+states=failed
+! fp_has units || states=failed,active,reloading
+if [ "$systemd" = true ] && shown=$(systemctl list-units "--state=$states" "--type=$unit_types" --all --plain --no-legend --no-pager 2>/dev/null); then
   known=true
-  [ -z "$failed" ] || printf '%s\n' "$failed" | fp_lines service name
-  if fp_has units && active=$(list_units active,reloading); then
-    { name_unit_files; echo '='; printf '%s\n' "$active"; } | awk '
-      !listed && $0 == "=" { listed = 1; next }
-      !listed { file[$0] = 1; next }
-      { template = $0; sub(/@.*[.]/, "@.", template) }
-      $0 in file || template in file' | fp_lines unit name
-  fi
+  # shellcheck disable=SC2154  # fp_awk is of prelude.sh
+  [ -z "$shown" ] || { fp_has units && name_unit_files; echo '='; printf '%s\n' "$shown"; } | awk \
+    -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'
+    function tell(kind) { print last put("{\"kind\":\"" kind "\",\"name\":\"" quoted($1) "\"}") }
+    !listed && $0 == "=" { listed = 1; next }
+    !listed { file[$0] = 1; next }
+    { sub(/^[^A-Za-z0-9]+ /, "") }
+    NF && $3 == "failed" { tell("service"); next }
+    { template = $1; sub(/@.*[.]/, "@.", template) }
+    NF && ($1 in file || template in file) { tell("unit") }' >&3
 fi
 
 # sockets FILE…: for each socket of these files of /proc/net that waits for somebody: the port, the uid that opened it, and
@@ -175,39 +175,23 @@ sockets() {
 }
 
 # holders: one record for each line of sockets in $open and each program that holds the socket. The open files of all
-# processes are read once. A cgroup is reported as the service manager sees it: in a container, its own cgroup is
-# below that of its host.
+# processes are read once.
 # shellcheck disable=SC2012,SC2154  # only numbers and socket:[inode] matter; fp_awk is of prelude.sh
 holders() {
-  { printf '%s\n' "$open"; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'
-    function cgroup_of(pid,   file, line, found) {
-      file = "/proc/" pid "/cgroup"
-      while ((getline line <file) > 0)
-        if (line ~ /:name=systemd:/ || (line ~ /^0::/ && found == "")) { found = line; sub(/^[^:]*:[^:]*:/, "", found) }
-      close(file)
-      return found
-    }
-    function program_of(pid,   file, line) {
-      file = "/proc/" pid "/comm"
-      if ((getline line <file) <= 0) line = ""
-      close(file)
-      return line
-    }
+  { printf '%s\n' "$open"; cd /proc && printf '%s\n' [0-9]*/fd | xargs ls -lnR 2>/dev/null; } | awk -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk$fp_processes"'
     function tell(inode, program, cgroup,   record) {
       record = "{\"kind\":\"socket\",\"name\":\"" name[inode] "\",\"uid\":" uid[inode] ",\"program\":\"" quoted(program)
       record = record "\",\"cgroup\":\"" quoted(cgroup) "\"}"
       if (!(record in told)) print last put(record)
       told[record] = held[inode] = 1
     }
-    BEGIN { top = cgroup_of(1); sub(/\/(init\.scope)?$/, "", top) }
     /^(tcp|udp)\/[0-9]+ [0-9]+ [0-9]+$/ { name[$3] = $1; uid[$3] = $2; next }
     /^[0-9]+\/fd:$/ { pid = $0; sub(/\/.*/, "", pid); next }
     /-> socket:\[[0-9]+\]$/ {
       inode = $NF; gsub(/[^0-9]/, "", inode)
       if (!(inode in name)) next
       if (!(pid in program)) {
-        program[pid] = program_of(pid); cgroup[pid] = cgroup_of(pid)
-        if (top != "" && index(cgroup[pid], top "/") == 1) cgroup[pid] = substr(cgroup[pid], length(top) + 1)
+        program[pid] = program_of(pid); cgroup[pid] = own_cgroup_of(pid)
       }
       tell(inode, program[pid], cgroup[pid])
     }

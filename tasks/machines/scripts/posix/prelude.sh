@@ -190,7 +190,8 @@ fp_emit() {
 
 # fp_lines KIND KEY: one record for each line of stdin
 fp_lines() {
-  tr '\000' '\377' | awk -v kind="$1" -v key="$2" "$fp_awk"'{ print "{\"kind\":\"" kind "\",\"" key "\":\"" quoted($0) "\"}" }' | fp_put
+  tr '\000' '\377' | awk -v kind="$1" -v key="$2" -v more="$fp_more" -v last="$fp_last" -v cut="${fp_cut:+1}" "$fp_awk"'
+    { $0 = put("{\"kind\":\"" kind "\",\"" key "\":\"" quoted($0) "\"}"); print last $0 }' >&3
 }
 
 # fp_untear TEXT BYTES: sets fp_text to what tail -c BYTES has kept of an output, without the word that it may have torn:
@@ -203,8 +204,42 @@ fp_untear() {
   fi
 }
 
-# fp_text_section NAME TEXT [CODE]: a section record of a text that the script has already; a line break is put behind it
-fp_text_section() { fp_emit section "name=$1" "text=$2$fp_newline" "exit_code:=${3:-0}" stderr=; }
+# fp_send_section NAME TEXT CODE STDERR: a section record of a text that the script has already
+fp_send_section() {
+  fp_string "$1"; fp_section_head="{\"kind\":\"section\",\"name\":$fp_quoted,\"exit_code\":$3"
+  fp_string "$4"; fp_section_head="$fp_section_head,\"stderr\":$fp_quoted,\"text\":"
+  case ${#2} in
+    ? | ?? | ???) fp_string "$2"; printf '%s%s%s}\n' "$fp_last" "$fp_section_head" "$fp_quoted" >&3; return ;;
+  esac
+  printf '%s%s"%s' "$fp_more" "$fp_section_head" "$fp_cut" >&3
+  printf '%s.' "$2" | awk -v more="$fp_more" -v cut="${fp_cut:+1}" "$fp_pieces" >&3
+  printf '%s"}\n' "$fp_last" >&3
+}
+fp_text_section() { fp_send_section "$1" "$2$fp_newline" "${3:-0}" ''; } # NAME TEXT [CODE]: with a line break behind it
+
+# fp_answer NAME COMMAND [ARGS…]: as fp_section, for a command whose output has no NUL, with fewer processes: the shell itself
+# reads the output, with one line break at its end. The separator is a nonce, so that no output can forge it.
+fp_answer() {
+  [ -n "$fp_mark" ] || { fp_section "$@"; return; }
+  fp_asked_for=$1; shift
+  fp_back=$(
+    { fp_output=$("$@" </dev/null 2>&4 3>&- 4>&-); fp_code=$?; } 4>&1
+    printf '\n%s:%s:%s' "$fp_mark" "$fp_code" "$fp_output"
+  )
+  fp_output=${fp_back#*"$fp_newline$fp_mark:"}
+  fp_code=${fp_output%%:*} fp_output=${fp_output#*:}
+  fp_limit_stderr "${fp_back%%"$fp_newline$fp_mark:"*}"
+  case $fp_code in '' | *[!0-9]*) fp_code=1 ;; esac
+  fp_send_section "$fp_asked_for" "${fp_output:+$fp_output$fp_newline}" "$fp_code" "$fp_text"
+  return "$fp_code"
+}
+fp_limit_stderr() { # TEXT: sets fp_text to its last 4 KiB
+  fp_text=${1%"$fp_newline"}
+  case ${#fp_text} in
+    ? | ?? | ???) ;;
+    *) fp_untear "$(printf '%s' "$fp_text" | tail -c 4096)" 4096 ;;
+  esac
+}
 
 # fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record
 fp_section() {
@@ -215,13 +250,10 @@ fp_section() {
     { { "$@" </dev/null 2>&4 3>&- 4>&-; printf '\n%s' "$?" >&4; printf .; } \
       | tr '\000' '\377' | awk -v more="$fp_more" -v cut="${fp_cut:+1}" "$fp_pieces" >&3; } 4>&1
   )
-  fp_code=${fp_back##*"$fp_newline"} fp_back=${fp_back%"$fp_newline"*} fp_back=${fp_back%"$fp_newline"}
+  fp_code=${fp_back##*"$fp_newline"}
   case $fp_code in '' | *[!0-9]*) fp_code=1 ;; esac
-  case ${#fp_back} in
-    ? | ?? | ???) ;;
-    *) fp_untear "$(printf '%s' "$fp_back" | tail -c 4096)" 4096; fp_back=$fp_text ;;
-  esac
-  fp_string "$fp_back"
+  fp_limit_stderr "${fp_back%"$fp_newline"*}"
+  fp_string "$fp_text"
   printf '%s%s\n' "$fp_last" "\",\"exit_code\":$fp_code,\"stderr\":$fp_quoted}" >&3
   return "$fp_code"
 }

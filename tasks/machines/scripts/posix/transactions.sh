@@ -73,10 +73,12 @@ fp_watch_progress() {
     fp_newest=$("$3")
     [ -n "$fp_newest" ] && [ "$fp_newest" != "$fp_seen" ] || continue
     fp_seen=$fp_newest
-    printf '%s\n' "$fp_newest" | {
+    {
       IFS= read -r fp_percent; IFS= read -r fp_update; IFS= read -r fp_action # empty ones at the end have no line
-      fp_progress "$fp_percent" "$fp_update" "$fp_action"
-    }
+    } <<NEWEST
+$fp_newest
+NEWEST
+    fp_progress "$fp_percent" "$fp_update" "$fp_action"
   done
 }
 

@@ -96,13 +96,13 @@ sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # w
 
 for name in lock_wait_seconds refresh refresh_seconds; do fp_set_param "$name"; done
 if [ "$refresh" = yes ]; then
-  fp_section update refresh_lists
-  case $? in 124 | 137) fp_section partial ls /var/lib/apt/lists/partial ;; esac # it was ended
+  fp_answer update refresh_lists
+  case $? in 124 | 137) fp_answer partial ls /var/lib/apt/lists/partial ;; esac # it was ended
 else
-  fp_section validity apt-config dump Acquire::Check-Valid-Until
+  fp_answer validity apt-config dump Acquire::Check-Valid-Until
 fi
-fp_section sources sources
-fp_section lists releases
+fp_answer sources sources
+fp_answer lists releases
 
 database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
@@ -124,7 +124,7 @@ fp_text_section odd "${odd#"$fp_newline"}"
 policy=$({ said "$names" | xargs apt-cache policy; said "fp-code $?"; } | awk "$newer_only")
 code=${policy##*fp-code } policy=${policy%fp-code *}
 fp_text_section policy "${policy%"$fp_newline"}" "$code"
-fp_section releases apt-cache policy
+fp_answer releases apt-cache policy
 
 # repositories that are configured and were never read: without a list, would an update fetch one?
 unread=false
@@ -160,7 +160,7 @@ $upgrade" | awk '
   | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends|Provides):/ || $0 == ""')
 fp_text_section versions "$versions"
 
-fp_section audit dpkg --audit
+fp_answer audit dpkg --audit
 interrupted=false
 for file in /var/lib/dpkg/updates/[0-9]*; do [ ! -e "$file" ] || interrupted=true; done
 container=false release=$(uname -rv) asked_by='' images=''
@@ -176,11 +176,11 @@ fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$release" b
   package="$(dpkg-query -W -f '${Version}' "linux-image-$release" 2>/dev/null)" \
   kernel_times="$(stat -c '%n %Y' /var/lib/dpkg/info/linux-image-*.list 2>/dev/null)" \
   asked_by="$asked_by" images="$images"
-if command -v needrestart >/dev/null; then fp_section needrestart needs_restart
+if command -v needrestart >/dev/null; then fp_answer needrestart needs_restart
 elif [ -d /run/systemd/system ]; then fp_section outdated fp_outdated; fi
 if [ -d /run/systemd/system ]; then
-  fp_section timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
-  fp_section periodic apt-config dump APT::Periodic
+  fp_answer timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
+  fp_answer periodic apt-config dump APT::Periodic
 fi
 if command -v pro >/dev/null; then
   fp_section pro pro_updates

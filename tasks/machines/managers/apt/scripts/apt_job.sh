@@ -6,7 +6,7 @@
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_removal
+# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_removal, apt_errors
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -115,66 +115,7 @@ configure() { # COMMAND…: dpkg --configure of its output; dpkg does not wait f
   done
 }
 
-# ---- errors, as "kind: part; part": each part is about one package, or about none (a hook, a repository)
-
-# before: what a script or a hook said last, as far as it is no line of apt or dpkg about their progress
-# shellcheck disable=SC2016  # awk's $, not the shell's
-read_errors='
-  function say(s, own) {
-    if (own != "" && own != s) s = s " (" own ")"
-    gsub(/; /, ", ", s)
-    if (s == "" || s in told || length(text) > 1500) return
-    told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400)
-  }
-  failed != "" { sub(/^ +/, ""); if ($0 !~ /^dependency problems/) say(failed ": " $0, before); failed = before = ""; next }
-  /^dpkg: error processing / { failed = $5; if ($4 == "archive") { sub(/.*\//, "", failed); sub(/_.*/, "", failed) }; next }
-  /^(Setting up|Processing triggers for|Preparing to unpack|Unpacking|Selecting|Fetched|\(Reading) |^Get:/ { before = ""; next }
-  /^E: (Problem executing scripts|Failure running script) / { say(substr($0, 4), before); before = ""; next }
-  /^E: / && !/^E: Sub-process (\/usr\/bin\/dpkg )?returned/ { say(substr($0, 4)); next }
-  /^dpkg: error: / { say($0) }
-  /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed"); next }
-  / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
-  /[^ ]/ && !/^(W: |N: |Errors were encountered|dpkg: dependency problems|  ?Package | [^ ]+$)/ { before = $0 }
-  END { if (failed != "") say(failed); print kind ": " (text == "" ? "see the job\047s log" : text) }'
-
-changed_something() { [ -n "$set_up" ] || apt_began; }
-
-complaint() {
-  words=$(fp_last_words) changed=no
-  if changed_something; then changed=yes; fi
-  case $changed:$words in
-    *'dpkg was interrupted'*) kind=interrupted ;;
-    no:*'Could not get lock'* | no:*'is another process using it'* | no:*'locked by another process'*) kind=lock ;; # this kind means that nothing has begun
-    *'No space left on device'* | *"don't have enough free space"*) kind=space ;;
-    *'Held packages were changed'*) kind=held ;;
-    *'conffile prompt'*) kind=configuration-file ;;
-    *'script subprocess '*) kind=maintainer-script ;;
-    *'Failed to fetch'* | *'Unable to fetch some archives'*) kind=fetch ;;
-    *"' was not found"* | *'Unable to locate package'*) kind=gone ;;
-    *'unmet dependencies'* | *'held broken packages'* | *'but remove is disabled'* | *'--no-remove'*) kind=refused ;;
-    *) kind=failed ;;
-  esac
-  lines "$words" | awk -v kind="$kind" "$read_errors"
-}
-
-ended() { # CODE
-  error=
-  [ "$1" -eq 0 ] || error=$(complaint)
-  fp_transaction_ended "$1" "${error%%:*}" "$error"
-}
-
 # ---- installing
-
-unfinished() { # STATES: packages in one of these states. Mostly there are none, and the shell itself sees that
-  # shellcheck disable=SC2016  # dpkg-query's $
-  fp_ask_dpkg -W -f '${db:Status-Status} ${Package}:${Architecture}\n'
-  for state in "$@"; do
-    case $fp_newline$fp_found in *"$fp_newline$state "*)
-      lines "$fp_found" | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
-      return ;;
-    esac
-  done
-}
 
 unwanted() { # what the installation would do and must not: prints "why detail", or nothing
   # shellcheck disable=SC2086  # words
@@ -230,7 +171,7 @@ barred() { # new packages and removals that match an excluded mask
 }
 
 half_done() { # without triggers-awaited: these are settled with the other package, and dpkg refuses to configure them by name
-  unfinished unpacked half-configured triggers-pending
+  fp_packages_in unpacked half-configured triggers-pending
 }
 
 note_ours() { # what our apt has left half done, when it has just ended, without packages that failed now or before
@@ -251,7 +192,7 @@ set_up_the_rest() { # one failed package must not leave the others half done
 }
 
 waiting() { # what was unpacked before and waits for packages of this transaction: apt was told to set up nothing else
-  unfinished unpacked | among "$FP_JOB_DIR/apt-stuck" | fp_depending_on "$FP_JOB_DIR/apt-names"
+  fp_packages_in unpacked | among "$FP_JOB_DIR/apt-stuck" | fp_depending_on "$FP_JOB_DIR/apt-names"
 }
 
 set_up_waiting() { # what still waits for something else is no failure, and a script that fails is one
@@ -259,7 +200,7 @@ set_up_waiting() { # what still waits for something else is no failure, and a sc
   until=$((fp_time + ${lock_wait:-300}))
   waiting >"$FP_JOB_DIR/apt-waiting"
   configure waiting; code=$?
-  [ -n "$(unfinished half-configured | among "$FP_JOB_DIR/apt-waiting")" ] || return 0
+  [ -n "$(fp_packages_in half-configured | among "$FP_JOB_DIR/apt-waiting")" ] || return 0
   return "$code"
 }
 
@@ -277,14 +218,8 @@ kept_conffiles() { # those that still exist: unpacked packages are configured by
 on_its_own() { # the transaction's packages that apt has marked as automatic, or that are new
   # shellcheck disable=SC2086  # words
   apt-mark showauto $names 2>/dev/null
-  # shellcheck disable=SC2016,SC2086  # dpkg-query's $; words
-  states=$(dpkg-query -W -f '${Package} ${Package}:${Architecture} ${db:Status-Status}\n' $names 2>/dev/null); asked=$?
-  [ "$asked" -le 1 ] || return 0
-  # of two architectures, or in any other state, it may be the administrator's choice
-  lines "$states" | awk '
-    FILENAME == ARGV[1] { if (!($0 in count)) { name[++names] = $0; count[$0] = 0 } next }
-    { for (i = 1; i <= 2; i++) if ($i in count) { count[$i]++; if ($3 != "not-installed" && $3 != "config-files") kept[$i] } }
-    END { for (n = 1; n <= names; n++) if (count[name[n]] <= 1 && !(name[n] in kept)) print name[n] }' "$FP_JOB_DIR/apt-names" -
+  # shellcheck disable=SC2086  # words
+  fp_new_packages $names
 }
 
 read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
@@ -301,7 +236,7 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   set_apart
   # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
   # triggers
-  unfinished unpacked half-configured >"$FP_JOB_DIR/apt-stuck"
+  fp_packages_in unpacked half-configured >"$FP_JOB_DIR/apt-stuck"
   if [ -s "$FP_JOB_DIR/apt-stuck" ]; then
     awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' \
       "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-stuck" >"$FP_JOB_DIR/apt-stuck.new"

@@ -16,6 +16,32 @@ fp_dpkg_query() {
   return "$fp_asked"
 }
 
+# fp_packages_in STATE…: packages in one of these states. Mostly there are none, and the shell itself sees that
+fp_packages_in() {
+  # shellcheck disable=SC2016  # dpkg-query's $
+  fp_ask_dpkg -W -f '${db:Status-Status} ${Package}:${Architecture}\n'
+  for fp_state in "$@"; do
+    # shellcheck disable=SC2154  # of the prelude
+    case $fp_newline$fp_found in *"$fp_newline$fp_state "*)
+      printf '%s\n' "$fp_found" | awk -v states=" $* " 'index(states, " " $1 " ") { print $2 }'
+      return ;;
+    esac
+  done
+}
+
+# fp_new_packages NAME…: those that dpkg does not know, or of which it has at most the configuration of one architecture. Of
+# two, or in any other state, it may be the administrator's choice
+fp_new_packages() {
+  # shellcheck disable=SC2016  # dpkg-query's $
+  fp_found=$(dpkg-query -W -f '${Package} ${Package}:${Architecture} ${db:Status-Status}\n' "$@" 2>/dev/null); fp_asked=$?
+  [ "$fp_asked" -le 1 ] || return 0
+  printf '%s\n' "$@" = "$fp_found" | awk '
+    !listed && $0 == "=" { listed = 1; next }
+    !listed { if (!($0 in count)) { name[++names] = $0; count[$0] = 0 } next }
+    { for (i = 1; i <= 2; i++) if ($i in count) { count[$i]++; if ($3 != "not-installed" && $3 != "config-files") kept[$i] } }
+    END { for (n = 1; n <= names; n++) if (count[name[n]] <= 1 && !(name[n] in kept)) print name[n] }'
+}
+
 # fp_depending_on FILE: those of the packages in stdin that depend on one whose name is in the file, or on each other
 # shellcheck disable=SC2016  # dpkg-query's $
 fp_depending_on() {
