@@ -145,6 +145,21 @@ def test_a_command_that_is_not_there_is_a_section_too(shell):
     assert "not found" in str(record["stderr"])
 
 
+def test_an_answer_is_a_section_too(shell):
+    script = """
+fp_answer short sh -c 'printf "a \\"b\\"\\n\\n"; echo oops >&2; exit 3'; fp_emit after rc:=$?
+fp_answer none true
+fp_answer long sh -c 'yes "a \\"long\\" line" | head -n 5000; yes error | head -n 3000 >&2'
+fp_answer gone no-such-command-here
+"""
+    short, after, none, long, gone = say(shell, script).records
+    assert (short["text"], short["stderr"], short["exit_code"], after["rc"]) == ('a "b"\n', "oops", 3, 3)
+    assert (none["text"], none["stderr"], none["exit_code"]) == ("", "", 0)
+    assert long["text"] == 'a "long" line\n' * 5_000
+    assert 3900 < len(str(long["stderr"])) <= 4096
+    assert gone["exit_code"] == 127
+
+
 def test_long_records_come_in_pieces_and_whole(shell):
     script = """
 long=$(yes 'a "long" line' | head -n 5000)

@@ -6,6 +6,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +40,7 @@ EXTRA = {
         for _ in 1 2 3; do fp_section big head -c 700000 /dev/zero; done""",
     "torn": 'fp_emit whole; printf \'{"kind":"torn\' >&3; kill -9 $$',
     "garbage": "printf 'not json\\n[1]\\n' >&3; fp_emit after",
+    "short": "sleep 2; fp_emit ran",
     "binary": "printf 'a\\377\\303' ; fp_section out printf 'b\\000\\377'",
 }
 
@@ -158,6 +160,43 @@ def test_a_job_whose_shell_was_killed_runs_until_its_last_process_has_ended(shel
     view = ended(shell, "j")
     assert (view.phase, view.exit_code) == (JobPhase.LOST, None)
     assert view.events[-1]["kind"] == "stopped"
+
+
+def look(shell: PosixShell, **params: str) -> tuple[JobPhase, list[ScriptRecord], float]:
+    """Look at the job "j"; return its phase, the sections, and how long the look took."""
+    limits = {"id": "j", "events_from": "0", "log_from": "0", "events_limit": "9999", "log_limit": "9999"}
+    began = time.monotonic()
+    answer = shell.run_script(Script("job_look", limits | params), deadline=soon())
+    phase = JobPhase(str(answer.find_records("job")[0]["phase"]))
+    return phase, list(answer.find_records("section")), time.monotonic() - began
+
+
+def test_a_look_that_waits_ends_with_the_job(shell: PosixShell) -> None:
+    shell.start_job(Job("j", Script("short")), deadline=soon())
+    phase, sections, seconds = look(shell, wait="60")
+    assert phase is JobPhase.FINISHED
+    assert [section["text"] for section in sections] == ['{"kind":"ran"}\n', ""]
+    assert seconds < 30
+
+
+def test_a_look_that_waits_for_a_long_job_ends_in_time_and_no_sooner(shell: PosixShell, root: Path) -> None:
+    shell.start_job(Job("j", Script("endless")), deadline=soon())
+    phase, _, seconds = look(shell, wait="2")
+    assert phase is JobPhase.RUNNING
+    assert 2 <= seconds < 20
+    (root / "j/alive").unlink()  # of an earlier version: there is no lock to wait for
+    phase, _, seconds = look(shell, wait="60")
+    assert phase is JobPhase.RUNNING
+    assert 0.5 < seconds < 20
+    shell.run_script(Script("job_stop", {"id": "j"}), deadline=soon())
+
+
+def test_a_look_reads_bytes_that_no_shell_can_hold(shell: PosixShell, root: Path) -> None:
+    shell.start_job(Job("j", Script("quick")), deadline=soon())
+    ended(shell, "j")
+    (root / "j/log").write_bytes(b"a\0b\n")
+    texts = [section["text"] for section in look(shell)[1]]
+    assert texts == [(root / "j/events").read_text(), "a\ufffdb\n"]
 
 
 def test_an_unfinished_exit_code_counts_for_nothing(shell, root):

@@ -7,16 +7,33 @@
 
 fp_set_param id
 dir=$fp_jobs/$id
-piece() { tail -c "+$(($2 + 1))" "$1" | head -c "$3"; }
-# tell NAME: what is new in a file. A job is looked at often, and mostly nothing is: then no pipe is started.
-tell() {
+# find_new NAME: sets NAME_from, and NAME_new to how many bytes of a file are new; "" if that is unknown or more than asked for
+find_new() {
   fp_set_param "$1_from"; from=$fp_stored
   fp_set_param "$1_limit"
-  eval "size=\${$1_size:-}"
-  if [ -n "$size" ] && [ "$size" -le "$from" ]; then fp_emit section "name=$1" text= exit_code:=0 stderr=
-  elif [ -n "$size" ] && [ "$((size - from))" -le "$fp_stored" ]; then fp_section "$1" tail -c "+$((from + 1))" "$dir/$1" || :
-  else fp_section "$1" piece "$dir/$1" "$from" "$fp_stored" || :; fi
+  eval "size=\${$1_size:-}"; new=''
+  if [ -n "$size" ]; then
+    new=$((size - from))
+    if [ "$new" -lt 0 ]; then new=0; elif [ "$new" -gt "$fp_stored" ]; then new=''; fi
+  fi
+  eval "$1_new=\$new $1_limit=\$fp_stored"
 }
+# tail_new NAME FROM NEW: the new bytes, and all that came meanwhile
+tail_new() { [ "$3" = 0 ] || tail -c "+$(($2 + 1))" "$dir/$1"; }
+
+# tell_at_once: both files by three processes, in the shell itself; whether that has worked. A shell loses bytes that are 0.
+tell_at_once() {
+  [ -n "$events_new" ] && [ -n "$log_new" ] || return 1
+  text=''
+  if [ "$events_new.$log_new" != 0.0 ]; then
+    text=$(tail_new events "$events_from" "$events_new"; printf '%s' "$fp_mark"; tail_new log "$log_from" "$log_new"; printf .)
+  fi
+  events=${text%%"$fp_mark"*} log=${text#*"$fp_mark"} log=${log%.}
+  [ "${#events}.${#log}" = "$events_new.$log_new" ] || return 1
+  fp_send_section events "$events" 0 ''
+  fp_send_section log "$log" 0 ''
+}
+piece() { tail -c "+$(($2 + 1))" "$1" | head -c "$3"; }
 
 # await SECONDS: until the job has ended, or that long. No process asks again and again: its shell holds a lock (job_run.sh).
 # What can't be waited for so, for example the rest of a job whose shell was killed, is awaited for a second.
@@ -33,11 +50,15 @@ fp_set_param wait
 case $wait in '' | *[!0-9]* | 0) ;; *) [ "$fp_phase" != running ] || await "$wait" ;; esac
 fp_tell "$id"
 [ "$fp_phase" != absent ] || exit 0
-# shellcheck disable=SC2034  # tell reads them
+# shellcheck disable=SC2034  # find_new reads them
 while read -r size file; do
   case $file in */events) events_size=$size ;; */log) log_size=$size ;; esac
 done <<SIZES
 $(wc -c "$dir/events" "$dir/log" 2>/dev/null)
 SIZES
-tell events
-tell log
+find_new events
+find_new log
+if ! tell_at_once; then
+  fp_section events piece "$dir/events" "$events_from" "$events_limit" || :
+  fp_section log piece "$dir/log" "$log_from" "$log_limit" || :
+fi
