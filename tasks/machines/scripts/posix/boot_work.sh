@@ -10,8 +10,11 @@
 fp_find_boot_work() {
   fp_boot_work=''
   [ -d /run/systemd/system ] || return 0
-  fp_begun=$(systemctl list-units --state=activating --plain --no-legend --no-pager 'cloud-*.service' 2>/dev/null \
-    | awk '$3 == "activating" { printf "%s%s", n++ ? ", " : "", $1 }')
+  fp_begun=$(systemctl list-units --state=activating --plain --no-legend --no-pager 'cloud-*.service' 2>/dev/null)
+  case $fp_begun in
+    *activating*) fp_begun=$(printf '%s\n' "$fp_begun" | awk '$3 == "activating" { printf "%s%s", n++ ? ", " : "", $1 }') ;;
+    *) fp_begun='' ;;
+  esac
   [ -z "$fp_begun" ] || { fp_boot_work="cloud-init still sets this machine up: $fp_begun"; return 0; }
   case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) return 0 ;; esac
   { IFS='. ' read -r fp_uptime _ </proc/uptime; } 2>/dev/null || fp_uptime=0

@@ -53,8 +53,11 @@ fp_mutex() {
   true 2>/dev/null >>"$fp_jobs/.lock" || return 1
   fp_about=''
   exec 8>>"$fp_jobs/.lock"
-  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # flock of busybox has no -w
-    flock -n 8 && return 0
+  fp_read_uptime || fp_up=0
+  fp_until=$((fp_up + 20))
+  ! flock -w 20 8 2>/dev/null || return 0
+  while fp_read_uptime && [ "$fp_up" -lt "$fp_until" ]; do # flock of busybox has no -w
+    ! flock -n 8 || return 0
     sleep 1
   done
   fp_why="another process has kept $fp_jobs/.lock locked for 20 seconds" fp_about=unsure

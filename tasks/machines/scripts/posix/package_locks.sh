@@ -45,8 +45,9 @@ fp_held() { # PATH PID: keep the first holder that is neither this process nor t
 
 fp_inhibited() { # an inhibitor that blocks a shutdown: systemctl ignores it for root
   command -v busctl >/dev/null || return 0
-  fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null \
-    | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
+  fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null)
+  case $fp_who in *'"block"'*) ;; *) fp_who=''; return 0 ;; esac
+  fp_who=$(printf '%s\n' "$fp_who" | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
       for (k = 2; k + 7 <= count; k += 8) if (q[k + 6] == "block" && ":" q[k] ":" ~ /:shutdown:/) {
         split(q[k + 7], n, " "); pid = " (pid " n[2] ")"
         if (q[k + 2] == "fleetpatch") print q[k + 4] " of fleetpatch" pid " has not ended"

@@ -95,8 +95,13 @@ detached() { # COMMAND…: the command that starts it, so that it does not need 
 
 begun() { # wait until it has accepted or refused the order; a process that still runs may do so later
   fp_read_uptime
-  until=$((fp_up + 15))
-  while [ ! -s "$note" ] && fp_read_uptime && [ "$fp_up" -lt "$until" ] && alive; do fp_nap; done
+  until=$((fp_up + 15)) naps=0
+  # to ask systemd costs more than a nap
+  while [ ! -s "$note" ] && fp_read_uptime && [ "$fp_up" -lt "$until" ]; do
+    naps=$((naps + 1))
+    [ $((naps % 10)) != 0 ] || alive || break
+    fp_nap
+  done
   dead=false
   if [ ! -s "$note" ] && ! alive; then dead=true && rm -f "$text"; fi # without it, it does not begin later either
   fp_read_note "$note"

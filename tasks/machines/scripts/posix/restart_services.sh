@@ -20,9 +20,11 @@ taken_along() { # UNIT: all units that go down with it, also indirectly
   along=$1 todo=$1
   while [ -n "$todo" ]; do
     # shellcheck disable=SC2086  # words
-    shown=$(manager show -p RequiredBy -p BoundBy -p ConsistsOf -p RequisiteOf -- $todo 2>/dev/null | sed 's/^[^=]*=//')
+    shown=$(manager show -p RequiredBy -p BoundBy -p ConsistsOf -p RequisiteOf -- $todo 2>/dev/null)
     todo=
     for next in $shown; do
+      case $next in RequiredBy=* | BoundBy=* | ConsistsOf=* | RequisiteOf=*) next=${next#*=} ;; esac
+      [ -n "$next" ] || continue
       case " $along " in *" $next "*) ;; *) along="$along $next" todo="$todo $next" ;; esac
     done
   done

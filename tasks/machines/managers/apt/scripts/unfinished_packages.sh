@@ -5,8 +5,9 @@
 # fp_unfinished: sets fp_obstacle to packages and fp_who to the packages and their states, if there are any
 fp_unfinished() {
   # shellcheck disable=SC2016  # dpkg-query's $
-  fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Status} ${Package}\n' 2>/dev/null \
-    | awk '$1 == "reinstreq" || $2 ~ /^(unpacked|half-)/ { count++; if (count <= 3) said = said (said == "" ? "" : ", ") $3 " is " $2 }
+  fp_who=$(dpkg-query -W -f '${db:Status-Eflag} ${db:Status-Status} ${Package}\n' 2>/dev/null)
+  case $fp_who in *'reinstreq '* | *' unpacked '* | *' half-'*) ;; *) fp_who=''; return 0 ;; esac
+  fp_who=$(printf '%s\n' "$fp_who" | awk '$1 == "reinstreq" || $2 ~ /^(unpacked|half-)/ { count++; if (count <= 3) said = said (said == "" ? "" : ", ") $3 " is " $2 }
       END { if (count > 3) said = said " and " count - 3 " more"; print said }')
   [ -z "$fp_who" ] || fp_obstacle=packages
 }
