@@ -239,7 +239,11 @@ def test_a_lock_that_another_start_holds_is_no_refusal(tmp_path: Path) -> None:
     """An earlier try at the same job may hold it, and begin the job once it goes on."""
     here = Late(tmp_path, "setsid")
     (tmp_path / "jobs").mkdir(mode=0o700)
-    short = scripts("job_start").replace("fp_mutex ||", "flock() { return 1; }; sleep() { :; }; fp_mutex ||")
+    held = (  # a nap is a second of the machine's time
+        "flock() { return 1; }; sleep() { fp_passed=$((${fp_passed:-0} + 1)); }; "
+        "fp_read_uptime() { fp_up=${fp_passed:-0}; }; fp_mutex ||"
+    )
+    short = scripts("job_start").replace("fp_mutex ||", held)
     here.text = lambda name, *_: short if name == "job_start" else Late.text(here, name)  # type: ignore[method-assign]
     here.shell._script_loader = here.text
     with pytest.raises(DeadlineExceeded, match=r"another process has kept .*\.lock locked for 20 seconds"):
