@@ -6,25 +6,35 @@ header. Without the check, a web page could reach the server through the browser
 the name point to 127.0.0.1, and then page and server are of one origin (DNS rebinding).
 """
 
+import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread, Timer
 from types import FrameType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE
+from flows.prefect_api.server_database import DatabaseState, make_tables, read_database_state
 from flows.prefect_api.server_settings import names_all_origins
+
+if TYPE_CHECKING:
+    from prefect.settings.models.server.root import ServerSettings
 
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 """Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
@@ -33,9 +43,22 @@ _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
 _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
 
+_EVENT_SECONDS: Final = 10.0
+
 
 class _Server(uvicorn.Server):
     """A server that ends within a time, whatever its requests and its services do."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and look for garbage from then on. All that is loaded stays, and looking through it costs time."""
+        await super().startup(sockets)
+        gc.freeze()
+        gc.enable()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End when the services have taken the events that wait for them. Else Prefect would drop these."""
+        await _wait_for_services()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
@@ -43,6 +66,16 @@ class _Server(uvicorn.Server):
             timer.daemon = True
             timer.start()
         super().handle_exit(sig, frame)
+
+
+async def _wait_for_services() -> None:
+    """Wait until no event waits in the server's memory, at most ``_EVENT_SECONDS``."""
+    from prefect.server.utilities.messaging.memory import Topic  # noqa: PLC0415 - it takes seconds to load
+
+    until = time.monotonic() + _EVENT_SECONDS
+    subscriptions = [queue for topic in Topic._topics.values() for queue in topic._subscriptions]  # noqa: SLF001
+    while any(queue._queue.qsize() for queue in subscriptions) and time.monotonic() < until:  # noqa: SLF001
+        await asyncio.sleep(0.01)
 
 
 def build_application() -> TrustedHostMiddleware:
@@ -62,6 +95,7 @@ def build_application() -> TrustedHostMiddleware:
     from prefect.server.api import collections  # noqa: PLC0415 - it takes seconds to load
     from prefect.server.api.server import create_app  # noqa: PLC0415
 
+    gc.freeze()  # Prefect looks for garbage once more
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     application = create_app(final=True)
     remove_foreign_pages(application)
@@ -75,6 +109,49 @@ def remove_foreign_pages(application: Starlette) -> None:
     for route in routes:
         if isinstance(route, Mount) and isinstance(route.app, Starlette):
             remove_foreign_pages(route.app)
+
+
+def leave_out_services(settings: "ServerSettings", state: DatabaseState) -> None:
+    """Leave out what a server for the time of one run does for nobody.
+
+    Automations that are not there need nobody to look at each event. And without them Prefect's queue of background
+    work (docket), which asks itself for work twenty times a second, would have one task: to delete old events. That is
+    done here, once.
+    """
+    if state.has_automations:
+        return
+    if "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED" not in os.environ:
+        settings.services.triggers.enabled = False
+    if not settings.services.triggers.enabled:
+        from prefect.server.api import server  # noqa: PLC0415 - it takes seconds to load
+
+        setattr(server, "background_worker", _delete_old_events)  # noqa: B010 - Prefect has no setting for it
+
+
+@asynccontextmanager
+async def _delete_old_events(_docket: object, **_modes: bool) -> AsyncIterator[None]:
+    """Do the work of Prefect's background worker in a server for one run, in its place."""
+    from prefect.server.database import provide_database_interface  # noqa: PLC0415 - it takes seconds to load
+    from prefect.server.services.db_vacuum import (  # noqa: PLC0415 - the same
+        vacuum_events_with_retention_overrides,
+        vacuum_old_events,
+    )
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - the same
+
+    async def delete() -> None:
+        with suppress(SQLAlchemyError):  # the next run's server deletes them
+            await vacuum_events_with_retention_overrides(db=provide_database_interface())
+            await vacuum_old_events(db=provide_database_interface())
+
+    services = get_current_settings().server.services
+    if "events" not in services.db_vacuum.enabled_vacuum_types or not services.event_persister.enabled:
+        yield
+        return
+    deletion = asyncio.create_task(delete())
+    yield
+    deletion.cancel()
+    with suppress(asyncio.CancelledError):
+        await deletion
 
 
 def close_database_to_others(url: str) -> None:
@@ -104,16 +181,26 @@ def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def serve(descriptor: str, end: str = "") -> int:
     """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
+    gc.disable()  # until the server has started: to look for garbage is a sixth of what that takes
     os.umask(0o077)  # the database holds reports and encrypted secrets
     signal.signal(signal.SIGINT, _end_interrupted)
-    from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
+    import prefect  # noqa: PLC0415 - it takes seconds to load
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - the same
 
     settings = get_current_settings().server
     connection_url = settings.database.connection_url
     database = connection_url.get_secret_value() if connection_url is not None else ""
-    close_database_to_others(database)
-    if database and (key := find_encryption_key(database, os.environ)):
-        os.environ[KEY_VARIABLE] = key
+    state = DatabaseState()
+    if database:
+        make_tables(database, prefect.__version__)
+        close_database_to_others(database)
+        state = read_database_state(database, os.environ, prefect.__version__)
+        if key := find_encryption_key(database, os.environ):
+            os.environ[KEY_VARIABLE] = key
+    if state.has_all_tables:
+        settings.database.migrate_on_start = False
+    if end == ENDS_WITH_INPUT:
+        leave_out_services(settings, state)
     server = _Server(
         uvicorn.Config(
             build_application(),

@@ -25,7 +25,10 @@ from flows.prefect_api.server_settings import (
     BATCH_SETTINGS,
     GUARD_SETTINGS,
     HEALTHY_RESPONSE,
+    RUN_SETTINGS,
     UI_ENABLED_VARIABLE,
+    may_name_server,
+    require_trusted_settings,
 )
 from inventory.files.paths import build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CannotRun
@@ -79,7 +82,7 @@ class EphemeralPrefectServer:
         descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".log")
         self._log = Path(name)
         environment = {
-            **{batch_setting.name: batch_setting.value for batch_setting in BATCH_SETTINGS},
+            **{setting.name: setting.value for setting in (*BATCH_SETTINGS, *RUN_SETTINGS)},
             "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             **os.environ,
@@ -132,7 +135,7 @@ class EphemeralPrefectServer:
         while time.monotonic() < until and self._process is not None and self._process.poll() is None:
             if not find_server_fault(self._url):
                 return
-            time.sleep(0.2)
+            time.sleep(0.05)
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
         self.stop()
         if fault := find_storage_fault(_find_prefect_home(), find_temporary_folder()):
@@ -175,14 +178,22 @@ def begin_connection() -> EphemeralPrefectServer | None:
         CannotRun: no server can be started.
         KeyFileError: the file of the password can't be read, or others than its owner can read it.
     """
-    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - the command sets it up first
-
-    if supply_login():
+    has_asked_prefect = may_name_server()
+    if not has_asked_prefect:
+        require_trusted_settings()
+    elif supply_login():
         return None
     server = EphemeralPrefectServer()
     _SERVERS.append(server)
     os.environ.update(server.start())
-    refresh_global_settings_context()
+    from prefect.context import (  # noqa: PLC0415 - it takes seconds to load, and the server starts meanwhile
+        get_settings_context,
+        refresh_global_settings_context,
+    )
+
+    if has_asked_prefect:
+        refresh_global_settings_context()
+    get_settings_context().settings.flows.heartbeat_frequency = None  # the server ends with the run, and nobody asks it
     return server
 
 

@@ -8,16 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from flows.prefect_api.server_database import connect_database
 from inventory.files.own_keys import ensure_key, find_key_path, read_key
 from inventory.name_lists import join_first_names
 from tasks.domain.errors import CannotRun
-from tasks.records.storage.database import LIBPQ_TIMEOUTS
 
 KEY_NAME: Final = "prefect-encryption"
 PREVIOUS_KEY_NAME: Final = "prefect-encryption-previous"
@@ -26,8 +25,6 @@ KEY_VARIABLE: Final = "PREFECT_SERVER_ENCRYPTION_KEY"
 FORMER_KEY_VARIABLE: Final = "ORION_ENCRYPTION_KEY"
 """Prefect still reads it."""
 _OWN_KEY: Final = "ENCRYPTION_KEY"
-_TLS: Final = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
-_TLS_FILES: Final = {"CA_FILE": "sslrootcert", "CERT_FILE": "sslcert", "KEY_FILE": "sslkey"}
 _FORM: Final = "A key is 32 random bytes in URL-safe base64: head -c 32 /dev/urandom | base64 | tr '+/' '-_'"
 
 
@@ -118,26 +115,15 @@ class _Tables:
 @contextmanager
 def _open_tables(database_url: str, environ: Mapping[str, str]) -> Iterator[_Tables | None]:
     """Give the tables of a database; None if the server has yet to make them."""
-    url = sa.make_url(database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        yield None
-        return
-    engine = _build_engine(url, environ)
-    try:
-        with engine.begin() as connection:
-            if {"block_document", "configuration"} <= set(sa.inspect(connection).get_table_names()):
-                metadata = sa.MetaData()
-                names = ("configuration", "block_document")
-                yield _Tables(connection, *(sa.Table(name, metadata, autoload_with=connection) for name in names))
-            else:
-                yield None
-    except sa.exc.SQLAlchemyError as error:
-        raise CannotRun(
-            f"Prefect's database can't be read, so its secrets can't be checked: {type(error).__name__}",
-            hint="Is the database running, and may this user write to it? `fleetpatch server --show` names it.",
-        ) from error
-    finally:
-        engine.dispose()
+    with connect_database(database_url, environ) as connection:
+        if connection is None or not {"block_document", "configuration"} <= set(
+            sa.inspect(connection).get_table_names()
+        ):
+            yield None
+            return
+        metadata = sa.MetaData()
+        names = ("configuration", "block_document")
+        yield _Tables(connection, *(sa.Table(name, metadata, autoload_with=connection) for name in names))
 
 
 def _rotate(connection: sa.Connection, blocks: sa.Table, keys: Iterable[Fernet]) -> list[str]:
@@ -161,18 +147,3 @@ def _decrypts(key: Fernet, token: str) -> bool:
     except InvalidToken:
         return False
     return True
-
-
-def _build_engine(url: sa.URL, environ: Mapping[str, str]) -> sa.Engine:
-    """Return an engine for the database of the server. Its drivers are not asynchronous."""
-    if url.get_backend_name() == "sqlite":
-        return sa.create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 30})
-    arguments: dict[str, Any] = dict(LIBPQ_TIMEOUTS)
-    if mode := url.query.get("ssl"):
-        arguments["sslmode"] = mode
-    if environ.get(f"{_TLS}ENABLED", "").lower() in {"1", "true"}:
-        arguments["sslmode"] = "verify-full"
-        arguments |= {name: environ[_TLS + file] for file, name in _TLS_FILES.items() if environ.get(_TLS + file)}
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg").difference_update_query(["ssl"]), connect_args=arguments
-    )

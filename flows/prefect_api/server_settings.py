@@ -116,6 +116,28 @@ BATCH_SETTINGS = (
 )
 """Without these settings a server loses a third of a large run's task runs, and uses more than twice the CPU time."""
 
+RUN_SETTINGS = (
+    PrefectSetting(
+        "PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED",
+        "false",
+        "Nobody listens to the events: the server has no pages, and only the run and its processes know its password.",
+    ),
+    PrefectSetting(
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
+        "60",
+        "Events are written when there are 200, and at the end: nobody reads them before.",
+    ),
+    PrefectSetting(
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START",
+        "false",
+        "A run loads blocks that are there. Who makes one stores its type, and `fleetpatch server` stores all.",
+    ),
+    PrefectSetting(
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION", "false", "To look whether types are stored loads all of them."
+    ),
+)
+"""What a server for the time of one run does without."""
+
 
 def names_all_origins(origins: str) -> bool:
     """Return whether a list of origins, with commas between them, lets each web page read the server."""
@@ -160,6 +182,23 @@ def guard_prefect() -> None:
     context.get_settings_context().settings.server.ephemeral.enabled = False  # a program may have replaced the settings
 
 
+def may_name_server(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a variable, a file of settings, or Prefect itself may name a server. Prefect need not be loaded.
+
+    Args:
+        environ: the environment of the process that asks.
+    """
+    variables = ("PREFECT_API_URL", "PREFECT_PROFILE", *_PATH_VARIABLES)
+    if f"{PREFECT}.context" in sys.modules or any(environ.get(name) for name in variables):
+        return True
+    home = _find_home(environ)
+    return any(path.exists() for path in (*map(Path, FOLDER_FILES), *(home / name for name in _HOME_FILES)))
+
+
+def _find_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get(_HOME_VARIABLE) or "~/.prefect").expanduser()
+
+
 def require_trusted_settings(environ: Mapping[str, str] = os.environ) -> None:
     """Check who can have written the files of settings, and who can put some into their folders later.
 
@@ -169,7 +208,7 @@ def require_trusted_settings(environ: Mapping[str, str] = os.environ) -> None:
     Raises:
         UntrustedFile: somebody who is not trusted, or a file can't be looked at.
     """
-    home = Path(environ.get(_HOME_VARIABLE) or "~/.prefect").expanduser()
+    home = _find_home(environ)
     with suppress(OSError):  # as Prefect does it, which says so where it can't; nobody else makes it meanwhile
         home.mkdir(mode=0o700, exist_ok=True)
     named = [Path(environ[name]).expanduser() for name in _PATH_VARIABLES if environ.get(name)]

@@ -165,13 +165,13 @@ def test_tls_of_the_database_is_prefects(monkeypatch: pytest.MonkeyPatch) -> Non
         made.append((str(url), connect_args))
         return sa.create_mock_engine("sqlite://", lambda *_: None)  # type: ignore[return-value]
 
-    from flows.prefect_api import encryption_key
+    from flows.prefect_api import server_database
 
     monkeypatch.setattr(sa, "create_engine", record)
     tls = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
     url = sa.make_url("postgresql+asyncpg://p@db.example.org/p?ssl=require")
-    encryption_key._build_engine(url, {f"{tls}ENABLED": "true", f"{tls}CA_FILE": "/ca.pem"})
-    encryption_key._build_engine(url, {})
+    server_database.build_engine(url, {f"{tls}ENABLED": "true", f"{tls}CA_FILE": "/ca.pem"})
+    server_database.build_engine(url, {})
     assert made == [
         (
             "postgresql+psycopg://p@db.example.org/p",

@@ -3,12 +3,16 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +167,35 @@ def test_within_prefect_signals_are_ours_as_well(start, surroundings: dict[str, 
     assert "SIGTERM: stopping" in said
     assert "Traceback" not in said
     assert Path(document["reportFiles"]["html"]).exists()
+    assert_prefect_has_all_of(document["run"]["flowRunId"], Path(surroundings["PREFECT_HOME"]))
+
+
+def assert_prefect_has_all_of(flow_run_id: str, home: Path) -> None:
+    """Look into the database that the run's own server has left: `fleetpatch server` shows it later."""
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+
+        def ask(query: str) -> list[Any]:
+            return database.execute(query, (flow_run_id,)).fetchall()
+
+        task_runs: dict[str, str] = dict(ask("SELECT name, state_name FROM task_run WHERE flow_run_id = ?"))
+        assert {name for name in task_runs if "first" in name} == {
+            f"{step} first" for step in ("assess", "precheck", "install", "reboot", "validate")
+        }
+        assert set(task_runs.values()) == {"Completed"}
+        states = ask(
+            "SELECT s.type FROM task_run_state s JOIN task_run t ON s.task_run_id = t.id WHERE flow_run_id = ?"
+        )
+        assert Counter(states) == dict.fromkeys([("PENDING",), ("RUNNING",), ("COMPLETED",)], len(task_runs))
+        assert ask("SELECT state_name FROM flow_run WHERE id = ?") == [("Completed",)]
+        lines = [line for (line,) in ask("SELECT message FROM log WHERE flow_run_id = ? ORDER BY timestamp")]
+        assert any(line.startswith("first: validate Succeeded") for line in lines), lines
+        assert lines[-1].startswith("Finished in state"), lines
+        artifacts = {key for (key,) in ask("SELECT key FROM artifact WHERE flow_run_id = ?")}
+        assert artifacts >= {
+            f"fleetpatch-patch-{name}" for name in ("plan", "progress", "summary", "report", "updates")
+        }
+        ends = ask("SELECT count(*) FROM events WHERE event = 'prefect.task-run.Completed' AND ? <> ''")
+        assert ends == [(len(task_runs),)]
 
 
 @pytest.mark.slow

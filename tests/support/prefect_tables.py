@@ -1,10 +1,9 @@
-"""Prefect's empty tables, made once per release of Prefect and copied to each server that begins with none.
+"""Prefect's empty tables, for each server that begins with none. PostgreSQL's are made once per release of Prefect.
 
-Making them is 16 s of a processor's time, two thirds of a server's first start (two cores, Prefect 3.8.8).
+``python -m tests.support.prefect_tables`` writes ``tables.sql`` anew, after a change of Prefect's release.
 """
 
 import fcntl
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Final
 
 from prefect import __version__
 
+from flows.prefect_api.server_database import TABLES_FILE, TABLES_RELEASE, make_tables
 from tests.ci.tree import TOP
 from tests.support.environment import without_ours
 from tests.support.postgres import Server as Postgres
@@ -38,7 +38,7 @@ def put_tables(home: Path) -> None:
 
 def copy_tables(target: Path) -> None:
     """Put the tables into a new file."""
-    shutil.copyfile(_made(), target)
+    make_tables(f"sqlite:///{target}", TABLES_RELEASE)
 
 
 def make_postgres_database(postgres: Postgres) -> str:
@@ -58,11 +58,11 @@ def make_postgres_database(postgres: Postgres) -> str:
     return url
 
 
-def _made() -> Path:
-    with _place("db") as made:
-        if not made.exists():
-            _make(made)
-    return made
+def make_with_prefect(home: Path) -> str:
+    """Let Prefect make its tables in a folder, and return the statements that make the same in another file."""
+    _upgrade(PREFECT_HOME=str(home))
+    with closing(sqlite3.connect(home / "prefect.db")) as found:
+        return "".join(f"{line.rstrip()}\n" for line in "\n".join(found.iterdump()).splitlines())
 
 
 @contextmanager
@@ -75,17 +75,13 @@ def _place(kind: str) -> Iterator[Path]:
         yield place / f"prefect-{__version__}.{kind}"
 
 
-def _make(made: Path) -> None:
-    with TemporaryDirectory(dir=made.parent) as home:
-        _upgrade(PREFECT_HOME=home)
-        whole = Path(home, "whole.db")
-        with closing(sqlite3.connect(Path(home, "prefect.db"))) as found:
-            found.execute("VACUUM INTO ?", (str(whole),))  # one file, with what its journal holds
-        whole.replace(made)
-
-
 def _upgrade(**settings: str) -> None:
     words = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes")
     with TemporaryDirectory() as home:
         environment = {**without_ours(), "PREFECT_HOME": home, **settings}
         subprocess.run(words, env=environment, capture_output=True, check=True)
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        TABLES_FILE.write_text(make_with_prefect(Path(folder)), encoding="utf-8")
