@@ -23,6 +23,8 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.\-]*")
 VERSION_PATTERN: Final = re.compile(r"([0-9]{1,9}:)?[A-Za-z0-9_+.~^]+-[A-Za-z0-9_+.~^]+")
 ARCH_PATTERN: Final = re.compile(r"[a-z0-9_]+")
 """What rpm's build accepts (rpm-spec(5): Name, Version, Release), so that it may be part of a command line."""
+_KEY: Final = "gpg-pubkey"
+"""rpm keeps its keys like packages."""
 
 
 def build_update_id(name: str, arch: str, native: str) -> str:
@@ -80,7 +82,7 @@ def parse_rpm_packages(text: str, native: str) -> tuple[InstalledPackage, ...]:
     packages: list[InstalledPackage] = []
     for line in text.splitlines():
         name, epoch, version, release, arch, at, vendor = (*line.split("\t"), "", "", "", "", "", "")[:7]
-        if not NAME_PATTERN.fullmatch(name) or not ARCH_PATTERN.fullmatch(arch):
+        if name == _KEY or not NAME_PATTERN.fullmatch(name) or not ARCH_PATTERN.fullmatch(arch):
             continue
         require_length(line, MAX_TEXT_LENGTH, "of an installed package")
         full = format_rpm_version(epoch, version, release)

@@ -13,25 +13,35 @@
 # fp_advisory_sources FOLDER: "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
 # advisories. The name of a copy's directory is the repository's id and 16 hexadecimal digits.
 fp_advisory_sources() {
+  fp_with=$fp_newline$(grep -l 'type="updateinfo"' "$1"/*/repodata/repomd.xml 2>/dev/null)$fp_newline
   # shellcheck disable=SC2012  # only the times matter; dnf makes the names
-  ls -t "$1"/*/repodata/repomd.xml 2>/dev/null | while IFS= read -r fp_index; do
-    fp_id=${fp_index%/repodata/repomd.xml} fp_id=${fp_id##*/}
-    fp_has=false; ! grep -q 'type="updateinfo"' "$fp_index" || fp_has=true
+  while IFS= read -r fp_index; do
+    [ -n "$fp_index" ] || continue
+    fp_id=${fp_index%/repodata/repomd.xml} fp_id=${fp_id##*/} fp_has=false
+    case $fp_with in *"$fp_newline$fp_index$fp_newline"*) fp_has=true ;; esac
     printf '%s\t%s\n' "${fp_id%-*}" "$fp_has"
-  done
+  done <<INDEXES
+$(ls -t "$1"/*/repodata/repomd.xml 2>/dev/null)
+INDEXES
 }
 
 # copies: "REPOSITORY<tab>when its copy was last found to be current (dnf touches a file then), 0 without one<tab>yes: it
 # was just being read" for each repository that dnf has a folder of
 copies() {
+  fp_times=$(stat -c '%Y %n' "$cache_folder"/*-????????????????/repodata/* 2>/dev/null)
   for fp_folder in "$cache_folder"/*-????????????????/; do
     [ -d "$fp_folder" ] || continue
-    fp_id=${fp_folder%/} fp_busy=no
+    fp_id=${fp_folder%/} fp_busy=no fp_at=0
     for fp_temporary in "$fp_id"/tmpdir.*; do
       [ ! -e "$fp_temporary" ] || [ "$(stat -c %Y "$fp_temporary")" -lt "${began:-0}" ] || fp_busy=yes
     done
-    fp_at=$(stat -c %Y "$fp_id"/repodata/* 2>/dev/null | sort -n | tail -n 1) fp_id=${fp_id##*/}
-    printf '%s\t%s\t%s\n' "${fp_id%-*}" "${fp_at:-0}" "$fp_busy"
+    while read -r fp_touched fp_file; do
+      case $fp_file in "$fp_id"/repodata/*) [ "$fp_touched" -le "$fp_at" ] || fp_at=$fp_touched ;; esac
+    done <<TIMES
+$fp_times
+TIMES
+    fp_id=${fp_id##*/}
+    printf '%s\t%s\t%s\n' "${fp_id%-*}" "$fp_at" "$fp_busy"
   done
 }
 
@@ -41,53 +51,78 @@ fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec st
 # fp_reboot_suggested FOLDER: "name<tab>epoch<tab>version<tab>release<tab>architecture" of each package, among those whose
 # names are installed, for which an advisory suggests a reboot. dnf does not print that.
 fp_reboot_suggested() {
-  fp_read_updateinfo "$1" | fp_find_reboot_suggestions
+  fp_note_updateinfo "$1"
+  [ -z "$fp_updateinfo" ] || fp_read_updateinfo "$1" | fp_find_reboot_suggestions
 }
-fp_read_updateinfo() { fp_each_updateinfo "$1" | while IFS= read -r fp_file; do $(fp_unpacker "$fp_file") "$fp_file"; done 2>/dev/null; } # FOLDER
+fp_note_updateinfo() { # FOLDER: sets fp_updateinfo to the files with advisories
+  [ "${fp_updateinfo_of-}" != "$1" ] || return 0
+  fp_updateinfo='' fp_updateinfo_of=$1
+  set -- "$1"/*/repodata/repomd.xml
+  [ ! -e "$1" ] || fp_updateinfo=$(awk -v RS='<' '
+    FNR == 1 { kind = "" }
+    /^data / { kind = $0 }
+    /^location / && kind ~ /type="updateinfo"/ {
+      sub(/.*href="/, ""); sub(/".*/, ""); folder = FILENAME; sub(/\/repodata\/repomd\.xml$/, "", folder)
+      if (!told[folder]++) print folder "/" $0 }' "$@")
+}
+fp_read_updateinfo() { # FOLDER: what is in them
+  fp_note_updateinfo "$1"
+  while IFS= read -r fp_file; do
+    fp_choose_unpacker "$fp_file"
+    [ -z "$fp_file" ] || $fp_unpacker "$fp_file"
+  done 2>/dev/null <<FILES
+$fp_updateinfo
+FILES
+}
 fp_lacking_unpackers() { # FOLDER: programs that this machine lacks to read the same
-  fp_each_updateinfo "$1" | while IFS= read -r fp_file; do
-    fp_program=$(fp_unpacker "$fp_file")
-    command -v "${fp_program%% *}" >/dev/null || printf '%s\n' "${fp_program%% *}"
-  done | sort -u
+  fp_note_updateinfo "$1"
+  fp_lacking=''
+  while IFS= read -r fp_file; do
+    fp_choose_unpacker "$fp_file"
+    fp_program=${fp_unpacker%% *}
+    case "$fp_lacking " in *" $fp_program "*) continue ;; esac
+    command -v "$fp_program" >/dev/null || { fp_lacking="$fp_lacking $fp_program"; printf '%s\n' "$fp_program"; }
+  done <<FILES
+$fp_updateinfo
+FILES
 }
-fp_each_updateinfo() { # FOLDER: the files with advisories
-  for fp_index in "$1"/*/repodata/repomd.xml; do
-    [ -e "$fp_index" ] || continue
-    awk -v RS='<' -v folder="${fp_index%/repodata/repomd.xml}" '
-      /^data / { kind = $0 } /^location / && kind ~ /type="updateinfo"/ { sub(/.*href="/, ""); sub(/".*/, ""); print folder "/" $0; exit }' "$fp_index"
-  done
-}
-fp_unpacker() { # FILE: the command that prints what is in it
+fp_choose_unpacker() { # FILE: sets fp_unpacker to the command that prints what is in it
   case $1 in
-    *.gz) echo gzip -dc ;;
-    *.xz) echo xz -dc ;;
-    *.zst) echo zstd -dc ;;
-    *.bz2) echo bzip2 -dc ;;
-    *) echo cat ;;
+    *.gz) fp_unpacker='gzip -dc' ;;
+    *.xz) fp_unpacker='xz -dc' ;;
+    *.zst) fp_unpacker='zstd -dc' ;;
+    *.bz2) fp_unpacker='bzip2 -dc' ;;
+    *) fp_unpacker='cat' ;;
   esac
 }
 fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
-  awk -v RS='<' '
+  { rpm -qa --qf '%{NAME}\n'; printf '<'; cat; } | awk -v RS='<' '
+    NR == 1 { count = split($0, names, "\n"); for (k = 1; k <= count; k++) installed[names[k]]; next }
     function value(key) { return match(package, " " key "=\"[^\"]*\"") ? substr(package, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
     /^package / { package = $0 }
     /^\/package>/ { package = "" } # what follows is about the next advisory as a whole; dnf does not read that
-    /^reboot_suggested>(True|true|1)/ { print value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch") }' \
-    | sort -u | { rpm -qa --qf '%{NAME}\n' | sed 's/^/=/'; cat; } | awk -F '\t' '/^=/ { installed[substr($0, 2)] = 1; next } $1 in installed'
+    /^reboot_suggested>(True|true|1)/ && package != "" && value("name") in installed {
+      row = value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch")
+      if (!told[row]++) print row }'
 }
 said() { printf '%s\n' "$1"; return "${2:-0}"; }
 
 # The tool tells only the advisories about packages that are installed, with their name and architecture. This tells, in
 # the form of dnf 4, those about what replaces a package of another name or architecture.
 replacements() { # NAME.ARCH of each
-  said "$transaction" | awk '
+  fp_found=$(awk '
     / will be (installed|an upgrade)$/ { new = $3 }
     / will be an upgrade$/ { upgrades[$3] }
     / will be upgraded$/ { old[$3] }
     / will be obsoleted$/ && new != "" { print new }
-    END { for (name in upgrades) if (!(name in old)) print name }' | sort -u
+    END { for (name in upgrades) if (!(name in old)) print name }' <<TRANSACTION
+$transaction
+TRANSACTION
+)
+  [ -z "$fp_found" ] || said "$fp_found" | sort -u
 }
 other_advisories() {
-  fp_names=$(replacements | tr '\n' ' ')
+  fp_names=$(replacements)
   [ -z "$fp_names" ] || fp_read_updateinfo "$cache_folder" | awk -v RS='<' -v names="$fp_names" '
     function value(key) { return match($0, " " key "=\"[^\"]*\"") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
     function body() { sub(/^[^>]*>/, ""); gsub(/^[ \t\n]+|[ \t\n]+$/, ""); return $0 }
@@ -111,9 +146,7 @@ other_advisories() {
 # distribution: its subscription has ended, or they are switched off.
 distribution_repositories() {
   # shellcheck disable=SC2086  # options
-  answer=$(dnf_query -q $all_versions repoquery --available --qf "%{repoid}$line_end" bash glibc openssl-libs rpm systemd); code=$?
-  said "$answer" | sort -u
-  return "$code"
+  dnf_query -q $all_versions repoquery --available --qf "%{repoid}$line_end" bash glibc openssl-libs rpm systemd
 }
 
 details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize}|%{source_name}|%{vendor}"
@@ -125,37 +158,48 @@ holds() { # "FILE:entry" for each line that locks a version or excludes packages
   return 0
 }
 fp_repository_files() { # the later file wins, as for dnf
-  fp_folders=$(sed -n 's/^reposdir *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1 | tr ',' ' ')
+  fp_folders=$(sed -n '/^reposdir *=/{s/^reposdir *= *//;y/,/ /;p;}' /etc/dnf/dnf.conf 2>/dev/null)
+  fp_folders=${fp_folders##*"$fp_newline"}
   for fp_folder in ${fp_folders:-/usr/share/dnf5/repos.d /etc/distro.repos.d /etc/yum/repos.d /etc/yum.repos.d} /etc/dnf/repos.override.d; do
-    find -L "$fp_folder" -maxdepth 1 -name '*.repo' 2>/dev/null | sort
+    for fp_file in "$fp_folder"/*.repo; do [ ! -f "$fp_file" ] || printf '%s\n' "$fp_file"; done
   done
 }
 fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one
-  fp_repository_files | xargs cat 2>/dev/null | awk '
+  # shellcheck disable=SC2046  # folders have no blanks
+  set -- $(fp_repository_files)
+  [ "$#" -eq 0 ] || awk '
     /^[ \t]*\[/ { id = $0; sub(/^[ \t]*\[/, "", id); sub(/\].*/, "", id) }
-    /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }'
+    /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }' "$@"
 }
 # fp_exclusions FILE…: "FILE:exclude=patterns" for each of these settings; further lines of a value begin with a blank
 fp_exclusions() {
   for fp_file in "$@"; do
-    [ ! -f "$fp_file" ] || awk -v file="$fp_file" '
-      function tell() { if (value ~ /[^ \t]/) print file ":" key "=" value; key = value = "" }
-      key != "" && /^[ \t]+[^ \t]/ { value = value " " $0; next }
-      /^[ \t]*$/ || /^[#;]/ { next }
-      { tell() }
-      /^(exclude|excludepkgs|includepkgs)[ \t]*=/ { key = value = $0; sub(/[ \t]*=.*/, "", key); sub(/^[^=]*=[ \t]*/, "", value) }
-      END { tell() }' "$fp_file"
+    shift
+    [ ! -f "$fp_file" ] || set -- "$@" "$fp_file"
   done
+  [ "$#" -eq 0 ] || awk '
+    function tell() { if (value ~ /[^ \t]/) print file ":" key "=" value; key = value = "" }
+    FNR == 1 { tell(); file = FILENAME }
+    key != "" && /^[ \t]+[^ \t]/ { value = value " " $0; next }
+    /^[ \t]*$/ || /^[#;]/ { next }
+    { tell() }
+    /^(exclude|excludepkgs|includepkgs)[ \t]*=/ { key = value = $0; sub(/[ \t]*=.*/, "", key); sub(/^[^=]*=[ \t]*/, "", value) }
+    END { tell() }' "$@"
 }
 
 # chosen ACTIONS: NAME-VERSION.ARCH of each package of the transaction with one of these actions, a regular expression
 chosen() {
-  said "$transaction" | awk -v actions=" will be ($1)\$" '
-    /^---> Package / && $0 ~ actions { arch = $3; sub(/.*\./, "", arch); print substr($3, 1, length($3) - length(arch) - 1) "-" $4 "." arch }' \
-    | grep -E '^[A-Za-z0-9_][A-Za-z0-9_.+~^:-]*$' # the rest would be an option, or a pattern
+  case $transaction in *' will be '*) ;; *) return 0 ;; esac
+  awk -v actions=" will be ($1)\$" '
+    /^---> Package / && $0 ~ actions {
+      arch = $3; sub(/.*\./, "", arch); package = substr($3, 1, length($3) - length(arch) - 1) "-" $4 "." arch
+      if (package ~ /^[A-Za-z0-9_][A-Za-z0-9_.+~^:-]*$/) print package }' <<TRANSACTION # the rest would be an option, or a pattern
+$transaction
+TRANSACTION
 }
 
 assess_new_packages() { # what updates need or are replaced by; kernels are among them, which are installed beside others
+  case $transaction in *' will be installed'*) ;; *) return 0 ;; esac
   new=$(chosen installed)
   [ -n "$new" ] || return 0
   # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
@@ -173,48 +217,59 @@ needers='
 needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something of a new one
   # shellcheck disable=SC2046  # as above
   described=$(dnf_query -q repoquery --qf '>%{name}.%{arch}|%{name}-%{evr}.%{arch}\n<P\n%{provides}\n<R\n%{requires}\n%{recommends}'"$line_end" $(chosen 'installed|an upgrade')); code=$?
-  said "$described" | awk -v chosen="$(said "$new" | tr '\n' ' ')" "$needers" | sort -u
+  # shellcheck disable=SC2086  # as above
+  set -- $new
+  said "$described" | awk -v chosen="$*" "$needers" | sort -u
   return "$code"
 }
 
 assess_tool() {
   # without protection: one update that would replace a protected package makes the tool refuse all, and name none
   simulate --setopt=best=False --setopt=protected_packages= --setopt=protect_running_kernel=False upgrade
-  folder=$(said "$transaction" | sed -n 's/^cachedir: //p')
+  find_cache_folder
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_section repositories dnf_query -q repolist
-  fp_section advisory_sources fp_advisory_sources "$cache_folder"
-  fp_section priorities fp_priorities
-  fp_section copies copies
+  fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
+  fp_text_section priorities "$(fp_priorities)"
+  fp_text_section copies "$(copies)"
   fp_section distribution_repositories distribution_repositories
   fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
-  [ -z "$held" ] || fp_section holds said "$held"
+  [ -z "$held" ] || fp_text_section holds "$held"
   fp_section all_upgrades hidden_versions
   fp_section advisories advisories
-  fp_section other_advisories other_advisories
-  fp_section transaction said "$transaction" "$code"
+  fp_note_updateinfo "$cache_folder"
+  fp_text_section other_advisories "$(other_advisories)"
+  fp_text_section transaction "$transaction" "$code"
   assess_new_packages
-  fp_section reboot_suggested fp_reboot_suggested "$cache_folder"
-  fp_section lacking_unpackers fp_lacking_unpackers "$cache_folder"
-  fp_section restart_names restart_names
-  fp_section release_lock release_lock
+  fp_text_section reboot_suggested "$(fp_reboot_suggested "$cache_folder")"
+  fp_text_section lacking_unpackers "$(fp_lacking_unpackers "$cache_folder")"
+  fp_text_section restart_names "$(restart_names)"
+  fp_text_section release_lock "$(release_lock)"
+}
+find_cache_folder() { # sets folder to the one that the transaction names, or to nothing
+  folder=''
+  case $fp_newline$transaction in *"${fp_newline}cachedir: "*)
+    folder=${transaction#*cachedir: } folder=${folder%%"$fp_newline"*} ;;
+  esac
 }
 
 keep_words() { # as arguments of dnf: the package that is installed, "--exclude=NAME" for one that is not
-  fp_param keep | while IFS= read -r name; do
-    if rpm -q "$name" >/dev/null 2>&1; then rpm -q --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' "$name"; else echo "--exclude=$name"; fi
+  for name in $keep; do
+    if package=$(rpm -q --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' "$name" 2>/dev/null); then said "$package"; else echo "--exclude=$name"; fi
   done
 }
 simulate_tool() { # PACKAGE…
+  fp_set_param keep
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
   simulate --best install "$@" $(keep_words)
-  fp_section simulation said "$transaction" "$code"
+  fp_text_section simulation "$transaction" "$code"
   files=$(chosen 'installed|an upgrade')
-  if [ -z "$(fp_param keep)" ] && [ -n "$files" ]; then
+  if [ -z "$keep" ] && [ -n "$files" ]; then
     # not %{location}: newer versions of dnf 4 do not print it
     # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
     fp_section downloads dnf_query -q repoquery --qf '%{repoid}|%{downloadsize}|%{name}-%{version}-%{release}.%{arch}.rpm'"$line_end" $files
-    fp_section cached fp_cached_packages "$(said "$transaction" | sed -n 's/^cachedir: //p')"
+    find_cache_folder
+    fp_section cached fp_cached_packages "$folder"
   fi
 }

@@ -14,6 +14,7 @@ fp_has_failed_scripts() { grep -qa 'scriptlet failed' /var/lib/dnf/history.sqlit
 fp_zypper_failed_scripts() { # of the newest two files; a comment about %post comes before the line of its package
   fp_archive=''
   for fp_file in /var/log/zypp/history-*.xz; do fp_archive=$fp_file; done
+  [ -e /var/log/zypp/history ] || [ -e "$fp_archive" ] || return 0
   { xz -dc "$fp_archive"; cat /var/log/zypp/history; } 2>/dev/null | awk '
     function inside(s) { sub(/^[^(]*\(/, "", s); sub(/\).*/, "", s); sub(/-[0-9]+:/, "-", s); return s }
     function fail(s) { words[package] = s (said == "" ? "" : ": " said) }
@@ -36,7 +37,9 @@ fp_zypper_failed_scripts() { # of the newest two files; a comment about %post co
     END { for (package in words) print package "\t" words[package] }'
 }
 fp_dnf_failed_scripts() { # of the last 30 transactions
-  # shellcheck disable=SC2016,SC2154  # awk's $; set by fp_note_history
+  # shellcheck disable=SC2154  # set by fp_note_history
+  [ -n "$fp_history" ] || return 0
+  # shellcheck disable=SC2016  # awk's $
   printf '%s\n' "$fp_history" | awk '
       function begin(package) { if (number > last[package]) { last[package] = number; delete words[package] } }
       /^Transaction ID +: / { number = $4 + 0; said = ""; next }

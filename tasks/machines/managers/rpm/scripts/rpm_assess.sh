@@ -17,9 +17,9 @@ read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
 
 boot_time() { # when the first process began: a container's own boot, too
-  awk -v hertz="$(getconf CLK_TCK 2>/dev/null || echo 100)" '
+  awk ' # the kernel tells this time in hundredths of a second
     /^btime / { boot = $2 }
-    FILENAME == "/proc/1/stat" { sub(/^.*\) /, ""); if (boot != "") printf "%d\n", boot + $20 / hertz }' /proc/stat /proc/1/stat 2>/dev/null
+    FILENAME == "/proc/1/stat" { sub(/^.*\) /, ""); if (boot != "") printf "%d\n", boot + $20 / 100 }' /proc/stat /proc/1/stat 2>/dev/null
 }
 
 holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
@@ -31,17 +31,18 @@ pid_holder() { # PATH: the tools take a lock for held while any process has the 
 }
 
 rpm_home=$(rpm --eval '%{_dbpath}')
-began=$(fp_now)
+fp_read_time
+began=$fp_time
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
 fp_section installed fp_rpm_query -a
 twice=$(fp_rpm_duplicates)
-fp_section duplicates printf '%s\n' "$twice"
+fp_text_section duplicates "$twice"
 if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both
 [ -z "$twice" ] || fp_section left_over fp_left_over
-fp_section failed_scripts fp_failed_scripts
+fp_text_section failed_scripts "$(fp_failed_scripts)"
 assess_tool
-[ ! -d /run/systemd/system ] || fp_section outdated fp_outdated
+[ ! -d /run/systemd/system ] || fp_text_section outdated "$(fp_outdated)"
 container=false
 if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
 flag=false; [ ! -e /run/reboot-needed ] || flag=true
@@ -54,4 +55,5 @@ fp_each_holder holder "$rpm_home/.rpm.lock" $lock_files
 for file in $pid_files; do pid_holder "$file"; done
 # last: a process that released its locks before they were checked has written the database by now
 changed=false; [ "$before" = "$(fp_rpm_stamp "$rpm_home")" ] || changed=true
-fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$(fp_now)" began:="$began"
+fp_read_time
+fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$fp_time" began:="$began"

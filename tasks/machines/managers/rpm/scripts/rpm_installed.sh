@@ -5,6 +5,7 @@
 
 fp_emit state native="$(fp_rpm_arch)"
 rpm -qa >/dev/null || exit 1 # an unreadable database is not an empty one
-# shellcheck disable=SC2046  # names have no blanks and no wildcards
-fp_section packages fp_rpm_query $(fp_param packages)
-fp_section duplicates fp_rpm_duplicates
+fp_set_param packages
+# shellcheck disable=SC2086,SC2154  # names have no blanks and no wildcards; set by fp_set_param
+fp_section packages fp_rpm_query $packages
+fp_text_section duplicates "$(fp_rpm_duplicates)"

@@ -164,7 +164,7 @@ simulate() { # $wishes: notes the changes as lines "ACTION ID VERSION PACKAGE NA
 
 installed_ids() { # those of the transaction that are installed now
   # shellcheck disable=SC2046  # names have no blanks and no wildcards
-  fp_rpm_query $(strip_version <"$FP_JOB_DIR/rpm-own") | awk -F '\t' -v native="$native" '{ print $1 ($5 == "noarch" || $5 == native ? "" : "." $5) }'
+  fp_rpm_query $(strip_version <"$FP_JOB_DIR/rpm-own") | awk -F '\t' -v native="$native" 'NF >= 7 { print $1 ($5 == "noarch" || $5 == native ? "" : "." $5) }'
 }
 
 barred() { # new packages and removals that match an excluded mask

@@ -2,12 +2,11 @@
 # Functions that read rpm's database for the scripts of all RPM families.
 
 # fp_rpm_query WORDS…: installed packages, one a line: name, epoch, version, release, architecture, install time (epoch
-# seconds) and vendor, separated by tabs. Words: -a, or names; a name that is not installed is no failure. Of "-a", the
-# exit code is rpm's.
+# seconds) and vendor, separated by tabs. Words: -a, or names; a name that is not installed is no failure, and has a line
+# "package … is not installed". Keys (gpg-pubkey) are among the packages. Of "-a", the exit code is rpm's.
 fp_rpm_query() {
   # shellcheck disable=SC2016  # rpm's %
-  fp_packages=$(rpm -q --qf '%{NAME}\t%|EPOCH?{%{EPOCH}}:{0}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{INSTALLTIME}\t%{VENDOR}\n' "$@"); fp_code=$?
-  printf '%s\n' "$fp_packages" | awk -F '\t' 'NF >= 7 && $1 != "gpg-pubkey"' # without the lines "package … is not installed"
+  rpm -q --qf '%{NAME}\t%|EPOCH?{%{EPOCH}}:{0}|\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{INSTALLTIME}\t%{VENDOR}\n' "$@"; fp_code=$?
   [ "$1" != -a ] || return "$fp_code"
 }
 

@@ -5,7 +5,8 @@
 # what would be downloaded. Its package_queries.sh defines simulate_tool, which gets the packages as arguments.
 # Requires: manager_environment, rpm_query, tool_lock, package_queries
 
-# shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
-simulate_tool $(fp_param packages)
+fp_set_param packages
+# shellcheck disable=SC2086,SC2154  # package names and versions have no blanks and no wildcards; set by fp_set_param
+simulate_tool $packages
 fp_emit state native="$(fp_rpm_arch)"
 exit 0

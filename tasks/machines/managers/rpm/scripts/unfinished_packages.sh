@@ -7,16 +7,20 @@
 # fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package
 fp_rpm_duplicates() {
   # shellcheck disable=SC2016  # rpm's %
-  rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null | sort -n | awk '
-    { id = $2 " " $3 } id in last { print id, last[id] } { last[id] = $4 } END { for (id in last) print "new", id, last[id] }' | awk '
-    $1 == "new" { new[$2 " " $3] = $4; next }
-    { name[++count] = $1; id[count] = $1 " " $2; old[count] = $3 }
-    END { for (k = 1; k <= count; k++) print name[k], new[id[k]], old[k] }' | while read -r fp_package fp_new fp_old; do
-      case $fp_package in kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
-      ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue
-      ! grep -hsqE "^(installonlypkgs|multiversion) *[=+].*[=, ]$fp_package([, ]|\$)" /etc/dnf/dnf.conf /etc/yum.conf /etc/zypp/zypp.conf || continue
-      printf '%s %s\n' "$fp_new" "$fp_old"
-    done
+  fp_twice=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null | awk '
+    { id = $2 " " $3 }
+    !(id in new) { time[id] = $1; new[id] = $4; next }
+    { name[++count] = $2; ids[count] = id; old[count] = $4 }
+    $1 + 0 > time[id] + 0 || ($1 + 0 == time[id] + 0 && $4 > new[id]) { old[count] = new[id]; time[id] = $1; new[id] = $4 }
+    END { for (k = 1; k <= count; k++) print name[k], new[ids[k]], old[k] }')
+  while read -r fp_package fp_new fp_old; do
+    case $fp_package in '' | kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
+    ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue
+    ! grep -hsqE "^(installonlypkgs|multiversion) *[=+].*[=, ]$fp_package([, ]|\$)" /etc/dnf/dnf.conf /etc/yum.conf /etc/zypp/zypp.conf || continue
+    printf '%s %s\n' "$fp_new" "$fp_old"
+  done <<TWICE
+$fp_twice
+TWICE
 }
 
 # fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
@@ -43,7 +47,8 @@ fp_left_over() {
 
 # fp_unfinished: sets fp_obstacle to packages and fp_who to the packages, if there are any
 fp_unfinished() {
-  fp_who=$(fp_rpm_duplicates | awk '{ count++; if (count <= 3) said = said (said == "" ? "" : ", ") $1 " is beside " $2 }
+  fp_who=$(fp_rpm_duplicates)
+  [ -z "$fp_who" ] || fp_who=$(printf '%s\n' "$fp_who" | awk '{ count++; if (count <= 3) said = said (said == "" ? "" : ", ") $1 " is beside " $2 }
     END { if (count > 3) said = said " and " count - 3 " more"; print said }')
   [ -z "$fp_who" ] || fp_obstacle=packages
 }

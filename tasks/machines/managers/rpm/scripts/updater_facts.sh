@@ -7,9 +7,11 @@ fp_updater_timers='dnf-automatic.timer dnf-automatic-install.timer dnf-automatic
 dnf-automatic-notifyonly.timer dnf5-automatic.timer os-update.timer packagekit-background.timer'
 
 fp_show_updaters() {
-  # shellcheck disable=SC2046,SC2086  # names of units
+  fp_updater_services=''
+  for fp_timer in $fp_updater_timers; do fp_updater_services="$fp_updater_services ${fp_timer%timer}service"; done
+  # shellcheck disable=SC2086  # names of units
   TZ=UTC systemctl --no-pager show -p Id,ActiveState,NextElapseUSecRealtime yum-cron.service packagekit.service \
-    $fp_updater_timers $(printf '%s' "$fp_updater_timers" | sed 's/\.timer/.service/g') </dev/null
+    $fp_updater_timers $fp_updater_services </dev/null
 }
 
 fp_is_switched_on() { # FILE VARIABLE: whether a file of settings says VARIABLE=true or yes

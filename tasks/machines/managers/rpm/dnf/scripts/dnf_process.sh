@@ -13,6 +13,11 @@ sys.path[:] = filter(None, sys.path)  # never from the working directory
 import gc, os, runpy, select, signal, stat
 import dnf.cli.main
 
+try:
+    import dbus  # of a plugin that most machines have: half of what a fork would load anew
+except ImportError:
+    pass
+
 program, script = sys.argv[1], os.getppid()
 
 

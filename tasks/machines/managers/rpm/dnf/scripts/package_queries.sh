@@ -18,12 +18,21 @@ all_versions='--disableexcludes=all --disableplugin=versionlock,foreman-protecto
 cache_folder=/var/cache/dnf
 line_end=''
 
-# shellcheck disable=SC2086  # options
-read_repositories() { fp_limited "$(fp_param refresh_seconds)" dnf $dnf_words -d 2 -e 3 makecache --refresh; } # whatever dnf.conf says, it writes what fails
+read_repositories() {
+  fp_set_param refresh_seconds
+  # shellcheck disable=SC2086  # options
+  fp_ask_dnf "${refresh_seconds:-0}" $dnf_words -d 2 -e 3 makecache --refresh || { # whatever dnf.conf says, it writes what fails
+    code=$?
+    [ "$code" -ne 142 ] || code=124 # SIGALRM: as fp_limited says it
+    return "$code"
+  }
+}
 
 locked_versions() { # its plugin's settings say in which file they are
-  list=$(sed -n 's/^locklist *= *//p' /etc/dnf/plugins/versionlock.conf 2>/dev/null | tail -n 1)
-  grep -hE '^[[:space:]]*[^#[:space:]]' "${list:-/etc/dnf/plugins/versionlock.list}" 2>/dev/null | sed 's/^/versionlock.list:/'
+  list=''
+  [ ! -e /etc/dnf/plugins/versionlock.conf ] || list=$(sed -n 's/^locklist *= *//p' /etc/dnf/plugins/versionlock.conf 2>/dev/null)
+  list=${list##*"$fp_newline"} list=${list:-/etc/dnf/plugins/versionlock.list}
+  [ ! -e "$list" ] || sed -n 's/^[[:space:]]*[^#[:space:]]/versionlock.list:&/p' "$list" 2>/dev/null
 }
 hidden_versions() { # plugins hide packages, too: versionlock, Satellite's foreman-protector
   dnf_query -q --disableexcludes=all --noplugins repoquery --upgrades --qf "$details"
@@ -46,19 +55,25 @@ advisory_fields='
 advisories() {
   # shellcheck disable=SC2086  # options
   described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$? listed=''
-  with_epochs=$(fp_rpm_query -a | awk -F '\t' '$2 != 0 { print "=" $1 "." $5 }')
+  [ -n "$described" ] || return "$code"
+  with_epochs=$(fp_rpm_query -a | awk -F '\t' 'NF >= 7 && $2 != 0 { print "=" $1 "." $5 }')
   # shellcheck disable=SC2086  # options
-  [ -z "$described" ] || [ -z "$with_epochs" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
+  [ -z "$with_epochs" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
   { said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }'; said "$with_epochs"; said "$described"; } | awk "$advisory_fields"
   return "$code"
 }
 
 simulate() { # ARGUMENTS…: sets transaction to the lines "---> Package NAME.ARCH VERSION will be …" and the errors, code to dnf's
   transaction=$(dnf_query -v "$@" 2>&1); code=$?
-  transaction=$(said "$transaction" | awk '/^---> Package / || /^(Error|No match for argument|All matches were filtered out|cachedir|Problem| Problem)/ || /^  - / || /^Nothing to do/ || /^Operation aborted/')
+  transaction=$(awk '/^---> Package / || /^(Error|No match for argument|All matches were filtered out|cachedir|Problem| Problem)/ || /^  - / || /^Nothing to do/ || /^Operation aborted/' <<SAID
+$transaction
+SAID
+  )
 }
 
-restart_names() { cat /etc/dnf/plugins/needs-restarting.d/*.conf 2>/dev/null || :; } # its plugin looks there
+restart_names() { # its plugin looks there
+  for file in /etc/dnf/plugins/needs-restarting.d/*.conf; do [ ! -e "$file" ] || cat "$file"; done
+}
 
 # Amazon Linux reads the repositories of one release, which never change: "" if it follows the newest
 release_lock() {

@@ -171,7 +171,7 @@ advisory_form='
 advise() { ask -d 0 "$skip_unread" $all_versions updateinfo "$@"; }
 advisories() {
   listed_notices=$(advise list available); code=$?
-  notices=$({ { fp_rpm_query -a | awk -F '\t' '{ print $1 "." $5 }'; replacements; } | sort -u | sed 's/^/+/'; said "$listed_notices"; } | awk "$relevant")
+  notices=$({ { fp_rpm_query -a | awk -F '\t' 'NF >= 7 { print $1 "." $5 }'; replacements; } | sort -u | sed 's/^/+/'; said "$listed_notices"; } | awk "$relevant")
   if [ -n "$notices" ]; then
     texts=$(advise info updates) || code=$?
     others=$({ said "$texts"; said "$notices"; } | awk '/^  Update ID : / { told[$4] } NF == 3 && $1 ~ /^[A-Za-z0-9][A-Za-z0-9:._-]*$/ && $2 ~ /Sec\.$|^security$/ && !($1 in told) { told[$1]; print $1 }' | head -n 50)
