@@ -21,9 +21,10 @@ fp_awaited=''
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
 fp_is_over() { fp_read_time; ! [ "$1" -ge "$fp_time" ]; } # also if one of them is no number: without a known end, nothing begins
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
-fp_plain() { awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, ""); print }'; } # without colours, which some machines have always on
+fp_plain_line='{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }' # a rule of awk: without colours, which some machines have always on
+fp_plain() { awk "$fp_plain_line"'{ print }'; }
 fp_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | fp_plain; } # all of it: scripts of packages may print a lot
-fp_said() { fp_words | awk "/$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; it reads to the end, so that no command reports a broken pipe
+fp_said() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | awk "$fp_plain_line /$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; it reads to the end, so that no command reports a broken pipe
 fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536 | fp_plain; }
 
 fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these say so

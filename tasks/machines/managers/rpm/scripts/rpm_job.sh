@@ -11,7 +11,7 @@
 #   tool_simulate, tool_changes: the first prints what the tool would do now, without the network, and fails if it refuses
 #     (with 200 if another process's lock kept it from that); the second reads that and prints lines "ACTION NAME ARCH VERSION": in (this version comes), out
 #     (it goes, because "in" or "down" replaces it), down ("in", but it is older than what it replaces), gone (removed).
-#   tool_inputs: prints a digest of the settings and of the copies of repositories on which that depends; nothing if it can't tell.
+#   tool_inputs: prints what shows a change of the settings and of the copies of repositories on which that depends; nothing if it can't tell.
 #   tool_explain: after a tool_simulate that failed, prints why in words.
 #   tool_download: executes (exec) a download. tool_renew: executes a new read of the repositories.
 #   tool_test: with everything downloaded, prints why an installation would fail; it changes nothing.
@@ -27,9 +27,10 @@
 # Requires: manager_environment, rpm_query, package_locks, transactions, package_tool, rpm_removal
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
-began=$FP_JOB_DIR/rpm-began finished=$FP_JOB_DIR/rpm-done
+began=$FP_JOB_DIR/rpm-began runs=0
 native=$(fp_rpm_arch) rpm_lock=$(rpm --eval '%{_dbpath}')/.rpm.lock
-removals=$(fp_param allow_removals)
+fp_set_param allow_removals
+removals=$allow_removals
 
 lines() { printf '%s\n' "$@"; }
 strip_version() { sed 's/^patch:.*//; s/-[^-]*-[^-]*$//'; } # the names of packages NAME-VERSION-RELEASE.ARCH
@@ -38,9 +39,12 @@ list() { awk 'NF { printf "%s%s", (count++ ? ", " : ""), $0 }'; } # the lines of
 # ---- progress
 
 find_progress() { # of the end of the log
-  tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 4096 | fp_plain | tr '\r' '\n' | awk "$read_progress" | tail -n 1 \
+  tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 4096 | tr '\r' '\n' | awk "$fp_plain_line$read_progress" \
     | awk -v native="$native" -v work="$work" -v downloads="$downloads" '
-      { percent = $1 < 0 ? 0 : $1 > 100 ? 100 : $1
+      { last = $0 }
+      END {
+        $0 = last; if (!NR) exit
+        percent = $1 < 0 ? 0 : $1 > 100 ? 100 : $1
         if (work == "install") percent = downloads ? percent / 5 : 20 + percent * 4 / 5
         name = ""
         if ($2 ~ /-[^-]+-[^-]+\.[a-z0-9_]+$/) { # else it was cut off
@@ -63,7 +67,7 @@ rpm_is_locked() { # rpm waits for its lock without an end, and no tool can limit
 tell_waiting() { fp_tell_waiting "${held_by:-$(fp_last_words | grep -i -e lock -e process | tail -n 1)}"; }
 
 run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when its time is over or a stop is requested
-  rm -f "$finished"
+  runs=$((runs + 1)) finished=$FP_JOB_DIR/rpm-done-$runs
   downloads=''
   case $1 in tool_download*) downloads=yes ;; esac
   fp_watch_progress "$log" "$finished" find_progress &
@@ -137,7 +141,7 @@ script_failure='^(warning|error): (%[a-z]+\(.*scriptlet failed|lua script failed
 ended() { # CODE [UNDO]
   error=
   # the tool may end with 0 although a package's script failed after its files were installed
-  if [ "$1" -ne 0 ] || fp_words | grep -qaE "$script_failure${tool_failure:+|$tool_failure}"; then error=$(complaint "$1"); fi
+  if [ "$1" -ne 0 ] || [ "${tool_failure:-}" = . ] || fp_words | grep -qaE "$script_failure${tool_failure:+|$tool_failure}"; then error=$(complaint "$1"); fi
   case $1:$error in 0:*": see the job's log") error= ;; esac # nothing in it is an error
   fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
 }
@@ -163,8 +167,12 @@ simulate() { # $wishes: notes the changes as lines "ACTION ID VERSION PACKAGE NA
 }
 
 installed_ids() { # those of the transaction that are installed now
-  # shellcheck disable=SC2046  # names have no blanks and no wildcards
-  fp_rpm_query $(strip_version <"$FP_JOB_DIR/rpm-own") | awk -F '\t' -v native="$native" 'NF >= 7 { print $1 ($5 == "noarch" || $5 == native ? "" : "." $5) }'
+  own=''
+  while read -r package; do
+    case $package in patch:*) ;; *) own="$own ${package%-*-*}" ;; esac
+  done <"$FP_JOB_DIR/rpm-own"
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  [ -z "$own" ] || fp_rpm_query $own | awk -F '\t' -v native="$native" 'NF >= 7 { print $1 ($5 == "noarch" || $5 == native ? "" : "." $5) }'
 }
 
 barred() { # new packages and removals that match an excluded mask
@@ -181,13 +189,13 @@ barred() { # new packages and removals that match an excluded mask
 }
 
 unwanted() { # prints "why detail", or nothing
-  { cat "$FP_JOB_DIR/rpm-names"; fp_param allowed; } >"$FP_JOB_DIR/rpm-may"
+  fp_param allowed >"$FP_JOB_DIR/rpm-may"
   installed_ids >"$FP_JOB_DIR/rpm-installed"
-  anew=$(fp_param "tx_${number}_present" | awk 'FILENAME == ARGV[1] { here[$0]; next } NF && !/^patch:/ && !($0 in here)' "$FP_JOB_DIR/rpm-installed" - | list)
+  anew=$(awk 'FILENAME == ARGV[1] { here[$0]; next } NF && !/^patch:/ && !($0 in here) { printf "%s%s", (count++ ? ", " : ""), $0 }' "$FP_JOB_DIR/rpm-installed" "$FP_JOB_DIR/rpm-present")
   [ -z "$anew" ] || { lines "anew $anew"; return; }
   awk -v removals="$removals" '
     function join(text, more) { return text (text == "" ? "" : ", ") more }
-    FILENAME == ARGV[1] { may[$0]; next }
+    FILENAME == ARGV[1] || FILENAME == ARGV[2] { may[$0]; next }
     { version[$1, $2] = $3; ids[$2] }
     END {
       for (id in ids) {
@@ -197,7 +205,8 @@ unwanted() { # prints "why detail", or nothing
       }
       if (removals != "yes" && gone != "") print "removals", gone
       else if (other != "") print "unexpected", other
-    }' "$FP_JOB_DIR/rpm-may" "$FP_JOB_DIR/rpm-would"
+    }' "$FP_JOB_DIR/rpm-may" "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-would"
+  fp_has excluded || return 0
   barred=$(barred | list)
   [ -z "$barred" ] || lines "excluded $barred"
 }
@@ -218,7 +227,7 @@ look() { # checks before the tool installs $wishes; returns 1 if that would do s
     tool_explain $wishes
     return 1
   }
-  unwanted=$(unwanted | head -n 1)
+  unwanted=$(unwanted) unwanted=${unwanted%%"$fp_newline"*}
   [ -z "$unwanted" ]
 }
 
@@ -231,17 +240,21 @@ refuse() { # after look, with its code: why nothing is installed
 note_old() { awk '$1 == "out" || $1 == "gone" { print $4 }' "$FP_JOB_DIR/rpm-would" >"$FP_JOB_DIR/rpm-old"; } # after the last look
 
 choose_wishes() { # new packages that come by themselves are not named: the tool would note them as chosen by a person
-  wishes=$(paste -d ' ' "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-own" | awk 'FILENAME == ARGV[1] { here[$0]; next } $1 in here { print $2 }' "$FP_JOB_DIR/rpm-present" - | tr '\n' ' ')
+  wishes=$(awk 'FILENAME == ARGV[1] { here[$0]; next } FILENAME == ARGV[2] { name[FNR] = $0; next } name[FNR] in here { printf "%s ", $0 }' \
+    "$FP_JOB_DIR/rpm-present" "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-own")
   if [ -n "$wishes" ] && simulate \
     && awk 'FILENAME == ARGV[1] { here[$2]; next } FILENAME == ARGV[2] { here[$0]; next } !($0 in here) { exit 1 }' \
       "$FP_JOB_DIR/rpm-would" "$FP_JOB_DIR/rpm-present" "$FP_JOB_DIR/rpm-names"; then return; fi
-  wishes=$(tr '\n' ' ' <"$FP_JOB_DIR/rpm-own")
+  wishes=''
+  while read -r package; do wishes="$wishes$package "; done <"$FP_JOB_DIR/rpm-own"
 }
 
 # ---- the work
 
 note_conffiles() { # right after packages were changed: files kept before or after that may belong to another process
-  find /etc -xdev -cnewer "$began" \( -name '*.rpmnew' -o -name '*.rpmsave' -o -name '*.rpmorig' \) 2>/dev/null | sort | while IFS= read -r file; do
+  kept=$(find /etc -xdev -cnewer "$began" \( -name '*.rpmnew' -o -name '*.rpmsave' -o -name '*.rpmorig' \) 2>/dev/null)
+  [ -n "$kept" ] || return 0
+  lines "$kept" | sort | while IFS= read -r file; do
     case $file in
       *.rpmnew) fp_emit configuration_kept path="${file%.*}" kept_as="$file" ;;
       *) fp_emit configuration_kept path="$file" kept_as="${file%.*}" ;; # here the edited file has the other name
@@ -381,9 +394,9 @@ repair() {
 transaction() {
   wishes='' held_by='' removed='' simulated=''
   fp_limit_lock_wait
-  fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/rpm-own"
-  fp_param "tx_${number}_names" | grep . >"$FP_JOB_DIR/rpm-names"
-  fp_param "tx_${number}_present" | grep . >"$FP_JOB_DIR/rpm-present"
+  fp_param "tx_${number}_packages" >"$FP_JOB_DIR/rpm-own"
+  fp_param "tx_${number}_names" >"$FP_JOB_DIR/rpm-names"
+  fp_param "tx_${number}_present" >"$FP_JOB_DIR/rpm-present"
   case $work in
     stage) choose_wishes; stage ;;
     install) choose_wishes; install ;;

@@ -65,26 +65,40 @@ tool_continue() { return 1; }
 
 discard() { # FOLDER: remove what was installed; the tool itself would remove what is downloaded for later transactions, too
   ! grep -qsiE '^keepcache *= *(1|true|yes|on) *$' /etc/dnf/dnf.conf || return 0
-  awk '$1 == "in" { print $4 }' "$FP_JOB_DIR/rpm-would" | sed 's/-[0-9]*:/-/' | while IFS= read -r package; do
-    rm -f "$1"/*/packages/"$package.rpm"
-  done
+  folder=$1
+  set --
+  while read -r action _ _ package _; do
+    [ "$action" = in ] || continue
+    case $package in *-[0-9]*:*) package=${package%%-[0-9]*:*}-${package#*-[0-9]*:} ;; esac # without the epoch
+    for file in "$folder"/*/packages/"$package.rpm"; do [ ! -e "$file" ] || set -- "$@" "$file"; done
+  done <"$FP_JOB_DIR/rpm-would"
+  [ "$#" -eq 0 ] || rm -f "$@"
 }
 
 comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number of the transaction
 
 find_undo() { # TOOL COMMAND…: how to undo the last transaction of the tool's history, if it is ours; the command asks the tool
   tool=$1; shift
-  "$@" history info last 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
-  grep -qE "^ *Comment *: $comment/$number *\$" "$FP_JOB_DIR/rpm-history" || return 0
-  id=$(sed -n 's/^ *Transaction ID *: *\([0-9][0-9]*\).*/\1/p' "$FP_JOB_DIR/rpm-history")
+  said=$("$@" history info last 2>/dev/null)
+  id=$(awk -v comment="$comment/$number" '
+    { value = $0; sub(/^[^:]*: */, "", value); sub(/ *$/, "", value) }
+    /^ *Comment *: / && value == comment { ours = 1 }
+    /^ *Transaction ID *: *[0-9]/ { id = value + 0 }
+    END { if (ours) print id }' <<SAID
+$said
+SAID
+  )
   [ -n "$id" ] || return 0
-  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
-  "$@" -q -C repoquery $(cat "$FP_JOB_DIR/rpm-old") 2>/dev/null | cat >"$FP_JOB_DIR/rpm-offered"
+  old=''
+  while read -r package; do old="$old $package"; done <"$FP_JOB_DIR/rpm-old"
+  # shellcheck disable=SC2086  # packages have no blanks and no wildcards
+  offered=$("$@" -q -C repoquery $old 2>/dev/null)
+  lines "$offered" >"$FP_JOB_DIR/rpm-offered"
   tell_undo "$tool history undo $id"
 }
 
 tell_undo() { # COMMAND: as long as the packages in the file rpm-old can be had: those in the file rpm-offered
-  missing=$(awk '{ sub(/-[0-9]+:/, "-") } FILENAME == ARGV[1] { here[$0]; next } !($0 in here)' "$FP_JOB_DIR/rpm-offered" "$FP_JOB_DIR/rpm-old" | list)
+  missing=$(awk '{ sub(/-[0-9]+:/, "-") } FILENAME == ARGV[1] { here[$0]; next } !($0 in here) { printf "%s%s", (count++ ? ", " : ""), $0 }' "$FP_JOB_DIR/rpm-offered" "$FP_JOB_DIR/rpm-old")
   if [ -z "$missing" ]; then
     lines "$1"
   else

@@ -17,30 +17,31 @@ dnf_words="-y --setopt=assumeno=False $common"
 # shellcheck disable=SC2086  # words
 {
   tool_simulate() { # "Operation aborted." is what a simulation ends with
-    dnf $common -v -C --assumeno install "$@" >"$FP_JOB_DIR/rpm-answer" 2>&1; code=$?
-    cat "$FP_JOB_DIR/rpm-answer"
-    [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-answer" || return "$code" # 200: a lock
+    dnf $common -v -C --assumeno install "$@"; code=$?
+    [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-said" || return "$code" # 200: a lock
   }
   tool_download() { download_with_verb install "$@"; }
   tool_download_again() { download_with_verb reinstall "$@"; }
   download_with_verb() { # VERB PACKAGES
-    ignored=$(sed -n 's/^Ignoring repositories: //p' "$FP_JOB_DIR/rpm-answer" | tr -d ' ') # by the last simulation
+    ignored=$(sed -n '/^Ignoring repositories: /{s///;s/ //g;p;}' "$FP_JOB_DIR/rpm-said") # by the last simulation
     exec dnf $dnf_words ${ignored:+--disablerepo="$ignored"} --downloadonly "$@"
   }
   tool_renew() { exec dnf $dnf_words makecache --refresh; }
   tool_test() { exec dnf $dnf_words -C --setopt=tsflags=test install "$@"; }
   tool_install() {
     dnf $dnf_words -C --comment="$comment/$number" install "$@"; code=$?
-    [ "$code" -ne 0 ] || discard "$(sed -n 's/^cachedir: //p' "$FP_JOB_DIR/rpm-answer")"
+    [ "$code" -ne 0 ] || discard "$(sed -n 's/^cachedir: //p' "$FP_JOB_DIR/rpm-said")"
     return "$code"
   }
   tool_install_again() { dnf $dnf_words -C --comment="$comment/$number" reinstall "$@"; }
 }
 
 tool_inputs() { # "-C" and the options let nothing change the copies but a new read
-  ! grep -q '^reposdir' /etc/dnf/dnf.conf 2>/dev/null || return 0 # the repositories' settings are elsewhere
-  folder=$(sed -n 's/^cachedir *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)
+  folder=$(sed -n -e '/^reposdir/s/.*/:&/p' -e 's/^cachedir *= *//p' /etc/dnf/dnf.conf 2>/dev/null)
+  case $folder in *:reposdir*) return 0 ;; esac # the repositories' settings are elsewhere
+  folder=${folder##*"$fp_newline"}
+  lines inputs
   find -L /etc/dnf /etc/yum.repos.d /etc/distro.repos.d /etc/yum "${folder:-/var/cache/dnf}"/*/repodata -type f \
-    -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
+    -printf '%p %i %C@ %s\n' 2>/dev/null
 }
 tool_undo() { fp_start_dnf; find_undo dnf fp_ask_dnf 0; } # started anew: dnf itself may be another version now
