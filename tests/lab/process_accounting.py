@@ -2,7 +2,8 @@
 processor did. Nothing on the host changes.
 
 A process is the package manager's if one of its ancestors is a package manager: an administrator's own command would
-start it, too. All others are fleetpatch's: its scripts, its logins, and each start of a package manager.
+start it, too. Those of GnuPG are zypper's, whose library starts them so that they have no parent. All others are
+fleetpatch's: its scripts, its logins, and each start of a package manager.
 """
 
 import struct
@@ -19,6 +20,7 @@ from tests.lab.fleet import LabError, LabHost
 
 TOOLS: Final = frozenset({"dnf", "zypper", "apt-get", "apt-cache", "apt-config", "apt-mark"})
 MANAGERS: Final = TOOLS | {"dpkg", "dpkg-query", "rpm"}
+_ORPHANS: Final = frozenset({"gpg", "gpgconf", "gpgsm", "gpg-agent"})
 _RECORD: Final = struct.Struct("=B15xII24x16s")  # struct acct_v3: ac_flag, …, ac_pid, ac_ppid, …, ac_comm
 _FORKED: Final = 0x01  # AFORK: it has executed no program since its fork
 _SWITCH: Final = "import ctypes, sys; sys.exit(ctypes.CDLL(None).acct(sys.argv[1].encode() if sys.argv[1:] else None))"
@@ -78,7 +80,7 @@ def list_own_processes(processes: Sequence[EndedProcess]) -> list[EndedProcess]:
             ancestor = parents[ancestor]
         return ancestor in managers
 
-    return [process for process in processes if not is_managers(process)]
+    return [process for process in processes if process.name not in _ORPHANS and not is_managers(process)]
 
 
 def describe_processes(processes: Iterable[EndedProcess], most: int = 40) -> str:

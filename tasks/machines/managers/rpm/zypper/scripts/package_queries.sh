@@ -40,28 +40,40 @@ compact='
 ask_briefly() { # COMMAND ARGUMENTS…
   # shellcheck disable=SC2086  # options, or nothing
   case $1 in install | update) command=$1; shift; set -- "$command" $solver_options "$@" ;; esac
-  said=$(ask --xmlout "$@"); code=$?; said=$(printf '%s\n' "$said" | awk "$compact")
+  said=$(ask --xmlout "$@"); code=$?
+  said=$(awk "$compact" <<SAID
+$said
+SAID
+  )
 }
 say() { printf '%s\n' "$said"; return "$code"; }
 
 # names in zypper's XML, from elements that begin like this
-find_names() { printf '%s\n' "$said" | tr '<' '\n' | sed -n "s/^$1 .*name=\"\\([A-Za-z0-9_][A-Za-z0-9_+.:-]*\\)\".*/\\1/p"; }
+find_names() { find_named "$1" ''; }
 
 # the same, with their versions: "name=version"
-find_versions() { printf '%s\n' "$said" | tr '<' '\n' | sed -n "/^$1 /s/.* name=\"\\([A-Za-z0-9_][A-Za-z0-9_+.:-]*\\)\".* edition=\"\\([^\"]*\\)\".*/\\1=\\2/p"; }
+find_versions() { find_named "$1" edition; }
+find_named() { # ELEMENT KEY: with a key, "=" and its value follow the name
+  awk -v RS='<' -v element="$1 " -v key="$2" '
+    function value(key,   at) { at = index($0, " " key "=\""); return at ? substr($0, at + length(key) + 3, index(substr($0, at + length(key) + 3), "\"") - 1) : "" }
+    index($0, element) == 1 {
+      gsub(/\n/, " "); name = value("name")
+      if (name ~ /^[A-Za-z0-9_][A-Za-z0-9_+.:-]*$/ && (key == "" || index($0, " " key "=\""))) print name (key == "" ? "" : "=" value(key)) }' <<SAID
+$said
+SAID
+}
 
 # of zypper info, the lines that matter: a description may have any text, but is indented
 facts='
   /^[A-Z][A-Za-z ]*:/ { kept = /^(Requires|Provides|Conflicts) *:/ }
   /^(Repository|Name|Version|Arch|Vendor|Status|Source package) *:/ || kept'
-escape=$(printf '\033')
-describe() { ask info "$@" | sed "s/$escape\\[[0-9;]*[A-Za-z]//g" | awk "$facts"; } # some machines have colours always on
+describe() { ask info "$@" | awk '{ gsub(/\033\[[0-9;]*[A-Za-z]/, "") }'"$facts"; } # some machines have colours always on
 
 # "alias<tab>priority" of each repository that has another than the default one
 priorities() {
   awk '
     /^\[.*\]/ { alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias) }
-    /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$(setting reposdir /etc/zypp/repos.d)"/*.repo 2>/dev/null
+    /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$repositories_folder"/*.repo 2>/dev/null
 }
 
 # "name<tab>architecture<tab>epoch<tab>version<tab>release<tab>bytes<tab>alias<tab>vendor" of each version of these
@@ -70,13 +82,17 @@ priorities() {
 # shellcheck disable=SC2016  # awk's $, not the shell's
 versions() {
   {
-    printf '%s\n' "$2" | sed 's/^/wanted /'
-    printf '%s\n' "$1" | while IFS= read -r alias; do
+    # shellcheck disable=SC2086  # names have no blanks and no wildcards
+    printf 'wanted %s\n' $2
+    while IFS= read -r alias; do
       printf 'alias %s\n' "$alias"
-      for file in "$raw/$(printf %s "$alias" | tr / _)/repodata"/*primary.xml*; do
+      find_folder "$alias"
+      for file in "$raw/$folder/repodata"/*primary.xml*; do
         case $file in *.gz) gzip -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *.xz) xz -dc "$file" ;; *.xml) cat "$file" ;; esac
       done 2>/dev/null | grep -E '^ *<(name|arch|version|size|rpm:vendor)[ >]'
-    done
+    done <<ALIASES
+$1
+ALIASES
   } | awk '
     function text() { gsub(/^[^>]*>|<.*$/, ""); return $0 }
     function value(key,   at) { at = index($0, " " key "=\""); at = substr($0, at + length(key) + 3); return substr(at, 1, index(at, "\"") - 1) }
@@ -91,7 +107,11 @@ versions() {
     /<rpm:vendor>/ { vendor = text() }
     END { put() }'
 }
-find_aliases() { printf '%s\n' "$said" | tr '<' '\n' | sed -n 's/^source .*alias="\([^"]*\)".*/\1/p' | sort -u; }
+find_aliases() {
+  awk -v RS='<' '/^source / && match($0, /alias="[^"]*"/) { alias = substr($0, RSTART + 7, RLENGTH - 8); if (!told[alias]++) print alias }' <<SAID
+$said
+SAID
+}
 
 # what zypper would do with everything that is pending; a rolling distribution is updated as a whole
 upgrade_command() {
@@ -121,32 +141,37 @@ assess_tool() {
   left_out=$(find_left_out)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_section obstacles say; }
-  if grep -q '^solvable_name:\|^query_string:' "$(setting locksfile.path /etc/zypp/locks)" 2>/dev/null; then
+  if [ -e "$locks_file" ] && grep -q '^solvable_name:\|^query_string:' "$locks_file" 2>/dev/null; then
     code=2
     [ -n "$readable" ] || ask_briefly locks --solvables # that reads repositories
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
     fp_section locks say
   fi
   fp_section reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
-  fp_section repositories repositories
-  fp_section priorities priorities
+  fp_text_section repositories "$(repositories)"
+  fp_text_section priorities "$(priorities)"
   fp_emit tool upgrade="$upgrade"
 }
 
 find_left_out() { # names of packages whose newest version the upgrade would not install; asked for these, zypper says why
-  [ "$upgrade" = dup ] || { find_versions 'solvable type="package"'; echo; printf '%s\n' "$newest"; } | awk -F = '
-    $0 == "" { listed = 1; next } !listed { would[$0]; next } !($0 in would) { print $1 }' | sort -u
+  if [ "$upgrade" = dup ] || [ -z "$newest" ]; then return; fi
+  awk -F = '$0 == "" { listed = 1; next } !listed { would[$0]; next } !($0 in would) && !told[$1]++ { print $1 }' <<VERSIONS
+-=$(find_versions 'solvable type="package"')
+
+$newest
+VERSIONS
 }
 
 find_new_names() { # names of packages that the upgrade would install, and that are not installed
+  case $said in *'<to-install>'*) ;; *) return 0 ;; esac
   printf '%s\n' "$said" | sed -n '/^<to-install>/,/^<\/to-install>/s/^<solvable type="package" name="\([A-Za-z0-9_][A-Za-z0-9_+.-]*\)".*/\1/p' \
     | while read -r name; do rpm -q "$name" >/dev/null 2>&1 || echo "$name"; done
 }
 
 lock_kept() { # FOLDER: lets zypper read locks of a file there: those of the machine, and those of kept packages
-  locks=$(setting locksfile.path /etc/zypp/locks)
-  { cat "$locks" 2>/dev/null; fp_param keep | sed 's/.*/\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: &/'; } >"$1/locks"
-  { zypp_settings; printf '[main]\nlocksfile.path = %s/locks\n' "$1"; } >"$1/zypp.conf"
+  { cat "$locks_file" 2>/dev/null; fp_param keep | sed 's/.*/\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: &/'; } >"$1/locks"
+  # shellcheck disable=SC2086  # files
+  { cat $zypp_files 2>/dev/null; printf '[main]\nlocksfile.path = %s/locks\n' "$1"; } >"$1/zypp.conf"
   export ZYPP_CONF="$1/zypp.conf"
 }
 

@@ -9,7 +9,8 @@
 # Without the first option, a patch that needs a reboot is left out and no message says so.
 zypper_words='--non-interactive-include-reboot-patches --non-interactive --no-refresh'
 install="install $solver_options" # with its options
-[ "$(fp_param accept_licences)" != yes ] || install="$install --auto-agree-with-licenses"
+fp_set_param accept_licences
+[ "$accept_licences" != yes ] || install="$install --auto-agree-with-licenses"
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
 tool_simulate() ( zypper_words="$zypper_words --xmlout"; tool_explain "$@" )
@@ -20,7 +21,8 @@ tool_explain() ( # the same in words
 )
 
 tool_inputs() {
-  find -L /etc/zypp /usr/etc/zypp "$(setting reposdir /etc/zypp/repos.d)" "$raw" "$solv" -type f -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
+  lines inputs
+  find -L /etc/zypp /usr/etc/zypp "$repositories_folder" "$raw" "$solv" -type f -printf '%p %i %C@ %s\n' 2>/dev/null
 }
 
 tool_code() { # CODE: a reboot is needed, zypper itself was updated, some repositories were left out
@@ -29,16 +31,17 @@ tool_code() { # CODE: a reboot is needed, zypper itself was updated, some reposi
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
 tool_changes() { # <solvable …/> in <to-install>, <to-upgrade> and others like them
-  tr '\n' ' ' | sed 's/</\n</g' | awk '
+  awk -v RS='<' '
     function value(key,   at) { # an attribute of this line
       at = index($0, " " key "=\"")
       if (!at) return ""
       at = substr($0, at + length(key) + 3)
       return substr(at, 1, index(at, "\"") - 1)
     }
-    /^<to-/ { part = $1; gsub(/[<>]/, "", part) }
-    /^<\/to-/ { part = "" }
-    /^<solvable / && part != "" {
+    { gsub(/\n/, " ") }
+    /^to-/ { part = $1; sub(/>.*/, "", part) }
+    /^\/to-/ { part = "" }
+    /^solvable / && part != "" {
       name = value("name"); arch = value("arch"); old = value("edition-old"); new = value("edition")
       if (value("type") == "patch") name = "patch:" name; else if (value("type") != "package") next
       if (part == "to-remove") { print "gone", name, arch, new; next }
@@ -104,7 +107,7 @@ tool_install_again() { zypper_of_readable $install --download-in-advance --force
 rpm_locked="can.t create transaction lock on .*temporarily unavailable" # rpm does not wait for its lock without a terminal
 tool_locked() { [ "$1" -eq 7 ] || { ! tool_began && fp_said "$rpm_locked"; }; } # CODE
 tool_began() { # a line "(1/9)" or "( 1/10)" for each package; nothing has changed if rpm's lock ended the first one
-  fp_words | awk -v locked="$rpm_locked" '/^\( *[0-9]+\/[0-9]+\) (Installing|Removing)/ { count++ } $0 ~ locked { count-- } END { exit count <= 0 }'
+  tail -c "+$((log_from + 1))" "$log" 2>/dev/null | awk -v locked="$rpm_locked" "$fp_plain_line"'/^\( *[0-9]+\/[0-9]+\) (Installing|Removing)/ { count++ } $0 ~ locked { count-- } END { exit count <= 0 }'
 }
 
 tool_continue() { # CODE: after a failed package, the others; after an update of zypper itself, the same again
