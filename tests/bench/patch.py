@@ -4,8 +4,8 @@
 
 Each go has lab machines of its own, fresh from the same image, so all begin in the same state. All install the same
 versions: what fleetpatch chooses by default (critical and security updates) is what the others are given by name and
-version. With dnf and zypper, an administrator's own command for security updates chooses the same. A go counts only
-when plain OpenSSH sees all of them installed on every machine afterwards. Nobody reboots.
+version. dnf's own command for security updates chooses the same; "zypper patch" would take newer ones. A go counts
+only when plain OpenSSH sees all of them installed on every machine afterwards. Nobody reboots.
 
 Fleetpatch is measured three times: without Prefect, with Prefect and its own server, and the start and end of that
 server alone.
@@ -51,11 +51,6 @@ _PLAIN: Final = "fleetpatch --no-prefect"
 _WITH_PREFECT: Final = "fleetpatch (with Prefect and its own server)"
 _OPENSSH: Final = "OpenSSH"
 _ANSIBLE: Final = "Ansible apt"
-_RAW: Final[Mapping[Flavour, str]] = {
-    "dnf": "dnf -q -y --refresh upgrade-minimal --security",
-    # 102, 103: all is well, and a reboot is wanted, or zypper itself was updated
-    "zypper": "zypper -q -n refresh; zypper -q -n patch --category security --with-interactive || [ $? -ge 102 ]",
-}
 GOALS: Final = (
     Goal(_PLAIN, "controller CPU", lambda cost: cost.cpu, _ANSIBLE, 0.5),
     Goal(_WITH_PREFECT, "controller CPU", lambda cost: cost.cpu, _ANSIBLE, 1.0),
@@ -119,10 +114,21 @@ def _names(pins: Pins) -> list[str]:
     return [f"{name}={version}" for name, version in sorted(pins.items())]
 
 
+def write_raw_command(flavour: Flavour, pins: Pins) -> str:
+    """Return what an administrator would type on a machine, as root."""
+    names = shlex.join(_names(pins))
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Options::=--force-confold"
+    commands: dict[Flavour, str] = {
+        "apt": f"apt-get -qq update && {apt} install {names}",
+        "dnf": "dnf -q -y --refresh upgrade-minimal --security",
+        "zypper": f"zypper -q -n refresh && zypper -q -n install {names}",
+    }
+    return commands[flavour]
+
+
 def openssh(hosts: list[LabHost], work: Path, pins: Pins) -> Contender:
     """A process for each machine, started by xargs, with what an administrator would type."""
-    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Options::=--force-confold"
-    script = _RAW.get(hosts[0].flavour, f"apt-get -qq update && {apt} install {shlex.join(_names(pins))}")
+    script = write_raw_command(hosts[0].flavour, pins)
     (work / "addresses").write_text("".join(f"{host.address}\n" for host in hosts))
     ssh = ["ssh", "-F", "none", "-n", "-i", str(hosts[0].key), "-l", hosts[0].user]
     words = shlex.join([*ssh, *contenders.ssh_options(hosts[0])])
