@@ -203,8 +203,8 @@ assess_new_packages() { # what updates need or are replaced by; kernels are amon
   new=$(chosen installed)
   [ -n "$new" ] || return 0
   # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
-  fp_section new_packages dnf_query -q repoquery --qf "$details$line_end" $new
-  fp_section needed_by needed_by
+  fp_answer new_packages dnf_query -q repoquery --qf "$details$line_end" $new
+  fp_answer needed_by needed_by
 }
 # shellcheck disable=SC2016  # awk's $
 needers='
@@ -228,16 +228,16 @@ assess_tool() {
   simulate --setopt=best=False --setopt=protected_packages= --setopt=protect_running_kernel=False upgrade
   find_cache_folder
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
-  fp_section repositories dnf_query -q repolist
+  fp_answer repositories dnf_query -q repolist
   fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
   fp_text_section priorities "$(fp_priorities)"
   fp_text_section copies "$(copies)"
-  fp_section distribution_repositories distribution_repositories
-  fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
+  fp_answer distribution_repositories distribution_repositories
+  fp_answer upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
   [ -z "$held" ] || fp_text_section holds "$held"
-  fp_section all_upgrades hidden_versions
-  fp_section advisories advisories
+  fp_answer all_upgrades hidden_versions
+  fp_answer advisories advisories
   fp_note_updateinfo "$cache_folder"
   fp_text_section other_advisories "$(other_advisories)"
   fp_text_section transaction "$transaction" "$code"
@@ -268,8 +268,8 @@ simulate_tool() { # PACKAGE…
   if [ -z "$keep" ] && [ -n "$files" ]; then
     # not %{location}: newer versions of dnf 4 do not print it
     # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
-    fp_section downloads dnf_query -q repoquery --qf '%{repoid}|%{downloadsize}|%{name}-%{version}-%{release}.%{arch}.rpm'"$line_end" $files
+    fp_answer downloads dnf_query -q repoquery --qf '%{repoid}|%{downloadsize}|%{name}-%{version}-%{release}.%{arch}.rpm'"$line_end" $files
     find_cache_folder
-    fp_section cached fp_cached_packages "$folder"
+    fp_answer cached fp_cached_packages "$folder"
   fi
 }

@@ -33,13 +33,13 @@ pid_holder() { # PATH: the tools take a lock for held while any process has the 
 rpm_home=$(rpm --eval '%{_dbpath}')
 fp_read_time
 began=$fp_time
-[ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
+[ "$(fp_param refresh)" != yes ] || fp_answer update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
-fp_section installed fp_rpm_query -a
+fp_answer installed fp_rpm_query -a
 twice=$(fp_rpm_duplicates)
 fp_text_section duplicates "$twice"
 if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both
-[ -z "$twice" ] || fp_section left_over fp_left_over
+[ -z "$twice" ] || fp_answer left_over fp_left_over
 fp_text_section failed_scripts "$(fp_failed_scripts)"
 assess_tool
 [ ! -d /run/systemd/system ] || fp_text_section outdated "$(fp_outdated)"
@@ -56,4 +56,5 @@ for file in $pid_files; do pid_holder "$file"; done
 # last: a process that released its locks before they were checked has written the database by now
 changed=false; [ "$before" = "$(fp_rpm_stamp "$rpm_home")" ] || changed=true
 fp_read_time
-fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$fp_time" began:="$began"
+fp_set_rpm_arch
+fp_emit state native="$fp_arch" changed:=$changed at:="$fp_time" began:="$began"

@@ -4,8 +4,10 @@
 # Records: state {native, kernel}, sections "packages" (the lines of fp_rpm_query) and, with a rule, "unused".
 # Requires: manager_environment, rpm_query
 
-fp_emit state native="$(fp_rpm_arch)" kernel="$(uname -r)"
-fp_section packages fp_rpm_query -a 'kernel*'
+fp_set_rpm_arch
+# shellcheck disable=SC2154  # set by fp_set_rpm_arch
+fp_emit state native="$fp_arch" kernel="$(uname -r)"
+fp_answer packages fp_rpm_query -a 'kernel*'
 rule=$(fp_param rule)
-[ -z "$rule" ] || fp_section unused zypper --non-interactive "$rule" --dry-run
+[ -z "$rule" ] || fp_answer unused zypper --non-interactive "$rule" --dry-run
 exit 0

@@ -4,15 +4,20 @@
 # Requires: tool_history
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
-# fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package
+# fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package; fails if rpm
+# can't read its database
 fp_rpm_duplicates() {
   # shellcheck disable=SC2016  # rpm's %
-  fp_twice=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null | awk '
+  fp_all=$(rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null) || return 1
+  fp_twice=$(awk '
     { id = $2 " " $3 }
     !(id in new) { time[id] = $1; new[id] = $4; next }
     { name[++count] = $2; ids[count] = id; old[count] = $4 }
     $1 + 0 > time[id] + 0 || ($1 + 0 == time[id] + 0 && $4 > new[id]) { old[count] = new[id]; time[id] = $1; new[id] = $4 }
-    END { for (k = 1; k <= count; k++) print name[k], new[ids[k]], old[k] }')
+    END { for (k = 1; k <= count; k++) print name[k], new[ids[k]], old[k] }' <<ALL
+$fp_all
+ALL
+  )
   while read -r fp_package fp_new fp_old; do
     case $fp_package in '' | kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
     ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue

@@ -27,7 +27,7 @@ fp_list_updater_jobs() {
 }
 
 assess_updaters() {
-  [ ! -d /run/systemd/system ] || fp_section updaters fp_show_updaters
+  [ ! -d /run/systemd/system ] || fp_answer updaters fp_show_updaters
   fp_offline=false
   if [ -h /system-update ] || [ -h "${fp_etc:-/etc}/system-update" ]; then fp_offline=true; fi
   fp_emit updaters jobs="$(fp_list_updater_jobs)" offline_update:=$fp_offline

@@ -124,30 +124,30 @@ upgrade_command() {
 
 assess_tool() {
   readable=$(find_readable)
-  ask_briefly list-patches; fp_section patches say
+  ask_briefly list-patches; fp_answer patches say
   patches=$(find_names 'update kind="patch"')
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$patches" ] || fp_section patch_details describe --type patch --conflicts $patches
-  ask_briefly list-updates --all; fp_section updates say
+  [ -z "$patches" ] || fp_answer patch_details describe --type patch --conflicts $patches
+  ask_briefly list-updates --all; fp_answer updates say
   names=$(find_names 'update kind="package"') newest=$(find_versions 'update kind="package"') aliases=$(find_aliases)
   upgrade=$(upgrade_command)
-  ask_briefly "$upgrade" --dry-run; fp_section upgrade say
+  ask_briefly "$upgrade" --dry-run; fp_answer upgrade say
   names=$(printf '%s\n' "$names" "$(find_names 'solvable type="package"')" | sort -u)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$names" ] || { fp_section package_details describe --requires $names; fp_section versions versions "$aliases" "$names"; }
+  [ -z "$names" ] || { fp_answer package_details describe --requires $names; fp_answer versions versions "$aliases" "$names"; }
   new=$(find_new_names)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$new" ] || fp_section new_packages describe --provides $new
+  [ -z "$new" ] || fp_answer new_packages describe --provides $new
   left_out=$(find_left_out)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_section obstacles say; }
+  [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_answer obstacles say; }
   if [ -e "$locks_file" ] && grep -q '^solvable_name:\|^query_string:' "$locks_file" 2>/dev/null; then
     code=2
     [ -n "$readable" ] || ask_briefly locks --solvables # that reads repositories
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
-    fp_section locks say
+    fp_answer locks say
   fi
-  fp_section reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
+  fp_answer reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
   fp_text_section repositories "$(repositories)"
   fp_text_section priorities "$(priorities)"
   fp_emit tool upgrade="$upgrade"
