@@ -10,6 +10,7 @@
 zypper_words='--non-interactive-include-reboot-patches --non-interactive --no-refresh'
 install="install $solver_options" # with its options
 fp_set_param accept_licences
+readable=$(find_readable) # once for the whole job: the packages were chosen without the others
 [ "$accept_licences" != yes ] || install="$install --auto-agree-with-licenses"
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
