@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": HELP_OPTIONS},
 )
+CommandGroup.root = app
 
 
 def _print_version(asked: bool) -> None:

@@ -11,30 +11,6 @@ from typing import Final
 import typer
 
 from fleetpatch.cli.app import app
-from fleetpatch.cli.commands import (  # noqa: F401 - each adds its verbs
-    approval,
-    audit,
-    automatic,
-    broker,
-    calendar,
-    clean,
-    compliance,
-    config,
-    deploy,
-    doctor,
-    fleet_status,
-    hotpatch,
-    inventory,
-    patch,
-    query,
-    records,
-    recovery,
-    runs,
-    server,
-    settings,
-    unlock,
-    web,
-)
 from fleetpatch.cli.runtime.completion import serve_completion
 from fleetpatch.cli.runtime.error_description import describe_error
 from fleetpatch.cli.runtime.exit_codes import ExitCode

@@ -259,7 +259,8 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
 def test_what_is_loaded_for_help_and_without_prefect() -> None:
     modules = "fleetpatch.cli.runtime.run_session, fleetpatch.cli.views.run_result, flows.composition"
     say = "print(*sorted(sys.modules))"
-    code = f"import sys, fleetpatch.cli.main; {say}; import {modules}; {say}"
+    commands = "import typer.main; from fleetpatch.cli.app import app; typer.main.get_command(app).commands"
+    code = f"import sys, fleetpatch.cli.main; {commands}; {say}; import {modules}; {say}"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for_help, for_plans = (line.split() for line in said.splitlines())
     heavy = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml"}

@@ -1,9 +1,37 @@
-"""The help of commands: their order, their examples, and options that take no value."""
+"""The root of the command: which module has which command, their order in the help, and their examples."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any, ClassVar, Final
 
 from typer.core import TyperGroup
+
+_COMMANDS_BY_MODULE: Final[Mapping[str, tuple[str, ...]]] = {
+    "approval": ("approvals", "approve", "reject"),
+    "audit": ("audit",),
+    "automatic": ("automatic",),
+    "broker": ("broker",),
+    "calendar": ("calendar",),
+    "clean": ("machines",),
+    "compliance": ("compliance", "compliance-report"),
+    "config": ("config", "policy"),
+    "deploy": ("deploy",),
+    "doctor": ("doctor",),
+    "fleet_status": ("updates",),
+    "hotpatch": ("hotpatch",),
+    "inventory": ("inventory", "sets"),
+    "patch": ("assess", "patch", "plan"),
+    "query": ("query",),
+    "records": ("history", "records"),
+    "recovery": ("cancel", "reconcile", "resume"),
+    "runs": ("report", "runs", "show", "why"),
+    "server": ("prefect", "server"),
+    "settings": ("settings", "version"),
+    "unlock": ("unlock",),
+    "web": ("web",),
+}
+"""The names that a module of ``fleetpatch.cli.commands`` adds to the root. To load all takes longer than to run one."""
+_MODULES_BY_COMMAND: Final = {name: module for module, names in _COMMANDS_BY_MODULE.items() for name in names}
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor": ("doctor", "doctor env=prod --refresh", "doctor --server"),
@@ -92,7 +120,23 @@ _METAVARS: Final = {"bool": "", "str": "TEXT", "int": "NUMBER", "float": "NUMBER
 
 
 class CommandGroup(TyperGroup):
-    """The root of the command. Its commands stand in the order of the examples, and get them."""
+    """The root of the command. It loads a command when it is asked for. The order is that of the examples.
+
+    Attributes:
+        root: the Typer where commands register.
+    """
+
+    root: ClassVar[Any]
+
+    @property
+    def commands(self) -> MutableMapping[str, Any]:
+        """All commands by name."""
+        self._load(_COMMANDS_BY_MODULE)
+        return self._commands
+
+    @commands.setter
+    def commands(self, commands: MutableMapping[str, Any]) -> None:
+        self._commands = commands
 
     def get_params(self, ctx: Any) -> Any:  # noqa: ANN401 - a context of Typer's own click
         """Return the options of the root."""
@@ -103,10 +147,24 @@ class CommandGroup(TyperGroup):
         order = {path.partition(" ")[0]: number for number, path in reversed([*enumerate(EXAMPLES)])}
         return sorted(super().list_commands(ctx), key=lambda name: order.get(name, len(order)))
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - the same
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - the same
         """Return a command with its examples."""
-        command = super().get_command(ctx, cmd_name)
+        if (module := _MODULES_BY_COMMAND.get(cmd_name)) is not None:
+            self._load((module,))
+        command = self._commands.get(cmd_name)
         return None if command is None else complete_help(command, cmd_name)
+
+    def _load(self, modules: Iterable[str]) -> None:
+        """Load modules, and take the commands that they add to the root."""
+        from typer.main import get_group
+
+        names = {name for module in modules for name in _COMMANDS_BY_MODULE[module]}
+        if names <= self._commands.keys():
+            return
+        for module in modules:
+            import_module(f"fleetpatch.cli.commands.{module}")
+        loaded: Any = get_group(self.root)
+        self._commands = {**loaded._commands, **self._commands}  # noqa: SLF001 - of this class
 
 
 def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same

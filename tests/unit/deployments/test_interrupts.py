@@ -20,21 +20,28 @@ class Interrupts:
 
 sys.meta_path.insert(0, Interrupts())
 import fleetpatch.cli.command
+if sys.argv[2:]:
+    sys.exit(fleetpatch.cli.command.main(sys.argv[2:]))
 print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
 
 
-def load(interrupted_at: str, **more: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-c", LOAD, interrupted_at]
+def load(interrupted_at: str, *command: str, **more: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", LOAD, interrupted_at, *command]
     # What a shell starts in the background ignores interrupts: these tests must not, whoever starts them.
     more.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("module", ["fleetpatch.cli.main", "typer", "fleetpatch.cli.commands.server"])
+@pytest.mark.parametrize("module", ["fleetpatch.cli.main", "typer", "fleetpatch.cli.app"])
 def test_an_interrupt_while_loading_ends_it_quietly(module: str) -> None:
     ended = load(module)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_an_interrupt_while_its_command_is_loaded_ends_it_quietly() -> None:
+    ended = load("fleetpatch.cli.commands.server", "server", "--show")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
 def test_later_it_is_what_it_always_is() -> None:
