@@ -87,8 +87,8 @@ class MachineOrder:
         job_id = f"{self._run_id}-enrol"
         deadline = Deadline.after(self._context.clock, CHANGE_SECONDS)
         try:
-            submit_job(self._context, Job(job_id, self._with_token(script)))
-            ended = watch_job(self._context, job_id, self._report, deadline)
+            started = submit_job(self._context, Job(job_id, self._with_token(script)))
+            ended = watch_job(self._context, started, self._report, deadline)
         except (ConnectionLost, DeadlineExceeded):
             self._may_still_run = True
             raise

@@ -73,7 +73,7 @@ def restart_services(context: MachineContext) -> None:
     journal.record_start(context, Step.REBOOT, RESTART_ACT, job_id, {"units": list(units)})
     context.report_progress(Step.REBOOT, f"restarting {join_first_services(units)}")
     try:
-        submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
+        started = submit_job(context, Job(job_id, with_lock_token(context, _build_restart_script(context, units))))
     except (ManagerBusy, ScriptFailed) as error:  # the machine answered, and refused
         journal.record_end(context, Step.REBOOT, RESTART_ACT, job_id, {"error": error.message})
         _add_finding(context, FindingLevel.WARN, f"not restarted: {join_first_services(units)}: {error.message}")
@@ -81,7 +81,7 @@ def restart_services(context: MachineContext) -> None:
     # it may end late, and the machine may be unreachable for a while
     seconds = context.options.max_unreachable_seconds + len(units) * RESTART_SECONDS_PER_SERVICE
     deadline = Deadline(max(context.clock.now(), context.window.end) + timedelta(seconds=seconds))
-    _record_results(context, job_id, watch_job(context, job_id, lambda _: None, deadline), units)
+    _record_results(context, job_id, watch_job(context, started, lambda _: None, deadline), units)
 
 
 def resume_service_restarts(context: MachineContext) -> None:

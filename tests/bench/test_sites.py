@@ -56,7 +56,7 @@ def test_a_question_that_was_not_recorded_has_no_answer() -> None:
     machine = AnsweringMachine(1, Recording())
     with pytest.raises(Unasked, match="no input of fleetpatch"):
         machine.answer(b"rm -rf /")
-    asked = b"{\nfp_mark=@fleetpatch-0 FP_TOKEN=e30=\nexec 3>&1 1>&2\n(\necho\n)\nfp_code=$?"
+    asked = b"{\nfp_mark=@fleetpatch-0 FP_TOKEN=e30=\n(\necho\n)\nfp_code=$?"
     with pytest.raises(Unasked, match="not recorded: echo"):
         machine.answer(asked)
 

@@ -185,6 +185,30 @@ def test_a_job_is_read_by_offsets_to_its_end(subject):
     assert (nothing.events, nothing.log) == ((), "")
 
 
+def test_a_look_waits_for_the_end_of_a_job(subject):
+    transport = subject.transport()
+    assert transport.start_job(Job("job-9", Script("work")), deadline=soon(subject)).can_wait
+    began = subject.clock.now()
+    view = transport.poll_job("job-9", deadline=soon(subject), wait_seconds=60.0)
+    assert (view.phase, view.exit_code, view.is_read) == (JobPhase.FINISHED, 3, True)
+    assert [event["kind"] for event in view.events] == ["begun", "done"]
+    over = transport.poll_job("job-9", deadline=soon(subject), wait_seconds=60.0)
+    assert (over.phase, over.is_read) == (JobPhase.FINISHED, True)
+    assert (subject.clock.now() - began).total_seconds() < 30.0
+
+
+def test_a_look_waits_no_longer_than_it_is_asked_to(subject):
+    transport = subject.transport()
+    transport.start_job(Job("job-10", Script("endless")), deadline=soon(subject))
+    began = subject.clock.now()
+    view = transport.poll_job("job-10", deadline=soon(subject), wait_seconds=2.0)
+    waited = (subject.clock.now() - began).total_seconds()
+    assert (view.phase, view.is_read) == (JobPhase.RUNNING, False)
+    assert view.events == ({"kind": "begun"},)
+    assert 1.9 <= waited < 30.0
+    finish(subject, transport, "job-10")
+
+
 def test_started_twice_is_started_once(subject):
     job = Job("job-2", Script("endless"))
     first = subject.transport().start_job(job, deadline=soon(subject))

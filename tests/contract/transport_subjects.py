@@ -53,7 +53,7 @@ class Subject:
 
 def fake_machine(clock: Clock) -> FakeTransport:
     """The fake, taught what the scripts do."""
-    machine = FakeTransport(clock, name="subject")
+    machine = FakeTransport(clock, name="subject", can_wait=True)
 
     def greet(script):
         greeting = {"kind": "greeting", "name": f"{script.params['name']}\n.", "n": 42}

@@ -120,12 +120,16 @@ class Wire:
         """See Transport."""
         return self._ask("start", deadline, lambda until: self._machine.start_job(job, deadline=until))
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """See Transport."""
         return self._ask(
             "look",
             deadline,
-            lambda until: self._machine.poll_job(job_id, deadline=until, events_from=events_from, log_from=log_from),
+            lambda until: self._machine.poll_job(
+                job_id, deadline=until, events_from=events_from, log_from=log_from, wait_seconds=wait_seconds
+            ),
         )
 
     def close(self) -> None:

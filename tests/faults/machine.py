@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import inf
+from typing import Any
 
 from tasks.domain.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
 from tasks.domain.protocols.clock import Deadline
@@ -248,12 +249,12 @@ class FaultyMachine(SimMachine):
         """Return why a reboot may not be ordered in that name, or "": as for a job."""
         return self.refusal(Job("reboot", script), known=False)
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(self, job_id: str, *, deadline: Deadline, **named: Any) -> JobStatus:
         """See Transport."""
         if job_id not in self._forgotten:
-            return super().poll_job(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
+            return super().poll_job(job_id, deadline=deadline, **named)
         self._end(self._begin(Call("look", job_id), deadline))
-        return JobStatus(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
+        return JobStatus(job_id, JobPhase.ABSENT, events_offset=named.get("events_from", 0))
 
     def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
         fault = super()._begin(call, deadline)

@@ -90,7 +90,9 @@ class ReplayedMachine:
         self._jobs[job.id] = self._answer(job.script, as_job=True)
         return JobStatus(job.id, JobPhase.RUNNING)
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         result = self._jobs[job_id]
         return JobStatus(job_id, JobPhase.FINISHED, result.exit_code, result.records, log=result.unframed_output)
 

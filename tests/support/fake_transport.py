@@ -79,10 +79,12 @@ class FakeTransport:
         calls: every call, in order.
         stopped: ids of jobs that were asked to stop (by the script job_stop).
         opened: how often the connection was opened.
+        can_wait: whether a look at a job can wait for its end.
     """
 
     clock: Clock
     name: str = "fake"
+    can_wait: bool = False
     calls: list[Call] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)
     opened: int = 0
@@ -144,9 +146,11 @@ class FakeTransport:
         started = self._jobs[job.id]
         phase = self._settle(started)
         code = started.plan.exit_code if phase is JobPhase.FINISHED else None
-        return JobStatus(job.id, phase, code, attached=attached)
+        return JobStatus(job.id, phase, code, attached=attached, can_wait=self.can_wait)
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """See Transport."""
         require_valid_job_id(job_id)
         lost = self._begin(Call("look", job_id), deadline)
@@ -154,6 +158,9 @@ class FakeTransport:
         if job_id not in self._jobs:
             return JobStatus(job_id, JobPhase.ABSENT, events_offset=events_from, log_offset=log_from)
         started = self._jobs[job_id]
+        if self.can_wait and wait_seconds and self._phase(started) is JobPhase.RUNNING:
+            ends_in = wait_seconds if started.plan.seconds is None else started.plan.seconds - self._ran(started)
+            self._pass(max(0.0, min(wait_seconds, ends_in)), deadline)
         phase = self._settle(started)
         until = (started.lost_at or self.clock.now()) - started.at
         lines = b"".join(_line(record) for after, record in started.plan.steps if after <= until.total_seconds())
@@ -167,6 +174,8 @@ class FakeTransport:
             events_offset=max(events_from, len(lines)),
             log=log.decode("utf-8", "replace"),
             log_offset=log_from + len(log),
+            can_wait=self.can_wait,
+            is_read=self.can_wait and phase is not JobPhase.RUNNING and len(log) < MAX_LOG_BYTES,
         )
 
     @property
@@ -241,9 +250,11 @@ class FakeTransport:
         if started.lost_at is not None:
             lingers = started.lingers_until is not None and self.clock.now() < started.lingers_until
             return JobPhase.RUNNING if lingers else JobPhase.LOST
-        ran = (self.clock.now() - started.at).total_seconds()
-        over = started.plan.seconds is not None and ran >= started.plan.seconds
+        over = started.plan.seconds is not None and self._ran(started) >= started.plan.seconds
         return JobPhase.FINISHED if over else JobPhase.RUNNING
+
+    def _ran(self, started: _Started) -> float:
+        return (self.clock.now() - started.at).total_seconds()
 
     def _settle(self, started: _Started) -> JobPhase:
         phase = self._phase(started)

@@ -2,11 +2,14 @@
 
 import base64
 import contextlib
+import os
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -264,14 +267,29 @@ def _hang_up(transport: paramiko.Transport) -> None:
 
 
 def _run(channel: paramiko.Channel, command: str) -> None:
-    stdin = b""
-    while data := channel.recv(65_536):
-        stdin += data
-    done = subprocess.run(["/bin/sh", "-c", command], input=stdin, capture_output=True, check=False)
+    """Run a command as a real server does: what it gets and says goes through at once."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(["/bin/sh", "-c", command], bufsize=0, **pipes) as child:  # type: ignore[call-overload]
+
+        def give() -> None:
+            with contextlib.suppress(Exception):
+                while data := channel.recv(65_536):
+                    child.stdin.write(data)
+            child.stdin.close()
+
+        def take(stream: IO[bytes], send: Callable[[bytes], object]) -> None:
+            with contextlib.suppress(Exception):
+                while data := os.read(stream.fileno(), 65_536):
+                    send(data)
+
+        threading.Thread(target=give, daemon=True).start()
+        errors = threading.Thread(target=take, args=(child.stderr, channel.sendall_stderr), daemon=True)
+        errors.start()
+        take(child.stdout, channel.sendall)
+        errors.join()
+        child.wait()
     with contextlib.suppress(Exception):
-        channel.sendall(done.stdout)
-        channel.sendall_stderr(done.stderr)
-        channel.send_exit_status(done.returncode)
+        channel.send_exit_status(child.returncode)
         channel.close()
 
 

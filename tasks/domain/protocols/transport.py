@@ -96,6 +96,8 @@ class JobStatus:
         log: raw output from the requested offset, at most 256 KiB.
         log_offset: offset of the next read (bytes).
         attached: for ``start_job``: True when the job existed already and nothing new was started.
+        can_wait: the machine can answer a poll when the job ends (``wait_seconds``).
+        is_read: the job has ended, and ``events`` and ``log`` go to their ends.
     """
 
     job_id: str
@@ -106,6 +108,8 @@ class JobStatus:
     log: str = ""
     log_offset: int = 0
     attached: bool = False
+    can_wait: bool = False
+    is_read: bool = False
 
 
 class Transport(Protocol):
@@ -121,8 +125,13 @@ class Transport(Protocol):
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """Start a job, or attach to the job that has this id already. Safe to repeat."""
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
-        """Return the current state of a job. Do not wait for its end."""
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
+        """Return the state of a job: the current one, or that at its end if it ends within ``wait_seconds``.
+
+        A machine that can't wait (``JobStatus.can_wait``) answers at once.
+        """
 
     def close(self) -> None:
         """Close the connection. Jobs continue. A later call opens a new connection."""

@@ -59,6 +59,18 @@ class LocalShellChannel:
             if child.poll() is None:  # it is not killed; the thread only waits for its end
                 threading.Thread(target=child.wait, name="fleetpatch-reaper", daemon=True).start()
 
+    def execute_in_shell(
+        self,
+        command: Sequence[str],
+        opening: bytes,
+        script_input: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+    ) -> int | None:
+        """Run a command in its own session: to start one costs little here. See ShellChannel."""
+        return self.execute(command, opening + script_input, decoder, deadline=deadline)
+
     def close(self) -> None:
         """Do nothing: there is no connection to close."""
 

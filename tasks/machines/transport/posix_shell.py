@@ -65,6 +65,25 @@ class ShellChannel(Channel, Protocol):
             ProtocolViolation: from the decoder.
         """
 
+    def execute_in_shell(
+        self,
+        command: Sequence[str],
+        opening: bytes,
+        script_input: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+    ) -> int | None:
+        """Let a shell execute a script, as ``execute`` does. It may be the shell of the call before, which waits.
+
+        Args:
+            command: starts the shell.
+            opening: the input of a new shell before the script.
+            script_input: the script. The shell reads on after it.
+            decoder: see ``execute``.
+            deadline: see ``execute``.
+        """
+
 
 # The escapes that prelude.sh reads: \n, and \u for the other control characters, the quote and the backslash.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
@@ -88,17 +107,25 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
     return base64.b64encode(f"{{{','.join(pairs)}}}".encode()).decode("ascii")
 
 
-def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
+SCRIPT_END: Final = b"\n} 3>&1 1>&2 </dev/null\n"
+"""The end of the input for one script."""
+
+
+def build_script_stdin(
+    script: str, params: Mapping[str, ScriptParameter], nonce: str, *, keeps_shell: bool = False
+) -> bytes:
     """Return the stdin for ``/bin/sh -s``: environment, prelude and script, framed with the nonce.
 
     It is one compound command. The shell reads it to its closing brace before it executes any of it, so that a broken
     connection executes nothing. Parameters are JSON in base64, never script text. The script runs in a subshell, so
     that its end is always reported (after exit, set -e, or a syntax error at run time). Its stdin is /dev/null. Its
-    stdout goes to stderr, because only records go to the controller.
+    stdout goes to stderr, because only records go to the controller. With ``keeps_shell``, the shell then waits for
+    another script.
     """
-    head = f"fp_mark={build_frame_mark(nonce)} FP_TOKEN={encode_params(params)}\nexec 3>&1 1>&2"
-    tail = 'fp_code=$?\nprintf \'\\n%s! %s\\n\' "$fp_mark" "$fp_code" >&3\nexit "$fp_code"'
-    return f"{{\n{head}\n(\n{build_job_program(script)})\n{tail}\n}} </dev/null\n".encode()
+    head = f"fp_mark={build_frame_mark(nonce)} FP_TOKEN={encode_params(params)}"
+    tail = 'fp_code=$?\nprintf \'\\n%s! %s\\n\' "$fp_mark" "$fp_code" >&3'
+    tail += "" if keeps_shell else '\nexit "$fp_code"'
+    return f"{{\n{head}\n(\n{build_job_program(script)})\n{tail}".encode() + SCRIPT_END
 
 
 def build_job_program(script: str) -> str:
@@ -283,6 +310,7 @@ class PosixShell(ScriptHost[ShellChannel]):
         super().__init__(channel, machine=machine, clock=clock, job_root=job_root, script_loader=script_loader)
         self._privilege = privilege
 
+    can_wait = True
     load_own_script = staticmethod(load_script)
     build_job_program = staticmethod(build_job_program)
     encode_params = staticmethod(encode_params)
@@ -296,13 +324,16 @@ class PosixShell(ScriptHost[ShellChannel]):
         decoder = ScriptOutputDecoder(
             nonce, secret=escalation.stdin_prefix, raw_sections=find_raw_sections(script.name)
         )
-        script_input = build_script_stdin(text, params, nonce)
+        script_input = build_script_stdin(text, params, nonce, keeps_shell=not escalation.is_signed)
         if escalation.is_signed:
             from tasks.machines.transport.broker.signing import sign_script  # noqa: PLC0415 - few machines have a broker
 
-            script_input = sign_script(script_input, self._machine, self._clock.now())
-        stdin = escalation.stdin_prefix + script_input
-        status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
+            signed_input = sign_script(script_input, self._machine, self._clock.now())
+            status = self._channel.execute(escalation.command, signed_input, decoder, deadline=deadline)
+        else:
+            status = self._channel.execute_in_shell(
+                escalation.command, escalation.stdin_prefix, script_input, decoder, deadline=deadline
+            )
         if status == 1 and not decoder.is_complete and escalation.program:
             output = " ".join(decoder.render_unframed_output().split())[-300:]
             raise PrivilegeError(

@@ -63,9 +63,13 @@ class RecordingTransport:
             self._jobs[job.id] = (job.script, [])
         return status
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """See Transport."""
-        status = self._transport.poll_job(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
+        status = self._transport.poll_job(
+            job_id, deadline=deadline, events_from=events_from, log_from=log_from, wait_seconds=wait_seconds
+        )
         if job_id in self._jobs:
             script, events = self._jobs[job_id]
             events += status.events

@@ -7,7 +7,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, Generic, Literal, Protocol, TypeVar, cast
+from math import ceil
+from typing import ClassVar, Final, Generic, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -208,6 +209,9 @@ class ScriptHost(ABC, Generic[_ChannelT]):
         script_loader: gives a script's text by its name; None: ``load_own_script``.
     """
 
+    can_wait: ClassVar[bool] = False
+    """Whether a look at a job can wait for its end on the machine."""
+
     def __init__(
         self,
         channel: _ChannelT,
@@ -292,32 +296,60 @@ class ScriptHost(ABC, Generic[_ChannelT]):
         for record in answer.records:
             raise_if_refused(record, answer)
         job_record = find_job_record(answer)
-        return JobStatus(job.id, job_record.phase, exit_code=job_record.exit_code, attached=job_record.attached)
+        return JobStatus(
+            job.id,
+            job_record.phase,
+            exit_code=job_record.exit_code,
+            attached=job_record.attached,
+            can_wait=self.can_wait,
+        )
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """Read the state of a job. If it is finished, the answer has all events from the offset on."""
         require_valid_job_id(job_id)
-        status, more = self._poll_job_once(job_id, deadline, events_from, log_from)
+        status, more = self._poll_job_once(job_id, deadline, events_from, log_from, wait_seconds=wait_seconds)
         while more and status.phase in {JobPhase.FINISHED, JobPhase.LOST}:
             further, more = self._poll_job_once(job_id, deadline, status.events_offset, status.log_offset, log_limit=0)
             status = replace(status, events=status.events + further.events, events_offset=further.events_offset)
         return status
 
     def _poll_job_once(
-        self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
+        self,
+        job_id: str,
+        deadline: Deadline,
+        events_from: int,
+        log_from: int,
+        *,
+        log_limit: int = MAX_LOG_BYTES,
+        wait_seconds: float = 0.0,
     ) -> tuple[JobStatus, bool]:
         """Return the result of one poll, and whether there were more events than fit into it."""
-        params = {
+        params: dict[str, ScriptParameter] = {
             "id": job_id,
             "events_from": str(events_from),
             "events_limit": str(MAX_EVENTS_BYTES),
             "log_from": str(log_from),
             "log_limit": str(log_limit),
+            **({"wait": str(ceil(wait_seconds))} if wait_seconds else {}),
         }
         answer = self._execute_script(Script(JOB_LOOK, params=params), deadline)
         job = find_job_record(answer)
         raw, piece = find_section(answer, EVENTS), find_section(answer, LOG)
         events, events_offset = parse_events(raw, events_from)
-        log, length = read_log(piece, is_complete=job.phase is not JobPhase.RUNNING and len(piece) < log_limit)
-        status = JobStatus(job_id, job.phase, job.exit_code, events, events_offset, log, log_from + length)
-        return status, len(raw) >= MAX_EVENTS_BYTES
+        is_over, has_more = job.phase is not JobPhase.RUNNING, len(raw) >= MAX_EVENTS_BYTES
+        is_log_read = is_over and len(piece) < log_limit
+        log, length = read_log(piece, is_complete=is_log_read)
+        status = JobStatus(
+            job_id,
+            job.phase,
+            job.exit_code,
+            events,
+            events_offset,
+            log,
+            log_from + length,
+            can_wait=self.can_wait,
+            is_read=is_log_read and not has_more,
+        )
+        return status, has_more

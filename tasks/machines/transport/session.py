@@ -12,7 +12,8 @@ from tasks.domain.retry import retry
 
 MAX_ATTEMPTS: Final = 3
 POLL_TIMEOUT_SECONDS: Final = 20.0
-"""A poll takes milliseconds on the machine. If there is no answer for so long, the connection is dead."""
+"""A poll takes milliseconds on the machine, and the time for which it waits. If there is no answer for so long after
+that, the connection is dead."""
 
 _Result = TypeVar("_Result")
 
@@ -68,14 +69,16 @@ class Session:
             deadline, lambda: self._ensure_connection(deadline).start_job(job, deadline=deadline)
         )
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """Poll a job. If the machine does not answer in time, the connection counts as lost."""
 
         def poll_once() -> JobStatus:
-            short = deadline.limit_to(self._clock, self._poll_timeout_seconds)
+            short = deadline.limit_to(self._clock, self._poll_timeout_seconds + wait_seconds)
             try:
                 return self._ensure_connection(short).poll_job(
-                    job_id, deadline=short, events_from=events_from, log_from=log_from
+                    job_id, deadline=short, events_from=events_from, log_from=log_from, wait_seconds=wait_seconds
                 )
             except DeadlineExceeded as error:
                 raise ConnectionLost(

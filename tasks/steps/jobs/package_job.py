@@ -75,7 +75,7 @@ def run_job(
     script = with_lock_token(context, script)
     submitted_jobs[job_id] = SubmittedJob(kind, tuple(transactions))
     try:
-        submit_job(context, Job(job_id, script))
+        started = submit_job(context, Job(job_id, script))
     except ConnectionLost:
         raise
     except FleetpatchError as error:  # the machine answered, and refused
@@ -83,7 +83,7 @@ def run_job(
         journal.record_end(context, step, kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
     reporter = JobProgressReporter(context, step, kind, transactions)
-    ended_job = watch_job(context, job_id, reporter.report_record, deadline)
+    ended_job = watch_job(context, started, reporter.report_record, deadline)
     context.records.save(JobOutput(context.run.id, context.name, job_id, ended_job.log))
     now, skew = context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
@@ -91,7 +91,7 @@ def run_job(
     return job_result
 
 
-def submit_job(context: MachineContext, job: Job) -> None:
+def submit_job(context: MachineContext, job: Job) -> JobStatus:
     """Start a job, or attach to it. If the connection breaks, retry; the machine starts the job only once.
 
     Raises:
@@ -101,7 +101,7 @@ def submit_job(context: MachineContext, job: Job) -> None:
     clock = context.clock
     until = Deadline.after(clock, context.options.max_unreachable_seconds)
     try:
-        retry_transient(context, lambda: _start_job(context, job), until)
+        return retry_transient(context, lambda: _start_job(context, job), until)
     except TransportError as error:
         raise ConnectionLost(
             f"connection lost while job {job.id} was submitted: {error.message}",

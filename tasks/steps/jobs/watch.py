@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 POLL_TIMEOUT_SECONDS = 60.0  # one poll of a job, including a reconnection
 # pauses while a job reports progress: each poll opens a login session
 SHORTEST_PROGRESS_PAUSE_SECONDS, LONGEST_PROGRESS_PAUSE_SECONDS = 1.0, 4.0
+# how long a look waits on the machine for the job's end: a stop request is passed on after that
+SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 3.0, 5.0
 # pause of a run that was asked to stop: a person waits for its end, or is about to end this process
 STOPPING_PAUSE_SECONDS = 2.0
 MAX_UNEXPECTED_ERRORS = 3
@@ -93,9 +95,9 @@ class _JobReader:
 
 
 def watch_job(
-    context: MachineContext, job_id: str, on_event: Callable[[ScriptRecord], None], deadline: Deadline
+    context: MachineContext, started: JobStatus, on_event: Callable[[ScriptRecord], None], deadline: Deadline
 ) -> EndedJob:
-    """Read a job's records until it has ended.
+    """Read a job's records until it has ended. ``started`` is the machine's answer to its start.
 
     A lost connection does not end the watch: the job does not need the connection, so the job is polled again until the
     deadline. If a stop is requested, the job gets the request, and ends between two transactions. The deadline stops
@@ -107,18 +109,21 @@ def watch_job(
         JobLost: the machine answers, and does not know the job.
         ReportTooLarge: the job writes more records than any real job. It goes on, and is not watched any more.
     """
-    clock = context.clock
+    clock, job_id = context.clock, started.job_id
     reader = _JobReader(on_event)
     poll_interval = _PollInterval(clock.now(), context.manager.longest_poll_seconds)
     unexpected_errors, stop_sent = 0, False
+    wait_seconds = SHORTEST_WAIT_SECONDS if started.can_wait else 0.0
     while True:
         if context.stop_token.is_stopping and not stop_sent:
             stop_sent = forward_stop(context, job_id)
+        asked_at = clock.now()
         try:
             view = context.transport.poll_job(
                 job_id,
                 events_from=reader.events_offset,
                 log_from=reader.log_offset,
+                wait_seconds=wait_seconds,
                 deadline=Deadline.after(clock, POLL_TIMEOUT_SECONDS),
             )
         except FleetpatchError as error:
@@ -134,12 +139,14 @@ def watch_job(
                     hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
                 ) from error
             clock.sleep(min(LONGEST_PAUSE_SECONDS, max(0.0, deadline.remaining_seconds(clock))))
+            wait_seconds = 0.0
             continue
         unexpected_errors = 0
         reader.add_status(view)
-        if view.phase is not JobPhase.RUNNING and not view.events and not view.log:
+        if view.phase is not JobPhase.RUNNING and (view.is_read or not (view.events or view.log)):
             return reader.build_ended_job(view, context.name)
         if view.phase is not JobPhase.RUNNING:
+            wait_seconds = 0.0
             continue  # the job has ended, and there is more to read
         if deadline.has_passed(clock):
             raise DeadlineExceeded(
@@ -151,6 +158,11 @@ def watch_job(
         pause = min(pause, max(STOP_CHECK_SECONDS, deadline.remaining_seconds(clock)))
         if context.stop_token.is_stopping:
             pause = min(STOPPING_PAUSE_SECONDS, pause)
+        if view.can_wait:
+            # the rest of a wait that the machine has broken off
+            sleep_unless_stopped(context, wait_seconds - (clock.now() - asked_at).total_seconds())
+            wait_seconds = min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, pause))
+            continue
         close_before_pause(context, pause)
         sleep_unless_stopped(context, pause)
 

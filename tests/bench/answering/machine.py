@@ -26,7 +26,7 @@ APT: Final = Path(__file__).with_name("apt.json")
 _COMPUTED: Final = ("job_start", "job_look", "job_list", "machine_lock", "lock", "privilege")
 _TIMES: Final = ("at", "lists_at")
 _INPUT: Final = re.compile(
-    rb"\A\{\nfp_mark=(?P<mark>\S+) FP_TOKEN=(?P<token>\S+)\nexec 3>&1 1>&2\n\(\n(?P<program>.*)\)\nfp_code=", re.DOTALL
+    rb"\A\{\nfp_mark=(?P<mark>\S+) FP_TOKEN=(?P<token>\S+)\n\(\n(?P<program>.*)\)\nfp_code=", re.DOTALL
 )
 Record = dict[str, Any]
 Parameters = Mapping[str, Any]

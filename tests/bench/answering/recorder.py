@@ -51,9 +51,13 @@ class KeptAnswers:
         self._started[job.id] = job
         return status
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         """See Transport."""
-        status = self._transport.poll_job(job_id, deadline=deadline, events_from=events_from, log_from=log_from)
+        status = self._transport.poll_job(
+            job_id, deadline=deadline, events_from=events_from, log_from=log_from, wait_seconds=wait_seconds
+        )
         if status.phase is not JobPhase.RUNNING and (job := self._started.pop(job_id, None)) is not None:
             whole = self._transport.poll_job(job_id, deadline=deadline)
             kept = {

@@ -19,6 +19,7 @@ from typing import Any
 import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_SUCCEEDED
 
+from tasks.machines.transport.posix_shell import SCRIPT_END
 from tests.bench.answering.machine import AnsweringMachine, Recording, Unasked
 
 BACKLOG = 1024
@@ -55,11 +56,13 @@ class _Session(paramiko.ServerInterface):
 
     def _run(self, channel: paramiko.Channel) -> None:
         with suppress(OSError, EOFError):
-            received: list[bytes] = []
-            while piece := channel.recv(1 << 20):
-                received.append(piece)
+            received = bytearray()
             try:
-                channel.sendall(self._machine.answer(b"".join(received)))
+                while piece := channel.recv(1 << 20):
+                    received += piece
+                    if received.endswith(SCRIPT_END):
+                        channel.sendall(self._machine.answer(bytes(received)))
+                        received.clear()
                 channel.send_exit_status(0)
             except Unasked as error:
                 print(error, file=sys.stderr, flush=True)

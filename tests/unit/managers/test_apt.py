@@ -45,7 +45,9 @@ class Replay:
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         raise NotImplementedError
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         raise NotImplementedError
 
     def close(self) -> None:

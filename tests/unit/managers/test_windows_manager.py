@@ -60,7 +60,9 @@ class Replay:
             raise ScriptFailed("the machine could not start the job: it did not begin within 180 seconds", exit_code=0)
         return JobStatus(job.id, JobPhase.RUNNING)
 
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
+    def poll_job(
+        self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0, wait_seconds: float = 0.0
+    ) -> JobStatus:
         assert self.job_answer is not None
         phase = self.phases.pop(0)
         records = self.job_answer.records

@@ -29,6 +29,7 @@ class SshShellChannel:
         self._transport = transport
         self._clock = clock
         self._closed = False
+        self._shells: dict[tuple[str, ...], paramiko.Channel] = {}
 
     @property
     def is_open(self) -> bool:
@@ -46,6 +47,38 @@ class SshShellChannel:
                 return self._exchange_streams(channel, stdin, decoder, deadline)
             finally:
                 channel.close()
+
+    def execute_in_shell(
+        self,
+        command: Sequence[str],
+        opening: bytes,
+        script_input: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+    ) -> int | None:
+        """Let a shell execute a script. It waits in its SSH channel for the next one. See ShellChannel.
+
+        A channel, and the session with sudo at its other end, cost more than most scripts.
+        """
+        with self._translate_errors(deadline):
+            key = tuple(command)
+            channel = self._shells.pop(key, None)
+            if channel is not None and not _is_waiting(channel):
+                channel.close()
+                channel = None
+            if channel is None:
+                channel = self._start_command(shlex.join(command), deadline)
+                script_input = opening + script_input
+            status: int | None = -1
+            try:
+                status = self._exchange_streams(channel, script_input, decoder, deadline, is_last=False)
+            finally:
+                if status is None:
+                    self._shells[key] = channel
+                else:
+                    channel.close()
+            return status
 
     def close(self) -> None:
         """Close the connection."""
@@ -70,7 +103,13 @@ class SshShellChannel:
         return channel
 
     def _exchange_streams(
-        self, channel: paramiko.Channel, stdin: bytes, decoder: ScriptOutputDecoder, deadline: Deadline
+        self,
+        channel: paramiko.Channel,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        deadline: Deadline,
+        *,
+        is_last: bool = True,
     ) -> int | None:
         unsent = memoryview(stdin)
         poller = select.poll()
@@ -81,7 +120,7 @@ class SshShellChannel:
             if unsent and channel.send_ready():
                 unsent = unsent[channel.send(bytes(unsent[:_CHUNK_BYTES])) :]
                 quiet = False
-                if not unsent:
+                if not unsent and is_last:
                     channel.shutdown_write()
             if channel.recv_stderr_ready():  # stderr first: the answer ends on stdout, and nothing is read after that
                 quiet = False
@@ -128,6 +167,15 @@ class SshShellChannel:
         except DeadlineExceeded:
             self.close()  # a late answer must not be read as the next answer
             raise
+
+
+def _is_waiting(channel: paramiko.Channel) -> bool:
+    """Return whether a shell waits for input. What it has said since its last answer is dropped: it belongs to none."""
+    while channel.recv_stderr_ready():
+        channel.recv_stderr(_CHUNK_BYTES)
+    while channel.recv_ready():
+        channel.recv(_CHUNK_BYTES)
+    return not (channel.closed or channel.eof_received or channel.exit_status_ready())
 
 
 def _request_command(channel: paramiko.Channel, command: str, seconds: float) -> None:
