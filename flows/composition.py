@@ -6,17 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from flows.approval.gate import build_gate
-from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.engine.run_info import is_rollout_run
-from flows.engine.shard_state import ShardGate
-from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
-from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Notifier, Ports
+from flows.ports.ports import DEFAULT_SHARD_SIZE, FreezeSource, Gate, GateDecision, Notifier, Ports
 from flows.ports.shards import ShardRuns
 from flows.prefect_api.connection import connect_prefect
 from flows.report_process import write_report_apart
@@ -27,15 +24,13 @@ from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from inventory.secret_store import CertificateIssuer, SecretStore
 from tasks.domain.errors import CannotRun, CredentialError, RecordsError, RequestError
-from tasks.domain.model import RunReport
-from tasks.domain.protocols.clock import Clock, SystemClock
+from tasks.domain.model import Hook, HookResult, PinnedUpdates, RunReport
+from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.protocols.transport import Transport
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.lockout_guard import LockoutGuard
-from tasks.records.approvals import SqlApprovals
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
 from tasks.records.run_progress import SqlRunProgress
@@ -44,7 +39,9 @@ from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.online_indexes import build_missing_indexes
-from tasks.rules.automatic.progress import RolloutProgress
+
+if TYPE_CHECKING:
+    from tasks.rules.automatic.progress import RolloutProgress
 
 logger = logging.getLogger(__name__)
 
@@ -171,14 +168,12 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,
-            gate=ShardGate(History(records, require_seals=True), request)
-            if isinstance(request, PatchRequest) and request.shard
-            else build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append),
+            gate=_build_gate(request, records, clock, recorder, tell, audit),
             open_shard_runs=open_shard_runs,
             shard_size=_read_shard_size(),
             write_report_apart=functools.partial(write_report_apart, records_url=caller.records_url),
-            call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append),
-            find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
+            call_hook=functools.partial(_call_hook, records, clock, caller, audit),
+            find_pinned_updates=functools.partial(_find_pinned_updates, records),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
             read_rollout=functools.partial(_read_rollout, records, clock),
@@ -202,7 +197,51 @@ def _read_shard_size() -> int:
     return int(text)
 
 
-def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> RolloutProgress | None:
+def _build_gate(
+    request: RunRequest,
+    records: SqlRecords,
+    clock: Clock,
+    recorder: ProgressRecorder,
+    tell: Notifier,
+    audit: SqlAuditLog,
+) -> Gate:
+    if not isinstance(request, PatchRequest):
+        return lambda _report, _stop_token: GateDecision()
+    if request.shard:
+        from flows.engine.shard_state import ShardGate  # noqa: PLC0415 - an assessment needs none of them
+
+        return ShardGate(History(records, require_seals=True), request)
+    from flows.approval.gate import build_gate  # noqa: PLC0415 - the same
+    from tasks.records.approvals import SqlApprovals  # noqa: PLC0415 - the same
+
+    return build_gate(SqlApprovals(records.database), records, clock, recorder, tell, audit.append)
+
+
+def _find_pinned_updates(records: SqlRecords, run_name: str) -> PinnedUpdates:
+    from flows.engine.pinned_updates import find_pinned_updates  # noqa: PLC0415 - most runs choose their own updates
+
+    return find_pinned_updates(History(records), run_name)
+
+
+def _call_hook(
+    records: SqlRecords,
+    clock: Clock,
+    caller: Caller,
+    audit: SqlAuditLog,
+    hook: Hook,
+    report: RunReport,
+    subject: str,
+    deadline: Deadline,
+) -> HookResult:
+    from flows.hooks.dispatch import build_hook_dispatcher  # noqa: PLC0415 - most runs have no hooks
+
+    call = build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append)
+    return call(hook, report, subject, deadline)
+
+
+def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> "RolloutProgress | None":
+    from tasks.records.automatic.rollouts import read_rollout_progress  # noqa: PLC0415 - only reports need it
+
     try:
         return read_rollout_progress(records.database, report, clock.now())
     except RecordsError as error:

@@ -32,9 +32,9 @@ from flows.recovery.unfinished_runs import LEASE_GRACE_SECONDS, AbandonedRun, wa
 from flows.request import AssessRequest, PatchRequest, RunRequest
 from tasks.domain.model import RunInfo, RunReport, Window
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.run_errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState
-from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tasks.domain.errors import FleetpatchError, ReportError
 from tasks.domain.model import RunInfo, RunReport
-from tasks.records.automatic.rollouts import read_rollout_progress
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -56,7 +55,8 @@ def write_report_apart(
 
 
 def _write(asked: dict[str, object]) -> dict[str, Path]:
-    from tasks.reports.writer import write_report  # noqa: PLC0415 - not for the process of the run
+    from tasks.records.automatic.rollouts import read_rollout_progress  # noqa: PLC0415 - not for the process of the run
+    from tasks.reports.writer import write_report  # noqa: PLC0415 - the same
 
     run = decode(RunInfo, str(asked["run"]))
     url = asked["records"]

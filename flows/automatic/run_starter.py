@@ -10,7 +10,7 @@ from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import FormModel
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from flows.request.read_requests import AssessRequest
-from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.rules.automatic.model import RunPlan
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"

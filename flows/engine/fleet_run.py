@@ -14,7 +14,6 @@ from flows.engine.machine_work import (
     is_under_way,
     restore_machines,
 )
-from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_refused_outcomes, build_run_id, build_run_info, select_machines
 from flows.engine.run_lifecycle import RunLifecycle, merge_hook_results
@@ -68,6 +67,8 @@ class FleetRun:
         self._ports, self._runner = ports, runner
         pinned_updates = None
         if isinstance(request, PatchRequest) and request.updates.as_in_run:
+            from flows.engine.pinned_updates import resolve_pinned_updates  # noqa: PLC0415 - few runs have them
+
             has_plans = resume_state is not None and bool(resume_state.waves)
             request, pinned_updates = resolve_pinned_updates(request, ports.find_pinned_updates, has_plans=has_plans)
         self._request = request

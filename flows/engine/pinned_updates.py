@@ -13,9 +13,10 @@ from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.domain.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
 from tasks.domain.model import PinnedUpdates, RunInfo, RunReport
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
-from tasks.records.automatic.rollouts import ROLLOUT_PREFIX, SqlRollouts
+from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.history import History
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import RolloutState

@@ -15,9 +15,9 @@ from inventory.scope import Scope
 from inventory.sites import explain_other_site, find_site
 from tasks.domain.errors import OtherSite
 from tasks.domain.model import ErrorInfo, Outcome, RunInfo, Window
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import OperationState
 from tasks.machines.managers.registry import find_typical_work
-from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.reports.formatting import format_count
 from tasks.rules.timing.admission import check_patch_owner
 from tasks.rules.timing.maintenance_window import build_window, describe_shortage

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flows.ports.audit import AuditAppender, append_nowhere
 from flows.ports.shards import ShardRuns
@@ -19,11 +19,13 @@ from tasks.domain.protocols.records import Records
 from tasks.domain.protocols.transport import Transport
 from tasks.domain.states import NotificationOccasion, Step
 from tasks.machines.transport.wake_on_lan import send_magic_packet
-from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.decision import DeployedPolicy
 from tasks.steps.context.machine_context import MachineContext, MachineState
 from tasks.steps.context.run_context import ProgressListener, StopToken
+
+if TYPE_CHECKING:
+    from tasks.rules.automatic.progress import RolloutProgress
+    from tasks.rules.policy.decision import DeployedPolicy
 
 
 class RunProgress(Protocol):
@@ -111,7 +113,7 @@ def _log_report_error(run_id: str, error: FleetpatchError) -> None:
 ReportWriter = Callable[[RunReport, Path, Sequence[str]], dict[str, Path]]
 """Writes the files of a report that was saved, by another process. Raises ReportError if it can't."""
 
-RolloutReader = Callable[[RunReport], RolloutProgress | None]
+RolloutReader = Callable[[RunReport], "RolloutProgress | None"]
 """Returns how far the rollout is that a run belongs to; None: it belongs to none. It never raises."""
 
 
@@ -121,7 +123,7 @@ _MAX_REPORTED_HERE = 200
 DEFAULT_SHARD_SIZE = 500
 """How many machines one process carries out at most."""
 
-DeployedPoliciesReader = Callable[[], Sequence[DeployedPolicy]]
+DeployedPoliciesReader = Callable[[], "Sequence[DeployedPolicy]"]
 """Returns the policies of which one must hold here, the newest first. Raises RecordsError."""
 
 

@@ -25,8 +25,8 @@ from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_da
 from flows.request import AssessRequest, PatchRequest
 from tasks.domain.errors import RequestError
 from tasks.domain.protocols.clock import SystemClock
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
-from tasks.records.automatic.rollouts import ROLLOUT_PREFIX
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records

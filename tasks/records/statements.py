@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     ClauseElement,
@@ -24,13 +24,16 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import registry, sqlite
 
 from tasks.domain.protocols.clock import Clock, SystemClock
 from tasks.domain.protocols.records import SHARD_ACT
 from tasks.domain.states import UNFINISHED_RUN_STATES
 from tasks.records import schema
 from tasks.records.storage.column_types import UtcDateTime
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 Item = TypeVar("Item")
 _AUTO_NUMBER_COLUMN = "number"  # the database fills it
@@ -64,9 +67,13 @@ def _list_bound_columns(table: Table) -> list[str]:
     return [column.name for column in table.columns if column.name != _AUTO_NUMBER_COLUMN]
 
 
-def build_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+def build_insert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
     """Return an INSERT for a kind of database. It allows ON CONFLICT."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - loads slowly, with the drivers that it knows
+
+    return postgresql.insert(table)
 
 
 def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
@@ -130,13 +137,13 @@ def read_shared_time(connection: Connection, clock: Clock | None) -> datetime:
     return moment
 
 
-def _build_bound_insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+def _build_bound_insert(dialect: str, table: Table) -> "sqlite.Insert | postgresql.Insert":
     return build_insert(dialect, table).values({name: bindparam(name) for name in _list_bound_columns(table)})
 
 
 def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> TextClause:
     """Return a statement as text. SQLAlchemy cannot cache an ON CONFLICT statement; it would compile it each time."""
-    dialect_class = sqlite.dialect if dialect == "sqlite" else postgresql.dialect
+    dialect_class: Any = registry.load(dialect)
     sql = str(statement.compile(dialect=dialect_class(paramstyle="named")))
     return text(sql).bindparams(
         *(bindparam(name, type_=table.columns[name].type) for name in _list_bound_columns(table))

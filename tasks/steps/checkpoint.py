@@ -6,6 +6,7 @@ again.
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -61,7 +62,11 @@ class Checkpoint:
     anew: tuple[PackageState, MachinePlan] | None = None
 
 
-_CHECKPOINT_ADAPTER = TypeAdapter(Checkpoint)
+@cache
+def _get_adapter() -> TypeAdapter[Checkpoint]:
+    return TypeAdapter(Checkpoint)  # not built by a process that only looks
+
+
 _SHARED_FIELDS = tuple(each.name for each in fields(Checkpoint) if each.name != "anew")
 
 
@@ -70,7 +75,7 @@ def build_checkpoint(machine_state: MachineState) -> dict[str, object]:
     checkpoint = Checkpoint(
         **{name: getattr(machine_state, name) for name in _SHARED_FIELDS}, anew=_find_new_plan(machine_state)
     )
-    data: dict[str, object] = _CHECKPOINT_ADAPTER.dump_python(checkpoint, mode="json", exclude_defaults=True)
+    data: dict[str, object] = _get_adapter().dump_python(checkpoint, mode="json", exclude_defaults=True)
     return data
 
 
@@ -86,7 +91,7 @@ def record_new_plan(context: MachineContext, step: Step) -> None:
         RecordsError: it can't be stored.
     """
     new_plan = Checkpoint(anew=_find_new_plan(context.state))
-    detail = _CHECKPOINT_ADAPTER.dump_python(new_plan, mode="json", exclude_defaults=True)
+    detail = _get_adapter().dump_python(new_plan, mode="json", exclude_defaults=True)
     record_end(context, step, _NEW_PLAN_ACT, step.value, detail)
 
 
@@ -144,7 +149,7 @@ def _restore_last_checkpoint(machine_state: MachineState, entries: tuple[Journal
 
 def _parse_checkpoint(entry: JournalEntry, machine: str) -> Checkpoint:
     try:
-        return _CHECKPOINT_ADAPTER.validate_python(entry.detail, strict=False)
+        return _get_adapter().validate_python(entry.detail, strict=False)
     except ValidationError as error:
         raise RecordsError(
             f"the journal of run {entry.run_id} can't be understood at {entry.at:%Y-%m-%d %H:%M:%S}: {error}",

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -54,7 +55,9 @@ class _HookEndDetail:
     ended_at: datetime
 
 
-_HOOK_END_ADAPTER = TypeAdapter(_HookEndDetail)
+@cache
+def _get_end_adapter() -> TypeAdapter[_HookEndDetail]:
+    return TypeAdapter(_HookEndDetail)
 
 
 def build_hook_key(hook: Hook, subject: str) -> str:
@@ -104,7 +107,7 @@ def run_hook_once(
         machine,
         JournalMark.AFTER,
         key,
-        _HOOK_END_ADAPTER.dump_python(
+        _get_end_adapter().dump_python(
             _HookEndDetail(result.succeeded, result.message, result.started_at, result.ended_at), mode="json"
         ),
     )
@@ -170,7 +173,7 @@ def parse_recorded_result(entry: JournalEntry, hook: Hook, subject: str) -> Hook
         RecordsError: the entry is not valid.
     """
     try:
-        end_detail = _HOOK_END_ADAPTER.validate_python(entry.detail, strict=False)
+        end_detail = _get_end_adapter().validate_python(entry.detail, strict=False)
     except ValidationError as error:
         raise RecordsError(
             f"the journal of run {entry.run_id} can't be understood at hook {entry.key}: {error}",

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from fleetpatch.cli.runtime.output import print_error, print_json, print_to_stderr, print_to_stdout, to_safe_text
-from fleetpatch.cli.views.plan import print_plan
-from fleetpatch.cli.views.runs import print_assessments, print_patch_run
 from inventory.files.paths import expand_home
 from tasks.domain.errors import ReportError
 from tasks.domain.model import RunReport
@@ -37,8 +35,13 @@ def print_result(result: "RunResult", directory: Path | None, *, as_json: bool, 
 
 def _print_report(report: RunReport, *, details: bool) -> None:
     if report.run.kind == "plan":
+        from fleetpatch.cli.views.plan import print_plan  # programs want JSON, and no tables
+
         print_plan(report, details=details)
-    elif report.run.kind == "assess":
+        return
+    from fleetpatch.cli.views.runs import print_assessments, print_patch_run
+
+    if report.run.kind == "assess":
         print_assessments(report)
     else:
         print_patch_run(report)

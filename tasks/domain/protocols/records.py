@@ -19,6 +19,8 @@ class JournalMark(StrEnum):
     AFTER = "after"
 
 
+ROLLOUT_PREFIX: Final = "rollout:"
+"""Begins the name of a rollout in a request's ``updates.as_in_run``."""
 SHARD_ACT: Final = "shard"
 """The act of entries about the run of a shard, whose id is their key: it is about to be started, or it shall not begin.
 """

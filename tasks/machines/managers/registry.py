@@ -1,31 +1,46 @@
-"""The table of package managers. A new one needs a line in each table."""
+"""The table of package managers. A new one needs a line in each table.
+
+A package manager is loaded when a machine has it: to load all takes longer than to assess some machines.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from inventory.machine import OsFamily
 from tasks.domain.errors import UnsupportedSystem
 from tasks.domain.model import Facts
 from tasks.domain.protocols.package_manager import PackageManager, Rates
-from tasks.machines.managers.apt.manager import AptManager
-from tasks.machines.managers.image.bootc.tool import BOOTC
-from tasks.machines.managers.image.manager import ImageManager
-from tasks.machines.managers.image.rpm_ostree.tool import RPM_OSTREE
-from tasks.machines.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
-from tasks.machines.managers.rpm.manager import DNF, DNF5, YUM, ZYPPER, RpmManager
-from tasks.machines.managers.windows_update.manager import WindowsUpdateManager
+
+_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "bootc": ("image.manager.ImageManager", "image.bootc.tool.BOOTC"),
+    "rpm-ostree": ("image.manager.ImageManager", "image.rpm_ostree.tool.RPM_OSTREE"),
+    "transactional-update": ("image.manager.ImageManager", "image.transactional_update.tool.TRANSACTIONAL_UPDATE"),
+    "apt": ("apt.manager.AptManager",),
+    "dnf": ("rpm.manager.RpmManager", "rpm.manager.DNF"),
+    "dnf5": ("rpm.manager.RpmManager", "rpm.manager.DNF5"),
+    "yum": ("rpm.manager.RpmManager", "rpm.manager.YUM"),
+    "zypper": ("rpm.manager.RpmManager", "rpm.manager.ZYPPER"),
+    "windows-update": ("windows_update.manager.WindowsUpdateManager",),
+}
+"""Where the class of each package manager is, and its tool."""
+
+
+def _load(place: str) -> Any:  # noqa: ANN401 - a class or a tool
+    module, _, name = place.rpartition(".")
+    return getattr(import_module(f"tasks.machines.managers.{module}"), name)
+
+
+def build_manager(name: str) -> PackageManager:
+    """Return the package manager of a name of the table."""
+    manager_type, *tool = map(_load, _PLACES[name])
+    manager: PackageManager = manager_type(*tool)
+    return manager
+
 
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
-    BOOTC.name: partial(ImageManager, BOOTC),
-    RPM_OSTREE.name: partial(ImageManager, RPM_OSTREE),
-    TRANSACTIONAL_UPDATE.name: partial(ImageManager, TRANSACTIONAL_UPDATE),
-    "apt": AptManager,
-    DNF.name: partial(RpmManager, DNF),
-    DNF5.name: partial(RpmManager, DNF5),
-    YUM.name: partial(RpmManager, YUM),
-    ZYPPER.name: partial(RpmManager, ZYPPER),
-    WindowsUpdateManager.name: WindowsUpdateManager,
+    name: partial(build_manager, name) for name in _PLACES
 }
 
 _OSTREE: Final = "ostree"
@@ -39,11 +54,11 @@ _SYSTEM_MANAGERS: Final[Mapping[str, tuple[str, ...]]] = {
 """The package managers that a system was made with, by ID and ID_LIKE of os-release(5)."""
 
 MANAGER_COMMANDS: Final = (
-    f"bootc:{BOOTC.name}:bootc-image",
-    f"rpm-ostree:{RPM_OSTREE.name}:ostree",
+    "bootc:bootc:bootc-image",
+    "rpm-ostree:rpm-ostree:ostree",
     f":{_OSTREE}:ostree",  # without a tool that updates it
     f"bootc:{_SILENT_BOOTC}:bootc-silent",
-    f"transactional-update:{TRANSACTIONAL_UPDATE.name}:read-only-root",
+    "transactional-update:transactional-update:read-only-root",
     "apt-get:apt",
     "dnf5:dnf5",
     "dnf:dnf",
@@ -96,7 +111,7 @@ def find_manager(facts: Facts) -> PackageManager:
 
 def find_family_manager(family: OsFamily) -> PackageManager | None:
     """Return the package manager that every system of a family has; None: they have different ones."""
-    return WindowsUpdateManager() if family is OsFamily.WINDOWS else None
+    return build_manager("windows-update") if family is OsFamily.WINDOWS else None
 
 
 def find_typical_work(family: OsFamily) -> tuple[Rates, int]:
@@ -105,8 +120,8 @@ def find_typical_work(family: OsFamily) -> tuple[Rates, int]:
     Linux systems with monthly windows get about 20 packages, Windows a cumulative update and two more.
     """
     if family is OsFamily.WINDOWS:
-        return WindowsUpdateManager.default_rates, 3
-    return AptManager.default_rates, 20
+        return build_manager("windows-update").default_rates, 3
+    return build_manager("apt").default_rates, 20
 
 
 _KERNEL_REMOVALS: Final[Mapping[str, str]] = {

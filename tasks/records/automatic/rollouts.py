@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from tasks.domain.errors import SealBroken, SealKeyMissing, Unreachable
 from tasks.domain.model import Outcome, RunInfo, RunReport, UpdateResult
+from tasks.domain.protocols.records import ROLLOUT_PREFIX
 from tasks.domain.states import (
     FAILED_UPDATE_STATES,
     SUCCESSFUL_UPDATE_STATES,
@@ -145,9 +146,6 @@ def _to_rollout(row: Row[Any]) -> Rollout:
     frozen = decode(_FrozenUpdates, decompress_text(row.updates, "frozen set of a rollout"))
     return replace(decode(Rollout, row.document), updates=frozenset(frozen.updates))
 
-
-ROLLOUT_PREFIX = "rollout:"
-"""Begins the name of a rollout in a request's ``updates.as_in_run``."""
 
 _RUNS, _OUTCOMES = schema.runs, schema.outcomes
 
