@@ -164,7 +164,10 @@ def redact_text(text: str) -> str:
 
 def _may_show_secret(text: str) -> bool:
     lower = text.lower()
-    return any(hint in lower for hint in _HINTS) or _TORN_LOGIN_PATTERN.search(text) is not None
+    for hint in _HINTS:  # any() with a generator takes three times as long, and every text of a machine comes here
+        if hint in lower:
+            return True
+    return _TORN_LOGIN_PATTERN.search(text) is not None
 
 
 def redact_value(value: object) -> object:

@@ -40,7 +40,7 @@ from tasks.records.setup import open_records
 from tasks.reports.formatting import format_count
 from tasks.steps.context.run_context import StopToken
 
-POLL_SECONDS = 0.1  # how soon the main thread reacts to a Ctrl-C
+POLL_SECONDS = 0.25  # how soon the main thread reacts to a Ctrl-C
 _RECORD_DETACH_SECONDS = 3.0
 RUN_POLL_SECONDS = 1.0
 WAIT_MESSAGE_SECONDS = 10.0

@@ -95,12 +95,13 @@ def parse_record(line: bytes) -> ScriptRecord:
     """
     try:
         text = line.decode("utf-8", "surrogateescape")
-        record = json.loads(text, parse_constant=_parse_float, parse_float=_parse_float, parse_int=_parse_integer)
+        record = _JSON_DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not (isinstance(record, dict) and isinstance(record.get("kind"), str)):
         raise ValueError("not an object that says its kind")  # noqa: TRY004 (it is the text that is wrong)
-    _require_valid_unicode(record)
+    if b"\\u" in line:
+        _require_valid_unicode(record)
     return record
 
 
@@ -115,6 +116,9 @@ def _parse_integer(digits: str) -> int:
     if len(digits) > MAX_INTEGER_DIGITS:
         raise ValueError(f"{digits[:20]}… is no number that can be used")
     return int(digits)
+
+
+_JSON_DECODER: Final = json.JSONDecoder(parse_constant=_parse_float, parse_float=_parse_float, parse_int=_parse_integer)
 
 
 def _require_valid_unicode(value: object) -> None:

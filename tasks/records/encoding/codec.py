@@ -75,7 +75,12 @@ def list_field_names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
-def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each kind of value
+_PLAIN_TYPES = frozenset({str, int, bool, type(None)})
+
+
+def _to_json_value(value: object) -> object:  # noqa: C901, PLR0911  one line for each kind of value
+    if type(value) in _PLAIN_TYPES:  # most are, and the other questions take longer
+        return value
     match value:
         case Enum():
             return _to_json_value(value.value)
@@ -85,17 +90,17 @@ def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each
             return value if math.isfinite(value) else str(value)
         case datetime():
             return _render_utc(value)
-        case Mapping():
-            return {str(key): _to_json_value(item) for key, item in value.items()}
         case list() | tuple():
             return [_to_json_value(item) for item in value]
+        case _ if is_dataclass(value):
+            names = list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
+            return {name: _to_json_value(getattr(value, name)) for name in names}
+        case Mapping():
+            return {str(key): _to_json_value(item) for key, item in value.items()}
         case Set():
             return sorted((_to_json_value(item) for item in value), key=str)
         case PurePath():
             return str(value)
-        case _ if is_dataclass(value):
-            names = list_field_names(type(value))  # type: ignore[arg-type]  # it is no class
-            return {name: _to_json_value(getattr(value, name)) for name in names}
         case _:
             raise RecordsError(
                 f"a value of type {type(value).__name__} can't be stored",

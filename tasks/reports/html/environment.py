@@ -7,14 +7,28 @@ only its own style sheet, by its hash. So even a mistake in a template cannot ru
 
 import base64
 import hashlib
+import os
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined, pass_context
+import platformdirs
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemBytecodeCache,
+    PackageLoader,
+    StrictUndefined,
+    pass_context,
+)
+from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from inventory.files.paths import ensure_private_directory, find_user_directory
+from tasks.domain.errors import ReportError
 from tasks.reports.data.groups import split_at_limit
 from tasks.reports.formatting import (
     describe_minutes_range,
@@ -37,6 +51,7 @@ def build_environment(*loaders: BaseLoader) -> Environment:
         loader=ChoiceLoader([*loaders, PackageLoader("tasks.reports.html")]),
         autoescape=True,  # not select_autoescape: it does not know .j2
         undefined=StrictUndefined,
+        bytecode_cache=_open_template_cache(),
         auto_reload=False,  # a template belongs to the code that is loaded, and each look for changes costs time
         finalize=_sanitize_value,
         trim_blocks=True,
@@ -56,6 +71,35 @@ def build_environment(*loaders: BaseLoader) -> Environment:
         "reboot_words": REBOOT_LABELS,
     }
     return environment
+
+
+class _TemplateCache(FileSystemBytecodeCache):
+    """Compiled templates: to compile them takes longer than to write the report of some machines.
+
+    Without room, or without the right to read or write, templates are compiled each time.
+    """
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Read a template."""
+        with suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Write a template."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
+def _open_template_cache() -> _TemplateCache | None:
+    """Return the cache in the user's cache folder; None if others may write there, because its content is executed."""
+    try:
+        folder = find_user_directory(platformdirs.user_cache_path, ReportError, "") / "templates"
+        ensure_private_directory(folder)
+        status = folder.stat()
+    except (ReportError, OSError):
+        return None
+    is_private = os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
+    return _TemplateCache(str(folder)) if is_private else None
 
 
 @pass_context

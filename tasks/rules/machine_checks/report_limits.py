@@ -8,8 +8,8 @@ NotAssessed, and no run changes it. The transport limits the bytes of an answer
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, is_dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from tasks.domain.errors import ReportTooLarge
@@ -103,6 +103,9 @@ def drop_impossible_dates(packages: PackageState, now: datetime) -> PackageState
     return replace(packages, updates=tuple(updates))
 
 
+_SINGLE: Final = frozenset({bool, int, float, datetime, date, type(None)})
+
+
 @dataclass(slots=True)
 class _Meter:
     """Adds up what a report has."""
@@ -112,21 +115,27 @@ class _Meter:
 
     def measure(self, value: object, name: str) -> None:
         if isinstance(value, str):
-            require_length(value, MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH, _describe(name))
+            most = MAX_NAME_LENGTH if name in _NAMES else MAX_TEXT_LENGTH
+            if len(value) > most:
+                require_length(value, most, _describe(name))
             self.characters += len(value)
             require_count(self.characters, MAX_ALL_CHARACTERS, "characters in all")
+        elif is_dataclass(value) and not isinstance(value, type):
+            for field_name in value.__dataclass_fields__:
+                self.measure(getattr(value, field_name), field_name)
+        elif type(value) in _SINGLE:
+            return
         elif isinstance(value, Mapping):
             self._measure_items(value.keys(), name)
             self._measure_items(value.values(), name)
         elif isinstance(value, Sequence | Set):
             self._measure_items(value, name)
-        elif is_dataclass(value) and not isinstance(value, type):
-            for field in fields(value):
-                self.measure(getattr(value, field.name), field.name)
 
     def _measure_items(self, values: Sequence[object] | Set[object] | Iterable[object], name: str) -> None:
         checked_values = list(values)
-        require_count(len(checked_values), MAX_UPDATES if name == "updates" else MAX_ITEMS, _describe(name))
+        most = MAX_UPDATES if name == "updates" else MAX_ITEMS
+        if len(checked_values) > most:
+            require_count(len(checked_values), most, _describe(name))
         self.items += len(checked_values)
         require_count(self.items, MAX_ALL_ITEMS, "names in all")
         for value in checked_values:
