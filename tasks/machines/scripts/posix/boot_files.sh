@@ -8,7 +8,7 @@
 # A kernel needs an initramfs if another one there has one, or if the machine has a tool that makes them. It needs
 # modules if the running one has some.
 fp_check_boot() {
-  fp_unbootable='' fp_boot_remedy='' fp_running=$(uname -r)
+  fp_unbootable='' fp_boot_remedy=''
   fp_kernels='' fp_newer='' fp_newest='' fp_here=''
   for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
     case $fp_image in *rescue* | *.old | *.bak | *.gz) continue ;; esac
@@ -16,6 +16,7 @@ fp_check_boot() {
 "
   done
   [ -n "$fp_kernels" ] || return 0
+  fp_running=$(uname -r)
   fp_kernels=$(printf '%s' "$fp_kernels" | sort -uV 2>/dev/null)
   for fp_kernel in $fp_kernels; do
     if [ "$fp_kernel" = "$fp_running" ]; then fp_newer='' fp_here=yes; else fp_newer="$fp_newer $fp_kernel" fp_newest=$fp_kernel; fi

@@ -103,35 +103,43 @@ case $image in
   bootc-image | ostree) places=system:/sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
   *) places='system:/ boot:/boot' ;;
 esac
-sizes() { # of the file system of each place that is a directory: two tables
-  for place in $places packages:/var; do
-    [ -d "${place#*:}" ] || continue
-    echo "= ${place%%:*}"
-    df -kP "${place#*:}" 2>/dev/null
-    echo +
-    df -iP "${place#*:}" 2>/dev/null
-  done
+sizes() { # ROLE:PATH…: of their file systems: two tables, with a row for each path in this order
+  roles='' paths=''
+  for place in "$@"; do [ ! -d "${place#*:}" ] || roles="$roles ${place%%:*}" paths="$paths ${place#*:}"; done
+  echo "= $roles"
+  # shellcheck disable=SC2086  # words
+  [ -z "$paths" ] || { df -kP $paths; echo +; df -iP $paths; } 2>/dev/null
 }
 # Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
 # errors. The last line of a mount point is the visible one; blanks are octal there.
-disks=$(sizes | awk -v image="$image" '
-  function tell(   key) {
-    if (mount == "") return
-    key = mount; gsub(/ /, "\\040", key)
-    options = "," (image != "" && role != "packages" ? "" : by_mount[key]) "," by_system[key] ","
-    print role, total, free, inodes == "" ? "-" : inodes, index(options, ",ro,") ? "true" : "false", mount
+# shellcheck disable=SC2016  # awk's $
+read_sizes='
+  function tell(   i, key, options) {
+    if (rows["sizes"] != count) uneven = 1
+    else for (i = 1; i <= count; i++) {
+      key = mount[i]; gsub(/ /, "\\040", key)
+      options = "," (image != "" && role[i] != "packages" ? "" : by_mount[key]) "," by_system[key] ","
+      free_files = rows["inodes"] == count && inodes[i] ~ /^[0-9]+$/ ? inodes[i] : "-"
+      print role[i], total[i], free[i], free_files, index(options, ",ro,") ? "true" : "false", mount[i]
+    }
+    rows["sizes"] = rows["inodes"] = 0
   }
   FILENAME == ARGV[1] {
     for (i = 7; i < NF - 2 && $i != "-"; i++) ;
     by_mount[$5] = $6; by_system[$5] = $(i + 3)
     next
   }
-  $1 == "=" { tell(); role = $2; mount = inodes = ""; table = "sizes"; row = 0; next }
-  $1 == "+" { table = "inodes"; row = 0; next }
-  row++ != 1 { next }
-  table == "sizes" { total = $2; free = $4; mount = $6; for (i = 7; i <= NF; i++) mount = mount " " $i }
-  table == "inodes" && $2 ~ /^[0-9]+$/ && $2 > 0 && $4 ~ /^[0-9]+$/ { inodes = $4 }
-  END { tell() }' /proc/self/mountinfo -)
+  $1 == "=" { tell(); count = NF - 1; for (i = 1; i <= count; i++) role[i] = $(i + 1); table = "sizes"; next }
+  $1 == "+" { table = "inodes"; next }
+  /^Filesystem / { next }
+  { row = ++rows[table] }
+  table == "inodes" { inodes[row] = $2 ~ /^[0-9]+$/ && $2 > 0 ? $4 : ""; next }
+  { total[row] = $2; free[row] = $4; mount[row] = $6; for (i = 7; i <= NF; i++) mount[row] = mount[row] " " $i }
+  END { tell(); exit uneven }'
+places="$places packages:/var"
+# shellcheck disable=SC2086  # words
+disks=$(sizes $places | awk -v image="$image" "$read_sizes" /proc/self/mountinfo -) || # df failed for one of them
+  disks=$(for place in $places; do sizes "$place"; done | awk -v image="$image" "$read_sizes" /proc/self/mountinfo -)
 while read -r role total free inodes mode mount; do
   [ -z "$role" ] || fp_emit disk "role=$role" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=${inodes#-}" "read_only:=$mode"
 done <<DISKS
@@ -206,8 +214,12 @@ if [ -r /proc/net/tcp ]; then
   open=$(sockets "$@" 2>/dev/null)
   [ -z "$open" ] || holders
   # not with read: it reads one byte at a time, and these files give no second byte
-  range=$(cat /proc/sys/net/ipv4/ip_local_port_range 2>/dev/null)
-  reserved=$(cat /proc/sys/net/ipv4/ip_local_reserved_ports 2>/dev/null)
+  set -- /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/ipv4/ip_local_reserved_ports
+  range='' reserved=''
+  if [ -r "$1" ]; then
+    range=$(cat "$@" 2>/dev/null)
+    case $range in *"$fp_newline"*) reserved=${range#*"$fp_newline"} range=${range%%"$fp_newline"*} ;; esac
+  fi
   fp_emit ports "ephemeral=$range" "reserved=$reserved"
 fi
 fp_emit services "failed_known:=$known" "listening_known:=$listening"
