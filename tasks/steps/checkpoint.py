@@ -7,6 +7,7 @@ again.
 
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from threading import Lock
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -62,8 +63,16 @@ class Checkpoint:
     anew: tuple[PackageState, MachinePlan] | None = None
 
 
-@cache
+_building = Lock()
+
+
 def _get_adapter() -> TypeAdapter[Checkpoint]:
+    with _building:  # the threads of all machines ask at the same time, and to build it takes long
+        return _build_adapter()
+
+
+@cache
+def _build_adapter() -> TypeAdapter[Checkpoint]:
     return TypeAdapter(Checkpoint)  # not built by a process that only looks
 
 

@@ -123,6 +123,7 @@ class World:
     def add(self, name: str, packages: Sequence[FakePackage], **described: Any) -> FaultyMachine:
         """Add a machine; ``describe_schedule`` are fields of its inventory entry."""
         machine = FaultyMachine(self.clock, name, packages, self.complain, self.announced)
+        machine.can_wait = len(self.machines) % 2 == 0  # Windows can't wait for the end of a job
         self.machines[name] = machine
         self.described.append(Machine(name=name, address="192.0.2.1", **described))
         return machine

@@ -4,7 +4,7 @@ A package manager is loaded when a machine has it: to load all takes longer than
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _PLACES: Final[Mapping[str, tuple[str, ...]]] = {
 """Where the class of each package manager is, and its tool."""
 
 
+@cache
 def _load(place: str) -> Any:  # noqa: ANN401 - a class or a tool
     module, _, name = place.rpartition(".")
     return getattr(import_module(f"tasks.machines.managers.{module}"), name)
