@@ -3,8 +3,13 @@
 Errors of these models have a message and a hint. inventory/schema/validation.py adds the place.
 """
 
+import ast
+import inspect
 import re
+import textwrap
 from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -363,6 +368,22 @@ class FleetFile(StrictModel):
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of fleet.yaml, for editors."""
+    """Return the JSON Schema of fleet.yaml, for editors. The docstrings of keys are their descriptions."""
     schema = FleetFile.model_json_schema()
+    models = {model.__name__: model for model in globals().values() if isinstance(model, type)}
+    for name, described in {FleetFile.__name__: schema, **schema["$defs"]}.items():
+        for key, text in _read_docstrings(models[name]) if name in models else ():
+            described["properties"][key].setdefault("description", text)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fleetpatch inventory"}
+
+
+def _read_docstrings(model: type) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a model that have a docstring. pydantic could do it too, at each start of the command."""
+    for base in model.__mro__:
+        if not issubclass(base, StrictModel) or base is StrictModel:
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for statement, behind in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
+            match statement, behind:
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(value=ast.Constant(value=str(text))):
+                    yield key, inspect.cleandoc(text)
