@@ -29,6 +29,7 @@ from tasks.domain.protocols.clock import Clock, Deadline, SystemClock
 from tasks.domain.protocols.transport import Transport
 from tasks.machines.managers.registry import find_manager
 from tasks.machines.transport.lockout_guard import LockoutGuard
+from tasks.machines.transport.open_port import is_port_open
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
@@ -162,6 +163,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             records=records,
             leases=records.leases,
             connect=connect,
+            is_port_open=is_port_open,
             find_manager=find_manager,
             listener=recorder,
             progress=recorder,

@@ -98,6 +98,7 @@ class FleetRun:
             call_hook=self._call_hook,
             explain_spent_budget=lambda: self._failure_counter.stop_reason,
             send_magic_packet=ports.send_magic_packet,
+            is_port_open=ports.is_port_open,
             instances=MachineInstances(resume_state.known_facts if resume_state else ()),
         )
         self._contexts: list[MachineContext] = []

@@ -148,6 +148,7 @@ class Ports:
     gate: Gate = lambda _planned, _stop_token: GateDecision()
     handle_report_error: ReportErrorHandler = _log_report_error
     send_magic_packet: MagicPacketSender = send_magic_packet
+    is_port_open: Callable[[Machine], bool | None] = lambda _machine: None
     read_rollout: RolloutReader = lambda _report: None
     append_audit: AuditAppender = append_nowhere
     read_deployed_policies: DeployedPoliciesReader = tuple

@@ -204,6 +204,7 @@ class RunContext:
         call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
         explain_spent_budget: returns why no further machine may begin after too many failures, or "".
         send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
+        is_port_open: returns whether a machine accepts connections; None: that can't be told.
     """
 
     run: RunInfo
@@ -218,6 +219,7 @@ class RunContext:
     explain_spent_budget: Callable[[], str] = lambda: ""
     instances: MachineInstances = field(default_factory=MachineInstances)
     send_magic_packet: Callable[[str, str, int], None] = _refuse_magic_packet
+    is_port_open: Callable[[Machine], bool | None] = lambda _machine: None
 
     @property
     def window(self) -> Window:

@@ -21,7 +21,7 @@ from tasks.domain.states import RebootState, Step
 from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineContext
 from tasks.steps.machine.facts import read_facts, read_facts_again
 from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness
-from tasks.steps.machine.retry import is_transient, pause_between_polls
+from tasks.steps.machine.retry import is_transient, pause_between_polls, pause_until_reachable
 from tasks.steps.start_checks import explain_no_start
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
@@ -128,10 +128,10 @@ def watch_reboot(
     context: MachineContext, result: RebootResult, ordered_at: datetime
 ) -> tuple[RebootResult, ScriptRecord | None]:
     """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did."""
-    clock, watch = context.clock, _RebootWatch(context, ordered_at)
+    clock, watch, is_reachable = context.clock, _RebootWatch(context, ordered_at), True
     while True:
         asked_at = clock.now()
-        readiness = watch.read_readiness()
+        readiness = watch.read_readiness() if is_reachable else None
         if readiness is not None and readiness.boot_id == result.boot_id_before:
             if given_up := _find_given_up_order(readiness):
                 return result, given_up
@@ -146,7 +146,13 @@ def watch_reboot(
             reason = f"{result.reason}; {watch.failure}"
             return replace(_note_down(result, watch), state=RebootState.FAILED, reason=reason), None
         watch.report()
-        pause_between_polls(context, watch.waited_seconds, watch.allowed_seconds)
+        is_reachable = pause_until_reachable(
+            context,
+            watch.waited_seconds,
+            watch.allowed_seconds,
+            is_silent=watch.silent_since is not None,
+            was_asked=is_reachable,
+        )
 
 
 def _note_down(result: RebootResult, watch: _RebootWatch) -> RebootResult:

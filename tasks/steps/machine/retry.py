@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 STOP_CHECK_SECONDS = 1.0  # how often a pause checks whether a stop was requested
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
+KNOCK_SECONDS = 0.3  # how often a silent machine is tried, which costs it nothing
 _POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
 
 T = TypeVar("T")
@@ -57,8 +58,41 @@ def close_before_pause(context: MachineContext, seconds: float) -> None:
 
 def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:
     """Sleep before a machine is asked again: longer, the longer it was waited for."""
+    context.clock.sleep(_find_pause(waited, allowed))
+
+
+def pause_until_reachable(
+    context: MachineContext, waited: float, allowed: float, *, is_silent: bool, was_asked: bool
+) -> bool:
+    """Sleep like ``pause_between_polls``. A machine that is silent is asked as soon as it accepts connections.
+
+    Args:
+        context: of the machine.
+        waited: seconds so far.
+        allowed: seconds in all.
+        is_silent: whether the machine has not answered; it may be down.
+        was_asked: whether it was asked since the last pause: it has a moment then, also if it accepts connections.
+
+    Returns:
+        Whether it is to be asked: not if it accepts no connections for the first time. One that is silent is asked from
+        time to time all the same: it may be far away.
+    """
+    clock, machine, pause = context.clock, context.state.machine, _find_pause(waited, allowed)
+    is_known = context.run_context.is_port_open(machine) is not None
+    if not (is_silent and is_known):
+        clock.sleep(pause)
+        return context.run_context.is_port_open(machine) is not False
+    until = Deadline.after(clock, max(pause, min(MAX_POLL_SECONDS, allowed - waited)))
+    if was_asked:
+        clock.sleep(MIN_POLL_SECONDS)
+    while not context.run_context.is_port_open(machine) and (left := until.remaining_seconds(clock)) > 0:
+        clock.sleep(min(KNOCK_SECONDS, left))
+    return True
+
+
+def _find_pause(waited: float, allowed: float) -> float:
     pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
-    context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
+    return max(MIN_POLL_SECONDS, min(pause, allowed - waited))
 
 
 def build_retry_deadline(context: MachineContext) -> Deadline:
