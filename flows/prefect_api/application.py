@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 """Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
+USED_ROUTES: Final = frozenset(
+    {"/csrf-token", "/flows", "/flow_runs", "/task_runs", "/logs", "/artifacts", "/events", "/admin"}
+)
+"""What a run asks for. FastAPI prepares the routes before these when it first looks for one, and others when needed."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
 _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
 _END_SECONDS: Final = 30.0
@@ -92,12 +96,13 @@ def build_application() -> TrustedHostMiddleware:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
-    from prefect.server.api import collections  # noqa: PLC0415 - it takes seconds to load
-    from prefect.server.api.server import create_app  # noqa: PLC0415
+    from prefect.server.api import collections, server  # noqa: PLC0415 - it takes seconds to load
 
     gc.freeze()  # Prefect looks for garbage once more
     collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
-    application = create_app(final=True)
+    routers = sorted(server.API_ROUTERS, key=lambda router: router.prefix not in USED_ROUTES)
+    setattr(server, "API_ROUTERS", tuple(routers))  # noqa: B010 - Prefect has no setting for it
+    application = server.create_app(final=True)
     remove_foreign_pages(application)
     return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
 

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flows.prefect_api.port_listeners import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_server_command, open_listener
 from flows.prefect_api.server_login import AUTH_VARIABLE, find_login
@@ -32,6 +32,9 @@ from flows.prefect_api.server_settings import (
 )
 from inventory.files.paths import build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.domain.errors import CannotRun
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 5.0
 _MAX_BYTES: Final = 10_000  # the answer should be one word
@@ -66,6 +69,7 @@ class EphemeralPrefectServer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
+        self._certificate: Path | None = None
         self._url = ""
 
     def start(self) -> Mapping[str, str]:
@@ -122,8 +126,26 @@ class EphemeralPrefectServer:
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
-        if self._log is not None:
-            self._log.unlink(missing_ok=True)
+        for file in (self._log, self._certificate):
+            if file is not None:
+                file.unlink(missing_ok=True)
+
+    def simplify_client(self, settings: "Settings") -> None:
+        """Leave out of the settings of its clients what this server does not need.
+
+        It ends with its run, so nobody asks for the run's heartbeats. It has no TLS, and each client would load all of
+        the 140 certificates in which the internet trusts: they get a file with one.
+        """
+        settings.flows.heartbeat_frequency = None
+        if not settings.api.ssl_cert_file:
+            import certifi  # noqa: PLC0415 - only here
+
+            end = "-----END CERTIFICATE-----\n"
+            descriptor, name = tempfile.mkstemp(prefix="fleetpatch-prefect-", suffix=".pem")
+            self._certificate = Path(name)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(certifi.contents().partition(end)[0] + end)
+            settings.api.ssl_cert_file = name
 
     def wait_until_healthy(self) -> None:
         """Wait until it answers.
@@ -193,7 +215,7 @@ def begin_connection() -> EphemeralPrefectServer | None:
 
     if has_asked_prefect:
         refresh_global_settings_context()
-    get_settings_context().settings.flows.heartbeat_frequency = None  # the server ends with the run, and nobody asks it
+    server.simplify_client(get_settings_context().settings)
     return server
 
 
