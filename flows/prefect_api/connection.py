@@ -56,6 +56,7 @@ def find_server_fault(url: str) -> str:
 START_TIMEOUT_SECONDS = 120.0
 _STOP_TIMEOUT_SECONDS = 10.0
 _HOST: Final = "127.0.0.1"
+_LOG_SECONDS: Final = 10.0  # how often lines of the log are sent, and at the end; Prefect's default is 2
 
 
 class EphemeralPrefectServer:
@@ -133,10 +134,12 @@ class EphemeralPrefectServer:
     def simplify_client(self, settings: "Settings") -> None:
         """Leave out of the settings of its clients what this server does not need.
 
-        It ends with its run, so nobody asks for the run's heartbeats. It has no TLS, and each client would load all of
-        the 140 certificates in which the internet trusts: they get a file with one.
+        It ends with its run, so nobody asks for the run's heartbeats, and nobody reads its log meanwhile. It has no
+        TLS, and each client would load all of the 140 certificates that the internet trusts: they get a file with one.
         """
         settings.flows.heartbeat_frequency = None
+        if "PREFECT_LOGGING_TO_API_BATCH_INTERVAL" not in os.environ:
+            settings.logging.to_api.batch_interval = _LOG_SECONDS
         if not settings.api.ssl_cert_file:
             import certifi  # noqa: PLC0415 - only here
 
