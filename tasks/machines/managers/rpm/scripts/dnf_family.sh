@@ -4,7 +4,7 @@
 # dnf_query ARGUMENTS… (runs the tool on its copy of the repositories' data, without a question);
 # locked_versions ("FILE:entry" for each lock of a version); hidden_versions (offers that the owner's rules hide,
 # or a plugin);
-# advisories; restart_names (names of packages after whose update a reboot is wanted); release_lock (the
+# advisories; restart_names (names of packages after whose update a reboot is wanted); find_release_lock (sets release to the
 # release to which the repositories are locked); simulate ARGUMENTS… (sets transaction to lines "---> Package NAME.ARCH [EPOCH:]VERSION-RELEASE will be …",
 # "cachedir: …" and errors, and code to the tool's exit code).
 # yum uses some of these functions.
@@ -153,8 +153,8 @@ details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize
 
 holds() { # "FILE:entry" for each line that locks a version or excludes packages
   locked_versions
-  # shellcheck disable=SC2046  # folders have no blanks
-  fp_exclusions /usr/share/dnf5/libdnf.conf.d/*.conf /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf $(fp_repository_files)
+  # shellcheck disable=SC2086  # folders have no blanks
+  fp_exclusions /usr/share/dnf5/libdnf.conf.d/*.conf /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf $repository_files
   return 0
 }
 fp_repository_files() { # the later file wins, as for dnf
@@ -164,12 +164,11 @@ fp_repository_files() { # the later file wins, as for dnf
     for fp_file in "$fp_folder"/*.repo; do [ ! -f "$fp_file" ] || printf '%s\n' "$fp_file"; done
   done
 }
+# shellcheck disable=SC2086
 fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one
-  # shellcheck disable=SC2046  # folders have no blanks
-  set -- $(fp_repository_files)
-  [ "$#" -eq 0 ] || awk '
+  [ -z "$repository_files" ] || awk '
     /^[ \t]*\[/ { id = $0; sub(/^[ \t]*\[/, "", id); sub(/\].*/, "", id) }
-    /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }' "$@"
+    /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }' $repository_files # folders have no blanks
 }
 # fp_exclusions FILE…: "FILE:exclude=patterns" for each of these settings; further lines of a value begin with a blank
 fp_exclusions() {
@@ -229,6 +228,7 @@ assess_tool() {
   find_cache_folder
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_answer repositories dnf_query -q repolist
+  repository_files=$(fp_repository_files)
   fp_text_section advisory_sources "$(fp_advisory_sources "$cache_folder")"
   fp_text_section priorities "$(fp_priorities)"
   fp_text_section copies "$(copies)"
@@ -245,7 +245,8 @@ assess_tool() {
   fp_text_section reboot_suggested "$(fp_reboot_suggested "$cache_folder")"
   fp_text_section lacking_unpackers "$(fp_lacking_unpackers "$cache_folder")"
   fp_text_section restart_names "$(restart_names)"
-  fp_text_section release_lock "$(release_lock)"
+  find_release_lock
+  fp_text_section release_lock "$release"
 }
 find_cache_folder() { # sets folder to the one that the transaction names, or to nothing
   folder=''

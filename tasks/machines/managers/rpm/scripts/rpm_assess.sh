@@ -36,6 +36,8 @@ began=$fp_time
 [ "$(fp_param refresh)" != yes ] || fp_answer update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
 fp_answer installed fp_rpm_query -a
+# shellcheck disable=SC2034  # used by package_queries.sh
+installed=$fp_output
 twice=$(fp_rpm_duplicates)
 fp_text_section duplicates "$twice"
 if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both

@@ -5,7 +5,8 @@
 is_locked_out() { [ "$code" -eq 7 ] || [ "$code" -eq 200 ]; } # whether the lock of zypper, or of yum or dnf, kept the last check from its work
 
 simulate() { # $wishes: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"; sets code. Waits for a lock until $until
-  simulated=$(describe_inputs)
+  note_inputs
+  simulated=$inputs
   # shellcheck disable=SC2086  # a list of words
   while :; do
     tool_simulate $wishes >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
@@ -66,11 +67,12 @@ unwanted() { # prints "why detail", or nothing
 }
 
 read_stamp() { fp_rpm_stamp "${rpm_lock%/*}"; }
-describe_inputs() { # what the answer of a simulation depends on; nothing where that is not known
-  packages=$(read_stamp) others=$(tool_inputs)
-  [ -z "$packages" ] || [ -z "$others" ] || lines "$packages $others $wishes"
+note_inputs() { # sets inputs to what the answer of a simulation depends on; to nothing where that is not known
+  inputs=$(read_stamp) others=$(tool_inputs)
+  [ -z "$inputs" ] || inputs="$inputs $others $wishes"
+  [ -n "$others" ] || inputs=''
 }
-is_simulated() { [ -n "$simulated" ] && [ "$simulated" = "$(describe_inputs)" ]; } # whether another simulation would say the same
+is_simulated() { [ -n "$simulated" ] && note_inputs && [ "$simulated" = "$inputs" ]; } # whether another simulation would say the same
 
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
   looked_at=$(read_stamp)

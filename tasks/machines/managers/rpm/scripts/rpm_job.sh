@@ -103,7 +103,8 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
 
 # ---- errors, as "kind: the lines that say so"
 
-complaint() { # CODE
+complaint() { # CODE; nothing if it is 0 and nothing in the log is an error
+  if [ "$1" -eq 0 ] && [ -z "$(find_errors 0 failed)" ]; then return; fi
   words=$(fp_last_words) changed=no
   if [ -n "$removed" ] || tool_began; then changed=yes; fi
   if [ $changed = no ] && { [ -n "$held_by" ] || tool_locked "$1"; }; then changed=locked; fi
@@ -117,7 +118,12 @@ complaint() { # CODE
     *'Problem: '* | *'Error: Package: '* | *'Protected multilib versions'* | *' conflicts with '* | *'nothing provides '* | *'Depsolve Error'* | *'Transaction test error'* | *'Transaction check error'* | *'Detected '*' file conflict'* | *'Failed to resolve the transaction'*) kind=refused ;;
     *) kind=failed ;;
   esac
-  fp_words | awk -v code="$1" -v kind="$kind" -v held_by="$held_by" "${tool_complaints:-}"'
+  text=$(find_errors "$1" "$kind")
+  [ -n "$text" ] || text="see the job's log"
+  lines "$kind: $text"
+}
+find_errors() { # CODE KIND: the lines of the log that say errors
+  tail -c "+$((log_from + 1))" "$log" 2>/dev/null | awk -v code="$1" -v kind="$2" -v held_by="$held_by" "$fp_plain_line${tool_complaints:-}"'
     function say(s) { sub(/^[ \t]+(- )?/, "", s); gsub(/;/, ",", s); if (s == "" || s in told || length(text) > 6000) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
     { sub(/\r/, "") }
     /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed|^>>> .*lua script failed: / { say(before); say($0) }
@@ -135,7 +141,7 @@ complaint() { # CODE
     /^[ \t]+(file .* conflicts|installing package .* needs |.* more space needed|.* is needed by )/ { say($0); next }
     /^[^ ]*: install failed$/ { say($0) }
     NF { before = $0 }
-    END { if (kind == "lock" && text == "") text = held_by; print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
+    END { if (kind == "lock" && text == "") text = held_by; if (text != "") print text }'
 }
 
 script_failure='^(warning|error): (%[a-z]+\(.*scriptlet failed|lua script failed: )'
@@ -143,7 +149,6 @@ ended() { # CODE [UNDO]
   error=
   # the tool may end with 0 although a package's script failed after its files were installed
   if [ "$1" -ne 0 ] || [ "${tool_failure:-}" = . ] || fp_words | grep -qaE "$script_failure${tool_failure:+|$tool_failure}"; then error=$(complaint "$1"); fi
-  case $1:$error in 0:*": see the job's log") error= ;; esac # nothing in it is an error
   fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
 }
 

@@ -56,10 +56,18 @@ advisories() {
   # shellcheck disable=SC2086  # options
   described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$? listed=''
   [ -n "$described" ] || return "$code"
-  with_epochs=$(fp_rpm_query -a | awk -F '\t' 'NF >= 7 && $2 != 0 { print "=" $1 "." $5 }')
+  with_epochs=$(awk -F '\t' 'NF >= 7 && $2 != 0 { print "=" $1 "." $5 }' <<INSTALLED
+$installed
+INSTALLED
+  )
   # shellcheck disable=SC2086  # options
   [ -z "$with_epochs" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
-  { said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }'; said "$with_epochs"; said "$described"; } | awk "$advisory_fields"
+  [ -z "$listed" ] || listed=$(said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }')
+  awk "$advisory_fields" <<FIELDS
+$listed
+$with_epochs
+$described
+FIELDS
   return "$code"
 }
 
@@ -76,8 +84,11 @@ restart_names() { # its plugin looks there
 }
 
 # Amazon Linux reads the repositories of one release, which never change: "" if it follows the newest
-release_lock() {
-  grep -qE '^ID="?amzn"?$' /etc/os-release 2>/dev/null || return 0
-  { cat /etc/dnf/vars/releasever 2>/dev/null || rpm -q --qf '%{VERSION}' system-release; } | grep -vx latest
-  return 0
+find_release_lock() {
+  release=''
+  [ -r /etc/os-release ] || return 0
+  while IFS= read -r line; do
+    case $line in 'ID=amzn' | 'ID="amzn"') release=$(cat /etc/dnf/vars/releasever 2>/dev/null || rpm -q --qf '%{VERSION}' system-release) ;; esac
+  done </etc/os-release
+  [ "$release" != latest ] || release=''
 }

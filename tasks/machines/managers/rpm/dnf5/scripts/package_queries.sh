@@ -62,4 +62,4 @@ restart_names() { # those of which its plugin says so; advisories are among its 
   done
 }
 
-release_lock() { :; } # no distribution with dnf 5 has one
+find_release_lock() { release=''; } # no distribution with dnf 5 has one
