@@ -52,7 +52,7 @@ fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec st
 # names are installed, for which an advisory suggests a reboot. dnf does not print that.
 fp_reboot_suggested() {
   fp_note_updateinfo "$1"
-  [ -z "$fp_updateinfo" ] || fp_read_updateinfo "$1" | fp_find_reboot_suggestions
+  [ -z "$fp_updateinfo" ] || { fp_print_names; fp_read_updateinfo "$1"; } | awk -v RS='<' "$fp_reboot_suggestions"
 }
 fp_note_updateinfo() { # FOLDER: sets fp_updateinfo to the files with advisories
   [ "${fp_updateinfo_of-}" != "$1" ] || return 0
@@ -95,8 +95,10 @@ fp_choose_unpacker() { # FILE: sets fp_unpacker to the command that prints what 
     *) fp_unpacker='cat' ;;
   esac
 }
-fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
-  { rpm -qa --qf '%{NAME}\n'; printf '<'; cat; } | awk -v RS='<' '
+fp_find_reboot_suggestions() { { fp_print_names; cat; } | awk -v RS='<' "$fp_reboot_suggestions"; } # the same, from a repository's advisories (XML)
+fp_print_names() { rpm -qa --qf '%{NAME}\n'; printf '<'; } # of what is installed
+# shellcheck disable=SC2016  # awk's $
+fp_reboot_suggestions='
     NR == 1 { count = split($0, names, "\n"); for (k = 1; k <= count; k++) installed[names[k]]; next }
     function value(key) { return match(package, " " key "=\"[^\"]*\"") ? substr(package, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
     /^package / { package = $0 }
@@ -104,7 +106,6 @@ fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
     /^reboot_suggested>(True|true|1)/ && package != "" && value("name") in installed {
       row = value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch")
       if (!told[row]++) print row }'
-}
 said() { printf '%s\n' "$1"; return "${2:-0}"; }
 
 # The tool tells only the advisories about packages that are installed, with their name and architecture. This tells, in
@@ -218,7 +219,7 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
   described=$(dnf_query -q repoquery --qf '>%{name}.%{arch}|%{name}-%{evr}.%{arch}\n<P\n%{provides}\n<R\n%{requires}\n%{recommends}'"$line_end" $(chosen 'installed|an upgrade')); code=$?
   # shellcheck disable=SC2086  # as above
   set -- $new
-  said "$described" | awk -v chosen="$*" "$needers" | sort -u
+  [ -z "$described" ] || said "$described" | awk -v chosen="$*" "$needers" | sort -u
   return "$code"
 }
 

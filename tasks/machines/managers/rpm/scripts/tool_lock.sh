@@ -7,6 +7,13 @@ fp_set_param lock_wait_seconds
 fp_read_time
 fp_tool_lock_until=$((fp_time + ${lock_wait_seconds:-0}))
 
+# fp_ask_until_unlocked COMMAND…: again and again, as long as another process has the lock; for a command that then prints
+# nothing to stdout
+fp_ask_until_unlocked() {
+  while "$@"; fp_code=$?; [ "$fp_code" -eq "$busy_code" ] && fp_read_time && [ "$fp_time" -lt "$fp_tool_lock_until" ]; do sleep 2; done
+  return "$fp_code"
+}
+
 # fp_until_unlocked COMMAND…: again and again, as long as another process has the lock; prints only the last answer, and
 # ends as the command
 fp_until_unlocked() {

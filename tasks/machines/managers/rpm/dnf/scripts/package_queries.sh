@@ -13,7 +13,7 @@ busy_code=200
 # one repository that does not answer, or was never read, must not keep the others from being used
 dnf_words="--setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=True --assumeno"
 # shellcheck disable=SC2086  # options
-dnf_query() { fp_until_unlocked fp_ask_dnf 0 -C $dnf_words $tool_settings "$@"; }
+dnf_query() { fp_ask_until_unlocked fp_ask_dnf 0 -C $dnf_words $tool_settings "$@"; }
 all_versions='--disableexcludes=all --disableplugin=versionlock,foreman-protector' # also those that the machine's owner holds back
 cache_folder=/var/cache/dnf
 line_end=''
@@ -71,8 +71,10 @@ FIELDS
   return "$code"
 }
 
+# shellcheck disable=SC2086  # options
+simulate_once() { fp_ask_dnf 0 -C $dnf_words $tool_settings -v "$@" 2>&1; }
 simulate() { # ARGUMENTS…: sets transaction to the lines "---> Package NAME.ARCH VERSION will be …" and the errors, code to dnf's
-  transaction=$(dnf_query -v "$@" 2>&1); code=$?
+  transaction=$(fp_until_unlocked simulate_once "$@"); code=$?
   transaction=$(awk '/^---> Package / || /^(Error|No match for argument|All matches were filtered out|cachedir|Problem| Problem)/ || /^  - / || /^Nothing to do/ || /^Operation aborted/' <<SAID
 $transaction
 SAID
