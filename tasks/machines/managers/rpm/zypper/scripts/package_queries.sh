@@ -48,20 +48,35 @@ SAID
 }
 say() { printf '%s\n' "$said"; return "$code"; }
 
-# names in zypper's XML, from elements that begin like this
-find_names() { find_named "$1" ''; }
-
-# the same, with their versions: "name=version"
-find_versions() { find_named "$1" edition; }
-find_named() { # ELEMENT KEY: with a key, "=" and its value follow the name
-  awk -v RS='<' -v element="$1 " -v key="$2" '
+# what is told of zypper's XML: "package NAME", "version NAME=VERSION" and "patch NAME" of what is pending, "source ALIAS";
+# "solvable NAME" and "would NAME=VERSION" of what would change, "new NAME" of what would be installed
+list_elements() {
+  awk -v RS='<' '
     function value(key,   at) { at = index($0, " " key "=\""); return at ? substr($0, at + length(key) + 3, index(substr($0, at + length(key) + 3), "\"") - 1) : "" }
-    index($0, element) == 1 {
-      gsub(/\n/, " "); name = value("name")
-      if (name ~ /^[A-Za-z0-9_][A-Za-z0-9_+.:-]*$/ && (key == "" || index($0, " " key "=\""))) print name (key == "" ? "" : "=" value(key)) }' <<SAID
+    /^to-install>/ { installs = 1 }
+    /^\/to-install>/ { installs = 0 }
+    /^source / { print "source", value("alias") }
+    /^(update|solvable) / {
+      gsub(/\n/, " "); name = value("name"); kind = /^update / ? value("kind") : value("type")
+      if (name !~ /^[A-Za-z0-9_][A-Za-z0-9_+.:-]*$/ || kind !~ /^(package|patch)$/) next
+      if (/^solvable / && kind == "patch") next
+      print /^solvable / ? "solvable" : kind, name
+      print /^solvable / ? "would" : "version", name "=" value("edition")
+      if (installs) print "new", name }' <<SAID
 $said
 SAID
 }
+choose() { # KIND: sets chosen to what $elements have of it, one a line
+  chosen=''
+  while read -r kind word; do
+    [ "$kind" = "$1" ] && [ -n "$word" ] || continue
+    case $fp_newline$chosen in *"$fp_newline$word$fp_newline"*) ;; *) chosen=$chosen$word$fp_newline ;; esac
+  done <<ELEMENTS
+$elements
+ELEMENTS
+  chosen=${chosen%"$fp_newline"}
+}
+tell() { fp_text_section "$1" "$said" "$code"; } # SECTION
 
 # of zypper info, the lines that matter: a description may have any text, but is indented
 facts='
@@ -107,12 +122,6 @@ ALIASES
     /<rpm:vendor>/ { vendor = text() }
     END { put() }'
 }
-find_aliases() {
-  awk -v RS='<' '/^source / && match($0, /alias="[^"]*"/) { alias = substr($0, RSTART + 7, RLENGTH - 8); if (!told[alias]++) print alias }' <<SAID
-$said
-SAID
-}
-
 # what zypper would do with everything that is pending; a rolling distribution is updated as a whole
 upgrade_command() {
   # shellcheck disable=SC1091  # a file of the machine
@@ -124,28 +133,34 @@ upgrade_command() {
 
 assess_tool() {
   readable=$(find_readable)
-  ask_briefly list-patches; fp_answer patches say
-  patches=$(find_names 'update kind="patch"')
+  ask_briefly list-patches; tell patches
+  elements=$(list_elements)
+  choose patch
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$patches" ] || fp_answer patch_details describe --type patch --conflicts $patches
-  ask_briefly list-updates --all; fp_answer updates say
-  names=$(find_names 'update kind="package"') newest=$(find_versions 'update kind="package"') aliases=$(find_aliases)
+  [ -z "$chosen" ] || fp_answer patch_details describe --type patch --conflicts $chosen
+  ask_briefly list-updates --all; tell updates
+  elements=$(list_elements)
+  choose package; names=$chosen
+  choose version; newest=$chosen
+  choose source; aliases=$chosen
   upgrade=$(upgrade_command)
-  ask_briefly "$upgrade" --dry-run; fp_answer upgrade say
-  names=$(printf '%s\n' "$names" "$(find_names 'solvable type="package"')" | sort -u)
+  ask_briefly "$upgrade" --dry-run; tell upgrade
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  elements="$(printf 'solvable %s\n' $names)$fp_newline$(list_elements)"
+  choose solvable; names=$chosen
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$names" ] || { fp_answer package_details describe --requires $names; fp_answer versions versions "$aliases" "$names"; }
-  new=$(find_new_names)
+  find_new_names
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$new" ] || fp_answer new_packages describe --provides $new
-  left_out=$(find_left_out)
+  find_left_out
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_answer obstacles say; }
+  [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; tell obstacles; }
   if [ -e "$locks_file" ] && grep -q '^solvable_name:\|^query_string:' "$locks_file" 2>/dev/null; then
     code=2
     [ -n "$readable" ] || ask_briefly locks --solvables # that reads repositories
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
-    fp_answer locks say
+    tell locks
   fi
   fp_answer reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
   fp_text_section repositories "$(repositories)"
@@ -153,19 +168,19 @@ assess_tool() {
   fp_emit tool upgrade="$upgrade"
 }
 
-find_left_out() { # names of packages whose newest version the upgrade would not install; asked for these, zypper says why
-  if [ "$upgrade" = dup ] || [ -z "$newest" ]; then return; fi
-  awk -F = '$0 == "" { listed = 1; next } !listed { would[$0]; next } !($0 in would) && !told[$1]++ { print $1 }' <<VERSIONS
--=$(find_versions 'solvable type="package"')
-
-$newest
-VERSIONS
+find_left_out() { # sets left_out to the packages whose newest version the upgrade would not install; asked for these, zypper says why
+  left_out=''
+  [ "$upgrade" != dup ] || return 0
+  choose would
+  for package in $newest; do
+    case $fp_newline$chosen$fp_newline in *"$fp_newline$package$fp_newline"*) ;; *) left_out="$left_out ${package%%=*}" ;; esac
+  done
 }
 
-find_new_names() { # names of packages that the upgrade would install, and that are not installed
-  case $said in *'<to-install>'*) ;; *) return 0 ;; esac
-  printf '%s\n' "$said" | sed -n '/^<to-install>/,/^<\/to-install>/s/^<solvable type="package" name="\([A-Za-z0-9_][A-Za-z0-9_+.-]*\)".*/\1/p' \
-    | while read -r name; do rpm -q "$name" >/dev/null 2>&1 || echo "$name"; done
+find_new_names() { # sets new to the packages that the upgrade would install, and that are not installed
+  new=''
+  choose new
+  for name in $chosen; do rpm -q "$name" >/dev/null 2>&1 || new="$new $name"; done
 }
 
 lock_kept() { # FOLDER: lets zypper read locks of a file there: those of the machine, and those of kept packages
