@@ -91,8 +91,8 @@ def python_packages(host: LabHost, folder: Path) -> list[Path]:
 
 
 def prepared(hosts: list[LabHost], packages: list[Path]) -> list[LabHost]:
-    """Put Python on machines, for all contenders alike."""
-    for host in hosts:
+    """Put Python on machines, for all contenders alike; nothing without packages."""
+    for host in hosts if packages else ():
         for package in packages:
             (host.root / "var/cache" / package.name).write_bytes(package.read_bytes())
         host.sh(
