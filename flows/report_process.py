@@ -18,6 +18,7 @@ from tasks.domain.model import RunInfo, RunReport
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.reports.export.parquet_library import leave_numpy_out
 
 _HINT = "The records have all results: fleetpatch report RUN writes it."
 
@@ -79,6 +80,7 @@ def _read_texts(value: object) -> list[str]:
 
 def main() -> None:
     """Write what stdin says, and print the paths as JSON."""
+    leave_numpy_out()
     try:
         written = _write(json.load(sys.stdin))
     except FleetpatchError as error:

@@ -17,6 +17,7 @@ from fleetpatch.cli.runtime.exit_codes import ExitCode
 from fleetpatch.cli.runtime.output import configure_logging, escape_unencodable_output, print_error, print_json
 from flows.prefect_api.server_settings import SAFE_PATH
 from inventory.files.settings_file import apply_settings_file
+from tasks.reports.export.parquet_library import leave_numpy_out
 
 DEBUG_OPTION: Final = "--debug"
 _WITHOUT_SETTINGS: Final = frozenset({"--help", "-h", "--version"})
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update(SAFE_PATH)  # before Prefect is loaded
     escape_unencodable_output()
     configure_logging()
+    if arguments is None:
+        leave_numpy_out()  # the command prints rows, and builds no frames of them
     with serve_completion():
         code = _run_command(command_line, debug=debug)
     code = _flush_stdout(code, debug=debug)

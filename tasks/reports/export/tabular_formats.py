@@ -22,6 +22,7 @@ from tasks.domain.model import RunReport
 from tasks.domain.rows import ColumnKind, list_kinds, read_columns
 from tasks.reports.data.rows import ROW_TYPES, Row
 from tasks.reports.data.tables import build_tables
+from tasks.reports.export.parquet_library import load_pyarrow
 from tasks.reports.formatting import format_iso_utc
 from tasks.reports.sanitizing import escape_formula
 
@@ -131,6 +132,7 @@ def render_csv(row_type: type[Row], rows: Sequence[Row]) -> Iterator[bytes]:
 
 def render_parquet(row_type: type[Row], rows: Sequence[Row]) -> bytes:
     """Return rows as a Parquet file. pandas reads it as ``build_frame`` makes it."""
+    load_pyarrow()
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
     import pyarrow.json as pj  # noqa: PLC0415 - loads slowly
     import pyarrow.parquet as pq  # noqa: PLC0415 - loads slowly
@@ -144,7 +146,8 @@ def render_parquet(row_type: type[Row], rows: Sequence[Row]) -> bytes:
             lines = _render_lines(rows[first : first + _PARQUET_ROWS], dtypes)
             reading = pj.ReadOptions(use_threads=False, block_size=len(lines) + 1)
             table = pj.read_json(io.BytesIO(lines), reading, pj.ParseOptions(explicit_schema=schema))
-            writer.write_table(table.cast(schema))
+            # to load what converts tables takes longer than to write one
+            writer.write_table(table if table.schema.equals(schema) else table.cast(schema))
     return buffer.getvalue()
 
 
