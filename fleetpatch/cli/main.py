@@ -20,6 +20,8 @@ from inventory.files.settings_file import apply_settings_file
 from tasks.reports.export.parquet_library import leave_numpy_out
 
 DEBUG_OPTION: Final = "--debug"
+_PLUGINS_OFF: Final = "PYDANTIC_DISABLE_PLUGINS"
+"""pydantic searches all packages that are installed for plugins. That takes long, and fleetpatch uses none."""
 _WITHOUT_SETTINGS: Final = frozenset({"--help", "-h", "--version"})
 """Options that work whatever is in the settings file."""
 
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = DEBUG_OPTION in command_line
     command_line = [DEBUG_OPTION] * debug + [word for word in command_line if word != DEBUG_OPTION]
     os.environ.update(SAFE_PATH)  # before Prefect is loaded
+    os.environ.setdefault(_PLUGINS_OFF, "__all__")
     escape_unencodable_output()
     configure_logging()
     if arguments is None:

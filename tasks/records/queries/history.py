@@ -281,18 +281,20 @@ class History:
 
         It is untrusted: sanitize it before use.
         """
-        run = self.find_run(run_id)
+        return self._read_job_output(self.find_run(run_id).id, machine)
+
+    def _read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
         table, journal = schema.job_outputs, schema.journal
         begun = select(func.min(journal.c.number)).where(
             journal.c.run_id == table.c.run_id, journal.c.machine == table.c.machine, journal.c.key == table.c.job_id
         )
         query = (
             select(table.c.job_id, table.c.body)
-            .where(belongs_to_run(table.c.run_id, run.id), table.c.machine == machine)
+            .where(belongs_to_run(table.c.run_id, run_id), table.c.machine == machine)
             .order_by(func.coalesce(begun.scalar_subquery(), 0), table.c.job_id)
         )
         rows = self._database.read_rows("read a job's output", query)
-        return tuple(JobOutput(run.id, machine, row.job_id, decompress_text(row.body)) for row in rows)
+        return tuple(JobOutput(run_id, machine, row.job_id, decompress_text(row.body)) for row in rows)
 
     def open_job_logs(self, run_id: str, machine: str | None = None) -> JobLogs:
         """Return the job logs of a run, or of one machine in it. Each log is read on access."""
@@ -304,7 +306,7 @@ class History:
             query = query.where(table.c.machine == machine)
         with self._database.begin_read("list jobs' outputs") as connection:
             names = connection.execute(query).scalars().all()
-        return JobLogs(names, lambda name: self.read_job_output(run.id, name))
+        return JobLogs(names, lambda name: self._read_job_output(run.id, name))
 
     def read_journal(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
         """Return the journal of a run, or of one machine in it, oldest entry first.
