@@ -46,8 +46,8 @@ _STARTUP_FAILED = 3  # as uvicorn's own program
 _INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
 _END_SECONDS: Final = 30.0
 """So long the server may take to end. Prefect's database is made for a power cut, too."""
-
-_EVENT_SECONDS: Final = 10.0
+_EVENT_SECONDS: Final = 5.0
+"""So long events may wait in its memory for its services then: its starter gives it ten seconds."""
 
 
 class _Server(uvicorn.Server):
@@ -184,24 +184,32 @@ def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(_INTERRUPTED)
 
 
+def prepare_database(url: str) -> DatabaseState:
+    """Make the tables of a new database, close it to others, and find its key. Return its state.
+
+    Raises:
+        KeyFileError: the file of the key can't be read, or others than its owner can read it.
+        CannotRun: there is such a file, and the database can't be read.
+    """
+    from prefect import __version__  # noqa: PLC0415 - it takes seconds to load
+
+    make_tables(url, __version__)
+    close_database_to_others(url)
+    if key := find_encryption_key(url, os.environ):
+        os.environ[KEY_VARIABLE] = key
+    return read_database_state(url, os.environ, __version__)
+
+
 def serve(descriptor: str, end: str = "") -> int:
     """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
     gc.disable()  # until the server has started: to look for garbage is a sixth of what that takes
     os.umask(0o077)  # the database holds reports and encrypted secrets
     signal.signal(signal.SIGINT, _end_interrupted)
-    import prefect  # noqa: PLC0415 - it takes seconds to load
-    from prefect.settings import get_current_settings  # noqa: PLC0415 - the same
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
 
     settings = get_current_settings().server
     connection_url = settings.database.connection_url
-    database = connection_url.get_secret_value() if connection_url is not None else ""
-    state = DatabaseState()
-    if database:
-        make_tables(database, prefect.__version__)
-        close_database_to_others(database)
-        state = read_database_state(database, os.environ, prefect.__version__)
-        if key := find_encryption_key(database, os.environ):
-            os.environ[KEY_VARIABLE] = key
+    state = prepare_database(connection_url.get_secret_value()) if connection_url is not None else DatabaseState()
     if state.has_all_tables:
         settings.database.migrate_on_start = False
     if end == ENDS_WITH_INPUT:

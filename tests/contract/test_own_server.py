@@ -12,9 +12,11 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from cryptography.fernet import Fernet
+from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
 from deployments.server.settings import build_environment
@@ -26,6 +28,7 @@ from flows.prefect_api.server_database import DatabaseState
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
 from inventory.files.own_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
+from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 OPEN = {
@@ -37,6 +40,7 @@ OPEN = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
 }
 """What would let web pages use a server."""
+EVENTS = 1500
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
 
 
@@ -45,6 +49,21 @@ def at(settings: Any, path: str) -> object:
     for word in path.split("."):
         settings = settings.get(word) if isinstance(settings, dict) else None
     return settings
+
+
+def send_events(count: int) -> None:
+    """Send events to the server of the settings, all at once: it is told to end while it still reads them."""
+    body = [
+        {
+            "id": str(uuid4()),
+            "event": "tested",
+            "occurred": "2026-11-27T22:00:00Z",
+            "resource": {"prefect.resource.id": "x"},
+        }
+        for _ in range(count)
+    ]
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=body)
 
 
 @pytest.mark.slow
@@ -67,9 +86,13 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in
         )
         with urllib.request.urlopen(request, timeout=240) as answer:
             told = json.load(answer)
+        with use_server(client["PREFECT_API_URL"], tmp_path, client["PREFECT_API_AUTH_STRING"]):
+            send_events(EVENTS)
     finally:
         server.stop()
 
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        assert database.execute("SELECT count(*) FROM events WHERE event = 'tested'").fetchone() == (EVENTS,)
     assert stat.S_IMODE((tmp_path / "prefect.db").stat().st_mode) == 0o600
     absent = {"server.services.triggers.enabled", "server.events.stream_out_enabled", "server.register_blocks_on_start"}
     assert {path: at(told, path) for path in absent} == dict.fromkeys(absent, False)
